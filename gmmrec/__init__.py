@@ -1,0 +1,1 @@
+"""Multimodal graph recommendation on PyTorch Geometric."""

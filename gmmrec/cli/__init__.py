@@ -1,0 +1,1 @@
+"""The ``gmmrec`` command: parse, call, print."""

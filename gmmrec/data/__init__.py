@@ -1,0 +1,1 @@
+"""Tables and ids; knows no graph."""

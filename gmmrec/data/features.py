@@ -1,0 +1,68 @@
+"""One modality: a table of feature vectors and the mask that says which of them exist."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of one modality, a row a node.
+
+    A missing picture is a False in the mask, never a zero vector and never another row; where the mask is False the values are
+    set to zero so that they cannot be read by accident.
+
+    Attributes:
+        name: The modality, such as ``"image"``.
+        values: ``[N, D]``, or ``[N, T, D]`` with a token axis (regions, words); float32.
+        mask: ``values.shape[:-1]``; True where there is a value. All True where not given.
+        node_type: Whose features these are.
+
+    Raises:
+        ValueError: Shapes do not fit, or a present value is NaN or infinite.
+    """
+
+    name: str
+    values: Tensor
+    mask: Tensor = None  # type: ignore[assignment]
+    node_type: str = "item"
+
+    def __post_init__(self) -> None:
+        if self.values.dim() not in (2, 3):
+            raise ValueError(f"features {self.name!r} must be [N, D] or [N, T, D], but have shape {tuple(self.values.shape)}")
+        mask = self.mask
+        if mask is None:
+            mask = torch.ones(self.values.shape[:-1], dtype=torch.bool, device=self.values.device)
+        if mask.shape != self.values.shape[:-1] or mask.dtype != torch.bool:
+            raise ValueError(
+                f"the mask of features {self.name!r} must be boolean with shape {tuple(self.values.shape[:-1])}, "
+                f"but is {mask.dtype} with shape {tuple(mask.shape)}"
+            )
+        values = self.values.float()
+        if not bool(mask.all()):
+            values = values.masked_fill(~mask.unsqueeze(-1), 0.0)
+        if not bool(torch.isfinite(values).all()):
+            row = int(torch.nonzero(~torch.isfinite(values))[0, 0])
+            raise ValueError(f"features {self.name!r} hold NaN or infinity in row {row}; mend the row or mask it as missing")
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "mask", mask)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of nodes, with or without a value."""
+        return self.values.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self.values.shape[-1]
+
+    @property
+    def present(self) -> Tensor:
+        """Which nodes have this modality at all ``[N]``: those with at least one token."""
+        return self.mask if self.mask.dim() == 1 else self.mask.any(-1)
+
+    def to(self, device: torch.device | str) -> "FeatureTable":
+        """A copy on another device."""
+        return replace(self, values=self.values.to(device), mask=self.mask.to(device))

@@ -1,0 +1,97 @@
+"""Raw ids and row numbers: the only door between the two."""
+
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+
+class Vocabulary:
+    """A two-way table of raw ids and row numbers ``0 … n-1``, in a fixed order.
+
+    Ids are all integers or all strings. Where they come from text (the command line), :meth:`parse` gives them their type.
+
+    Args:
+        ids: The raw ids; row ``i`` belongs to the ``i``-th of them.
+        name: What the ids name, in the singular; used in messages.
+
+    Raises:
+        ValueError: Ids repeat, or mix integers and strings, or are neither.
+
+    >>> users = Vocabulary(["ann", "bob"], name="user")
+    >>> users.rows(["bob", "ann"])
+    tensor([1, 0])
+    >>> users.ids(torch.tensor([1]))
+    ['bob']
+    >>> users.rows(["eve"])
+    Traceback (most recent call last):
+    ...
+    KeyError: "unknown user id 'eve'; the 2 known ids begin with 'ann', 'bob'"
+    """
+
+    def __init__(self, ids: Iterable[Hashable], *, name: str = "item") -> None:
+        values = [value.item() if isinstance(value, np.generic) else value for value in ids]
+        kinds = {type(value) for value in values}
+        if not kinds <= {int} and not kinds <= {str}:
+            found = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ValueError(f"{name} ids must be all integers or all strings, but are {found}; convert them to one type")
+        self.name = name
+        self._ids = values
+        self._index = pd.Index(values, dtype="int64" if kinds == {int} else object)
+        if not self._index.is_unique:
+            repeated = self._index[self._index.duplicated()][0]
+            raise ValueError(f"{name} id {repeated!r} occurs more than once")
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, raw_id: object) -> bool:
+        return raw_id in self._index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._ids == other._ids
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} {self.name} ids)"
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the ids are integers."""
+        return bool(self._ids) and isinstance(self._ids[0], int)
+
+    def parse(self, text: str) -> Hashable:
+        """The id that a piece of text stands for: an integer where the ids are integers, else the text itself."""
+        if not self.is_integer:
+            return text
+        try:
+            return int(text)
+        except ValueError:
+            raise KeyError(f"unknown {self.name} id {text!r}; the ids are integers such as {self._ids[0]}") from None
+
+    def find(self, ids: Sequence[Hashable]) -> Tensor:
+        """Rows ``[n]`` of raw ids, -1 for those that are not known."""
+        if len(ids) == 0:
+            return torch.empty(0, dtype=torch.long)
+        return torch.from_numpy(np.asarray(self._index.get_indexer(pd.Index(ids, dtype=self._index.dtype)), dtype=np.int64))
+
+    def rows(self, ids: Sequence[Hashable]) -> Tensor:
+        """Rows ``[n]`` of raw ids.
+
+        Raises:
+            KeyError: An id is not known; the message names it.
+        """
+        rows = self.find(ids)
+        if (rows < 0).any():
+            unknown = [ids[i] for i in torch.nonzero(rows < 0).flatten().tolist()]
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            known = ", ".join(map(repr, self._ids[:2]))
+            raise KeyError(f"unknown {self.name} id {unknown[0]!r}{more}; the {len(self)} known ids begin with {known}")
+        return rows
+
+    def ids(self, rows: Tensor | None = None) -> list[Hashable]:
+        """Raw ids of rows; all of them, in order, where ``rows`` is not given."""
+        return list(self._ids) if rows is None else [self._ids[row] for row in rows.tolist()]

@@ -1,0 +1,138 @@
+"""MultimodalGraph: a thin frozen view of a ``HeteroData`` with the guarantees models rely on."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.data import HeteroData
+
+from gmmrec.data.features import FeatureTable
+from gmmrec.typing import EdgeType, NodeType
+
+
+class Edges(NamedTuple):
+    """One relation: ``edge_index`` ``[2, E]`` (source, target), sorted by target, and ``weight`` ``[E]`` or None."""
+
+    edge_index: EdgeIndex
+    weight: Tensor | None
+
+
+@dataclass(frozen=True)
+class GraphSchema:
+    """All that a model's constructor needs to know of a graph: sizes and names, no data.
+
+    Attributes:
+        num_nodes: Rows of the embedding table of every node type (of the whole graph, also for a sampled subgraph).
+        feature_dims: Width of every modality.
+        feature_nodes: Node type of every modality.
+        relations: Edge types.
+    """
+
+    num_nodes: Mapping[NodeType, int]
+    feature_dims: Mapping[str, int]
+    feature_nodes: Mapping[str, NodeType]
+    relations: tuple[EdgeType, ...]
+
+    def modalities(self, node_type: NodeType = "item") -> tuple[str, ...]:
+        """Names of the modalities of one node type, in a fixed order."""
+        return tuple(name for name, owner in self.feature_nodes.items() if owner == node_type)
+
+
+@dataclass(frozen=True)
+class MultimodalGraph:
+    """A heterogeneous graph with features by modality; nothing in it is ever mutated.
+
+    ``data`` holds, for every node type, ``num_nodes``, ``degree`` (number of training interactions, ``[N]``), per modality its
+    values under the modality's name and its mask under ``NAME_mask``, and in a subgraph ``n_id``; for every edge type
+    ``edge_index`` (an ``EdgeIndex`` sorted by target) and, where weighted, ``edge_weight``.
+    """
+
+    data: HeteroData
+    schema: GraphSchema
+
+    @cached_property
+    def features(self) -> Mapping[str, FeatureTable]:
+        """The feature tables of this graph's nodes, by modality."""
+        return {
+            name: FeatureTable(name, self.data[owner][name], self.data[owner][f"{name}_mask"], owner)
+            for name, owner in self.schema.feature_nodes.items()
+        }
+
+    def edges(self, edge_type: EdgeType) -> Edges:
+        """The edges of one type.
+
+        Raises:
+            KeyError: The graph has no such relation.
+        """
+        if edge_type not in self.data.edge_types:
+            known = ", ".join("-".join(t) for t in self.data.edge_types)
+            raise KeyError(f"the graph has no edges {'-'.join(edge_type)}; it has {known}")
+        store = self.data[edge_type]
+        return Edges(store["edge_index"], store.get("edge_weight"))
+
+    def num_nodes(self, node_type: NodeType) -> int:
+        """Number of nodes in this (sub)graph."""
+        return int(self.data[node_type].num_nodes)
+
+    def degree(self, node_type: NodeType) -> Tensor:
+        """Number of training interactions ``[N]`` (float32) in the whole graph, also of the nodes of a subgraph."""
+        degree: Tensor = self.data[node_type]["degree"]
+        return degree
+
+    def rows(self, node_type: NodeType) -> Tensor:
+        """Row of every node in its embedding table ``[N]``; -1 for a node that has none (a user never seen in training)."""
+        store = self.data[node_type]
+        n_id: Tensor = store["n_id"] if "n_id" in store else torch.arange(self.num_nodes(node_type), device=store["degree"].device)
+        return n_id
+
+    def gather(self, node_type: NodeType, table: Tensor) -> Tensor:
+        """Rows of a table ``[rows, ...]`` for the nodes of this graph ``[N, ...]``; zeros for nodes without a row.
+
+        On the whole graph this is the table itself, without a copy.
+        """
+        if "n_id" not in self.data[node_type]:
+            return table
+        rows = self.rows(node_type)
+        if bool((rows >= 0).all()):
+            return table.index_select(0, rows)
+        present = (rows >= 0).view(-1, *[1] * (table.dim() - 1))
+        return torch.where(
+            present, table.index_select(0, rows.clamp(min=0)), torch.zeros((), dtype=table.dtype, device=table.device)
+        )
+
+    def with_edges(self, edge_type: EdgeType, edge_index: Tensor, edge_weight: Tensor | None = None) -> "MultimodalGraph":
+        """A new graph with one relation added or replaced; ``edge_index`` ``[2, E]`` may be in any order."""
+        source, _, target = edge_type
+        sizes = (self.num_nodes(source), self.num_nodes(target))
+        edges = sort_edges(edge_index, edge_weight, sizes)
+        data = copy.copy(self.data)
+        data[edge_type]["edge_index"] = edges.edge_index
+        data[edge_type].pop("edge_weight", None)
+        if edges.weight is not None:
+            data[edge_type]["edge_weight"] = edges.weight
+        relations = tuple(dict.fromkeys((*self.schema.relations, edge_type)))
+        return MultimodalGraph(data, replace(self.schema, relations=relations))
+
+    def to(self, device: torch.device | str) -> "MultimodalGraph":
+        """A copy on another device."""
+        return replace(self, data=copy.copy(self.data).to(device))
+
+
+def sort_edges(edge_index: Tensor, edge_weight: Tensor | None, sizes: tuple[int, int]) -> Edges:
+    """Edges sorted by target (then by source), weights along with them.
+
+    >>> edges = sort_edges(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0.1, 0.2]), (2, 2))
+    >>> edges.edge_index.tolist(), edges.weight.tolist()
+    ([[1, 0], [0, 1]], [0.20000000298023224, 0.10000000149011612])
+    """
+    if isinstance(edge_index, EdgeIndex) and edge_index.is_sorted_by_col and edge_index.sparse_size() == sizes:
+        return Edges(edge_index, edge_weight)
+    plain = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
+    order = torch.argsort(plain[1] * sizes[0] + plain[0], stable=True)
+    sorted_index = EdgeIndex(plain[:, order].contiguous(), sparse_size=sizes, sort_order="col")
+    return Edges(sorted_index, None if edge_weight is None else edge_weight[order])

@@ -1,0 +1,78 @@
+"""LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation.
+
+X. He, K. Deng, X. Wang, Y. Li, Y. Zhang, M. Wang. SIGIR 2020. https://arxiv.org/abs/2002.02126
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.config import check_non_negative, check_positive
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.conv.light import LightConv
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import ITEM_USER, USER_ITEM, NodeType
+
+
+@dataclass(frozen=True)
+class LightGCNConfig:
+    """Settings of LightGCN; defaults are the paper's (section 4.1.2)."""
+
+    dim: int = 64
+    """Size of every embedding."""
+    num_layers: int = 3
+    """Number of propagation steps, K."""
+    l2: float = 1e-4
+    """Weight of the L2 term on the layer-0 embeddings of the batch."""
+
+    def __post_init__(self) -> None:
+        check_positive(dim=self.dim)
+        check_non_negative(num_layers=self.num_layers, l2=self.l2)
+
+
+class LightGCN(Recommender[UserQuery]):
+    """Smooths user and item embeddings along the interactions, and averages the layers.
+
+    The only parameters are the layer-0 embeddings. Deviation from the authors' code: training pairs are the shuffled training
+    interactions (every one once an epoch), as in the MMRec harness, where the code draws a user first and then one of their items.
+    """
+
+    query_type, config_class = UserQuery, LightGCNConfig
+
+    def __init__(self, schema: GraphSchema, config: LightGCNConfig = LightGCNConfig()) -> None:
+        super().__init__(schema, config)
+        self.users = nn.Parameter(torch.empty(schema.num_nodes["user"], config.dim))
+        self.items = nn.Parameter(torch.empty(schema.num_nodes["item"], config.dim))
+        nn.init.xavier_uniform_(self.users)
+        nn.init.xavier_uniform_(self.items)
+        self.conv = LightConv()
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Equations 3 and 4: K light convolutions, then the mean of all layers, layer 0 included."""
+        users, items = graph.gather("user", self.users), graph.gather("item", self.items)
+        user_sum, item_sum = users, items
+        for _ in range(self.config.num_layers):
+            users, items = (
+                self.conv((items, users), *graph.edges(ITEM_USER)),
+                self.conv((users, items), *graph.edges(USER_ITEM)),
+            )
+            user_sum, item_sum = user_sum + users, item_sum + items
+        scale = 1 / (self.config.num_layers + 1)
+        return {"user": scale * user_sum, "item": scale * item_sum}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """Equation 6: the inner product."""
+        return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """Equation 15: BPR and the L2 norm of the layer-0 embeddings of the batch."""
+        scores = self.score(self.encode(graph), batch.query, batch.candidates)  # [B, 1 + K]
+        users = F.embedding(batch.query.user, graph.gather("user", self.users))
+        items = F.embedding(batch.candidates, graph.gather("item", self.items))
+        return {"bpr": bpr(scores[:, :1], scores[:, 1:]), "l2": self.config.l2 * embedding_norm(users, items)}

@@ -1,0 +1,1 @@
+"""From a trained model to lists in the user's own ids."""

@@ -1,0 +1,70 @@
+"""What is known when ranking: queries, and the batches made of them."""
+
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from gmmrec.typing import NodeType
+
+
+@dataclass(frozen=True)
+class Query:
+    """One ranking question a row; ``target`` is the node type that is ranked."""
+
+    target: ClassVar[NodeType] = "item"
+
+    def __len__(self) -> int:
+        first: Tensor = getattr(self, fields(self)[0].name)
+        return first.shape[0]
+
+    def take(self, index: Tensor | slice) -> Self:
+        """The questions at positions ``index``."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self) if getattr(self, f.name) is not None})
+
+    def to(self, device: torch.device | str) -> Self:
+        """A copy on another device."""
+        return replace(
+            self,
+            **{f.name: getattr(self, f.name).to(device) for f in fields(self) if getattr(self, f.name) is not None},
+        )
+
+
+@dataclass(frozen=True)
+class UserQuery(Query):
+    """What will these users like? ``user`` ``[B]`` holds rows of the graph at hand; ``context`` ``[B, F]`` or None."""
+
+    user: Tensor
+    context: Tensor | None = None
+
+
+Q = TypeVar("Q", bound=Query)
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Q]):
+    """One training step: questions, an answer each, and things that are no answers.
+
+    Attributes:
+        query: ``B`` questions.
+        positive: Rows ``[B]``.
+        negative: Rows ``[B, K]``.
+    """
+
+    query: Q
+    positive: Tensor
+    negative: Tensor
+
+    def __len__(self) -> int:
+        return self.positive.shape[0]
+
+    @property
+    def candidates(self) -> Tensor:
+        """Positive first, negatives behind it ``[B, 1 + K]``: one call of ``score`` serves both."""
+        return torch.cat([self.positive[:, None], self.negative], dim=1)
+
+    def to(self, device: torch.device | str) -> "Batch[Q]":
+        """A copy on another device."""
+        return Batch(self.query.to(device), self.positive.to(device), self.negative.to(device))

@@ -1,0 +1,23 @@
+"""Node and edge types of the package's heterogeneous graphs, as PyG spells them: plain strings and triples."""
+
+from typing import TypeAlias
+
+NodeType: TypeAlias = str
+EdgeType: TypeAlias = tuple[str, str, str]
+
+USER: NodeType = "user"
+ITEM: NodeType = "item"
+
+USER_ITEM: EdgeType = (USER, "interacts", ITEM)
+ITEM_USER: EdgeType = (ITEM, "rev_interacts", USER)
+ITEM_ITEM: EdgeType = (ITEM, "co_occurs", ITEM)
+USER_USER: EdgeType = (USER, "co_occurs", USER)
+
+
+def similar(modality: str, node_type: NodeType = ITEM) -> EdgeType:
+    """The edge type that joins nodes whose features of one modality are alike.
+
+    >>> similar("image")
+    ('item', 'similar_image', 'item')
+    """
+    return (node_type, f"similar_{modality}", node_type)

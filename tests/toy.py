@@ -1,0 +1,32 @@
+"""Toy data on which the right recommendation is known in advance."""
+
+import torch
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.vocabulary import Vocabulary
+
+
+def checkerboard(num_users: int = 24, num_items: int = 16, *, seed: int = 0) -> tuple[Dataset, torch.Tensor]:
+    """Even users like even items, odd users odd ones; a third of the likes is held out.
+
+    Features ``image`` [I, 6] and ``text`` [I, 4] carry the parity too; the image of item 3 is missing. Returns the data set of the
+    likes that are known, and ``wanted`` [U, I], True for the likes that are held out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    likes = (torch.arange(num_users)[:, None] + torch.arange(num_items)) % 2 == 0
+    held_out = torch.rand(num_users, num_items, generator=generator) < 1 / 3
+    user, item = torch.nonzero(likes & ~held_out, as_tuple=True)
+    parity = (torch.arange(num_items) % 2).float()[:, None]
+    mask = torch.ones(num_items, dtype=torch.bool)
+    mask[3] = False
+    features = {
+        "image": FeatureTable("image", torch.cat([parity, 1 - parity, torch.rand(num_items, 4, generator=generator)], 1), mask),
+        "text": FeatureTable("text", torch.cat([parity, 1 - parity, torch.rand(num_items, 2, generator=generator)], 1)),
+    }
+    vocabularies = {
+        "user": Vocabulary([f"u{i}" for i in range(num_users)], name="user"),
+        "item": Vocabulary(range(num_items), name="item"),
+    }
+    return Dataset("checkerboard", vocabularies, Interactions(user, item), features), likes & held_out
