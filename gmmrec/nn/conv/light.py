@@ -1,9 +1,10 @@
 """Light graph convolution: a weighted sum over neighbours and nothing else."""
 
-from typing import cast
+from typing import Optional, cast
 
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
+from torch_geometric.typing import OptTensor
 
 from gmmrec.nn.propagate import weighted_sum
 
@@ -35,6 +36,6 @@ class LightConv(MessagePassing):
             return weighted_sum(edge_index, source, edge_weight, num_targets=target.shape[0])
         return cast(Tensor, self.propagate(edge_index, x=(source, target), edge_weight=edge_weight))
 
-    def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
+    def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
         """One edge's contribution (reference path)."""
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
