@@ -1,6 +1,6 @@
 """Light graph convolution: a weighted sum over neighbours and nothing else."""
 
-from typing import Optional, cast
+from typing import cast
 
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
