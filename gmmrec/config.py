@@ -1,6 +1,17 @@
-"""Checks that every configuration dataclass calls in ``__post_init__``; each names the field and the value it refuses."""
+"""Settings: the checks every configuration dataclass calls in ``__post_init__``, and the parser that fills such dataclasses.
 
-from collections.abc import Collection
+The parser is jsonargparse's; here are only the sections it is given and the wording of what it refuses.
+"""
+
+import difflib
+import re
+from argparse import ArgumentError
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def check_positive(**fields: float) -> None:
@@ -54,3 +65,66 @@ def check_choice(choices: Collection[str], **fields: str) -> None:
     for name, value in fields.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, but is {value!r}")
+
+
+def settings_parser(sections: Mapping[str, type], *, prog: str = "gmmrec train") -> ArgumentParser:
+    """A parser with one flag ``--SECTION.FIELD`` for every field of every section, documented by the fields' docstrings."""
+    parser = ArgumentParser(prog=prog, exit_on_error=False, usage=f"{prog} [options]")
+    for name, section in sections.items():
+        parser.add_class_arguments(section, name)
+    return parser
+
+
+def read_settings(
+    sections: Mapping[str, type], values: Mapping[str, Any], arguments: Sequence[str] = (), *, prog: str = "gmmrec train"
+) -> dict[str, Any]:
+    """Fills the sections' dataclasses: defaults, then ``values`` (a YAML file, as nested dictionaries), then ``arguments``.
+
+    Args:
+        sections: Dataclass of every section.
+        values: Nested settings by section.
+        arguments: Flags ``--SECTION.FIELD VALUE``.
+        prog: Name of the command in messages.
+
+    Returns:
+        One dataclass instance a section.
+
+    Raises:
+        ValueError: A setting is unknown (the message gives the nearest known name), has the wrong type or an impossible value.
+    """
+    parser = settings_parser(sections, prog=prog)
+    known = [f"{name}.{field}" for name, section in sections.items() for field in section.__dataclass_fields__]
+    for name, section_values in values.items():
+        for field in section_values if isinstance(section_values, Mapping) else ():
+            if f"{name}.{field}" not in known:
+                raise unknown_setting(f"{name}.{field}", known)
+    for argument in arguments:
+        flag = argument[2:].split("=")[0]
+        if argument.startswith("--") and flag not in known and flag not in sections:
+            raise unknown_setting(flag, known)
+    try:
+        filled = parser.parse_args(list(arguments), namespace=parser.parse_object(dict(values)))
+        instances = parser.instantiate(filled)
+    except ArgumentError as error:
+        raise ValueError(_in_one_sentence(str(error))) from None
+    return {name: instances[name] for name in sections}
+
+
+def unknown_setting(name: str, known: Collection[str]) -> ValueError:
+    """The error for a setting nobody reads.
+
+    >>> unknown_setting("train.lrr", ["train.lr", "model.dim"])
+    ValueError("unknown setting 'train.lrr'; the nearest known name is 'train.lr'")
+    """
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    field = name.rsplit(".", 1)[-1]
+    same_field = [other for other in known if other.rsplit(".", 1)[-1] == field]
+    nearest = (same_field or near or ["none"])[0]
+    return ValueError(f"unknown setting {name!r}; the nearest known name is {nearest!r}")
+
+
+def _in_one_sentence(message: str) -> str:
+    message = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(message.split()))
+    message = re.sub(r"typing\.", "", message)
+    found = re.search(r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)', message)
+    return f"setting {found[1]!r} must be {found[2]}, but is {found[3]!r}" if found else message
