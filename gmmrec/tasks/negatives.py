@@ -1,0 +1,82 @@
+"""Negatives: items a user is not known to like, drawn to be ranked below those they do like."""
+
+import torch
+from torch import Tensor
+
+from gmmrec.data.ragged import Ragged
+
+
+class UniformNegatives:
+    r"""Draws items uniformly from a pool, never one that the user has seen.
+
+    Nothing is drawn twice and rejected. For a user with :math:`n` allowed items a rank :math:`r \in [0, n)` is drawn, and the
+    :math:`r`-th allowed item is found by one binary search: with the user's seen items at the ascending pool positions
+    :math:`s_0 < s_1 < \dots`, it stands at position :math:`r + |\{k : s_k - k \le r\}|`.
+
+    Args:
+        seen: The items of every user that must not be drawn: the training positives.
+        pool: The items to draw from: rows ``[n]``, or how many there are if every item ``0 … pool - 1`` may be drawn.
+
+    Raises:
+        ValueError: The pool is empty.
+    """
+
+    def __init__(self, seen: Ragged, pool: Tensor | int) -> None:
+        self._items = None if isinstance(pool, int) else torch.unique(pool)
+        self._size = pool if isinstance(pool, int) else int(torch.unique(pool).numel())
+        if self._size < 1:
+            raise ValueError("there is no item to draw negatives from; expected at least one")
+        user, item = seen.groups, seen.values
+        if self._items is None:
+            user, position = user[item < self._size], item[item < self._size]
+        else:
+            position = torch.searchsorted(self._items, item).clamp_(max=self._size - 1)
+            inside = self._items[position] == item
+            user, position = user[inside], position[inside]
+        counts = torch.bincount(user, minlength=len(seen))
+        self._begin = counts.cumsum(0) - counts
+        self._allowed = self._size - counts
+        earlier = torch.arange(user.numel()) - self._begin[user]  # seen items before this one: the k of s_k
+        self._keys = user * self._size + position - earlier
+        self._has_exhausted = bool((self._allowed <= 0).any())
+
+    def draw(self, user: Tensor, *, count: int, generator: torch.Generator) -> Tensor:
+        """Negatives ``[B, count]`` for users ``[B]``; the same item may be drawn more than once for a user.
+
+        Raises:
+            ValueError: A user has seen the whole pool.
+        """
+        allowed = self._allowed[user]
+        if self._has_exhausted and bool((allowed <= 0).any()):
+            row = int(user[allowed <= 0][0])
+            raise ValueError(
+                f"user row {row} has seen all {self._size} items negatives are drawn from; "
+                "draw them from all items, or leave this user out of training"
+            )
+        uniform = torch.rand(user.numel(), count, dtype=torch.float64, generator=generator)
+        rank = (uniform * allowed[:, None]).long()  # 53 random bits: no rank is favoured by more than 2^-53 * n
+        before = torch.searchsorted(self._keys, user[:, None] * self._size + rank, right=True) - self._begin[user][:, None]
+        position = rank + before
+        return position if self._items is None else self._items[position]
+
+
+def uniform_negatives(user: Tensor, seen: Ragged, pool: Tensor | int, *, count: int, generator: torch.Generator) -> Tensor:
+    """Items ``[B, count]``, uniform over those of the pool that a user has not seen.
+
+    Where negatives are drawn batch after batch, keep a :class:`UniformNegatives` instead, which sorts its keys once.
+
+    Args:
+        user: Rows ``[B]``.
+        seen: The items of every user that must not be drawn.
+        pool: The items to draw from: rows ``[n]``, or how many there are.
+        count: Negatives a user.
+        generator: Where the randomness comes from.
+
+    Raises:
+        ValueError: The pool is empty, or a user has seen all of it.
+
+    >>> seen = Ragged(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]))
+    >>> uniform_negatives(torch.tensor([0, 0]), seen, 4, count=6, generator=torch.Generator().manual_seed(0)).unique()
+    tensor([1, 3])
+    """
+    return UniformNegatives(seen, pool).draw(user, count=count, generator=generator)

@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.split import Split
+from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+
+
+def interactions(*pairs: tuple[int, int]) -> Interactions:
+    table = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
+    return Interactions(table[:, 0], table[:, 1])
+
+
+SPLIT = Split(
+    train=interactions((0, 1), (0, 2), (0, 1), (1, 3), (2, 0)),  # (0, 1) was logged twice
+    valid=interactions((0, 3), (1, 3), (2, 1)),  # (1, 3) is in training too
+    test=interactions((2, 4), (0, 3), (0, 4), (2, 1), (0, 4), (1, 3)),  # (0, 3) and (2, 1) are in validation too
+)
+GRAPH = object()  # full mode only hands the graph on
+
+
+def task(**config) -> CollaborativeTask:
+    return CollaborativeTask(SPLIT, 4, 6, CollaborativeConfig(**config))
+
+
+def epoch(task: CollaborativeTask, seed: int = 0) -> list:
+    return list(task.batches(GRAPH, torch.Generator().manual_seed(seed)))
+
+
+def test_an_epoch_holds_every_distinct_pair_once():
+    made = task(batch_size=3)
+    batches = epoch(made)
+    assert [len(batch) for _, batch in batches] == [3, 1]
+    assert made.num_batches == 2
+    assert all(graph is GRAPH for graph, _ in batches)
+    pairs = [pair for _, batch in batches for pair in zip(batch.query.user.tolist(), batch.positive.tolist(), strict=True)]
+    assert sorted(pairs) == [(0, 1), (0, 2), (1, 3), (2, 0)]
+
+
+def test_negatives_avoid_training_positives_and_come_from_the_pool():
+    seen = {0: {1, 2}, 1: {3}, 2: {0}}
+    for pool, allowed in (("all", set(range(6))), ("train", {0, 1, 2, 3})):
+        drawn = {user: set() for user in seen}
+        for _, batch in epoch(task(num_negatives=200, negatives_from=pool)):
+            for user, negatives in zip(batch.query.user.tolist(), batch.negative.tolist(), strict=True):
+                drawn[user].update(negatives)
+        assert drawn == {user: allowed - items for user, items in seen.items()}
+
+
+def test_the_generator_decides_order_and_negatives():
+    def flat(seed):
+        return [(b.query.user.tolist(), b.positive.tolist(), b.negative.tolist()) for _, b in epoch(task(num_negatives=4), seed)]
+
+    assert flat(1) == flat(1)
+    assert flat(1) != flat(2)
+
+
+def test_questions_leave_out_what_is_excluded():
+    asked = task().questions("test")
+    assert asked.query.user.tolist() == [0, 2]  # user 1's only test item is known from training; user 3 has none
+    assert [asked.relevant.take(torch.tensor([q])).values.tolist() for q in (0, 1)] == [[3, 4], [1, 4]]
+    assert [asked.excluded.take(torch.tensor([q])).values.tolist() for q in (0, 1)] == [[1, 2], [0]]
+    assert asked.masked == "train"
+
+
+def test_questions_may_exclude_validation_items_too():
+    asked = task().questions("test", "train+valid")
+    assert asked.query.user.tolist() == [0, 2]
+    assert asked.relevant.values.tolist() == [4, 4]
+    assert [asked.excluded.take(torch.tensor([q])).values.tolist() for q in (0, 1)] == [[1, 2, 3], [0, 1]]
+    assert task().questions("valid").query.user.tolist() == [0, 2]
+
+
+def test_questions_that_cannot_be_asked():
+    with pytest.raises(ValueError, match="would exclude every right answer"):
+        task().questions("valid", "train+valid")
+    with pytest.raises(ValueError, match="part must be one of"):
+        task().questions("train")
+    nothing = CollaborativeTask(Split(SPLIT.train, interactions(), interactions((1, 3))), 4, 6)
+    for part in ("valid", "test"):
+        with pytest.raises(ValueError, match=f"the {part} part holds no item"):
+            nothing.questions(part)
+
+
+def test_settings_and_an_empty_training_part():
+    with pytest.raises(ValueError, match="batch_size must be greater than 0"):
+        CollaborativeConfig(batch_size=0)
+    with pytest.raises(ValueError, match="negatives_from must be one of"):
+        CollaborativeConfig(negatives_from="most")
+    with pytest.raises(ValueError, match="training part is empty"):
+        CollaborativeTask(Split(interactions(), SPLIT.valid, SPLIT.test), 4, 6)

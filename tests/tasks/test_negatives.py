@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from gmmrec.data.ragged import Ragged
+from gmmrec.tasks.negatives import UniformNegatives, uniform_negatives
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def chi_square(drawn: torch.Tensor, allowed: list[int]) -> float:
+    counts = torch.bincount(drawn.flatten())[allowed].double()
+    expected = drawn.numel() / len(allowed)
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+@pytest.mark.parametrize(
+    ("seen", "pool", "allowed"),
+    [
+        ([0, 1, 9], 10, [2, 3, 4, 5, 6, 7, 8]),
+        ([], 6, [0, 1, 2, 3, 4, 5]),
+        ([0, 1, 2, 3, 5], 6, [4]),
+        ([2, 3, 7], torch.tensor([7, 1, 2, 5, 8, 1]), [1, 5, 8]),  # pool unsorted, with a repeat; 3 is not in it
+    ],
+)
+def test_exactly_the_allowed_items_are_drawn_equally_often(seen, pool, allowed):
+    # User 1 is the one asked; users 0 and 2 have seen other things.
+    items = torch.tensor([4, *seen, 0, 5])
+    users = torch.tensor([0, *[1] * len(seen), 2, 2])
+    drawn = uniform_negatives(
+        torch.ones(400, dtype=torch.long), Ragged.from_pairs(users, items, 3), pool, count=50, generator=generator()
+    )
+    assert drawn.shape == (400, 50)
+    assert drawn.unique().tolist() == allowed
+    # 99.9 % quantiles of chi-square with 0, 2, 5 and 6 degrees of freedom
+    assert chi_square(drawn, allowed) < {1: 1e-9, 3: 13.82, 6: 20.52, 7: 22.46}[len(allowed)]
+
+
+def test_never_an_item_of_the_user_and_every_other_item_some_time():
+    seen_matrix = torch.rand(30, 20, generator=generator(1)) < 0.6
+    seen = Ragged.from_pairs(*torch.nonzero(seen_matrix, as_tuple=True), 30)
+    user = torch.arange(30).repeat(200)
+    drawn = UniformNegatives(seen, 20).draw(user, count=3, generator=generator())
+    reached = torch.zeros(30, 20, dtype=torch.bool)
+    reached[user[:, None].expand_as(drawn), drawn] = True
+    assert torch.equal(reached, ~seen_matrix)
+
+
+def test_same_generator_same_negatives():
+    sampler = UniformNegatives(Ragged.from_pairs(torch.tensor([0, 1]), torch.tensor([3, 4]), 2), 100)
+    user = torch.tensor([0, 1, 1])
+    assert torch.equal(sampler.draw(user, count=2, generator=generator(7)), sampler.draw(user, count=2, generator=generator(7)))
+
+
+def test_a_user_who_has_seen_everything_is_named_only_when_asked():
+    seen = Ragged.from_pairs(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2]), 2)
+    sampler = UniformNegatives(seen, 3)
+    assert set(sampler.draw(torch.tensor([0]), count=50, generator=generator()).flatten().tolist()) == {1, 2}
+    with pytest.raises(ValueError, match="user row 1 has seen all 3 items"):
+        sampler.draw(torch.tensor([0, 1]), count=1, generator=generator())
+
+
+def test_an_empty_pool_is_refused():
+    with pytest.raises(ValueError, match="no item to draw"):
+        uniform_negatives(
+            torch.tensor([0]), Ragged(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)), 0, count=1, generator=generator()
+        )
