@@ -3,8 +3,10 @@
 from typing import Any
 
 from gmmrec.models.lightgcn import LightGCN
+from gmmrec.models.popularity import Popularity
 from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
     "lightgcn": LightGCN,
+    "popularity": Popularity,
 }
