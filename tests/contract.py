@@ -1,0 +1,268 @@
+"""What every model owes: one suite, run for each entry of ``MODELS`` (and for any class of yours, in three lines).
+
+>>> import pytest
+>>> from gmmrec.models.lightgcn import LightGCN
+>>> @pytest.mark.parametrize("model_class", [LightGCN])
+... class TestMine(RecommenderContract):
+...     settings = {LightGCN: {"dim": 16}}
+"""
+
+import copy
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.split import Split
+from gmmrec.graph.build import build_graph
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.graph.sampling import sample_subgraph
+from gmmrec.models.popularity import Popularity
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from tests.toy import checkerboard
+
+U, I = 23, 17  # primes that no layer has as its width: a table of 23 rows is one of users  # noqa: E741
+
+Model = Recommender[Any]
+
+
+class RecommenderContract:
+    """Promises of a model that answers ``UserQuery``; parametrise a subclass over ``model_class``."""
+
+    settings: ClassVar[Mapping[type[Model], dict[str, Any]]] = {}
+    """Settings other than the defaults, by model."""
+    unpersonalised: ClassVar[frozenset[type[Model]]] = frozenset({Popularity})
+    """Models that give everybody the same ranking: they cannot learn who likes what."""
+
+    def build(self, model_class: type[Model], graph: MultimodalGraph, *, seed: int = 0) -> tuple[Model, MultimodalGraph]:
+        torch.manual_seed(seed)
+        model = model_class(graph.schema, model_class.config_class(**self.settings.get(model_class, {})))
+        with torch.no_grad():
+            return model.eval(), model.prepare(graph)
+
+    def test_learns_the_checkerboard(self, model_class: type[Model]) -> None:
+        if model_class in self.unpersonalised:
+            pytest.skip("gives everybody the same ranking")
+        dataset, wanted = checkerboard(U, I)
+        model, graph = self.build(model_class, toy_graph(dataset))
+        losses = train(model, graph, dataset.interactions, epochs=60)
+        assert losses[-1] < 0.9 * losses[0]  # smoothing alone, untrained, ranks well on so regular a graph
+        assert share_ordered(score_all(model, graph), wanted) > 0.95
+
+    def test_gradients_reach_every_parameter(self, model_class: type[Model]) -> None:
+        dataset, _ = checkerboard(U, I)
+        model, graph = self.build(model_class, toy_graph(dataset))
+        terms = model.train().loss(graph, training_batch(dataset.interactions, torch.Generator().manual_seed(0)))
+        if not list(model.parameters()):
+            assert terms == {}
+            return
+        assert all(term.dim() == 0 and bool(torch.isfinite(term)) for term in terms.values())
+        torch.stack(list(terms.values())).sum().backward()
+        unreached = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
+        assert unreached == []
+
+    def test_same_seed_same_scores(self, model_class: type[Model]) -> None:
+        def run() -> Tensor:
+            dataset, _ = checkerboard(U, I)
+            model, graph = self.build(model_class, toy_graph(dataset), seed=7)
+            train(model, graph, dataset.interactions, epochs=3)
+            return score_all(model, graph)
+
+        assert torch.equal(run(), run())
+
+    def test_scores_are_the_same_in_chunks_and_per_query(self, model_class: type[Model]) -> None:
+        model, graph = self.build(model_class, toy_graph())
+        with torch.no_grad():
+            encoded, query = model.encode(graph), UserQuery(torch.arange(U))
+            whole = model.score(encoded, query, torch.arange(I))
+            chunks = [model.score(encoded, query, chunk) for chunk in torch.arange(I).split(5)]
+            own = torch.stack([torch.randperm(I, generator=torch.Generator().manual_seed(u))[:6] for u in range(U)])
+            per_query = model.score(encoded, query, own)
+        assert whole.shape == (U, I)
+        torch.testing.assert_close(torch.cat(chunks, dim=1), whole)
+        torch.testing.assert_close(per_query, whole.gather(1, own))
+
+    def test_a_score_does_not_depend_on_the_rest_of_the_batch(self, model_class: type[Model]) -> None:
+        model, graph = self.build(model_class, toy_graph())
+        with torch.no_grad():
+            encoded = model.encode(graph)
+            alone = [model.score(encoded, UserQuery(torch.tensor([u])), torch.arange(I)) for u in (5, 0, 5)]
+        torch.testing.assert_close(torch.cat(alone), score_all(model, graph)[[5, 0, 5]])
+
+    def test_schema_config_and_weights_rebuild_the_model(self, model_class: type[Model]) -> None:
+        dataset, _ = checkerboard(U, I)
+        model, graph = self.build(model_class, toy_graph(dataset))
+        train(model, graph, dataset.interactions, epochs=2)
+        file = io.BytesIO()
+        torch.save(model.state_dict(), file)
+        file.seek(0)
+        torch.manual_seed(99)
+        rebuilt = model_class(model.schema, model_class.config_class(**asdict(model.config)))
+        rebuilt.load_state_dict(torch.load(file, weights_only=True))
+        assert torch.equal(score_all(rebuilt.eval(), graph), score_all(model, graph))
+
+    @pytest.mark.parametrize("missing", [("image",), ("text",), ("image", "text")], ids="+".join)
+    def test_items_without_a_modality_are_scored(self, model_class: type[Model], missing: tuple[str, ...]) -> None:
+        for rows in (torch.tensor([0, 4, 9]), torch.arange(I)):  # a few items, then all of them
+            dataset, _ = checkerboard(U, I)
+            for name in missing:
+                dataset = with_mask(dataset, name, rows)
+            model, graph = self.build(model_class, toy_graph(dataset))
+            train(model, graph, dataset.interactions, epochs=2)
+            assert bool(torch.isfinite(score_all(model, graph)).all())
+            assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+    def test_values_under_the_mask_never_enter(self, model_class: type[Model]) -> None:
+        scores = []
+        for hidden in (0.0, 1000.0):
+            dataset, _ = checkerboard(U, I)
+            graph = toy_graph(with_mask(dataset, "text", torch.tensor([2, 8])))
+            data = copy.copy(graph.data)
+            for name in ("image", "text"):  # as if somebody had written there after the tables were checked
+                absent = ~data["item"][f"{name}_mask"]
+                data["item"][name] = data["item"][name].masked_fill(absent[:, None], hidden)
+            model, graph = self.build(model_class, MultimodalGraph(data, graph.schema))
+            train(model, graph, dataset.interactions, epochs=2)
+            scores.append(score_all(model, graph))
+        assert torch.equal(*scores)
+
+    def test_permuting_users_and_items_permutes_scores(self, model_class: type[Model]) -> None:
+        generator = torch.Generator().manual_seed(3)
+        user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)  # new row of every old one
+        dataset, _ = checkerboard(U, I)
+        model, graph = self.build(model_class, toy_graph(dataset))
+        other, other_graph = self.build(model_class, toy_graph(permuted(dataset, user, item)), seed=1)
+        rows = {U: user, I: item, U + I: torch.cat([user, U + item])}
+        with torch.no_grad():
+            for theirs, ours in zip(other.parameters(), model.parameters(), strict=True):
+                theirs[rows[len(ours)] if ours.dim() and len(ours) in rows else ...] = ours
+        torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph), rtol=1e-4, atol=1e-5)
+
+    def test_held_out_interactions_are_not_seen(self, model_class: type[Model]) -> None:
+        dataset, wanted = checkerboard(U, I)
+        held_out = Interactions(*torch.nonzero(wanted, as_tuple=True))
+        scores = []
+        for test in (held_out, held_out.take(torch.arange(0))):
+            model, graph = self.build(model_class, build_graph(dataset, Split(dataset.interactions, test, test)))
+            train(model, graph, dataset.interactions, epochs=2)
+            scores.append(score_all(model, graph))
+            for seen in (graph, model.begin_epoch(graph, torch.Generator().manual_seed(0))):
+                for source, relation, target in seen.schema.relations:
+                    if {source, target} == {"user", "item"}:
+                        ends = seen.edges((source, relation, target)).edge_index.as_tensor()
+                        user, item = ends if source == "user" else ends.flip(0)
+                        assert not bool(wanted[user, item].any())
+        assert torch.equal(*scores)
+
+    def test_hooks_leave_the_graph_they_are_given_alone(self, model_class: type[Model]) -> None:
+        graph = toy_graph()
+        before = {kind: graph.edges(kind).edge_index.as_tensor().clone() for kind in graph.schema.relations}
+        model, prepared = self.build(model_class, graph)
+        relations = prepared.schema.relations
+        model.begin_epoch(prepared, torch.Generator().manual_seed(0))
+        assert set(graph.data.edge_types) == set(before)
+        assert set(prepared.data.edge_types) == set(relations)
+        for kind, edge_index in before.items():
+            assert torch.equal(graph.edges(kind).edge_index.as_tensor(), edge_index)
+
+    def test_nodes_that_were_never_seen_get_finite_scores(self, model_class: type[Model]) -> None:
+        model, graph = self.build(model_class, toy_graph())
+        data = copy.copy(graph.data)
+        data["user"].n_id = torch.arange(U).masked_fill_(torch.arange(U) >= U - 2, -1)
+        data["item"].n_id = torch.arange(I).masked_fill_(torch.arange(I) == 0, -1)
+        assert bool(torch.isfinite(score_all(model, MultimodalGraph(data, graph.schema))).all())
+
+    def test_a_sampled_subgraph_encodes_its_seeds_as_the_whole_graph_does(self, model_class: type[Model]) -> None:
+        model, graph = self.build(model_class, toy_graph())
+        seeds = {"user": torch.tensor([4, 2, 6]), "item": torch.tensor([0, 8])}
+        part, places = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
+        query, candidates = UserQuery(places["user"]), places["item"]
+        with torch.no_grad():
+            scores = model.score(model.encode(part), query, candidates)
+        torch.testing.assert_close(scores, score_all(model, graph)[seeds["user"]][:, seeds["item"]])
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+    def test_cpu_and_gpu_agree(self, model_class: type[Model]) -> None:
+        dataset, _ = checkerboard(U, I)
+        model, graph = self.build(model_class, toy_graph(dataset))
+        train(model, graph, dataset.interactions, epochs=2)
+        expected = score_all(model, graph)
+        actual = score_all(model.to("cuda"), graph.to("cuda"), device="cuda")
+        torch.testing.assert_close(actual.cpu(), expected, rtol=1e-4, atol=1e-4)
+        train(model, graph.to("cuda"), dataset.interactions, epochs=1, device="cuda")
+
+
+def toy_graph(dataset: Dataset | None = None) -> MultimodalGraph:
+    """The graph of all known interactions."""
+    dataset = checkerboard(U, I)[0] if dataset is None else dataset
+    nothing = dataset.interactions.take(torch.arange(0))
+    return build_graph(dataset, Split(dataset.interactions, nothing, nothing))
+
+
+def with_mask(dataset: Dataset, name: str, rows: Tensor) -> Dataset:
+    """The data set with one modality of some items missing."""
+    mask = dataset.features[name].mask.clone()
+    mask[rows] = False
+    return replace(dataset, features={**dataset.features, name: FeatureTable(name, dataset.features[name].values, mask)})
+
+
+def permuted(dataset: Dataset, user: Tensor, item: Tensor) -> Dataset:
+    """The data set in which user ``u`` stands in row ``user[u]``, and item ``i`` in row ``item[i]``."""
+    old = torch.argsort(item)
+    return replace(
+        dataset,
+        interactions=Interactions(user[dataset.interactions.user], item[dataset.interactions.item]),
+        features={name: FeatureTable(name, table.values[old], table.mask[old]) for name, table in dataset.features.items()},
+    )
+
+
+def training_batch(interactions: Interactions, generator: torch.Generator) -> Batch[UserQuery]:
+    """All interactions, with two items each that the user does not have."""
+    unseen = torch.ones(U, I)
+    unseen[interactions.user, interactions.item] = 0
+    negative = torch.multinomial(unseen[interactions.user], 2, generator=generator)
+    return Batch(UserQuery(interactions.user), interactions.item, negative)
+
+
+def train(
+    model: Model, graph: MultimodalGraph, interactions: Interactions, *, epochs: int, lr: float = 0.02, device: str = "cpu"
+) -> list[float]:
+    """A short Adam loop, one batch an epoch; returns the loss of every epoch."""
+    losses: list[float] = []
+    if not list(model.parameters()):
+        return losses
+    torch.manual_seed(1)  # for dropout
+    generator = torch.Generator().manual_seed(1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    model.train()
+    for _ in range(epochs):
+        with torch.no_grad():
+            epoch_graph = model.begin_epoch(graph, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.stack(list(model.loss(epoch_graph, training_batch(interactions, generator).to(device)).values())).sum()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    model.eval()
+    return losses
+
+
+def score_all(model: Model, graph: MultimodalGraph, device: str = "cpu") -> Tensor:
+    """Scores ``[U, I]`` of every user for every item."""
+    with torch.no_grad():
+        return model.score(model.encode(graph), UserQuery(torch.arange(U, device=device)), torch.arange(I, device=device))
+
+
+def share_ordered(scores: Tensor, wanted: Tensor) -> float:
+    """Share of (held-out like, dislike) pairs that are ranked rightly, over all users; chance is a half."""
+    dislikes = (torch.arange(U)[:, None] + torch.arange(I)) % 2 == 1
+    pairs = wanted[:, :, None] & dislikes[:, None, :]
+    return float((scores[:, :, None] > scores[:, None, :])[pairs].float().mean())
