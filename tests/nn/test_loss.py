@@ -1,0 +1,38 @@
+import math
+
+import pytest
+import torch
+
+from gmmrec.nn.loss import bpr, embedding_norm
+
+
+def test_bpr_is_the_mean_over_all_pairs() -> None:
+    positive, negative = torch.tensor([[2.0], [0.0]]), torch.tensor([[1.0, 2.0], [0.0, -3.0]])
+    expected = sum(math.log(1 + math.exp(-difference)) for difference in (1, 0, 0, 3)) / 4
+    assert float(bpr(positive, negative)) == pytest.approx(expected)
+
+
+def test_bpr_neither_overflows_nor_loses_its_gradient() -> None:
+    positive = torch.tensor([[-500.0], [500.0]], requires_grad=True)
+    loss = bpr(positive, torch.tensor([[500.0], [-500.0]]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(500)  # (1000 + 0) / 2
+    assert positive.grad is not None
+    assert positive.grad.flatten().tolist() == pytest.approx([-0.5, 0])
+
+
+def test_bpr_falls_as_the_positive_rises() -> None:
+    negative = torch.zeros(1, 1)
+    assert float(bpr(torch.ones(1, 1), negative)) < float(bpr(torch.zeros(1, 1), negative))
+
+
+def test_embedding_norm_halves_squares_and_divides_by_the_batch() -> None:
+    users, items = torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.ones(2, 3, 2)  # 14 and 12, in a batch of 2
+    assert float(embedding_norm(users, items)) == (14 + 12) / 4
+
+
+def test_embedding_norm_pulls_towards_zero() -> None:
+    users = torch.tensor([[1.0, -2.0], [3.0, 0.0]], requires_grad=True)
+    embedding_norm(users).backward()
+    assert users.grad is not None
+    assert torch.equal(users.grad, users.detach() / 2)

@@ -1,0 +1,36 @@
+import torch
+
+from gmmrec.tasks.query import Batch, UserQuery
+
+QUERY = UserQuery(torch.tensor([4, 7, 9]), context=torch.tensor([[1.0], [2.0], [3.0]]))
+
+
+def test_the_length_is_the_number_of_questions() -> None:
+    assert len(QUERY) == 3
+
+
+def test_take_takes_every_field_and_leaves_none_alone() -> None:
+    taken = QUERY.take(torch.tensor([2, 0]))
+    assert taken.user.tolist() == [9, 4]
+    assert taken.context is not None
+    assert taken.context.tolist() == [[3], [1]]
+    sliced = UserQuery(QUERY.user).take(slice(1, 3))
+    assert sliced.user.tolist() == [7, 9]
+    assert sliced.context is None
+
+
+def test_users_are_asked_for_items() -> None:
+    assert UserQuery.target == "item"
+
+
+def test_candidates_put_the_positive_first() -> None:
+    batch = Batch(UserQuery(torch.tensor([0, 1])), torch.tensor([5, 6]), torch.tensor([[1, 2], [3, 4]]))
+    assert batch.candidates.tolist() == [[5, 1, 2], [6, 3, 4]]
+    assert len(batch) == 2
+
+
+def test_a_batch_moves_as_a_whole() -> None:
+    batch = Batch(QUERY, torch.arange(3), torch.ones(3, 1, dtype=torch.long)).to("meta")
+    assert {batch.query.user.device.type, batch.positive.device.type, batch.negative.device.type} == {"meta"}
+    assert batch.query.context is not None
+    assert batch.query.context.device.type == "meta"
