@@ -1,0 +1,134 @@
+"""Exact rankings of the whole catalogue, in chunks, without the excluded candidates."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gmmrec.data.ragged import Ragged
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.questions import Questions
+from gmmrec.typing import NodeType
+
+CELLS = 2**24
+"""Scores held at once where the number of candidates in a chunk is not given: 64 MB."""
+
+
+def rank(
+    model: Recommender[Any],
+    encoded: Mapping[NodeType, Tensor],
+    questions: Questions[Any],
+    num_candidates: int,
+    *,
+    k: int,
+    chunk_size: int = 256,
+    candidate_chunk: int | None = None,
+    pool: Tensor | None = None,
+) -> Tensor:
+    """The ``k`` best candidates of every question, best first.
+
+    The result depends on the scores alone, not on chunks or device: equal scores stand in the order of their rows. Excluded
+    candidates, and those that the model scores with minus infinity, are never returned.
+
+    Args:
+        model: Called through ``score`` only; the caller takes care of evaluation mode and of gradients.
+        encoded: What ``model.encode`` returned.
+        questions: On the device of ``encoded``.
+        num_candidates: Number of nodes of the type that is ranked.
+        k: Length of the lists.
+        chunk_size: Questions scored at once.
+        candidate_chunk: Candidates scored at once; as many as make ``CELLS`` scores where not given.
+        pool: Rank these only: mask ``[num_candidates]``.
+
+    Returns:
+        Rows ``[Q, k]``, filled up with -1 where fewer than ``k`` candidates remain.
+
+    Raises:
+        ValueError: The model returns NaN, or scores of a wrong shape.
+    """
+    device = questions.excluded.values.device
+    candidates = torch.arange(num_candidates, device=device) if pool is None else pool.nonzero().flatten()
+    column = torch.arange(num_candidates, device=device) if pool is None else torch.where(pool, pool.cumsum(0) - 1, -1)
+    width = max(k + 1, candidate_chunk or CELLS // chunk_size)
+    top = torch.full((len(questions), k), -1, device=device)
+    for start in range(0, len(questions), chunk_size):
+        stop = min(start + chunk_size, len(questions))
+        query = questions.query.take(slice(start, stop))
+        line, excluded = _members(questions.excluded, start, stop)
+        excluded = column[excluded]
+        best = scores = torch.empty(stop - start, 0, device=device)
+        rows = torch.empty(stop - start, 0, dtype=torch.long, device=device)
+        for left in range(0, candidates.numel(), width):
+            part = candidates[left : left + width]
+            scores = _scores(model, encoded, query, part)
+            here = (excluded >= left) & (excluded < left + part.numel())
+            scores.view(-1)[line[here] * part.numel() + excluded[here] - left] = -torch.inf
+            values, columns = _top(scores, k)
+            if bool(values.isnan().any()):
+                question = start + int(values.isnan().any(1).nonzero()[0, 0])
+                raise ValueError(
+                    f"{type(model).__name__} gives NaN scores, first for question {question}; its training has diverged"
+                )
+            # Both lists are in order of (score, row) and the left one has the lower rows: a stable sort keeps that order.
+            best, order = torch.cat([best, values], 1).sort(dim=1, descending=True, stable=True)
+            rows = torch.cat([rows, part[columns]], 1).gather(1, order)
+            best, rows = best[:, :k], rows[:, :k]
+        top[start:stop, : rows.shape[1]] = rows.masked_fill(best == -torch.inf, -1)
+    return top
+
+
+def hits(top: Tensor, relevant: Ragged) -> Tensor:
+    """Whether each ranked candidate is relevant to its question.
+
+    Args:
+        top: Rows ``[Q, K]``, -1 where a list is shorter.
+        relevant: Right answers of the ``Q`` questions.
+
+    Returns:
+        ``[Q, K]``, bool; -1 is never a hit.
+
+    >>> hits(torch.tensor([[3, 1], [2, -1]]), Ragged(torch.tensor([0, 1, 3]), torch.tensor([1, 2, 3])))
+    tensor([[False,  True],
+            [ True, False]])
+    """
+    question = torch.arange(len(relevant), device=top.device)[:, None]
+    return relevant.contains(question, top.clamp(min=0)) & (top >= 0)
+
+
+def _members(sets: Ragged, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Group (counted from ``start``) and value of all members of neighbouring groups."""
+    indptr = sets.indptr[start : stop + 1]
+    group = torch.repeat_interleave(torch.arange(stop - start, device=indptr.device), indptr.diff())
+    return group, sets.values[int(indptr[0]) : int(indptr[-1])]
+
+
+def _scores(model: Recommender[Any], encoded: Mapping[NodeType, Tensor], query: Any, candidates: Tensor) -> Tensor:
+    """Scores ``[B, C]`` as float32 that may be overwritten: a copy, for a model may return a view of what it keeps."""
+    scores = model.score(encoded, query, candidates)
+    expected = (len(query), candidates.numel())
+    if scores.shape != expected:
+        raise ValueError(f"{type(model).__name__}.score must return scores of shape {expected}, but returned {tuple(scores.shape)}")
+    return scores.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+
+def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns ``[B, min(k, C)]`` of the greatest scores in order of (score, column)."""
+    k = min(k, scores.shape[1])
+    values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)  # one more: a tie at the end of the list shows
+    tied = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
+    values, columns = values[:, :k], columns[:, :k]
+    lines = (tied.any(1) & ~values.isnan().any(1)).nonzero().flatten()
+    if lines.numel():  # topk leaves the order of equals open
+        values[lines], columns[lines] = _top_of_ties(scores[lines], values[lines, -1:], k)
+    return values, columns
+
+
+def _top_of_ties(scores: Tensor, last: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """As ``_top``, for scores with equals: all above the ``k``-th value ``last`` ``[B, 1]``, then the first that equal it."""
+    above, level = scores > last, scores == last
+    missing = k - above.sum(1, keepdim=True)
+    chosen = above | (level & (level.cumsum(1, dtype=torch.int32) <= missing))
+    columns = chosen.nonzero()[:, 1].view(-1, k)
+    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)

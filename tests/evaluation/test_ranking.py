@@ -1,0 +1,134 @@
+"""The chunked ranking against a dense, slow one, and its promises on ties, exclusions and NaN."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from gmmrec.data.ragged import Ragged
+from gmmrec.evaluation.ranking import hits, rank
+from gmmrec.graph.multimodal import GraphSchema
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import UserQuery
+from gmmrec.tasks.questions import Questions
+
+SCHEMA = GraphSchema({"user": 0, "item": 0}, {}, {}, ())
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    pass
+
+
+class Table(Recommender[UserQuery]):
+    """Scores read from a table [U, I], the encoding itself."""
+
+    query_type, config_class = UserQuery, NoConfig
+
+    def __init__(self):
+        super().__init__(SCHEMA, NoConfig())
+
+    def encode(self, graph):
+        return {}
+
+    def score(self, encoded, query, candidates):
+        return encoded["table"][query.user][:, candidates]
+
+    def loss(self, graph, batch):
+        return {}
+
+
+class Column(Table):
+    """The same scores for all users, as a view of the encoding."""
+
+    def score(self, encoded, query, candidates):
+        assert candidates.numel() == encoded["item"].numel()
+        return encoded["item"].expand(len(query), -1)
+
+
+def questions_of(excluded: torch.Tensor) -> Questions[UserQuery]:
+    """One question a user; excluded is a mask [U, I]."""
+    user, item = excluded.nonzero(as_tuple=True)
+    num_users = excluded.shape[0]
+    users = torch.arange(num_users)
+    return Questions(
+        UserQuery(users), Ragged.from_pairs(users, users * 0, num_users), Ragged.from_pairs(user, item, num_users), "train"
+    )
+
+
+def slow_rank(table: torch.Tensor, excluded: torch.Tensor, k: int, pool: torch.Tensor | None = None) -> list[list[int]]:
+    lists = []
+    for scores, out in zip(table.tolist(), excluded.tolist(), strict=True):
+        rows = [i for i, known in enumerate(out) if not known and scores[i] != -float("inf") and (pool is None or pool[i])]
+        best = sorted(rows, key=lambda i: (-scores[i], i))[:k]
+        lists.append(best + [-1] * (k - len(best)))
+    return lists
+
+
+def random_case(*, levels: int | None, share: float = 0.2):
+    generator = torch.Generator().manual_seed(levels or 0)
+    table = torch.randn(13, 29, generator=generator)
+    if levels:
+        table = torch.randint(levels, (13, 29), generator=generator).float()
+    return table, torch.rand(13, 29, generator=generator) < share
+
+
+@pytest.mark.parametrize("k", [1, 4, 28, 29, 40])
+@pytest.mark.parametrize("levels", [None, 1, 2, 6])
+@pytest.mark.parametrize(("chunk_size", "candidate_chunk"), [(256, None), (1, None), (5, 1), (5, 7), (13, 30)])
+def test_equals_sorting_whatever_the_chunks(k, levels, chunk_size, candidate_chunk):
+    table, excluded = random_case(levels=levels)
+    top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=k, chunk_size=chunk_size, candidate_chunk=candidate_chunk)
+    assert top.tolist() == slow_rank(table, excluded, k)
+
+
+def test_short_lists_are_filled_and_never_hold_excluded_items():
+    table, excluded = random_case(levels=3, share=0.9)
+    excluded[2] = True
+    table[0, 0], excluded[0, 0] = -torch.inf, False
+    top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=6)
+    assert top.tolist() == slow_rank(table, excluded, 6)
+    assert top[2].tolist() == [-1] * 6
+    assert 0 not in top[0]
+
+
+def test_pool_restricts_the_ranking():
+    table, excluded = random_case(levels=4)
+    pool = torch.arange(29) % 3 == 1
+    for candidate_chunk in (None, 2):
+        top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=5, candidate_chunk=candidate_chunk, pool=pool)
+        assert top.tolist() == slow_rank(table, excluded, 5, pool)
+
+
+def test_scores_that_are_a_view_are_left_alone():
+    scores = torch.randn(29)
+    _, excluded = random_case(levels=None)
+    top = rank(Column(), {"item": scores}, questions_of(excluded), 29, k=5)
+    assert top.tolist() == slow_rank(scores.expand(13, -1), excluded, 5)
+    assert bool(scores.isfinite().all())
+
+
+@pytest.mark.parametrize("candidate_chunk", [None, 5])
+def test_nan_is_refused(candidate_chunk):
+    table, excluded = random_case(levels=2)
+    table[7, 28], excluded[7, 28] = torch.nan, False
+    with pytest.raises(ValueError, match=r"Table gives NaN scores, first for question 7"):
+        rank(Table(), {"table": table}, questions_of(excluded), 29, k=3, chunk_size=4, candidate_chunk=candidate_chunk)
+
+
+class Whole(Table):
+    """Ignores which candidates were asked for."""
+
+    def score(self, encoded, query, candidates):
+        return encoded["table"]
+
+
+def test_wrong_shape_is_refused():
+    table, excluded = random_case(levels=2)
+    with pytest.raises(ValueError, match=r"Whole.score must return scores of shape \(13, 40\), but returned \(13, 29\)"):
+        rank(Whole(), {"table": table}, questions_of(excluded), 40, k=3)
+
+
+def test_minus_one_is_no_hit_even_beside_the_last_item_of_a_neighbour():
+    relevant = Ragged.from_pairs(torch.tensor([0, 1]), torch.tensor([4, 0]), 2)
+    assert hits(torch.tensor([[4, -1], [-1, 0]]), relevant).tolist() == [[True, False], [False, True]]
