@@ -1,0 +1,214 @@
+"""Results: one value per question, and what is made of them: means, intervals, groups, tables, a file for later comparison."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gmmrec.data.ragged import Ragged
+
+FILE = "per_user.safetensors"
+"""Name of the values per question in a run's folder."""
+CHUNK = 2**24
+"""Cells held at once while resampling."""
+EVERYTHING = "all"
+"""Name of the group of all questions."""
+
+
+@dataclass(frozen=True)
+class GroupValues:
+    """One group: the positions of its questions ``[q]`` among all, and by metric a value for each ``[q]``."""
+
+    position: Tensor
+    values: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an evaluation found.
+
+    Attributes:
+        values: By metric, such as ``"recall@20"``: one value per question ``[Q]``.
+        query: What identifies each question ``[Q]``: the user's row.
+        relevant: A number made of each question's right answers ``[Q]``; it tells whether two runs answered the same questions.
+        masked: Whose items were not ranked: ``"train"`` or ``"train+valid"``.
+        groups: Parts of the questions, or of the right answers.
+        catalogue: Coverage and novelty of the lists, by name.
+        bootstrap: Resamples behind an interval; 0 for none.
+        seed: Of the resampling.
+    """
+
+    values: Mapping[str, Tensor]
+    query: Tensor
+    relevant: Tensor
+    masked: str
+    groups: Mapping[str, GroupValues] = field(default_factory=dict)
+    catalogue: Mapping[str, float] = field(default_factory=dict)
+    bootstrap: int = 1000
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.query.numel()
+
+    def group(self, name: str) -> GroupValues:
+        """The values of one group; ``"all"`` names the whole.
+
+        Raises:
+            KeyError: There is no such group.
+        """
+        if name == EVERYTHING:
+            return GroupValues(torch.arange(len(self)), self.values)
+        if name not in self.groups:
+            raise KeyError(f"there is no group {name!r}; the groups are {', '.join((EVERYTHING, *self.groups))}")
+        return self.groups[name]
+
+    def mean(self, group: str = EVERYTHING) -> dict[str, float]:
+        """Mean of every metric over the questions of a group."""
+        return {metric: float(value.double().mean()) for metric, value in self.group(group).values.items()}
+
+    @cached_property
+    def _intervals(self) -> dict[str, dict[str, tuple[float, float]]]:
+        if not self.bootstrap:
+            return {}
+        return {
+            name: bootstrap_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
+            for name in (EVERYTHING, *self.groups)
+        }
+
+    def intervals(self, group: str = EVERYTHING) -> dict[str, tuple[float, float]]:
+        """95 % interval of every mean of a group; empty where ``bootstrap`` is 0. Drawn once, when first asked for."""
+        self.group(group)
+        return self._intervals.get(group, {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the values per question, ready for JSON."""
+        return {
+            "masked": self.masked,
+            "num_questions": len(self),
+            "metrics": self.mean(),
+            "intervals": {metric: list(ends) for metric, ends in self.intervals().items()},
+            "groups": {
+                name: {
+                    "num_questions": group.position.numel(),
+                    "metrics": self.mean(name),
+                    "intervals": {metric: list(ends) for metric, ends in self.intervals(name).items()},
+                }
+                for name, group in self.groups.items()
+            },
+            "catalogue": dict(self.catalogue),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a group and metric: ``group, questions, metric, mean, low, high`` (the ends of the interval, NaN for none)."""
+        frame: pd.DataFrame = pd.DataFrame(
+            [
+                (name, self.group(name).position.numel(), metric, mean, *self.intervals(name).get(metric, (float("nan"),) * 2))
+                for name in (EVERYTHING, *self.groups)
+                for metric, mean in self.mean(name).items()
+            ],
+            columns=["group", "questions", "metric", "mean", "low", "high"],
+        )
+        return frame
+
+    def to_markdown(self) -> str:
+        """Two tables: every metric with its interval, and the means of the groups."""
+        lines = [f"{len(self)} questions; items known from {self.masked} are not ranked.", "", "| metric | mean | 95 % interval |"]
+        lines.append("|---|---:|---:|")
+        for metric, mean in self.mean().items():
+            ends = self.intervals().get(metric)
+            lines.append(f"| {metric} | {mean:.4f} | {f'{ends[0]:.4f} to {ends[1]:.4f}' if ends else ''} |")
+        lines.extend(f"| {name} | {value:.4f} | |" for name, value in self.catalogue.items())
+        if self.groups:
+            metrics = list(self.values)
+            lines += ["", f"| group | questions | {' | '.join(metrics)} |", f"|---|---:|{'---:|' * len(metrics)}"]
+            for name, group in self.groups.items():
+                means = " | ".join(f"{value:.4f}" for value in self.mean(name).values())
+                lines.append(f"| {name} | {group.position.numel()} | {means} |")
+        return "\n".join(lines) + "\n"
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the values per question, with their questions and groups, to ``per_user.safetensors`` in a folder."""
+        tensors = {"query": self.query, "relevant": self.relevant}
+        for name in (EVERYTHING, *self.groups):
+            group = self.group(name)
+            tensors[f"{name}/position"] = group.position
+            tensors |= {f"{name}/{metric}": value for metric, value in group.values.items()}
+        about = {"masked": self.masked, "catalogue": dict(self.catalogue), "bootstrap": self.bootstrap, "seed": self.seed}
+        path = Path(folder) / FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"gmmrec": json.dumps(about)})
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Results":
+        """Reads what ``save`` wrote.
+
+        Raises:
+            ValueError: The folder holds no values per question.
+        """
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise ValueError(f"{folder} holds no {FILE}; give the folder of a finished run, or evaluate the run again")
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["gmmrec"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        groups: dict[str, GroupValues] = {}
+        for key in tensors:
+            name, slash, column = key.rpartition("/")
+            if slash and column == "position":
+                values = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name and k != key}
+                groups[name] = GroupValues(tensors[key], values)
+        return cls(groups.pop(EVERYTHING).values, tensors["query"], tensors["relevant"], groups=groups, **about)
+
+
+def bootstrap_intervals(
+    values: Mapping[str, Tensor], resamples: int, generator: torch.Generator, *, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals of means over questions; all metrics share their resamples.
+
+    A resample is drawn as the number of times that each question occurs in it, so that its means are one matrix product; resamples
+    are made in chunks. The interval says how the mean would vary with other users, not with other seeds of the training.
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Args:
+        values: By metric, one value per question ``[Q]``.
+        resamples: How many, ``B``.
+        generator: On the CPU.
+        level: Share of the resampled means inside the interval.
+    """
+    if not values:
+        return {}
+    table = torch.stack(list(values.values()), dim=1).float()  # [Q, M]
+    size = table.shape[0]
+    means = []
+    step = max(1, CHUNK // size)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = torch.randint(size, (rows, size), generator=generator) + size * torch.arange(rows)[:, None]
+        times = torch.bincount(drawn.flatten(), minlength=rows * size).view(rows, size)
+        means.append(times.float() @ table / size)  # [rows, M]
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = torch.quantile(torch.cat(means).double(), tails, dim=0).tolist()
+    return dict(zip(values, zip(low, high, strict=True), strict=True))
+
+
+def fingerprint(relevant: Ragged) -> Tensor:
+    """A number per set ``[G]`` (int64), the same for the same rows; different for different rows but for rare chance.
+
+    >>> a, b, c = fingerprint(Ragged(torch.tensor([0, 2, 4, 6]), torch.tensor([3, 8, 3, 8, 4, 7]))).tolist()
+    >>> a == b, a == c
+    (True, False)
+    """
+    value = relevant.values + 1
+    for factor, shift in ((-7046029254386353131, 29), (-4417276706812531889, 32)):  # odd constants of xxHash, wrapped to int64
+        value = value * factor
+        value = value ^ (value >> shift)
+    return torch.zeros(len(relevant), dtype=torch.long, device=value.device).index_add_(0, relevant.groups, value)
