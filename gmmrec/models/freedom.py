@@ -1,0 +1,185 @@
+"""FREEDOM: A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal Recommendation.
+
+X. Zhou, Z. Shen. ACM MM 2023. https://arxiv.org/abs/2211.06924
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.utils import coalesce
+
+from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.graph.edges import drop_edges, normalize
+from gmmrec.graph.knn import Backend, Weighting, knn_edges, mean_token
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.conv.light import LightConv
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.loss import bpr
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
+
+FROZEN: EdgeType = ("item", "frozen_knn", "item")
+"""The item-item graph: for every item, what its neighbours by features contribute to it."""
+
+
+@dataclass(frozen=True)
+class FREEDOMConfig:
+    """Settings of FREEDOM; defaults are the paper's, and values from its grids."""
+
+    dim: int = 64
+    """Size of every embedding."""
+    num_layers: int = 2
+    """Number of propagation steps between users and items."""
+    item_layers: int = 1
+    """Number of propagation steps between items; 0 adds an item's own embedding in its place."""
+    knn: int = 10
+    """Neighbours an item has by each modality, itself included."""
+    knn_weighting: Weighting = "binary"
+    """Whether neighbours by features count alike (the paper) or by their cosine similarity, at least 0."""
+    knn_backend: Backend = "exact"
+    """How neighbours are searched; ``"faiss_approximate"`` for millions of items."""
+    modality_weights: dict[str, float] | None = None
+    """Share of every modality in the item graph, by name; they are divided by their sum, and a modality that is not named has
+    none. None: 0.1 for image and 0.9 for text where these two are what there is (the paper's), else equal shares."""
+    edge_dropout: float = 0.8
+    """Share of the interactions that is REMOVED from the training graph, anew each epoch; the paper tries 0.8 and 0.9."""
+    aux_weight: float = 1e-3
+    """Weight of the ranking loss on projected features; the paper tries 0, 1e-5, 1e-4 and 1e-3."""
+
+    def __post_init__(self) -> None:
+        check_positive(dim=self.dim, knn=self.knn)
+        check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, aux_weight=self.aux_weight)
+        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
+        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
+        if not 0 <= self.edge_dropout < 1:
+            raise ValueError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
+        if self.modality_weights is not None:
+            check_non_negative(**{f"modality_weights[{name!r}]": value for name, value in self.modality_weights.items()})
+            if not sum(self.modality_weights.values()) > 0:
+                raise ValueError(f"modality_weights must hold a number greater than 0, but are {dict(self.modality_weights)}")
+
+
+class FREEDOM(Recommender[UserQuery]):
+    """LightGCN on a denoised user-item graph, plus item embeddings smoothed on a frozen item-item graph.
+
+    The item-item graph joins items that look or read alike; it is built once from raw features and never learned. The user-item
+    graph is thinned anew each epoch, edges between popular nodes first. Features enter scores through the item graph alone; a
+    light ranking loss on their projections teaches the users.
+
+    Deviations from the authors' code, where raw features are trained along: here they stay as they are. Training pairs are the
+    shuffled training interactions, every one once an epoch. Where an item lacks a modality, its shares in the item graph are those
+    of the modalities it has, and pairs with it are left out of that modality's loss; an item without any is its own only
+    neighbour. The paper knows no such items.
+    """
+
+    query_type, config_class = UserQuery, FREEDOMConfig
+
+    def __init__(self, schema: GraphSchema, config: FREEDOMConfig = FREEDOMConfig()) -> None:
+        super().__init__(schema, config)
+        self.shares = modality_shares(schema.modalities("item"), config.modality_weights)
+        self.users = nn.Parameter(torch.empty(schema.num_nodes["user"], config.dim))
+        self.items = nn.Parameter(torch.empty(schema.num_nodes["item"], config.dim))
+        nn.init.xavier_uniform_(self.users)
+        nn.init.xavier_uniform_(self.items)
+        projected = self.shares if config.aux_weight > 0 else ()
+        self.project = nn.ModuleList(nn.Linear(schema.feature_dims[name], config.dim) for name in projected)
+        self.conv = LightConv()
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """Freezing: the item-item graph, a mixture of one k-nearest-neighbour graph per modality."""
+        num_items = graph.num_nodes("item")
+        present = torch.stack([graph.features[name].present for name in self.shares], dim=1)  # [I, M]
+        share = present * torch.tensor(list(self.shares.values()), device=present.device)
+        total = share.sum(1, keepdim=True)
+        share = torch.where(total > 0, share / total, 0.0)
+        alone = torch.nonzero(total[:, 0] == 0).flatten()
+        edge_indices, weights = [torch.stack([alone, alone])], [share.new_ones(alone.numel())]
+        for column, name in enumerate(self.shares):
+            if not bool(share[:, column].any()):
+                continue
+            edge_index, weight = knn_edges(
+                graph.features[name], self.config.knn, weighting=self.config.knn_weighting, backend=self.config.knn_backend
+            )
+            weight = normalize(edge_index, (num_items, num_items), weight.clamp(min=0), degrees="incoming")
+            weight = weight * share[edge_index[1], column]
+            edge_indices.append(edge_index[:, weight > 0])
+            weights.append(weight[weight > 0])
+        merged, weight = coalesce(torch.cat(edge_indices, dim=1), torch.cat(weights), num_nodes=num_items, reduce="sum")
+        return graph.with_edges(FROZEN, merged, weight)
+
+    def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
+        """Denoising: keeps ``floor(E (1 - edge_dropout))`` interactions, those between nodes of low degree more often."""
+        if self.config.edge_dropout == 0:
+            return graph
+        edge_index = graph.edges(USER_ITEM).edge_index.as_tensor()
+        keep = math.floor(round(edge_index.shape[1] * (1 - self.config.edge_dropout), 6))  # round: 10 * (1 - 0.8) is 2, not 1.99...
+        likely = (graph.degree("user")[edge_index[0]] * graph.degree("item")[edge_index[1]]).rsqrt()
+        kept = edge_index[:, drop_edges(edge_index, keep, likely.to(generator.device), generator).to(edge_index.device)]
+        weight = normalize(kept, (graph.num_nodes("user"), graph.num_nodes("item")))
+        return graph.with_edges(USER_ITEM, kept, weight).with_edges(ITEM_USER, kept.flip(0), weight)
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Both propagations, added up for the items."""
+        users, items = graph.gather("user", self.users), graph.gather("item", self.items)
+        smoothed = items
+        for _ in range(self.config.item_layers):
+            smoothed = self.conv(smoothed, *graph.edges(FROZEN))
+        user_sum, item_sum = users, items
+        for _ in range(self.config.num_layers):
+            users, items = (
+                self.conv((items, users), *graph.edges(ITEM_USER)),
+                self.conv((users, items), *graph.edges(USER_ITEM)),
+            )
+            user_sum, item_sum = user_sum + users, item_sum + items
+        scale = 1 / (self.config.num_layers + 1)
+        return {"user": scale * user_sum, "item": scale * item_sum + smoothed}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """The inner product."""
+        return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """BPR, and the same triples ranked by each modality's projected features alone."""
+        encoded = self.encode(graph)
+        scores = self.score(encoded, batch.query, batch.candidates)  # [B, 1 + K]
+        terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
+        users = F.embedding(batch.query.user, encoded["user"])
+        for name, project in zip(self.shares, self.project, strict=False):  # none without the term
+            table = graph.features[name]
+            scores = inner_product(users, project(F.embedding(batch.candidates, mean_token(table))))
+            present = table.present[batch.candidates]  # [B, 1 + K]
+            pairs = present[:, :1] & present[:, 1:]
+            difference = torch.where(pairs, scores[:, :1] - scores[:, 1:], 0.0)
+            terms[f"bpr_{name}"] = self.config.aux_weight * (F.softplus(-difference) * pairs).sum() / pairs.sum().clamp(min=1)
+        return terms
+
+
+def modality_shares(modalities: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
+    """Every modality's share in the item graph; they sum to 1.
+
+    Raises:
+        ValueError: There is no modality, or the weights name one that there is not.
+
+    >>> modality_shares(("image", "text"), None)
+    {'image': 0.1, 'text': 0.9}
+    >>> modality_shares(("image", "audio"), {"image": 1, "audio": 3})
+    {'image': 0.25, 'audio': 0.75}
+    """
+    if not modalities:
+        raise ValueError(
+            "FREEDOM needs features of at least one modality of the items, but the graph has none; add some or use LightGCN"
+        )
+    if weights is None:
+        weights = {"image": 0.1, "text": 0.9} if set(modalities) == {"image", "text"} else dict.fromkeys(modalities, 1.0)
+    unknown = [name for name in weights if name not in modalities]
+    if unknown:
+        raise ValueError(
+            f"modality_weights name {unknown[0]!r}, but the modalities of the items are {', '.join(map(repr, modalities))}"
+        )
+    total = sum(weights.values())
+    return {name: weights.get(name, 0) / total for name in modalities}
