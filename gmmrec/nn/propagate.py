@@ -30,7 +30,7 @@ class Compressed(NamedTuple):
 
     def matrix(self, values: Tensor) -> Tensor:
         """The sparse CSR matrix with ``values`` ``[E]``, given in the order of the ``edge_index``."""
-        values = values if self.order is None else values[self.order]
+        values = values if self.order is None else values.index_select(0, self.order)
         return torch.sparse_csr_tensor(self.indptr, self.indices, values, self.size, check_invariants=False)
 
 
@@ -73,6 +73,8 @@ def _compress(group: Tensor, other: Tensor, num_groups: int, num_others: int) ->
         order = torch.argsort(group, stable=True)
         other = other[order]
     counts = torch.bincount(group, minlength=num_groups)
+    if counts.numel() > num_groups:  # unnoticed, the kernels would read beyond the end
+        raise ValueError(f"edge_index names node {counts.numel() - 1}, but there are only {num_groups} nodes at that end")
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     small = max(group.numel(), num_groups, num_others) < 2**31  # 32-bit indices are read faster
     dtype = torch.int32 if small else torch.int64
