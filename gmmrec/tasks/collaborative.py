@@ -1,20 +1,25 @@
 """User to items: the task of learning from, and being asked about, who touched what."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch_geometric.loader import LinkLoader
+from torch_geometric.sampler import NegativeSampling
 
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.graph.sampling import Negatives, NeighborSampler, as_graph
 from gmmrec.tasks.negatives import UniformNegatives
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.tasks.questions import Questions
+from gmmrec.typing import USER_ITEM
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,15 @@ class CollaborativeConfig:
     """Items drawn against every interaction."""
     negatives_from: Literal["all", "train"] = "all"
     """Draw them from all items, or only from those that occur in training; never one the user has in training."""
+    sampled: bool = False
+    """Learn every batch on the neighbourhood of its users and items instead of the whole graph."""
+    num_neighbors: tuple[int, ...] = (-1, -1)
+    """Edges a node of a sampled neighbourhood keeps in every relation, hop by hop; -1 for all."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "num_neighbors", tuple(self.num_neighbors))
+        if not self.num_neighbors or min(self.num_neighbors) < -1:
+            raise ValueError(f"num_neighbors must hold a number for every hop, -1 for all, but is {list(self.num_neighbors)}")
         check_positive(batch_size=self.batch_size, num_negatives=self.num_negatives)
         check_choice(("all", "train"), negatives_from=self.negatives_from)
 
@@ -63,9 +75,39 @@ class CollaborativeTask:
         return -(-self._users.numel() // self.config.batch_size)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[UserQuery]]]:
-        """One epoch: every training interaction once, shuffled, with fresh negatives, and the graph to learn it on."""
-        for user, positive, negative in self._draw(generator):
-            yield graph, Batch(UserQuery(user), positive, negative)
+        """One epoch: every training interaction once, shuffled, with fresh negatives, and the graph to learn it on.
+
+        Sampled mode makes the same batches from the same generator, and numbers users and items as their subgraph does. How the
+        neighbours are drawn leaves ``generator`` as it is: with all neighbours, in as many hops as a model looks, training is
+        that on the whole graph.
+
+        Args:
+            graph: The graph of this epoch; on the CPU in sampled mode.
+            generator: Source of the order, of the negatives and of the neighbours.
+        """
+        order = torch.randperm(self._users.numel(), generator=generator).split(self.config.batch_size)
+        draw = partial(self._negatives.draw, generator=generator)
+        if self.config.sampled:
+            yield from self._sampled(graph, order, draw, _apart(generator))
+            return
+        for index in order:
+            user = self._users[index]
+            yield graph, Batch(UserQuery(user), self._items[index], draw(user, self.config.num_negatives))
+
+    def _sampled(
+        self, graph: MultimodalGraph, order: Sequence[Tensor], draw: Negatives, generator: torch.Generator
+    ) -> Iterator[tuple[MultimodalGraph, Batch[UserQuery]]]:
+        loader = LinkLoader(
+            graph.data,
+            NeighborSampler(graph, self.config.num_neighbors, generator=generator, negatives=draw),
+            edge_label_index=(USER_ITEM, torch.stack([self._users, self._items])),
+            neg_sampling=NegativeSampling("triplet", amount=self.config.num_negatives),
+            batch_sampler=order,
+            generator=generator,  # of the loader's own seed, which it would take from the global state otherwise
+        )
+        for data in loader:
+            user, item = data["user"], data["item"]
+            yield as_graph(data, graph.schema), Batch(UserQuery(user.src_index), item.dst_pos_index, item.dst_neg_index)
 
     def questions(self, part: Literal["valid", "test"], mask: Literal["train", "train+valid"] = "train") -> Questions[UserQuery]:
         """What is asked of a model: the items of one part, for every user who has any there, in ascending order of users.
@@ -100,9 +142,9 @@ class CollaborativeTask:
     def _by_user(self, interactions: Interactions) -> Ragged:
         return Ragged.from_pairs(interactions.user, interactions.item, self.num_users)
 
-    def _draw(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Users ``[B]``, positives ``[B]`` and negatives ``[B, K]`` of an epoch."""
-        order = torch.randperm(self._users.numel(), generator=generator)
-        for index in order.split(self.config.batch_size):
-            user = self._users[index]
-            yield user, self._items[index], self._negatives.draw(user, count=self.config.num_negatives, generator=generator)
+
+def _apart(generator: torch.Generator) -> torch.Generator:
+    """A generator that is decided by the state of another one, and leaves that one as it is."""
+    twin = torch.Generator()
+    twin.set_state(generator.get_state())
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=twin)))

@@ -40,7 +40,7 @@ class UniformNegatives:
         self._keys = user * self._size + position - earlier
         self._has_exhausted = bool((self._allowed <= 0).any())
 
-    def draw(self, user: Tensor, *, count: int, generator: torch.Generator) -> Tensor:
+    def draw(self, user: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Negatives ``[B, count]`` for users ``[B]``; the same item may be drawn more than once for a user.
 
         Raises:
@@ -79,4 +79,4 @@ def uniform_negatives(user: Tensor, seen: Ragged, pool: Tensor | int, *, count: 
     >>> uniform_negatives(torch.tensor([0, 0]), seen, 4, count=6, generator=torch.Generator().manual_seed(0)).unique()
     tensor([1, 3])
     """
-    return UniformNegatives(seen, pool).draw(user, count=count, generator=generator)
+    return UniformNegatives(seen, pool).draw(user, count, generator)

@@ -1,8 +1,12 @@
 import pytest
 import torch
 
+from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.graph.build import build_graph
+from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
 
 
@@ -82,10 +86,81 @@ def test_questions_that_cannot_be_asked():
             nothing.questions(part)
 
 
+def sampled_and_whole(num_neighbors: tuple[int, ...]):
+    """The graph of a sparse log, and the task on it in either mode: 200 interactions of 60 users and 80 items."""
+    pairs = torch.randperm(60 * 80, generator=torch.Generator().manual_seed(3))[:200]
+    log = Interactions(pairs // 80, pairs % 80)
+    dataset = Dataset("sparse", {"user": Vocabulary(range(60), name="user"), "item": Vocabulary(range(80))}, log)
+    split = Split(log, interactions(), interactions())
+    modes = [
+        CollaborativeTask(split, 60, 80, CollaborativeConfig(32, num_negatives=2, sampled=sampled, num_neighbors=num_neighbors))
+        for sampled in (True, False)
+    ]
+    return build_graph(dataset, split), *modes
+
+
+def test_sampled_batches_are_those_of_the_whole_graph():
+    graph, sampled, whole = sampled_and_whole((2,))
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    global_state = torch.get_rng_state()
+    small = list(sampled.batches(graph, generators[0]))
+    large = list(whole.batches(graph, generators[1]))
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
+    assert torch.equal(torch.get_rng_state(), global_state)
+    assert len(small) == len(large) == 7
+    for (subgraph, local), (_, batch) in zip(small, large, strict=True):
+        assert torch.equal(subgraph.rows("user")[local.query.user], batch.query.user)
+        assert torch.equal(subgraph.rows("item")[local.positive], batch.positive)
+        assert torch.equal(subgraph.rows("item")[local.negative], batch.negative)
+        assert subgraph.num_nodes("user") < 60
+        degrees = torch.bincount(subgraph.edges(("item", "rev_interacts", "user")).edge_index[1])
+        assert int(degrees.max()) <= 2
+
+
+def test_neighbours_are_drawn_anew_every_epoch():
+    graph, sampled, _ = sampled_and_whole((1,))
+    generator = torch.Generator().manual_seed(5)
+    again = torch.Generator().manual_seed(5)
+
+    def edges(state):
+        return [
+            subgraph.edges(("item", "rev_interacts", "user")).edge_index.tolist() for subgraph, _ in sampled.batches(graph, state)
+        ]
+
+    first = edges(generator)
+    assert first == edges(again)
+    assert first != edges(generator)
+
+
+def test_training_with_all_neighbours_equals_training_on_the_whole_graph():
+    graph, *tasks = sampled_and_whole((-1, -1))
+    curves, weights = [], []
+    for made in tasks:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=2, l2=0.1))
+        initial = model.users.detach().clone()
+        optimizer = torch.optim.SGD(model.parameters(), lr=10.0)
+        losses = []
+        for step_graph, batch in made.batches(graph, torch.Generator().manual_seed(1)):
+            loss = sum(model.loss(step_graph, batch).values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        curves.append(losses)
+        weights.append(model.users.detach())
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(weights[0], initial, atol=0.01)  # something was learnt, so that equality says something
+
+
 def test_settings_and_an_empty_training_part():
     with pytest.raises(ValueError, match="batch_size must be greater than 0"):
         CollaborativeConfig(batch_size=0)
     with pytest.raises(ValueError, match="negatives_from must be one of"):
         CollaborativeConfig(negatives_from="most")
+    with pytest.raises(ValueError, match="number for every hop, -1 for all, but is \\[-2\\]"):
+        CollaborativeConfig(num_neighbors=(-2,))
     with pytest.raises(ValueError, match="training part is empty"):
         CollaborativeTask(Split(interactions(), SPLIT.valid, SPLIT.test), 4, 6)

@@ -41,7 +41,7 @@ def test_never_an_item_of_the_user_and_every_other_item_some_time():
     seen_matrix = torch.rand(30, 20, generator=generator(1)) < 0.6
     seen = Ragged.from_pairs(*torch.nonzero(seen_matrix, as_tuple=True), 30)
     user = torch.arange(30).repeat(200)
-    drawn = UniformNegatives(seen, 20).draw(user, count=3, generator=generator())
+    drawn = UniformNegatives(seen, 20).draw(user, 3, generator())
     reached = torch.zeros(30, 20, dtype=torch.bool)
     reached[user[:, None].expand_as(drawn), drawn] = True
     assert torch.equal(reached, ~seen_matrix)
@@ -50,15 +50,15 @@ def test_never_an_item_of_the_user_and_every_other_item_some_time():
 def test_same_generator_same_negatives():
     sampler = UniformNegatives(Ragged.from_pairs(torch.tensor([0, 1]), torch.tensor([3, 4]), 2), 100)
     user = torch.tensor([0, 1, 1])
-    assert torch.equal(sampler.draw(user, count=2, generator=generator(7)), sampler.draw(user, count=2, generator=generator(7)))
+    assert torch.equal(sampler.draw(user, 2, generator(7)), sampler.draw(user, 2, generator(7)))
 
 
 def test_a_user_who_has_seen_everything_is_named_only_when_asked():
     seen = Ragged.from_pairs(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2]), 2)
     sampler = UniformNegatives(seen, 3)
-    assert set(sampler.draw(torch.tensor([0]), count=50, generator=generator()).flatten().tolist()) == {1, 2}
+    assert set(sampler.draw(torch.tensor([0]), 50, generator()).flatten().tolist()) == {1, 2}
     with pytest.raises(ValueError, match="user row 1 has seen all 3 items"):
-        sampler.draw(torch.tensor([0, 1]), count=1, generator=generator())
+        sampler.draw(torch.tensor([0, 1]), 1, generator())
 
 
 def test_an_empty_pool_is_refused():
