@@ -1,18 +1,59 @@
 """From tables to a graph: training interactions, features, and the relations that are asked for."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
 import torch
 from torch_geometric.data import HeteroData
 
+from gmmrec.config import check_choice, check_non_negative
 from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
-from gmmrec.graph.edges import normalize
+from gmmrec.graph.cache import cached_edges, default_folder
+from gmmrec.graph.edges import cooccurrence_edges, normalize
+from gmmrec.graph.knn import knn_edges
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph, sort_edges
-from gmmrec.typing import ITEM, ITEM_USER, USER, USER_ITEM
+from gmmrec.typing import ITEM, ITEM_ITEM, ITEM_USER, USER, USER_ITEM, USER_USER, NodeType, similar
 
 
-def build_graph(dataset: Dataset, split: Split) -> MultimodalGraph:
-    """The graph of the training interactions."""
+@dataclass(frozen=True)
+class GraphConfig:
+    """Relations of the graph beside the interactions. Models that need relations of their own add them in ``prepare``."""
+
+    knn: int = 0
+    """Nearest items by each modality that are joined to an item, itself included; 0 for none."""
+    knn_weighting: Literal["binary", "cosine"] = "binary"
+    """Whether neighbours by features count alike or by cosine similarity (opposites count 0)."""
+    knn_backend: Literal["exact", "faiss", "faiss_approximate"] = "exact"
+    """How neighbours are searched; FAISS needs ``pip install gmmrec[faiss]``."""
+    co_occurrence: int = 0
+    """Items with the most users in common that are joined to an item; 0 for none."""
+    user_co_occurrence: int = 0
+    """Users with the most items in common that are joined to a user; 0 for none."""
+    cache: bool = False
+    """Keep nearest neighbours in ``~/.cache/gmmrec`` from run to run, by the content of the features."""
+
+    def __post_init__(self) -> None:
+        check_non_negative(knn=self.knn, co_occurrence=self.co_occurrence, user_co_occurrence=self.user_co_occurrence)
+        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
+        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
+
+
+def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfig()) -> MultimodalGraph:
+    """The graph of the training interactions; validation and test interactions are never looked at.
+
+    All users and items of the data set are nodes, with or without interactions. A pair that repeats is one edge. Edges between
+    users and items weigh ``1 / sqrt(deg_u deg_i)``; the optional relations are normalised by their row sums, as in LATTICE and
+    FREEDOM.
+
+    Args:
+        dataset: Gives the nodes and their features.
+        split: Gives the training interactions.
+        config: Which relations to add.
+    """
     data = HeteroData()
     sizes = {USER: dataset.num_users, ITEM: dataset.num_items}
     for node_type, count in sizes.items():
@@ -27,7 +68,16 @@ def build_graph(dataset: Dataset, split: Split) -> MultimodalGraph:
         feature_nodes={name: table.node_type for name, table in dataset.features.items()},
         relations=(USER_ITEM, ITEM_USER),
     )
-    return MultimodalGraph(data, schema)
+    graph = MultimodalGraph(data, schema)
+    if config.co_occurrence:
+        graph = _with_cooccurrence(graph, split.train, ITEM, config.co_occurrence)
+    if config.user_co_occurrence:
+        graph = _with_cooccurrence(graph, split.train, USER, config.user_co_occurrence)
+    if config.knn:
+        for table in dataset.features.values():
+            if table.node_type == ITEM:
+                graph = _with_neighbors(graph, table, config)
+    return graph
 
 
 def _add_interactions(data: HeteroData, train: Interactions) -> None:
@@ -43,3 +93,24 @@ def _add_interactions(data: HeteroData, train: Interactions) -> None:
         edge_index = torch.stack(ends)
         edges = sort_edges(edge_index, normalize(edge_index, size), size)
         data[edge_type].edge_index, data[edge_type].edge_weight = edges
+
+
+def _with_cooccurrence(graph: MultimodalGraph, train: Interactions, node_type: NodeType, k: int) -> MultimodalGraph:
+    count = graph.num_nodes(node_type)
+    edge_index, weight = cooccurrence_edges(train, count, k, node_type=node_type)
+    weight = normalize(edge_index, (count, count), weight, degrees="incoming")
+    return graph.with_edges(ITEM_ITEM if node_type == ITEM else USER_USER, edge_index, weight)
+
+
+def _with_neighbors(graph: MultimodalGraph, table: FeatureTable, config: GraphConfig) -> MultimodalGraph:
+    settings = {"k": config.knn, "weighting": config.knn_weighting, "backend": config.knn_backend}
+    folder: Path | None = default_folder() if config.cache else None
+    edge_index, weight = cached_edges(
+        folder,
+        "knn",
+        {"values": table.values, "mask": table.mask},
+        settings,
+        lambda: knn_edges(table, config.knn, weighting=config.knn_weighting, backend=config.knn_backend),
+    )
+    weight = normalize(edge_index, (table.num_rows, table.num_rows), weight.clamp(min=0), degrees="incoming")
+    return graph.with_edges(similar(table.name), edge_index, weight)

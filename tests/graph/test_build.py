@@ -1,0 +1,126 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch_geometric import EdgeIndex
+
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
+from gmmrec.graph.build import GraphConfig, build_graph
+from gmmrec.graph.edges import cooccurrence_edges
+from gmmrec.typing import ITEM, ITEM_ITEM, ITEM_USER, USER, USER_ITEM, USER_USER, similar
+from tests.graph.whole import random_split
+
+EVERYTHING = GraphConfig(knn=4, co_occurrence=3, user_co_occurrence=2)
+
+
+def dense(graph, edge_type):
+    """The weighted adjacency, a row a target."""
+    edge_index, weight = graph.edges(edge_type)
+    matrix = torch.zeros(graph.num_nodes(edge_type[2]), graph.num_nodes(edge_type[0]))
+    matrix[edge_index[1], edge_index[0]] = weight
+    return matrix
+
+
+def test_edges_and_weights_are_those_of_the_training_matrix():
+    dataset, split = random_split(60, 40, 150)
+    graph = build_graph(dataset, split)
+    touched = torch.zeros(60, 40)
+    touched[split.train.user, split.train.item] = 1
+    expected = touched / (touched.sum(1, keepdim=True) * touched.sum(0)).sqrt().clamp(min=1)
+    torch.testing.assert_close(dense(graph, ITEM_USER), expected)
+    torch.testing.assert_close(dense(graph, USER_ITEM), expected.T)
+    assert graph.degree(USER).tolist() == touched.sum(1).tolist()
+    assert graph.degree(ITEM).tolist() == touched.sum(0).tolist()
+    assert len(split.train) > int(touched.sum()) == graph.edges(USER_ITEM).edge_index.shape[1]  # repeated pairs are one edge
+    assert graph.schema.relations == (USER_ITEM, ITEM_USER)
+    for edge_type in graph.schema.relations:
+        edge_index = graph.edges(edge_type).edge_index
+        assert isinstance(edge_index, EdgeIndex)
+        assert edge_index.is_sorted_by_col
+        edge_index.validate()
+
+
+def test_nodes_without_interactions_stay_and_keep_their_features():
+    dataset, split = random_split(60, 40, 60)
+    graph = build_graph(dataset, split, EVERYTHING)
+    assert graph.num_nodes(USER) == 60
+    assert graph.num_nodes(ITEM) == 40
+    lonely = int((graph.degree(ITEM) == 0).nonzero()[0])
+    assert torch.equal(graph.features["text"].values[lonely], dataset.features["text"].values[lonely])
+    assert int((graph.edges(similar("text")).edge_index[1] == lonely).sum()) == 4
+    assert not bool(graph.features["image"].present[3])
+    assert graph.schema.feature_dims == {"image": 6, "text": 4}
+
+
+def test_validation_and_test_interactions_leave_no_trace():
+    dataset, split = random_split(60, 40, 150)
+    others = Interactions(torch.arange(40), torch.arange(40))
+    first = build_graph(dataset, split, EVERYTHING).data.to_dict()
+    log = replace(dataset, interactions=others)
+    second = build_graph(log, replace(split, valid=others, test=others.take(torch.arange(9))), EVERYTHING).data.to_dict()
+    assert first.keys() == second.keys()
+    assert {USER_ITEM, ITEM_USER, ITEM_ITEM, USER_USER, similar("image"), similar("text"), USER, ITEM} <= first.keys()
+    for store, values in first.items():
+        assert values.keys() == second[store].keys()
+        for name, value in values.items():
+            other = second[store][name]
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(other)), (store, name)
+
+
+def test_training_interactions_do_matter():
+    dataset, split = random_split(60, 40, 150)
+    fewer = replace(split, train=split.train.take(torch.arange(20)))
+    for edge_type in (USER_ITEM, ITEM_ITEM, USER_USER):
+        full, part = (build_graph(dataset, s, EVERYTHING).edges(edge_type).edge_index.shape[1] for s in (split, fewer))
+        assert full > part
+
+
+def test_optional_relations_are_normalised_by_row_sums():
+    dataset, split = random_split(60, 40, 300)
+    graph = build_graph(dataset, split, replace(EVERYTHING, knn_weighting="cosine"))
+    raw = torch.zeros(40, 40)
+    edge_index, weight = cooccurrence_edges(split.train, 40, 3)
+    raw[edge_index[1], edge_index[0]] = weight
+    sums = raw.sum(1).clamp(min=1)
+    torch.testing.assert_close(dense(graph, ITEM_ITEM), raw / torch.outer(sums, sums).sqrt())
+
+    unit = torch.nn.functional.normalize(dataset.features["text"].values, dim=-1)
+    similarity = unit @ unit.T
+    kept = dense(graph, similar("text")) > 0
+    raw = torch.where(kept, similarity, 0.0)
+    assert kept.sum(1).tolist() == [4] * 40
+    torch.testing.assert_close(dense(graph, similar("text")), raw / torch.outer(raw.sum(1), raw.sum(1)).sqrt())
+    binary = build_graph(dataset, split, EVERYTHING)
+    assert binary.edges(similar("text")).weight.tolist() == pytest.approx([0.25] * 160)
+    assert not bool(torch.isin(torch.tensor(3), binary.edges(similar("image")).edge_index.as_tensor()))  # it has no image
+
+
+def test_features_of_users_and_tokens_go_in():
+    dataset, split = random_split(60, 40, 150)
+    age = FeatureTable("age", torch.rand(60, 1), node_type="user")
+    words = FeatureTable("words", torch.rand(40, 5, 3), torch.rand(40, 5) < 0.5)
+    graph = build_graph(replace(dataset, features={"age": age, "words": words}), split, GraphConfig(knn=2))
+    assert graph.schema.modalities("user") == ("age",)
+    assert graph.schema.modalities() == ("words",)
+    assert graph.schema.feature_dims == {"age": 1, "words": 3}
+    assert torch.equal(graph.features["words"].mask, words.mask)
+    assert graph.schema.relations == (USER_ITEM, ITEM_USER, similar("words"))
+
+
+def test_the_cache_is_off_unless_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    dataset, split = random_split(60, 40, 150)
+    plain = build_graph(dataset, split, GraphConfig(knn=3))
+    assert not list(tmp_path.rglob("*"))
+    for _ in range(2):
+        cached = build_graph(dataset, split, GraphConfig(knn=3, cache=True))
+        assert torch.equal(dense(plain, similar("text")), dense(cached, similar("text")))
+        assert len(list((tmp_path / "gmmrec").glob("knn-*.safetensors"))) == 2  # one a modality
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="knn must be 0 or more"):
+        GraphConfig(knn=-1)
+    with pytest.raises(ValueError, match="knn_weighting must be one of"):
+        GraphConfig(knn_weighting="euclid")
