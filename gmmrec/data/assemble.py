@@ -1,0 +1,159 @@
+"""From raw ids to rows: vocabularies, interactions, feature tables with masks, attribute tables."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.errors import DataError
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.sources.tables import RawFeatures, Tables
+from gmmrec.data.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+CANONICAL_INTEGER = r"0|-?[1-9][0-9]{0,17}"
+"""Text that an integer would be printed as; ``007`` and ``1.0`` are strings."""
+
+
+def assemble(tables: Tables) -> Dataset:
+    """The data set that tables in raw ids describe.
+
+    Ids are integers where all of a node type's are, else strings. Their order is that of the catalogue (the attribute table,
+    then the feature files); ids that only interact follow, integers in ascending order, strings as they come.
+
+    Raises:
+        DataError: Ids of different tables do not fit, or features are too few or not finite.
+    """
+    vocabularies, features, attributes = {}, {}, {}
+    for node_type in ("user", "item"):
+        sources: dict[str, pd.Series[Any]] = {}
+        if node_type in tables.attributes:
+            sources[f"the {node_type} table"] = tables.attributes[node_type]["id"]
+        raw = [table for table in tables.features if table.node_type == node_type]
+        sources |= {table.source: table.ids for table in raw if table.ids is not None}
+        sources["the interactions"] = tables.log[node_type]
+        is_integer = _are_integers(sources, node_type, declared_text=node_type in tables.text_ids)
+        ids = _in_order([_typed(column, is_integer) for column in sources.values()], is_integer)
+        firsts = {table.name: _first_id(table, ids, is_integer) for table in raw if table.ids is None}
+        covered = [np.arange(first, first + len(table.values)) for table in raw if (first := firsts.get(table.name)) is not None]
+        if covered:
+            listed = [_typed(tables.attributes[node_type]["id"], is_integer)] if node_type in tables.attributes else []
+            ids = pd.Index(pd.unique(np.concatenate([*listed, *covered, ids])))
+        vocabulary = Vocabulary(ids.tolist(), name=node_type)
+        vocabularies[node_type] = vocabulary
+        for table in raw:
+            own = _typed(table.ids, is_integer) if table.ids is not None else np.arange(len(table.values)) + firsts[table.name]
+            features[table.name] = _feature_table(table, vocabulary.find(own.tolist()), vocabulary)
+        if node_type in tables.attributes:
+            frame = tables.attributes[node_type]
+            attributes[node_type] = _aligned(frame, _typed(frame["id"], is_integer), vocabulary)
+    log = tables.log
+    columns = {name: torch.from_numpy(log[name].to_numpy(copy=True)) for name in ("time", "weight") if name in log}
+    interactions = Interactions(_rows(log["user"], vocabularies["user"]), _rows(log["item"], vocabularies["item"]), **columns)
+    given = torch.from_numpy(log["split"].to_numpy(copy=True)) if "split" in log else None
+    return Dataset(tables.name, vocabularies, interactions, features, attributes, given)
+
+
+def _are_integers(sources: "dict[str, pd.Series[Any]]", node_type: str, *, declared_text: bool) -> bool:
+    """Whether all ids of a node type are integers; integers in one table and other text in another are an error."""
+    integers = {where: bool(pd.api.types.is_integer_dtype(column)) for where, column in sources.items()}
+    text = {where: column for where, column in sources.items() if not integers[where]}
+    odd = None
+    for where, column in text.items():
+        distinct = pd.Series(column.unique()).astype(str)
+        plain = distinct.str.fullmatch(CANONICAL_INTEGER)
+        if declared_text or not plain.all():
+            odd = odd or (where, distinct[~plain].iloc[0] if not plain.all() else distinct.iloc[0])
+    if odd is None:
+        return True
+    number = next((where for where in sources if integers[where]), None)
+    if number is not None:
+        raise DataError(
+            f"{node_type} ids are strings such as {odd[1]!r} in {odd[0]} "
+            f"but integers such as {sources[number].iloc[0]} in {number}; write them alike"
+        )
+    return False
+
+
+def _typed(column: "pd.Series[Any]", is_integer: bool) -> Any:
+    return column.to_numpy(dtype=np.int64) if is_integer else column.astype(str).to_numpy(dtype=object)
+
+
+def _in_order(columns: list[Any], is_integer: bool) -> "pd.Index[Any]":
+    catalogue = pd.unique(np.concatenate(columns[:-1])) if len(columns) > 1 else np.array([], dtype=columns[-1].dtype)
+    seen = pd.unique(columns[-1])
+    if is_integer:
+        seen = np.sort(seen)
+    order: pd.Index[Any] = pd.Index(pd.unique(np.concatenate([catalogue, seen])))
+    return order
+
+
+def _first_id(table: RawFeatures, ids: "pd.Index[Any]", is_integer: bool) -> int:
+    """The id of row 0 of an array without ids: 0, or 1 where ids run from 1 to the number of rows."""
+    if not is_integer:
+        stem = table.source.rsplit(".", 1)[0]
+        raise DataError(
+            f"{table.source} has a row for every integer id, but {table.node_type} ids are strings such as {ids[0]!r}; "
+            f"save {stem}.npz with the arrays 'ids' and 'values'"
+        )
+    lowest, highest, count = int(ids.min()), int(ids.max()), len(table.values)
+    if lowest >= 0 and highest < count:
+        return 0
+    if lowest >= 1 and highest == count:
+        logger.warning("%s: %s ids run from 1 to %d, so row 0 is read as id 1", table.source, table.node_type, count)
+        return 1
+    wrong = lowest if lowest < 0 else highest
+    raise DataError(
+        f"{table.source} has {count:,} rows but {table.node_type} id {wrong} needs row {wrong}; "
+        f"add the missing rows, or save an .npz with the arrays 'ids' and 'values'"
+    )
+
+
+def _feature_table(table: RawFeatures, rows: Tensor, vocabulary: Vocabulary) -> FeatureTable:
+    with np.errstate(over="ignore"):
+        found = torch.from_numpy(table.values.astype(np.float32))
+    present = torch.ones(found.shape[:-1], dtype=torch.bool) if table.mask is None else torch.from_numpy(table.mask)
+    broken = ~torch.isfinite(found).all(-1) & present
+    if bool(broken.any()):
+        row = int(torch.nonzero(broken)[0, 0])
+        raise DataError(
+            f"{table.source} row {row} ({table.node_type} id {vocabulary.ids(rows[row : row + 1])[0]!r}) holds NaN or infinity; "
+            f"mend the row, or set it to zeros to mark it as missing"
+        )
+    present &= (found != 0).any(-1)
+    values = found.new_zeros(len(vocabulary), *found.shape[1:])
+    mask = torch.zeros(values.shape[:-1], dtype=torch.bool)
+    values[rows], mask[rows] = found, present
+    result = FeatureTable(table.name, values, mask, table.node_type)
+    absent = len(vocabulary) - int(result.present.sum())
+    if absent:
+        zero = len(rows) - int((present if present.dim() == 1 else present.any(-1)).sum())
+        logger.log(
+            logging.WARNING if zero else logging.INFO,
+            "%s: %d of %d %ss have no %s (%d rows of zeros, %d ids without a row) and are masked",
+            table.source, absent, len(vocabulary), table.node_type, table.name, zero, absent - zero,
+        )  # fmt: skip
+    return result
+
+
+def _aligned(frame: pd.DataFrame, ids: Any, vocabulary: Vocabulary) -> pd.DataFrame:
+    """Attributes in vocabulary order; who has no title is shown by id."""
+    aligned: pd.DataFrame = (
+        frame.drop(columns="id").set_index(pd.Index(ids)).reindex(pd.Index(vocabulary.ids())).reset_index(drop=True)
+    )
+    if "title" in aligned:
+        shown = pd.Series([str(raw_id) for raw_id in vocabulary.ids()], dtype=object)
+        aligned["title"] = aligned["title"].astype(object).where(aligned["title"].notna(), shown)
+    return aligned
+
+
+def _rows(column: "pd.Series[Any]", vocabulary: Vocabulary) -> Tensor:
+    codes, distinct = pd.factorize(column)
+    rows = vocabulary.find(_typed(pd.Series(distinct), vocabulary.is_integer).tolist())
+    return rows[torch.from_numpy(codes.astype(np.int64))]

@@ -1,0 +1,120 @@
+"""Pure functions that shorten a data set's log: repeated pairs, low ratings, the k-core."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.errors import DataError
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.vocabulary import Vocabulary
+
+Duplicates = Literal["first", "last", "sum", "keep", "error"]
+
+
+def drop_duplicates(dataset: Dataset, keep: Duplicates = "first") -> Dataset:
+    """One interaction for every user-item pair.
+
+    A pair that occurs again after it was held out would let a ranking be judged on what it was trained on.
+
+    Args:
+        dataset: Any.
+        keep: ``"first"`` or ``"last"`` by time (by position where there is no time); ``"sum"``: the first, with the sum of the
+            weights, or the number of occurrences where there are none; ``"keep"``: all, for tasks that follow a history;
+            ``"error"``: refuse repeats.
+
+    Raises:
+        DataError: There are repeats and ``keep`` is ``"error"``.
+    """
+    log = dataset.interactions
+    if keep == "keep" or not len(log):
+        return dataset
+    key = log.user * dataset.num_items + log.item
+    order = torch.arange(len(log)) if log.time is None else torch.argsort(log.time, stable=True)
+    if keep == "last":
+        order = order.flip(0)
+    order = order[torch.argsort(key[order], stable=True)]
+    is_first = torch.ones(len(log), dtype=torch.bool)
+    is_first[1:] = key[order][1:] != key[order][:-1]
+    if bool(is_first.all()) and keep != "sum":
+        return dataset
+    if keep == "error":
+        again = int(order[~is_first][0])
+        user = dataset.vocabularies["user"].ids(log.user[again : again + 1])[0]
+        item = dataset.vocabularies["item"].ids(log.item[again : again + 1])[0]
+        raise DataError(
+            f"user {user!r} and item {item!r} interact more than once, as do {int((~is_first).sum())} rows in all; "
+            f"set duplicates to 'first', 'last' or 'sum'"
+        )
+    kept = order[is_first]
+    if keep == "sum":
+        group = torch.empty_like(order)
+        group[order] = is_first.cumsum(0) - 1
+        weight = torch.ones(len(log)) if log.weight is None else log.weight
+        total = torch.zeros(int(is_first.sum()), dtype=torch.float64).index_add_(0, group, weight.double())
+        log = replace(log, weight=total.float()[group])
+    return _keep(replace(dataset, interactions=log), kept.sort().values)
+
+
+def min_weight(dataset: Dataset, threshold: float) -> Dataset:
+    """Only interactions with at least this rating (or weight); users and items stay.
+
+    Raises:
+        DataError: There are no ratings, or none is high enough.
+    """
+    weight = dataset.interactions.weight
+    if weight is None:
+        raise DataError(f"min_rating is {threshold}, but the interactions of {dataset.name} have no ratings; leave it out")
+    if not bool((weight >= threshold).any()):
+        raise DataError(f"no interaction of {dataset.name} reaches min_rating {threshold}; the highest is {float(weight.max()):g}")
+    return _keep(dataset, torch.nonzero(weight >= threshold).flatten())
+
+
+def k_core(dataset: Dataset, k: int) -> Dataset:
+    """The largest part in which every user and every item has at least ``k`` interactions; all others leave the vocabularies.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    log = dataset.interactions
+    alive = torch.ones(len(log), dtype=torch.bool)
+    while True:
+        users = torch.bincount(log.user[alive], minlength=dataset.num_users) >= k
+        items = torch.bincount(log.item[alive], minlength=dataset.num_items) >= k
+        left = alive & users[log.user] & items[log.item]
+        if bool((left == alive).all()):
+            break
+        alive = left
+    if not bool(alive.any()):
+        raise DataError(f"the {k}-core of {dataset.name} is empty; choose a smaller k_core")
+    return _take_nodes(_keep(dataset, torch.nonzero(alive).flatten()), {"user": users, "item": items})
+
+
+def _keep(dataset: Dataset, index: Tensor) -> Dataset:
+    given = None if dataset.given_split is None else dataset.given_split[index]
+    return replace(dataset, interactions=dataset.interactions.take(index), given_split=given)
+
+
+def _take_nodes(dataset: Dataset, alive: dict[str, Tensor]) -> Dataset:
+    """Without the nodes under a False; no interaction may name one of them."""
+    rows = {node_type: torch.nonzero(mask).flatten() for node_type, mask in alive.items()}
+    renumber = {node_type: mask.cumsum(0) - 1 for node_type, mask in alive.items()}
+    log = dataset.interactions
+    return replace(
+        dataset,
+        vocabularies={
+            node_type: Vocabulary(vocabulary.ids(rows[node_type]), name=vocabulary.name)
+            for node_type, vocabulary in dataset.vocabularies.items()
+        },
+        interactions=Interactions(renumber["user"][log.user], renumber["item"][log.item], log.time, log.weight),
+        features={
+            name: FeatureTable(name, table.values[rows[table.node_type]], table.mask[rows[table.node_type]], table.node_type)
+            for name, table in dataset.features.items()
+        },
+        attributes={
+            node_type: frame.iloc[rows[node_type].numpy()].reset_index(drop=True) for node_type, frame in dataset.attributes.items()
+        },
+    )

@@ -1,0 +1,122 @@
+"""load_dataset: the one way in. Chooses the reader by what a path holds, then filters as the settings say."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from gmmrec.config import check_choice, check_non_negative
+from gmmrec.data.assemble import assemble
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight
+from gmmrec.data.sources.atomic import interaction_files, read_atomic
+from gmmrec.data.sources.bundled import bundled_names, read_bundled
+from gmmrec.data.sources.columns import ColumnNames
+from gmmrec.data.sources.folder import read_folder
+from gmmrec.data.sources.frame import read_frame, read_table_file
+from gmmrec.data.sources.mmrec import read_mmrec
+from gmmrec.data.sources.table import TABLE_SUFFIXES, first_line
+from gmmrec.data.sources.tables import Tables
+
+logger = logging.getLogger(__name__)
+
+Format = Literal["auto", "folder", "atomic", "mmrec", "table"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data are, how to read them, and what of them to use."""
+
+    path: str = "movies-small"
+    """A folder, a table file, or the name of a bundled data set."""
+    format: Format = "auto"
+    """How to read the path; ``auto`` looks at what it holds."""
+    user_column: str | None = None
+    """Column of user ids; None looks for a usual name such as ``user`` or ``userId``."""
+    item_column: str | None = None
+    """Column of item ids; None looks for a usual name such as ``item`` or ``movieId``."""
+    time_column: str | None = None
+    """Column of times (Unix seconds or dates); None looks for a usual name such as ``timestamp`` or ``date``."""
+    weight_column: str | None = None
+    """Column of ratings or weights; None looks for a usual name such as ``rating``."""
+    split_column: str | None = None
+    """Column of ``train``, ``valid`` and ``test`` labels; None looks for a usual name such as ``split``."""
+    duplicates: Duplicates = "first"
+    """Which interaction of a repeated user-item pair counts: the ``first`` or ``last`` in time, or the first with the ``sum`` of
+    the weights; ``keep`` leaves all, ``error`` refuses repeats."""
+    min_rating: float | None = None
+    """Least rating that counts as an interaction; None counts every rating."""
+    k_core: int = 0
+    """Least number of interactions of every user and every item, applied last; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        check_choice(("auto", "folder", "atomic", "mmrec", "table"), format=self.format)
+        check_choice(("first", "last", "sum", "keep", "error"), duplicates=self.duplicates)
+        check_non_negative(k_core=self.k_core)
+
+
+def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small", **settings: Any) -> Dataset:
+    """Reads a data set.
+
+    Args:
+        source: A path, the name of a bundled data set, a DataFrame of interactions, or a whole configuration.
+        settings: Fields of :class:`DataConfig`.
+
+    Raises:
+        DataError: The path holds no data set, or its data cannot be used; the message names file, line and remedy.
+
+    >>> dataset = load_dataset("movies-small", min_rating=4)
+    >>> dataset.num_users, dataset.num_items, len(dataset.interactions)
+    (671, 9066, 51568)
+    """
+    if isinstance(source, DataConfig):
+        config, frame = replace(source, **settings), None
+    elif isinstance(source, pd.DataFrame):
+        config, frame = DataConfig(path="frame", **settings), source
+    else:
+        config, frame = DataConfig(path=str(source), **settings), None
+    columns = ColumnNames(config.user_column, config.item_column, config.time_column, config.weight_column, config.split_column)
+    dataset = assemble(_read(config, columns) if frame is None else read_frame(frame, columns))
+    before = len(dataset.interactions)
+    dataset = drop_duplicates(dataset, config.duplicates)
+    if len(dataset.interactions) < before:
+        repeats = before - len(dataset.interactions)
+        logger.warning("%s: %d repeated user-item pairs are merged (duplicates=%r)", dataset.name, repeats, config.duplicates)
+    if config.min_rating is not None:
+        dataset = min_weight(dataset, config.min_rating)
+    return k_core(dataset, config.k_core) if config.k_core else dataset
+
+
+def _read(config: DataConfig, columns: ColumnNames) -> Tables:
+    path = Path(config.path).expanduser()
+    if not path.exists():
+        if config.path in bundled_names():
+            return read_bundled(config.path)
+        raise DataError(
+            f"there is no file, folder or bundled data set {config.path!r}{nearest(config.path, bundled_names())}; "
+            f"bundled are {listed(bundled_names())}"
+        )
+    chosen = _format_of(path) if config.format == "auto" else config.format
+    if chosen == "table":
+        if path.is_dir():
+            raise DataError(f"{path.name} is a folder, but format 'table' reads one file; give the path of the file")
+        return read_table_file(path, columns)
+    folder = path if path.is_dir() else path.parent
+    if chosen in ("atomic", "mmrec") and not interaction_files(folder):
+        raise DataError(f"folder {folder.name} holds no .inter file, which format {chosen!r} needs; leave the format out")
+    return {"folder": read_folder, "atomic": read_atomic, "mmrec": read_mmrec}[chosen](folder, columns)
+
+
+def _format_of(path: Path) -> Format:
+    """What a path holds, by its name and the header of its ``.inter`` file."""
+    if path.is_file() and not path.name.endswith((".inter", ".inter.gz")):
+        if not path.name.endswith(TABLE_SUFFIXES):
+            raise DataError(f"{path.name} is no table that can be read; expected a folder or one of {listed(TABLE_SUFFIXES)}")
+        return "table"
+    files = interaction_files(path if path.is_dir() else path.parent)
+    if not files:
+        return "folder"
+    return "atomic" if ":" in first_line(files[0]) else "mmrec"

@@ -1,0 +1,105 @@
+"""Reads RecBole's atomic files: ``NAME.inter``, ``NAME.item`` and ``NAME.user``, gzipped or not, with typed headers.
+
+Columns of type ``float_seq`` in the item and user files are features. ``NAME.train.inter``, ``NAME.valid.inter`` and
+``NAME.test.inter`` in place of ``NAME.inter`` give a split.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gmmrec.data.errors import DataError
+from gmmrec.data.sources.columns import ColumnNames, interaction_log
+from gmmrec.data.sources.folder import attribute_table
+from gmmrec.data.sources.table import read_table
+from gmmrec.data.sources.tables import RawFeatures, Tables
+
+TYPES = ("token", "float", "token_seq", "float_seq")
+PARTS = {"train": 0, "valid": 1, "test": 2}
+
+
+def interaction_files(folder: Path) -> list[Path]:
+    """All ``*.inter`` and ``*.inter.gz`` files of a folder."""
+    return sorted([*folder.glob("*.inter"), *folder.glob("*.inter.gz")])
+
+
+def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
+    """A data set from a folder of atomic files.
+
+    Raises:
+        DataError: A header has no types, or a cell cannot be used.
+    """
+    whole: dict[str, Path] = {}
+    parts: dict[str, Path] = {}
+    for path in interaction_files(folder):
+        stem = path.name.split(".inter")[0]
+        part = stem.rsplit(".", 1)[-1]
+        if part in PARTS and stem != part:
+            parts[part] = path
+        else:
+            whole[stem] = path
+    if len(whole) > 1:
+        raise DataError(f"folder {folder.name} holds {len(whole)} data sets ({', '.join(sorted(whole))}); keep one in a folder")
+    if parts:
+        logs = [_log(path, columns).assign(split=np.int8(PARTS[part])) for part, path in sorted(parts.items(), key=_by_part)]
+        log, name = pd.concat(logs, ignore_index=True), next(iter(parts.values())).name.split(".inter")[0].rsplit(".", 1)[0]
+    else:
+        ((name, path),) = whole.items()
+        log = _log(path, columns)
+    attributes: dict[str, pd.DataFrame] = {}
+    features: list[RawFeatures] = []
+    for node_type in ("item", "user"):
+        found = next((path for end in ("", ".gz") if (path := folder / f"{name}.{node_type}{end}").is_file()), None)
+        if found is not None:
+            frame, types = _typed_table(found)
+            plain = frame[[column for column, kind in types.items() if kind != "float_seq"]]
+            attributes[node_type] = attribute_table(plain, found, node_type, getattr(columns, node_type))
+            ids = attributes[node_type]["id"]
+            vectors = [column for column, kind in types.items() if kind == "float_seq"]
+            features += [_features(column, found, frame[column], ids, node_type) for column in vectors]
+    return Tables(name, log, attributes, features)
+
+
+def _by_part(entry: tuple[str, Path]) -> int:
+    return PARTS[entry[0]]
+
+
+def _log(path: Path, columns: ColumnNames) -> pd.DataFrame:
+    return interaction_log(_typed_table(path)[0], columns, path)
+
+
+def _typed_table(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A table without the types in its header, and the types by column."""
+    frame = read_table(path, separator="\t", quoted=False)
+    types = {}
+    for column in frame.columns:
+        name, _, kind = str(column).partition(":")
+        if kind not in TYPES:
+            raise DataError(
+                f"{path.name}: column {column!r} has no type; write it as {name + ':token'!r} or with one of {TYPES[1:]}"
+            )
+        types[name] = kind
+    return frame.set_axis(list(types), axis=1), types
+
+
+def _features(name: str, path: Path, column: "pd.Series[str]", ids: "pd.Series[str]", node_type: str) -> RawFeatures:
+    """One modality from a column of blank-separated numbers; who has none there has no row."""
+    present = column.notna().to_numpy()
+    lists = column[present].reset_index(drop=True)
+    widths = lists.str.count(r"\S+").to_numpy()
+    own = ids[present].reset_index(drop=True)
+    if not len(widths):
+        raise DataError(f"{path.name}: column {name!r} holds no vector; fill or drop it")
+    if (widths != widths[0]).any():
+        row = int((widths != widths[0]).argmax())
+        raise DataError(
+            f"{path.name}: {node_type} {own[row]!r} has {widths[row]} numbers in {name!r}, but the first has {widths[0]}; "
+            f"give all vectors one width"
+        )
+    try:
+        values = np.array(" ".join(lists).split(), dtype=np.float32).reshape(len(lists), -1)
+    except ValueError as error:
+        raise DataError(f"{path.name}: column {name!r} is no list of numbers ({error}); mend it") from None
+    modality = f"user_{name}" if node_type == "user" and not name.startswith("user_") else name
+    return RawFeatures(modality, path.name, values, own, node_type=node_type)

@@ -1,0 +1,137 @@
+"""Reads a folder of tables and feature files: the package's own layout, and what public data sets usually look like.
+
+One of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, gzipped or not, or .parquet), or one line a user:
+``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Beside it, each where there is one: ``split``, ``items``,
+``users`` and ``NAME_feat.npy`` or ``.npz``.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gmmrec.data.errors import DataError, listed
+from gmmrec.data.sources.arrays import read_features
+from gmmrec.data.sources.columns import ColumnNames, find_column, interaction_log, raw_ids
+from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text
+from gmmrec.data.sources.tables import Tables
+
+logger = logging.getLogger(__name__)
+
+LOG_FILES = ("interactions", "ratings", "reviews", "checkins")
+ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
+PART_FILES = {"train": 0, "valid": 1, "test": 2}
+TEXT_SUFFIXES = (".txt", ".txt.gz")
+
+
+def read_folder(folder: Path, columns: ColumnNames) -> Tables:
+    """A data set from a folder.
+
+    Raises:
+        DataError: The folder holds no interactions, or a file in it cannot be used.
+    """
+    attributes = {}
+    for node_type, stems in ATTRIBUTE_FILES.items():
+        path = find_file(folder, stems, TABLE_SUFFIXES)
+        if path is not None:
+            attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type))
+    return Tables(folder.resolve().name, _log(folder, columns), attributes, read_features(folder, attributes))
+
+
+def find_file(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> Path | None:
+    """The first file of a folder with one of these names."""
+    return next((path for stem in stems for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
+def read_attributes(path: Path, node_type: str, given: str | None = None) -> pd.DataFrame:
+    """The attributes of one node type from a file, as :func:`attribute_table` makes them."""
+    return attribute_table(read_table(path), path, node_type, given)
+
+
+def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str | None = None) -> pd.DataFrame:
+    """A table with a column ``id``; columns that hold only numbers become numbers, and a ``name`` is also the ``title``.
+
+    Raises:
+        DataError: There is no id column, or an id is missing or occurs twice.
+    """
+    given = given if given in frame.columns else None
+    key = str(find_column(frame, node_type, given, path.name))
+    ids = raw_ids(frame[key], path)
+    if ids.duplicated().any():
+        row = int(ids.duplicated().to_numpy().argmax())
+        raise DataError(f"{path.name} has {node_type} id {ids[row]!r} more than once; keep one row for each id")
+    frame = frame.drop(columns=[key, *(["id"] if key != "id" and "id" in frame else [])])
+    title = next((column for column in ("title", "movie_title", "name") if column in frame), None)
+    if title is not None and title != "title":
+        frame = frame.assign(title=frame[title])
+    numbers = {str(column): numbers_where_possible(frame[column]) for column in frame if column != "title"}
+    table: pd.DataFrame = frame.assign(**numbers, id=ids)
+    return table
+
+
+def numbers_where_possible(column: "pd.Series[str]") -> "pd.Series[float] | pd.Series[str]":
+    """A text column as numbers if all its values are such; codes with a leading zero stay text."""
+    if pd.api.types.is_numeric_dtype(column) or column.isna().all() or column.str.match(r"^0\d").any():
+        return column
+    numbers = pd.to_numeric(column, errors="coerce")
+    return column if (numbers.isna() & column.notna()).any() else numbers
+
+
+def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
+    path = find_file(folder, LOG_FILES, TABLE_SUFFIXES)
+    if path is not None:
+        log = interaction_log(read_table(path), columns, path)
+        split = find_file(folder, ("split",), TABLE_SUFFIXES)
+        return (
+            log if split is None or "split" in log else _join_split(log, interaction_log(read_table(split), columns, split), split)
+        )
+    sequences = find_file(folder, ("sequences",), TEXT_SUFFIXES)
+    if sequences is not None:
+        return read_lists(sequences, ordered=True)
+    parts = {part: found for part in PART_FILES if (found := find_file(folder, (part,), TEXT_SUFFIXES)) is not None}
+    if "train" in parts:
+        logs = [read_lists(path, ordered=False).assign(split=np.int8(PART_FILES[part])) for part, path in parts.items()]
+        whole: pd.DataFrame = pd.concat(logs, ignore_index=True)
+        return whole
+    files = sorted(path.name for path in folder.iterdir())
+    raise DataError(
+        f"folder {folder.name} holds no interactions.csv (nor ratings, reviews, checkins, sequences.txt or train.txt; "
+        f"it holds {listed(files) or 'nothing'}); add one, or give the path of the table itself"
+    )
+
+
+def read_lists(path: Path, *, ordered: bool) -> pd.DataFrame:
+    """Interactions from lines ``user item item …``; where they are ordered, the position in the line becomes the time."""
+    text = read_text(path)
+    lines = pd.Series(text.splitlines())
+    counts = lines.str.count(r"\S+").to_numpy()
+    counts = counts[counts > 0]
+    tokens = np.array(text.split(), dtype=object)
+    starts = np.cumsum(counts) - counts
+    is_item = np.ones(len(tokens), dtype=bool)
+    is_item[starts] = False
+    lengths = counts - 1
+    if not is_item.any():
+        raise DataError(f"{path.name} holds users without items; every line is a user id and item ids, with blanks between")
+    log: pd.DataFrame = pd.DataFrame({"user": np.repeat(tokens[starts], lengths), "item": tokens[is_item]})
+    if ordered:
+        log["time"] = np.arange(len(log)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return log
+
+
+def _join_split(log: pd.DataFrame, split: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The log with the part of every user-item pair, from a table of pairs beside it."""
+    if "split" not in split:
+        raise DataError(f"{path.name} has no column 'split'; add it, or rename the file so that it is not read")
+    pairs = split.drop_duplicates(["user", "item"])[["user", "item", "split"]]
+    joined: pd.DataFrame = log.merge(pairs, on=["user", "item"], how="left")
+    absent = joined["split"].isna().to_numpy()
+    if absent.any():
+        user, item = log.loc[absent.argmax(), ["user", "item"]]
+        raise DataError(
+            f"{path.name} has no row for user {user!r} and item {item!r}, which interact; add the pair or drop the file"
+        )
+    joined["split"] = joined["split"].astype(np.int8)
+    return joined

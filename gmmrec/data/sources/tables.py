@@ -1,0 +1,50 @@
+"""Tables: what every reader hands over, in raw ids, before anything becomes a row number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class RawFeatures:
+    """One modality as a file holds it.
+
+    Attributes:
+        name: The modality.
+        source: File name, for messages.
+        values: ``[n, D]`` or ``[n, T, D]``, any float type.
+        ids: Raw id of every row, or None where row ``i`` belongs to the integer id ``i``.
+        mask: ``values.shape[:-1]``, or None where all rows (that are not all zero) hold a value.
+        node_type: Whose features these are.
+    """
+
+    name: str
+    source: str
+    values: NDArray[Any]
+    ids: "pd.Series[Any] | None" = None
+    mask: NDArray[np.bool_] | None = None
+    node_type: str = "item"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A data set in raw ids.
+
+    Attributes:
+        name: Shown in reports.
+        log: Columns ``user`` and ``item`` (raw ids), and where known ``time`` (int64, Unix seconds), ``weight`` (float32) and
+            ``split`` (int8: 0 train, 1 valid, 2 test).
+        attributes: By node type: a table whose column ``id`` holds raw ids.
+        features: All modalities.
+        text_ids: Node types whose ids are declared to be strings, even where they look like integers.
+    """
+
+    name: str
+    log: pd.DataFrame
+    attributes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    features: Sequence[RawFeatures] = ()
+    text_ids: frozenset[str] = frozenset()
