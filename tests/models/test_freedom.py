@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gmmrec.config import read_settings
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
@@ -338,3 +339,10 @@ def test_a_weight_for_an_unknown_modality_is_refused() -> None:
 def test_impossible_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         FREEDOMConfig(**settings)
+
+
+def test_weights_of_modalities_are_read_from_files_and_flags() -> None:
+    values = {"model": {"modality_weights": {"image": 0.2, "text": 0.8}}}
+    assert read_settings({"model": FREEDOMConfig}, values)["model"] == FREEDOMConfig(modality_weights={"image": 0.2, "text": 0.8})
+    flags = ["--model.modality_weights", '{"text": 1.0}']
+    assert read_settings({"model": FREEDOMConfig}, {}, flags)["model"].modality_weights == {"text": 1.0}
