@@ -194,4 +194,5 @@ def _parts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
         raise DataError(
             f"{place(path, row)} has {column.iloc[row]!r} in column {column.name!r}; a split label is 'train', 'valid' or 'test'"
         )
-    return pd.Series(parts)
+    codes_by_row: pd.Series[Any] = pd.Series(parts, dtype="int8")
+    return codes_by_row

@@ -1,0 +1,95 @@
+"""``gmmrec data describe`` and ``gmmrec data convert``."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.describe import Degrees, Description
+from gmmrec.data.describe import describe as describe_dataset
+from gmmrec.data.load import load_dataset
+from gmmrec.data.write import write_atomic, write_folder, write_mmrec
+
+WRITERS = {"folder": write_folder, "mmrec": write_mmrec, "atomic": write_atomic}
+SETTINGS = (
+    "format",
+    "user_column",
+    "item_column",
+    "time_column",
+    "weight_column",
+    "split_column",
+    "duplicates",
+    "min_rating",
+    "k_core",
+)
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``data`` with its two commands."""
+    parser = subparsers.add_parser("data", help="look at a data set, or write it in another layout", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+
+    about = commands.add_parser("describe", help="figures of a data set", allow_abbrev=False)
+    _add_source(about)
+    about.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    about.set_defaults(run=lambda arguments: describe(_load(arguments), as_json=arguments.json))
+
+    to = commands.add_parser("convert", help="write a data set in another layout", allow_abbrev=False)
+    _add_source(to)
+    to.add_argument("--to", choices=WRITERS, required=True, help="layout to write")
+    to.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder")
+    to.set_defaults(run=lambda arguments: convert(_load(arguments), arguments.to, arguments.out))
+
+
+def describe(dataset: Dataset, *, as_json: bool = False) -> int:
+    """Prints the figures of a data set."""
+    figures = describe_dataset(dataset)
+    print(json.dumps(asdict(figures), indent=2) if as_json else table(figures))
+    return 0
+
+
+def convert(dataset: Dataset, layout: str, out: Path) -> int:
+    """Writes a data set in another layout and says where."""
+    print(f"wrote {len(dataset.interactions):,} interactions to {WRITERS[layout](dataset, out)}")
+    return 0
+
+
+def table(figures: Description) -> str:
+    """The figures as aligned lines."""
+    rows: list[tuple[str, Any]] = [
+        ("name", figures.name),
+        ("users", f"{figures.users:,}" + (f" ({figures.inactive_users:,} without interactions)" if figures.inactive_users else "")),
+        ("items", f"{figures.items:,} ({figures.cold_items:,} cold)"),
+        ("interactions", f"{figures.interactions:,} ({figures.density:.3%} of all pairs)"),
+        ("per user", _spread(figures.user_degrees)),
+        ("per item", _spread(figures.item_degrees)),
+        ("repeated pairs", f"{figures.duplicates:,}"),
+        ("time", f"{figures.first_time} to {figures.last_time}" if figures.first_time else "none"),
+        ("weight", "{:g} to {:g}".format(*figures.weight_range) if figures.weight_range else "none"),
+        ("split", ", ".join(f"{n:,} {part}" for part, n in figures.split.items()) if figures.split else "none"),
+    ]
+    rows += [(f"modality {name}", f"{figures.dims[name]} wide, {share:.1%} present") for name, share in figures.modalities.items()]
+    rows += [(f"{node_type} attributes", ", ".join(columns)) for node_type, columns in figures.attributes.items()]
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def _spread(degrees: Degrees) -> str:
+    return f"{degrees.least:,} to {degrees.most:,}, median {degrees.median:g}"
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--data", metavar="DATA", required=True, help="a folder, a table file, or a bundled name")
+    parser.add_argument("--format", choices=("auto", "folder", "atomic", "mmrec", "table"), help="how to read it")
+    for role in ("user", "item", "time", "weight", "split"):
+        parser.add_argument(f"--{role}-column", metavar="NAME", help=f"column of the {role}")
+    parser.add_argument("--duplicates", choices=("first", "last", "sum", "keep", "error"), help="what becomes of repeated pairs")
+    parser.add_argument("--min-rating", metavar="R", type=float, help="least rating that counts")
+    parser.add_argument("--k-core", metavar="K", type=int, help="least interactions of every user and item")
+
+
+def _load(arguments: argparse.Namespace) -> Dataset:
+    settings = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
+    return load_dataset(arguments.data, **settings)

@@ -1,0 +1,101 @@
+"""describe: what a person asks of a data set before training on it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+import torch
+from torch import Tensor
+
+from gmmrec.data.dataset import Dataset
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Degrees:
+    """Interactions of one node, over all nodes that have any."""
+
+    least: int
+    median: float
+    most: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """Figures of a data set; shares lie between 0 and 1."""
+
+    name: str
+    users: int
+    items: int
+    interactions: int
+    density: float
+    """Interactions by users times items."""
+    user_degrees: Degrees
+    item_degrees: Degrees
+    inactive_users: int
+    """Users without interactions."""
+    cold_items: int
+    """Items without interactions; where a split is given, without one in its train part."""
+    duplicates: int
+    """Interactions whose user-item pair occurs earlier in the log."""
+    first_time: str | None
+    """Date (UTC) of the earliest interaction; a number where times are only an order; None where there are none."""
+    last_time: str | None
+    weight_range: tuple[float, float] | None
+    modalities: dict[str, float]
+    """Share of the nodes that have it, by modality."""
+    dims: dict[str, int]
+    """Width, by modality."""
+    attributes: dict[str, list[str]]
+    """Columns, by node type."""
+    split: dict[str, int] | None
+    """Interactions of every given part."""
+
+
+def describe(dataset: Dataset) -> Description:
+    """Counts what there is.
+
+    >>> from gmmrec.data.load import load_dataset
+    >>> figures = describe(load_dataset("movies-small"))
+    >>> figures.users, figures.items, figures.user_degrees, figures.first_time, round(figures.modalities["image"], 3)
+    (671, 9066, Degrees(least=20, median=71.0, most=2391), '1995-01-09', 0.334)
+    """
+    log, given = dataset.interactions, dataset.given_split
+    user_degree = torch.bincount(log.user, minlength=dataset.num_users)
+    item_degree = torch.bincount(log.item, minlength=dataset.num_items)
+    trained = item_degree if given is None else torch.bincount(log.item[given == 0], minlength=dataset.num_items)
+    distinct = len(torch.unique(log.user * dataset.num_items + log.item))
+    return Description(
+        name=dataset.name,
+        users=dataset.num_users,
+        items=dataset.num_items,
+        interactions=len(log),
+        density=len(log) / max(1, dataset.num_users * dataset.num_items),
+        user_degrees=_degrees(user_degree),
+        item_degrees=_degrees(item_degree),
+        inactive_users=int((user_degree == 0).sum()),
+        cold_items=int((trained == 0).sum()),
+        duplicates=len(log) - distinct,
+        first_time=None if log.time is None else _moment(log.time.min(), log.time.max()),
+        last_time=None if log.time is None else _moment(log.time.max(), log.time.max()),
+        weight_range=None if log.weight is None or not len(log) else (float(log.weight.min()), float(log.weight.max())),
+        modalities={name: float(table.present.float().mean()) for name, table in dataset.features.items()},
+        dims={name: table.dim for name, table in dataset.features.items()},
+        attributes={node_type: [str(column) for column in frame.columns] for node_type, frame in dataset.attributes.items()},
+        split=None if given is None else {part: int((given == code).sum()) for code, part in enumerate(PARTS)},
+    )
+
+
+def _degrees(degree: Tensor) -> Degrees:
+    active = degree[degree > 0].sort().values
+    if not len(active):
+        return Degrees(0, 0.0, 0)
+    middle = (active[(len(active) - 1) // 2] + active[len(active) // 2]) / 2
+    return Degrees(int(active[0]), float(middle), int(active[-1]))
+
+
+def _moment(time: Tensor, latest: Tensor) -> str:
+    """A date, or the bare number where the times are too small to be dates (an order 0, 1, 2 …)."""
+    if 0 <= int(latest) < 86_400:
+        return str(int(time))
+    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=int(time))).date().isoformat()

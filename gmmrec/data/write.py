@@ -1,0 +1,164 @@
+"""Writes a data set in the package's own layout, in MMRec's and as RecBole's atomic files; each reads back to the same data."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.errors import DataError
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.vocabulary import Vocabulary
+
+PARTS = np.array(["train", "valid", "test"])
+
+
+def write_folder(dataset: Dataset, folder: str | Path) -> Path:
+    """Writes ``interactions.csv.gz``, ``items.csv``, ``users.csv`` and ``NAME_feat.npz``; returns the folder.
+
+    Features of users get the prefix ``user_``. Ids without interaction and features are kept in the attribute tables.
+
+    Raises:
+        DataError: A modality's name would be read back as that of another node type.
+    """
+    folder = _new(folder)
+    _log(dataset, "user", "item").to_csv(folder / "interactions.csv.gz", index=False)
+    for node_type, name in (("item", "items.csv"), ("user", "users.csv")):
+        _attributes(dataset, node_type, node_type).to_csv(folder / name, index=False)
+    for table in dataset.features.values():
+        _save_npz(folder / f"{_prefixed(table)}_feat.npz", table, dataset.vocabularies[table.node_type])
+    return folder
+
+
+def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
+    """Writes ``NAME.inter``, ``NAME_feat.npy`` and the tables of raw ids ``u_id_mapping.csv``, ``i_id_mapping.csv``.
+
+    Users and items are numbered by row. Where something is missing, MMRec knows only a row of zeros. Weights go into ``rating``
+    (1 where there are none), attributes into ``items.csv`` and ``users.csv``, which MMRec ignores.
+
+    Raises:
+        DataError: The data set gives no split, or features have a token axis, for which the layout has no place.
+    """
+    if dataset.given_split is None:
+        raise DataError(f"{dataset.name} gives no split, which MMRec's x_label needs; set dataset.given_split before writing")
+    folder = _new(folder)
+    log = dataset.interactions
+    columns: dict[str, Any] = {"userID": log.user.numpy(), "itemID": log.item.numpy()}
+    columns["rating"] = 1.0 if log.weight is None else _decimal(log.weight.numpy())
+    if log.time is not None:
+        columns["timestamp"] = log.time.numpy()
+    columns["x_label"] = dataset.given_split.numpy()
+    pd.DataFrame(columns).to_csv(folder / f"{dataset.name}.inter", sep="\t", index=False)
+    for node_type, name, number, raw in (
+        ("user", "u_id_mapping.csv", "userID", "user_id"),
+        ("item", "i_id_mapping.csv", "itemID", "item_id"),
+    ):
+        ids = dataset.vocabularies[node_type].ids()
+        pd.DataFrame({raw: ids, number: range(len(ids))}).to_csv(folder / name, sep="\t", index=False)
+        if node_type in dataset.attributes:
+            _attributes(dataset, node_type, node_type).to_csv(folder / f"{node_type}s.csv", index=False)
+    for table in dataset.features.values():
+        if table.values.dim() != 2:
+            raise DataError(f"features {table.name!r} have a token axis, for which MMRec's layout has no place; pool them first")
+        np.save(folder / f"{_prefixed(table)}_feat.npy", table.values.numpy())
+    return folder
+
+
+def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
+    """Writes ``NAME.inter`` (or a file for each given part), ``NAME.item`` and ``NAME.user``; features are ``float_seq`` columns.
+
+    Raises:
+        DataError: Features have a token axis, for which atomic files have no place.
+    """
+    folder = _new(folder)
+    log = _log(dataset, "user_id:token", "item_id:token").rename(columns={"weight": "rating:float", "timestamp": "timestamp:float"})
+    if "split" in log:
+        for part, rows in log.groupby("split", sort=False):
+            _write_atomic(rows.drop(columns="split"), folder / f"{dataset.name}.{part}.inter")
+    else:
+        _write_atomic(log, folder / f"{dataset.name}.inter")
+    for node_type in ("item", "user"):
+        frame = _attributes(dataset, node_type, f"{node_type}_id:token")
+        kinds = {column: "float" if pd.api.types.is_numeric_dtype(frame[column]) else "token_seq" for column in frame.columns[1:]}
+        frame = frame.rename(columns={column: f"{column}:{kind}" for column, kind in kinds.items()})
+        for table in dataset.features.values():
+            if table.node_type != node_type:
+                continue
+            if table.values.dim() != 2:
+                raise DataError(f"features {table.name!r} have a token axis, for which atomic files have no place; pool them first")
+            frame[f"{table.name}:float_seq"] = _vectors(table)
+        _write_atomic(frame, folder / f"{dataset.name}.{node_type}")
+    return folder
+
+
+def _new(folder: str | Path) -> Path:
+    path = Path(folder)
+    if path.is_dir() and any(path.iterdir()):
+        raise DataError(f"folder {path} is not empty; give a new one, so that nothing is overwritten or mixed up")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _log(dataset: Dataset, user: str, item: str) -> pd.DataFrame:
+    log = dataset.interactions
+    frame: pd.DataFrame = pd.DataFrame(
+        {user: _raw(dataset, "user", log.user.numpy()), item: _raw(dataset, "item", log.item.numpy())}
+    )
+    if log.weight is not None:
+        frame["weight"] = _decimal(log.weight.numpy())
+    if log.time is not None:
+        frame["timestamp"] = log.time.numpy()
+    if dataset.given_split is not None:
+        frame["split"] = PARTS[dataset.given_split.numpy()]
+    return frame
+
+
+def _raw(dataset: Dataset, node_type: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+    return np.array(dataset.vocabularies[node_type].ids(), dtype=object)[rows]
+
+
+def _decimal(weight: NDArray[np.float32]) -> NDArray[Any]:
+    """Shortest decimal text that reads back to the same float32."""
+    return weight.astype(str)
+
+
+def _attributes(dataset: Dataset, node_type: str, key: str) -> pd.DataFrame:
+    ids = dataset.vocabularies[node_type].ids()
+    frame: pd.DataFrame = pd.DataFrame({key: ids})
+    if node_type in dataset.attributes:
+        frame = pd.concat([frame, dataset.attributes[node_type].reset_index(drop=True)], axis=1)
+    return frame
+
+
+def _prefixed(table: FeatureTable) -> str:
+    has_prefix = table.name.startswith("user_")
+    if table.node_type == "item" and has_prefix:
+        raise DataError(f"item features {table.name!r} would be read back as features of users; rename them")
+    return table.name if table.node_type == "item" or has_prefix else f"user_{table.name}"
+
+
+def _save_npz(path: Path, table: FeatureTable, vocabulary: Vocabulary) -> None:
+    """Rows that hold something, with their ids; a mask where only some tokens of a row are there."""
+    present = table.present.numpy()
+    ids = np.array(vocabulary.ids(), dtype=np.int64 if vocabulary.is_integer else np.str_)[present]
+    arrays = {"ids": ids, "values": table.values.numpy()[present]}
+    if table.mask.dim() > 1:
+        arrays["mask"] = table.mask.numpy()[present]
+    np.savez_compressed(path, **arrays)
+
+
+def _vectors(table: FeatureTable) -> "pd.Series[Any]":
+    """Blank-separated numbers for every node, nothing where the modality is missing."""
+    text: pd.Series[Any] = pd.DataFrame(table.values.numpy().astype(str)).agg(" ".join, axis=1)
+    present_only: pd.Series[Any] = text.where(table.present.numpy())
+    return present_only
+
+
+def _write_atomic(frame: pd.DataFrame, path: Path) -> None:
+    """Tab-separated without quotes, which the format does not know: tabs and line breaks in texts become blanks."""
+    text = frame.select_dtypes(exclude="number").columns
+    clean = frame.assign(**{column: frame[column].replace(r"[\t\r\n]+", " ", regex=True) for column in text})
+    clean.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
