@@ -1,0 +1,78 @@
+"""Graphs as files: tensors in safetensors form, everything else as JSON in the header; nothing is ever unpickled."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.data import HeteroData
+
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+
+FORMAT = "gmmrec graph 1"
+
+
+def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
+    """Writes a graph into one file.
+
+    Raises:
+        ValueError: The graph holds something that is no tensor.
+    """
+    data, tensors = graph.data, dict[str, Tensor]()
+    owners = [*data.node_types, *data.edge_types]
+    for position, owner in enumerate(owners):
+        for name, value in data[owner].items():
+            if name == "num_nodes":
+                continue
+            if not isinstance(value, Tensor):
+                raise ValueError(f"cannot save {name!r} of {owner!r}: expected a tensor, found {type(value).__name__}")
+            plain = value.as_tensor() if isinstance(value, EdgeIndex) else value
+            tensors[f"{position}/{name}"] = plain.detach().cpu().clone(memory_format=torch.contiguous_format)
+    schema = graph.schema
+    header = {
+        "nodes": {node_type: graph.num_nodes(node_type) for node_type in data.node_types},
+        "owners": owners,
+        "num_nodes": dict(schema.num_nodes),
+        "feature_dims": dict(schema.feature_dims),
+        "feature_nodes": dict(schema.feature_nodes),
+        "relations": schema.relations,
+    }
+    save_file(tensors, path, {"format": FORMAT, "graph": json.dumps(header)})
+
+
+def load_graph(path: str | Path) -> MultimodalGraph:
+    """Reads what :func:`save_graph` wrote; ``.data`` is a ``HeteroData`` like any other.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds no graph of this package.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is no mapping)
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is no saved graph ({error}); write one with save_graph") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format")
+        raise ValueError(f"{str(path)!r} is no saved graph: expected {FORMAT!r}, found {found!r}; write one with save_graph")
+    header = json.loads(metadata["graph"])
+    owners = [owner if isinstance(owner, str) else tuple(owner) for owner in header["owners"]]
+    data = HeteroData()
+    for node_type, count in header["nodes"].items():
+        data[node_type].num_nodes = count
+    for key, tensor in tensors.items():
+        position, name = key.split("/", 1)
+        data[owners[int(position)]][name] = tensor
+    for edge_type in owners[len(header["nodes"]) :]:
+        sizes = (header["nodes"][edge_type[0]], header["nodes"][edge_type[2]])
+        data[edge_type].edge_index = EdgeIndex(data[edge_type].edge_index, sparse_size=sizes, sort_order="col")
+    schema = GraphSchema(
+        header["num_nodes"], header["feature_dims"], header["feature_nodes"], tuple(map(tuple, header["relations"]))
+    )
+    return MultimodalGraph(data, schema)
