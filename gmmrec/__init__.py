@@ -1,1 +1,73 @@
-"""Multimodal graph recommendation on PyTorch Geometric."""
+"""Multimodal graph recommendation on PyTorch Geometric.
+
+The public names below are loaded at first use, so that ``import gmmrec`` (and every ``gmmrec`` command) starts at once.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gmmrec.data.dataset import Dataset
+    from gmmrec.data.features import FeatureTable
+    from gmmrec.data.interactions import Interactions
+    from gmmrec.data.load import load_dataset
+    from gmmrec.data.split import split_dataset
+    from gmmrec.data.vocabulary import Vocabulary
+    from gmmrec.evaluation.evaluator import evaluate
+    from gmmrec.experiment import fit, read_config, run
+    from gmmrec.graph.build import build_graph
+    from gmmrec.models import MODELS
+    from gmmrec.recommender import Recommender
+    from gmmrec.run import Run, load
+    from gmmrec.training.trainer import Trainer
+
+__version__ = version("gmmrec")
+
+_HOMES = {
+    "Dataset": "gmmrec.data.dataset",
+    "FeatureTable": "gmmrec.data.features",
+    "Interactions": "gmmrec.data.interactions",
+    "MODELS": "gmmrec.models",
+    "Recommender": "gmmrec.recommender",
+    "Run": "gmmrec.run",
+    "Trainer": "gmmrec.training.trainer",
+    "Vocabulary": "gmmrec.data.vocabulary",
+    "build_graph": "gmmrec.graph.build",
+    "evaluate": "gmmrec.evaluation.evaluator",
+    "fit": "gmmrec.experiment",
+    "load": "gmmrec.run",
+    "load_dataset": "gmmrec.data.load",
+    "read_config": "gmmrec.experiment",
+    "run": "gmmrec.experiment",
+    "split_dataset": "gmmrec.data.split",
+}
+
+__all__ = [
+    "MODELS",
+    "Dataset",
+    "FeatureTable",
+    "Interactions",
+    "Recommender",
+    "Run",
+    "Trainer",
+    "Vocabulary",
+    "build_graph",
+    "evaluate",
+    "fit",
+    "load",
+    "load_dataset",
+    "read_config",
+    "run",
+    "split_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gmmrec' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

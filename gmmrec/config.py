@@ -7,6 +7,7 @@ import difflib
 import re
 from argparse import ArgumentError
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -93,7 +94,7 @@ def read_settings(
         ValueError: A setting is unknown (the message gives the nearest known name), has the wrong type or an impossible value.
     """
     parser = settings_parser(sections, prog=prog)
-    known = [f"{name}.{field}" for name, section in sections.items() for field in section.__dataclass_fields__]
+    known = [f"{name}.{field}" for name, section in sections.items() for field in (f.name for f in fields(section))]
     for name, section_values in values.items():
         for field in section_values if isinstance(section_values, Mapping) else ():
             if f"{name}.{field}" not in known:

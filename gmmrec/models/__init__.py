@@ -1,6 +1,6 @@
 """MODELS: every model of the package, by the name used on the command line."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from gmmrec.models.freedom import FREEDOM
 from gmmrec.models.lightgcn import LightGCN
@@ -12,3 +12,27 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "lightgcn": LightGCN,
     "popularity": Popularity,
 }
+
+
+class Card(NamedTuple):
+    """What the table of models says of one, beside its name and query."""
+
+    paper: str
+    modalities: str
+    fidelity: str
+
+
+CARDS: dict[str, Card] = {
+    "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, generalised to any modalities"),
+    "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact"),
+    "mgat": Card("Tao et al., IPM 2020", "one or more", "exact to the released code; paper's second layer reconstructed"),
+    "popularity": Card("no paper: training interactions counted", "none used", "exact"),
+}
+
+
+def describe_models() -> list[dict[str, str]]:
+    """One row a model: name, paper, query, modalities, fidelity."""
+    return [
+        {"name": name, "paper": CARDS[name].paper, "query": model.query_type.__name__, **CARDS[name]._asdict()}
+        for name, model in MODELS.items()
+    ]

@@ -1,0 +1,161 @@
+"""Accuracy of the models, cell by cell: choose settings on validation from a declared grid, then run the seeds, then write tables.
+
+    python benchmarks/accuracy.py [--datasets tiktok amazon-baby] [--models lightgcn mgat] [--seeds 0 1 2] [--tables-only]
+
+Every cell (data set, model, grid point, seed) is a run folder below runs/accuracy and is skipped when it is there already, so the
+script can be stopped and started at any time. A cell's settings stand in benchmarks/configs/DATASET/MODEL.yaml: the sections of a
+run, and ``grid``: for every searched setting the values tried (seed 0, judged by the monitored validation metric alone).
+Tables go to benchmarks/tables/DATASET.md.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from gmmrec.evaluation.compare import compare, read_run
+from gmmrec.experiment import read_config, run
+
+HERE = Path(__file__).parent
+RUNS = Path("runs/accuracy")
+METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+logger = logging.getLogger("accuracy")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", default=sorted(path.name for path in (HERE / "configs").iterdir()))
+    parser.add_argument("--models", nargs="+")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets that are not bundled")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tables-only", action="store_true")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    torch.set_num_threads(arguments.threads)
+    for dataset in arguments.datasets:
+        names = [path.stem for path in sorted((HERE / "configs" / dataset).glob("*.yaml"))]
+        names = [name for name in names if not arguments.models or name in arguments.models]
+        if not arguments.tables_only:
+            for name in names:
+                cell(dataset, name, arguments.seeds, arguments.data)
+        write_table(dataset)
+
+
+def cell(dataset: str, name: str, seeds: list[int], data: Path) -> None:
+    """Chooses the settings of one model on one data set, and runs all seeds with them."""
+    values = yaml.safe_load((HERE / "configs" / dataset / f"{name}.yaml").read_text())
+    grid = values.pop("grid", {})
+    points = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
+    validated = {}
+    for point in points:
+        settings = merged(values, point)
+        settings["data"] = {"path": dataset if dataset == "movies-small" else str(data / dataset), **settings.get("data", {})}
+        if len(points) == 1:
+            validated[0.0] = settings
+        else:
+            validated[trained(dataset, name, settings, 0)["valid"][settings.get("monitor", "recall@20")]] = settings
+    chosen = validated[max(validated)]
+    for seed in seeds:
+        trained(dataset, name, chosen, seed)
+    folder = RUNS / dataset / name
+    (folder / "chosen.json").write_text(json.dumps({"settings": chosen, "points": len(points), "key": key(chosen)}, indent=2))
+
+
+def trained(dataset: str, name: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The report of one run, made if it is not there."""
+    folder = RUNS / dataset / name / f"{key(settings)}-seed{seed}"
+    if not (folder / "metrics.json").is_file():
+        logger.info("%s %s seed %d %s", dataset, name, seed, json.dumps({k: v for k, v in settings.items() if k != "data"}))
+        model_name = settings.get("model_name", name)
+        values = {k: v for k, v in settings.items() if k != "model_name"} | {"seed": seed}
+        started = time.perf_counter()
+        finished = run(read_config(model_name, values), folder=folder, resume=(folder / "state.safetensors").is_file())
+        logger.info("%.0f s, %s", time.perf_counter() - started, {m: round(finished.report["test"][m], 4) for m in METRICS})
+    report: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return report
+
+
+def merged(values: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
+    """Settings with a grid point's ``section.field`` values put in.
+
+    >>> merged({"train": {"lr": 1}}, {"model.dim": 8})
+    {'train': {'lr': 1}, 'model': {'dim': 8}}
+    """
+    result = {name: dict(section) if isinstance(section, dict) else section for name, section in values.items()}
+    for name, value in point.items():
+        section, field = name.split(".")
+        result.setdefault(section, {})[field] = value
+    return result
+
+
+def key(settings: dict[str, Any]) -> str:
+    """A short name of settings, the same wherever the data lie."""
+    content = {name: value for name, value in settings.items() if name != "data"} | {
+        "data": {name: value for name, value in settings.get("data", {}).items() if name != "path"}
+    }
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
+
+
+def write_table(dataset: str) -> None:
+    """Means and deviations over the seeds, and the significance of each model against the best of the others."""
+    rows, users = {}, {}
+    for chosen in sorted((RUNS / dataset).glob("*/chosen.json")):
+        name, choice = chosen.parent.name, json.loads(chosen.read_text())
+        folders = sorted(chosen.parent.glob(f"{choice['key']}-seed*"))
+        folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
+        rows[name] = (choice, [json.loads((folder / "metrics.json").read_text()) for folder in folders])
+        users[name] = [read_run(folder) for folder in folders]
+    if not rows:
+        return
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    first = next(iter(rows.values()))[1][0]
+    lines = [
+        f"# {dataset}",
+        "",
+        f"{first['num_questions']} test users, the whole catalogue ranked, items known from {first['masked']} left out. "
+        f"Settings chosen on validation (recall@20) from the grids in `benchmarks/configs/{dataset}`; mean and standard deviation over "
+        f"the seeds. "
+        f"Made by `python benchmarks/accuracy.py --datasets {dataset}` at {commit}.",
+        "",
+        "| model | seeds | " + " | ".join(METRICS) + " | points tried | epochs | s per epoch | peak MiB |",
+        "|---|---:|" + "---:|" * (len(METRICS) + 4),
+    ]
+    order = sorted(rows, key=lambda name: -mean(rows[name][1], "recall@20"))
+    for name in order:
+        choice, reports = rows[name]
+        cells = [f"{mean(reports, m):.4f} ± {deviation(reports, m):.4f}" for m in METRICS]
+        timing = pd.DataFrame([report["timing"] for report in reports]).mean()
+        memory = max(report["peak_rss_mib"] for report in reports)
+        cells += [f"{choice['points']}", f"{timing.epochs:.0f}", f"{timing.seconds_per_epoch:.2f}", f"{memory:.0f}"]
+        lines.append(f"| {name} | {len(reports)} | {' | '.join(cells)} |")
+    lines += ["", "Settings chosen:", ""]
+    for name in order:
+        settings = {k: v for k, v in rows[name][0]["settings"].items() if k not in ("data", "monitor")}
+        lines.append(f"- {name}: `{json.dumps(settings)}`")
+    lines += ["", *significance(users, order)]
+    (HERE / "tables").mkdir(exist_ok=True)
+    (HERE / "tables" / f"{dataset}.md").write_text("\n".join(lines) + "\n")
+
+
+def mean(reports: list[dict[str, Any]], metric: str) -> float:
+    return float(torch.tensor([report["test"][metric] for report in reports], dtype=torch.double).mean())
+
+
+def deviation(reports: list[dict[str, Any]], metric: str) -> float:
+    values = torch.tensor([report["test"][metric] for report in reports], dtype=torch.double)
+    return float(values.std()) if len(values) > 1 else 0.0
+
+
+if __name__ == "__main__":
+    main()

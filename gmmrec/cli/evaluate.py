@@ -1,0 +1,35 @@
+"""``gmmrec evaluate``: asks a finished run again."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``evaluate``."""
+    parser = subparsers.add_parser("evaluate", help="evaluate a trained run", allow_abbrev=False)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
+    parser.add_argument("--part", choices=("valid", "test"), default="test", help="which part asks the questions")
+    parser.add_argument("--eval.mask", dest="mask", choices=("train", "train+valid"), help="what is left out of the rankings")
+    parser.add_argument("--eval.ks", dest="ks", metavar="K,K", help="list lengths, such as 5,10,20")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.set_defaults(run=evaluate)
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Evaluates and prints."""
+    from gmmrec.run import Run
+
+    finished = Run.load(arguments.folder)
+    config = finished.eval_config()
+    if arguments.mask:
+        config = replace(config, mask=arguments.mask)
+    if arguments.ks:
+        if not all(k.strip().isdigit() for k in arguments.ks.split(",")):
+            raise ValueError(f"--eval.ks takes list lengths separated by commas, such as 5,10,20, but is {arguments.ks!r}")
+        config = replace(config, ks=tuple(int(k) for k in arguments.ks.split(",")))
+    results = finished.evaluate(arguments.part, config)
+    details = results.to_dict()
+    print(json.dumps({arguments.part: details.pop("metrics"), **details}) if arguments.json else results.to_markdown())
+    return 0

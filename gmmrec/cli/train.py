@@ -1,0 +1,81 @@
+"""``gmmrec train``: from a data set to a run folder."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SHORT = {"--split": "--split.strategy"}
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``train``."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train and evaluate a model",
+        description="Trains a model, evaluates it, and writes a run folder.",
+        epilog="Every setting is a flag, such as --train.lr 0.01 --model.dim 32 --split random; add --settings to list them all.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-m", "--model", dest="model_name", metavar="MODEL", help="name of the model (see 'gmmrec models')")
+    parser.add_argument("-d", "--data", metavar="DATA", help="name of a bundled data set, or a path")
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="YAML file with settings; flags win over it")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="run folder; runs/DATA-MODEL-TIME where not given")
+    parser.add_argument("--resume", action="store_true", help="go on from the training state in --out")
+    parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
+    parser.add_argument("--settings", action="store_true", help="list every setting of the model and stop")
+    parser.set_defaults(run=train, takes_settings=True)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Runs the experiment."""
+    from gmmrec.config import settings_parser
+    from gmmrec.experiment import read_config, run, sections_of
+
+    values = read_yaml(arguments.config) if arguments.config else {}
+    if arguments.resume and not arguments.config and arguments.out and (arguments.out / "config.yaml").is_file():
+        values = read_yaml(arguments.out / "config.yaml")
+    model_name = arguments.model_name or values.get("model_name")
+    if not model_name:
+        raise ValueError("no model was named; say -m MODEL, one of those that 'gmmrec models' lists")
+    values.pop("model_name", None)
+    if arguments.settings:
+        settings_parser(sections_of(model_name)).print_help()
+        return 0
+    flags = [SHORT.get(flag, flag) for flag in arguments.flags]
+    if arguments.data:
+        flags += ["--data.path", arguments.data]
+    config = read_config(model_name, values, flags)
+    if not config.data.path:
+        raise ValueError("no data set was named; say -d DATA, a bundled name such as movies-small or a path")
+    folder = arguments.out or Path("runs") / f"{Path(config.data.path).name}-{model_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    finished = run(config, folder=folder, resume=arguments.resume)
+    if arguments.json:
+        print(json.dumps(finished.report))
+        return 0
+    print(finished.results["test"].to_markdown())
+    print(f"\nwritten to {folder}", file=sys.stderr)
+    return 0
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings from a YAML file.
+
+    Raises:
+        ValueError: The file is missing, is no YAML, or holds no settings.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no settings file {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold sections such as 'train:', but holds a {type(values).__name__}")
+    return values

@@ -1,0 +1,214 @@
+"""The one recipe, from configuration to report; :func:`run` reads from top to bottom."""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from gmmrec.config import read_settings, unknown_setting
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.load import DataConfig, load_dataset
+from gmmrec.data.split import SplitConfig, split_dataset
+from gmmrec.evaluation.evaluator import EvalConfig, evaluate
+from gmmrec.graph.build import GraphConfig, build_graph
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models import MODELS
+from gmmrec.recommender import Recommender
+from gmmrec.run import Run
+from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.tasks.questions import Questions
+from gmmrec.training.trainer import TrainConfig, Trainer
+
+
+@dataclass(frozen=True)
+class TrainSettings(TrainConfig, CollaborativeConfig):
+    """The section ``train``: how batches are made (read by the task) and how steps are taken (read by the trainer)."""
+
+    def __post_init__(self) -> None:
+        CollaborativeConfig.__post_init__(self)
+        TrainConfig.__post_init__(self)
+
+
+@dataclass(frozen=True)
+class TopConfig:
+    """Settings of the run as a whole."""
+
+    seed: int = 0
+    """Seed of initialisation, batches and negatives. The split has its own, so that all seeds are asked the same questions."""
+    monitor: str = "recall@20"
+    """The validation metric that early stopping looks at."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the outcome of a run; written beside every result."""
+
+    model_name: str
+    model: Any
+    data: DataConfig
+    split: SplitConfig
+    graph: GraphConfig
+    train: TrainSettings
+    eval: EvalConfig
+    seed: int = 0
+    monitor: str = "recall@20"
+
+
+def sections_of(model_name: str) -> dict[str, type]:
+    """The settings' sections of a run of one model.
+
+    Raises:
+        ValueError: There is no such model; the message gives the nearest name.
+    """
+    if model_name not in MODELS:
+        raise ValueError(str(unknown_setting(model_name, list(MODELS))).replace("setting", "model"))
+    model: type = MODELS[model_name].config_class
+    return {
+        "model": model,
+        "data": DataConfig,
+        "split": SplitConfig,
+        "graph": GraphConfig,
+        "train": TrainSettings,
+        "eval": EvalConfig,
+        "run": TopConfig,
+    }
+
+
+def read_config(model_name: str, values: Mapping[str, Any] | None = None, arguments: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a run: defaults, then nested ``values``, then flags.
+
+    Raises:
+        ValueError: A name is unknown or a value is impossible.
+    """
+    values = dict(values or {})
+    top = {name: values.pop(name) for name in ("seed", "monitor") if name in values}
+    arguments = [f"--run.{a[2:]}" if a.split("=")[0] in ("--seed", "--monitor") else a for a in arguments]
+    filled = read_settings(sections_of(model_name), {**values, "run": top}, arguments)
+    return RunConfig(model_name, **vars(filled.pop("run")), **filled)
+
+
+def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | None = None, resume: bool = False) -> Run:
+    """From configuration to report.
+
+    Args:
+        config: All settings.
+        dataset: Used instead of ``config.data`` where given.
+        folder: Where the log, the training state and at the end the whole run are written; nothing is written where not given.
+        resume: Go on from the training state in ``folder``.
+
+    Raises:
+        ValueError: Data or settings cannot be used; the message says what to do.
+    """
+    dataset = dataset or load_dataset(config.data)
+    split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
+    task = CollaborativeTask(split, dataset.num_users, dataset.num_items, config.train)
+    graph = build_graph(dataset, split, config.graph)
+
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = MODELS[config.model_name](graph.schema, config.model)
+        with torch.no_grad():
+            graph = model.prepare(graph)
+        validate = partial(monitored, graph=graph, questions=task.questions("valid", config.eval.mask), monitor=config.monitor)
+        trainer = Trainer(config.train)
+        history = trainer.fit(model, graph, task.batches, validate, generator=generator, run_dir=folder, resume=resume)
+
+    finished = Run(model, graph, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)
+    started = time.perf_counter()
+    finished.results = {part: finished.evaluate(part, config.eval) for part in ("valid", "test")}
+    seconds = time.perf_counter() - started
+    finished.report = report(finished, seconds)
+    if folder is not None:
+        finished.save(folder)
+    return finished
+
+
+def fit(
+    dataset: Dataset | str | Path | pd.DataFrame, model: str = "mgat", *, out: str | Path | None = None, **settings: Any
+) -> Run:
+    """Trains and evaluates a model with a few words.
+
+    Args:
+        dataset: A data set, or what :func:`gmmrec.load_dataset` takes.
+        model: A name from ``gmmrec.MODELS``.
+        out: Folder for the run, if it is to be kept.
+        **settings: Any setting by its own name where only one section has it (``dim=32, epochs=20, seed=1``), or whole sections
+            as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
+
+    Raises:
+        ValueError: A setting is unknown or impossible.
+    """
+    loaded = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
+    values = nested(settings, sections_of(model))
+    config = read_config(model, {**values, **values.pop("run", {})})
+    return run(config, dataset=loaded, folder=None if out is None else Path(out))
+
+
+def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[str, dict[str, Any]]:
+    """Flat settings put into the one section that has them; sections given as dictionaries are kept.
+
+    >>> nested({"seed": 1}, {"run": TopConfig})
+    {'run': {'seed': 1}}
+    """
+    values: dict[str, dict[str, Any]] = {name: dict(value) for name, value in settings.items() if name in sections}
+    for name, value in settings.items():
+        if name in sections:
+            continue
+        owners = [section for section, config in sections.items() if name in {f.name for f in fields(config)}]
+        if len(owners) != 1:
+            known = [f.name for config in sections.values() for f in fields(config)]
+            raise (
+                unknown_setting(name, known)
+                if not owners
+                else ValueError(f"setting {name!r} is in {' and '.join(owners)}; say {owners[0]}={{{name!r}: …}}")
+            )
+        values.setdefault(owners[0], {})[name] = value
+    return values
+
+
+def monitored(model: Recommender[Any], *, graph: MultimodalGraph, questions: Questions[Any], monitor: str) -> float:
+    """One validation metric, such as ``recall@20``."""
+    metric, k = parse_metric(monitor)
+    return evaluate(model, graph, questions, metrics=(metric,), ks=(k,), bootstrap=0).mean()[monitor]
+
+
+def parse_metric(name: str) -> tuple[str, int]:
+    """Name and list length of ``"recall@20"``.
+
+    >>> parse_metric("recall@20")
+    ('recall', 20)
+    """
+    metric, at, k = name.partition("@")
+    if not at or not k.isdigit():
+        raise ValueError(f"a metric is written NAME@K, such as recall@20, but is {name!r}")
+    return metric, int(k)
+
+
+def report(finished: Run, evaluation_seconds: float) -> dict[str, Any]:
+    """What ``metrics.json`` holds: means, intervals, groups, timing, memory."""
+    test, valid = finished.results["test"], finished.results["valid"]
+    history = finished.history
+    assert history is not None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return {
+        "model": finished.config["model_name"],
+        "dataset": finished.config["data"]["path"],
+        "test": test.mean(),
+        "valid": valid.mean(),
+        **{key: value for key, value in test.to_dict().items() if key != "metrics"},
+        "timing": {
+            "seconds_per_epoch": history.seconds_per_epoch,
+            "epochs": len(history.epochs),
+            "best_epoch": history.best_epoch,
+            "evaluation_seconds": evaluation_seconds,
+        },
+        "peak_rss_mib": round(peak, 1),
+    }

@@ -1,0 +1,100 @@
+import pandas as pd
+import pytest
+import torch
+
+from gmmrec.data.ragged import Ragged
+from gmmrec.data.split import Split
+from gmmrec.graph.build import build_graph
+from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
+from gmmrec.serving.service import Service
+from tests.toy import checkerboard
+
+
+@pytest.fixture(scope="module")
+def service():
+    dataset, _ = checkerboard()
+    log = dataset.interactions
+    graph = build_graph(dataset, Split(log, log.take(torch.arange(0)), log.take(torch.arange(0))))
+    torch.manual_seed(0)
+    model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=2))
+    seen = Ragged.from_pairs(log.user, log.item, dataset.num_users)
+    return Service(model, graph, dataset.vocabularies, seen, [f"title {i}" for i in range(dataset.num_items)])
+
+
+def dense_scores(service):
+    with torch.no_grad():
+        encoded = service.model.encode(service.graph)
+    return encoded["user"] @ encoded["item"].t()
+
+
+def test_recommendations_are_the_best_unseen_items(service):
+    frame = service.recommend(["u3", "u0"], k=4)
+    scores = dense_scores(service)
+    for name, row in (("u3", 3), ("u0", 0)):
+        known = set(service.seen.values[service.seen.indptr[row] : service.seen.indptr[row + 1]].tolist())
+        best = [i for i in scores[row].argsort(descending=True).tolist() if i not in known][:4]
+        mine = frame[frame.user_id == name]
+        assert mine.item_id.tolist() == best
+        assert mine["rank"].tolist() == [1, 2, 3, 4]
+        assert mine.score.tolist() == pytest.approx(scores[row, best].tolist(), abs=1e-6)
+        assert mine.title.tolist() == [f"title {i}" for i in best]
+    assert frame.user_id.tolist() == ["u3"] * 4 + ["u0"] * 4
+
+
+def test_seen_items_can_be_kept_and_everybody_is_the_default(service):
+    frame = service.recommend(k=16, exclude_seen=False)
+    assert len(frame) == 24 * 16
+    assert frame.groupby("user_id").item_id.nunique().eq(16).all()
+    assert len(service.recommend(["u0"], k=100)) == 16 - int(service.seen.counts[0])
+
+
+def test_a_new_person_is_scored_by_what_their_history_sends_them(service):
+    frame = service.recommend(histories=[[0, 2, 4], [1]], k=16, exclude_seen=False)
+    assert frame.user_id.unique().tolist() == ["history-0", "history-1"]
+    with torch.no_grad():
+        weights = service.model.items
+        items = service.model.encode(service.graph)["item"]
+    # Two layers, a user without a vector of their own: (0 + A e0 + A e1) / 3 with 1 / sqrt(3 deg_i) on every edge.
+    degree = service.graph.degree("item")
+    users_to_items = torch.zeros(16, 24)
+    log = service.seen
+    users_to_items[log.values, log.groups] = (degree[log.values] * service.graph.degree("user")[log.groups]).rsqrt()
+    layer_1 = users_to_items @ service.model.users
+    history = torch.tensor([0, 2, 4])
+    edge = (3 * degree[history]).rsqrt()[:, None]
+    vector = ((edge * weights[history]).sum(0) + (edge * layer_1[history]).sum(0)) / 3
+    expected = items @ vector
+    mine = frame[frame.user_id == "history-0"].set_index("item_id").score
+    assert mine.loc[list(range(16))].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    fresh = service.recommend(histories=[[0, 2, 4]], k=16)
+    assert not set(fresh.item_id) & {0, 2, 4}
+
+
+def test_similar_items_are_the_nearest_by_cosine(service):
+    frame = service.similar_items([5], k=3)
+    vectors = torch.nn.functional.normalize(service.encoded["item"], dim=1)
+    cosine = vectors @ vectors[5]
+    cosine[5] = -2
+    best = cosine.argsort(descending=True)[:3].tolist()
+    assert frame.item_id.tolist() == [5, 5, 5]
+    assert frame.similar_id.tolist() == best
+    assert frame.score.tolist() == pytest.approx(cosine[best].tolist(), abs=1e-6)
+
+
+def test_bad_questions_are_named(service):
+    with pytest.raises(KeyError, match="unknown user id 'nobody'"):
+        service.recommend(["nobody"])
+    with pytest.raises(KeyError, match="unknown item id 99"):
+        service.similar_items([99])
+    with pytest.raises(ValueError, match="k must be at least 1, but is 0"):
+        service.recommend(["u0"], k=0)
+    with pytest.raises(ValueError, match="not both"):
+        service.recommend(["u0"], histories=[[1]])
+    with pytest.raises(ValueError, match="at least one item id"):
+        service.recommend(histories=[[]])
+
+
+def test_frames_are_plain(service):
+    frame = service.recommend(["u0"], k=2)
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame.columns) == ["user_id", "item_id", "score", "rank", "title"]

@@ -1,0 +1,118 @@
+import json
+import re
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import gmmrec
+from gmmrec.data.split import Split
+from gmmrec.experiment import nested, parse_metric, read_config, sections_of
+from gmmrec.run import Run, load_split, save_split
+from tests.toy import checkerboard
+
+QUICK = {"epochs": 3, "dim": 8, "num_layers": 1, "batch_size": 64, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return checkerboard(40, 30)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(toy, tmp_path_factory):
+    return gmmrec.fit(toy, "lightgcn", out=tmp_path_factory.mktemp("run"), **QUICK), toy
+
+
+def test_the_report_has_what_people_read(finished):
+    run, _ = finished
+    report = run.report
+    for part in ("test", "valid"):
+        for metric in ("recall", "ndcg", "precision", "hit", "mrr", "map"):
+            for k in (5, 10, 20, 50):
+                assert 0 <= report[part][f"{metric}@{k}"] <= 1
+    assert report["masked"] == "train"
+    assert report["timing"]["seconds_per_epoch"] > 0
+    assert report["timing"]["epochs"] == 3
+    assert report["peak_rss_mib"] > 50
+    assert report["groups"]
+    json.dumps(report)
+
+
+def test_the_folder_is_enough(finished, tmp_path):
+    run, _ = finished
+    folder = run.save(tmp_path / "copy")
+    again = gmmrec.load(folder)
+    pd.testing.assert_frame_equal(again.recommend(["u1", "u7"], k=5), run.recommend(["u1", "u7"], k=5))
+    pd.testing.assert_frame_equal(again.similar_items([3], k=5), run.similar_items([3], k=5))
+    assert again.evaluate("test").mean() == run.results["test"].mean()
+    assert not [path for path in folder.iterdir() if path.suffix in (".pt", ".pkl", ".pickle")]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model_name"] == "lightgcn"
+
+
+def test_everything_a_user_did_counts_as_seen(finished):
+    run, toy = finished
+    recommended = run.recommend(k=30)
+    log = set(
+        zip(toy.vocabularies["user"].ids(toy.interactions.user), toy.vocabularies["item"].ids(toy.interactions.item), strict=True)
+    )
+    assert not log & set(zip(recommended.user_id, recommended.item_id, strict=True))
+
+
+def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_seed_alone(toy):
+    torch.manual_seed(7)
+    expected_draw = torch.rand(1)
+    torch.manual_seed(7)
+    first, second = gmmrec.fit(toy, "lightgcn", seed=3, **QUICK), gmmrec.fit(toy, "lightgcn", seed=3, **QUICK)
+    assert torch.equal(torch.rand(1), expected_draw)
+    other = gmmrec.fit(toy, "lightgcn", seed=4, **QUICK)
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    assert not torch.equal(first.model.users, other.model.users)
+    assert torch.equal(first.split.test.item, other.split.test.item)  # the split has a seed of its own
+
+
+def test_a_killed_run_goes_on(toy, tmp_path):
+    straight = gmmrec.fit(toy, "mgat", out=tmp_path / "a", **{**QUICK, "epochs": 4})
+    gmmrec.fit(toy, "mgat", out=tmp_path / "b", **{**QUICK, "epochs": 2})
+    config = read_config("mgat", nested({**QUICK, "epochs": 4}, sections_of("mgat")))
+    resumed = gmmrec.run(config, dataset=toy, folder=tmp_path / "b", resume=True)
+    for a, b in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_split_survives_the_disk(toy, tmp_path):
+    log = toy.interactions
+    parts = Split(log.take(torch.arange(5)), log.take(torch.arange(5, 8)), log.take(torch.arange(8, 9)))
+    save_split(parts, tmp_path / "split.safetensors")
+    again = load_split(tmp_path / "split.safetensors")
+    for part in ("train", "valid", "test"):
+        assert torch.equal(getattr(parts, part).item, getattr(again, part).item)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dimm": 3}, "unknown setting 'dimm'; the nearest known name is 'dim'"),
+        ({"dim": -3}, "dim must be greater than 0, but is -3"),
+        ({"monitor": "recall"}, "a metric is written NAME@K, such as recall@20, but is 'recall'"),
+        ({"seed": "one"}, "setting 'run.seed' must be int, but is 'one'"),
+    ],
+)
+def test_wrong_settings_are_named(toy, settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        gmmrec.fit(toy, "lightgcn", **settings)
+
+
+def test_an_unknown_model_is_named(toy):
+    with pytest.raises(ValueError, match="unknown model 'lightgcm'; the nearest known name is 'lightgcn'"):
+        gmmrec.fit(toy, "lightgcm")
+
+
+def test_metric_names():
+    assert parse_metric("ndcg@10") == ("ndcg", 10)
+
+
+def test_an_unfinished_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"is not a finished run: config.yaml is missing"):
+        Run.load(tmp_path)
