@@ -4,12 +4,14 @@ from typing import Any, NamedTuple
 
 from gmmrec.models.freedom import FREEDOM
 from gmmrec.models.lightgcn import LightGCN
+from gmmrec.models.mgat import MGAT
 from gmmrec.models.popularity import Popularity
 from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
     "freedom": FREEDOM,
     "lightgcn": LightGCN,
+    "mgat": MGAT,
     "popularity": Popularity,
 }
 
