@@ -98,9 +98,11 @@ def test_a_finished_run_is_given_back(tmp_path, straight):
 
 def test_early_stopping_survives(tmp_path):
     settings = {"epochs": 50, "schedule": "constant", "patience": 2, "min_delta": 1e9}  # stops after epoch 3
-    _, whole = train(None, **settings)
+    best, whole = train(None, **settings)
     train(tmp_path, **{**settings, "epochs": 2})
-    _, history = train(tmp_path, resume=True, **settings)
+    model, history = train(tmp_path, resume=True, **settings)
+    assert history.best_epoch == 1
+    assert torch.equal(model.users, best.users)  # the best weights are older than the state's own
     assert content(history) == content(whole)
     assert len(history.epochs) == 3
     assert history.stopped_early
