@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+import numpy as np
+
 
 class DataError(ValueError):
     """Data cannot be used as it is; the message names the place (file, line, column, id) and the remedy."""
@@ -19,6 +21,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     spelled = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), spelled, n=1)
     return f" (did you mean {spelled[found[0]]!r}?)" if found else ""
+
+
+def shown(value: object) -> str:
+    """A value as a person would write it in Python, numpy's number types left out.
+
+    >>> shown(np.int64(4)), shown("4")
+    ('4', "'4'")
+    """
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def listed(names: Iterable[object], limit: int = 8) -> str:

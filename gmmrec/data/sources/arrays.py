@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.errors import DataError, listed
+from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.sources.columns import ALIASES, spelled_plainly
 from gmmrec.data.sources.tables import RawFeatures
 
@@ -55,11 +55,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         beginning = head[:20].decode("ascii", "replace")
         raise DataError(f"{path.name} is not a NumPy {path.suffix} file (it begins with {beginning!r}); save it with numpy")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"values": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {"values": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except ValueError as error:
         if "pickle" in str(error) or "Object arrays" in str(error):
             raise DataError(
@@ -72,7 +70,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | None) -> list[RawFeatures]:
     arrays = read_arrays(path)
-    keys = {name: array for name, array in arrays.items() if array.ndim == 1}
+    keys = {name: array for name, array in arrays.items() if array.ndim == 1 and name != "mask"}
     values = {name: array for name, array in arrays.items() if array.ndim > 1 and name != "mask"}
     if not values:
         raise DataError(
@@ -109,7 +107,7 @@ def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.
         raise DataError(f"{path.name}: the ids {key!r} are {raw.dtype}; they must be integers or strings")
     keys: pd.Series[Any] = pd.Series(raw)
     if keys.duplicated().any():
-        raise DataError(f"{path.name} has id {keys[keys.duplicated()].iloc[0]!r} more than once; keep one row for each id")
+        raise DataError(f"{path.name} has id {shown(keys[keys.duplicated()].iloc[0])} more than once; keep one row for each id")
     is_direct = spelled_plainly(key) in ("ids", "id", node_type, f"{node_type}id")
     if not is_direct and catalogue is not None and key in catalogue.columns:
         known = catalogue[[key, "id"]].dropna()

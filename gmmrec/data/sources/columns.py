@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.errors import DataError, listed, nearest, shown
 from gmmrec.data.sources.table import line_of
 
 logger = logging.getLogger(__name__)
@@ -115,6 +115,10 @@ def place(path: Path | None, row: int) -> str:
     return f"{path.name} line {line_of(path, row)}"
 
 
+def _cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
+    return f"{place(path, row)} has {shown(column.iloc[row])} in column {column.name!r}"
+
+
 def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     """A column of ids, integers or strings, none of them missing.
 
@@ -132,6 +136,8 @@ def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
         kinds = {type(value).__name__ for value in column.unique()}
         if len(kinds) > 1:
             raise DataError(f"column {column.name!r} mixes ids of type {', '.join(sorted(kinds))}; convert them with .astype(str)")
+        if kinds == {"int"}:
+            column = column.astype("int64")
     return column.reset_index(drop=True)
 
 
@@ -140,9 +146,7 @@ def _numbers(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     wrong = (numbers.isna().to_numpy() & column.notna().to_numpy()) | np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(
-            f"{place(path, row)} has {column.iloc[row]!r} in column {column.name!r}, which is not a finite number; mend it"
-        )
+        raise DataError(f"{_cell(column, row, path)}, which is not a finite number; mend it")
     weights: pd.Series[Any] = numbers.astype(np.float32)
     return weights
 
@@ -155,17 +159,14 @@ def _times(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
         row = int(missing.argmax())
         raise DataError(f"{place(path, row)} has no value in column {column.name!r}; fill it in or delete the row or the column")
     if pd.api.types.is_datetime64_any_dtype(column):
-        return _seconds(column)
+        return _seconds(column, path)
     numbers = pd.to_numeric(column, errors="coerce")
     if numbers.isna().all():
         dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
         if dates.isna().any():
             row = int(dates.isna().to_numpy().argmax())
-            raise DataError(
-                f"{place(path, row)} has {column.iloc[row]!r} in column {column.name!r}, which is neither Unix seconds nor a date "
-                f"such as 2018-09-20; convert it"
-            )
-        return _seconds(dates)
+            raise DataError(f"{_cell(column, row, path)}, which is neither Unix seconds nor a date such as 2018-09-20; convert it")
+        return _seconds(dates, path)
     for wrong, what in (
         (numbers.isna(), "is not a number like the other times; mend it"),
         (numbers < 0, "is negative; times are seconds since 1970, so mend or drop the row"),
@@ -173,15 +174,18 @@ def _times(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     ):
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
-            raise DataError(f"{place(path, row)} has {column.iloc[row]!r} in column {column.name!r}, which {what}")
+            raise DataError(f"{_cell(column, row, path)}, which {what}")
     times: pd.Series[Any] = numbers.astype(np.int64)
     return times
 
 
-def _seconds(dates: "pd.Series[Any]") -> "pd.Series[Any]":
+def _seconds(dates: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     if dates.dt.tz is not None:
         dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
-    seconds: pd.Series[Any] = dates.astype("datetime64[s]").astype("int64")
+    seconds: pd.Series[Any] = dates.astype("datetime64[s]").astype("int64").reset_index(drop=True)
+    if (seconds > YEAR_2100).any():
+        row = int((seconds > YEAR_2100).to_numpy().argmax())
+        raise DataError(f"{place(path, row)} has the date {dates.iloc[row].date()}, which lies after the year 2100; mend it")
     return seconds
 
 
@@ -191,8 +195,6 @@ def _parts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     parts = np.array([SPLIT_LABELS.get(str(label).strip().lower(), -1) for label in labels] + [-1], dtype=np.int8)[codes]
     if (parts < 0).any():
         row = int((parts < 0).argmax())
-        raise DataError(
-            f"{place(path, row)} has {column.iloc[row]!r} in column {column.name!r}; a split label is 'train', 'valid' or 'test'"
-        )
+        raise DataError(f"{_cell(column, row, path)}; a split label is 'train', 'valid' or 'test'")
     codes_by_row: pd.Series[Any] = pd.Series(parts, dtype="int8")
     return codes_by_row

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, listed
+from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.sources.arrays import read_features
 from gmmrec.data.sources.columns import ColumnNames, find_column, interaction_log, raw_ids
 from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text
@@ -61,7 +61,7 @@ def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str 
     ids = raw_ids(frame[key], path)
     if ids.duplicated().any():
         row = int(ids.duplicated().to_numpy().argmax())
-        raise DataError(f"{path.name} has {node_type} id {ids[row]!r} more than once; keep one row for each id")
+        raise DataError(f"{path.name} has {node_type} id {shown(ids[row])} more than once; keep one row for each id")
     frame = frame.drop(columns=[key, *(["id"] if key != "id" and "id" in frame else [])])
     title = next((column for column in ("title", "movie_title", "name") if column in frame), None)
     if title is not None and title != "title":
@@ -131,7 +131,7 @@ def _join_split(log: pd.DataFrame, split: pd.DataFrame, path: Path) -> pd.DataFr
     if absent.any():
         user, item = log.loc[absent.argmax(), ["user", "item"]]
         raise DataError(
-            f"{path.name} has no row for user {user!r} and item {item!r}, which interact; add the pair or drop the file"
+            f"{path.name} has no row for user {shown(user)} and item {shown(item)}, which interact; add the pair or drop the file"
         )
     joined["split"] = joined["split"].astype(np.int8)
     return joined

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gmmrec.data.sources.columns import ColumnNames, find_column, interaction_log
+from gmmrec.data.sources.columns import ColumnNames, interaction_log
 from gmmrec.data.sources.table import read_table
 from gmmrec.data.sources.tables import Tables
 
@@ -19,10 +19,5 @@ def read_frame(frame: pd.DataFrame, columns: ColumnNames, path: Path | None = No
     log = interaction_log(frame, columns, path)
     if path is not None and path.suffix != ".parquet":
         return Tables(path.name.split(".")[0], log)
-    where = path.name if path else "the frame"
-    text = {
-        node_type
-        for node_type in ("user", "item")
-        if not pd.api.types.is_integer_dtype(frame[find_column(frame, node_type, getattr(columns, node_type), where)])
-    }
+    text = {node_type for node_type in ("user", "item") if not pd.api.types.is_integer_dtype(log[node_type])}
     return Tables(path.stem if path else "frame", log, text_ids=frozenset(text))

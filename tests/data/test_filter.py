@@ -1,0 +1,94 @@
+import pandas as pd
+import pytest
+import torch
+
+from gmmrec.data.errors import DataError
+from gmmrec.data.filter import drop_duplicates, k_core, min_weight
+from gmmrec.data.load import load_dataset
+from tests.toy import checkerboard
+
+
+def repeats(**settings):
+    """User a meets x three times, at 30, 10 and 20; b meets x once."""
+    frame = pd.DataFrame(
+        {"user": ["a", "a", "b", "a"], "item": ["x", "x", "x", "x"], "time": [30, 10, 5, 20], "rating": [1.0, 2.0, 3.0, 4.0]}
+    )
+    frame["split"] = ["train", "valid", "train", "test"]
+    return load_dataset(frame, duplicates="keep", **settings)
+
+
+@pytest.mark.parametrize(
+    ("keep", "time", "weight", "part"),
+    [
+        ("first", [10, 5], [2.0, 3.0], [1, 0]),
+        ("last", [30, 5], [1.0, 3.0], [0, 0]),
+        ("sum", [10, 5], [7.0, 3.0], [1, 0]),
+        ("keep", [30, 10, 5, 20], [1.0, 2.0, 3.0, 4.0], [0, 1, 0, 2]),
+    ],
+)
+def test_repeated_pairs(keep, time, weight, part):
+    dataset = drop_duplicates(repeats(), keep)
+    assert dataset.interactions.time.tolist() == time
+    assert dataset.interactions.weight.tolist() == weight
+    assert dataset.given_split.tolist() == part
+
+
+def test_repeated_pairs_without_time_go_by_position_and_sum_counts():
+    frame = pd.DataFrame({"user": [1, 2, 1, 1], "item": [5, 5, 5, 6]})
+    assert load_dataset(frame, duplicates="first").interactions.user.tolist() == [0, 1, 0]
+    assert load_dataset(frame, duplicates="last").interactions.user.tolist() == [1, 0, 0]
+    assert load_dataset(frame, duplicates="sum").interactions.weight.tolist() == [2.0, 1.0, 1.0]
+
+
+def test_repeated_pairs_may_be_refused():
+    with pytest.raises(DataError, match="user 'a' and item 'x' interact more than once, as do 2 rows in all"):
+        drop_duplicates(repeats(), "error")
+
+
+def test_least_rating():
+    kept = min_weight(repeats(), 2.0)
+    assert kept.interactions.weight.tolist() == [2.0, 3.0, 4.0]
+    assert kept.given_split.tolist() == [1, 0, 2]
+    assert kept.num_users == 2
+    with pytest.raises(DataError, match=r"no interaction of frame reaches min_rating 5; the highest is 4"):
+        min_weight(repeats(), 5)
+    with pytest.raises(DataError, match="have no ratings"):
+        min_weight(checkerboard()[0], 3)
+
+
+def slow_core(pairs, k):
+    while True:
+        users, items = [u for u, _ in pairs], [i for _, i in pairs]
+        left = [(u, i) for u, i in pairs if users.count(u) >= k and items.count(i) >= k]
+        if left == pairs:
+            return left
+        pairs = left
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_k_core_reaches_the_fixed_point(k):
+    generator = torch.Generator().manual_seed(k)
+    pairs = torch.unique(torch.randint(40, (160, 2), generator=generator), dim=0)
+    pairs = pairs[torch.randperm(len(pairs), generator=generator)]
+    expected = slow_core([tuple(pair) for pair in pairs.tolist()], k)
+    dataset = load_dataset(pd.DataFrame(pairs.numpy(), columns=["user", "item"]))
+    if not expected:
+        with pytest.raises(DataError, match=f"the {k}-core of frame is empty"):
+            k_core(dataset, k)
+        return
+    core = k_core(dataset, k)
+    users, items = core.vocabularies["user"].ids(core.interactions.user), core.vocabularies["item"].ids(core.interactions.item)
+    assert list(zip(users, items, strict=True)) == expected
+    assert core.num_users == len({u for u, _ in expected})
+    assert torch.bincount(core.interactions.item).min() >= k
+
+
+def test_k_core_takes_features_and_attributes_along():
+    dataset, _ = checkerboard()
+    degree = torch.bincount(dataset.interactions.item, minlength=dataset.num_items)
+    k = int(degree.min()) + 1
+    core = k_core(dataset, k)
+    assert 0 < core.num_items < dataset.num_items
+    rows = dataset.vocabularies["item"].rows(core.vocabularies["item"].ids())
+    assert torch.equal(core.features["image"].values, dataset.features["image"].values[rows])
+    assert torch.equal(core.features["image"].mask, dataset.features["image"].mask[rows])

@@ -1,0 +1,162 @@
+import logging
+
+import pytest
+import torch
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.errors import DataError
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.split import SplitConfig, by_time, cold_items, complete, leave_last_out, random, split_dataset
+from gmmrec.data.vocabulary import Vocabulary
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def log_of(counts, **columns):
+    """User ``u`` has ``counts[u]`` interactions, each with another item, in shuffled order."""
+    counts = torch.tensor(counts)
+    user = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    item = torch.arange(len(user)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    order = torch.randperm(len(user), generator=generator(7))
+    return Interactions(user[order], item[order], **columns)
+
+
+def dataset_of(log, given=None):
+    num_users, num_items = int(log.user.max()) + 1, int(log.item.max()) + 1
+    vocabularies = {"user": Vocabulary(range(num_users), name="user"), "item": Vocabulary(range(num_items), name="item")}
+    return Dataset("toy", vocabularies, log, given_split=given)
+
+
+def sizes(log, part, user):
+    return tuple(int(((part == code) & (log.user == user)).sum()) for code in range(3))
+
+
+def test_random_follows_the_rule_for_every_length():
+    counts = [1, 2, 3, 4, 9, 10, 14, 15, 20, 29, 30, 55, 100]
+    log = log_of(counts)
+    part = random(log, 0.1, 0.1, generator())
+    for user, n in enumerate(counts):
+        held_out = 0 if n < 3 else 2 if n < 10 else int(0.2 * n)
+        valid = 0 if n < 3 else 1 if n < 10 else held_out // 2
+        assert sizes(log, part, user) == (n - held_out, valid, held_out - valid)
+
+
+def test_random_is_random_and_repeatable():
+    log = log_of([50, 50])
+    part = random(log, 0.1, 0.1, generator(1))
+    assert torch.equal(part, random(log, 0.1, 0.1, generator(1)))
+    assert not torch.equal(part, random(log, 0.1, 0.1, generator(2)))
+    tested = torch.zeros(50)
+    for seed in range(400):  # every item is tested with probability 0.1
+        tested.index_add_(0, log.item, (random(log, 0.1, 0.1, generator(seed)) == 2).float())
+    assert torch.allclose(tested / 800, torch.full((50,), 0.1), atol=0.05)
+
+
+def test_random_never_parts_a_repeated_pair():
+    user = torch.randint(6, (400,), generator=generator())
+    item = torch.randint(30, (400,), generator=generator(1))
+    part = random(Interactions(user, item), 0.1, 0.1, generator(2))
+    for u, i in set(zip(user.tolist(), item.tolist(), strict=True)):
+        assert len(part[(user == u) & (item == i)].unique()) == 1
+    assert (part > 0).any()
+
+
+def test_leave_last_out_goes_by_time_and_then_by_position():
+    log = Interactions(
+        user=torch.tensor([0, 1, 0, 0, 1, 0, 2]),
+        item=torch.tensor([0, 1, 2, 3, 4, 5, 6]),
+        time=torch.tensor([40, 1, 10, 40, 2, 20, 3]),
+    )
+    assert leave_last_out(log).tolist() == [1, 0, 0, 2, 0, 0, 0]  # users 1 and 2 have fewer than three
+
+
+def test_by_time_keeps_equal_times_together_and_never_looks_ahead():
+    time = torch.randint(40, (300,), generator=generator())
+    log = Interactions(torch.zeros(300, dtype=torch.long), torch.arange(300), time=time)
+    part = by_time(log, 0.2, 0.1)
+    assert time[part == 0].max() < time[part == 1].min()
+    assert time[part == 1].max() < time[part == 2].min()
+    assert abs(int((part == 2).sum()) - 30) < 20
+    assert abs(int((part == 1).sum()) - 60) < 20
+
+
+def test_cold_items_are_never_trained_on():
+    log = log_of([20] * 10)
+    part = cold_items(log, 0.1, 0.2, generator())
+    groups = [set(log.item[part == code].tolist()) for code in range(3)]
+    assert [len(group) for group in groups] == [14, 2, 4]
+    assert not groups[0] & (groups[1] | groups[2])
+    assert not groups[1] & groups[2]
+    assert not torch.equal(part, cold_items(log, 0.1, 0.2, generator(1)))
+
+
+def test_complete_takes_a_tenth_of_the_training_part():
+    log = log_of([2, 3, 20, 50])
+    given = torch.zeros(75, dtype=torch.int8)
+    part = complete(log, given, 0.1, generator())
+    assert [sizes(log, part, user) for user in range(4)] == [(2, 0, 0), (2, 1, 0), (18, 2, 0), (45, 5, 0)]
+    given[torch.nonzero(log.user == 2).flatten()] = 2
+    part = complete(log, given, 0.1, generator())
+    assert sizes(log, part, 2) == (0, 0, 20)
+    assert given.tolist().count(1) == 0  # the input is left alone
+
+
+def test_complete_leaves_a_whole_split_alone():
+    log = log_of([4])
+    given = torch.tensor([0, 0, 1, 2])
+    assert torch.equal(complete(log, given, 0.1, generator()), given)
+
+
+@pytest.mark.parametrize("strategy", ["random", "leave_last_out", "by_time", "cold_items", "given", "auto"])
+def test_every_strategy_divides_the_whole_log(strategy):
+    log = log_of([12] * 8)
+    log = Interactions(log.user, log.item, time=torch.arange(96), weight=torch.arange(96.0))
+    given = torch.arange(96) % 3 if strategy == "given" else None
+    split = split_dataset(dataset_of(log, given), SplitConfig(strategy=strategy), generator())
+    weights = torch.cat([split.train.weight, split.valid.weight, split.test.weight])
+    assert weights.sort().values.tolist() == list(range(96))
+    assert len(split.train) > 0
+    assert len(split.test) > 0
+
+
+def test_auto_prefers_what_is_given():
+    log = log_of([6])
+    given = torch.tensor([2, 0, 0, 0, 0, 1])
+    assert torch.equal(split_dataset(dataset_of(log, given)).test.item, log.item[:1])
+    assert len(split_dataset(dataset_of(log), SplitConfig(), generator()).test) == 1
+
+
+def test_users_of_test_alone_are_reported(caplog):
+    log = Interactions(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 0]))
+    with caplog.at_level(logging.WARNING):
+        split = split_dataset(dataset_of(log, torch.tensor([0, 1, 2, 2])))
+    assert "2 users, such as 1, are in valid or test but never in train" in caplog.text
+    assert split.test.user.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("log", "given", "strategy", "message"),
+    [
+        (log_of([2, 2]), None, "random", "split 'random' of toy (4 interactions) has an empty valid part"),
+        (log_of([5]), torch.tensor([0, 0, 0, 1, 1]), "given", "split 'given' of toy (5 interactions) has an empty test part"),
+        (log_of([5]), None, "given", "toy gives no split"),
+        (log_of([5]), None, "by_time", "split 'by_time' needs times"),
+        (log_of([5]), None, "leave_last_out", "split 'leave_last_out' needs times"),
+        (log_of([5], time=torch.zeros(5, dtype=torch.long)), None, "by_time", "has an empty train part"),
+    ],
+)
+def test_impossible_splits_are_refused(log, given, strategy, message):
+    with pytest.raises(DataError) as caught:
+        split_dataset(dataset_of(log, given), SplitConfig(strategy=strategy), generator())
+    assert message in str(caught.value)
+
+
+def test_shares_are_checked():
+    with pytest.raises(ValueError, match="add up to 1"):
+        SplitConfig(valid=0.5, test=0.5)
+    with pytest.raises(ValueError, match="valid must be greater than 0"):
+        SplitConfig(valid=0)
+    with pytest.raises(ValueError, match="strategy must be one of"):
+        SplitConfig(strategy="chronological")
