@@ -2,23 +2,22 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gmmrec.data.ragged import Ragged
+from gmmrec.evaluation.significance import bootstrap_intervals
 
 FILE = "per_user.safetensors"
 """Name of the values per question in a run's folder."""
-CHUNK = 2**24
-"""Cells held at once while resampling."""
 EVERYTHING = "all"
 """Name of the group of all questions."""
 
@@ -69,6 +68,12 @@ class Results:
         if name not in self.groups:
             raise KeyError(f"there is no group {name!r}; the groups are {', '.join((EVERYTHING, *self.groups))}")
         return self.groups[name]
+
+    def part(self, group: str) -> "Results":
+        """The questions of one group alone."""
+        found = self.group(group)
+        position = found.position
+        return replace(self, values=found.values, query=self.query[position], relevant=self.relevant[position], groups={})
 
     def mean(self, group: str = EVERYTHING) -> dict[str, float]:
         """Mean of every metric over the questions of a group."""
@@ -152,14 +157,17 @@ class Results:
         """Reads what ``save`` wrote.
 
         Raises:
-            ValueError: The folder holds no values per question.
+            ValueError: The folder holds no values per question, or none that can be read.
         """
         path = Path(folder) / FILE
         if not path.is_file():
             raise ValueError(f"{folder} holds no {FILE}; give the folder of a finished run, or evaluate the run again")
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["gmmrec"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["gmmrec"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(f"{path} is damaged or was not written by gmmrec ({error}); evaluate the run again") from None
         groups: dict[str, GroupValues] = {}
         for key in tensors:
             name, slash, column = key.rpartition("/")
@@ -167,37 +175,6 @@ class Results:
                 values = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name and k != key}
                 groups[name] = GroupValues(tensors[key], values)
         return cls(groups.pop(EVERYTHING).values, tensors["query"], tensors["relevant"], groups=groups, **about)
-
-
-def bootstrap_intervals(
-    values: Mapping[str, Tensor], resamples: int, generator: torch.Generator, *, level: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap intervals of means over questions; all metrics share their resamples.
-
-    A resample is drawn as the number of times that each question occurs in it, so that its means are one matrix product; resamples
-    are made in chunks. The interval says how the mean would vary with other users, not with other seeds of the training.
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
-
-    Args:
-        values: By metric, one value per question ``[Q]``.
-        resamples: How many, ``B``.
-        generator: On the CPU.
-        level: Share of the resampled means inside the interval.
-    """
-    if not values:
-        return {}
-    table = torch.stack(list(values.values()), dim=1).float()  # [Q, M]
-    size = table.shape[0]
-    means = []
-    step = max(1, CHUNK // size)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = torch.randint(size, (rows, size), generator=generator) + size * torch.arange(rows)[:, None]
-        times = torch.bincount(drawn.flatten(), minlength=rows * size).view(rows, size)
-        means.append(times.float() @ table / size)  # [rows, M]
-    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = torch.quantile(torch.cat(means).double(), tails, dim=0).tolist()
-    return dict(zip(values, zip(low, high, strict=True), strict=True))
 
 
 def fingerprint(relevant: Ragged) -> Tensor:

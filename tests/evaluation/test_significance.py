@@ -1,0 +1,66 @@
+"""Intervals and tests against exact enumeration, theory and scipy."""
+
+from itertools import product
+
+import pytest
+import torch
+from scipy.stats import bootstrap, norm
+
+from gmmrec.evaluation import significance
+from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_interval_agrees_with_scipy_and_theory():
+    values = torch.rand(400, generator=seeded()).square()
+    low, high = bootstrap_intervals({"a": values}, 20_000, seeded())["a"]
+    peer = bootstrap((values.numpy(),), lambda x, axis: x.mean(axis), n_resamples=5000, method="percentile", rng=1)
+    error = float(values.std() / 20)
+    assert low == pytest.approx(peer.confidence_interval.low, abs=0.05 * error)
+    assert high == pytest.approx(peer.confidence_interval.high, abs=0.05 * error)
+    assert (high - low) / 2 == pytest.approx(norm.ppf(0.975) * error, rel=0.05)
+
+
+def test_interval_of_a_constant_is_a_point_and_chunks_only_bound_memory(monkeypatch):
+    assert bootstrap_intervals({"a": torch.full((7,), 0.25)}, 50, seeded())["a"] == (0.25, 0.25)
+    values = {"a": torch.rand(31, generator=seeded(1)), "b": torch.rand(31, generator=seeded(2))}
+    whole = bootstrap_intervals(values, 500, seeded())
+    monkeypatch.setattr(significance, "CHUNK", 100)  # three resamples at a time
+    assert bootstrap_intervals(values, 500, seeded())["a"] == pytest.approx(whole["a"], abs=1e-6)
+    assert bootstrap_intervals({"a": values["a"]}, 500, seeded())["a"] == pytest.approx(whole["a"], abs=1e-6)
+
+
+def test_sign_flips_agree_with_all_patterns():
+    differences = torch.tensor([[0.5, 0.1], [0.0, -0.2], [0.25, 0.3], [-0.1, 0.0], [0.4, 0.1], [0.3, 0.2], [0.2, 0.0]]).double()
+    signs = torch.tensor(list(product([-1.0, 1.0], repeat=7))).double()
+    exact = ((signs @ differences).abs() >= differences.sum(0).abs() - 1e-12).double().mean(0)
+    found = sign_flip_test(differences, 40_000, seeded())
+    assert found == pytest.approx(exact.tolist(), abs=0.01)
+
+
+def test_no_difference_is_no_evidence():
+    assert sign_flip_test(torch.zeros(5, 2), 100, seeded()) == [1.0, 1.0]
+    assert wilcoxon_test(torch.zeros(5)) == 1.0
+    assert wilcoxon_test(torch.tensor([0.5])) > 0.3
+
+
+def test_p_values_are_uniform_under_the_null():
+    differences = torch.randn(60, 400, generator=seeded(5)).double()
+    p = torch.tensor(sign_flip_test(differences, 2000, seeded()))
+    assert (p < 0.05).double().mean() == pytest.approx(0.05, abs=0.03)
+    assert p.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_strong_difference_is_found():
+    difference = torch.randn(200, generator=seeded(7)).double() + 1
+    assert sign_flip_test(difference[:, None], 999, seeded()) == [1 / 1000]
+    assert wilcoxon_test(difference) < 1e-10
+
+
+def test_holm_by_hand():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
