@@ -1,0 +1,222 @@
+"""Is one model better than another? Paired tests on the values per user of finished runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from torch import Tensor
+
+from gmmrec.evaluation.results import EVERYTHING, Results
+from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run beside the reference; the reference itself has a difference of 0 and no tests.
+
+    Attributes:
+        run: Its name.
+        seeds: How many runs were averaged.
+        mean: Of the metric over the users in common.
+        difference: Mean minus that of the reference.
+        low: Lower end of the 95 % bootstrap interval of the difference.
+        high: Upper end.
+        p: Of the two-sided sign-flip test.
+        p_holm: The same, corrected after Holm for the number of runs that are compared with the reference.
+        p_wilcoxon: Of Wilcoxon's signed-rank test, as a second opinion; not corrected.
+    """
+
+    run: str
+    seeds: int
+    mean: float
+    difference: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    p_wilcoxon: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome, best run first."""
+
+    metric: str
+    group: str
+    reference: str
+    num_users: int
+    left_out: int
+    rows: tuple[Row, ...]
+
+    @property
+    def note(self) -> str:
+        """What was compared, in a sentence or two."""
+        group = "" if self.group == EVERYTHING else f" (group: {self.group})"
+        note = f"{self.metric} over {self.num_users} users{group}, differences to {self.reference}, paired by user."
+        if self.left_out:
+            note += f" Only users in common count: {self.left_out} who were not asked in every run are left out."
+        return note
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {**asdict(self), "rows": [asdict(row) for row in self.rows], "note": self.note}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a run."""
+        frame: pd.DataFrame = pd.DataFrame([asdict(row) for row in self.rows])
+        return frame
+
+    def to_markdown(self) -> str:
+        """A table and the note."""
+        lines = [
+            f"| run | seeds | {self.metric} | difference | 95 % interval | p | p (Holm) | p (Wilcoxon) |",
+            f"|---|{'---:|' * 7}",
+        ]
+        for row in self.rows:
+            cells = [row.run, str(row.seeds), f"{row.mean:.4f}"]
+            if row.p is None:
+                cells += ["reference", *[""] * 4]
+            else:
+                cells += [f"{row.difference:+.4f}", f"{row.low:+.4f} to {row.high:+.4f}"]
+                cells += ["" if p is None else f"{p:.2g}" for p in (row.p, row.p_holm, row.p_wilcoxon)]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join([*lines, "", self.note, ""])
+
+
+def compare(
+    runs: Mapping[str, Results | Sequence[Results]],
+    *,
+    metric: str = "ndcg@20",
+    group: str = EVERYTHING,
+    reference: str | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compares runs by one metric, user by user.
+
+    The sign-flip (randomisation) test asks how often a mean difference as large as the one found would come about if it were
+    chance which of the two runs does better with each user. Choosing the best of many runs as the reference makes
+    small p-values likelier than they say; name the reference beforehand where it matters.
+
+    Args:
+        runs: By name; several results under one name (the same model with other seeds) are averaged by user first.
+        metric: Such as ``"recall@20"``.
+        group: A group of the results, such as ``"cold items"``.
+        reference: What the others are compared with; the run with the greatest mean where not given.
+        resamples: Sign flips, and resamples behind each interval.
+        seed: Of both.
+
+    Raises:
+        ValueError: There are fewer than two runs, one lacks the metric, or they did not answer the same questions.
+        KeyError: A run lacks the group, or there is no such reference.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"a comparison takes at least two different runs, but got {len(runs)}")
+    if reference is not None and reference not in runs:
+        raise KeyError(f"there is no run {reference!r} to compare with; the runs are {', '.join(runs)}")
+    parts = {
+        name: [whole.part(group) for whole in ([found] if isinstance(found, Results) else found)] for name, found in runs.items()
+    }
+    members = [(name, part) for name, same in parts.items() for part in same]
+    for name, part in members:
+        if metric not in part.values:
+            raise ValueError(f"run {name} has no values of {metric!r}; it has {', '.join(part.values)}")
+    positions = align(members)
+
+    values = {name: torch.zeros(positions[0].numel(), dtype=torch.float64) for name in parts}
+    for (name, part), position in zip(members, positions, strict=True):
+        values[name] += part.values[metric][position].double() / len(parts[name])
+    means = {name: float(value.mean()) for name, value in values.items()}
+    order = sorted(means, key=lambda name: -means[name])
+    reference = reference or order[0]
+    differences = {name: values[name] - values[reference] for name in order if name != reference}
+
+    p_values = sign_flip_test(torch.stack(list(differences.values()), dim=1), resamples, torch.Generator().manual_seed(seed))
+    intervals = bootstrap_intervals(differences, resamples, torch.Generator().manual_seed(seed))
+    rows = {reference: Row(reference, len(parts[reference]), means[reference])}
+    for (name, difference), p, p_holm in zip(differences.items(), p_values, holm(p_values), strict=True):
+        change, tests = float(difference.mean()), (p, p_holm, wilcoxon_test(difference))
+        rows[name] = Row(name, len(parts[name]), means[name], change, *intervals[name], *tests)
+    asked = torch.unique(torch.cat([part.query for _, part in members])).numel()
+    left_out = max(asked - positions[0].numel(), 0)
+    return Comparison(metric, group, reference, positions[0].numel(), left_out, tuple(rows[name] for name in order))
+
+
+def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
+    """For each named run the positions ``[n]`` of the users that all have in common, in the same order of users.
+
+    Raises:
+        ValueError: The runs masked different items, or were asked different questions.
+    """
+    (first_name, first), *others = runs
+    for name, run in others:
+        if run.masked != first.masked:
+            raise ValueError(
+                f"{first_name} and {name} cannot be compared: the first masks the items of {first.masked}, the second those of "
+                f"{run.masked}; evaluate both with the same mask"
+            )
+    if all(torch.equal(run.query, first.query) and torch.equal(run.relevant, first.relevant) for _, run in others):
+        return [torch.arange(len(first))] * len(runs)
+
+    common = first.query
+    for name, run in runs:
+        if torch.unique(run.query).numel() < len(run):
+            raise ValueError(
+                f"{name} asks some users more than once, so it can only be compared with runs of the very same questions"
+            )
+        common = common[torch.isin(common, run.query)]
+    if not common.numel():
+        names = " and ".join(name for name, _ in runs)
+        raise ValueError(f"{names} cannot be compared: they have no test user in common; use runs on the same split")
+    common = common.sort().values
+    positions = []
+    for name, run in runs:
+        ordered, order = run.query.sort()
+        positions.append(order[torch.searchsorted(ordered, common)])
+        differing = int((run.relevant[positions[-1]] != first.relevant[positions[0]]).sum())
+        if differing:
+            raise ValueError(
+                f"{first_name} and {name} cannot be compared: {differing} of their {common.numel()} common users have other test "
+                "items in one than in the other; use runs on the same split of the same data set"
+            )
+    return positions
+
+
+def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False) -> dict[str, list[Results]]:
+    """Results of run folders, by folder name (by path where names repeat).
+
+    Args:
+        folders: Each as a finished run leaves it.
+        group_seeds: Put runs together whose ``config.yaml`` differs in nothing but the seed.
+
+    Raises:
+        ValueError: A folder holds no values per user, or is given twice.
+    """
+    paths = [Path(folder) for folder in folders]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError("the same run folder is given twice; give each once")
+    names = [path.resolve().name for path in paths]
+    labels = [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+    runs: dict[str, list[Results]] = {}
+    known: list[tuple[Any, str]] = []
+    for label, path in zip(labels, paths, strict=True):
+        if group_seeds:
+            config = _config_without_seed(path)
+            label = next((first for other, first in known if other == config), label)
+            known.append((config, label))
+        runs.setdefault(label, []).append(Results.load(path))
+    return runs
+
+
+def _config_without_seed(folder: Path) -> Any:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no config.yaml, which tells the runs of one model with other seeds; give finished runs")
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config.pop("seed", None)
+    config.get("run", {}).pop("seed", None)
+    return config

@@ -1,0 +1,123 @@
+"""Comparison of runs: pairing, refusals, seeds, folders."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+
+from gmmrec.evaluation.compare import align, compare, read_runs
+from gmmrec.evaluation.results import GroupValues, Results
+
+NUM_USERS = 120
+
+
+def run_of(quality: float, *, seed: int = 0, users: torch.Tensor | None = None, masked: str = "train") -> Results:
+    """Values around ``quality`` that depend on the user's row, in the order of ``users``."""
+    table = torch.rand(NUM_USERS, generator=torch.Generator().manual_seed(1)) * 0.2 + quality
+    table += 0.01 * torch.randn(NUM_USERS, generator=torch.Generator().manual_seed(seed))
+    users = torch.arange(NUM_USERS) if users is None else users
+    return Results({"ndcg@20": table[users], "recall@20": 2 * table[users]}, users, users * 31 + 5, masked)
+
+
+def test_best_comes_first_and_differences_are_paired():
+    comparison = compare({"weak": run_of(0.3, seed=1), "best": run_of(0.4, seed=2), "good": run_of(0.399, seed=3)})
+    assert [row.run for row in comparison.rows] == ["best", "good", "weak"]
+    best, _, weak = comparison.rows
+    assert comparison.reference == "best"
+    assert best.p is None
+    expected = run_of(0.3, seed=1).values["ndcg@20"].mean() - run_of(0.4, seed=2).values["ndcg@20"].mean()
+    assert weak.difference == pytest.approx(expected.item(), abs=1e-6)
+    assert weak.low < weak.difference < weak.high < 0
+    assert weak.high - weak.low < 0.02  # unpaired, users alone would make it 0.03
+    assert weak.p == pytest.approx(1 / 10_001)
+    assert weak.p_holm == pytest.approx(2 / 10_001)
+    assert weak.p_wilcoxon < 1e-10
+    assert comparison.left_out == 0
+    assert comparison.note == "ndcg@20 over 120 users, differences to best, paired by user."
+
+
+def test_reference_and_metric_can_be_chosen():
+    comparison = compare({"a": run_of(0.4), "b": run_of(0.3)}, reference="b", metric="recall@20")
+    assert comparison.rows[0].run == "a"
+    assert comparison.rows[0].difference == pytest.approx(0.2, abs=1e-6)
+    assert comparison.rows[1].p is None
+    assert "| a | 1 |" in comparison.to_markdown()
+    assert "| b | 1 |" in comparison.to_markdown()
+    assert comparison.to_frame()["run"].tolist() == ["a", "b"]
+    with pytest.raises(KeyError, match="no run 'c' to compare with; the runs are a, b"):
+        compare({"a": run_of(0.4), "b": run_of(0.3)}, reference="c")
+
+
+def test_only_common_users_count_in_whatever_order():
+    shuffled = torch.randperm(NUM_USERS, generator=torch.Generator().manual_seed(4))
+    a, b = run_of(0.4, users=shuffled[:100]), run_of(0.3, users=shuffled.flip(0)[:90])
+    positions = align([("a", a), ("b", b)])
+    assert torch.equal(a.query[positions[0]], b.query[positions[1]])
+    comparison = compare({"a": a, "b": b})
+    assert comparison.num_users == 70
+    assert comparison.left_out == 50
+    assert comparison.rows[1].difference == pytest.approx(-0.1, abs=1e-6)  # same seed: the same for every user
+    assert "50 who were not asked in every run are left out" in comparison.note
+
+
+def test_group_is_compared_by_its_own_users():
+    position = torch.arange(10, 30)
+    runs = {
+        name: replace(run, groups={"cold items": GroupValues(position, {"ndcg@20": run.values["ndcg@20"][position] * 0 + value})})
+        for name, run, value in (("a", run_of(0.4), 0.1), ("b", run_of(0.3), 0.2))
+    }
+    comparison = compare(runs, group="cold items")
+    assert comparison.num_users == 20
+    assert comparison.rows[0].run == "b"
+    assert comparison.rows[1].difference == pytest.approx(-0.1)
+
+
+def test_seeds_are_averaged_by_user():
+    seeds = [run_of(0.4, seed=seed) for seed in (1, 2, 3)]
+    comparison = compare({"model": seeds, "other": run_of(0.1)})
+    assert comparison.rows[0].seeds == 3
+    assert comparison.rows[0].mean == pytest.approx(sum(run.mean()["ndcg@20"] for run in seeds) / 3)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (run_of(0.3, masked="train+valid"), "a and b cannot be compared: .* evaluate both with the same mask"),
+        (replace(run_of(0.3), relevant=torch.zeros(NUM_USERS).long()), "120 of their 120 common users have other test items"),
+        (replace(run_of(0.3), query=torch.arange(NUM_USERS) + 500), "no test user in common"),
+        (replace(run_of(0.3), query=torch.arange(NUM_USERS) // 2), "b asks some users more than once"),
+        (replace(run_of(0.3), values={"mrr@5": torch.zeros(NUM_USERS)}), "run b has no values of 'ndcg@20'; it has mrr@5"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(other, message):
+    with pytest.raises(ValueError, match=message):
+        compare({"a": run_of(0.4), "b": other})
+
+
+def test_one_run_is_no_comparison():
+    with pytest.raises(ValueError, match="at least two different runs, but got 1"):
+        compare({"a": run_of(0.4)})
+
+
+def write(folder, model, seed, quality):
+    run_of(quality, seed=seed).save(folder)
+    config = {"model_name": model, "seed": seed, "run": {"seed": seed}, "split": {"seed": 0}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_run_folders_are_grouped_by_all_but_the_seed(tmp_path):
+    for model, seed, quality in (("x", 0, 0.4), ("x", 1, 0.4), ("y", 0, 0.3), ("y", 1, 0.3)):
+        write(tmp_path / f"{model}{seed}", model, seed, quality)
+    folders = [tmp_path / name for name in ("x0", "y0", "x1", "y1")]
+    assert {name: len(found) for name, found in read_runs(folders).items()} == {"x0": 1, "y0": 1, "x1": 1, "y1": 1}
+    assert {name: len(found) for name, found in read_runs(folders, group_seeds=True).items()} == {"x0": 2, "y0": 2}
+
+
+def test_folders_with_one_name_are_told_apart_and_one_folder_twice_is_refused(tmp_path):
+    for parent in ("one", "two"):
+        write(tmp_path / parent / "run", parent, 0, 0.3)
+    folders = [tmp_path / "one" / "run", tmp_path / "two" / "run"]
+    assert set(read_runs(folders)) == {str(folder) for folder in folders}
+    with pytest.raises(ValueError, match="given twice"):
+        read_runs([folders[0], folders[0] / ".." / "run"])
