@@ -30,7 +30,7 @@ class EvalConfig:
     """Lengths of the lists."""
     mask: Literal["train", "train+valid"] = "train"
     """Whose items are not ranked in the test: those of training, as the MMRec harness does, or those of validation as well."""
-    chunk_size: int = 256
+    chunk_size: int = 512
     """Questions scored at once."""
     candidate_chunk: int | None = None
     """Candidates scored at once; as many as make 64 MB of scores where not given."""

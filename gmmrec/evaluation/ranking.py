@@ -22,7 +22,7 @@ def rank(
     num_candidates: int,
     *,
     k: int,
-    chunk_size: int = 256,
+    chunk_size: int = 512,
     candidate_chunk: int | None = None,
     pool: Tensor | None = None,
 ) -> Tensor:
@@ -57,7 +57,7 @@ def rank(
         query = questions.query.take(slice(start, stop))
         line, excluded = _members(questions.excluded, start, stop)
         excluded = column[excluded]
-        best = scores = torch.empty(stop - start, 0, device=device)
+        best = torch.empty(stop - start, 0, device=device)
         rows = torch.empty(stop - start, 0, dtype=torch.long, device=device)
         for left in range(0, candidates.numel(), width):
             part = candidates[left : left + width]
@@ -70,10 +70,10 @@ def rank(
                 raise ValueError(
                     f"{type(model).__name__} gives NaN scores, first for question {question}; its training has diverged"
                 )
-            # Both lists are in order of (score, row) and the left one has the lower rows: a stable sort keeps that order.
-            best, order = torch.cat([best, values], 1).sort(dim=1, descending=True, stable=True)
-            rows = torch.cat([rows, part[columns]], 1).gather(1, order)
-            best, rows = best[:, :k], rows[:, :k]
+            best, rows = torch.cat([best, values], 1), torch.cat([rows, part[columns]], 1)
+            if left:  # both halves are in order of (score, row), the left one with the lower rows: a stable sort keeps that order
+                best, order = best.sort(dim=1, descending=True, stable=True)
+                best, rows = best[:, :k], rows.gather(1, order)[:, :k]
         top[start:stop, : rows.shape[1]] = rows.masked_fill(best == -torch.inf, -1)
     return top
 
