@@ -82,6 +82,16 @@ def test_equals_sorting_whatever_the_chunks(k, levels, chunk_size, candidate_chu
     assert top.tolist() == slow_rank(table, excluded, k)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_gives_the_same_order():
+    for levels in (None, 3):
+        table, excluded = random_case(levels=levels)
+        on_cpu = questions_of(excluded)
+        questions = Questions(on_cpu.query.to("cuda"), on_cpu.relevant.to("cuda"), on_cpu.excluded.to("cuda"), "train")
+        top = rank(Table(), {"table": table.cuda()}, questions, 29, k=6, chunk_size=5, candidate_chunk=11)
+        assert top.tolist() == slow_rank(table, excluded, 6)
+
+
 def test_short_lists_are_filled_and_never_hold_excluded_items():
     table, excluded = random_case(levels=3, share=0.9)
     excluded[2] = True
