@@ -129,6 +129,15 @@ _weighted_sum: Callable[[Structure, Tensor, Tensor], Tensor] = _WeightedSum.appl
 _sampled_dot: Callable[[Structure, Tensor, Tensor], Tensor] = _SampledDot.apply
 
 
+def _in_32_bits(product: Callable[[Structure, Tensor, Tensor], Tensor], structure: Structure, x: Tensor, y: Tensor) -> Tensor:
+    """A product, outside of mixed precision: the sparse kernels know no 16-bit numbers."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return product(structure, x, y)
+    x, y = (t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in (x, y))
+    with torch.autocast(x.device.type, enabled=False):
+        return product(structure, x, y)
+
+
 def weighted_sum(edge_index: Tensor, x: Tensor, weight: Tensor | None = None, *, num_targets: int | None = None) -> Tensor:
     r"""Sums the vectors of every node's neighbours, :math:`\mathbf{y}_i = \sum_{j \to i} w_{ji} \mathbf{x}_j`.
 
@@ -151,7 +160,7 @@ def weighted_sum(edge_index: Tensor, x: Tensor, weight: Tensor | None = None, *,
     structure = structure_of(edge_index, x.shape[0], num_targets)
     if weight is None:
         weight = x.new_ones(edge_index.shape[1])
-    return _weighted_sum(structure, x, weight)
+    return _in_32_bits(_weighted_sum, structure, x, weight)
 
 
 def sampled_dot(edge_index: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -169,4 +178,4 @@ def sampled_dot(edge_index: Tensor, x: Tensor, y: Tensor) -> Tensor:
     >>> sampled_dot(torch.tensor([[0, 1], [1, 0]]), torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]]))
     tensor([5., 6.])
     """
-    return _sampled_dot(structure_of(edge_index, x.shape[0], y.shape[0]), x, y)
+    return _in_32_bits(_sampled_dot, structure_of(edge_index, x.shape[0], y.shape[0]), x, y)

@@ -164,13 +164,14 @@ def test_files_of_a_run(tmp_path):
     assert logged == [(epoch.number, pytest.approx(epoch.terms["bpr"])) for epoch in history.epochs]
 
 
-def test_bfloat16_stays_near_full_precision():
+@pytest.mark.parametrize(("kind", "config"), [(Dropout, DropoutConfig()), (LightGCN, LightGCNConfig(dim=8))])
+def test_bfloat16_stays_near_full_precision(kind, config):
     graph, _ = toy_task()
     ends = []
     for precision in ("32-true", "bf16-mixed"):
         with torch.random.fork_rng():
             torch.manual_seed(0)  # of dropout
-            _, history = fit({"precision": precision, "lr": 0.02}, model=seeded(Dropout, graph, DropoutConfig()))
+            _, history = fit({"precision": precision, "lr": 0.02}, model=seeded(kind, graph, config))
         ends.append(history.epochs[-1].terms["bpr"])
     assert ends[0] != ends[1]
     assert ends[0] == pytest.approx(ends[1], rel=0.02)
