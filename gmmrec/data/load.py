@@ -39,11 +39,13 @@ class DataConfig:
     item_column: str | None = None
     """Column of item ids; None looks for a usual name such as ``item`` or ``movieId``."""
     time_column: str | None = None
-    """Column of times (Unix seconds or dates); None looks for a usual name such as ``timestamp`` or ``date``."""
+    """Column of times (Unix seconds or dates); None looks for a usual name such as ``timestamp`` or ``date``,
+    ``none`` does without."""
     weight_column: str | None = None
-    """Column of ratings or weights; None looks for a usual name such as ``rating``."""
+    """Column of ratings or weights; None looks for a usual name such as ``rating``, ``none`` does without."""
     split_column: str | None = None
-    """Column of ``train``, ``valid`` and ``test`` labels; None looks for a usual name such as ``split``."""
+    """Column of ``train``, ``valid`` and ``test`` labels; None looks for a usual name such as ``split``,
+    ``none`` does without."""
     duplicates: Duplicates = "first"
     """Which interaction of a repeated user-item pair counts: the ``first`` or ``last`` in time, or the first with the ``sum`` of
     the weights; ``keep`` leaves all, ``error`` refuses repeats."""

@@ -19,7 +19,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "item": ("item", "itemid", "movieid", "poi", "poiid", "asin", "productid", "articleid", "iid"),
     "time": ("timestamp", "time", "unixtime", "unixreviewtime", "datetime", "date"),
     "weight": ("rating", "weight", "stars", "overall"),
-    "split": ("split", "xlabel", "part"),
+    "split": ("split", "xlabel"),
 }
 """Column names that are understood without a setting, the first found wins; upper case, ``_`` and ``:type`` do not matter."""
 
@@ -32,7 +32,7 @@ YEAR_2100 = 4_102_444_800
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Which column holds what; None means: look for a usual name."""
+    """Which column holds what. None means: look for a usual name; ``"none"``: do without times, weights or a split."""
 
     user: str | None = None
     item: str | None = None
@@ -53,10 +53,14 @@ def spelled_plainly(column: str) -> str:
 def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *, required: bool = True) -> str | None:
     """The column of ``frame`` that plays a role (a key of :data:`ALIASES`), or None where it is absent and not required.
 
+    A column given as ``"none"`` is not looked for, unless it is required.
+
     Raises:
         DataError: The column is required, or was named, and is not there.
     """
     columns = [str(column) for column in frame.columns]
+    if given == "none" and not required:
+        return None
     if given is not None:
         if given not in columns:
             raise DataError(

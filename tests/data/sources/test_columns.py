@@ -82,6 +82,11 @@ def test_named_columns_win(tmp_path):
     assert log.iloc[0].tolist() == ["1", "2", 3.0]
 
 
+def test_columns_can_be_done_without(tmp_path):
+    text = "user,item,rating,date,split\n1,2,,odd,odd\n"
+    assert list(log_of(tmp_path, text, weight="none", time="none", split="none")) == ["user", "item"]
+
+
 def test_an_id_that_pandas_would_take_for_missing_is_an_id(tmp_path):
     assert log_of(tmp_path, "user,item\nNA,null\n").iloc[0].tolist() == ["NA", "null"]
 
