@@ -37,7 +37,7 @@ def assemble(tables: Tables) -> Dataset:
             sources[f"the {node_type} table"] = tables.attributes[node_type]["id"]
         raw = [table for table in tables.features if table.node_type == node_type]
         sources |= {table.source: table.ids for table in raw if table.ids is not None}
-        sources["the interactions"] = tables.log[node_type]
+        sources["the interactions"] = tables.log[node_type].drop_duplicates()
         is_integer = _are_integers(sources, node_type, declared_text=node_type in tables.text_ids)
         ids = _in_order([_typed(column, is_integer) for column in sources.values()], is_integer)
         firsts = {table.name: _first_id(table, ids, is_integer) for table in raw if table.ids is None}
