@@ -90,8 +90,8 @@ class _WeightedSum(torch.autograd.Function):
     def forward(ctx: Any, structure: Structure, x: Tensor, weight: Tensor) -> Tensor:
         ctx.structure = structure
         ctx.save_for_backward(x, weight)
-        if _has_kernels(x):
-            return structure.by_target.matrix(weight) @ x
+        if _has_kernels(x):  # into an empty result: ``matrix @ x`` fills one with zeros and copies it first
+            return x.new_empty(structure.by_target.size[0], x.shape[1]).addmm_(structure.by_target.matrix(weight), x, beta=0.0)
         out = x.new_zeros(structure.by_target.size[0], x.shape[1])
         return out.index_add_(0, structure.target, x[structure.source] * weight[:, None])
 
