@@ -127,6 +127,8 @@ class Trainer:
             if state_file is None:
                 raise ValueError("resuming needs a run folder, but none was given")
             state.load(state_file)
+        elif state_file is not None:
+            state_file.unlink(missing_ok=True)  # of an older run, which must not be gone on with
         history, place = state.history, _Placement(self.device)
         with RunLog(run_dir, history) as log, self._progress_bar() as bar:
             while len(history.epochs) < self.config.epochs and not state.stopping.is_exhausted:

@@ -112,6 +112,11 @@ def test_no_half_written_file_is_left(finished):
     assert sorted(path.name for path in finished.iterdir() if path.is_file()) == ["history.csv", STATE_FILE]
 
 
+def test_the_state_of_an_older_run_does_not_outlive_the_start_of_a_new_one(finished):
+    train(finished, epochs=1, schedule="constant", checkpoint_every=0)
+    fails(finished, "there is no training state")
+
+
 def fails(folder: Path | None, message: str, **changes) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         train(folder, resume=True, **{"epochs": 2, "schedule": "constant", **changes})
