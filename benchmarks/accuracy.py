@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 import yaml
 
-from gmmrec.evaluation.compare import compare, read_run
+from gmmrec.evaluation.compare import compare
+from gmmrec.evaluation.results import Results
 from gmmrec.experiment import read_config, run
 
 HERE = Path(__file__).parent
@@ -115,7 +116,7 @@ def write_table(dataset: str) -> None:
         folders = sorted(chosen.parent.glob(f"{choice['key']}-seed*"))
         folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
         rows[name] = (choice, [json.loads((folder / "metrics.json").read_text()) for folder in folders])
-        users[name] = [read_run(folder) for folder in folders]
+        users[name] = [Results.load(folder) for folder in folders]
     if not rows:
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
@@ -124,8 +125,8 @@ def write_table(dataset: str) -> None:
         f"# {dataset}",
         "",
         f"{first['num_questions']} test users, the whole catalogue ranked, items known from {first['masked']} left out. "
-        f"Settings chosen on validation (recall@20) from the grids in `benchmarks/configs/{dataset}`; mean and standard deviation over "
-        f"the seeds. "
+        f"Settings chosen on validation (recall@20) from the grids in `benchmarks/configs/{dataset}`; mean and standard deviation "
+        f"over the seeds. "
         f"Made by `python benchmarks/accuracy.py --datasets {dataset}` at {commit}.",
         "",
         "| model | seeds | " + " | ".join(METRICS) + " | points tried | epochs | s per epoch | peak MiB |",
@@ -143,7 +144,9 @@ def write_table(dataset: str) -> None:
     for name in order:
         settings = {k: v for k, v in rows[name][0]["settings"].items() if k not in ("data", "monitor")}
         lines.append(f"- {name}: `{json.dumps(settings)}`")
-    lines += ["", *significance(users, order)]
+    if len(users) > 1:
+        lines += ["", "Each against the best, user by user (seeds averaged by user first):"]
+        lines += ["\n" + compare(users, metric=metric).to_markdown() for metric in ("recall@20", "ndcg@20")]
     (HERE / "tables").mkdir(exist_ok=True)
     (HERE / "tables" / f"{dataset}.md").write_text("\n".join(lines) + "\n")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gmmrec.data.split import split_dataset
     from gmmrec.data.vocabulary import Vocabulary
     from gmmrec.evaluation.evaluator import evaluate
-    from gmmrec.experiment import fit, read_config, run
+    from gmmrec.experiment import fit
     from gmmrec.graph.build import build_graph
     from gmmrec.models import MODELS
     from gmmrec.recommender import Recommender
@@ -38,8 +38,6 @@ _HOMES = {
     "fit": "gmmrec.experiment",
     "load": "gmmrec.run",
     "load_dataset": "gmmrec.data.load",
-    "read_config": "gmmrec.experiment",
-    "run": "gmmrec.experiment",
     "split_dataset": "gmmrec.data.split",
 }
 
@@ -57,8 +55,6 @@ __all__ = [
     "fit",
     "load",
     "load_dataset",
-    "read_config",
-    "run",
     "split_dataset",
 ]
 

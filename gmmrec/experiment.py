@@ -117,15 +117,18 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
         model = MODELS[config.model_name](graph.schema, config.model)
         with torch.no_grad():
             graph = model.prepare(graph)
-        validate = partial(monitored, graph=graph, questions=task.questions("valid", config.eval.mask), monitor=config.monitor)
         trainer = Trainer(config.train)
+        on_device = graph.to(trainer.device)
+        questions = task.questions("valid")
+        validate = partial(monitored, graph=on_device, questions=questions, monitor=config.monitor)
         history = trainer.fit(model, graph, task.batches, validate, generator=generator, run_dir=folder, resume=resume)
 
-    finished = Run(model, graph, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)
+    finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)
     started = time.perf_counter()
     finished.results = {part: finished.evaluate(part, config.eval) for part in ("valid", "test")}
     seconds = time.perf_counter() - started
     finished.report = report(finished, seconds)
+    finished.model, finished.graph = model.cpu(), graph
     if folder is not None:
         finished.save(folder)
     return finished
@@ -163,6 +166,7 @@ def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[st
         if name in sections:
             continue
         owners = [section for section, config in sections.items() if name in {f.name for f in fields(config)}]
+        owners = ["run"] if "run" in owners else owners  # seed is the run's; the split's is said split={"seed": …}
         if len(owners) != 1:
             known = [f.name for config in sections.values() for f in fields(config)]
             raise (

@@ -96,7 +96,7 @@ class Run:
         """Asks the questions of one part; the settings are the run's own where none are given."""
         config = config or self.eval_config()
         task = CollaborativeTask(self.split, len(self.vocabularies["user"]), len(self.vocabularies["item"]))
-        questions = task.questions(part, config.mask)
+        questions = task.questions(part, config.mask if part == "test" else "train")
         return evaluate(
             self.model,
             self.graph,

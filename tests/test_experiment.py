@@ -9,6 +9,7 @@ import yaml
 import gmmrec
 from gmmrec.data.split import Split
 from gmmrec.experiment import nested, parse_metric, read_config, sections_of
+from gmmrec.experiment import run as run_experiment
 from gmmrec.run import Run, load_split, save_split
 from tests.toy import checkerboard
 
@@ -76,7 +77,7 @@ def test_a_killed_run_goes_on(toy, tmp_path):
     straight = gmmrec.fit(toy, "mgat", out=tmp_path / "a", **{**QUICK, "epochs": 4})
     gmmrec.fit(toy, "mgat", out=tmp_path / "b", **{**QUICK, "epochs": 2})
     config = read_config("mgat", nested({**QUICK, "epochs": 4}, sections_of("mgat")))
-    resumed = gmmrec.run(config, dataset=toy, folder=tmp_path / "b", resume=True)
+    resumed = run_experiment(config, dataset=toy, folder=tmp_path / "b", resume=True)
     for a, b in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
