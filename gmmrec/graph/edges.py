@@ -99,10 +99,11 @@ def cooccurrence_edges(
 
 def _best_columns(block: csr_array, first: int, k: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Row, column and value of the ``k`` largest entries of every row off the diagonal; rows begin at ``first``."""
+    block.sort_indices()
     row, column = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr)), block.indices.astype(np.int64)
     value = np.round(block.data, 12)  # sums of the same shares in another order are equal
     row, column, value = (part[column != row + first] for part in (row, column, value))
-    order = np.lexsort((column, -value, row))
+    order = np.lexsort((-value, row))  # stable: equal values stay in the order of their columns
     row, column, value = row[order], column[order], value[order]
     begins = np.searchsorted(row, row)
     best = np.arange(row.size) - begins < k

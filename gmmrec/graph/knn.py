@@ -103,18 +103,19 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     >>> largest(torch.tensor([[1.0, 2.0, 1.0, 1.0]]), 2)[1].sort().values
     tensor([[0, 1]])
     """
-    top, column = values.topk(k, dim=1)
-    if k == 0:
-        return top, column
-    least = top.min(dim=1, keepdim=True).values
-    tied = ((values >= least).sum(1) > k).nonzero().flatten()
-    if tied.numel():  # topk takes any of the equal ones
-        among, least = values[tied], least[tied]
-        equal = among == least
-        room = k - (among > least).sum(1, keepdim=True)
-        kept = (among > least) | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
-        column[tied] = kept.nonzero()[:, 1].view(-1, k)
-        top[tied] = among.gather(1, column[tied])
+    if k in (0, values.shape[1]):
+        return values[:, :k], torch.arange(k, device=values.device).expand(values.shape[0], k)
+    ranked, column = values.topk(k + 1, dim=1)
+    top, column, least = ranked[:, :k], column[:, :k], ranked[:, k - 1 : k]
+    tied = (ranked[:, k] == least[:, 0]).nonzero().flatten()  # there topk takes any of the equal ones
+    for rows in tied.split(max(1, values.shape[0] // 8)):  # a part at a time, to hold little more than the values
+        among, bound = values[rows], least[rows]
+        equal = among == bound
+        kept = among > bound
+        room = k - kept.sum(1, keepdim=True)
+        kept |= equal & (equal.cumsum(1, dtype=torch.int32) <= room)
+        column[rows] = kept.nonzero()[:, 1].view(-1, k)
+        top[rows] = among.gather(1, column[rows])
     return top, column
 
 
