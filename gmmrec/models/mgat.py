@@ -42,7 +42,7 @@ class MGATConfig:
     loss_base: Literal["e", "2"] = "e"
     """Base of the logarithm in the BPR loss; the released code has 2."""
     l2: float = 1e-5
-    """Weight of half the squared length of all parameters, what Adam's weight decay is in the released code."""
+    """Weight of half the squared length of all parameters. The documented command of the released code amounts to 3.4e-5."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, num_layers=self.num_layers)
@@ -129,9 +129,10 @@ class MGAT(Recommender[UserQuery]):
     """Attends over the interactions in every modality apart, and averages the modalities.
 
     In each modality a user has a vector of preferences and an item its features; both pass gated attention layers that share one
-    table of ID embeddings. Deviations from the authors' code, with their reasons: the loss is a mean over the batch, not a sum, so
-    that its scale does not depend on the batch size (to Adam this makes hardly a difference); weight decay is a loss term, weighted
-    to fit; an item that lacks a modality has a zero vector there, and that modality is left out of the item's mean. An item without
+    table of ID embeddings. With the default of one layer this is the authors' released code; two layers are our reading of the
+    paper. Deviations, with their reasons: the loss is a mean over the batch in natural logarithms, not a sum in base 2, so that its
+    scale does not depend on the batch size (to Adam that makes hardly a difference); the weight decay of the code is a term of the
+    loss; an item that lacks a modality has a zero vector there, and that modality is left out of the item's mean. An item without
     any is the mean of all its branches, in which only its ID embedding and its users speak.
 
     Raises:
