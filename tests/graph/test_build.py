@@ -96,6 +96,17 @@ def test_optional_relations_are_normalised_by_row_sums():
     assert not bool(torch.isin(torch.tensor(3), binary.edges(similar("image")).edge_index.as_tensor()))  # it has no image
 
 
+def test_opposites_count_nothing():
+    dataset, split = random_split(60, 40, 150)
+    side = FeatureTable("side", torch.where(torch.arange(40) < 10, 1.0, -1.0)[:, None])  # ten items against thirty
+    graph = build_graph(replace(dataset, features={"side": side}), split, GraphConfig(knn=20, knn_weighting="cosine"))
+    edge_index, weight = graph.edges(similar("side"))
+    like = (edge_index[0] < 10) == (edge_index[1] < 10)
+    assert int((~like).sum()) == 100  # the ten have no more than ten of their kind
+    assert bool((weight[~like] == 0).all())
+    torch.testing.assert_close(weight[like], torch.where(edge_index[1, like] < 10, 0.1, 0.05))
+
+
 def test_features_of_users_and_tokens_go_in():
     dataset, split = random_split(60, 40, 150)
     age = FeatureTable("age", torch.rand(60, 1), node_type="user")

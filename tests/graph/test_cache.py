@@ -81,6 +81,17 @@ def test_a_damaged_file_is_computed_anew_and_replaced(tmp_path, damage, caplog):
     assert work.count == 2
 
 
+def test_a_file_under_a_wrong_name_is_not_trusted(tmp_path):
+    work = Work()
+    fetch(tmp_path, work)
+    (first,) = tmp_path.iterdir()
+    fetch(tmp_path, work, k=3)
+    (second,) = set(tmp_path.iterdir()) - {first}
+    first.replace(second)
+    fetch(tmp_path, work, k=3)
+    assert work.count == 3
+
+
 def test_default_folder_follows_the_users_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_folder() == tmp_path / "gmmrec"
