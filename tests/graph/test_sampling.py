@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric import EdgeIndex
 from torch_geometric.loader import LinkLoader, NodeLoader
-from torch_geometric.sampler import NegativeSampling
+from torch_geometric.sampler import NegativeSampling, NodeSamplerInput
 
 from gmmrec.graph.sampling import NeighborSampler, _distinct, as_graph, sample_neighbors, sample_subgraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
@@ -186,3 +186,20 @@ def test_refusals():
     )
     with pytest.raises(ValueError, match="mode 'triplet'"):
         next(iter(loader))
+
+
+def test_worker_processes_draw_apart(monkeypatch):
+    class Worker:
+        def __init__(self, number):
+            self.id, self.seed = number, 100 + number
+
+    def draw(worker):
+        monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: worker)
+        sampler = NeighborSampler(random_graph(size=600), [2], generator=generator())
+        index = NodeSamplerInput(None, torch.arange(20), input_type=USER)
+        return [sampler.sample_from_nodes(index).edge[ITEM_USER].tolist() for _ in range(2)]
+
+    first, again, second = draw(Worker(0)), draw(Worker(0)), draw(Worker(1))
+    assert first == again
+    assert first[0] != first[1]  # seeded once, not at every batch
+    assert first != second
