@@ -41,8 +41,8 @@ class MGATConfig:
     """The gate on the attention logits; ``none`` leaves plain inner-product attention."""
     loss_base: Literal["e", "2"] = "e"
     """Base of the logarithm in the BPR loss; the released code has 2."""
-    l2: float = 1e-5
-    """Weight of half the squared length of all parameters. The documented command of the released code amounts to 3.4e-5."""
+    l2: float = 3.4e-5
+    """Weight of half the squared length of all parameters: what the weight decay of the code's documented command amounts to."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, num_layers=self.num_layers)
