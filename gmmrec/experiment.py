@@ -17,6 +17,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.load import DataConfig, load_dataset
 from gmmrec.data.split import SplitConfig, split_dataset
 from gmmrec.evaluation.evaluator import EvalConfig, evaluate
+from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.graph.build import GraphConfig, build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import MODELS
@@ -44,6 +45,9 @@ class TopConfig:
     """Seed of initialisation, batches and negatives. The split has its own, so that all seeds are asked the same questions."""
     monitor: str = "recall@20"
     """The validation metric that early stopping looks at."""
+
+    def __post_init__(self) -> None:
+        parse_metric(self.monitor)
 
 
 @dataclass(frozen=True)
@@ -182,18 +186,6 @@ def monitored(model: Recommender[Any], *, graph: MultimodalGraph, questions: Que
     """One validation metric, such as ``recall@20``."""
     metric, k = parse_metric(monitor)
     return evaluate(model, graph, questions, metrics=(metric,), ks=(k,), bootstrap=0).mean()[monitor]
-
-
-def parse_metric(name: str) -> tuple[str, int]:
-    """Name and list length of ``"recall@20"``.
-
-    >>> parse_metric("recall@20")
-    ('recall', 20)
-    """
-    metric, at, k = name.partition("@")
-    if not at or not k.isdigit():
-        raise ValueError(f"a metric is written NAME@K, such as recall@20, but is {name!r}")
-    return metric, int(k)
 
 
 def report(finished: Run, evaluation_seconds: float) -> dict[str, Any]:

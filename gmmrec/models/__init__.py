@@ -25,7 +25,7 @@ class Card(NamedTuple):
 
 
 CARDS: dict[str, Card] = {
-    "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, generalised to any modalities"),
+    "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, but raw features are not trained; any modalities"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact"),
     "mgat": Card("Tao et al., IPM 2020", "one or more", "exact to the released code; paper's second layer reconstructed"),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),

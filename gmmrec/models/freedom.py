@@ -18,7 +18,8 @@ from gmmrec.graph.knn import Backend, Weighting, knn_edges, mean_token
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightConv
 from gmmrec.nn.decoder.inner_product import inner_product
-from gmmrec.nn.loss import bpr
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
@@ -50,10 +51,15 @@ class FREEDOMConfig:
     """Share of the interactions that is REMOVED from the training graph, anew each epoch; the paper tries 0.8 and 0.9."""
     aux_weight: float = 1e-3
     """Weight of the ranking loss on projected features; the paper tries 0, 1e-5, 1e-4 and 1e-3."""
+    l2: float = 0.0
+    """Weight of LightGCN's L2 term on the embeddings of the batch; the paper has none."""
+    init_std: float = 0.0
+    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values, as in the authors' code."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, knn=self.knn)
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, aux_weight=self.aux_weight)
+        check_non_negative(l2=self.l2, init_std=self.init_std)
         check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
         check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
         if not 0 <= self.edge_dropout < 1:
@@ -82,10 +88,8 @@ class FREEDOM(Recommender[UserQuery]):
     def __init__(self, schema: GraphSchema, config: FREEDOMConfig = FREEDOMConfig()) -> None:
         super().__init__(schema, config)
         self.shares = modality_shares(schema.modalities("item"), config.modality_weights)
-        self.users = nn.Parameter(torch.empty(schema.num_nodes["user"], config.dim))
-        self.items = nn.Parameter(torch.empty(schema.num_nodes["item"], config.dim))
-        nn.init.xavier_uniform_(self.users)
-        nn.init.xavier_uniform_(self.items)
+        self.users = embedding_table(schema.num_nodes["user"], config.dim, config.init_std)
+        self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
         projected = self.shares if config.aux_weight > 0 else ()
         self.project = nn.ModuleList(nn.Linear(schema.feature_dims[name], config.dim) for name in projected)
         self.conv = LightConv()
@@ -148,6 +152,10 @@ class FREEDOM(Recommender[UserQuery]):
         encoded = self.encode(graph)
         scores = self.score(encoded, batch.query, batch.candidates)  # [B, 1 + K]
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
+        if self.config.l2 > 0:
+            rows = (graph.gather("user", self.users), graph.gather("item", self.items))
+            norm = embedding_norm(F.embedding(batch.query.user, rows[0]), F.embedding(batch.candidates, rows[1]))
+            terms["l2"] = self.config.l2 * norm
         users = F.embedding(batch.query.user, encoded["user"])
         for name, project in zip(self.shares, self.project, strict=False):  # none without the term
             table = graph.features[name]

@@ -6,14 +6,14 @@ X. He, K. Deng, X. Wang, Y. Li, Y. Zhang, M. Wang. SIGIR 2020. https://arxiv.org
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightConv
 from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
@@ -30,10 +30,13 @@ class LightGCNConfig:
     """Number of propagation steps, K."""
     l2: float = 1e-4
     """Weight of the L2 term on the layer-0 embeddings of the batch."""
+    init_std: float = 0.1
+    """Standard deviation of the initial embeddings, as in the authors' PyTorch code; 0 for Xavier's uniform values, as in their
+    TensorFlow code."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim)
-        check_non_negative(num_layers=self.num_layers, l2=self.l2)
+        check_non_negative(num_layers=self.num_layers, l2=self.l2, init_std=self.init_std)
 
 
 class LightGCN(Recommender[UserQuery]):
@@ -47,10 +50,8 @@ class LightGCN(Recommender[UserQuery]):
 
     def __init__(self, schema: GraphSchema, config: LightGCNConfig = LightGCNConfig()) -> None:
         super().__init__(schema, config)
-        self.users = nn.Parameter(torch.empty(schema.num_nodes["user"], config.dim))
-        self.items = nn.Parameter(torch.empty(schema.num_nodes["item"], config.dim))
-        nn.init.xavier_uniform_(self.users)
-        nn.init.xavier_uniform_(self.items)
+        self.users = embedding_table(schema.num_nodes["user"], config.dim, config.init_std)
+        self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
         self.conv = LightConv()
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
