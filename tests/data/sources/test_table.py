@@ -61,7 +61,7 @@ def test_truncated_gzip(tmp_path):
         ("a.csv", b"", "is empty"),
         ("a.csv", b"\n\n", "is empty"),
         ("a.csv.gz", TEXT.encode(), "named .gz but is not gzip data; rename it to a.csv"),
-        ("a.csv", gzip.compress(TEXT.encode()), "is gzip data; rename it to a.csv.gz"),
+        ("a.csv", gzip.compress(TEXT.encode(), mtime=0), "is gzip data; rename it to a.csv.gz"),
         ("a.csv", b"<!DOCTYPE html><html></html>", "holds an HTML page"),
         ("a.csv.gz", b"  <HTML><body>404</body>", "holds an HTML page"),
         ("a.csv", "user,item\nJörg,1\n".encode("latin-1"), "not UTF-8"),
