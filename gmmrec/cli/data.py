@@ -4,15 +4,13 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gmmrec.data.dataset import Dataset
-from gmmrec.data.describe import Degrees, Description
-from gmmrec.data.describe import describe as describe_dataset
-from gmmrec.data.load import load_dataset
-from gmmrec.data.write import write_atomic, write_folder, write_mmrec
+if TYPE_CHECKING:
+    from gmmrec.data.dataset import Dataset
+    from gmmrec.data.describe import Degrees, Description
 
-WRITERS = {"folder": write_folder, "mmrec": write_mmrec, "atomic": write_atomic}
+LAYOUTS = ("folder", "mmrec", "atomic")
 SETTINGS = (
     "format",
     "user_column",
@@ -38,25 +36,30 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
     to = commands.add_parser("convert", help="write a data set in another layout", allow_abbrev=False)
     _add_source(to)
-    to.add_argument("--to", choices=WRITERS, required=True, help="layout to write")
+    to.add_argument("--to", choices=LAYOUTS, required=True, help="layout to write")
     to.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder")
     to.set_defaults(run=lambda arguments: convert(_load(arguments), arguments.to, arguments.out))
 
 
-def describe(dataset: Dataset, *, as_json: bool = False) -> int:
+def describe(dataset: "Dataset", *, as_json: bool = False) -> int:
     """Prints the figures of a data set."""
+    from gmmrec.data.describe import describe as describe_dataset
+
     figures = describe_dataset(dataset)
     print(json.dumps(asdict(figures), indent=2) if as_json else table(figures))
     return 0
 
 
-def convert(dataset: Dataset, layout: str, out: Path) -> int:
+def convert(dataset: "Dataset", layout: str, out: Path) -> int:
     """Writes a data set in another layout and says where."""
-    print(f"wrote {len(dataset.interactions):,} interactions to {WRITERS[layout](dataset, out)}")
+    from gmmrec.data import write
+
+    writer = {"folder": write.write_folder, "mmrec": write.write_mmrec, "atomic": write.write_atomic}[layout]
+    print(f"wrote {len(dataset.interactions):,} interactions to {writer(dataset, out)}")
     return 0
 
 
-def table(figures: Description) -> str:
+def table(figures: "Description") -> str:
     """The figures as aligned lines."""
     rows: list[tuple[str, Any]] = [
         ("name", figures.name),
@@ -76,7 +79,7 @@ def table(figures: Description) -> str:
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
 
 
-def _spread(degrees: Degrees) -> str:
+def _spread(degrees: "Degrees") -> str:
     return f"{degrees.least:,} to {degrees.most:,}, median {degrees.median:g}"
 
 
@@ -90,6 +93,9 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k-core", metavar="K", type=int, help="least interactions of every user and item")
 
 
-def _load(arguments: argparse.Namespace) -> Dataset:
+def _load(arguments: argparse.Namespace) -> "Dataset":
+    """The data set as it is: repeated pairs are kept unless something else is asked for."""
+    from gmmrec.data.load import load_dataset
+
     settings = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
-    return load_dataset(arguments.data, **settings)
+    return load_dataset(arguments.data, **{"duplicates": "keep", **settings})

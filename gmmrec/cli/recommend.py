@@ -3,8 +3,10 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -56,7 +58,7 @@ def _split(text: str) -> Sequence[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _write(frame: pd.DataFrame, arguments: argparse.Namespace) -> int:
+def _write(frame: "pd.DataFrame", arguments: argparse.Namespace) -> int:
     out: Path | None = arguments.out
     if arguments.json:
         print(f'{{"rows": {frame.to_json(orient="records", force_ascii=False)}}}')

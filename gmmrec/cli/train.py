@@ -49,9 +49,9 @@ def train(arguments: argparse.Namespace) -> int:
     flags = [SHORT.get(flag, flag) for flag in arguments.flags]
     if arguments.data:
         flags += ["--data.path", arguments.data]
-    config = read_config(model_name, values, flags)
-    if not config.data.path:
+    if not any(flag.split("=")[0] == "--data.path" for flag in flags) and "path" not in (values.get("data") or {}):
         raise ValueError("no data set was named; say -d DATA, a bundled name such as movies-small or a path")
+    config = read_config(model_name, values, flags)
     folder = arguments.out or Path("runs") / f"{Path(config.data.path).name}-{model_name}-{time.strftime('%Y%m%d-%H%M%S')}"
     finished = run(config, folder=folder, resume=arguments.resume)
     if arguments.json:
