@@ -160,5 +160,5 @@ def _vectors(table: FeatureTable) -> "pd.Series[Any]":
 def _write_atomic(frame: pd.DataFrame, path: Path) -> None:
     """Tab-separated without quotes, which the format does not know: tabs and line breaks in texts become blanks."""
     text = frame.select_dtypes(exclude="number").columns
-    clean = frame.assign(**{column: frame[column].replace(r"[\t\r\n]+", " ", regex=True) for column in text})
+    clean = frame.assign(**{column: frame[column].astype("string").str.replace(r"[\t\r\n]+", " ", regex=True) for column in text})
     clean.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)

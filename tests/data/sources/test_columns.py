@@ -122,7 +122,7 @@ def test_a_rating_that_is_no_number_is_named_by_line_and_value(tmp_path):
         (["5", "2018-09-20"], 3, "not a number like the other times"),
         (["2018-09-20", "yesterday"], 3, "neither Unix seconds nor a date"),
         (["5", ""], 3, "has no value"),
-        (["2018-09-20", "2999-01-01"], 3, "after the year 2100"),
+        (["2018-09-20", "2199-01-01"], 3, "after the year 2100"),
     ],
 )
 def test_impossible_times_are_named_by_line(tmp_path, times, line, complaint):
