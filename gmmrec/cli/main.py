@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in COMMANDS:
         command.add_commands(subparsers)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which instruction sets it tries
     known, rest = parser.parse_known_args(arguments)
     if rest and not getattr(known, "takes_settings", False):
         parser.error(f"unknown argument {rest[0]!r}; see 'gmmrec {known.command} --help'")

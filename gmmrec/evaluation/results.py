@@ -1,7 +1,7 @@
 """Results: one value per question, and what is made of them: means, intervals, groups, tables, a file for later comparison."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -124,20 +124,28 @@ class Results:
         return frame
 
     def to_markdown(self) -> str:
-        """Two tables: every metric with its interval, and the means of the groups."""
-        lines = [f"{len(self)} questions; items known from {self.masked} are not ranked.", "", "| metric | mean | 95 % interval |"]
-        lines.append("|---|---:|---:|")
-        for metric, mean in self.mean().items():
-            ends = self.intervals().get(metric)
-            lines.append(f"| {metric} | {mean:.4f} | {f'{ends[0]:.4f} to {ends[1]:.4f}' if ends else ''} |")
-        lines.extend(f"| {name} | {value:.4f} | |" for name, value in self.catalogue.items())
+        """Two tables for people, aligned: every metric by list length, with its interval, and the groups at one list length.
+
+        The groups show recall and NDCG at 20 (at the last list length where 20 is not among them); :meth:`to_frame` has all.
+        """
+        names = list(dict.fromkeys(metric.split("@")[0] for metric in (*self.values, *self.catalogue)))
+        ks = list(dict.fromkeys(int(metric.split("@")[1]) for metric in self.values))
+        means, intervals = {**self.mean(), **self.catalogue}, self.intervals()
+
+        def cell(metric: str) -> str:
+            ends = intervals.get(metric)
+            return f"{means[metric]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "") if metric in means else ""
+
+        text = f"{len(self)} questions; items known from {self.masked} are not ranked; 95 % intervals in brackets.\n\n"
+        text += aligned([["metric", *(f"@{k}" for k in ks)], *([name, *(cell(f"{name}@{k}") for k in ks)] for name in names)])
         if self.groups:
-            metrics = list(self.values)
-            lines += ["", f"| group | questions | {' | '.join(metrics)} |", f"|---|---:|{'---:|' * len(metrics)}"]
-            for name, group in self.groups.items():
-                means = " | ".join(f"{value:.4f}" for value in self.mean(name).values())
-                lines.append(f"| {name} | {group.position.numel()} | {means} |")
-        return "\n".join(lines) + "\n"
+            k = 20 if 20 in ks else ks[-1]
+            shown = [f"{name}@{k}" for name in ("recall", "ndcg") if f"{name}@{k}" in self.values] or list(self.values)[:1]
+            rows = [
+                [name, str(g.position.numel()), *(f"{self.mean(name)[m]:.4f}" for m in shown)] for name, g in self.groups.items()
+            ]
+            text += "\n" + aligned([["group", "questions", *shown], *rows])
+        return text
 
     def save(self, folder: str | Path) -> Path:
         """Writes the values per question, with their questions and groups, to ``per_user.safetensors`` in a folder."""
@@ -189,3 +197,20 @@ def fingerprint(relevant: Ragged) -> Tensor:
         value = value * factor
         value = value ^ (value >> shift)
     return torch.zeros(len(relevant), dtype=torch.long, device=value.device).index_add_(0, relevant.groups, value)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, header first, whose columns also line up in a terminal; all but the first are set to the right.
+
+    >>> print(aligned([["a", "b"], ["long", "1"]]), end="")
+    | a    | b |
+    |------|--:|
+    | long | 1 |
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))) + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"

@@ -36,7 +36,7 @@ def test_means_and_intervals(results):
 def test_no_intervals_without_resamples(results):
     bare = Results(results.values, results.query, results.relevant, "train", bootstrap=0)
     assert bare.intervals() == {}
-    assert "| recall@5 |" in bare.to_markdown()
+    assert f"| {bare.mean()['recall@5']:.4f} |" in bare.to_markdown()
     assert bare.to_frame()["low"].isna().all()
 
 
@@ -56,8 +56,10 @@ def test_frame_and_markdown(results):
     assert frame[["group", "questions"]].value_counts().to_dict() == {("all", 40): 2, ("cold items", 20): 2}
     text = results.to_markdown()
     low, high = results.intervals()["recall@5"]
-    assert f"| recall@5 | {results.mean()['recall@5']:.4f} | {low:.4f} to {high:.4f} |" in text
-    assert f"| cold items | 20 | {results.mean('cold items')['recall@5']:.4f} |" in text
+    assert f"| {results.mean()['recall@5']:.4f} ({low:.4f} to {high:.4f}) |" in text
+    assert f"| cold items |        20 |   {results.mean('cold items')['recall@5']:.4f} |" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in tables[:3]}) == 1
     assert "items known from train are not ranked" in text
 
 
