@@ -31,7 +31,7 @@ demo: setup  ## Train MGAT on the bundled movies and show what it recommends
 	$(BIN)/python benchmarks/demo.py
 
 test: lint  ## Everything that must pass before a commit: lint, then all tests and the examples of the docstrings
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: setup  ## Style, types and import rules
 	$(BIN)/ruff check .
@@ -45,10 +45,12 @@ format: setup  ## Put the code in its form
 
 scatter: $(SCATTER)  ## Build the optional torch-scatter against the installed torch (a C++ compiler, some minutes)
 
-# A cached build may belong to another torch, so none is used.
+# A cached build may belong to another torch, so none is used. Compilers run side by side (2 GB each) unless CUDA code is built too.
 $(SCATTER): constraints.txt | $(INSTALLED)
 	$(PIP) setuptools
-	$(PIP) --no-build-isolation --no-deps --force-reinstall --no-cache-dir torch-scatter
+	jobs=$$($(BIN)/python -c 'import os, torch; print(1 if torch.cuda.is_available() else min(os.cpu_count(), 4))') && \
+	$(PIP) --no-build-isolation --no-deps --force-reinstall --no-cache-dir \
+	--config-settings=--build-option=build_ext --config-settings=--build-option=--parallel=$$jobs torch-scatter
 	@touch $@
 
 test-scatter: setup  ## The segment tests again, and this time torch-scatter must be there
