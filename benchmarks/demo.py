@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 import gmmrec
 
@@ -43,8 +44,7 @@ def main() -> None:
     print(liked(dataset, user).to_string(index=False))
     print(f"\nTen films for user {user}, and how much each modality adds to the score:\n")
     recommended = run.recommend([user], k=10)
-    reasons = run.reasons(user, recommended["item_id"].tolist())
-    recommended = recommended.merge(reasons, on="item_id")[["rank", "title", "score", *reasons.columns[1:]]]
+    recommended = recommended[["rank", "title", "score"]].assign(**reasons(run, user, recommended["item_id"].tolist()))
     print(recommended.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     recommended.to_csv(OUT / f"recommendations-user-{user}.csv", index=False)
     print(f"\n{time.perf_counter() - started:.0f} seconds; the runs are in {OUT}/")
@@ -58,6 +58,14 @@ def liked(dataset: gmmrec.Dataset, user: object, k: int = 8) -> pd.DataFrame:
     order = ratings.argsort(descending=True, stable=True)[:k]
     titles = dataset.attributes["item"]["title"].iloc[films[order].numpy()].tolist()
     return pd.DataFrame({"rating": ratings[order].numpy(), "title": titles})
+
+
+def reasons(run: gmmrec.Run, user: object, films: list[object]) -> dict[str, list[float]]:
+    """What every modality adds to the score of each film; the parts sum to the score."""
+    users, items = run.vocabularies["user"].rows([user]), run.vocabularies["item"].rows(films)
+    with torch.no_grad():
+        parts = run.model.modality_scores(run.graph, users, items)
+    return {f"by {name}": part[0].tolist() for name, part in parts.items()}
 
 
 if __name__ == "__main__":
