@@ -130,6 +130,8 @@ def _segment_csr() -> Callable[..., Tensor]:
     try:
         from torch_scatter import segment_csr
     except ImportError as error:
-        message = "backend='scatter' needs torch-scatter, which is not installed; run: pip install gmmrec[scatter]"
+        message = (
+            "backend='scatter' needs torch-scatter, which is not installed; run: pip install --no-build-isolation 'gmmrec[scatter]'"
+        )
         raise ImportError(message) from error
     return cast(Callable[..., Tensor], segment_csr)
