@@ -84,6 +84,6 @@ def test_keeps_the_dtype(dtype, backend):
 
 def test_scatter_asked_for_but_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_scatter", None)
-    with pytest.raises(ImportError, match="--no-build-isolation 'gmmrec.scatter.'"):
+    with pytest.raises(ImportError, match="--no-build-isolation"):
         segment_sum(draw(8), INDPTR, backend="scatter")
     assert torch.equal(segment_sum(draw(8), INDPTR), segment_sum(draw(8), INDPTR, backend="torch"))  # auto does without
