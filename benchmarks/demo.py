@@ -14,7 +14,7 @@ OUT = Path("runs/demo")
 SETTINGS = {
     "popularity": {},
     "lightgcn": {"epochs": 60, "patience": 8, "lr": 5e-3, "num_layers": 2},
-    "mgat": {"epochs": 40, "patience": 6, "lr": 5e-3},
+    "mgat": {"epochs": 25, "patience": 6, "lr": 1e-3, "l2": 0.0},
 }
 
 
