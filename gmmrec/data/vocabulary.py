@@ -1,6 +1,7 @@
 """Raw ids and row numbers: the only door between the two."""
 
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,9 @@ class Vocabulary:
         """Rows ``[n]`` of raw ids, -1 for those that are not known."""
         if len(ids) == 0:
             return torch.empty(0, dtype=torch.long)
-        return torch.from_numpy(np.asarray(self._index.get_indexer(pd.Index(ids, dtype=self._index.dtype)), dtype=np.int64))
+        dtype: Any = self._index.dtype
+        rows = self._index.get_indexer(pd.Index(ids, dtype=dtype))
+        return torch.from_numpy(np.asarray(rows, dtype=np.int64))
 
     def rows(self, ids: Sequence[Hashable]) -> Tensor:
         """Rows ``[n]`` of raw ids.

@@ -106,8 +106,8 @@ def read_lists(path: Path, *, ordered: bool) -> pd.DataFrame:
     """Interactions from lines ``user item item …``; where they are ordered, the position in the line becomes the time."""
     text = read_text(path)
     lines = pd.Series(text.splitlines())
-    counts = lines.str.count(r"\S+").to_numpy()
-    counts = counts[counts > 0]
+    words = lines.str.count(r"\S+")
+    counts = words[words > 0].to_numpy()
     tokens = np.array(text.split(), dtype=object)
     starts = np.cumsum(counts) - counts
     is_item = np.ones(len(tokens), dtype=bool)
@@ -129,7 +129,7 @@ def _join_split(log: pd.DataFrame, split: pd.DataFrame, path: Path) -> pd.DataFr
     joined: pd.DataFrame = log.merge(pairs, on=["user", "item"], how="left")
     absent = joined["split"].isna().to_numpy()
     if absent.any():
-        user, item = log.loc[absent.argmax(), ["user", "item"]]
+        user, item = (log[end].iloc[int(absent.argmax())] for end in ("user", "item"))
         raise DataError(
             f"{path.name} has no row for user {shown(user)} and item {shown(item)}, which interact; add the pair or drop the file"
         )
