@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,10 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
     Raises:
         ValueError: Data or settings cannot be used; the message says what to do.
     """
-    dataset = dataset or load_dataset(config.data)
+    if dataset is None:
+        dataset = load_dataset(config.data)
+    else:  # the record names what was used, not a default path
+        config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     task = CollaborativeTask(split, dataset.num_users, dataset.num_items, config.train)
     graph = build_graph(dataset, split, config.graph)

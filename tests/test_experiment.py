@@ -35,6 +35,7 @@ def test_the_report_has_what_people_read(finished):
             for k in (5, 10, 20, 50):
                 assert 0 <= report[part][f"{metric}@{k}"] <= 1
     assert report["masked"] == "train"
+    assert report["dataset"] == "checkerboard"
     assert report["timing"]["seconds_per_epoch"] > 0
     assert report["timing"]["epochs"] == 3
     assert report["peak_rss_mib"] > 50

@@ -27,7 +27,7 @@ OPTIONAL = (
         "another backend for sums and softmax over segments",
         'pip install --no-build-isolation "gmmrec[scatter]", or make scatter in a checkout; it needs a C++ compiler',
     ),
-    Part("faiss-cpu", "faiss", "approximate nearest neighbours", 'pip install "gmmrec[faiss]"'),
+    Part("faiss-cpu", "faiss", "nearest neighbours in large catalogues", 'pip install "gmmrec[faiss]"'),
     Part("pyarrow", "pyarrow", "reading and writing Parquet tables", 'pip install "gmmrec[parquet]"'),
     Part("tensorboard", "tensorboard", "watching curves in a browser", 'pip install "gmmrec[tensorboard]"'),
 )

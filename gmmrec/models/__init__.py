@@ -26,8 +26,12 @@ class Card(NamedTuple):
 
 CARDS: dict[str, Card] = {
     "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, but raw features are not trained; any modalities"),
-    "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact"),
-    "mgat": Card("Tao et al., IPM 2020", "one or more", "exact to the released code; paper's second layer reconstructed"),
+    "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
+    "mgat": Card(
+        "Tao et al., IPM 2020",
+        "one or more",
+        "equations of the released code; widths and loss deviate",
+    ),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),
 }
 

@@ -247,6 +247,15 @@ def test_vectors_equal_the_dense_formula() -> None:
     torch.testing.assert_close(encoded["item"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_optional_l2_term_is_half_the_squared_length_of_the_batch() -> None:
+    model, graph = build(complete(), aux_weight=0.0, l2=0.5)
+    triples = batch()
+    users, items = model.users.detach(), model.items.detach()
+    squares = sum(float(users[u] @ users[u]) for u in triples.query.user.tolist())
+    squares += sum(float(items[i] @ items[i]) for i in triples.candidates.flatten().tolist())
+    assert float(model.loss(graph, triples)["l2"]) == pytest.approx(0.5 * squares / (2 * len(triples)), rel=1e-5)
+
+
 def test_the_loss_is_bpr_on_scores_and_on_every_projected_modality() -> None:
     model, graph = build(complete(), aux_weight=0.01)
     triples = batch()
