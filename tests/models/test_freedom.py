@@ -253,7 +253,7 @@ def test_the_optional_l2_term_is_half_the_squared_length_of_the_batch() -> None:
     users, items = model.users.detach(), model.items.detach()
     squares = sum(float(users[u] @ users[u]) for u in triples.query.user.tolist())
     squares += sum(float(items[i] @ items[i]) for i in triples.candidates.flatten().tolist())
-    assert float(model.loss(graph, triples)["l2"]) == pytest.approx(0.5 * squares / (2 * len(triples)), rel=1e-5)
+    assert model.loss(graph, triples)["l2"].item() == pytest.approx(0.5 * squares / (2 * len(triples)), rel=1e-5)
 
 
 def test_the_loss_is_bpr_on_scores_and_on_every_projected_modality() -> None:
