@@ -1,6 +1,7 @@
 """One modality: a table of feature vectors and the mask that says which of them exist."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,6 +63,17 @@ class FeatureTable:
     def present(self) -> Tensor:
         """Which nodes have this modality at all ``[N]``: those with at least one token."""
         return self.mask if self.mask.dim() == 1 else self.mask.any(-1)
+
+    @cached_property
+    def pooled(self) -> Tensor:
+        """One vector a node ``[N, D]``: the mean of its tokens that are present, zeros where there is none.
+
+        >>> FeatureTable("words", torch.tensor([[[2.0], [4.0], [0.0]]]), torch.tensor([[True, True, False]])).pooled
+        tensor([[3.]])
+        """
+        if self.values.dim() == 2:
+            return self.values
+        return self.values.sum(1) / self.mask.sum(1, keepdim=True).clamp(min=1)  # masked tokens are zero
 
     def to(self, device: torch.device | str) -> "FeatureTable":
         """A copy on another device."""

@@ -62,7 +62,7 @@ def knn_edges(
     check_choice(("binary", "cosine"), weighting=weighting)
     check_choice(("exact", "faiss", "faiss_approximate"), backend=backend)
     rows = features.present.nonzero().flatten()
-    vectors = F.normalize(mean_token(features)[rows].detach(), dim=-1)
+    vectors = F.normalize(features.pooled[rows].detach(), dim=-1)
     others = min(k - include_self, rows.numel() - 1)
     if others + include_self <= 0:
         return torch.empty(2, 0, dtype=torch.long, device=rows.device), torch.empty(0, device=rows.device)
@@ -75,17 +75,6 @@ def knn_edges(
         similarity = F.pad(similarity, (1, 0), value=1.0)
     edge_index = torch.stack([rows[neighbor.flatten()], rows.repeat_interleave(neighbor.shape[1])])
     return edge_index, similarity.flatten() if weighting == "cosine" else torch.ones_like(similarity).flatten()
-
-
-def mean_token(features: FeatureTable) -> Tensor:
-    """One vector a node ``[N, D]``: the mean of its tokens that are present; zeros where there is none.
-
-    >>> mean_token(FeatureTable("words", torch.tensor([[[2.0], [4.0], [0.0]]]), torch.tensor([[True, True, False]])))
-    tensor([[3.]])
-    """
-    if features.values.dim() == 2:
-        return features.values
-    return features.values.sum(1) / features.mask.sum(1, keepdim=True).clamp(min=1)  # masked tokens are zero
 
 
 def _exact(vectors: Tensor, k: int, block_size: int) -> Found:

@@ -12,7 +12,8 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from gmmrec.data.features import FeatureTable
-from gmmrec.typing import EdgeType, NodeType
+from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
 
 
 class Edges(NamedTuple):
@@ -74,6 +75,12 @@ class MultimodalGraph:
             raise KeyError(f"the graph has no edges {'-'.join(edge_type)}; it has {known}")
         store = self.data[edge_type]
         return Edges(store["edge_index"], store.get("edge_weight"))
+
+    @property
+    def bipartite(self) -> Bipartite:
+        """The training interactions both ways with their weights, and the degrees: what layers between users and items take."""
+        to_user, to_item = (Relation(*self.edges(kind)) for kind in (ITEM_USER, USER_ITEM))
+        return Bipartite(to_user, to_item, Pair(self.degree("user"), self.degree("item")))
 
     def num_nodes(self, node_type: NodeType) -> int:
         """Number of nodes in this (sub)graph."""

@@ -4,22 +4,24 @@ X. Zhou, Z. Shen. ACM MM 2023. https://arxiv.org/abs/2211.06924
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.utils import coalesce
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.edges import drop_edges, normalize
-from gmmrec.graph.knn import Backend, Weighting, knn_edges, mean_token
+from gmmrec.graph.item_graph import item_graph, modality_shares
+from gmmrec.graph.knn import Backend, Weighting
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.nn.conv.light import LightConv
+from gmmrec.nn.conv.light import LightConv, LightPropagation
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.nn.relations import Pair
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
@@ -42,6 +44,9 @@ class FREEDOMConfig:
     """Neighbours an item has by each modality, itself included."""
     knn_weighting: Weighting = "binary"
     """Whether neighbours by features count alike (the paper) or by their cosine similarity, at least 0."""
+    knn_degrees: Literal["incoming", "both_ends"] = "incoming"
+    """How a neighbour's share is normalised: by neighbours an item has (the paper: a mean), or also by how many items it is a
+    neighbour of, so that no item is near everything."""
     knn_backend: Backend = "exact"
     """How neighbours are searched; ``"faiss_approximate"`` for millions of items."""
     modality_weights: dict[str, float] | None = None
@@ -61,6 +66,7 @@ class FREEDOMConfig:
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, aux_weight=self.aux_weight)
         check_non_negative(l2=self.l2, init_std=self.init_std)
         check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
+        check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
         check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
         if not 0 <= self.edge_dropout < 1:
             raise ValueError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
@@ -92,29 +98,15 @@ class FREEDOM(Recommender[UserQuery]):
         self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
         projected = self.shares if config.aux_weight > 0 else ()
         self.project = nn.ModuleList(nn.Linear(schema.feature_dims[name], config.dim) for name in projected)
-        self.conv = LightConv()
+        self.conv, self.propagate = LightConv(), LightPropagation(config.num_layers)
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """Freezing: the item-item graph, a mixture of one k-nearest-neighbour graph per modality."""
-        num_items = graph.num_nodes("item")
-        present = torch.stack([graph.features[name].present for name in self.shares], dim=1)  # [I, M]
-        share = present * torch.tensor(list(self.shares.values()), device=present.device)
-        total = share.sum(1, keepdim=True)
-        share = torch.where(total > 0, share / total, 0.0)
-        alone = torch.nonzero(total[:, 0] == 0).flatten()
-        edge_indices, weights = [torch.stack([alone, alone])], [share.new_ones(alone.numel())]
-        for column, name in enumerate(self.shares):
-            if not bool(share[:, column].any()):
-                continue
-            edge_index, weight = knn_edges(
-                graph.features[name], self.config.knn, weighting=self.config.knn_weighting, backend=self.config.knn_backend
-            )
-            weight = normalize(edge_index, (num_items, num_items), weight.clamp(min=0), degrees="incoming")
-            weight = weight * share[edge_index[1], column]
-            edge_indices.append(edge_index[:, weight > 0])
-            weights.append(weight[weight > 0])
-        merged, weight = coalesce(torch.cat(edge_indices, dim=1), torch.cat(weights), num_nodes=num_items, reduce="sum")
-        return graph.with_edges(FROZEN, merged, weight)
+        c = self.config
+        edges = item_graph(
+            graph, self.shares, c.knn, weighting=c.knn_weighting, degrees=c.knn_degrees, backend=c.knn_backend, alone="itself"
+        )
+        return graph.with_edges(FROZEN, *edges)
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
         """Denoising: keeps ``floor(E (1 - edge_dropout))`` interactions, those between nodes of low degree more often."""
@@ -129,19 +121,12 @@ class FREEDOM(Recommender[UserQuery]):
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
         """Both propagations, added up for the items."""
-        users, items = graph.gather("user", self.users), graph.gather("item", self.items)
-        smoothed = items
+        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        smoothed = ids.item
         for _ in range(self.config.item_layers):
             smoothed = self.conv(smoothed, *graph.edges(FROZEN))
-        user_sum, item_sum = users, items
-        for _ in range(self.config.num_layers):
-            users, items = (
-                self.conv((items, users), *graph.edges(ITEM_USER)),
-                self.conv((users, items), *graph.edges(USER_ITEM)),
-            )
-            user_sum, item_sum = user_sum + users, item_sum + items
-        scale = 1 / (self.config.num_layers + 1)
-        return {"user": scale * user_sum, "item": scale * item_sum + smoothed}
+        users, items = self.propagate(ids, graph.bipartite)
+        return {"user": users, "item": items + smoothed}
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product."""
@@ -159,35 +144,9 @@ class FREEDOM(Recommender[UserQuery]):
         users = F.embedding(batch.query.user, encoded["user"])
         for name, project in zip(self.shares, self.project, strict=False):  # none without the term
             table = graph.features[name]
-            scores = inner_product(users, project(F.embedding(batch.candidates, mean_token(table))))
+            scores = inner_product(users, project(F.embedding(batch.candidates, table.pooled)))
             present = table.present[batch.candidates]  # [B, 1 + K]
             pairs = present[:, :1] & present[:, 1:]
             difference = torch.where(pairs, scores[:, :1] - scores[:, 1:], 0.0)
             terms[f"bpr_{name}"] = self.config.aux_weight * (F.softplus(-difference) * pairs).sum() / pairs.sum().clamp(min=1)
         return terms
-
-
-def modality_shares(modalities: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
-    """Every modality's share in the item graph; they sum to 1.
-
-    Raises:
-        ValueError: There is no modality, or the weights name one that there is not.
-
-    >>> modality_shares(("image", "text"), None)
-    {'image': 0.1, 'text': 0.9}
-    >>> modality_shares(("image", "audio"), {"image": 1, "audio": 3})
-    {'image': 0.25, 'audio': 0.75}
-    """
-    if not modalities:
-        raise ValueError(
-            "FREEDOM needs features of at least one modality of the items, but the graph has none; add some or use LightGCN"
-        )
-    if weights is None:
-        weights = {"image": 0.1, "text": 0.9} if set(modalities) == {"image", "text"} else dict.fromkeys(modalities, 1.0)
-    unknown = [name for name in weights if name not in modalities]
-    if unknown:
-        raise ValueError(
-            f"modality_weights name {unknown[0]!r}, but the modalities of the items are {', '.join(map(repr, modalities))}"
-        )
-    total = sum(weights.values())
-    return {name: weights.get(name, 0) / total for name in modalities}

@@ -11,13 +11,14 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.nn.conv.light import LightConv
+from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.nn.relations import Pair
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM_USER, USER_ITEM, NodeType
+from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,13 @@ class LightGCN(Recommender[UserQuery]):
         super().__init__(schema, config)
         self.users = embedding_table(schema.num_nodes["user"], config.dim, config.init_std)
         self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
-        self.conv = LightConv()
+        self.propagate = LightPropagation(config.num_layers)
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
         """Equations 3 and 4: K light convolutions, then the mean of all layers, layer 0 included."""
-        users, items = graph.gather("user", self.users), graph.gather("item", self.items)
-        user_sum, item_sum = users, items
-        for _ in range(self.config.num_layers):
-            users, items = (
-                self.conv((items, users), *graph.edges(ITEM_USER)),
-                self.conv((users, items), *graph.edges(USER_ITEM)),
-            )
-            user_sum, item_sum = user_sum + users, item_sum + items
-        scale = 1 / (self.config.num_layers + 1)
-        return {"user": scale * user_sum, "item": scale * item_sum}
+        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        users, items = self.propagate(ids, graph.bipartite)
+        return {"user": users, "item": items}
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
         """Equation 6: the inner product."""

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gmmrec.nn.normalize import unit_rows
+
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     """Bayesian personalised ranking, the mean of ``-ln sigmoid(positive - negative)`` over all pairs.
@@ -33,3 +35,29 @@ def embedding_norm(*embeddings: Tensor) -> Tensor:
     """
     total = torch.stack([e.square().sum() for e in embeddings]).sum()
     return total / (2 * embeddings[0].shape[0])
+
+
+def info_nce(anchor: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Contrastive loss: every row of ``anchor`` finds the same row of ``target`` among all rows, by cosine. One direction.
+
+    Source: van den Oord et al., 2018, equation 4, with cosine similarities divided by a temperature.
+
+    Args:
+        anchor: Vectors ``[B, D]``.
+        target: Vectors ``[B, D]``; the other rows are the negatives.
+        temperature: Greater than 0.
+
+    >>> info_nce(torch.ones(4, 2), torch.ones(4, 2), 0.2)        # ln 4
+    tensor(1.3863)
+    """
+    logits = unit_rows(anchor) @ unit_rows(target).T / temperature
+    return F.cross_entropy(logits, torch.arange(len(anchor), device=anchor.device))
+
+
+def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
+    """``1 - cos(x, y)`` of every row, ``[..., D]`` to ``[...]``, between 0 and 2; 1 where a row is all zeros.
+
+    >>> cosine_distance(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 2.0]]))
+    tensor([0., 1.])
+    """
+    return 1 - (unit_rows(x) * unit_rows(y)).sum(-1)

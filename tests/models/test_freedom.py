@@ -325,7 +325,7 @@ def test_modalities_share_equally_where_the_paper_has_no_word() -> None:
 
 
 def test_without_features_the_remedy_is_named() -> None:
-    with pytest.raises(ValueError, match="FREEDOM needs features of at least one modality of the items"):
+    with pytest.raises(ValueError, match="needs features of at least one modality of the items"):
         build(replace(complete(), features={}))
 
 
@@ -339,6 +339,7 @@ def test_a_weight_for_an_unknown_modality_is_refused() -> None:
     [
         ({"edge_dropout": 1.0}, "edge_dropout must be at least 0 and less than 1, but is 1.0"),
         ({"knn": 0}, "knn must be greater than 0"),
+        ({"knn_degrees": "outgoing"}, "knn_degrees must be one of 'incoming', 'both_ends'"),
         ({"knn_weighting": "linear"}, "knn_weighting must be one of 'binary', 'cosine'"),
         ({"modality_weights": {"image": -1.0}}, "'image'.* must be 0 or more"),
         ({"modality_weights": {"image": 0.0}}, "modality_weights must hold a number greater than 0"),

@@ -2,11 +2,12 @@
 
 from typing import cast
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 
 from gmmrec.nn.propagate import weighted_sum
+from gmmrec.nn.relations import Bipartite, Pair
 
 
 class LightConv(MessagePassing):
@@ -39,3 +40,32 @@ class LightConv(MessagePassing):
     def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
         """One edge's contribution (reference path)."""
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
+
+
+class LightPropagation(nn.Module):
+    r"""K light convolutions between users and items, and the mean of all layers, layer 0 included (LightGCN, equations 3 and 4).
+
+    .. math:: \mathbf{y} = \frac{1}{K + 1} \sum_{k=0}^{K} \mathbf{A}^k \mathbf{x}
+
+    Args:
+        num_layers: K; 0 returns the input.
+
+    Shapes:
+        - **input:** x.user ``[U, D]``, x.item ``[I, D]``, and the edges both ways
+        - **output:** the same shapes
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        super().__init__()
+        self.num_layers = num_layers
+        self.conv = LightConv()
+
+    def forward(self, x: Pair, edges: Bipartite) -> Pair:
+        """Propagates, then averages."""
+        users, items = x
+        user_sum, item_sum = x
+        for _ in range(self.num_layers):
+            users, items = self.conv((items, users), *edges.to_user), self.conv((users, items), *edges.to_item)
+            user_sum, item_sum = user_sum + users, item_sum + items
+        scale = 1 / (self.num_layers + 1)
+        return Pair(scale * user_sum, scale * item_sum)

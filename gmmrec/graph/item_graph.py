@@ -1,0 +1,83 @@
+"""Item-item graphs: items that look or read alike, in one modality or in a mixture of several."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import coalesce
+
+from gmmrec.graph.edges import normalize
+from gmmrec.graph.knn import Backend, Weighting, knn_edges
+from gmmrec.graph.multimodal import MultimodalGraph
+
+
+def item_graph(
+    graph: MultimodalGraph,
+    shares: Mapping[str, float],
+    k: int = 10,
+    *,
+    weighting: Weighting = "binary",
+    degrees: Literal["incoming", "both_ends"] = "incoming",
+    backend: Backend = "exact",
+    alone: Literal["itself", "nothing"] = "itself",
+) -> tuple[Tensor, Tensor]:
+    """A mixture of normalised k-nearest-neighbour graphs, one a modality; the frozen graph of FREEDOM.
+
+    Every item has the same total: where it lacks a modality, the shares of those it has are scaled up.
+
+    Args:
+        graph: Where the features are.
+        shares: Weight of every modality.
+        k: Neighbours by each modality, the item itself included.
+        weighting: Whether neighbours count alike or by their cosine similarity (at least 0).
+        degrees: See :func:`gmmrec.graph.edges.normalize`.
+        backend: How neighbours are searched.
+        alone: What an item without any modality has as its neighbours.
+
+    Returns:
+        Edges ``[2, E]`` from a neighbour to the item, and weights ``[E]`` greater than 0.
+    """
+    num_items = graph.num_nodes("item")
+    present = torch.stack([graph.features[name].present for name in shares], dim=1)  # [I, M]
+    share = present * torch.tensor(list(shares.values()), device=present.device)
+    total = share.sum(1, keepdim=True)
+    share = torch.where(total > 0, share / total, 0.0)
+    featureless = torch.nonzero(total[:, 0] == 0).flatten() if alone == "itself" else total.new_empty(0, dtype=torch.long)
+    edge_indices, weights = [torch.stack([featureless, featureless])], [share.new_ones(featureless.numel())]
+    for column, name in enumerate(shares):
+        if not bool(share[:, column].any()):
+            continue
+        edge_index, weight = knn_edges(graph.features[name], k, weighting=weighting, backend=backend)
+        weight = normalize(edge_index, (num_items, num_items), weight.clamp(min=0), degrees=degrees)
+        weight = weight * share[edge_index[1], column]
+        edge_indices.append(edge_index[:, weight > 0])
+        weights.append(weight[weight > 0])
+    edge_index, weight = coalesce(torch.cat(edge_indices, dim=1), torch.cat(weights), num_nodes=num_items, reduce="sum")
+    return edge_index, weight
+
+
+def modality_shares(modalities: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
+    """Every modality's share in the item graph; they sum to 1.
+
+    Raises:
+        ValueError: There is no modality, or the weights name one that there is not.
+
+    >>> modality_shares(("image", "text"), None)
+    {'image': 0.1, 'text': 0.9}
+    >>> modality_shares(("image", "audio"), {"image": 1, "audio": 3})
+    {'image': 0.25, 'audio': 0.75}
+    """
+    if not modalities:
+        raise ValueError(
+            "an item graph needs features of at least one modality of the items, but there are none; add some or use lightgcn"
+        )
+    if weights is None:
+        weights = {"image": 0.1, "text": 0.9} if set(modalities) == {"image", "text"} else dict.fromkeys(modalities, 1.0)
+    unknown = [name for name in weights if name not in modalities]
+    if unknown:
+        raise ValueError(
+            f"modality_weights name {unknown[0]!r}, but the modalities of the items are {', '.join(map(repr, modalities))}"
+        )
+    total = sum(weights.values())
+    return {name: weights.get(name, 0) / total for name in modalities}

@@ -1,0 +1,1 @@
+"""Encoders: from features and edges to vectors of users and items."""
