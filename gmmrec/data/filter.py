@@ -1,5 +1,6 @@
-"""Pure functions that shorten a data set's log: repeated pairs, low ratings, the k-core."""
+"""Pure functions that take things out of a data set: repeated pairs, low ratings, all but the k-core, modalities, features."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
+from gmmrec.data.errors import DataError, listed, nearest
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.vocabulary import Vocabulary
@@ -91,6 +92,36 @@ def k_core(dataset: Dataset, k: int) -> Dataset:
     if not bool(alive.any()):
         raise DataError(f"the {k}-core of {dataset.name} is empty; choose a smaller k_core")
     return _take_nodes(_keep(dataset, torch.nonzero(alive).flatten()), {"user": users, "item": items})
+
+
+def select_modalities(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The data set with some of its feature tables, in the order given.
+
+    Raises:
+        DataError: There is no such table.
+    """
+    for name in names:
+        if name not in dataset.features:
+            known = f"it has {listed(dataset.features)}" if dataset.features else "it has none"
+            raise DataError(f"{dataset.name} has no features named {name!r}{nearest(name, list(dataset.features))}; {known}")
+    return replace(dataset, features={name: dataset.features[name] for name in names})
+
+
+def hide_features(dataset: Dataset, name: str, share: float, generator: torch.Generator) -> Dataset:
+    """The data set in which ``floor(share * N)`` random nodes of those that have one modality lack it: for studies of missing data.
+
+    Args:
+        dataset: Any.
+        name: The modality.
+        share: Between 0 and 1.
+        generator: Source of the draw.
+    """
+    table = dataset.features[name]
+    present = torch.nonzero(table.present).flatten()
+    hidden = present[torch.randperm(len(present), generator=generator)[: int(share * len(present))]]
+    mask = table.mask.clone()
+    mask[hidden] = False
+    return replace(dataset, features={**dataset.features, name: replace(table, mask=mask)})
 
 
 def _keep(dataset: Dataset, index: Tensor) -> Dataset:

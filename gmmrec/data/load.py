@@ -11,7 +11,7 @@ from gmmrec.config import check_choice, check_non_negative
 from gmmrec.data.assemble import assemble
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError, listed, nearest
-from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight
+from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, select_modalities
 from gmmrec.data.sources.atomic import interaction_files, read_atomic
 from gmmrec.data.sources.bundled import bundled_names, read_bundled
 from gmmrec.data.sources.columns import ColumnNames
@@ -53,6 +53,8 @@ class DataConfig:
     """Least rating that counts as an interaction; None counts every rating."""
     k_core: int = 0
     """Least number of interactions of every user and every item, applied last; 0 keeps all."""
+    modalities: str | list[str] | None = None
+    """Names of the feature tables to use, as a list or as ``image,text``; None uses all, an empty list none."""
 
     def __post_init__(self) -> None:
         check_choice(("auto", "folder", "atomic", "mmrec", "table"), format=self.format)
@@ -89,6 +91,9 @@ def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small"
         logger.warning("%s: %d repeated user-item pairs are merged (duplicates=%r)", dataset.name, repeats, config.duplicates)
     if config.min_rating is not None:
         dataset = min_weight(dataset, config.min_rating)
+    if config.modalities is not None:
+        names = config.modalities.split(",") if isinstance(config.modalities, str) else config.modalities
+        dataset = select_modalities(dataset, names)
     return k_core(dataset, config.k_core) if config.k_core else dataset
 
 

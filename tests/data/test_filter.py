@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from gmmrec.data.errors import DataError
-from gmmrec.data.filter import drop_duplicates, k_core, min_weight
+from gmmrec.data.filter import drop_duplicates, hide_features, k_core, min_weight, select_modalities
 from gmmrec.data.load import load_dataset
 from tests.toy import checkerboard
 
@@ -92,3 +92,22 @@ def test_k_core_takes_features_and_attributes_along():
     rows = dataset.vocabularies["item"].rows(core.vocabularies["item"].ids())
     assert torch.equal(core.features["image"].values, dataset.features["image"].values[rows])
     assert torch.equal(core.features["image"].mask, dataset.features["image"].mask[rows])
+
+
+def test_modalities_are_selected_in_the_order_given():
+    dataset, _ = checkerboard()
+    assert list(select_modalities(dataset, ["text", "image"]).features) == ["text", "image"]
+    assert not select_modalities(dataset, []).features
+    with pytest.raises(DataError, match=r"has no features named 'imag' \(did you mean 'image'\?\); it has 'image', 'text'"):
+        select_modalities(dataset, ["imag"])
+
+
+def test_hidden_features_are_a_share_of_those_that_exist():
+    dataset, _ = checkerboard()  # the image of item 3 is missing: 15 of 16 are there
+    hidden = hide_features(dataset, "image", 0.4, torch.Generator().manual_seed(0))
+    before, after = dataset.features["image"], hidden.features["image"]
+    assert int(after.present.sum()) == 15 - 6
+    assert not bool((after.present & ~before.present).any())
+    assert torch.equal(after.values[after.present], before.values[after.present])
+    assert not bool(after.values[~after.present].any())
+    assert hidden.features["text"] is dataset.features["text"]

@@ -60,3 +60,10 @@ def test_merged_pairs_are_reported(tmp_path, caplog):
     (tmp_path / "interactions.csv").write_text("user,item\n1,1\n1,1\n2,1\n")
     load_dataset(tmp_path)
     assert "1 repeated user-item pairs are merged (duplicates='first')" in caplog.text
+
+
+def test_modalities_can_be_left_out():
+    assert list(load_dataset("movies-small", modalities=["text"]).features) == ["text"]
+    assert list(load_dataset("movies-small", modalities="text,image").features) == ["text", "image"]
+    with pytest.raises(DataError, match="has no features named 'sound'; it has 'image', 'text'"):
+        load_dataset("movies-small", modalities=["sound"])
