@@ -7,22 +7,21 @@ https://doi.org/10.1016/j.ipm.2020.102277
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
-from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.nn.conv.gated_attention import GatedAttentionConv
 from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.encoder.mgat import MGATEncoder
 from gmmrec.nn.loss import bpr
-from gmmrec.nn.normalize import unit_rows
+from gmmrec.nn.relations import Pair
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM_USER, USER_ITEM, NodeType
+from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -50,79 +49,6 @@ class MGATConfig:
         check_choice(("inner_product", "none"), gate=self.gate)
         check_choice(("e", "2"), loss_base=self.loss_base)
         check_non_negative(l2=self.l2)
-
-
-class Pair(NamedTuple):
-    """Vectors of both node types."""
-
-    user: Tensor
-    item: Tensor
-
-
-class MGATLayer(nn.Module):
-    r"""Gated attention along the interactions, then the combination with the ID embedding.
-
-    .. math::
-        \mathbf{x}'_i = \mathrm{LeakyReLU} \big( \mathbf{W}_2\, \mathrm{LeakyReLU}(\mathbf{h}_i) + \mathbf{b}_2
-            + \mathrm{LeakyReLU}(\mathbf{W}_1 \mathbf{x}_i + \mathbf{b}_1) + \mathbf{e}_i \big)
-
-    with :math:`\mathbf{h}_i` from :class:`GatedAttentionConv`.
-
-    Args:
-        in_channels: Width of the input.
-        dim: Width of the ID embedding and of the output.
-        gate: Gate of the attention.
-    """
-
-    def __init__(self, in_channels: int, dim: int, gate: Literal["inner_product", "none"]) -> None:
-        super().__init__()
-        self.conv = GatedAttentionConv(in_channels, in_channels, gate=gate)
-        self.own = nn.Linear(in_channels, dim)  # W1
-        self.neighbours = nn.Linear(in_channels, dim)  # W2
-
-    def forward(self, x: Pair, ids: Pair, graph: MultimodalGraph) -> Pair:
-        """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types."""
-        y = Pair(*map(self.conv.transform, x))
-        heard = Pair(
-            user=self.conv.attend((y.item, y.user), graph.edges(ITEM_USER).edge_index, graph.degree("item")),
-            item=self.conv.attend((y.user, y.item), graph.edges(USER_ITEM).edge_index, graph.degree("user")),
-        )
-        return Pair(*(self._combine(*vectors) for vectors in zip(x, heard, ids, strict=True)))
-
-    def _combine(self, x: Tensor, heard: Tensor, ids: Tensor) -> Tensor:
-        own = F.leaky_relu_(self.own(x))  # in place where autograd allows: these are the widest tensors of a step
-        return F.leaky_relu_(self.neighbours(F.leaky_relu(heard)).add_(own).add_(ids))
-
-
-class ModalityBranch(nn.Module):
-    """Everything that MGAT does within one modality.
-
-    Args:
-        num_users: Rows of the users' table of preferences.
-        feature_dim: Width of the items' features.
-        config: Settings of the model.
-    """
-
-    def __init__(self, num_users: int, feature_dim: int, config: MGATConfig) -> None:
-        super().__init__()
-        self.latent = nn.Linear(feature_dim, config.modality_dim)  # W0
-        self.preference = nn.Parameter(torch.empty(num_users, config.modality_dim))
-        nn.init.xavier_normal_(self.preference)
-        widths = [config.modality_dim] + [config.dim] * (config.num_layers - 1)
-        self.layers = nn.ModuleList(MGATLayer(width, config.dim, config.gate) for width in widths)
-        self.combine = config.combine
-
-    def forward(self, features: Tensor, present: Tensor, ids: Pair, graph: MultimodalGraph) -> Pair:
-        """Features ``[I, feature_dim]``, which of them exist ``[I]``, and ID embeddings; the output is one row a node."""
-        latent = torch.tanh(self.latent(features)) * present[:, None]  # a missing feature is zero in latent space too
-        x = Pair(unit_rows(graph.gather("user", self.preference)), unit_rows(latent))
-        outputs: list[Pair] = []
-        for layer in self.layers:
-            x = layer(x, ids, graph)
-            outputs.append(x)
-        if self.combine == "last" or len(outputs) == 1:
-            return x
-        return Pair(torch.cat([o.user for o in outputs], 1), torch.cat([o.item for o in outputs], 1))
 
 
 class MGAT(Recommender[UserQuery]):
@@ -154,7 +80,16 @@ class MGAT(Recommender[UserQuery]):
         nn.init.xavier_normal_(self.items)
         # ModuleList rather than ModuleDict: a modality may have any name
         self.branches = nn.ModuleList(
-            ModalityBranch(num_users, schema.feature_dims[name], config) for name in schema.modalities("item")
+            MGATEncoder(
+                num_users,
+                schema.feature_dims[name],
+                config.dim,
+                modality_dim=config.modality_dim,
+                num_layers=config.num_layers,
+                gate=config.gate,
+                combine=config.combine,
+            )
+            for name in schema.modalities("item")
         )
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
@@ -184,12 +119,14 @@ class MGAT(Recommender[UserQuery]):
         """What every modality adds to the vectors of users and items: its branch times its weight in the mean."""
         names = self.schema.modalities("item")
         ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        edges = graph.bipartite
         present = torch.stack([graph.features[name].present for name in names]).to(ids.item.dtype)  # [M, I]
         voices = torch.where(present.any(0), present, 1.0)
         weight = voices / voices.sum(0)
         shares = {}
         for index, (name, branch) in enumerate(zip(names, self.branches, strict=True)):
-            x: Pair = branch(_pooled(graph.features[name]), present[index], ids, graph)
+            preference = graph.gather("user", cast(Tensor, branch.preference))
+            x: Pair = branch(preference, graph.features[name].pooled, present[index], ids, edges)
             shares[name] = Pair(x.user / len(names), x.item * weight[index, :, None])
         return shares
 
@@ -205,13 +142,6 @@ class MGAT(Recommender[UserQuery]):
         if self.config.l2 > 0:
             terms["l2"] = self.config.l2 / 2 * _total([p.flatten().dot(p.flatten()) for p in self.parameters()])
         return terms
-
-
-def _pooled(table: FeatureTable) -> Tensor:
-    """One vector a node ``[N, D]``: where there are tokens, the mean of those that exist."""
-    if table.values.dim() == 2:
-        return table.values
-    return table.values.sum(1) / table.mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:
