@@ -6,6 +6,7 @@ from gmmrec.models.freedom import FREEDOM
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mgat import MGAT
 from gmmrec.models.popularity import Popularity
+from gmmrec.models.vbpr import VBPR
 from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
@@ -13,6 +14,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "lightgcn": LightGCN,
     "mgat": MGAT,
     "popularity": Popularity,
+    "vbpr": VBPR,
 }
 
 
@@ -33,6 +35,7 @@ CARDS: dict[str, Card] = {
         "equations of the released code; widths and loss deviate",
     ),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),
+    "vbpr": Card("He & McAuley, AAAI 2016", "one or more", "exact for one modality; more, and items without, are additions"),
 }
 
 

@@ -1,0 +1,135 @@
+"""VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback.
+
+R. He, J. McAuley. AAAI 2016. https://arxiv.org/abs/1510.01784
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import NodeType
+
+
+@dataclass(frozen=True)
+class VBPRConfig:
+    """Settings of VBPR; widths are those in use today, the paper has 20 for both."""
+
+    dim: int = 64
+    """Size of the latent factors of users and items, K."""
+    content_dim: int = 64
+    """Size of the space into which features are projected, A; of every modality where each has its own."""
+    features: Literal["by_modality", "concatenated"] = "by_modality"
+    """Whether every modality has a projection and user factors of its own, or all are put side by side before one projection. The
+    same with one modality, which is the paper's case."""
+    l2: float = 1e-4
+    """Weight of the L2 term on the factors and item offsets of the batch."""
+    l2_content: float = 1e-4
+    """Weight of the L2 term on the projection E and the offsets b' of the features."""
+    init_std: float = 0.0
+    """Standard deviation of the initial factors; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        check_positive(dim=self.dim, content_dim=self.content_dim)
+        check_choice(("by_modality", "concatenated"), features=self.features)
+        check_non_negative(l2=self.l2, l2_content=self.l2_content, init_std=self.init_std)
+
+
+class VBPR(Recommender[UserQuery]):
+    r"""Matrix factorisation to which the features of the items add dimensions.
+
+    .. math::
+        s_{ui} = b_i + \langle \boldsymbol\gamma_u, \boldsymbol\gamma_i \rangle
+            + \sum_m \big( \langle \boldsymbol\theta_u^m, \mathbf{E}_m \mathbf{f}_i^m \rangle
+            + \langle \mathbf{b}'_m, \mathbf{f}_i^m \rangle \big)
+
+    The offsets of all data and of the user, which the paper writes down too, cancel in the loss and are left out. Reconstructed:
+    the weights of the L2 terms and the initial values. Added: more than one modality. Where an item lacks a modality, that
+    modality's two terms are 0. An item without training interactions is ranked by its content alone: its factors and its offset,
+    which only draws as a negative would train, are left out.
+
+    Raises:
+        ValueError: The items have no features at all.
+    """
+
+    query_type, config_class = UserQuery, VBPRConfig
+
+    def __init__(self, schema: GraphSchema, config: VBPRConfig = VBPRConfig()) -> None:
+        super().__init__(schema, config)
+        self.modalities = schema.modalities("item")
+        if not self.modalities:
+            raise ValueError(
+                "VBPR needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
+            )
+        num_users, num_items = schema.num_nodes["user"], schema.num_nodes["item"]
+        dims = [schema.feature_dims[name] for name in self.modalities]
+        parts = [[d] for d in dims] if config.features == "by_modality" else [dims]  # widths that share user factors
+        self.users = embedding_table(num_users, config.dim, config.init_std)  # gamma_u
+        self.items = embedding_table(num_items, config.dim, config.init_std)  # gamma_i
+        self.offsets = nn.Parameter(torch.zeros(num_items, 1))  # b_i
+        self.tastes = embedding_table(num_users, config.content_dim * len(parts), config.init_std)  # theta_u
+        self.embed = nn.ParameterList(embed for widths in parts for embed in _projection(config.content_dim, widths))  # E_m
+        self.feature_offsets = nn.ParameterList(torch.zeros(1, d) for d in dims)  # b'_m
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """The preference predictor as one inner product of longer vectors: ranking needs nothing else.
+
+        Users are ``[gamma_u, theta_u, 1, 1]``, items ``[gamma_i, E f_i, b_i, <b', f_i>]``.
+        """
+        return {"user": self._users(graph, None), "item": self._items(graph, None)}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """The inner product."""
+        return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """BPR, and squared lengths; of the features only those of the batch's items are touched, once each."""
+        users = self._users(graph, batch.query.user)
+        rows, place = torch.unique(batch.candidates, return_inverse=True)
+        items = self._items(graph, rows)
+        scores = inner_product(users, F.embedding(place, items))  # [B, 1 + K]
+        terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
+        if self.config.l2 > 0:
+            factors = torch.cat([items[:, : self.config.dim], items[:, -2:-1]], dim=1)
+            terms["l2"] = self.config.l2 * embedding_norm(users[:, :-2], F.embedding(place, factors))
+        if self.config.l2_content > 0:
+            weights = [*self.embed, *self.feature_offsets]
+            terms["l2_content"] = self.config.l2_content / 2 * torch.stack([w.square().sum() for w in weights]).sum()
+        return terms
+
+    def _users(self, graph: MultimodalGraph, rows: Tensor | None) -> Tensor:
+        """Extended vectors ``[n, dim + A + 2]`` of some users, or of all."""
+        gamma, theta = (_take(graph.gather("user", table), rows) for table in (self.users, self.tastes))
+        return torch.cat([gamma, theta, gamma.new_ones(len(gamma), 2)], dim=1)
+
+    def _items(self, graph: MultimodalGraph, rows: Tensor | None) -> Tensor:
+        """Extended vectors ``[n, dim + A + 2]`` of some items, or of all."""
+        is_trained = _take(graph.degree("item")[:, None], rows) > 0
+        gamma, offset = (_take(graph.gather("item", table), rows) * is_trained for table in (self.items, self.offsets))
+        content = [
+            F.linear(_take(graph.features[name].pooled, rows), torch.cat([embed, offsets]))  # one product: E f and <b', f>
+            for name, embed, offsets in zip(self.modalities, self.embed, self.feature_offsets, strict=True)
+        ]  # zeros where the feature is missing
+        projected, feature_offset = [c[:, :-1] for c in content], torch.stack([c[:, -1:] for c in content]).sum(0)
+        if self.config.features == "concatenated":
+            projected = [torch.stack(projected).sum(0)]  # what one projection of the features side by side yields
+        return torch.cat([gamma, *projected, offset, feature_offset], dim=1)
+
+
+def _take(table: Tensor, rows: Tensor | None) -> Tensor:
+    return table if rows is None else F.embedding(rows, table)
+
+
+def _projection(dim: int, widths: Sequence[int]) -> list[Tensor]:
+    """One matrix ``[dim, sum of widths]`` by Xavier's uniform rule, cut into a part a modality."""
+    return [part.contiguous() for part in nn.init.xavier_uniform_(torch.empty(dim, sum(widths))).split(list(widths), dim=1)]
