@@ -4,6 +4,16 @@ import torch
 from torch import Tensor
 
 
+def hide_missing(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros in place of the tokens ``[..., T, D]`` that are missing by ``mask`` ``[..., T]``: whatever stands there is never read.
+
+    >>> hide_missing(torch.tensor([[1.0, 2.0], [torch.nan, 4.0]]), torch.tensor([True, False]))
+    tensor([[1., 2.],
+            [0., 0.]])
+    """
+    return tokens if mask is None else tokens.masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
 def masked_softmax(logits: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:
     """Softmax over the entries that are present; the others get exactly 0, and so does a row without any.
 

@@ -9,5 +9,29 @@ All modules agree on one signature::
 - ``mask`` ``[N, M]``, boolean, True where a token exists; None: all do. A missing token has weight 0 and its values are never read;
   a row without any token is fused to zeros, never to NaN;
 - ``query`` ``[N, D]``: whose view it is (a user), for the modules that ask; the others take no notice of it;
-- ``weights`` ``[N, M]``, or ``[N, M, D]`` where every dimension has its own, sum to 1 over the tokens that are present.
+- ``weights`` ``[N, M]``, or ``[N, M, D]`` where every dimension has its own, sum to 1 over the tokens that are present (those of a
+  sum and of gates by sigmoid excepted).
+
+``FUSIONS`` has them by name.
 """
+
+from collections.abc import Callable
+
+from torch import nn
+
+from gmmrec.nn.fusion.concat import ConcatFusion
+from gmmrec.nn.fusion.gate import GateFusion
+from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
+from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
+from gmmrec.nn.fusion.self_attention import SelfAttentionFusion
+
+FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
+    "mean": lambda dim, num_tokens: MeanFusion(),
+    "sum": lambda dim, num_tokens: SumFusion(),
+    "concat": lambda dim, num_tokens: ConcatFusion(dim, num_tokens),
+    "gate": lambda dim, num_tokens: GateFusion(dim, gate="sigmoid"),
+    "attention": lambda dim, num_tokens: GateFusion(dim, hidden=dim),
+    "self_attention": lambda dim, num_tokens: SelfAttentionFusion(dim),
+    "modality_aware": lambda dim, num_tokens: ModalityAwareFusion(dim),
+}
+"""Every way to fuse by name: ``FUSIONS[name](dim, num_tokens)`` builds the module; only ``modality_aware`` asks for a query."""

@@ -1,0 +1,88 @@
+"""The logits of additive attention for all pairs of two sets, without a tensor that holds every pair's hidden layer."""
+
+import torch
+from torch import Tensor
+
+LARGEST = 10.0
+"""Up to this size of its input, the product of four exponentials of twice as much, :math:`e^{80}`, is a float32 number."""
+
+
+def additive_logits(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    r"""For every pair :math:`l_{bn} = \mathbf{w}^\top \tanh(\mathbf{x}_b + \mathbf{y}_n)`, without a gradient: for inference.
+
+    A hyperbolic tangent for every pair and dimension is what additive attention costs. Here it is one division for two of them:
+    :math:`\tanh(x + y) = 1 - 2 / (1 + e^{2x} e^{2y})`, and two such fractions with :math:`p_h = e^{2 x_h} e^{2 y_h}` add up to
+
+    .. math:: \frac{w_1}{1 + p_1} + \frac{w_2}{1 + p_2} = \frac{(w_1 + w_2) + w_2 p_1 + w_1 p_2}{1 + p_1 + p_2 + p_1 p_2}
+
+    whose numerator and denominator are sums of four products of something of ``x`` with something of ``y``: matrix products. All
+    terms of the denominator are positive, so nothing cancels, and the result is as exact as with the tangents. Inputs beyond 10,
+    where the exponentials could overflow, take the tangents, in place, block by block.
+
+    Args:
+        x: One half of the sum, ``[B, H]``; such as the users' part of a linear map, bias included.
+        y: The other half, ``[N, H]``.
+        weight: ``[H]``.
+
+    Returns:
+        ``[B, N]``.
+
+    >>> additive_logits(torch.tensor([[0.5, 0.0]]), torch.tensor([[0.5, 9.0]]), torch.tensor([1.0, 2.0]))    # tanh(1) + 2 tanh(9)
+    tensor([[2.7616]])
+    """
+    x, y, weight = (t.detach().float() if t.dtype in (torch.float16, torch.bfloat16) else t.detach() for t in (x, y, weight))
+    if not x.numel() or not y.numel():
+        return x.new_zeros(x.shape[0], y.shape[0])
+    with torch.autocast(x.device.type, enabled=False):
+        largest = torch.stack([x.abs().amax(), y.abs().amax()]).amax()
+        return _by_tangents(x, y, weight) if not bool(largest <= LARGEST) else _by_fractions(x, y, weight)  # `not <=`: NaN too
+
+
+def _by_fractions(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    if x.shape[1] % 2:  # a dimension of weight 0 makes pairs of all
+        x, y, weight = (torch.nn.functional.pad(t, (0, 1)) for t in (x, y, weight))
+    first, second = weight[0::2, None], weight[1::2, None]
+    p, q = _products(x), _products(y)  # [4, H/2, B] and [4, H/2, N]
+    above = -2 * torch.stack([p[0] * (first + second), p[1] * second, p[2] * first, torch.zeros_like(p[3])])
+    left = torch.stack([above, p], dim=2).permute(1, 2, 3, 0)  # [H/2, 2, B, 4]: numerators and denominators in one product
+    right = q.transpose(0, 1).contiguous()  # [H/2, 4, N]
+    logits = weight.sum().expand(x.shape[0], y.shape[0]).clone()
+    rows, columns = _block(x, y)
+    for i in range(0, x.shape[0], rows):
+        part = left[:, :, i : i + rows].reshape(left.shape[0], -1, 4)  # [H/2, 2 b, 4]
+        for j in range(0, y.shape[0], columns):
+            block = logits[i : i + rows, j : j + columns]
+            total = block.contiguous()
+            fraction = x.new_empty(2 * total.shape[0], total.shape[1])
+            for pair in range(left.shape[0]):
+                torch.mm(part[pair], right[pair, :, j : j + columns], out=fraction)
+                total.addcdiv_(*fraction.chunk(2))
+            block.copy_(total)
+    return logits
+
+
+def _products(x: Tensor) -> Tensor:
+    """For every pair of dimensions 1, p1, p2 and p1 p2 ``[4, H/2, N]`` with ``p = exp(2 x)``."""
+    p = (2 * x.t()).exp()
+    first, second = p[0::2], p[1::2]
+    return torch.stack([torch.ones_like(first), first, second, first * second])
+
+
+def _by_tangents(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    logits = x.new_empty(x.shape[0], y.shape[0])
+    step = max(1, _cells(x) // x.shape[1])
+    for row in range(x.shape[0]):
+        for j in range(0, y.shape[0], step):
+            torch.mv((y[j : j + step] + x[row]).tanh_(), weight, out=logits[row, j : j + step])
+    return logits
+
+
+def _cells(x: Tensor) -> int:
+    """Numbers in a block: what stays in the cache of a CPU, what keeps a GPU busy."""
+    return 2**16 if x.device.type == "cpu" else 2**24
+
+
+def _block(x: Tensor, y: Tensor) -> tuple[int, int]:
+    """Rows and columns of a block; at least 32 rows where there are as many."""
+    rows = min(x.shape[0], 32 if x.device.type == "cpu" else 512)
+    return rows, min(y.shape[0], max(1, _cells(x) // rows))

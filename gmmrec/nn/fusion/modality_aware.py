@@ -1,0 +1,124 @@
+"""Attention over modalities in the eyes of a user."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gmmrec.nn.additive import additive_logits
+from gmmrec.nn.masked import hide_missing, masked_softmax
+
+CELLS = 2**21
+"""Numbers a chunk of pairs may hold at once: 8 MB."""
+
+
+class ModalityAwareFusion(nn.Module):
+    r"""How much each modality of an item counts depends on who looks at it: a softmax over the modalities of a pair.
+
+    .. math::
+        \mathbf{z}_{ij} = \sum_m \alpha_{ij}^m \mathbf{x}_j^m, \qquad \alpha_{ij}^m = \mathrm{softmax}_m (l_{ij}^m), \qquad
+        l_{ij}^m = \mathbf{w}^\top \tanh(\mathbf{W}_q \mathbf{u}_i + \mathbf{W}_k \mathbf{x}_j^m + \mathbf{b})
+
+    or, with products, :math:`l_{ij}^m = \langle \mathbf{W}_q \mathbf{u}_i, \mathbf{W}_k \mathbf{x}_j^m \rangle / \sqrt{D}`. With
+    vector weights every dimension has its own softmax; then a matrix stands in place of :math:`\mathbf{w}`, and the products of the
+    inner product are not summed. A reconstruction of the attention of MARIO (Kim et al., CIKM 2022), of which we know summaries but
+    no equation.
+
+    Args:
+        dim: Width of tokens and queries.
+        attention: Form of the logits.
+        granularity: One weight a modality, or one a modality and dimension.
+
+    Shapes:
+        - **input:** tokens ``[..., M, D]``, mask ``[..., M]``, query ``[..., D]``; leading axes are broadcast
+        - **output:** ``[..., D]``; zeros where there is no token. Weights ``[..., M]``, or ``[..., M, D]``
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        attention: Literal["additive", "dot"] = "additive",
+        granularity: Literal["scalar", "vector"] = "scalar",
+    ) -> None:
+        super().__init__()
+        if attention not in ("additive", "dot") or granularity not in ("scalar", "vector"):
+            raise ValueError(
+                "attention must be 'additive' or 'dot', and granularity 'scalar' or 'vector', "
+                f"but they are {attention!r} and {granularity!r}"
+            )
+        self.granularity = granularity
+        self.query = nn.Linear(dim, dim, bias=attention == "additive")
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.logit = nn.Linear(dim, 1 if granularity == "scalar" else dim, bias=False) if attention == "additive" else None
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Fuses every item's tokens as the query beside it sees them.
+
+        Raises:
+            ValueError: There is no query.
+        """
+        if query is None:
+            raise ValueError("modality-aware fusion needs a query, whose view it is; give one vector for every row of tokens")
+        tokens = hide_missing(tokens, mask)
+        logits = self._logits(self.query(query).unsqueeze(-2), self.key(tokens))
+        weights = masked_softmax(logits, None if mask is None else mask.unsqueeze(-1), dim=-2)  # [..., M, 1 or D]
+        fused = (weights * tokens).sum(-2)
+        return (fused, weights.squeeze(-1) if self.granularity == "scalar" else weights) if return_weights else fused
+
+    def _logits(self, query: Tensor, key: Tensor) -> Tensor:
+        if self.logit is not None:
+            logits: Tensor = self.logit(torch.tanh(query + key))
+            return logits
+        products = query * key
+        return products if self.granularity == "vector" else products.sum(-1, keepdim=True) / key.shape[-1] ** 0.5
+
+    def score(self, query: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""The inner product of every query with every item as that query sees it.
+
+        The same as ``forward`` on all pairs, in chunks of items, so that no ``[B, C, D]`` is held. With scalar weights it is
+        :math:`\sum_m \alpha^m \langle \mathbf{u}, \mathbf{x}^m \rangle`: for every modality a block of scores and one of logits.
+        Where gradients are asked for, each chunk is computed again in the backward pass.
+
+        Args:
+            query: ``[B, D]``.
+            tokens: ``[C, M, D]``.
+            mask: ``[C, M]``.
+
+        Returns:
+            ``[B, C]``.
+        """
+        tokens = hide_missing(tokens, mask)
+        if mask is not None and bool(mask.all()):
+            mask = None
+        trains = torch.is_grad_enabled() and any(t.requires_grad for t in (query, tokens, *self.parameters()))
+        blocks = self.granularity == "scalar" and not trains
+        step = max(1, CELLS // max(1, query.shape[0] * tokens.shape[1] * (1 if blocks else tokens.shape[2])))
+        masks = [None] * -(-tokens.shape[0] // step) if mask is None else mask.split(step)
+        parts: list[Tensor] = []
+        for chunk, chunk_mask in zip(tokens.split(step), masks, strict=True):
+            if blocks:
+                parts.append(self._score_block(query, chunk, chunk_mask))
+            elif trains:
+                part: Any = checkpoint(self._score_pairs, query, chunk, chunk_mask, use_reentrant=False)
+                parts.append(part)
+            else:
+                parts.append(self._score_pairs(query, chunk, chunk_mask))
+        return torch.cat(parts, dim=1)
+
+    def _score_pairs(self, query: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        fused: Tensor = self(tokens, mask, query.unsqueeze(1))  # [B, c, D]
+        return (fused @ query.unsqueeze(-1)).squeeze(-1)
+
+    def _score_block(self, query: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        flat = tokens.transpose(0, 1)  # [M, c, D]
+        queries, keys = self.query(query), self.key(flat)
+        if self.logit is None:
+            logits = queries @ keys.mT / keys.shape[-1] ** 0.5  # [M, B, c]
+        else:
+            logits = torch.stack([additive_logits(queries, key, self.logit.weight[0]) for key in keys])
+        weights = masked_softmax(logits, None if mask is None else mask.t().unsqueeze(1), dim=0)
+        return (weights * (query @ flat.mT)).sum(0)
