@@ -54,7 +54,8 @@ class RecommenderContract:
         dataset, wanted = checkerboard(U, I)
         model, graph = self.build(model_class, toy_graph(dataset))
         losses = train(model, graph, dataset.interactions, epochs=60)
-        assert losses[-1] < 0.9 * losses[0]  # smoothing alone, untrained, ranks well on so regular a graph
+        if losses:  # a closed form has none
+            assert losses[-1] < 0.9 * losses[0]  # smoothing alone, untrained, ranks well on so regular a graph
         assert share_ordered(score_all(model, graph), wanted) > 0.95
 
     def test_gradients_reach_every_parameter(self, model_class: type[Model]) -> None:

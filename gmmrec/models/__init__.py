@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from gmmrec.models.ease import EASE
+from gmmrec.models.ease_features import EASEFeatures
 from gmmrec.models.freedom import FREEDOM
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mgat import MGAT
@@ -10,6 +12,8 @@ from gmmrec.models.vbpr import VBPR
 from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
+    "ease": EASE,
+    "ease-features": EASEFeatures,
     "freedom": FREEDOM,
     "lightgcn": LightGCN,
     "mgat": MGAT,
@@ -27,6 +31,10 @@ class Card(NamedTuple):
 
 
 CARDS: dict[str, Card] = {
+    "ease": Card("Steck, WWW 2019", "none used", "exact"),
+    "ease-features": Card(
+        "CEASE and Add-EASE: Jeunen et al., RecSys 2020; L3AE; k-NN", "one or more", "CEASE, Add-EASE exact; L3AE reconstructed"
+    ),
     "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, but raw features are not trained; any modalities"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
     "mgat": Card(

@@ -1,0 +1,77 @@
+"""EASE: Embarrassingly Shallow Autoencoders for Sparse Data.
+
+H. Steck. WWW 2019. https://arxiv.org/abs/1905.03375
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gmmrec.config import check_choice, check_positive
+from gmmrec.graph.gram import interaction_gram
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.closed_form import item_weights
+from gmmrec.nn.decoder.history import history_matrix, history_scores
+from gmmrec.nn.memory import check_memory
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import ITEM_USER, NodeType
+
+
+@dataclass(frozen=True)
+class EASEConfig:
+    """Settings of EASE: the paper has one."""
+
+    reg: float = 500.0
+    """L2 regularisation of the weights, lambda; the paper's value on MovieLens-20M. Small, sparse data sets want 20 to 500."""
+    precision: Literal["float32", "float64"] = "float64"
+    """Number format of the solution; float32 takes half the memory and time. The weights are kept in float32 either way."""
+
+    def __post_init__(self) -> None:
+        check_positive(reg=self.reg)
+        check_choice(("float32", "float64"), precision=self.precision)
+
+
+class EASE(Recommender[UserQuery]):
+    """A linear autoencoder without a hidden layer: what every item of a history says about every other item, added up.
+
+    The item-item weights B minimise ``|X - X B|^2 + reg |B|^2`` under a diagonal of zeros, and have a closed form, which
+    ``prepare`` computes; there is nothing to train. B is dense: memory grows with the square of the number of items, and time with
+    its cube, but neither with the number of users. A user is their history: whoever comes later needs no training.
+    """
+
+    query_type, config_class = UserQuery, EASEConfig
+    weights: Tensor
+    """B ``[I, I]``, float32: the row says whose voice it is, the column about what."""
+
+    def __init__(self, schema: GraphSchema, config: EASEConfig = EASEConfig()) -> None:
+        super().__init__(schema, config)
+        num_items = schema.num_nodes["item"]
+        check_memory(4 * num_items**2, f"a table of weights between {num_items} items", "take a graph model such as lightgcn")
+        self.register_buffer("weights", torch.zeros(num_items, num_items))
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """Fits B to the interactions of the graph (equation 8)."""
+        num_items, dtype = graph.num_nodes("item"), getattr(torch, self.config.precision)
+        remedy = "set precision to float32 (half of it), filter rare items, or take a graph model such as lightgcn"
+        check_memory(2 * dtype.itemsize * num_items**2, f"solving for {num_items} items", remedy, graph.degree("item").device)
+        self.weights = item_weights(interaction_gram(graph, dtype), self.config.reg).float()
+        return graph
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Histories X (sparse ``[U, I]``) for the users, weights B ``[I, I]`` for the items."""
+        edge_index = graph.edges(ITEM_USER).edge_index
+        by_item = graph.gather("item", self.weights)
+        own = by_item if by_item is self.weights else graph.gather("item", by_item.t()).t().contiguous()
+        return {"user": history_matrix(edge_index, graph.num_nodes("item"), graph.num_nodes("user")), "item": own}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """Rows of X B (equation 1)."""
+        return history_scores(encoded["user"], encoded["item"], query.user, candidates)
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """No terms: there is nothing to train."""
+        return {}

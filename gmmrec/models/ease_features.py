@@ -1,0 +1,139 @@
+"""EASE with item features, in four forms.
+
+CEASE and Add-EASE: O. Jeunen, J. Van Balen, B. Goethals. Closed-Form Models for Collaborative Filtering with Side-Information.
+RecSys 2020. L3AE: LLM-enhanced linear autoencoders, 2025. The form with nearest neighbours has no paper.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.graph.gram import add_feature_gram, interaction_gram
+from gmmrec.graph.item_graph import item_graph, modality_shares
+from gmmrec.graph.knn import Weighting
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.closed_form import item_weights
+from gmmrec.nn.decoder.history import history_matrix, history_scores
+from gmmrec.nn.memory import check_memory
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import ITEM_USER, NodeType
+
+Form = Literal["cease", "add_ease", "l3ae", "knn"]
+
+
+@dataclass(frozen=True)
+class EASEFeaturesConfig:
+    """Settings of EASE with features; ``form`` says which of them are read."""
+
+    form: Form = "cease"
+    """How features enter: stacked below the interactions (``cease``), as a second model whose weights are averaged in
+    (``add_ease``), as what the weights are drawn towards (``l3ae``), or as nearest neighbours added to the weights (``knn``)."""
+    reg: float = 500.0
+    """L2 regularisation of the weights, lambda."""
+    feature_weight: float = 10.0
+    """cease: how much the likeness of features counts beside common users, a; 0 is EASE."""
+    feature_reg: float = 10.0
+    """add_ease and l3ae: regularisation of the model of the features alone."""
+    share: float = 0.5
+    """add_ease: share of the interactions in the average, b; 1 is EASE."""
+    knn: int = 10
+    """knn: neighbours an item has by each modality, itself included."""
+    knn_weighting: Weighting = "cosine"
+    """knn: whether neighbours count alike or by their cosine similarity."""
+    knn_weight: float = 0.5
+    """knn: how much neighbours count beside the weights, c; 0 is EASE."""
+    modality_weights: dict[str, float] | None = None
+    """Share of every modality, by name; they are divided by their sum. None: equal shares."""
+    center: bool = True
+    """Whether features have their mean taken off: right for dense vectors, wrong for tags of zeros and ones."""
+    precision: Literal["float32", "float64"] = "float64"
+    """Number format of the solution; float32 takes half the memory and time. The weights are kept in float32 either way."""
+
+    def __post_init__(self) -> None:
+        check_choice(("cease", "add_ease", "l3ae", "knn"), form=self.form)
+        check_positive(reg=self.reg, feature_reg=self.feature_reg, knn=self.knn)
+        check_non_negative(feature_weight=self.feature_weight, knn_weight=self.knn_weight)
+        check_probability(share=self.share)
+        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
+        check_choice(("float32", "float64"), precision=self.precision)
+        if self.modality_weights is not None:
+            check_non_negative(**{f"modality_weights[{name!r}]": value for name, value in self.modality_weights.items()})
+            if not sum(self.modality_weights.values()) > 0:
+                raise ValueError(f"modality_weights must hold a number greater than 0, but are {dict(self.modality_weights)}")
+
+
+class EASEFeatures(Recommender[UserQuery]):
+    """EASE that also knows which items are alike by their features; closed forms, fitted by ``prepare``.
+
+    With G the common users of every two items and F their features (centred, unit rows, several modalities side by side):
+    ``cease`` solves EASE for G + a F F'; ``add_ease`` averages the solutions of G and of F F'; ``l3ae`` solves for G with weights
+    that are drawn towards the solution S of F F' rather than towards zero; ``knn`` adds a normalised graph of nearest neighbours to
+    the solution of G.
+
+    RECONSTRUCTED: the objective of L3AE is derived from its idea, and may differ from the paper's in its coefficients. An item
+    without a modality has a row of zeros there and so adds nothing, which is exact and not an imputation.
+    """
+
+    query_type, config_class = UserQuery, EASEFeaturesConfig
+    weights: Tensor
+    """B ``[I, I]``, float32: the row says whose voice it is, the column about what."""
+
+    def __init__(self, schema: GraphSchema, config: EASEFeaturesConfig = EASEFeaturesConfig()) -> None:
+        super().__init__(schema, config)
+        names = schema.modalities("item")
+        self.shares = modality_shares(names, config.modality_weights or dict.fromkeys(names, 1.0))
+        num_items = schema.num_nodes["item"]
+        check_memory(4 * num_items**2, f"a table of weights between {num_items} items", "take a graph model such as freedom")
+        self.register_buffer("weights", torch.zeros(num_items, num_items))
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """Fits B to the interactions and features of the graph."""
+        form, reg, num_items = self.config.form, self.config.reg, graph.num_nodes("item")
+        dtype: torch.dtype = getattr(torch, self.config.precision)
+        held = 2 if form in ("cease", "knn") else 3
+        remedy = "set precision to float32 (half of it), filter rare items, or take a graph model such as freedom"
+        check_memory(held * dtype.itemsize * num_items**2, f"solving for {num_items} items", remedy, graph.degree("item").device)
+        if form == "cease":
+            shares = {name: self.config.feature_weight * share for name, share in self.shares.items()}
+            weights = item_weights(add_feature_gram(interaction_gram(graph, dtype), graph, shares, center=self.config.center), reg)
+        elif form == "add_ease":
+            weights = self._by_features(graph, dtype).mul_(1 - self.config.share)
+            weights += item_weights(interaction_gram(graph, dtype), reg).mul_(self.config.share)
+        elif form == "l3ae":
+            weights = item_weights(interaction_gram(graph, dtype), reg, prior=self._by_features(graph, dtype))
+        else:
+            weights = self._with_neighbours(graph, item_weights(interaction_gram(graph, dtype), reg))
+        self.weights = weights.float()
+        return graph
+
+    def _by_features(self, graph: MultimodalGraph, dtype: torch.dtype) -> Tensor:
+        """EASE of F F' ``[I, I]``: as if features were users."""
+        num_items, device = graph.num_nodes("item"), graph.degree("item").device
+        gram = torch.zeros(num_items, num_items, dtype=dtype, device=device)
+        return item_weights(add_feature_gram(gram, graph, self.shares, center=self.config.center), self.config.feature_reg)
+
+    def _with_neighbours(self, graph: MultimodalGraph, weights: Tensor) -> Tensor:
+        """B + c N, without the items themselves; N's weights add up to 1 for every item that has features."""
+        edges, shares = item_graph(graph, self.shares, self.config.knn, weighting=self.config.knn_weighting, alone="nothing")
+        weights.index_put_(tuple(edges), self.config.knn_weight * shares.to(weights.dtype), accumulate=True)
+        return weights.fill_diagonal_(0.0)
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Histories X (sparse ``[U, I]``) for the users, weights B ``[I, I]`` for the items."""
+        edge_index = graph.edges(ITEM_USER).edge_index
+        by_item = graph.gather("item", self.weights)
+        own = by_item if by_item is self.weights else graph.gather("item", by_item.t()).t().contiguous()
+        return {"user": history_matrix(edge_index, graph.num_nodes("item"), graph.num_nodes("user")), "item": own}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """Rows of X B."""
+        return history_scores(encoded["user"], encoded["item"], query.user, candidates)
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """No terms: there is nothing to train."""
+        return {}
