@@ -1,0 +1,201 @@
+"""What an epoch of every model costs, side by side with LightGCN in one run at the size of Amazon Baby.
+
+    python benchmarks/models.py [--models mgat freedom] [--profile mgat]
+
+19,445 users, 7,050 items, 118,551 training interactions (the real ones where ``shared/data/amazon-baby`` lies beside the checkout,
+else synthetic ones, about as many) and synthetic features 4,096 and 384 wide. 64 wide, 2 layers, 2,048 interactions a batch. The
+models take turns of a few steps each; an epoch is the median step times the number of batches. "prepare" is what a model does once
+with the graph; "peak" is the resident memory of a process that loads the data, prepares, takes some steps and validates. The last
+line is MGAT's layer written with gather and scatter, as PyTorch Geometric does it, beside ours.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.load import load_dataset
+from gmmrec.data.sources.synthetic import SyntheticConfig, synthetic_dataset
+from gmmrec.data.split import split_dataset
+from gmmrec.evaluation.evaluator import evaluate
+from gmmrec.graph.build import build_graph
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models import MODELS
+from gmmrec.nn.conv.gated_attention import GatedAttentionConv
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.tasks.query import UserQuery
+from gmmrec.typing import ITEM_USER, USER_ITEM
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "data" / "amazon-baby" / "interactions.csv.gz"
+SIZES = SyntheticConfig(num_users=19_445, num_items=7_050, num_interactions=148_000, dims={"image": 4096, "text": 384})
+SETTINGS = {"dim": 64, "num_layers": 2}
+MEGABYTES_A_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # getrusage counts bytes there, kibibytes elsewhere
+
+
+def load() -> tuple[MultimodalGraph, CollaborativeTask]:
+    """The graph with wide features, and the task."""
+    generator = torch.Generator().manual_seed(0)
+    if REAL.exists():
+        dataset = load_dataset(REAL)
+        features = {n: FeatureTable(n, torch.randn(dataset.num_items, d, generator=generator)) for n, d in SIZES.dims.items()}
+        dataset = replace(dataset, features=features)
+    else:
+        dataset = synthetic_dataset(SIZES, generator)
+    split = split_dataset(dataset)
+    return build_graph(dataset, split), CollaborativeTask(split, dataset.num_users, dataset.num_items, CollaborativeConfig())
+
+
+def built(name: str, graph: MultimodalGraph) -> tuple[Recommender[Any], MultimodalGraph, float]:
+    """A model with the common settings, its graph, and the seconds ``prepare`` took."""
+    config_class = MODELS[name].config_class
+    known = {field.name for field in fields(config_class)}
+    torch.manual_seed(0)
+    model = MODELS[name](graph.schema, config_class(**{k: v for k, v in SETTINGS.items() if k in known}))
+    begin = time.perf_counter()
+    with torch.no_grad():
+        graph = model.prepare(graph)
+    return model.train(), graph, time.perf_counter() - begin
+
+
+def stepper(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> Callable[[], float]:
+    """A function that takes one training step, epoch after epoch, and returns its seconds (drawing the batch not counted)."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    generator = torch.Generator().manual_seed(0)
+
+    def endless() -> Iterator[Any]:
+        while True:
+            with torch.no_grad():
+                epoch_graph = model.begin_epoch(graph, generator)
+            yield from task.batches(epoch_graph, generator)
+
+    batches = endless()
+
+    def step() -> float:
+        batch_graph, batch = next(batches)
+        begin = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(model.loss(batch_graph, batch).values())).sum().backward()
+        optimizer.step()
+        return time.perf_counter() - begin
+
+    return step
+
+
+def in_turns(steps: dict[str, Callable[[], float]], rounds: int, each: int = 3) -> dict[str, float]:
+    """Median seconds of every function; one round to warm up, then ``rounds`` of ``each`` calls in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repetition in range(rounds + 1):
+        for name, step in steps.items():
+            times = [step() for _ in range(each)]
+            if repetition:
+                seconds[name] += times
+    return {name: median(times) for name, times in seconds.items()}
+
+
+def peak_megabytes(name: str, threads: int) -> float:
+    """Peak resident memory of this process after an epoch and a validation."""
+    torch.set_num_threads(threads)
+    graph, task = load()
+    model, graph, _ = built(name, graph)
+    if list(model.parameters()):
+        step = stepper(model, graph, task)
+        for _ in range(5):
+            step()
+    evaluate(model.eval(), graph, task.questions("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTES_A_UNIT
+
+
+def validation(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> float:
+    begin = time.perf_counter()
+    evaluate(model.eval(), graph, task.questions("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
+    model.train()
+    return time.perf_counter() - begin
+
+
+def attention_layer(graph: MultimodalGraph, *, fused: bool) -> Callable[[], float]:
+    """A call of MGAT's layer in both directions with its derivative, fused or by gather and scatter."""
+    conv = GatedAttentionConv(64, 64, fused=fused)
+    users, items = (torch.randn(graph.num_nodes(t), 64, requires_grad=True) for t in ("user", "item"))
+
+    def call() -> float:
+        begin = time.perf_counter()
+        to_user = conv((items, users), graph.edges(ITEM_USER).edge_index, graph.degree("item"))
+        to_item = conv((users, items), graph.edges(USER_ITEM).edge_index, graph.degree("user"))
+        (to_user.sum() + to_item.square().sum()).backward()
+        return time.perf_counter() - begin
+
+    return call
+
+
+def show_profile(name: str) -> None:
+    """Where the time of a step goes."""
+    graph, task = load()
+    step = stepper(*built(name, graph)[:2], task)
+    for _ in range(3):
+        step()
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        for _ in range(10):
+            step()
+    print(recorded.key_averages().table(sort_by="self_cpu_time_total", row_limit=18, max_name_column_width=48))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", help="which models beside lightgcn (default: all)")
+    parser.add_argument("--threads", type=int, default=2, help="threads torch may use (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of three steps each (default: %(default)s)")
+    parser.add_argument("--profile", metavar="MODEL", help="show where the time of this model's step goes, and nothing else")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmarks" / "models.json", help="where the figures go")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.profile:
+        show_profile(arguments.profile)
+        return
+    names = [n for n, model in MODELS.items() if model.query_type is UserQuery and n in (arguments.models or MODELS)]
+    names = ["lightgcn", *(name for name in names if name != "lightgcn")]
+    graph, task = load()
+    models = {name: built(name, graph) for name in names}
+    trained = [name for name in names if list(models[name][0].parameters())]
+    steps = in_turns({name: stepper(*models[name][:2], task) for name in trained}, arguments.rounds)
+    rows = []
+    for name in names:
+        model, own_graph, prepare = models[name]
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peak = pool.submit(peak_megabytes, name, arguments.threads).result()
+        epoch = steps.get(name, 0.0) * task.num_batches
+        ratio = steps.get(name, 0.0) / steps["lightgcn"]
+        seconds = {
+            "prepare s": prepare,
+            "epoch s": epoch,
+            "times lightgcn": ratio,
+            "validation s": validation(model, own_graph, task),
+        }
+        rows.append({"model": name, **seconds, "peak MiB": peak})
+    layer = in_turns({f"fused {f}": attention_layer(graph, fused=f) for f in (True, False)}, arguments.rounds)
+    table = pd.DataFrame(rows).set_index("model")
+    print(f"{arguments.threads} threads, torch {torch.__version__}\n")
+    print(table.to_markdown(floatfmt=("", ".2f", ".2f", ".2f", ".2f", ".0f")))
+    gain = layer["fused False"] / layer["fused True"]
+    print(f"\nMGAT's layer, both directions with derivatives: {1000 * layer['fused True']:.1f} ms;")
+    print(f"by gather and scatter {gain:.1f} times as long")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({"threads": arguments.threads, "rows": rows, "layer": layer}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
