@@ -1,12 +1,12 @@
 """Attention over modalities in the eyes of a user."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from gmmrec.nn.additive import additive_logits
+from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 CELLS = 2**21
@@ -94,20 +94,12 @@ class ModalityAwareFusion(nn.Module):
         tokens = hide_missing(tokens, mask)
         if mask is not None and bool(mask.all()):
             mask = None
-        trains = torch.is_grad_enabled() and any(t.requires_grad for t in (query, tokens, *self.parameters()))
-        blocks = self.granularity == "scalar" and not trains
-        step = max(1, CELLS // max(1, query.shape[0] * tokens.shape[1] * (1 if blocks else tokens.shape[2])))
-        masks = [None] * -(-tokens.shape[0] // step) if mask is None else mask.split(step)
-        parts: list[Tensor] = []
-        for chunk, chunk_mask in zip(tokens.split(step), masks, strict=True):
-            if blocks:
-                parts.append(self._score_block(query, chunk, chunk_mask))
-            elif trains:
-                part: Any = checkpoint(self._score_pairs, query, chunk, chunk_mask, use_reentrant=False)
-                parts.append(part)
-            else:
-                parts.append(self._score_pairs(query, chunk, chunk_mask))
-        return torch.cat(parts, dim=1)
+        blocks = self.granularity == "scalar" and not torch.is_grad_enabled()
+        score = self._score_block if blocks else self._score_pairs
+        cells = query.shape[0] * tokens.shape[1] * (1 if blocks else tokens.shape[2])  # of one candidate
+        return in_chunks(
+            lambda part: score(query, tokens[part], None if mask is None else mask[part]), len(tokens), CELLS // max(1, cells)
+        )
 
     def _score_pairs(self, query: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         fused: Tensor = self(tokens, mask, query.unsqueeze(1))  # [B, c, D]
