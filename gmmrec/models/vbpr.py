@@ -16,6 +16,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.nn.project import project_rows
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import NodeType
@@ -116,10 +117,10 @@ class VBPR(Recommender[UserQuery]):
         """Extended vectors ``[n, dim + A + 2]`` of some items, or of all."""
         is_trained = _take(graph.degree("item")[:, None], rows) > 0
         gamma, offset = (_take(graph.gather("item", table), rows) * is_trained for table in (self.items, self.offsets))
-        content = [
-            F.linear(_take(graph.features[name].pooled, rows), torch.cat([embed, offsets]))  # one product: E f and <b', f>
-            for name, embed, offsets in zip(self.modalities, self.embed, self.feature_offsets, strict=True)
-        ]  # zeros where the feature is missing
+        content = []
+        for name, embed, offsets in zip(self.modalities, self.embed, self.feature_offsets, strict=True):
+            features, weight = graph.features[name].pooled, torch.cat([embed, offsets])  # one product for E f and <b', f>
+            content.append(F.linear(features, weight) if rows is None else project_rows(features, rows, weight))  # 0 if missing
         projected, feature_offset = [c[:, :-1] for c in content], torch.stack([c[:, -1:] for c in content]).sum(0)
         if self.config.features == "concatenated":
             projected = [torch.stack(projected).sum(0)]  # what one projection of the features side by side yields

@@ -1,0 +1,69 @@
+"""Linear projection of some rows of a wide table, without a copy of these rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+BLOCK_BYTES = {"cpu": 8 * 2**20}  # gathered rows that stay in the cache until they are multiplied
+LARGEST_BLOCK_BYTES = 256 * 2**20
+
+
+def _blocks(table: Tensor, rows: Tensor) -> list[slice]:
+    size = BLOCK_BYTES.get(table.device.type, LARGEST_BLOCK_BYTES) // max(1, table.shape[1] * table.element_size())
+    size = max(1, size)
+    return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+
+
+class _ProjectRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(table, rows, weight)
+        out = weight.new_empty(len(rows), weight.shape[0])
+        for block in _blocks(table, rows):
+            torch.mm(table.index_select(0, rows[block]), weight.t(), out=out[block])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[None, None, Tensor]:
+        (grad,) = grads
+        table, rows, weight = ctx.saved_tensors
+        grad_weight = torch.zeros_like(weight)
+        for block in _blocks(table, rows):
+            grad_weight.addmm_(grad[block].t(), table.index_select(0, rows[block]))
+        return None, None, grad_weight
+
+
+_project_rows: Callable[[Tensor, Tensor, Tensor], Tensor] = _ProjectRows.apply
+
+
+def project_rows(table: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""``F.linear(table[rows], weight, bias)``, gathered and multiplied block by block.
+
+    Copying thousands of rows of some thousand numbers takes longer than multiplying them; here nothing larger than a block is
+    copied, and nothing is kept for the derivative but the table itself. Where the table needs a gradient it is the plain formula.
+
+    Args:
+        table: Features.
+        rows: Which of them, in any order, repeats allowed.
+        weight: As in ``nn.Linear``.
+        bias: As in ``nn.Linear``.
+
+    Shapes:
+        - **input:** table ``[N, D]``, rows ``[n]``, weight ``[A, D]``, bias ``[A]``
+        - **output:** ``[n, A]``
+
+    >>> project_rows(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 1, 0]), torch.tensor([[10.0, 1.0]]))
+    tensor([[34.],
+            [34.],
+            [12.]])
+    """
+    if table.requires_grad:
+        return F.linear(F.embedding(rows, table), weight, bias)
+    with torch.autocast(table.device.type, enabled=False):  # products into a given result know no mixed precision
+        out = _project_rows(table, rows, weight.to(table.dtype))
+    return out if bias is None else out + bias
