@@ -16,7 +16,7 @@ class BilinearDecoder(nn.Module):
         candidate_dim: Width of a candidate; that of a query where not given.
 
     Shapes:
-        - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]``, shared by all queries, or ``[B, C, candidate_dim]``
+        - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]`` for all of them, or ``[B, C, candidate_dim]``
         - **output:** ``[B, C]``
     """
 

@@ -14,8 +14,8 @@ CELLS = 2**21
 class MLPDecoder(nn.Module):
     r"""Scores a pair by a perceptron on both vectors side by side, :math:`\mathrm{MLP}([\mathbf{q} \| \mathbf{c}])`, with ReLU.
 
-    The first layer is :math:`\mathbf{W}_q \mathbf{q} + \mathbf{W}_c \mathbf{c} + \mathbf{b}`: each half is computed once for a vector
-    and not once for a pair. Pairs are scored in chunks of candidates; nothing of the shape ``[B, C, H]`` is held.
+    The first layer is :math:`\mathbf{W}_q \mathbf{q} + \mathbf{W}_c \mathbf{c} + \mathbf{b}`: each half is computed once for a
+    vector and not once for a pair. Pairs are scored in chunks of candidates; nothing of the shape ``[B, C, H]`` is held.
 
     Args:
         query_dim: Width of a query.
@@ -24,7 +24,7 @@ class MLPDecoder(nn.Module):
         dropout: Share of the hidden units that is dropped while training.
 
     Shapes:
-        - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]``, shared by all queries, or ``[B, C, candidate_dim]``
+        - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]`` for all of them, or ``[B, C, candidate_dim]``
         - **output:** ``[B, C]``
 
     Raises:

@@ -13,8 +13,8 @@ class ModalityPreservingDecoder(nn.Module):
 
     .. math:: \hat{\mathbf{f}}^m = \mathbf{W}_2^m\, \mathrm{ReLU}(\mathbf{W}_1^m \mathbf{z} + \mathbf{b}_1^m) + \mathbf{b}_2^m
 
-    A vector from which all features can be decoded has not lost them. The idea is that of MARIO (Kim et al., CIKM 2022); depth, width
-    and distances are our reconstruction.
+    A vector from which all features can be decoded has not lost them. The idea is that of MARIO (Kim et al., CIKM 2022); depth,
+    width and distances are our reconstruction.
 
     Args:
         dim: Width of the fused vectors.
