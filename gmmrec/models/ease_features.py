@@ -45,7 +45,7 @@ class EASEFeaturesConfig:
     """knn: neighbours an item has by each modality, itself included."""
     knn_weighting: Weighting = "cosine"
     """knn: whether neighbours count alike or by their cosine similarity."""
-    knn_weight: float = 0.5
+    knn_weight: float = 0.1
     """knn: how much neighbours count beside the weights, c; 0 is EASE."""
     modality_weights: dict[str, float] | None = None
     """Share of every modality, by name; they are divided by their sum. None: equal shares."""
@@ -118,7 +118,7 @@ class EASEFeatures(Recommender[UserQuery]):
         return item_weights(add_feature_gram(gram, graph, self.shares, center=self.config.center), self.config.feature_reg)
 
     def _with_neighbours(self, graph: MultimodalGraph, weights: Tensor) -> Tensor:
-        """B + c N, without the items themselves; N's weights add up to 1 for every item that has features."""
+        """B + c N, without the items themselves; N has about the same total for every item that has features."""
         edges, shares = item_graph(graph, self.shares, self.config.knn, weighting=self.config.knn_weighting, alone="nothing")
         weights.index_put_(tuple(edges), self.config.knn_weight * shares.to(weights.dtype), accumulate=True)
         return weights.fill_diagonal_(0.0)
