@@ -1,0 +1,127 @@
+"""BM3: Bootstrap Latent Representations for Multi-modal Recommendation.
+
+X. Zhou, H. Zhou, Y. Liu, Z. Zeng, C. Miao, P. Wang, Y. You, F. Jiang. WWW 2023. https://arxiv.org/abs/2207.05969
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.config import check_non_negative, check_positive
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.conv.light import LightPropagation
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import cosine_distance
+from gmmrec.nn.project import project_rows
+from gmmrec.nn.relations import Pair
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import NodeType
+
+
+@dataclass(frozen=True)
+class BM3Config:
+    """Settings of BM3; defaults are the authors' best for Amazon Baby."""
+
+    dim: int = 64
+    """Size of every embedding."""
+    num_layers: int = 1
+    """Number of propagation steps; the authors try 1 and 2."""
+    dropout: float = 0.5
+    """Share of the numbers in a target that is dropped; the authors try 0.3 and 0.5."""
+    modality_weight: float = 2.0
+    """Weight of the two losses on modalities, as in the authors' released settings; 0 leaves them out, projections included."""
+    norm_weight: float = 0.1
+    """Weight of the lengths of the tables of all vectors; the authors try 0.1 and 0.01."""
+    init_std: float = 0.0
+    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        check_positive(dim=self.dim)
+        check_non_negative(num_layers=self.num_layers, modality_weight=self.modality_weight, norm_weight=self.norm_weight)
+        check_non_negative(init_std=self.init_std)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
+
+
+class BM3(Recommender[UserQuery]):
+    """Learns from positive pairs alone: what is predicted from one side is pulled to the other side, part of which is hidden.
+
+    ID embeddings are propagated along the interactions. Of each vector there is an online view, through one linear predictor, and a
+    target view, with dropout and without gradients. Modalities act through losses only and are no part of the score. The negatives
+    of a batch are not looked at.
+
+    Reconstructed from the authors' code: the weight of the losses on modalities; the norm term, ``(|H_U| + |H_I|) / I`` over all
+    users and items, the lengths not squared; one draw of dropout for a node and step, however often it is in the batch. Added: any
+    number of modalities, and items that lack some: their two terms are 0 there, and nothing else changes.
+
+    Raises:
+        ValueError: The items have no features at all, and there are losses on them.
+    """
+
+    query_type, config_class = UserQuery, BM3Config
+
+    def __init__(self, schema: GraphSchema, config: BM3Config = BM3Config()) -> None:
+        super().__init__(schema, config)
+        self.modalities = schema.modalities("item") if config.modality_weight > 0 else ()
+        if config.modality_weight > 0 and not self.modalities:
+            raise ValueError(
+                "BM3 needs at least one modality of the items, but the data set has none; add a feature file or set "
+                "modality_weight to 0"
+            )
+        self.users = embedding_table(schema.num_nodes["user"], config.dim, config.init_std)
+        self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
+        self.project = nn.ModuleList(nn.Linear(schema.feature_dims[name], config.dim) for name in self.modalities)  # W_m, b_m
+        self.predict = nn.Linear(config.dim, config.dim)  # P, one for users, items and modalities
+        for linear in (*self.project, self.predict):
+            nn.init.xavier_normal_(linear.weight)
+        self.propagate = LightPropagation(config.num_layers)
+
+    def propagated(self, graph: MultimodalGraph) -> Pair:
+        """Users ``h_u``, the mean of the layers, and items ``h_i``, the same plus their own embedding; ``[N, dim]`` each."""
+        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        users, items = self.propagate(ids, graph.bipartite)
+        return Pair(users, items + ids.item)
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Online views of all users and items."""
+        users, items = self.propagated(graph)
+        return {"user": self.predict(users), "item": self.predict(items)}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """The inner product of online views; not the cosine that training looks at."""
+        return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """Reconstruction of interactions both ways, modalities aligned with their item, reconstruction of masked modalities."""
+        h = self.propagated(graph)
+        user_rows, user = torch.unique(batch.query.user, return_inverse=True)
+        item_rows, item = torch.unique(batch.positive, return_inverse=True)
+        users, items = F.embedding(user_rows, h.user), F.embedding(item_rows, h.item)  # each node of the batch once
+        user_target, item_target = self._target(users), self._target(items)
+        toward_item = cosine_distance(F.embedding(user, self.predict(users)), F.embedding(item, item_target))
+        toward_user = cosine_distance(F.embedding(item, self.predict(items)), F.embedding(user, user_target))
+        terms = {"rec_user": toward_item.mean(), "rec_item": toward_user.mean()}
+        if self.config.norm_weight > 0:
+            lengths = torch.linalg.vector_norm(h.user) + torch.linalg.vector_norm(h.item)
+            terms["norm"] = self.config.norm_weight * lengths / h.item.shape[0]
+        align, mask = [], []
+        for name, linear in zip(self.modalities, cast(Iterable[nn.Linear], self.project), strict=True):
+            table = graph.features[name]
+            features = project_rows(table.pooled, item_rows, linear.weight, linear.bias)  # h_i^m
+            online, present = self.predict(features), table.present[item_rows]
+            align.append((cosine_distance(online, item_target) * present)[item].mean())
+            mask.append((cosine_distance(online, self._target(features)) * present)[item].mean())
+        if self.modalities:
+            weight = self.config.modality_weight
+            terms |= {"align": weight * torch.stack(align).sum(), "mask": weight * torch.stack(mask).sum()}
+        return terms
+
+    def _target(self, h: Tensor) -> Tensor:
+        """What is predicted: the vectors ``[n, dim]`` without gradients, and with dropout even in evaluation mode."""
+        return F.dropout(h.detach(), self.config.dropout)

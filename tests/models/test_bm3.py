@@ -1,0 +1,285 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models.bm3 import BM3, BM3Config
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import USER_ITEM
+from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
+from tests.toy import checkerboard
+
+
+def complete() -> Dataset:
+    """The checkerboard without a missing image."""
+    dataset, _ = checkerboard(U, I)
+    values = torch.rand(I, 6, generator=torch.Generator().manual_seed(0))
+    return replace(dataset, features={**dataset.features, "image": FeatureTable("image", values)})
+
+
+def build(dataset: Dataset | None = None, **settings) -> tuple[BM3, MultimodalGraph]:
+    torch.manual_seed(0)
+    graph = toy_graph(complete() if dataset is None else dataset)
+    return BM3(graph.schema, BM3Config(**{"dim": 8, "dropout": 0.0, "init_std": 0.3, **settings})), graph
+
+
+def batch(items: list[int] | None = None) -> Batch[UserQuery]:
+    """Forty pairs, so that users and items repeat."""
+    generator = torch.Generator().manual_seed(0)
+    among = torch.arange(I) if items is None else torch.tensor(items)
+    user, place = torch.randint(U, (40,), generator=generator), torch.randint(len(among), (40,), generator=generator)
+    return Batch(UserQuery(user), among[place], torch.randint(I, (40, 1), generator=generator))
+
+
+def make_predictor_the_identity(model: BM3) -> None:
+    with torch.no_grad():
+        model.predict.weight.copy_(torch.eye(8))
+        model.predict.bias.zero_()
+
+
+def slow_loss(model: BM3, graph: MultimodalGraph, triples: Batch[UserQuery]) -> dict[str, float]:
+    """The terms in float64 with a dense adjacency, pair by pair; without dropout."""
+    w = {name: weight.detach().double() for name, weight in model.named_parameters()}
+    adjacency = torch.zeros(U + I, U + I, dtype=torch.float64)
+    user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
+    adjacency[user, U + item] = adjacency[U + item, user] = 1
+    root = adjacency.sum(1).clamp(min=1).rsqrt()
+    adjacency = root[:, None] * adjacency * root
+    layer = start = total = torch.cat([w["users"], w["items"]])
+    for _ in range(model.config.num_layers):
+        layer = adjacency @ layer
+        total = total + layer
+    mean = total / (model.config.num_layers + 1)
+    users, items = mean[:U], mean[U:] + start[U:]
+
+    def predict(x: Tensor) -> Tensor:
+        return w["predict.weight"] @ x + w["predict.bias"]
+
+    def distance(x: Tensor, y: Tensor) -> float:
+        return float(1 - x @ y / (x.norm() * y.norm()))
+
+    terms = {"rec_user": 0.0, "rec_item": 0.0, "align": 0.0, "mask": 0.0}
+    for u, i in zip(triples.query.user.tolist(), triples.positive.tolist(), strict=True):
+        terms["rec_user"] += distance(predict(users[u]), items[i])
+        terms["rec_item"] += distance(predict(items[i]), users[u])
+        for m, name in enumerate(("image", "text")):
+            table = graph.features[name]
+            if table.present[i]:
+                feature = w[f"project.{m}.weight"] @ table.values[i].double() + w[f"project.{m}.bias"]
+                terms["align"] += model.config.modality_weight * distance(predict(feature), items[i])
+                terms["mask"] += model.config.modality_weight * distance(predict(feature), feature)
+    terms = {name: value / len(triples) for name, value in terms.items()}
+    return {**terms, "norm": float(model.config.norm_weight * (users.norm() + items.norm()) / I)}
+
+
+# Acceptance checks
+
+
+def test_k1_the_loss_takes_no_notice_of_negatives() -> None:
+    model, graph = build()
+    pairs = batch()
+    expected = model.loss(graph, pairs)
+    for negative in (pairs.negative.flip(0), pairs.negative[:, :0]):
+        actual = model.loss(graph, replace(pairs, negative=negative))
+        assert {name: float(term.detach()) for name, term in actual.items()} == {
+            name: float(term.detach()) for name, term in expected.items()
+        }
+
+
+def test_k1_every_distance_lies_between_0_and_2() -> None:
+    model, graph = build(modality_weight=1.0, num_layers=0)
+    make_predictor_the_identity(model)
+    with torch.no_grad():
+        model.users[:] = -model.items[0]
+        model.items[:] = model.items[0]
+    terms = model.loss(graph, batch())
+    assert float(terms["rec_user"].detach()) == pytest.approx(2)  # opposite: the largest there is
+    assert float(terms["rec_item"].detach()) == pytest.approx(2)
+    with torch.no_grad():
+        model.users.neg_()
+    assert float(model.loss(graph, batch())["rec_user"].detach()) == pytest.approx(0, abs=1e-6)
+
+
+def test_k1_without_dropout_and_with_an_identical_predictor_nothing_is_masked() -> None:
+    model, graph = build(dropout=0.0)
+    make_predictor_the_identity(model)
+    assert float(model.loss(graph, batch())["mask"].detach()) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():  # and an item is at no distance from itself: users whose vectors are those of their items
+        model.propagate.num_layers = 0
+        model.users[:], model.items[:] = model.items[0] * 2, model.items[0]
+    assert float(model.loss(graph, batch())["rec_item"].detach()) == pytest.approx(0, abs=1e-6)
+
+
+def test_k2_targets_carry_no_gradient() -> None:
+    model, graph = build(num_layers=0)
+    tables = [model.users, model.items]
+    users, items = torch.autograd.grad(model.loss(graph, batch())["rec_user"], tables, materialize_grads=True)
+    assert bool(users.any())
+    assert not bool(items.any())
+    users, items = torch.autograd.grad(model.loss(graph, batch())["rec_item"], tables, materialize_grads=True)
+    assert not bool(users.any())
+    assert bool(items.any())
+
+
+def test_k2_through_propagation_alone_do_items_hear_of_it() -> None:
+    model, graph = build(num_layers=1)
+    pairs = batch()
+    model.loss(graph, pairs)["rec_user"].backward()
+    user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
+    reached = torch.zeros(I, dtype=torch.bool)
+    reached[item[torch.isin(user, pairs.query.user)]] = True
+    assert torch.equal(model.items.grad.any(1), reached)
+
+
+def test_k2_modalities_are_pulled_to_the_item_and_not_the_item_to_them() -> None:
+    model, graph = build(dropout=0.3)
+    model.loss(graph, batch())["align"].backward()
+    assert bool(model.project[0].weight.grad.any())
+    assert model.items.grad is None
+    assert model.users.grad is None
+
+
+def test_k3_there_is_one_predictor_for_all() -> None:
+    model, _ = build()
+    square = [name for name, weight in model.named_parameters() if weight.shape == (8, 8)]
+    assert square == ["predict.weight"]
+    assert [name for name, _ in model.named_parameters() if "predict" in name] == ["predict.weight", "predict.bias"]
+
+
+def test_k4_scores_are_inner_products_of_predictions() -> None:
+    model, graph = build()
+    h = model.propagated(graph)
+    expected = (model.predict(h.user) @ model.predict(h.item).T).detach()
+    torch.testing.assert_close(score_all(model, graph), expected)
+    plain = (h.user @ h.item.T).detach()
+    assert not torch.allclose(expected, plain, atol=0.1)
+    make_predictor_the_identity(model)
+    torch.testing.assert_close(score_all(model, graph), plain)
+
+
+def test_k5_without_weight_projections_are_left_out() -> None:
+    model, graph = build(modality_weight=0.0)
+    assert [name for name, _ in model.named_parameters()] == ["users", "items", "predict.weight", "predict.bias"]
+    assert set(model.loss(graph, batch())) == {"rec_user", "rec_item", "norm"}
+    bare = replace(complete(), features={})
+    assert set(build(bare, modality_weight=0.0)[0].state_dict()) == set(model.state_dict())
+
+
+def test_k5_a_missing_modality_takes_its_two_terms_along_and_nothing_else() -> None:
+    pairs = batch()
+    gone = torch.arange(I)
+    terms = {}
+    for name, dataset in {"whole": complete(), "without": with_mask(complete(), "image", gone)}.items():
+        model, graph = build(dataset)
+        terms[name] = model.loss(graph, pairs)
+    text = build(replace(complete(), features={"text": complete().features["text"]}))
+    text[0].load_state_dict({k.replace("project.1", "project.0"): v for k, v in model.state_dict().items() if "project.0" not in k})
+    alone = text[0].loss(text[1], pairs)
+    for name in ("rec_user", "rec_item", "norm"):
+        torch.testing.assert_close(terms["without"][name], terms["whole"][name])
+    for name in ("align", "mask"):
+        torch.testing.assert_close(terms["without"][name], alone[name])
+        assert float(terms["whole"][name].detach()) > float(terms["without"][name].detach())
+
+
+def test_k5_items_without_a_modality_leave_the_terms_of_others_as_they_are() -> None:
+    rows = torch.tensor([2, 5])
+    model, graph = build(with_mask(complete(), "image", rows))
+    expected = slow_loss(model, graph, batch())
+    assert {name: float(term.detach()) for name, term in model.loss(graph, batch()).items()} == pytest.approx(expected, rel=1e-4)
+    model.loss(graph, batch([2, 5]))["align"].backward()
+    assert not bool(model.project[0].weight.grad.any())
+    assert bool(model.project[1].weight.grad.any())
+
+
+def test_k6_scores_are_the_same_every_time_although_the_loss_is_not() -> None:
+    model, graph = build(dropout=0.5)
+    model.eval()
+    assert torch.equal(score_all(model, graph), score_all(model, graph))
+    first, second = (float(model.loss(graph, batch())["rec_user"].detach()) for _ in range(2))
+    assert first != second
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 2])
+def test_k7_items_are_their_propagated_vectors_plus_their_embedding(num_layers: int) -> None:
+    model, graph = build(num_layers=num_layers)
+    h, x = model.propagated(graph), model.propagate((model.users, model.items), graph.bipartite)
+    torch.testing.assert_close(h.item - x.item, model.items.detach(), rtol=1e-5, atol=1e-6)
+    assert torch.equal(h.user, x.user)
+
+
+def test_k8_the_length_of_targets_does_not_matter() -> None:
+    model, graph = build(num_layers=0, norm_weight=0.0)
+    pairs = batch()
+    expected = model.loss(graph, pairs)
+    target = model._target
+    model._target = lambda h: 7.5 * target(h)
+    actual = model.loss(graph, pairs)
+    for name, term in expected.items():
+        torch.testing.assert_close(actual[name], term)
+
+
+def test_k8_permuting_permutes_scores_and_keeps_the_loss() -> None:
+    generator = torch.Generator().manual_seed(2)
+    user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
+    model, graph = build()
+    other, other_graph = build(permuted(complete(), user, item))
+    with torch.no_grad():
+        other.users[user], other.items[item] = model.users, model.items
+    torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph), rtol=1e-4, atol=1e-5)
+    pairs = batch()
+    theirs = other.loss(other_graph, Batch(UserQuery(user[pairs.query.user]), item[pairs.positive], item[pairs.negative]))
+    for name, term in model.loss(graph, pairs).items():
+        torch.testing.assert_close(theirs[name], term, rtol=1e-4, atol=1e-5)
+
+
+# The whole loss, dropout, settings
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 2])
+def test_the_loss_equals_the_slow_one(num_layers: int) -> None:
+    model, graph = build(num_layers=num_layers, modality_weight=1.5, norm_weight=0.7)
+    actual = {name: float(term.detach()) for name, term in model.loss(graph, batch()).items()}
+    assert actual == pytest.approx(slow_loss(model, graph, batch()), rel=1e-4)
+
+
+def test_dropout_hides_a_share_and_scales_the_rest() -> None:
+    model, _ = build(dropout=0.25)
+    hidden = model._target(torch.ones(400, 100, requires_grad=True))
+    assert not hidden.requires_grad
+    assert float((hidden == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert set(hidden.unique().tolist()) == {0.0, torch.tensor(4 / 3).item()}
+
+
+def test_a_node_has_one_mask_in_a_step(monkeypatch) -> None:
+    model, graph = build(dropout=0.5)
+    rows = []
+    monkeypatch.setattr(model, "_target", lambda h: rows.append(len(h)) or F.dropout(h.detach(), 0.5))
+    pairs = batch()
+    model.loss(graph, pairs)
+    users, items = len(pairs.query.user.unique()), len(pairs.positive.unique())
+    assert rows == [users, items, items, items]
+
+
+def test_without_features_the_remedy_is_named() -> None:
+    with pytest.raises(ValueError, match="BM3 needs at least one modality of the items, but the data set has none"):
+        build(replace(complete(), features={}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dropout": 1.0}, "dropout must be at least 0 and less than 1, but is 1.0"),
+        ({"modality_weight": -1.0}, "modality_weight must be 0 or more"),
+        ({"dim": 0}, "dim must be greater than 0"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        BM3Config(**settings)
