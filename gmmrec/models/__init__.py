@@ -6,6 +6,7 @@ from gmmrec.models.bm3 import BM3
 from gmmrec.models.ease import EASE
 from gmmrec.models.ease_features import EASEFeatures
 from gmmrec.models.freedom import FREEDOM
+from gmmrec.models.hcgcn import HCGCN
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mgat import MGAT
 from gmmrec.models.popularity import Popularity
@@ -17,6 +18,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "ease": EASE,
     "ease-features": EASEFeatures,
     "freedom": FREEDOM,
+    "hcgcn": HCGCN,
     "lightgcn": LightGCN,
     "mgat": MGAT,
     "popularity": Popularity,
@@ -39,6 +41,7 @@ CARDS: dict[str, Card] = {
         "CEASE and Add-EASE: Jeunen et al., RecSys 2020; L3AE; k-NN", "one or more", "CEASE, Add-EASE exact; L3AE reconstructed"
     ),
     "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, but raw features are not trained; any modalities"),
+    "hcgcn": Card("Mu et al., ACM MM 2022", "one or more", "reconstruction v1 from the abstract; no text, no code"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
     "mgat": Card(
         "Tao et al., IPM 2020",
