@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gmmrec.blending import blend
     from gmmrec.data.dataset import Dataset
     from gmmrec.data.features import FeatureTable
     from gmmrec.data.interactions import Interactions
@@ -33,6 +34,7 @@ _HOMES = {
     "Run": "gmmrec.run",
     "Trainer": "gmmrec.training.trainer",
     "Vocabulary": "gmmrec.data.vocabulary",
+    "blend": "gmmrec.blending",
     "build_graph": "gmmrec.graph.build",
     "evaluate": "gmmrec.evaluation.evaluator",
     "fit": "gmmrec.experiment",
@@ -50,6 +52,7 @@ __all__ = [
     "Run",
     "Trainer",
     "Vocabulary",
+    "blend",
     "build_graph",
     "evaluate",
     "fit",

@@ -8,14 +8,17 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from gmmrec.ensemble import Blend
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models import MODELS
 from gmmrec.recommender import Recommender
 
+KNOWN: dict[str, type[Recommender[Any]]] = {**MODELS, "blend": Blend}
+
 
 def save_model(model: Recommender[Any], path: Path) -> None:
     """Writes weights, name, schema and settings to ``path``; together they rebuild the model without the data."""
-    names = {model_class: name for name, model_class in MODELS.items()}
+    names = {model_class: name for name, model_class in KNOWN.items()}
     header = {
         "model": names.get(type(model), type(model).__qualname__),
         "schema": json.dumps(asdict(model.schema)),
@@ -44,9 +47,9 @@ def load_model(path: Path, model_class: type[Recommender[Any]] | None = None) ->
     if "model" not in header:
         raise ValueError(f"{path} holds tensors but no gmmrec model; train one with 'gmmrec train --out DIR'")
     if model_class is None:
-        if header["model"] not in MODELS:
+        if header["model"] not in KNOWN:
             raise ValueError(f"{path} holds a {header['model']!r}, which is none of gmmrec's models; pass model_class=")
-        model_class = MODELS[header["model"]]
+        model_class = KNOWN[header["model"]]
     model = model_class(schema_from_json(header["schema"]), model_class.config_class(**json.loads(header["config"])))
     model.load_state_dict(tensors)
     return model.eval()

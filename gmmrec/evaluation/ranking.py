@@ -55,7 +55,7 @@ def rank(
     for start in range(0, len(questions), chunk_size):
         stop = min(start + chunk_size, len(questions))
         query = questions.query.take(slice(start, stop))
-        line, excluded = _members(questions.excluded, start, stop)
+        line, excluded = members(questions.excluded, start, stop)
         excluded = column[excluded]
         best = torch.empty(stop - start, 0, device=device)
         rows = torch.empty(stop - start, 0, dtype=torch.long, device=device)
@@ -64,7 +64,7 @@ def rank(
             scores = _scores(model, encoded, query, part)
             here = (excluded >= left) & (excluded < left + part.numel())
             scores.view(-1)[line[here] * part.numel() + excluded[here] - left] = -torch.inf
-            values, columns = _top(scores, k)
+            values, columns = top_columns(scores, k)
             if bool(values.isnan().any()):
                 question = start + int(values.isnan().any(1).nonzero()[0, 0])
                 raise ValueError(
@@ -96,8 +96,8 @@ def hits(top: Tensor, relevant: Ragged) -> Tensor:
     return relevant.contains(question, top.clamp(min=0)) & (top >= 0)
 
 
-def _members(sets: Ragged, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Group (counted from ``start``) and value of all members of neighbouring groups."""
+def members(sets: Ragged, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Group (counted from ``start``) and value of all members of the groups ``start … stop - 1``."""
     indptr = sets.indptr[start : stop + 1]
     group = torch.repeat_interleave(torch.arange(stop - start, device=indptr.device), indptr.diff())
     return group, sets.values[int(indptr[0]) : int(indptr[-1])]
@@ -112,7 +112,7 @@ def _scores(model: Recommender[Any], encoded: Mapping[NodeType, Tensor], query: 
     return scores.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
-def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_columns(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Values and columns ``[B, min(k, C)]`` of the greatest scores in order of (score, column)."""
     k = min(k, scores.shape[1])
     values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)  # one more: a tie at the end of the list shows
@@ -125,7 +125,7 @@ def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _top_of_ties(scores: Tensor, last: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As ``_top``, for scores with equals: all above the ``k``-th value ``last`` ``[B, 1]``, then the first that equal it."""
+    """As ``top_columns``, for scores with equals: all above the k-th value ``last`` ``[B, 1]``, then the first that equal it."""
     above, level = scores > last, scores == last
     missing = k - above.sum(1, keepdim=True)
     chosen = above | (level & (level.cumsum(1, dtype=torch.int32) <= missing))

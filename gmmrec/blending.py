@@ -1,0 +1,134 @@
+"""Late fusion of finished runs: weights from the validation part, and a run that is used like any other."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gmmrec.config import check_choice
+from gmmrec.ensemble import Blend, Scale, merge
+from gmmrec.evaluation.evaluator import evaluating
+from gmmrec.evaluation.metrics import parse_metric
+from gmmrec.evaluation.weights import search_weights
+from gmmrec.run import PARTS, Run
+from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.query import UserQuery
+
+
+def blend(
+    runs: Sequence[Run | str | Path],
+    *,
+    metric: str = "recall@20",
+    scale: Scale = "standard",
+    weights: Sequence[float] | None = None,
+    out: str | Path | None = None,
+) -> Run:
+    """Lets trained runs rank together; see :class:`gmmrec.ensemble.Blend` for how.
+
+    Args:
+        runs: Finished runs, or their folders: of the same data set and split.
+        metric: The metric on the validation part by which weights are chosen. The test part is looked at only afterwards.
+        scale: How the runs' scores are made comparable, user by user: ``"standard"``, by mean and standard deviation over the whole
+            catalogue, or ``"ranks"``.
+        weights: Used instead of the search where given: one a run, divided by their sum.
+        out: Folder for the blend, if it is to be kept; it does not need the runs any more.
+
+    Returns:
+        A run whose model is a blend, evaluated like any other; ``report["blend"]`` holds weights and validation values.
+
+    Raises:
+        ValueError: The runs are not of the same data and split, the weights do not fit, or a setting is unknown.
+    """
+    if not runs:
+        raise ValueError("there is no run to blend; name at least one")
+    parse_metric(metric)
+    check_choice(("standard", "ranks"), scale=scale)
+    names = [f"run {place}" if isinstance(run, Run) else str(run) for place, run in enumerate(runs, 1)]
+    loaded = [run if isinstance(run, Run) else Run.load(run) for run in runs]
+    for name, run in zip(names[1:], loaded[1:], strict=True):
+        check_same(names[0], loaded[0], name, run)
+    if weights is not None and (len(weights) != len(runs) or min(weights) < 0 or not sum(weights) > 0):
+        raise ValueError(
+            f"weights must be {len(runs)} numbers, one a run, none below 0 and not all 0, but are {', '.join(map(str, weights))}"
+        )
+
+    first, models = loaded[0], [run.model for run in loaded]
+    graph = merge([run.graph for run in loaded])
+    value, started = None, time.perf_counter()
+    if weights is None:
+        weights, value = choose_weights(
+            Blend.of(models, graph.schema, [1.0] * len(models), scale), replace(first, graph=graph), metric
+        )
+    weights = [float(weight) / sum(weights) for weight in weights]
+    seconds = time.perf_counter() - started
+
+    model = Blend.of(models, graph.schema, weights, scale)
+    config = {
+        "model_name": "blend",
+        "runs": names,
+        "models": [part.model for part in model.config.parts],
+        "weights": weights,
+        "scale": scale,
+        "monitor": metric,
+        **{section: first.config[section] for section in ("data", "split", "eval")},
+    }
+    blended = Run(model, graph, first.split, first.vocabularies, first.attributes, config)
+    blended.results = {part: blended.evaluate(part) for part in ("valid", "test")}
+    test = blended.results["test"]
+    blended.report = {
+        "model": "blend",
+        "dataset": first.config["data"]["path"],
+        "test": test.mean(),
+        "valid": blended.results["valid"].mean(),
+        **{key: found for key, found in test.to_dict().items() if key != "metrics"},
+        "blend": {
+            "runs": names,
+            "weights": weights,
+            "scale": scale,
+            "metric": metric,
+            "valid": value,
+            "search_seconds": round(seconds, 3),
+        },
+    }
+    if out is not None:
+        blended.save(out)
+    return blended
+
+
+def choose_weights(model: Blend, run: Run, metric: str) -> tuple[tuple[float, ...], float]:
+    """Weights of a blend's parts, summing to 1, by a metric on the validation part; and its value.
+
+    Args:
+        model: A blend in which every part has a share, whatever it is.
+        run: Its graph and its split.
+        metric: Such as ``"recall@20"``.
+    """
+    sizes = len(run.vocabularies["user"]), len(run.vocabularies["item"])
+    questions = CollaborativeTask(run.split, *sizes).questions("valid")
+    num_parts = len(model.parts)
+    with evaluating(model):
+        encoded = model.encode(run.graph)
+
+        def part_scores(query: UserQuery) -> Tensor:
+            return torch.stack([model.part_scores(encoded, query, place) for place in range(num_parts)])
+
+        return search_weights(part_scores, questions, sizes[1], num_parts, metric)
+
+
+def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
+    """Two runs must know the same ids in the same order, and have the same interactions in the same parts.
+
+    Raises:
+        ValueError: They do not.
+    """
+    remedy = "a blend takes runs of the same data set and the same split"
+    for node_type in ("user", "item"):
+        if first.vocabularies[node_type] != run.vocabularies[node_type]:
+            raise ValueError(f"{first_name} and {name} cannot be blended: their {node_type} ids differ; {remedy}")
+    for part in PARTS:
+        log, other = getattr(first.split, part), getattr(run.split, part)
+        if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
+            raise ValueError(f"{first_name} and {name} cannot be blended: their {part} parts differ; {remedy}")
