@@ -37,7 +37,7 @@ def embedding_norm(*embeddings: Tensor) -> Tensor:
     return total / (2 * embeddings[0].shape[0])
 
 
-def info_nce(anchor: Tensor, target: Tensor, temperature: float) -> Tensor:
+def info_nce(anchor: Tensor, target: Tensor, temperature: float, count: Tensor | None = None) -> Tensor:
     """Contrastive loss: every row of ``anchor`` finds the same row of ``target`` among all rows, by cosine. One direction.
 
     Source: van den Oord et al., 2018, equation 4, with cosine similarities divided by a temperature.
@@ -46,12 +46,20 @@ def info_nce(anchor: Tensor, target: Tensor, temperature: float) -> Tensor:
         anchor: Vectors ``[B, D]``.
         target: Vectors ``[B, D]``; the other rows are the negatives.
         temperature: Greater than 0.
+        count: How often every row occurs ``[B]``, at least once; once where not given. The value is that of the vectors with all
+            their repetitions, in which a row's own copies are negatives, without computing anything twice.
 
     >>> info_nce(torch.ones(4, 2), torch.ones(4, 2), 0.2)        # ln 4
     tensor(1.3863)
+    >>> info_nce(torch.ones(2, 2), torch.ones(2, 2), 0.2, torch.tensor([1, 3]))
+    tensor(1.3863)
     """
-    logits = unit_rows(anchor) @ unit_rows(target).T / temperature
-    return F.cross_entropy(logits, torch.arange(len(anchor), device=anchor.device))
+    cosine, own = (unit_rows(anchor) / temperature) @ unit_rows(target).T, torch.arange(len(anchor), device=anchor.device)
+    if count is None:
+        return F.cross_entropy(cosine, own)
+    weight, log_count = count.to(cosine.dtype), count.to(cosine.dtype).log()
+    losses = F.cross_entropy(cosine + log_count, own, reduction="none") + log_count  # a row finds one of its copies
+    return losses @ weight / weight.sum()
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:

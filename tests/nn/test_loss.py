@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.nn.loss import bpr, embedding_norm, info_nce
 
 
 def test_bpr_is_the_mean_over_all_pairs() -> None:
@@ -36,3 +36,16 @@ def test_embedding_norm_pulls_towards_zero() -> None:
     embedding_norm(users).backward()
     assert users.grad is not None
     assert torch.equal(users.grad, users.detach() / 2)
+
+
+def test_info_nce_of_rows_that_repeat_is_that_of_all_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    count, repeats = torch.tensor([1, 4, 2]), torch.tensor([0, 1, 1, 1, 1, 2, 2])
+    anchor = torch.randn(3, 5, generator=generator, dtype=torch.double, requires_grad=True)
+    target = torch.randn(3, 5, generator=generator, dtype=torch.double, requires_grad=True)
+    short, long = info_nce(anchor, target, 0.3, count), info_nce(anchor[repeats], target[repeats], 0.3)
+    torch.testing.assert_close(short, long)
+    cosine = torch.cosine_similarity(anchor[repeats][:, None], target[repeats][None], dim=-1) / 0.3
+    torch.testing.assert_close(long, -cosine.log_softmax(1).diagonal().mean())
+    for ours, theirs in zip(torch.autograd.grad(short, (anchor, target)), torch.autograd.grad(long, (anchor, target)), strict=True):
+        torch.testing.assert_close(ours, theirs)
