@@ -1,5 +1,6 @@
 """The one recipe, from configuration to report; :func:`run` reads from top to bottom."""
 
+import logging
 import resource
 import sys
 import time
@@ -15,7 +16,7 @@ import torch
 from gmmrec.config import read_settings, unknown_setting
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.load import DataConfig, load_dataset
-from gmmrec.data.split import SplitConfig, split_dataset
+from gmmrec.data.split import Split, SplitConfig, split_dataset
 from gmmrec.evaluation.evaluator import EvalConfig, evaluate
 from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.graph.build import GraphConfig, build_graph
@@ -26,6 +27,10 @@ from gmmrec.run import Run
 from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
 from gmmrec.tasks.questions import Questions
 from gmmrec.training.trainer import TrainConfig, Trainer
+from gmmrec.training.warm_start import places, warm_start
+from gmmrec.typing import ITEM, USER
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class TopConfig:
     """Seed of initialisation, batches and negatives. The split has its own, so that all seeds are asked the same questions."""
     monitor: str = "recall@20"
     """The validation metric that early stopping looks at."""
+    init_from: str | None = None
+    """Folder of a finished run whose vectors of users and items the tables of ids begin with, matched by raw id; ids that it does
+    not know keep their initial vectors. Both runs need the same dim."""
 
     def __post_init__(self) -> None:
         parse_metric(self.monitor)
@@ -63,6 +71,7 @@ class RunConfig:
     eval: EvalConfig
     seed: int = 0
     monitor: str = "recall@20"
+    init_from: str | None = None
 
 
 def sections_of(model_name: str) -> dict[str, type]:
@@ -92,8 +101,9 @@ def read_config(model_name: str, values: Mapping[str, Any] | None = None, argume
         ValueError: A name is unknown or a value is impossible.
     """
     values = dict(values or {})
-    top = {name: values.pop(name) for name in ("seed", "monitor") if name in values}
-    arguments = [f"--run.{a[2:]}" if a.split("=")[0] in ("--seed", "--monitor") else a for a in arguments]
+    names = [field.name for field in fields(TopConfig)]
+    top = {name: values.pop(name) for name in names if name in values}
+    arguments = [f"--run.{a[2:]}" if a.startswith("--") and a[2:].split("=")[0] in names else a for a in arguments]
     filled = read_settings(sections_of(model_name), {**values, "run": top}, arguments)
     return RunConfig(model_name, **vars(filled.pop("run")), **filled)
 
@@ -122,6 +132,8 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = MODELS[config.model_name](graph.schema, config.model)
+        if config.init_from is not None and not resume:  # a training state has its own vectors
+            start_from(model, dataset, split, config.init_from)
         with torch.no_grad():
             graph = model.prepare(graph)
         trainer = Trainer(config.train)
@@ -141,6 +153,28 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
     return finished
 
 
+def start_from(model: Recommender[Any], dataset: Dataset, split: Split, folder: str) -> None:
+    """Fills a model's tables of ids with the vectors of a finished run; see :func:`gmmrec.training.warm_start.warm_start`.
+
+    Logs a warning where that run was trained on interactions that this one validates or tests on.
+    """
+    source = Run.load(folder)
+    with torch.no_grad():
+        vectors = source.model.encode(source.graph)
+    warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
+    user, item = (places(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
+    log = source.split.train
+    learned = (user[log.user] * dataset.num_items + item[log.item])[(user[log.user] >= 0) & (item[log.item] >= 0)]
+    asked = torch.cat([part.user * dataset.num_items + part.item for part in (split.valid, split.test)])
+    known = int(torch.isin(asked, learned).sum())
+    if known:
+        logger.warning(
+            "init_from: %s was trained on %d of the %d interactions that this run validates or tests on, so its vectors know "
+            "answers; results are fair after a run of the same split only",
+            *(folder, known, len(asked)),
+        )
+
+
 def fit(
     dataset: Dataset | str | Path | pd.DataFrame, model: str = "mgat", *, out: str | Path | None = None, **settings: Any
 ) -> Run:
@@ -156,6 +190,8 @@ def fit(
     Raises:
         ValueError: A setting is unknown or impossible.
     """
+    if isinstance(settings.get("init_from"), Path):
+        settings["init_from"] = str(settings["init_from"])
     loaded = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     values = nested(settings, sections_of(model))
     config = read_config(model, {**values, **values.pop("run", {})})

@@ -115,3 +115,37 @@ def test_an_unknown_model_is_named(toy):
 def test_an_unfinished_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"is not a finished run: config.yaml is missing"):
         Run.load(tmp_path)
+
+
+def test_tables_begin_with_the_vectors_of_another_run(finished, toy, tmp_path, caplog):
+    run, _ = finished
+    folder = run.save(tmp_path / "first")
+    still = {**QUICK, "epochs": 1, "lr": 1e-30, "l2": 0.0}
+    with caplog.at_level("INFO"):
+        second = gmmrec.fit(toy, "lightgcn", init_from=folder, out=tmp_path / "second", **{**still, "num_layers": 0})
+    encoded = gmmrec.load(folder).model.encode(run.graph)
+    assert torch.equal(second.model.users, encoded["user"])
+    assert torch.equal(second.model.items, encoded["item"])
+    assert "init_from: 0 of 40 users keep their initial vectors" in caplog.messages
+    assert not any("know answers" in message for message in caplog.messages)
+    assert yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())["init_from"] == str(folder)
+    with caplog.at_level("WARNING"):
+        gmmrec.fit(toy, "lightgcn", init_from=folder, split={"seed": 5}, **still)
+    assert any("so its vectors know answers" in message for message in caplog.messages)
+
+
+def test_a_resumed_run_goes_on_with_its_own_vectors(finished, toy, tmp_path):
+    folder = finished[0].save(tmp_path / "first")
+    straight = gmmrec.fit(toy, "lightgcn", out=tmp_path / "a", init_from=folder, **{**QUICK, "epochs": 4})
+    gmmrec.fit(toy, "lightgcn", out=tmp_path / "b", init_from=folder, **{**QUICK, "epochs": 2})
+    config = read_config("lightgcn", nested({**QUICK, "epochs": 4, "init_from": str(folder)}, sections_of("lightgcn")))
+    resumed = run_experiment(config, dataset=toy, folder=tmp_path / "b", resume=True)
+    assert torch.equal(straight.model.users, resumed.model.users)
+
+
+def test_init_from_names_what_does_not_fit(finished, toy, tmp_path):
+    folder = finished[0].save(tmp_path / "first")
+    with pytest.raises(ValueError, match="has user vectors of 8 numbers, but those of LightGCN have 4; give both the same dim"):
+        gmmrec.fit(toy, "lightgcn", init_from=folder, dim=4)
+    with pytest.raises(ValueError, match="nowhere is not a finished run"):
+        gmmrec.fit(toy, "lightgcn", init_from="nowhere")

@@ -1,0 +1,60 @@
+import logging
+import re
+
+import pytest
+import torch
+
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.graph.multimodal import GraphSchema
+from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
+from gmmrec.models.popularity import Popularity
+from gmmrec.training.warm_start import warm_start
+
+SCHEMA = GraphSchema({"user": 3, "item": 4}, {}, {}, ())
+IDS = {"user": Vocabulary(["a", "b", "c"], name="user"), "item": Vocabulary([10, 11, 12, 13])}
+KNOWN = {"user": Vocabulary(["c", "x", "a"], name="user"), "item": Vocabulary([13, 12, 11, 10, 9])}
+
+
+def vectors(dim=2):
+    generator = torch.Generator().manual_seed(0)
+    return {"user": torch.randn(3, dim, generator=generator), "item": torch.randn(5, dim, generator=generator)}
+
+
+def test_vectors_go_to_their_ids_bit_for_bit(caplog):
+    model, found = LightGCN(SCHEMA, LightGCNConfig(dim=2)), vectors()
+    initial = model.users.detach().clone()
+    with caplog.at_level(logging.INFO):
+        kept = warm_start(model, IDS, found, KNOWN)
+    assert kept == {"user": 1, "item": 0}
+    assert torch.equal(model.users, torch.stack([found["user"][2], initial[1], found["user"][0]]))
+    assert torch.equal(model.items, found["item"][[3, 2, 1, 0]])
+    assert model.users.requires_grad
+    assert caplog.messages == [
+        "init_from: 1 of 3 users keep their initial vectors",
+        "init_from: 0 of 4 items keep their initial vectors",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model_class", "found", "known", "message"),
+    [
+        (
+            Popularity,
+            vectors(),
+            KNOWN,
+            "init_from fills tables named 'users' and 'items', but Popularity has no 'users'; leave it out",
+        ),
+        (LightGCN, {"item": vectors()["item"]}, KNOWN, "init_from needs a vector for every user, but the run has none"),
+        (LightGCN, {**vectors(), "user": torch.eye(3).to_sparse_csr()}, KNOWN, "init_from needs a vector for every user"),
+        (LightGCN, vectors(5), KNOWN, "has user vectors of 5 numbers, but those of LightGCN have 2; give both the same dim"),
+        (LightGCN, vectors(), {**KNOWN, "item": Vocabulary(list("wxyz"))}, "the run of init_from knows none of the 4 item ids"),
+        (LightGCN, vectors(), {**KNOWN, "item": Vocabulary(range(5))}, "the run of init_from knows none of the 4 item ids"),
+    ],
+    ids=["no table", "no vectors", "sparse", "dim", "other kind of ids", "other ids"],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_written(model_class, found, known, message):
+    model = model_class(SCHEMA, model_class.config_class(**({"dim": 2} if model_class is LightGCN else {})))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        warm_start(model, IDS, found, known)
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
