@@ -6,9 +6,13 @@ from gmmrec.models.bm3 import BM3
 from gmmrec.models.ease import EASE
 from gmmrec.models.ease_features import EASEFeatures
 from gmmrec.models.freedom import FREEDOM
+from gmmrec.models.graph_filter import GraphFilter
 from gmmrec.models.hcgcn import HCGCN
 from gmmrec.models.lightgcn import LightGCN
+from gmmrec.models.mario import MARIO
 from gmmrec.models.mgat import MGAT
+from gmmrec.models.mgcn import MGCN
+from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.popularity import Popularity
 from gmmrec.models.vbpr import VBPR
 from gmmrec.recommender import Recommender
@@ -18,9 +22,13 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "ease": EASE,
     "ease-features": EASEFeatures,
     "freedom": FREEDOM,
+    "graph-filter": GraphFilter,
     "hcgcn": HCGCN,
     "lightgcn": LightGCN,
+    "mario": MARIO,
     "mgat": MGAT,
+    "mgcn": MGCN,
+    "mmgcn": MMGCN,
     "popularity": Popularity,
     "vbpr": VBPR,
 }
@@ -41,13 +49,19 @@ CARDS: dict[str, Card] = {
         "CEASE and Add-EASE: Jeunen et al., RecSys 2020; L3AE; k-NN", "one or more", "CEASE, Add-EASE exact; L3AE reconstructed"
     ),
     "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, but raw features are not trained; any modalities"),
+    "graph-filter": Card(
+        "linear filter of GF-CF: Shen et al., CIKM 2021", "optional", "exact by default; hops, power, features added"
+    ),
     "hcgcn": Card("Mu et al., ACM MM 2022", "one or more", "reconstruction v1 from the abstract; no text, no code"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
+    "mario": Card("Kim et al., CIKM 2022", "one or more", "reconstruction: no code, equations from summaries"),
     "mgat": Card(
         "Tao et al., IPM 2020",
         "one or more",
         "equations of the released code; widths and loss deviate",
     ),
+    "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
+    "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),
     "vbpr": Card("He & McAuley, AAAI 2016", "one or more", "exact for one modality; more, and items without, are additions"),
 }
