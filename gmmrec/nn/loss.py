@@ -1,7 +1,11 @@
 """Losses: pure functions from scores and vectors to one number."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gmmrec.nn.normalize import unit_rows
@@ -37,6 +41,38 @@ def embedding_norm(*embeddings: Tensor) -> Tensor:
     return total / (2 * embeddings[0].shape[0])
 
 
+class _SoftmaxLoss(torch.autograd.Function):
+    """``ln sum_k count_k exp(<x_j, y_k>) - <x_j, y_j>`` of every row, with one pass over the ``[B, B]`` products and one copy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, count: Tensor, bound: float) -> Tensor:
+        chances = x @ y.T
+        if bound > 40:  # single precision would underflow: the largest product of a row in place of what bounds them all
+            highest = chances.amax(1)
+            chances.sub_(highest[:, None])
+        else:
+            highest = chances.new_full((len(x),), bound)
+            chances.sub_(bound)
+        chances.exp_()
+        total = chances @ count
+        ctx.save_for_backward(x, y, count, chances, total)
+        return total.log() + highest - (x * y).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
+        (grad,) = grads
+        x, y, count, chances, total = ctx.saved_tensors
+        grad = grad[:, None]
+        share = grad / total[:, None]
+        grad_x = share * (chances @ (count[:, None] * y)) - grad * y
+        grad_y = count[:, None] * (chances.T @ (share * x)) - grad * x
+        return grad_x, grad_y, None, None
+
+
+_softmax_loss: Callable[[Tensor, Tensor, Tensor, float], Tensor] = _SoftmaxLoss.apply
+
+
 def info_nce(anchor: Tensor, target: Tensor, temperature: float, count: Tensor | None = None) -> Tensor:
     """Contrastive loss: every row of ``anchor`` finds the same row of ``target`` among all rows, by cosine. One direction.
 
@@ -54,12 +90,10 @@ def info_nce(anchor: Tensor, target: Tensor, temperature: float, count: Tensor |
     >>> info_nce(torch.ones(2, 2), torch.ones(2, 2), 0.2, torch.tensor([1, 3]))
     tensor(1.3863)
     """
-    cosine, own = (unit_rows(anchor) / temperature) @ unit_rows(target).T, torch.arange(len(anchor), device=anchor.device)
-    if count is None:
-        return F.cross_entropy(cosine, own)
-    weight, log_count = count.to(cosine.dtype), count.to(cosine.dtype).log()
-    losses = F.cross_entropy(cosine + log_count, own, reduction="none") + log_count  # a row finds one of its copies
-    return losses @ weight / weight.sum()
+    with torch.autocast(anchor.device.type, enabled=False):  # exponentials of products of 16 bits are too coarse
+        x, y = (unit_rows(v.float() if v.dtype in (torch.float16, torch.bfloat16) else v) for v in (anchor, target))
+        weight = x.new_ones(len(x)) if count is None else count.to(x.dtype)
+        return _softmax_loss(x / temperature, y, weight, 1 / temperature) @ weight / weight.sum()
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -49,3 +49,31 @@ def test_info_nce_of_rows_that_repeat_is_that_of_all_rows() -> None:
     torch.testing.assert_close(long, -cosine.log_softmax(1).diagonal().mean())
     for ours, theirs in zip(torch.autograd.grad(short, (anchor, target)), torch.autograd.grad(long, (anchor, target)), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.2, 5.0])  # below 0.025 products are bounded row by row
+def test_info_nce_equals_cross_entropy_on_cosines_with_its_gradients(temperature) -> None:
+    generator = torch.Generator().manual_seed(0)
+    anchor, target = (torch.randn(6, 4, generator=generator, requires_grad=True) for _ in range(2))
+    cosine = torch.cosine_similarity(anchor[:, None], target[None], dim=-1) / temperature
+    slow, fast = torch.nn.functional.cross_entropy(cosine, torch.arange(6)), info_nce(anchor, target, temperature)
+    torch.testing.assert_close(fast, slow)
+    for ours, theirs in zip(torch.autograd.grad(fast, (anchor, target)), torch.autograd.grad(slow, (anchor, target)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_info_nce_stays_finite_where_everything_points_the_wrong_way() -> None:
+    anchor = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    for temperature in (0.001, 0.025, 0.2):
+        loss = info_nce(anchor, -anchor.detach(), temperature)
+        assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-4)
+        assert bool(torch.isfinite(torch.autograd.grad(loss, anchor)[0]).all())
+
+
+def test_info_nce_in_mixed_precision_is_that_of_32_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    anchor, target = (torch.randn(6, 4, generator=generator).bfloat16().float() for _ in range(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = info_nce(anchor.bfloat16(), target.bfloat16(), 0.2)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, info_nce(anchor, target, 0.2))
