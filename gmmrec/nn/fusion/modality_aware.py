@@ -12,6 +12,9 @@ from gmmrec.nn.masked import hide_missing, masked_softmax
 CELLS = 2**21
 """Numbers a chunk of pairs may hold at once: 8 MB."""
 
+CACHED = 2**18
+"""The same for vector weights on a CPU without gradients: 1 MB, so that the many passes over a chunk stay in the cache."""
+
 
 class ModalityAwareFusion(nn.Module):
     r"""How much each modality of an item counts depends on who looks at it: a softmax over the modalities of a pair.
@@ -97,8 +100,9 @@ class ModalityAwareFusion(nn.Module):
         blocks = self.granularity == "scalar" and not torch.is_grad_enabled()
         score = self._score_block if blocks else self._score_pairs
         cells = query.shape[0] * tokens.shape[1] * (1 if blocks else tokens.shape[2])  # of one candidate
+        room = CELLS if blocks or torch.is_grad_enabled() or query.device.type != "cpu" else CACHED
         return in_chunks(
-            lambda part: score(query, tokens[part], None if mask is None else mask[part]), len(tokens), CELLS // max(1, cells)
+            lambda part: score(query, tokens[part], None if mask is None else mask[part]), len(tokens), room // max(1, cells)
         )
 
     def _score_pairs(self, query: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:

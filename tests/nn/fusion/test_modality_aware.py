@@ -61,7 +61,8 @@ def test_pairs_equal_the_dense_formula(fusion) -> None:
 
 @pytest.mark.parametrize("cells", [1, 2**21])
 def test_blocks_equal_pairs(fusion, cells, monkeypatch) -> None:
-    monkeypatch.setattr(modality_aware, "CELLS", cells)
+    for name in ("CELLS", "CACHED"):
+        monkeypatch.setattr(modality_aware, name, cells)
     query, tokens, mask = inputs()
     expected = slow_scores(fusion, query, tokens, mask)
     with torch.no_grad():
