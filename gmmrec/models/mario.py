@@ -1,0 +1,221 @@
+"""MARIO: Modality-Aware Attention and Modality-Preserving Decoders for Multimedia Recommendation.
+
+T. Kim, Y.-C. Lee, K. Shin, S.-W. Kim. CIKM 2022. https://doi.org/10.1145/3511808.3557387
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.chunks import in_chunks
+from gmmrec.nn.conv.light import LightPropagation
+from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
+from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.nn.masked import hide_missing
+from gmmrec.nn.normalize import unit_rows
+from gmmrec.nn.relations import Pair
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import USER_ITEM, NodeType
+
+INTERACTION = "interaction"
+"""Name of the modality that comes from who touched what; it stands behind the modalities of the features."""
+
+CELLS = 2**21
+"""Numbers a chunk of pairs may hold at once: 8 MB."""
+
+
+@dataclass(frozen=True)
+class MARIOConfig:
+    """Settings of MARIO; the paper's are not known, these are those of its reconstruction."""
+
+    dim: int = 64
+    """Size of every embedding."""
+    backbone: Literal["mf", "lightgcn"] = "mf"
+    """Where the vectors of users and of the interaction modality come from: tables (matrix factorisation), or the same tables
+    propagated as in LightGCN, which is an extension of ours."""
+    num_layers: int = 2
+    """Propagation steps of ``lightgcn``."""
+    encoder_layers: int = 1
+    """Layers of the perceptron on the features of a modality."""
+    unit_features: bool = True
+    """Whether features are brought to length 1 before they are encoded; not known of the paper, but it helps."""
+    attention: Literal["additive", "dot"] = "additive"
+    """Form of the attention logits."""
+    granularity: Literal["scalar", "vector"] = "scalar"
+    """One attention weight a modality, or one a modality and dimension."""
+    decoder_hidden: int | None = None
+    """Width of the hidden layer of a decoder; twice ``dim`` where not given, 0 for linear decoders."""
+    mp_distance: Literal["cosine", "squared"] = "cosine"
+    """What the modality-preserving loss measures between decoded and raw features."""
+    mp_weight: float = 0.1
+    """Weight of the modality-preserving loss; try 0.01, 0.1, 0.5 and 1. 0 leaves the decoders out."""
+    l2: float = 1e-4
+    """Weight of the L2 term on the embeddings of the batch."""
+    init_std: float = 0.1
+    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        check_positive(dim=self.dim, encoder_layers=self.encoder_layers)
+        check_non_negative(num_layers=self.num_layers, decoder_hidden=self.decoder_hidden or 0)
+        check_non_negative(mp_weight=self.mp_weight, l2=self.l2, init_std=self.init_std)
+        check_choice(("mf", "lightgcn"), backbone=self.backbone)
+        check_choice(("additive", "dot"), attention=self.attention)
+        check_choice(("scalar", "vector"), granularity=self.granularity)
+        check_choice(("cosine", "squared"), mp_distance=self.mp_distance)
+
+
+class MARIO(Recommender[UserQuery]):
+    """An item looks different to every user, who attend to its modalities in their own way; decoders keep the modalities apart.
+
+    A RECONSTRUCTION: the paper was not open to us and has no public code; notation, inputs, outputs and losses are known from
+    summaries, the equations in between are ours. The modalities of an item are its features, each encoded by a small perceptron,
+    and the interactions, a vector of its own. A modality that is missing is left out of the attention and of the decoders' loss;
+    that of the interactions counts as missing where an item has none in training.
+
+    Raises:
+        ValueError: The items have no features at all.
+    """
+
+    query_type, config_class = UserQuery, MARIOConfig
+
+    def __init__(self, schema: GraphSchema, config: MARIOConfig = MARIOConfig()) -> None:
+        super().__init__(schema, config)
+        self.names = schema.modalities("item")
+        if not self.names:
+            raise ValueError(
+                "MARIO needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
+            )
+        dims = [schema.feature_dims[name] for name in self.names]
+        self.users = embedding_table(schema.num_nodes["user"], config.dim, config.init_std)
+        self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
+        self.propagate = LightPropagation(config.num_layers) if config.backbone == "lightgcn" else None
+        self.encoders = nn.ModuleList(_encoder(dim, config.dim, config.encoder_layers) for dim in dims)
+        self.fuse = ModalityAwareFusion(config.dim, attention=config.attention, granularity=config.granularity)
+        self.decode = None
+        if config.mp_weight > 0:
+            self.decode = ModalityPreservingDecoder(config.dim, dims, hidden=config.decoder_hidden, distance=config.mp_distance)
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Users, and items by modality, ``item_tokens`` ``[I, M + 1, d]`` with ``item_present`` ``[I, M + 1]``.
+
+        ``item`` is what an item is to its users, on average: for comparing items, not for scores, and without gradient.
+        """
+        users, items = self._backbone(graph)
+        tokens, present = self._tokens(graph, items)
+        return {
+            "user": users,
+            "item": self._average(graph, users, tokens, present),
+            "item_tokens": tokens,
+            "item_present": present,
+        }
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """The inner product of the user with the item as this user sees it."""
+        users = F.embedding(query.user, encoded["user"])
+        tokens, present = encoded["item_tokens"], encoded["item_present"]
+        if candidates.dim() == 1:
+            scores: Tensor = self.fuse.score(users, tokens.index_select(0, candidates), present[candidates])
+            return scores
+
+        def score(part: slice) -> Tensor:
+            rows = candidates[:, part]
+            return (self._personalised(tokens, present, users, rows) @ users.unsqueeze(-1)).squeeze(-1)
+
+        return in_chunks(score, candidates.shape[1], CELLS // (len(users) * tokens[0].numel()))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """BPR, and how far the features decoded from the positives are from the raw ones; only the batch's items are encoded."""
+        users, items = self._backbone(graph)
+        user = F.embedding(batch.query.user, users)
+        rows, place = batch.candidates.unique(return_inverse=True)
+        tokens, present = self._tokens(graph, F.embedding(rows, items), rows)
+        seen = self._personalised(tokens, present, user, place)  # [B, 1 + K, d]
+        scores = (seen @ user.unsqueeze(-1)).squeeze(-1)
+        terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
+        if self.decode is not None:
+            features = [F.embedding(batch.positive, graph.features[name].pooled) for name in self.names]
+            loss: Tensor = self.decode.loss(seen[:, 0], features, present[place[:, 0], :-1])
+            terms["mp"] = self.config.mp_weight * loss
+        if self.config.l2 > 0:
+            tables = (graph.gather("user", self.users), graph.gather("item", self.items))
+            norm = embedding_norm(F.embedding(batch.query.user, tables[0]), F.embedding(batch.candidates, tables[1]))
+            terms["l2"] = self.config.l2 * norm
+        return terms
+
+    def modality_weights(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """How much every modality of the items counts to the users; the weights of a pair sum to 1.
+
+        Args:
+            graph: The graph that is encoded.
+            users: Rows ``[B]``.
+            items: Rows ``[C]``, the same for every user, or ``[B, C]``.
+
+        Returns:
+            ``[B, C]`` for every modality, by name, or ``[B, C, d]`` with vector weights.
+        """
+        user_vectors, item_vectors = self._backbone(graph)
+        rows, place = items.unique(return_inverse=True)
+        tokens, present = self._tokens(graph, F.embedding(rows, item_vectors), rows)
+        query = F.embedding(users, user_vectors).unsqueeze(1)
+        weights: Tensor = self.fuse(tokens[place], present[place], query, return_weights=True)[1]
+        return dict(zip((*self.names, INTERACTION), weights.unbind(2), strict=True))
+
+    def _backbone(self, graph: MultimodalGraph) -> Pair:
+        """Vectors of users ``[U, d]``, and of items by their interactions ``[I, d]``."""
+        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        return ids if self.propagate is None else Pair(*self.propagate(ids, graph.bipartite))
+
+    def _tokens(self, graph: MultimodalGraph, interaction: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Every modality's vector ``[n, M + 1, d]`` of all items or of ``rows``, and which of them exist ``[n, M + 1]``."""
+        known = graph.degree("item") > 0
+        if self.propagate is None:  # a table has nothing for an item it has no row for
+            known = known & (graph.rows("item") >= 0)
+        tokens, present = [], []
+        for name, encoder in zip(self.names, self.encoders, strict=True):
+            table = graph.features[name]
+            features = table.pooled if rows is None else F.embedding(rows, table.pooled)
+            tokens.append(encoder(unit_rows(features) if self.config.unit_features else features))
+            present.append(table.present)
+        mask = torch.stack([*present, known], 1)
+        return torch.stack([*tokens, interaction], 1), mask if rows is None else mask[rows]
+
+    def _personalised(self, tokens: Tensor, present: Tensor, users: Tensor, rows: Tensor) -> Tensor:
+        """Items ``rows`` ``[B, C]`` as each user ``[B, d]`` sees them ``[B, C, d]``."""
+        own = F.embedding(rows, tokens.flatten(1)).unflatten(-1, tokens.shape[1:])
+        seen: Tensor = self.fuse(own, present[rows], users.unsqueeze(1))
+        return seen
+
+    @torch.no_grad()
+    def _average(self, graph: MultimodalGraph, users: Tensor, tokens: Tensor, present: Tensor) -> Tensor:
+        """Mean of every item over its training users ``[I, d]``; the plain mean of its modalities where it has none.
+
+        The mean over users goes over to the weights, so that pairs are looked at in chunks and only their weights are added up.
+        """
+        tokens = hide_missing(tokens, present)
+        total = tokens.new_zeros(tokens.shape if self.config.granularity == "vector" else present.shape)
+        edge_index = graph.edges(USER_ITEM).edge_index.as_tensor()
+        for user, item in (part.unbind() for part in edge_index.split(max(1, CELLS // tokens[0].numel()), dim=1)):
+            weights = self.fuse(tokens[item], present[item], users[user], return_weights=True)[1]
+            total.index_add_(0, item, weights)
+        if total.dim() == 2:
+            total = total.unsqueeze(-1)
+        count = torch.bincount(edge_index[1], minlength=len(tokens)).view(-1, 1, 1)
+        shares = equal_shares(tokens, present).unsqueeze(-1)
+        return (torch.where(count > 0, total / count.clamp(min=1), shares) * tokens).sum(1)
+
+
+def _encoder(feature_dim: int, dim: int, num_layers: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for width in (feature_dim, *[dim] * (num_layers - 1)):
+        layers += [nn.Linear(width, dim), nn.LeakyReLU()]
+    return nn.Sequential(*layers)
