@@ -1,0 +1,123 @@
+"""MMGCN's encoder: modality convolutions along the interactions, within one modality."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.nn.conv.modality import ModalityConv
+from gmmrec.nn.incoming import incoming_edges
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.normalize import unit_rows
+from gmmrec.nn.relations import Bipartite, Pair
+
+
+class MMGCNLayer(nn.Module):
+    r"""What neighbours say, combined with a node's own state and its ID embedding (Wei et al., ACM MM 2019, equations 2 to 7).
+
+    .. math::
+        \mathbf{h}_v &= \mathrm{LeakyReLU} \big( \mathrm{Agg}_{j \in \mathcal{N}(v)}\, \mathbf{W}_1 \mathbf{x}_j \big), \qquad
+        \hat{\mathbf{x}}_v = \mathrm{LeakyReLU}(\mathbf{W}_2 \mathbf{x}_v) + \mathbf{e}_v
+
+        \mathbf{x}'_v &= \mathrm{LeakyReLU}(\mathbf{W}_3 \mathbf{h}_v + \hat{\mathbf{x}}_v) \quad \text{(element-wise)} \qquad
+        \mathbf{x}'_v = \mathrm{LeakyReLU}(\mathbf{W}_3 [\mathbf{h}_v \,\Vert\, \hat{\mathbf{x}}_v]) \quad \text{(concatenation)}
+
+    Leaky slope 0.01. :math:`\mathbf{W}_1` is square; there are no biases.
+
+    Args:
+        in_channels: Width of the input.
+        dim: Width of the ID embedding and of the output.
+        aggr: Aggregation over neighbours.
+        combine: Which of the two combinations.
+    """
+
+    def __init__(
+        self, in_channels: int, dim: int, aggr: Literal["mean", "max"] = "mean", combine: Literal["add", "concat"] = "add"
+    ) -> None:
+        if combine not in ("add", "concat"):
+            raise ValueError(f"combine must be 'add' or 'concat', but is {combine!r}")
+        super().__init__()
+        self.in_channels, self.combine = in_channels, combine
+        self.conv = ModalityConv(in_channels, in_channels, aggr=aggr)  # W1
+        self.own = nn.Linear(in_channels, dim, bias=False)  # W2
+        self.mix = nn.Linear(in_channels + (dim if combine == "concat" else 0), dim, bias=False)  # W3
+        nn.init.xavier_normal_(self.own.weight)
+        nn.init.xavier_normal_(self.mix.weight)
+
+    def forward(self, x: Pair, ids: Pair, edges: Bipartite, users: Tensor | None = None) -> Pair:
+        """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types; of users only some, where these are given."""
+        own, own_ids, to_user = x.user, ids.user, edges.to_user.edge_index
+        if users is not None:
+            own, own_ids = F.embedding(users, x.user), F.embedding(users, ids.user)
+            to_user = incoming_edges(to_user, users, (x.item.shape[0], x.user.shape[0]))
+        return Pair(
+            user=self._combine(own, self.conv((x.item, own), to_user), own_ids),
+            item=self._combine(x.item, self.conv((x.user, x.item), edges.to_item.edge_index), ids.item),
+        )
+
+    def _combine(self, x: Tensor, heard: Tensor, ids: Tensor) -> Tensor:
+        # in place where autograd allows: these are the widest tensors of a step
+        heard = F.leaky_relu(heard, inplace=self.conv.fused)
+        own = F.leaky_relu_(self.own(x))
+        if self.combine == "add":
+            return F.leaky_relu_(self.mix(heard).add_(own).add_(ids))
+        of_heard, of_own = self.mix.weight.split([self.in_channels, ids.shape[1]], dim=1)  # spares the concatenation
+        return F.leaky_relu_(F.linear(heard, of_heard).add_(F.linear(own + ids, of_own)))
+
+
+class MMGCNEncoder(nn.Module):
+    r"""Everything that MMGCN does within one modality (Wei et al., ACM MM 2019), doi:10.1145/3343031.3351034.
+
+    Users enter with their preferences and items with their features, all rows at length 1; features wider than ``modality_dim``
+    are projected to it first, as the paper does with pictures, and others enter as they are. The output is that of the last layer.
+
+    Args:
+        num_users: Rows of the users' table of preferences.
+        feature_dim: Width of the items' features, F.
+        dim: Width of the ID embeddings and of a layer's output.
+        modality_dim: Width of the modality before the first layer at most; P is the smaller of it and F.
+        num_layers: Number of layers.
+        aggr: Aggregation over neighbours, ``"mean"`` or ``"max"``.
+        combine: ``"add"`` (element-wise) or ``"concat"``.
+        init_std: Standard deviation of the initial preferences; 0 for Xavier's uniform values.
+
+    Attributes:
+        preference: The users' table ``[num_users, P]``.
+
+    Shapes:
+        - **input:** preference ``[U, P]`` (the rows of the users at hand), features ``[I, F]``, present ``[I]`` (which items have
+          features), ids.user ``[U, dim]``, ids.item ``[I, dim]``, the edges, whose weights are not used,
+          and users ``[B]``, or None
+        - **output:** ``[U, dim]``, or ``[B, dim]`` where users are given, and ``[I, dim]``
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        feature_dim: int,
+        dim: int,
+        *,
+        modality_dim: int = 64,
+        num_layers: int = 2,
+        aggr: Literal["mean", "max"] = "mean",
+        combine: Literal["add", "concat"] = "add",
+        init_std: float = 0.1,
+    ) -> None:
+        super().__init__()
+        width = min(feature_dim, modality_dim)
+        self.latent = nn.Linear(feature_dim, width) if feature_dim > modality_dim else nn.Identity()
+        self.preference = embedding_table(num_users, width, init_std)
+        widths = [width] + [dim] * (num_layers - 1)
+        self.layers = nn.ModuleList(MMGCNLayer(in_channels, dim, aggr, combine) for in_channels in widths)
+
+    def forward(
+        self, preference: Tensor, features: Tensor, present: Tensor, ids: Pair, edges: Bipartite, users: Tensor | None = None
+    ) -> Pair:
+        """One row a node; of users only those asked for, which spares the last layer most of its work."""
+        latent = torch.where(present.bool()[:, None], self.latent(features), 0.0)  # a missing feature is zero here too
+        x = Pair(unit_rows(preference), unit_rows(latent))
+        for layer in self.layers[:-1]:
+            x = layer(x, ids, edges)
+        last: Pair = self.layers[-1](x, ids, edges, users)
+        return last
