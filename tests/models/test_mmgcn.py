@@ -1,0 +1,194 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models.mmgcn import MMGCN, MMGCNConfig
+from gmmrec.tasks.query import Batch, UserQuery
+from tests.contract import I, U, permuted, score_all, toy_graph, train, with_mask
+from tests.toy import checkerboard
+
+
+def complete(num_modalities: int = 2) -> Dataset:
+    """The checkerboard with one to three complete modalities of different widths."""
+    dataset, _ = checkerboard(U, I)
+    generator = torch.Generator().manual_seed(0)
+    tables = {n: FeatureTable(n, torch.randn(I, d, generator=generator)) for n, d in (("image", 6), ("text", 4), ("audio", 9))}
+    return replace(dataset, features=dict(list(tables.items())[:num_modalities]))
+
+
+def build(dataset: Dataset, **settings) -> tuple[MMGCN, MultimodalGraph]:
+    torch.manual_seed(0)
+    graph = toy_graph(dataset)
+    return MMGCN(graph.schema, MMGCNConfig(**{"dim": 8, "modality_dim": 5, **settings})), graph
+
+
+def batch() -> Batch[UserQuery]:
+    generator = torch.Generator().manual_seed(0)
+    user, positive = torch.randint(U, (9,), generator=generator), torch.randint(I, (9,), generator=generator)
+    return Batch(UserQuery(user), positive, torch.randint(I, (9, 2), generator=generator))
+
+
+def outputs(model: MMGCN, graph: MultimodalGraph) -> list[tuple[Tensor, Tensor]]:
+    """What every branch yields, taken from inside the model."""
+    found: list[tuple[Tensor, Tensor]] = []
+    hooks = [branch.register_forward_hook(lambda _, __, out: found.append(out)) for branch in model.branches]
+    with torch.no_grad():
+        model.encode(graph)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+# Acceptance checks; those of a single branch are in tests/nn
+
+
+@pytest.mark.parametrize("num_modalities", [1, 2, 3])
+def test_k1_shapes_with_one_to_three_modalities_of_different_widths(num_modalities: int) -> None:
+    model, graph = build(complete(num_modalities))
+    assert [[tuple(x.shape) for x in pair] for pair in outputs(model, graph)] == [[(U, 8), (I, 8)]] * num_modalities
+    encoded = model.encode(graph)
+    assert (tuple(encoded["user"].shape), tuple(encoded["item"].shape)) == ((U, 8), (I, 8))
+    assert tuple(score_all(model, graph).shape) == (U, I)
+
+
+def test_k3_ids_and_preferences_are_parameters_and_move() -> None:
+    model, graph = build(complete(3))
+    tables = {"users", "items", *(f"branches.{m}.preference" for m in range(3))}
+    parameters = dict(model.named_parameters())
+    assert tables <= set(parameters)
+    torch.stack(list(model.loss(graph, batch()).values())).sum().backward()
+    assert all(bool(p.grad.any()) for p in parameters.values())
+
+
+def test_k4_the_boolean_choice_and_the_number_of_layers_are_honoured() -> None:
+    for combine, width in (("add", 5), ("concat", 13)):
+        model, _ = build(complete(1), combine=combine, num_layers=3)
+        assert tuple(model.branches[0].layers[0].mix.weight.shape) == (8, width)
+        assert len(model.branches[0].layers) == 3
+
+
+def test_k5_a_branch_does_not_see_the_features_of_another() -> None:
+    dataset = complete()
+    model, graph = build(dataset)
+    other = replace(dataset, features={**dataset.features, "text": FeatureTable("text", torch.randn(I, 4))})
+    (image, text), (same_image, other_text) = outputs(model, graph), outputs(model, toy_graph(other))
+    assert torch.equal(image[0], same_image[0])
+    assert torch.equal(image[1], same_image[1])
+    assert not torch.equal(text[0], other_text[0])
+
+
+def test_k5_the_gradient_of_the_ids_is_the_sum_over_branches() -> None:
+    model, graph = build(complete(3))
+    weight = torch.randn(U, 8)
+
+    def gradient(kept: int | None) -> Tensor:
+        hooks = [
+            branch.register_forward_hook(lambda _, __, out: type(out)(*(x * 0 for x in out)))
+            for m, branch in enumerate(model.branches)
+            if kept not in (None, m)
+        ]
+        (found,) = torch.autograd.grad((model.encode(graph)["user"] * weight).sum(), [model.users])
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    torch.testing.assert_close(gradient(0) + gradient(1) + gradient(2), gradient(None))
+
+
+def test_k6_permuting_permutes_scores() -> None:
+    dataset, generator = complete(), torch.Generator().manual_seed(2)
+    user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
+    model, graph = build(dataset)
+    other, other_graph = build(permuted(dataset, user, item))
+    with torch.no_grad():
+        other.users[user], other.items[item] = model.users, model.items
+        for ours, theirs in zip(model.branches, other.branches, strict=True):
+            theirs.preference[user] = ours.preference
+    torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph))
+
+
+def test_k7_one_modality_is_its_branch() -> None:
+    model, graph = build(complete(1))
+    ((users, items),) = outputs(model, graph)
+    encoded = model.encode(graph)
+    torch.testing.assert_close(encoded["user"], users)
+    torch.testing.assert_close(encoded["item"], items)
+
+
+@pytest.mark.parametrize("num_modalities", [1, 2, 3])
+def test_k7_scores_of_the_mean_are_those_of_the_sum_through_m_squared(num_modalities: int) -> None:
+    dataset = with_mask(complete(num_modalities), "image", torch.tensor([1, 2]))
+    (mean, graph), (total, _) = build(dataset), build(dataset, fusion="sum")
+    torch.testing.assert_close(score_all(mean, graph), score_all(total, graph) / num_modalities**2)
+
+
+def test_k8_equal_scores_cost_ln_2_and_a_toy_is_learned_by_heart() -> None:
+    dataset = complete()
+    model, graph = build(dataset, l2=0.0)
+    with torch.no_grad():
+        model.items.zero_()
+        for branch in model.branches:
+            for layer in branch.layers:
+                layer.mix.weight.zero_()
+                layer.own.weight.zero_()
+    assert float(model.loss(graph, batch())["bpr"].detach()) == pytest.approx(math.log(2))
+    model, graph = build(dataset, l2=0.0)
+    losses = train(model, graph, dataset.interactions, epochs=60)
+    assert losses[-1] < losses[0] / 4
+
+
+# The rest
+
+
+def test_an_item_without_a_modality_is_fused_from_the_others() -> None:
+    dataset = with_mask(with_mask(complete(), "image", torch.tensor([2, 5])), "text", torch.tensor([5]))
+    model, graph = build(dataset)
+    image, text = outputs(model, graph)
+    items = model.encode(graph)["item"]
+    torch.testing.assert_close(items[2], text[1][2])
+    torch.testing.assert_close(items[5], (image[1][5] + text[1][5]) / 2)  # without any, all its branches
+    torch.testing.assert_close(items[7], (image[1][7] + text[1][7]) / 2)
+
+
+def test_the_loss_is_bpr_on_scores_and_the_mean_square_of_the_tables() -> None:
+    model, graph = build(complete(), l2=0.3)
+    triples = batch()
+    terms = {name: float(term.detach()) for name, term in model.loss(graph, triples).items()}
+    scores, user = score_all(model, graph), triples.query.user
+    slow = [
+        math.log(1 + math.exp(float(scores[u, n] - scores[u, p])))
+        for u, p, row in zip(user, triples.positive, triples.negative, strict=True)
+        for n in row
+    ]
+    assert terms["bpr"] == pytest.approx(sum(slow) / len(slow), rel=1e-5)
+    tables = [model.users[user], model.items[triples.candidates], *(branch.preference[user] for branch in model.branches)]
+    tables = [table.detach() for table in tables]
+    assert terms["l2"] == pytest.approx(0.3 * sum(float((t * t).mean()) for t in tables), rel=1e-5)
+    assert set(build(complete(), l2=0.0)[0].loss(graph, triples)) == {"bpr"}
+
+
+def test_without_features_the_remedy_is_named() -> None:
+    with pytest.raises(ValueError, match="MMGCN needs at least one modality of the items"):
+        build(replace(complete(), features={}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_layers": 0}, "num_layers must be greater than 0"),
+        ({"aggr": "sum"}, "aggr must be one of 'mean', 'max'"),
+        ({"combine": "False"}, "combine must be one of 'add', 'concat'"),
+        ({"fusion": "concat"}, "fusion must be one of 'mean', 'sum'"),
+        ({"l2": -1.0}, "l2 must be 0 or more"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        MMGCNConfig(**settings)
