@@ -10,6 +10,7 @@ from gmmrec.models.graph_filter import GraphFilter
 from gmmrec.models.hcgcn import HCGCN
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mario import MARIO
+from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
 from gmmrec.models.mmgcn import MMGCN
@@ -26,6 +27,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "hcgcn": HCGCN,
     "lightgcn": LightGCN,
     "mario": MARIO,
+    "mcptr": MCPTR,
     "mgat": MGAT,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
@@ -55,6 +57,7 @@ CARDS: dict[str, Card] = {
     "hcgcn": Card("Mu et al., ACM MM 2022", "one or more", "reconstruction v1 from the abstract; no text, no code"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
     "mario": Card("Kim et al., CIKM 2022", "one or more", "reconstruction: no code, equations from summaries"),
+    "mcptr": Card("Liu et al., ICMR 2022", "one or more", "reconstruction: parts and losses from summaries, their form is ours"),
     "mgat": Card(
         "Tao et al., IPM 2020",
         "one or more",

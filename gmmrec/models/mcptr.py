@@ -1,0 +1,261 @@
+"""MCPTR: Multi-Modal Contrastive Pre-training for Recommendation.
+
+Z. Liu, Y. Ma, M. Schubert, Y. Ouyang, Z. Xiong. ICMR 2022, pages 99-108. https://doi.org/10.1145/3512527.3531378
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.utils import coalesce
+
+from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.data.interactions import Interactions
+from gmmrec.graph.edges import cooccurrence_edges, normalize
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.encoder.co_interaction import CoInteractionEncoder, TextSetEncoder
+from gmmrec.nn.fusion import FUSIONS
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import info_nce
+from gmmrec.nn.project import project_rows
+from gmmrec.nn.propagate import weighted_sum
+from gmmrec.nn.relations import Relation
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import ITEM, ITEM_USER, USER, USER_ITEM, EdgeType, NodeType
+
+SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
+"""Users who have touched the same items."""
+SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
+"""Items that the same users have touched."""
+
+
+@dataclass(frozen=True)
+class MCPTRConfig:
+    """Settings of MCPTR; the paper's own are not known to us, and these are choices of ours."""
+
+    dim: int = 64
+    """Size of every vector."""
+    neighbors: int = 10
+    """Users (items) with the most items (users) in common that a user (an item) is joined to."""
+    edge_weights: Literal["count", "cosine", "binary"] = "count"
+    """What an edge weighs before normalisation: how much two nodes have in common, the same divided by the root of the product of
+    what each has, or 1."""
+    num_layers: int = 2
+    """Number of layers on the graphs of users and of items; 0 leaves these graphs out."""
+    graph_layer: Literal["light", "attention"] = "light"
+    """What a layer does: a weighted sum over neighbours, or attention."""
+    fusion: Literal["self_attention", "attention", "mean", "concat"] = "self_attention"
+    """How text, picture and graph become one vector; other than self-attention for comparison."""
+    contrast: tuple[str, str] | None = None
+    """The two modalities of the items that are aligned. None: text and image where there are both, else the first two."""
+    contrast_weight: float = 0.1
+    """Weight of the contrastive term; 0 leaves it out."""
+    temperature: float = 0.2
+    """Temperature of the contrastive term."""
+    l2: float = 0.0
+    """Weight of the squared length of all parameters."""
+    init_std: float = 0.1
+    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        check_positive(dim=self.dim, neighbors=self.neighbors, temperature=self.temperature)
+        check_non_negative(num_layers=self.num_layers, contrast_weight=self.contrast_weight, l2=self.l2, init_std=self.init_std)
+        check_choice(("count", "cosine", "binary"), edge_weights=self.edge_weights)
+        check_choice(("light", "attention"), graph_layer=self.graph_layer)
+        check_choice(("self_attention", "attention", "mean", "concat"), fusion=self.fusion)
+        if self.contrast is not None:
+            object.__setattr__(self, "contrast", tuple(self.contrast))
+            if len(set(self.contrast)) != 2 or len(self.contrast) != 2:
+                raise ValueError(f"contrast must name two different modalities, but is {list(self.contrast)}")
+
+
+class MCPTR(Recommender[UserQuery]):
+    """Learns user and item vectors from texts, pictures and co-interactions, as a start for another recommender.
+
+    A user is fused of their reviews and of their place in a graph of users who share items; an item of its modalities and of its
+    place in a graph of items that share users. Positives are told from negatives by cross-entropy, and what is written of an item
+    is aligned with its picture. In the paper an existing model then starts from the vectors and is trained on interactions alone:
+    ``gmmrec train -m lightgcn --init_from RUN``.
+
+    RECONSTRUCTED, from the abstract and second-hand accounts: we know neither text, code nor settings of the paper. The parts and
+    the two losses are the paper's; the form of every part (weights and cut of the graphs, graph layers, attention over reviews,
+    self-attention between modalities, form of the contrastive term) is our choice.
+
+    Of our own: where a side has one source only, as users without reviews, nothing is fused and that source is the vector. A
+    missing modality is masked out of the fusion; an item that lacks one of the two aligned modalities stays out of the contrast.
+    People who join later are the mean of the vectors of their items, since they are in no graph of users.
+
+    Raises:
+        ValueError: The items have no features, or ``contrast`` names a modality that they do not have.
+    """
+
+    query_type, config_class = UserQuery, MCPTRConfig
+
+    def __init__(self, schema: GraphSchema, config: MCPTRConfig = MCPTRConfig()) -> None:
+        super().__init__(schema, config)
+        c, texts, names = config, schema.modalities(USER), schema.modalities(ITEM)
+        if not names:
+            raise ValueError(
+                "MCPTR needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
+            )
+        self.contrast = contrasted(names, c.contrast) if c.contrast_weight > 0 else None
+        self.users = embedding_table(schema.num_nodes[USER], c.dim, c.init_std)
+        self.items = embedding_table(schema.num_nodes[ITEM], c.dim, c.init_std)
+        self.user_graph = CoInteractionEncoder(c.dim, c.num_layers, layer=c.graph_layer)
+        self.item_graph = CoInteractionEncoder(c.dim, c.num_layers, layer=c.graph_layer)
+        self.user_texts = nn.ModuleList(TextSetEncoder(schema.feature_dims[name], c.dim) for name in texts)
+        self.project = nn.ModuleList(nn.Linear(schema.feature_dims[name], c.dim) for name in names)
+        self.fuse_user = FUSIONS[c.fusion](c.dim, len(texts) + 1) if texts else None
+        self.fuse_item = FUSIONS[c.fusion](c.dim, len(names) + 1)
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """The two graphs of co-interactions, made of training interactions."""
+        user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
+        for kind in (SHARED_ITEMS, SHARED_USERS) if self.config.num_layers else ():
+            edges = co_interaction_graph(
+                Interactions(user, item),
+                graph.num_nodes(kind[0]),
+                kind[0],
+                k=self.config.neighbors,
+                weights=self.config.edge_weights,
+            )
+            graph = graph.with_edges(kind, *edges)
+        return graph
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """The fused vectors p of users and q of items."""
+        everybody, everything = (torch.arange(graph.num_nodes(t), device=graph.degree(t).device) for t in (USER, ITEM))
+        users = self._fused_users(graph, everybody)
+        items, _ = self._fused_items(graph, everything)
+        newcomers = graph.rows(USER) < 0
+        if bool(newcomers.any()):
+            edge_index = graph.edges(ITEM_USER).edge_index
+            heard = weighted_sum(edge_index, items, num_targets=len(users)) / graph.degree(USER).clamp(min=1)[:, None]
+            users = torch.where(newcomers[:, None], heard, users)
+        return {"user": users, "item": items}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """The inner product; the paper's sigmoid of it orders items alike."""
+        return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """Cross-entropy of positives and negatives, and the contrast of two modalities of the positives, every item once."""
+        users, user_place = torch.unique(batch.query.user, return_inverse=True)
+        items, item_place = torch.unique(batch.candidates, return_inverse=True)
+        fused, tokens = self._fused_items(graph, items)
+        scores = self.score(
+            {"user": self._fused_users(graph, users), "item": fused}, UserQuery(user_place), item_place
+        )  # [B, 1 + K]
+        wanted = torch.zeros_like(scores)
+        wanted[:, 0] = 1
+        terms = {"bce": F.binary_cross_entropy_with_logits(scores, wanted)}
+        if self.contrast is not None:
+            positive = torch.unique(item_place[:, 0])
+            terms["contrast"] = self.config.contrast_weight * self._contrast(graph, items[positive], tokens, positive)
+        if self.config.l2 > 0:
+            terms["l2"] = self.config.l2 * torch.stack([p.flatten().dot(p.flatten()) for p in self.parameters()]).sum()
+        return terms
+
+    def _contrast(self, graph: MultimodalGraph, items: Tensor, tokens: Mapping[str, Tensor], place: Tensor) -> Tensor:
+        """Symmetric InfoNCE between the projected modalities of those items that have both."""
+        assert self.contrast is not None
+        one, other = self.contrast
+        both = graph.features[one].present[items] & graph.features[other].present[items]
+        place = place[both]
+        if not len(place):
+            return tokens[one].new_zeros(())
+        x, y = tokens[one][place], tokens[other][place]
+        return (info_nce(x, y, self.config.temperature) + info_nce(y, x, self.config.temperature)) / 2
+
+    def _fused_users(self, graph: MultimodalGraph, rows: Tensor) -> Tensor:
+        """Vectors p of some users: their place in the graph, and their texts where the data set has such."""
+        own = F.embedding(rows, self._in_graph(graph, USER, self.users, self.user_graph))
+        if self.fuse_user is None:
+            return own
+        tokens, present = [own], [torch.ones_like(rows, dtype=torch.bool)]
+        for name, encoder in zip(self.schema.modalities(USER), self.user_texts, strict=True):
+            table = graph.features[name]
+            values, mask = (table.values, table.mask) if table.values.dim() == 3 else (table.values[:, None], table.mask[:, None])
+            tokens.append(encoder(values, mask, rows))
+            present.append(table.present[rows])
+        fused: Tensor = self.fuse_user(torch.stack(tokens, dim=1), torch.stack(present, dim=1))
+        return fused
+
+    def _fused_items(self, graph: MultimodalGraph, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Vectors q of some items, and their projected modalities by name; both ``[n, dim]``."""
+        names = self.schema.modalities(ITEM)
+        tokens = {
+            name: project_rows(graph.features[name].pooled, rows, project.weight, project.bias)  # type: ignore[arg-type]
+            for name, project in zip(names, self.project, strict=True)
+        }
+        own = F.embedding(rows, self._in_graph(graph, ITEM, self.items, self.item_graph))
+        present = [graph.features[name].present[rows] for name in names] + [torch.ones_like(rows, dtype=torch.bool)]
+        fused: Tensor = self.fuse_item(torch.stack([*tokens.values(), own], dim=1), torch.stack(present, dim=1))
+        return fused, tokens
+
+    def _in_graph(self, graph: MultimodalGraph, node_type: NodeType, table: Tensor, encoder: nn.Module) -> Tensor:
+        own = graph.gather(node_type, table)
+        if not self.config.num_layers:
+            return own
+        relation = Relation(*graph.edges(SHARED_ITEMS if node_type == USER else SHARED_USERS))
+        smoothed: Tensor = encoder(own, relation)
+        return smoothed
+
+
+def co_interaction_graph(
+    interactions: Interactions,
+    num_nodes: int,
+    node_type: NodeType,
+    *,
+    k: int,
+    weights: Literal["count", "cosine", "binary"] = "count",
+) -> tuple[Tensor, Tensor]:
+    """Joins every node with the ``k`` that it shares most with; two nodes are joined if either has chosen the other.
+
+    Args:
+        interactions: Who touched what.
+        num_nodes: Number of nodes of the type.
+        node_type: Users, joined by common items, or items, joined by common users.
+        k: Neighbours a node chooses; of equals those with the lower rows.
+        weights: See :class:`MCPTRConfig`.
+
+    Returns:
+        Edges ``[2, E]`` in both directions without self-loops, and weights ``[E]``, divided by the root of the product of the sums
+        at both ends.
+
+    >>> log = Interactions(user=torch.tensor([0, 0, 1, 1, 2]), item=torch.tensor([0, 1, 0, 1, 1]))
+    >>> co_interaction_graph(log, 3, "user", k=1, weights="binary")
+    (tensor([[0, 0, 1, 2],
+            [1, 2, 0, 0]]), tensor([0.7071, 0.7071, 0.7071, 0.7071]))
+    """
+    weighting: Literal["count", "cosine"] = "cosine" if weights == "cosine" else "count"
+    edge_index, weight = cooccurrence_edges(interactions, num_nodes, k, node_type=node_type, weighting=weighting)
+    if weights == "binary":
+        weight = torch.ones_like(weight)
+    both_ways = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+    edge_index, weight = coalesce(both_ways, torch.cat([weight, weight]), num_nodes=num_nodes, reduce="max")
+    return edge_index, normalize(edge_index, (num_nodes, num_nodes), weight)
+
+
+def contrasted(names: tuple[str, ...], wanted: tuple[str, str] | None) -> tuple[str, str] | None:
+    """The two modalities that are aligned, None where there is only one.
+
+    Raises:
+        ValueError: One that is wanted is not there.
+
+    >>> contrasted(("audio", "image", "text"), None), contrasted(("image", "title"), None), contrasted(("image",), None)
+    (('text', 'image'), ('image', 'title'), None)
+    """
+    if wanted is not None:
+        for name in wanted:
+            if name not in names:
+                raise ValueError(f"contrast names {name!r}, but the modalities of the items are {', '.join(map(repr, names))}")
+        return wanted
+    if {"text", "image"} <= set(names):
+        return ("text", "image")
+    return (names[0], names[1]) if len(names) > 1 else None

@@ -1,0 +1,119 @@
+"""Encoders of one node type: its graph of co-interactions, and sets of texts such as a user's reviews."""
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from gmmrec.nn.conv.gated_attention import GatedAttentionConv
+from gmmrec.nn.conv.light import LightConv
+from gmmrec.nn.fusion.gate import GateFusion
+from gmmrec.nn.project import project_rows
+from gmmrec.nn.relations import Bipartite, Pair, Relation
+
+
+class CoInteractionEncoder(nn.Module):
+    r"""Layers on a homogeneous graph, such as users who share items, and the mean of all layers, layer 0 included.
+
+    .. math:: \mathbf{y} = \frac{1}{K + 1} \sum_{k=0}^{K} \mathbf{x}^{(k)}, \qquad
+        \mathbf{x}^{(k+1)}_i = \sum_{j \to i} w_{ji}\, \mathbf{x}^{(k)}_j
+
+    The mean keeps a node's own vector, so that no self-loops are needed and a node without edges is not lost.
+
+    Args:
+        dim: Width of a vector.
+        num_layers: K; 0 returns the input.
+        layer: ``"light"``: :math:`w_{ji}` comes with the edges, and nothing is learned. ``"attention"``: it is the inner-product
+            attention of linearly mapped vectors, and outputs have length 1; the weights of the edges are not looked at.
+
+    Shapes:
+        - **input:** x ``[N, dim]``, relation with edge_index ``[2, E]`` and weight ``[E]``
+        - **output:** ``[N, dim]``
+    """
+
+    def __init__(self, dim: int, num_layers: int = 2, *, layer: Literal["light", "attention"] = "light") -> None:
+        super().__init__()
+        if layer not in ("light", "attention"):
+            raise ValueError(f"layer must be 'light' or 'attention', but is {layer!r}")
+        self.is_light = layer == "light"
+        self.layers = nn.ModuleList(
+            LightConv() if self.is_light else GatedAttentionConv(dim, dim, gate="none", bias=False) for _ in range(num_layers)
+        )
+
+    def forward(self, x: Tensor, relation: Relation) -> Tensor:
+        """Propagates, then averages."""
+        total = x
+        for layer in self.layers:
+            x = layer(x, relation.edge_index, relation.weight) if self.is_light else layer(x, relation.edge_index)
+            total = total + x
+        return total / (len(self.layers) + 1)
+
+
+class TextSetEncoder(nn.Module):
+    r"""One vector of a set of texts: each is projected, and attention decides how much it counts.
+
+    .. math::
+        \mathbf{t}_r = \mathbf{W} \mathbf{e}_r + \mathbf{b}, \qquad
+        \beta_r = \operatorname{softmax}_r \big( \mathbf{q}^\top \tanh(\mathbf{W}_q \mathbf{t}_r + \mathbf{b}_q) \big), \qquad
+        \mathbf{t} = \sum_r \beta_r \mathbf{t}_r
+
+    Our reading of the intra-modal aggregation of MCPTR (Liu et al., ICMR 2022), of which we know the name and no equation.
+
+    Args:
+        feature_dim: Width of a text's features.
+        dim: Width of the output.
+
+    Shapes:
+        - **input:** values ``[N, T, feature_dim]``, mask ``[N, T]``, rows ``[n]``
+        - **output:** ``[n, dim]``; zeros for a node without texts. With ``return_weights=True`` also :math:`\beta` ``[n, T]``
+    """
+
+    def __init__(self, feature_dim: int, dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(feature_dim, dim)
+        self.attend = GateFusion(dim, hidden=dim)
+
+    @overload
+    def forward(self, values: Tensor, mask: Tensor, rows: Tensor, *, return_weights: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def forward(self, values: Tensor, mask: Tensor, rows: Tensor, *, return_weights: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self, values: Tensor, mask: Tensor, rows: Tensor, *, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Encodes the texts of the nodes in ``rows``."""
+        num_texts = values.shape[1]
+        places = rows[:, None] * num_texts + torch.arange(num_texts, device=rows.device)
+        tokens = project_rows(values.flatten(0, 1), places.flatten(), self.project.weight, self.project.bias)
+        result: Tensor | tuple[Tensor, Tensor] = self.attend(
+            tokens.view(len(rows), num_texts, -1), mask.index_select(0, rows), return_weights=return_weights
+        )
+        return result
+
+
+class CoInteractionPropagation(nn.Module):
+    """One encoder for the graph of users and one for that of items: what MCPTR does with the vectors of both.
+
+    Args:
+        dim: Width of a vector.
+        num_layers: Layers of either encoder.
+
+    Shapes:
+        - **input:** x.user ``[U, dim]``, x.item ``[I, dim]``, and edges with ``between_users`` and ``between_items``
+        - **output:** the same shapes
+
+    Raises:
+        ValueError: The edges have no graph of users or of items.
+    """
+
+    def __init__(self, dim: int, num_layers: int = 2) -> None:
+        super().__init__()
+        self.user_graph = CoInteractionEncoder(dim, num_layers)
+        self.item_graph = CoInteractionEncoder(dim, num_layers)
+
+    def forward(self, x: Pair, edges: Bipartite) -> Pair:
+        """Propagates, then averages."""
+        if edges.between_users is None or edges.between_items is None:
+            raise ValueError("the encoder needs a graph of users and one of items; give between_users and between_items")
+        return Pair(self.user_graph(x.user, edges.between_users), self.item_graph(x.item, edges.between_items))
