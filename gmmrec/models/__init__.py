@@ -7,6 +7,7 @@ from gmmrec.models.ease import EASE
 from gmmrec.models.ease_features import EASEFeatures
 from gmmrec.models.freedom import FREEDOM
 from gmmrec.models.graph_filter import GraphFilter
+from gmmrec.models.graph_fusion import GraphFusion
 from gmmrec.models.hcgcn import HCGCN
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mario import MARIO
@@ -24,6 +25,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "ease-features": EASEFeatures,
     "freedom": FREEDOM,
     "graph-filter": GraphFilter,
+    "graph-fusion": GraphFusion,
     "hcgcn": HCGCN,
     "lightgcn": LightGCN,
     "mario": MARIO,
@@ -53,6 +55,9 @@ CARDS: dict[str, Card] = {
     "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, but raw features are not trained; any modalities"),
     "graph-filter": Card(
         "linear filter of GF-CF: Shen et al., CIKM 2021", "optional", "exact by default; hops, power, features added"
+    ),
+    "graph-fusion": Card(
+        "no paper: parts of those below, combined", "optional", "models of papers that are points of it score alike"
     ),
     "hcgcn": Card("Mu et al., ACM MM 2022", "one or more", "reconstruction v1 from the abstract; no text, no code"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),

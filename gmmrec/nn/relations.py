@@ -26,8 +26,12 @@ class Bipartite(NamedTuple):
         to_user: Edges from items to users.
         to_item: The same edges from users to items.
         degree: Float tensors ``[U]`` and ``[I]``.
+        between_users: Edges between users, such as of those who share items, where a model has them.
+        between_items: Edges between items likewise.
     """
 
     to_user: Relation
     to_item: Relation
     degree: Pair
+    between_users: Relation | None = None
+    between_items: Relation | None = None

@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gmmrec.nn.additive import additive_logits
 from gmmrec.nn.chunks import in_chunks
@@ -104,6 +105,32 @@ class ModalityAwareFusion(nn.Module):
         return in_chunks(
             lambda part: score(query, tokens[part], None if mask is None else mask[part]), len(tokens), room // max(1, cells)
         )
+
+    def seen(self, query: Tensor, tokens: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
+        """Some items as each query sees them.
+
+        Args:
+            query: ``[B, D]``.
+            tokens: ``[I, M, D]``.
+            mask: ``[I, M]``.
+            rows: Which items each query looks at ``[B, C]``.
+
+        Returns:
+            ``[B, C, D]``.
+        """
+        own = F.embedding(rows, tokens.flatten(1)).unflatten(-1, tokens.shape[1:])
+        fused: Tensor = self(own, mask[rows], query.unsqueeze(1))
+        return fused
+
+    def score_rows(self, query: Tensor, tokens: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
+        """As :meth:`score`, of items named by their rows: ``[C]`` for all queries, or ``[B, C]``, where each has its own."""
+        if rows.dim() == 1:
+            return self.score(query, tokens.index_select(0, rows), mask[rows])
+
+        def score(part: slice) -> Tensor:
+            return (self.seen(query, tokens, mask, rows[:, part]) @ query.unsqueeze(-1)).squeeze(-1)
+
+        return in_chunks(score, rows.shape[1], CELLS // max(1, len(query) * tokens[0].numel()))
 
     def _score_pairs(self, query: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         fused: Tensor = self(tokens, mask, query.unsqueeze(1))  # [B, c, D]

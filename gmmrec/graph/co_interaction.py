@@ -1,0 +1,38 @@
+"""Graphs of one node type: users who share items, items that share users."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import coalesce
+
+from gmmrec.data.interactions import Interactions
+from gmmrec.graph.edges import cooccurrence_edges, normalize
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.typing import USER_ITEM, NodeType
+
+
+def co_interaction_graph(
+    graph: MultimodalGraph, node_type: NodeType, *, k: int, weights: Literal["count", "cosine", "binary"] = "count"
+) -> tuple[Tensor, Tensor]:
+    """Joins every node with the ``k`` that it shares most with; two nodes are joined if either has chosen the other.
+
+    Args:
+        graph: Where the training interactions are.
+        node_type: ``"user"``, joined by common items, or ``"item"``, joined by common users.
+        k: Neighbours a node chooses; of equals those with the lower rows.
+        weights: What an edge weighs before normalisation: how much two nodes have in common, the same divided by the root of the
+            product of what each has, or 1.
+
+    Returns:
+        Edges ``[2, E]`` in both directions without self-loops, and weights ``[E]``, divided by the root of the product of the sums
+        at both ends.
+    """
+    interactions, num_nodes = Interactions(*graph.edges(USER_ITEM).edge_index.as_tensor()), graph.num_nodes(node_type)
+    weighting: Literal["count", "cosine"] = "cosine" if weights == "cosine" else "count"
+    edge_index, weight = cooccurrence_edges(interactions, num_nodes, k, node_type=node_type, weighting=weighting)
+    if weights == "binary":
+        weight = torch.ones_like(weight)
+    both_ways = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+    edge_index, weight = coalesce(both_ways, torch.cat([weight, weight]), num_nodes=num_nodes, reduce="max")
+    return edge_index, normalize(edge_index, (num_nodes, num_nodes), weight)
