@@ -40,7 +40,7 @@ def item_weights(gram: Tensor, reg: float, *, prior: Tensor | None = None) -> Te
     if prior is None:
         weights = inverse.div_(-inverse.diagonal().clone())
     else:  # with P X'X = I - reg P, off the diagonal C is reg P S, and - reg P is taken up by the constraint
-        weights = (inverse @ prior).mul_(reg)
+        weights = torch.mm(inverse, prior, out=gram).mul_(reg)
         weights -= inverse.mul_((1 + weights.diagonal()) / inverse.diagonal())
     return weights.fill_diagonal_(0.0)
 
