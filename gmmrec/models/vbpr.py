@@ -120,7 +120,7 @@ class VBPR(Recommender[UserQuery]):
         content = []
         for name, embed, offsets in zip(self.modalities, self.embed, self.feature_offsets, strict=True):
             features, weight = graph.features[name].pooled, torch.cat([embed, offsets])  # one product for E f and <b', f>
-            content.append(F.linear(features, weight) if rows is None else project_rows(features, rows, weight))  # 0 if missing
+            content.append(project_rows(features, rows, weight))  # zeros where missing
         projected, feature_offset = [c[:, :-1] for c in content], torch.stack([c[:, -1:] for c in content]).sum(0)
         if self.config.features == "concatenated":
             projected = [torch.stack(projected).sum(0)]  # what one projection of the features side by side yields

@@ -47,16 +47,13 @@ class _SoftmaxLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, count: Tensor, bound: float) -> Tensor:
         chances = x @ y.T
-        if bound > 40:  # single precision would underflow: the largest product of a row in place of what bounds them all
-            highest = chances.amax(1)
-            chances.sub_(highest[:, None])
-        else:
-            highest = chances.new_full((len(x),), bound)
-            chances.sub_(bound)
-        chances.exp_()
-        total = chances @ count
+        largest: Tensor | float = 0.0
+        if bound > 40:  # beyond, exponentials may leave the range of single precision
+            largest = chances.amax(1)
+            chances.sub_(largest[:, None])
+        total = chances.exp_() @ count
         ctx.save_for_backward(x, y, count, chances, total)
-        return total.log() + highest - (x * y).sum(1)
+        return total.log() + largest - (x * y).sum(1)
 
     @staticmethod
     @once_differentiable

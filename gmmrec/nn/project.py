@@ -1,6 +1,6 @@
-"""Linear projection of some rows of a wide table, without a copy of these rows."""
+"""Linear projection of rows of a wide table, in blocks that fit the cache, without a copy of these rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,19 +12,26 @@ BLOCK_BYTES = {"cpu": 8 * 2**20}  # gathered rows that stay in the cache until t
 LARGEST_BLOCK_BYTES = 256 * 2**20
 
 
-def _blocks(table: Tensor, rows: Tensor) -> list[slice]:
+def _blocks(table: Tensor, rows: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Places in the result, and the rows of the table that belong there; views where all rows are meant."""
     size = BLOCK_BYTES.get(table.device.type, LARGEST_BLOCK_BYTES) // max(1, table.shape[1] * table.element_size())
-    size = max(1, size)
-    return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    size, count = max(1, size), _count(table, rows)
+    for start in range(0, count, size):
+        place = slice(start, min(start + size, count))
+        yield place, table[place] if rows is None else table.index_select(0, rows[place])
+
+
+def _count(table: Tensor, rows: Tensor | None) -> int:
+    return len(table if rows is None else rows)
 
 
 class _ProjectRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, table: Tensor, rows: Tensor | None, weight: Tensor) -> Tensor:
         ctx.save_for_backward(table, rows, weight)
-        out = weight.new_empty(len(rows), weight.shape[0])
-        for block in _blocks(table, rows):
-            torch.mm(table.index_select(0, rows[block]), weight.t(), out=out[block])
+        out = weight.new_empty(_count(table, rows), weight.shape[0])
+        for place, block in _blocks(table, rows):
+            torch.mm(block, weight.t(), out=out[place])
         return out
 
     @staticmethod
@@ -33,15 +40,15 @@ class _ProjectRows(torch.autograd.Function):
         (grad,) = grads
         table, rows, weight = ctx.saved_tensors
         grad_weight = torch.zeros_like(weight)
-        for block in _blocks(table, rows):
-            grad_weight.addmm_(grad[block].t(), table.index_select(0, rows[block]))
+        for place, block in _blocks(table, rows):
+            grad_weight.addmm_(grad[place].t(), block)
         return None, None, grad_weight
 
 
-_project_rows: Callable[[Tensor, Tensor, Tensor], Tensor] = _ProjectRows.apply
+_project_rows: Callable[[Tensor, Tensor | None, Tensor], Tensor] = _ProjectRows.apply
 
 
-def project_rows(table: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def project_rows(table: Tensor, rows: Tensor | None, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     r"""``F.linear(table[rows], weight, bias)``, gathered and multiplied block by block.
 
     Copying thousands of rows of some thousand numbers takes longer than multiplying them; here nothing larger than a block is
@@ -49,12 +56,12 @@ def project_rows(table: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | Non
 
     Args:
         table: Features.
-        rows: Which of them, in any order, repeats allowed.
+        rows: Which of them, in any order, repeats allowed; None for all.
         weight: As in ``nn.Linear``.
         bias: As in ``nn.Linear``.
 
     Shapes:
-        - **input:** table ``[N, D]``, rows ``[n]``, weight ``[A, D]``, bias ``[A]``
+        - **input:** table ``[N, D]``, rows ``[n]`` or None, weight ``[A, D]``, bias ``[A]``
         - **output:** ``[n, A]``
 
     >>> project_rows(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 1, 0]), torch.tensor([[10.0, 1.0]]))
@@ -63,7 +70,7 @@ def project_rows(table: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | Non
             [12.]])
     """
     if table.requires_grad:
-        return F.linear(F.embedding(rows, table), weight, bias)
+        return F.linear(table if rows is None else F.embedding(rows, table), weight, bias)
     with torch.autocast(table.device.type, enabled=False):  # products into a given result know no mixed precision
         out = _project_rows(table, rows, weight.to(table.dtype))
     return out if bias is None else out + bias

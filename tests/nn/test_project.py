@@ -30,6 +30,20 @@ def test_equals_the_plain_formula_with_its_gradients(count, has_bias):
 
 
 @pytest.mark.usefixtures("_block_bytes")
+def test_without_rows_all_are_meant():
+    generator = torch.Generator().manual_seed(0)
+    table, upstream = torch.randn(5, 6, generator=generator), torch.randn(5, 3, generator=generator)
+    results = []
+    for function in (lambda w, b: project_rows(table, None, w, b), lambda w, b: F.linear(table, w, b)):
+        weight, bias = torch.ones(3, 6, requires_grad=True), torch.ones(3, requires_grad=True)
+        out = function(weight, bias)
+        out.backward(upstream)
+        results.append([out.detach(), weight.grad, bias.grad])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.usefixtures("_block_bytes")
 def test_gradients_equal_finite_differences():
     generator = torch.Generator().manual_seed(0)
     table, rows = torch.randn(4, 5, generator=generator, dtype=torch.double), torch.tensor([3, 0, 3])
