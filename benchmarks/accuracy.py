@@ -73,9 +73,14 @@ def cell(dataset: str, name: str, seeds: list[int], data: Path) -> None:
     (folder / "chosen.json").write_text(json.dumps({"settings": chosen, "points": len(points), "key": key(chosen)}, indent=2))
 
 
-def trained(dataset: str, name: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+def folder_of(runs: Path, dataset: str, name: str, settings: dict[str, Any], seed: int) -> Path:
+    """Where a run is kept."""
+    return runs / dataset / name / f"{key(settings)}-seed{seed}"
+
+
+def trained(dataset: str, name: str, settings: dict[str, Any], seed: int, *, runs: Path = RUNS) -> dict[str, Any]:
     """The report of one run, made if it is not there."""
-    folder = RUNS / dataset / name / f"{key(settings)}-seed{seed}"
+    folder = folder_of(runs, dataset, name, settings, seed)
     if not (folder / "metrics.json").is_file():
         logger.info("%s %s seed %d %s", dataset, name, seed, json.dumps({k: v for k, v in settings.items() if k != "data"}))
         model_name = settings.get("model_name", name)
@@ -121,11 +126,12 @@ def write_table(dataset: str) -> None:
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     first = next(iter(rows.values()))[1][0]
+    monitor = " or ".join(sorted({choice["settings"].get("monitor", "recall@20") for choice, _ in rows.values()}))
     lines = [
         f"# {dataset}",
         "",
         f"{first['num_questions']} test users, the whole catalogue ranked, items known from {first['masked']} left out. "
-        f"Settings chosen on validation (recall@20) from the grids in `benchmarks/configs/{dataset}`; mean and standard deviation "
+        f"Settings chosen on validation ({monitor}) from the grids in `benchmarks/configs/{dataset}`; mean and standard deviation "
         f"over the seeds. "
         f"Made by `python benchmarks/accuracy.py --datasets {dataset}` at {commit}.",
         "",

@@ -1,0 +1,135 @@
+"""What every part of a model is worth: the model with its chosen settings, and the same without one part.
+
+    python benchmarks/ablations.py [--datasets tiktok movies-small] [--models mgat mario] [--seeds 0 1 2]
+
+The settings are those that ``accuracy.py`` chose on validation; an ablation changes what ABLATIONS says and nothing else. Runs are
+kept below runs/ablations and skipped when they are there. The tables in benchmarks/tables/ablations-DATASET.md say which sign the
+papers claim (worse without the part, every time), and which was found: differences of test metrics, paired by user, over all seeds.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import accuracy
+import pandas as pd
+import torch
+
+import gmmrec
+from gmmrec.evaluation.compare import Row, compare
+from gmmrec.evaluation.modality import average_difference
+from gmmrec.evaluation.results import Results
+
+HERE = Path(__file__).parent
+RUNS = Path("runs/ablations")
+ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "mgat": {
+        "without the gate": {"model.gate": "none"},
+        "without {modality}": {"data.modalities": "others"},
+    },
+    "hcgcn": {
+        "without clusters of users and items": {"model.num_clusters": 1, "model.cluster_weight": 0.0},
+        "without clusters of items": {"model.item_clusters": 1, "model.item_cluster_weight": 0.0},
+        "without clustering losses": {"model.cluster_weight": 0.0, "model.item_cluster_weight": 0.0},
+        "without the constraint on modalities": {"model.modal_weight": 0.0},
+    },
+    "mario": {
+        "without decoders": {"model.mp_weight": 0.0},
+        "without {modality}": {"data.modalities": "others"},
+    },
+    "mcptr": {
+        "without the contrast": {"model.contrast_weight": 0.0},
+        "without graphs": {"model.num_layers": 0},
+        "mean instead of attention": {"model.fusion": "mean"},
+    },
+    "mgcn": {"without the contrast": {"model.contrast_weight": 0.0}, "without {modality}": {"data.modalities": "others"}},
+    "freedom": {"without the item graph": {"model.item_layers": 0}, "without {modality}": {"data.modalities": "others"}},
+    "mmgcn": {"concatenation": {"model.combine": "concat"}, "without {modality}": {"data.modalities": "others"}},
+    "lattice": {"frozen graph alone": {"model.frozen_share": 1.0}, "learned graph alone": {"model.frozen_share": 0.0}},
+}
+logger = logging.getLogger("ablations")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", default=["tiktok", "movies-small"])
+    parser.add_argument("--models", nargs="+", default=list(ABLATIONS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    torch.set_num_threads(arguments.threads)
+    for dataset in arguments.datasets:
+        tables = [table for name in arguments.models if (table := ablate(dataset, name, arguments.seeds)) is not None]
+        text = f"# What every part is worth on {dataset}\n\nMade by `python benchmarks/ablations.py --datasets {dataset}`.\n"
+        for name, table in tables:
+            text += f"\n## {name}\n\n{table}\n"
+        if tables:
+            (HERE / "tables" / f"ablations-{dataset}.md").write_text(text)
+
+
+def ablate(dataset: str, name: str, seeds: list[int]) -> tuple[str, str] | None:
+    """The table of one model; None where accuracy.py has not chosen settings yet."""
+    chosen = accuracy.RUNS / dataset / name / "chosen.json"
+    if not chosen.is_file():
+        logger.info("%s %s: no settings chosen yet; run accuracy.py first", dataset, name)
+        return None
+    settings = json.loads(chosen.read_text())["settings"]
+    modalities = list(gmmrec.load_dataset(settings["data"]["path"]).features)
+    folders = {"full": [accuracy.folder_of(accuracy.RUNS, dataset, name, settings, seed) for seed in seeds]}
+    for seed in seeds:
+        accuracy.trained(dataset, name, settings, seed)
+    for title, changes in ABLATIONS[name].items():
+        for modality in modalities if "{modality}" in title else [""]:
+            others = [other for other in modalities if other != modality]
+            if changes.get("data.modalities") == "others" and not others:
+                continue
+            point = {key: others if value == "others" else value for key, value in changes.items()}
+            variant = accuracy.merged(settings, point)
+            for seed in seeds:
+                accuracy.trained(dataset, name, variant, seed, runs=RUNS)
+            folders[title.format(modality=modality)] = [accuracy.folder_of(RUNS, dataset, name, variant, seed) for seed in seeds]
+    return name, to_markdown(folders, modalities)
+
+
+def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
+    """Means, differences to the full model with their p-values, and how far similarities are from the raw ones."""
+    results = {title: [Results.load(folder) for folder in runs] for title, runs in folders.items()}
+    compared = {
+        metric: {row.run: row for row in compare(results, metric=metric, reference="full").rows}
+        for metric in ("recall@20", "ndcg@20")
+    }
+    rows = []
+    for title, runs in folders.items():
+        row: dict[str, Any] = {"variant": title}
+        for metric, lines in compared.items():
+            row[metric] = f"{lines[title].mean:.4f}"
+            row[f"p ({metric})"] = "" if title == "full" else f"{lines[title].p:.4f}"
+        row["without the part"] = "" if title == "full" else verdict(compared["recall@20"][title])
+        for modality in modalities:
+            row[f"avg.diff {modality}"] = f"{difference(runs[0], modality):.3f}"
+        rows.append(row)
+    return str(pd.DataFrame(rows).to_markdown(index=False))
+
+
+def verdict(line: Row) -> str:
+    """Judged by recall@20; the papers say "worse" of every part."""
+    if line.p is None or line.p >= 0.05:
+        return "no difference shown"
+    return "worse" if line.difference < 0 else "better"
+
+
+def difference(folder: Path, modality: str) -> float:
+    """How far the similarities of the items' vectors are from those of their raw features."""
+    run = gmmrec.load(folder)
+    dataset = gmmrec.load_dataset(run.config["data"]["path"])
+    with torch.no_grad():
+        vectors = run.model.encode(run.graph)["item"]
+    return average_difference(vectors, dataset.features[modality], num_pairs=1_000_000, generator=torch.Generator().manual_seed(0))
+
+
+if __name__ == "__main__":
+    main()
