@@ -10,11 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.utils import coalesce
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
-from gmmrec.data.interactions import Interactions
-from gmmrec.graph.edges import cooccurrence_edges, normalize
+from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.co_interaction import CoInteractionEncoder, TextSetEncoder
@@ -26,7 +24,7 @@ from gmmrec.nn.propagate import weighted_sum
 from gmmrec.nn.relations import Relation
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM, ITEM_USER, USER, USER_ITEM, EdgeType, NodeType
+from gmmrec.typing import ITEM, ITEM_USER, USER, EdgeType, NodeType
 
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
 """Users who have touched the same items."""
@@ -115,15 +113,8 @@ class MCPTR(Recommender[UserQuery]):
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """The two graphs of co-interactions, made of training interactions."""
-        user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
         for kind in (SHARED_ITEMS, SHARED_USERS) if self.config.num_layers else ():
-            edges = co_interaction_graph(
-                Interactions(user, item),
-                graph.num_nodes(kind[0]),
-                kind[0],
-                k=self.config.neighbors,
-                weights=self.config.edge_weights,
-            )
+            edges = co_interaction_graph(graph, kind[0], k=self.config.neighbors, weights=self.config.edge_weights)
             graph = graph.with_edges(kind, *edges)
         return graph
 
@@ -205,41 +196,6 @@ class MCPTR(Recommender[UserQuery]):
         relation = Relation(*graph.edges(SHARED_ITEMS if node_type == USER else SHARED_USERS))
         smoothed: Tensor = encoder(own, relation)
         return smoothed
-
-
-def co_interaction_graph(
-    interactions: Interactions,
-    num_nodes: int,
-    node_type: NodeType,
-    *,
-    k: int,
-    weights: Literal["count", "cosine", "binary"] = "count",
-) -> tuple[Tensor, Tensor]:
-    """Joins every node with the ``k`` that it shares most with; two nodes are joined if either has chosen the other.
-
-    Args:
-        interactions: Who touched what.
-        num_nodes: Number of nodes of the type.
-        node_type: Users, joined by common items, or items, joined by common users.
-        k: Neighbours a node chooses; of equals those with the lower rows.
-        weights: See :class:`MCPTRConfig`.
-
-    Returns:
-        Edges ``[2, E]`` in both directions without self-loops, and weights ``[E]``, divided by the root of the product of the sums
-        at both ends.
-
-    >>> log = Interactions(user=torch.tensor([0, 0, 1, 1, 2]), item=torch.tensor([0, 1, 0, 1, 1]))
-    >>> co_interaction_graph(log, 3, "user", k=1, weights="binary")
-    (tensor([[0, 0, 1, 2],
-            [1, 2, 0, 0]]), tensor([0.7071, 0.7071, 0.7071, 0.7071]))
-    """
-    weighting: Literal["count", "cosine"] = "cosine" if weights == "cosine" else "count"
-    edge_index, weight = cooccurrence_edges(interactions, num_nodes, k, node_type=node_type, weighting=weighting)
-    if weights == "binary":
-        weight = torch.ones_like(weight)
-    both_ways = torch.cat([edge_index, edge_index.flip(0)], dim=1)
-    edge_index, weight = coalesce(both_ways, torch.cat([weight, weight]), num_nodes=num_nodes, reduce="max")
-    return edge_index, normalize(edge_index, (num_nodes, num_nodes), weight)
 
 
 def contrasted(names: tuple[str, ...], wanted: tuple[str, str] | None) -> tuple[str, str] | None:

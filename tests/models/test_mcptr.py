@@ -12,9 +12,10 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
+from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.models.mcptr import MCPTR, SHARED_ITEMS, SHARED_USERS, MCPTRConfig, co_interaction_graph
+from gmmrec.models.mcptr import MCPTR, SHARED_ITEMS, SHARED_USERS, MCPTRConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
 from tests.toy import checkerboard
@@ -85,7 +86,7 @@ def test_k1_weights_are_dot_products_of_binary_rows(weights: str) -> None:
         if weights == "cosine":
             common = common / (rows.sum(1)[:, None] * rows.sum(1)).sqrt().clamp(min=1e-12)
         expected = (common > 0).double() if weights == "binary" else common
-        found = co_interaction_graph(dataset.interactions, len(rows), node_type, k=100, weights=weights)
+        found = co_interaction_graph(toy_graph(dataset), node_type, k=100, weights=weights)
         torch.testing.assert_close(matrix(*found, len(rows)), normalised(expected), rtol=1e-5, atol=1e-6)
 
 
@@ -97,7 +98,7 @@ def test_k1_of_the_best_k_either_choice_joins() -> None:
     for i in range(I):
         for j in sorted(range(I), key=lambda j: (-float(common[i, j]), j))[:3]:
             chosen[i, j] = common[i, j]
-    found = co_interaction_graph(dataset.interactions, I, "item", k=3)
+    found = co_interaction_graph(toy_graph(dataset), "item", k=3)
     torch.testing.assert_close(matrix(*found, I), normalised(torch.maximum(chosen, chosen.T)), rtol=1e-5, atol=1e-6)
 
 
