@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
 from gmmrec.nn.fusion.mean import equal_shares
@@ -122,16 +121,8 @@ class MARIO(Recommender[UserQuery]):
     def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product of the user with the item as this user sees it."""
         users = F.embedding(query.user, encoded["user"])
-        tokens, present = encoded["item_tokens"], encoded["item_present"]
-        if candidates.dim() == 1:
-            scores: Tensor = self.fuse.score(users, tokens.index_select(0, candidates), present[candidates])
-            return scores
-
-        def score(part: slice) -> Tensor:
-            rows = candidates[:, part]
-            return (self._personalised(tokens, present, users, rows) @ users.unsqueeze(-1)).squeeze(-1)
-
-        return in_chunks(score, candidates.shape[1], CELLS // (len(users) * tokens[0].numel()))
+        scores: Tensor = self.fuse.score_rows(users, encoded["item_tokens"], encoded["item_present"], candidates)
+        return scores
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR, and how far the features decoded from the positives are from the raw ones; only the batch's items are encoded."""
@@ -139,7 +130,7 @@ class MARIO(Recommender[UserQuery]):
         user = F.embedding(batch.query.user, users)
         rows, place = batch.candidates.unique(return_inverse=True)
         tokens, present = self._tokens(graph, F.embedding(rows, items), rows)
-        seen = self._personalised(tokens, present, user, place)  # [B, 1 + K, d]
+        seen = self.fuse.seen(user, tokens, present, place)  # [B, 1 + K, d]
         scores = (seen @ user.unsqueeze(-1)).squeeze(-1)
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.decode is not None:
@@ -188,12 +179,6 @@ class MARIO(Recommender[UserQuery]):
             present.append(table.present)
         mask = torch.stack([*present, known], 1)
         return torch.stack([*tokens, interaction], 1), mask if rows is None else mask[rows]
-
-    def _personalised(self, tokens: Tensor, present: Tensor, users: Tensor, rows: Tensor) -> Tensor:
-        """Items ``rows`` ``[B, C]`` as each user ``[B, d]`` sees them ``[B, C, d]``."""
-        own = F.embedding(rows, tokens.flatten(1)).unflatten(-1, tokens.shape[1:])
-        seen: Tensor = self.fuse(own, present[rows], users.unsqueeze(1))
-        return seen
 
     @torch.no_grad()
     def _average(self, graph: MultimodalGraph, users: Tensor, tokens: Tensor, present: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def test_k1_shapes(attention, granularity) -> None:
     assert set(weights) == set(NAMES)
     assert {tuple(w.shape) for w in weights.values()} == {(4, 1) if granularity == "scalar" else (4, 1, D)}
     tokens, present = model._tokens(graph, model.items)
-    seen = model._personalised(tokens, present, model.users[:4], torch.arange(4)[:, None])
+    seen = model.fuse.seen(model.users[:4], tokens, present, torch.arange(4)[:, None])
     assert seen.shape == (4, 1, D)
     assert [tuple(decoded.shape) for decoded in model.decode(seen[:, 0])] == [(4, 6), (4, 4)]
 
@@ -115,7 +115,7 @@ def test_k4_with_scalar_weights_an_item_lies_between_its_modalities(attention) -
     with torch.no_grad():
         encoded = model.encode(graph)
         tokens, present = encoded["item_tokens"], encoded["item_present"]
-        seen = model._personalised(tokens, present, encoded["user"], torch.arange(I).expand(U, I))
+        seen = model.fuse.seen(encoded["user"], tokens, present, torch.arange(I).expand(U, I))
         weights = torch.stack(list(model.modality_weights(graph, torch.arange(U), torch.arange(I)).values()), -1)
     longest = tokens.norm(dim=-1).masked_fill(~present, 0).amax(1)
     assert bool((seen.norm(dim=-1) <= longest * (1 + 1e-5)).all())
@@ -130,7 +130,7 @@ def test_k5_the_ranking_of_all_items_equals_pairs(attention, granularity, backbo
         encoded = model.encode(graph)
         user, item = torch.randint(U, (40,)), torch.randint(I, (40,))
         pairs = model.score(encoded, UserQuery(user), item[:, None])
-        seen = model._personalised(encoded["item_tokens"], encoded["item_present"], encoded["user"][user], item[:, None])
+        seen = model.fuse.seen(encoded["user"][user], encoded["item_tokens"], encoded["item_present"], item[:, None])
     expected = (encoded["user"][user] * seen[:, 0]).sum(-1)
     torch.testing.assert_close(pairs[:, 0], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(score_all(model, graph)[user, item], expected, rtol=0, atol=1e-5)
