@@ -11,13 +11,13 @@ from torch_geometric.nn.pool.knn import ApproxMIPSKNNIndex, KNNIndex, MIPSKNNInd
 
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.features import FeatureTable
+from gmmrec.nn.nearest import BLOCK_BYTES, nearest_first, nearest_others
 
 Weighting: TypeAlias = Literal["binary", "cosine"]
 Backend: TypeAlias = Literal["exact", "faiss", "faiss_approximate"]
 
 Found: TypeAlias = Iterator[tuple[Tensor, Tensor]]  # similarities and positions, [rows of a block, k] each
 
-BLOCK_BYTES = 64 * 2**20
 MIN_TRAINING = 10_000  # below, FAISS's quantiser has too few examples and the exact search takes seconds
 
 
@@ -68,51 +68,13 @@ def knn_edges(
         return torch.empty(2, 0, dtype=torch.long, device=rows.device), torch.empty(0, device=rows.device)
 
     size = block_size or max(1, BLOCK_BYTES // (4 * rows.numel()))
-    search = _exact(vectors, others, size) if backend == "exact" else _faiss(vectors, others, size, backend)
+    search = nearest_others(vectors, others, size) if backend == "exact" else _faiss(vectors, others, size, backend)
     similarity, neighbor = (torch.cat(parts) for parts in zip(*search, strict=True))
     if include_self:
         neighbor = torch.cat([torch.arange(rows.numel(), device=rows.device)[:, None], neighbor], dim=1)
         similarity = F.pad(similarity, (1, 0), value=1.0)
     edge_index = torch.stack([rows[neighbor.flatten()], rows.repeat_interleave(neighbor.shape[1])])
     return edge_index, similarity.flatten() if weighting == "cosine" else torch.ones_like(similarity).flatten()
-
-
-def _exact(vectors: Tensor, k: int, block_size: int) -> Found:
-    """The ``k`` nearest others of every row, block by block."""
-    for start in range(0, vectors.shape[0], block_size):
-        similarity = vectors[start : start + block_size] @ vectors.T
-        own = torch.arange(similarity.shape[0], device=vectors.device)
-        similarity[own, own + start] = -torch.inf
-        yield nearest_first(*largest(similarity, k))
-
-
-def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest values of every row and their columns ``[n, k]``; of equal values the first columns, in no order.
-
-    >>> largest(torch.tensor([[1.0, 2.0, 1.0, 1.0]]), 2)[1].sort().values
-    tensor([[0, 1]])
-    """
-    if k in (0, values.shape[1]):
-        return values[:, :k], torch.arange(k, device=values.device).expand(values.shape[0], k)
-    ranked, column = values.topk(k + 1, dim=1)
-    top, column, least = ranked[:, :k], column[:, :k], ranked[:, k - 1 : k]
-    tied = (ranked[:, k] == least[:, 0]).nonzero().flatten()  # there topk takes any of the equal ones
-    for rows in tied.split(max(1, values.shape[0] // 8)):  # a part at a time, to hold little more than the values
-        among, bound = values[rows], least[rows]
-        equal = among == bound
-        kept = among > bound
-        room = k - kept.sum(1, keepdim=True)
-        kept |= equal & (equal.cumsum(1, dtype=torch.int32) <= room)
-        column[rows] = kept.nonzero()[:, 1].view(-1, k)
-        top[rows] = among.gather(1, column[rows])
-    return top, column
-
-
-def nearest_first(similarity: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows ``[n, k]`` sorted by falling similarity, then by position."""
-    position, order = position.sort(dim=1)
-    similarity, rank = similarity.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return similarity, position.gather(1, rank)
 
 
 def _faiss(vectors: Tensor, k: int, block_size: int, backend: Backend) -> Found:

@@ -1,0 +1,63 @@
+"""Search for nearest neighbours by inner product, in blocks; never an N x N matrix."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 64 * 2**20
+
+
+@torch.no_grad()
+def nearest_others(vectors: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """The ``k`` other rows with the largest inner product with every row, nearest first, block by block.
+
+    Of equally near rows the first are taken. For cosine similarities give rows of length 1. Nothing is recorded for derivatives.
+
+    Args:
+        vectors: ``[N, D]``.
+        k: Fewer than N.
+        block_size: Rows compared at once; as many as fit 64 MB where not given.
+
+    Yields:
+        Inner products and rows of ``vectors``, ``[rows of a block, k]`` each.
+
+    >>> [(similarity, position)] = nearest_others(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), 1)
+    >>> position.flatten()
+    tensor([2, 2, 1])
+    """
+    block_size = block_size or max(1, BLOCK_BYTES // (vectors.element_size() * max(1, len(vectors))))
+    for start in range(0, vectors.shape[0], block_size):
+        similarity = vectors[start : start + block_size] @ vectors.T
+        own = torch.arange(similarity.shape[0], device=vectors.device)
+        similarity[own, own + start] = -torch.inf
+        yield nearest_first(*largest(similarity, k))
+
+
+def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest values of every row and their columns ``[n, k]``; of equal values the first columns, in no order.
+
+    >>> largest(torch.tensor([[1.0, 2.0, 1.0, 1.0]]), 2)[1].sort().values
+    tensor([[0, 1]])
+    """
+    if k in (0, values.shape[1]):
+        return values[:, :k], torch.arange(k, device=values.device).expand(values.shape[0], k)
+    ranked, column = values.topk(k + 1, dim=1)
+    top, column, least = ranked[:, :k], column[:, :k], ranked[:, k - 1 : k]
+    tied = (ranked[:, k] == least[:, 0]).nonzero().flatten()  # there topk takes any of the equal ones
+    for rows in tied.split(max(1, values.shape[0] // 8)):  # a part at a time, to hold little more than the values
+        among, bound = values[rows], least[rows]
+        equal = among == bound
+        kept = among > bound
+        room = k - kept.sum(1, keepdim=True)
+        kept |= equal & (equal.cumsum(1, dtype=torch.int32) <= room)
+        column[rows] = kept.nonzero()[:, 1].view(-1, k)
+        top[rows] = among.gather(1, column[rows])
+    return top, column
+
+
+def nearest_first(similarity: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows ``[n, k]`` sorted by falling similarity, then by position."""
+    position, order = position.sort(dim=1)
+    similarity, rank = similarity.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return similarity, position.gather(1, rank)
