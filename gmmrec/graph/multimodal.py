@@ -123,7 +123,10 @@ class MultimodalGraph:
         if edges.weight is not None:
             data[edge_type]["edge_weight"] = edges.weight
         relations = tuple(dict.fromkeys((*self.schema.relations, edge_type)))
-        return MultimodalGraph(data, replace(self.schema, relations=relations))
+        graph = MultimodalGraph(data, replace(self.schema, relations=relations))
+        if "features" in self.__dict__:  # the same tables: checked once, however often edges change
+            graph.__dict__["features"] = self.features
+        return graph
 
     def to(self, device: torch.device | str) -> "MultimodalGraph":
         """A copy on another device."""
