@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gmmrec.nn import nearest
+from gmmrec.nn.conv.learned_graph import LearnedItemGraph
+
+I, F = 12, 5  # noqa: E741
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def build(k=4):
+    torch.manual_seed(0)
+    return LearnedItemGraph(F, 3, k).double()
+
+
+def dense(graph, features, present):
+    """The top-k graph as a matrix ``[item, neighbour]``, by sorting the whole matrix of cosines."""
+    vectors = features @ graph.project.weight.t() + graph.project.bias
+    vectors = vectors / vectors.norm(dim=1, keepdim=True)
+    cosine = vectors @ vectors.t()
+    kept = torch.zeros(len(features), len(features), dtype=torch.bool)
+    rows = present.nonzero().flatten().tolist()
+    for i in rows:
+        order = sorted(rows, key=lambda j: (j != i, -float(cosine[i, j].detach())))
+        kept[i, order[: graph.k]] = True
+    return torch.where(kept, cosine, 0.0)
+
+
+def matrix(edge_index, cosine):
+    return torch.zeros(I, I, dtype=torch.float64).index_put((edge_index[1], edge_index[0]), cosine)
+
+
+@pytest.mark.parametrize("missing", [[], [0, 7], list(range(I))], ids=str)
+@pytest.mark.parametrize("k", [1, 4, 40])
+def test_k8_equals_the_dense_graph_with_its_gradients(missing, k):
+    graph, features, present = build(k), draw(I, F), torch.ones(I, dtype=torch.bool)
+    present[missing] = False
+    edge_index, cosine = graph(features, present)
+    expected, found = dense(graph, features, present), matrix(edge_index, cosine)
+    torch.testing.assert_close(found, expected)
+    upstream = draw(I, I, seed=1)
+    parameters = [graph.project.weight, graph.project.bias]
+    for ours, theirs in zip(
+        torch.autograd.grad((found * upstream).sum(), parameters),
+        torch.autograd.grad((expected * upstream).sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_k1_every_item_has_k_neighbours_and_itself_at_one():
+    edge_index, cosine = build(4)(draw(I, F))
+    assert torch.bincount(edge_index[1], minlength=I).tolist() == [4] * I
+    assert edge_index.unique(dim=1).shape == edge_index.shape
+    torch.testing.assert_close(matrix(edge_index, cosine).diagonal(), torch.ones(I, dtype=torch.float64))
+
+
+def test_k8_all_pairs_are_never_held(monkeypatch):
+    monkeypatch.setattr(nearest, "BLOCK_BYTES", 3 * 8 * 100)  # three rows at once
+
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
+                    self.numel = max(self.numel, tensor.numel())
+            return out
+
+    graph, features = build(4), draw(100, F)
+    with Largest() as seen:
+        graph(features)[1].sum().backward()
+    assert seen.numel < 100 * 100 / 5
+
+
+def test_pairs_that_are_kept_are_compared_anew_with_other_weights():
+    graph, features = build(), draw(I, F)
+    pairs = graph.search(features)
+    assert not pairs.requires_grad
+    with torch.no_grad():
+        graph.project.weight.copy_(draw(3, F, seed=5))
+    vectors = torch.nn.functional.normalize(graph.project(features), dim=1)
+    torch.testing.assert_close(graph.similarity(features, pairs), (vectors[pairs[0]] * vectors[pairs[1]]).sum(1))
