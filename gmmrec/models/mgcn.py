@@ -95,8 +95,8 @@ class Purifier(nn.Module):
 
     def forward(self, ids: Tensor, features: Tensor, rows: Tensor | None = None) -> Tensor:
         """Purifies all items: one wide product, the dearest of a step."""
-        content = project_rows(features, rows, self.project.weight, self.project.bias)
-        gate: Tensor = self.gate(content).sigmoid()
+        weight = self.gate.weight @ self.project.weight  # nothing stands between the two maps: W2 (W1 f + b1) + b2 is one product
+        gate = project_rows(features, rows, weight, self.gate(self.project.bias)).sigmoid()
         if rows is None:
             return ids * gate
         return torch.zeros_like(ids).index_copy(0, rows, F.embedding(rows, ids) * gate)
@@ -160,25 +160,22 @@ class MGCN(Recommender[UserQuery]):
         behaviour = self.propagate(ids, edges)
         present = torch.stack([graph.features[name].present for name in self.modalities], dim=1)
         is_complete = bool(present.all())
-        content = []
+        num_users, num_items = graph.num_nodes("user"), graph.num_nodes("item")
+        to_user = edges.to_user if users is None else edges_into(edges.to_user, users, num_items, num_users)
+        targets, user_content, item_content = _take(ids.user, users), [], []
         for index, (name, purify) in enumerate(zip(self.modalities, self.purify, strict=True)):
             x = purify(ids.item, graph.features[name].pooled, None if is_complete else present[:, index].nonzero().flatten())
             for _ in range(self.config.item_layers):
                 x = self.conv(x, *graph.edges(item_view(name)))
-            content.append(x)
-        item_content = torch.cat(content, dim=1)  # [I, M * dim], so that all modalities go to the users at once
-        num_users, num_items = graph.num_nodes("user"), graph.num_nodes("item")
-        to_user = edges.to_user if users is None else edges_into(edges.to_user, users, num_items, num_users)
-        targets = _take(ids.user, users)
-        user_content = self.conv((item_content, targets), *to_user)
+            user_content.append(self.conv((x, targets), *to_user))
+            item_content.append(_take(x, items))
         user_mask = item_mask = None
         if not is_complete:
-            user_mask = self.conv((present.to(item_content.dtype), targets), *to_user) > 0
+            user_mask = self.conv((present.to(targets.dtype), targets), *to_user) > 0
             item_mask = present if items is None else present[items]
-        shape = (-1, len(self.modalities), self.config.dim)
         return (
-            Views(_take(behaviour.user, users), user_content.view(shape), user_mask),
-            Views(_take(behaviour.item, items), _take(item_content, items).view(shape), item_mask),
+            Views(_take(behaviour.user, users), torch.stack(user_content, dim=1), user_mask),
+            Views(_take(behaviour.item, items), torch.stack(item_content, dim=1), item_mask),
         )
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:

@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from gmmrec.nn.normalize import unit_rows
 
+BLOCK_CELLS = {"cpu": 2**18}  # products held at once: 1 MB, which stays in the cache
+LARGEST_BLOCK_CELLS = 2**26
+
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     """Bayesian personalised ranking, the mean of ``-ln sigmoid(positive - negative)`` over all pairs.
@@ -42,32 +45,40 @@ def embedding_norm(*embeddings: Tensor) -> Tensor:
 
 
 class _SoftmaxLoss(torch.autograd.Function):
-    """``ln sum_k count_k exp(<x_j, y_k>) - <x_j, y_j>`` of every row, with one pass over the ``[B, B]`` products and one copy."""
+    """``sum_j w_j (ln sum_k count_k exp(<x_j, y_k>) - <x_j, y_j>)``, and its derivatives in the same pass over blocks of rows.
+
+    So a product and its exponential are computed once, while they are in the cache, and no ``[B, B]`` is held.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, count: Tensor, bound: float) -> Tensor:
-        chances = x @ y.T
-        largest: Tensor | float = 0.0
-        if bound > 40:  # beyond, exponentials may leave the range of single precision
-            largest = chances.amax(1)
-            chances.sub_(largest[:, None])
-        total = chances.exp_() @ count
-        ctx.save_for_backward(x, y, count, chances, total)
-        return total.log() + largest - (x * y).sum(1)
+    def forward(ctx: Any, x: Tensor, y: Tensor, count: Tensor, w: Tensor, bound: float) -> Tensor:
+        counted, transposed = count[:, None] * y, y.t().contiguous()
+        loss, grad_x, grad_y = x.new_zeros(()), torch.empty_like(x), torch.zeros_like(y)
+        size = max(1, BLOCK_CELLS.get(x.device.type, LARGEST_BLOCK_CELLS) // len(y))
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            chances = x[rows] @ transposed  # [b, B]
+            largest: Tensor | float = 0.0
+            if bound > 40:  # beyond, exponentials may leave the range of single precision
+                largest = chances.amax(1)
+                chances.sub_(largest[:, None])
+            total = chances.exp_() @ count
+            loss += (total.log() + largest) @ w[rows]
+            share = (w[rows] / total)[:, None]
+            torch.mm(chances, counted, out=grad_x[rows]).mul_(share)
+            grad_y.addmm_(chances.t(), share * x[rows])
+        grad_y.mul_(count[:, None]).addcmul_(x, w[:, None], value=-1)
+        ctx.save_for_backward(grad_x.addcmul_(y, w[:, None], value=-1), grad_y)
+        return loss - (x * y).sum(1) @ w
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
-        (grad,) = grads
-        x, y, count, chances, total = ctx.saved_tensors
-        grad = grad[:, None]
-        share = grad / total[:, None]
-        grad_x = share * (chances @ (count[:, None] * y)) - grad * y
-        grad_y = count[:, None] * (chances.T @ (share * x)) - grad * x
-        return grad_x, grad_y, None, None
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None, None]:
+        grad_x, grad_y = ctx.saved_tensors
+        return grads[0] * grad_x, grads[0] * grad_y, None, None, None
 
 
-_softmax_loss: Callable[[Tensor, Tensor, Tensor, float], Tensor] = _SoftmaxLoss.apply
+_softmax_loss: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = _SoftmaxLoss.apply
 
 
 def info_nce(anchor: Tensor, target: Tensor, temperature: float, count: Tensor | None = None) -> Tensor:
@@ -90,7 +101,7 @@ def info_nce(anchor: Tensor, target: Tensor, temperature: float, count: Tensor |
     with torch.autocast(anchor.device.type, enabled=False):  # exponentials of products of 16 bits are too coarse
         x, y = (unit_rows(v.float() if v.dtype in (torch.float16, torch.bfloat16) else v) for v in (anchor, target))
         weight = x.new_ones(len(x)) if count is None else count.to(x.dtype)
-        return _softmax_loss(x / temperature, y, weight, 1 / temperature) @ weight / weight.sum()
+        return _softmax_loss(x / temperature, y, weight, weight / weight.sum(), 1 / temperature)
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 
 from gmmrec.nn.propagate import structure_of
 from gmmrec.nn.relations import Relation
@@ -19,12 +20,12 @@ def edges_into(relation: Relation, nodes: Tensor, num_sources: int, num_targets:
         num_targets: Number of targets of the relation.
 
     Returns:
-        Edges ``[2, E']`` from sources, numbered as before, to ``0 … n - 1``, ascending, and their weights.
+        Edges ``[2, E']`` from sources, numbered as before, to ``0 … n - 1``, ascending (an ``EdgeIndex``), and their weights.
 
     >>> relation = Relation(torch.tensor([[4, 3, 1], [0, 2, 2]]), torch.tensor([0.1, 0.2, 0.3]))
-    >>> edges_into(relation, torch.tensor([2, 1, 0]), 5, 3)
-    Relation(edge_index=tensor([[3, 1, 4],
-            [0, 0, 2]]), weight=tensor([0.2000, 0.3000, 0.1000]))
+    >>> edge_index, weight = edges_into(relation, torch.tensor([2, 1, 0]), 5, 3)
+    >>> edge_index.tolist(), weight
+    ([[3, 1, 4], [0, 0, 2]], tensor([0.2000, 0.3000, 0.1000]))
     """
     indptr, indices, order, _ = structure_of(relation.edge_index, num_sources, num_targets).by_target
     start, count = indptr[nodes].long(), (indptr[nodes + 1] - indptr[nodes]).long()
@@ -34,4 +35,5 @@ def edges_into(relation: Relation, nodes: Tensor, num_sources: int, num_targets:
     weight = relation.weight
     if weight is not None:
         weight = weight[position if order is None else order[position]]
-    return Relation(torch.stack([indices[position].long(), target]), weight)
+    edge_index = torch.stack([indices[position].long(), target])
+    return Relation(EdgeIndex(edge_index, sparse_size=(num_sources, len(nodes)), sort_order="col"), weight)

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from gmmrec.nn import loss
 from gmmrec.nn.loss import bpr, embedding_norm, info_nce
 
 
@@ -14,9 +15,9 @@ def test_bpr_is_the_mean_over_all_pairs() -> None:
 
 def test_bpr_neither_overflows_nor_loses_its_gradient() -> None:
     positive = torch.tensor([[-500.0], [500.0]], requires_grad=True)
-    loss = bpr(positive, torch.tensor([[500.0], [-500.0]]))
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(500)  # (1000 + 0) / 2
+    value = bpr(positive, torch.tensor([[500.0], [-500.0]]))
+    value.backward()
+    assert float(value.detach()) == pytest.approx(500)  # (1000 + 0) / 2
     assert positive.grad is not None
     assert positive.grad.flatten().tolist() == pytest.approx([-0.5, 0])
 
@@ -51,8 +52,10 @@ def test_info_nce_of_rows_that_repeat_is_that_of_all_rows() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("block_cells", [1, 13, 10**6])
 @pytest.mark.parametrize("temperature", [0.01, 0.2, 5.0])  # below 0.025 products are bounded row by row
-def test_info_nce_equals_cross_entropy_on_cosines_with_its_gradients(temperature) -> None:
+def test_info_nce_equals_cross_entropy_on_cosines_with_its_gradients(temperature, block_cells, monkeypatch) -> None:
+    monkeypatch.setitem(loss.BLOCK_CELLS, "cpu", block_cells)
     generator = torch.Generator().manual_seed(0)
     anchor, target = (torch.randn(6, 4, generator=generator, requires_grad=True) for _ in range(2))
     cosine = torch.cosine_similarity(anchor[:, None], target[None], dim=-1) / temperature
@@ -65,9 +68,9 @@ def test_info_nce_equals_cross_entropy_on_cosines_with_its_gradients(temperature
 def test_info_nce_stays_finite_where_everything_points_the_wrong_way() -> None:
     anchor = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
     for temperature in (0.001, 0.025, 0.2):
-        loss = info_nce(anchor, -anchor.detach(), temperature)
-        assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-4)
-        assert bool(torch.isfinite(torch.autograd.grad(loss, anchor)[0]).all())
+        value = info_nce(anchor, -anchor.detach(), temperature)
+        assert float(value.detach()) == pytest.approx(math.log(2), abs=1e-4)
+        assert bool(torch.isfinite(torch.autograd.grad(value, anchor)[0]).all())
 
 
 def test_info_nce_in_mixed_precision_is_that_of_32_bits() -> None:
