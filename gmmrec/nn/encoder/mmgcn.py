@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.conv.modality import ModalityConv
-from gmmrec.nn.incoming import incoming_edges
 from gmmrec.nn.init import embedding_table
+from gmmrec.nn.neighbourhood import edges_into
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.relations import Bipartite, Pair
 
@@ -47,12 +47,12 @@ class MMGCNLayer(nn.Module):
 
     def forward(self, x: Pair, ids: Pair, edges: Bipartite, users: Tensor | None = None) -> Pair:
         """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types; of users only some, where these are given."""
-        own, own_ids, to_user = x.user, ids.user, edges.to_user.edge_index
+        own, own_ids, to_user = x.user, ids.user, edges.to_user
         if users is not None:
             own, own_ids = F.embedding(users, x.user), F.embedding(users, ids.user)
-            to_user = incoming_edges(to_user, users, (x.item.shape[0], x.user.shape[0]))
+            to_user = edges_into(to_user, users, x.item.shape[0], x.user.shape[0])
         return Pair(
-            user=self._combine(own, self.conv((x.item, own), to_user), own_ids),
+            user=self._combine(own, self.conv((x.item, own), to_user.edge_index), own_ids),
             item=self._combine(x.item, self.conv((x.user, x.item), edges.to_item.edge_index), ids.item),
         )
 
