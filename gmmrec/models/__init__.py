@@ -9,6 +9,7 @@ from gmmrec.models.freedom import FREEDOM
 from gmmrec.models.graph_filter import GraphFilter
 from gmmrec.models.graph_fusion import GraphFusion
 from gmmrec.models.hcgcn import HCGCN
+from gmmrec.models.lattice import LATTICE
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mario import MARIO
 from gmmrec.models.mcptr import MCPTR
@@ -27,6 +28,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "graph-filter": GraphFilter,
     "graph-fusion": GraphFusion,
     "hcgcn": HCGCN,
+    "lattice": LATTICE,
     "lightgcn": LightGCN,
     "mario": MARIO,
     "mcptr": MCPTR,
@@ -60,6 +62,7 @@ CARDS: dict[str, Card] = {
         "no paper: parts of those below, combined", "optional", "models of papers that are points of it score alike"
     ),
     "hcgcn": Card("Mu et al., ACM MM 2022", "one or more", "reconstruction v1 from the abstract; no text, no code"),
+    "lattice": Card("Zhang et al., ACM MM 2021", "one or more", "the released code, but raw features are not trained"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
     "mario": Card("Kim et al., CIKM 2022", "one or more", "reconstruction: no code, equations from summaries"),
     "mcptr": Card("Liu et al., ICMR 2022", "one or more", "reconstruction: parts and losses from summaries, their form is ours"),
