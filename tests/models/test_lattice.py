@@ -8,9 +8,10 @@ from torch import Tensor
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.split import Split
+from gmmrec.graph.latent import LATENT, initial, learned
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
-from gmmrec.models.lattice import LATENT, LATTICE, LATTICEConfig, initial, learned
+from gmmrec.models.lattice import LATTICE, LATTICEConfig
 from gmmrec.nn.conv.learned_graph import LearnedItemGraph
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.query import Batch, UserQuery
@@ -78,12 +79,12 @@ def normalised(dense: Tensor) -> Tensor:
 
 def slow_item_graph(model: LATTICE, dataset: Dataset, lam: float) -> Tensor:
     """The mixture of section 3 on dense matrices; every item has every modality."""
-    a = torch.softmax(model.modality_logits.detach().double(), 0)
+    a = torch.softmax(model.latent.modality_logits.detach().double(), 0)
     frozen, mined = torch.zeros(I, I, dtype=torch.float64), torch.zeros(I, I, dtype=torch.float64)
     for m, table in enumerate(dataset.features.values()):
         frozen += a[m] * normalised(top_k(table.values.double(), 4, table.present))
         if lam < 1:
-            project = model.mine[m].project
+            project = model.latent.mine[m].project
             vectors = table.values.double() @ project.weight.detach().double().t() + project.bias.detach().double()
             mined += a[m] * top_k(vectors, 4, table.present)
     return lam * frozen + ((1 - lam) * normalised(mined) if lam < 1 else 0)
@@ -112,18 +113,18 @@ def test_k1_every_row_has_k_entries_with_itself_at_one_before_normalisation() ->
 
 def test_k2_modality_weights_are_positive_sum_to_one_and_begin_equal() -> None:
     model, graph = build(complete())
-    torch.testing.assert_close(model._shares(graph), torch.full((I, 2), 0.5))
+    torch.testing.assert_close(model.latent._shares(graph), torch.full((I, 2), 0.5))
     perturb(model)
-    shares = model._shares(graph)
+    shares = model.latent._shares(graph)
     assert bool((shares > 0).all())
     torch.testing.assert_close(shares.sum(1), torch.ones(I))
-    torch.testing.assert_close(shares, model.modality_logits.softmax(0).expand(I, 2))
+    torch.testing.assert_close(shares, model.latent.modality_logits.softmax(0).expand(I, 2))
 
 
 def test_k3_without_a_learned_part_there_is_no_projection() -> None:
     dataset = complete()
     model, graph = build(dataset, lam=1.0)
-    assert {name for name, _ in model.named_parameters()} == {"users", "items", "modality_logits"}
+    assert {name for name, _ in model.named_parameters()} == {"users", "items", "latent.modality_logits"}
     assert learned("image") not in graph.schema.relations
     torch.testing.assert_close(matrix(graph, LATENT), slow_item_graph(model, dataset, 1.0), rtol=1e-5, atol=1e-6)
 
@@ -148,7 +149,7 @@ def test_k6_the_projections_have_a_gradient_in_the_first_step_of_an_epoch_alone(
     model, graph = build(complete())
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    names = ["modality_logits", "mine.0.project.weight", "mine.0.project.bias", "mine.1.project.weight", "mine.1.project.bias"]
+    names = ["latent.modality_logits", *(f"latent.mine.{m}.project.{part}" for m in range(2) for part in ("weight", "bias"))]
     for _ in range(2):
         epoch_graph = model.begin_epoch(graph, torch.Generator())
         for step in range(3):
@@ -169,13 +170,13 @@ def test_k7_a_modality_that_no_item_has_is_as_if_it_were_not_there(modality: str
     alone, alone_graph = build(replace(dataset, features={modality: dataset.features[modality]}))
     model, graph = build(with_mask(dataset, other, torch.arange(I)))
     with torch.no_grad():
-        place = model.modalities.index(modality)
+        place = model.latent.modalities.index(modality)
         model.users.copy_(alone.users)
         model.items.copy_(alone.items)
-        model.mine[place].load_state_dict(alone.mine[0].state_dict())
-        model.modality_logits.copy_(torch.tensor([0.3, -2.0]))
+        model.latent.mine[place].load_state_dict(alone.latent.mine[0].state_dict())
+        model.latent.modality_logits.copy_(torch.tensor([0.3, -2.0]))
     torch.testing.assert_close(score_all(model.eval(), graph), score_all(alone.eval(), alone_graph))
-    assert alone._shares(alone_graph).unique().tolist() == [1.0]
+    assert alone.latent._shares(alone_graph).unique().tolist() == [1.0]
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.5, 0.9, 1.0])
@@ -215,8 +216,8 @@ def test_a_step_with_gradients_sees_the_same_graph_as_one_without() -> None:
     model.train()
     with torch.no_grad():
         first = model.encode(graph)
-        model.modality_logits.add_(1e-30)
-        model.mine[0].project.bias[0] += 1.0  # now the graph is that of other weights, and stays
+        model.latent.modality_logits.add_(1e-30)
+        model.latent.mine[0].project.bias[0] += 1.0  # now the graph is that of other weights, and stays
         later = model.encode(graph)
     torch.testing.assert_close(first, later)
     assert not torch.allclose(encoded(model, graph)["item"], later["item"])
@@ -227,17 +228,17 @@ def test_the_gradient_is_that_of_the_dense_formula() -> None:
     model, graph = build(dataset, lam=0.5)
     model.train()
     upstream = torch.randn(I, 8)
-    project, a = model.mine[0].project, model.modality_logits.softmax(0)
+    project, a = model.latent.mine[0].project, model.latent.modality_logits.softmax(0)
     loss = (model.encode(graph)["item"] * upstream).sum()
-    ours = torch.autograd.grad(loss, [project.weight, model.modality_logits])
+    ours = torch.autograd.grad(loss, [project.weight, model.latent.modality_logits])
     frozen, mined = torch.zeros(I, I), torch.zeros(I, I)
     for m, (name, table) in enumerate(dataset.features.items()):
-        unit = torch.nn.functional.normalize(model.mine[m].project(table.values), dim=1)
+        unit = torch.nn.functional.normalize(model.latent.mine[m].project(table.values), dim=1)
         mined = mined + a[m] * matrix(graph, learned(name)).float() * (unit @ unit.t()).clamp(min=0)
         frozen = frozen + a[m] * matrix(graph, initial(name)).float()
     smoothed = (0.5 * frozen + 0.5 * normalised(mined)) @ model.items
     expected = (smoothed / smoothed.norm(dim=1, keepdim=True) * upstream).sum()
-    for mine, right in zip(ours, torch.autograd.grad(expected, [project.weight, model.modality_logits]), strict=True):
+    for mine, right in zip(ours, torch.autograd.grad(expected, [project.weight, model.latent.modality_logits]), strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-3, atol=1e-5)
 
 
@@ -325,7 +326,7 @@ def test_the_loss_is_bpr_and_the_l2_norm_of_final_vectors() -> None:
 
 
 def test_without_features_the_remedy_is_named() -> None:
-    with pytest.raises(ValueError, match="LATTICE needs at least one modality of the items"):
+    with pytest.raises(ValueError, match="needs at least one modality of the items"):
         build(replace(complete(), features={}))
 
 

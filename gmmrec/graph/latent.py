@@ -1,0 +1,163 @@
+"""The latent item graph of LATTICE: mined from features, and part of it learned."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
+from torch_geometric.utils import coalesce
+
+from gmmrec.graph.edges import normalize
+from gmmrec.graph.knn import Backend, knn_edges
+from gmmrec.graph.multimodal import Edges, GraphSchema, MultimodalGraph
+from gmmrec.nn.conv.learned_graph import LearnedItemGraph
+from gmmrec.nn.relations import Relation
+from gmmrec.typing import EdgeType
+
+LATENT: EdgeType = ("item", "latent", "item")
+"""The item graph that is propagated on: the mixture of all others, with the weights of the time it was mixed."""
+MIXED_WITH = "latent_mixed_with"  # in the graph's data: the weights of the module at that time
+
+
+def initial(modality: str) -> EdgeType:
+    """The k-NN graph of raw features, normalised."""
+    return ("item", f"initial_{modality}", "item")
+
+
+def learned(modality: str) -> EdgeType:
+    """The k-NN graph of projected features: which pairs, weighed by their cosines of the time they were searched."""
+    return ("item", f"learned_{modality}", "item")
+
+
+class LatentGraph(nn.Module):
+    """Mixes k-NN graphs of raw and of projected features, with weights that are learned (LATTICE, ACM MM 2021).
+
+    The graph is mined anew at the start of every epoch (:meth:`mined`) and has a gradient in that epoch's first step alone: as long
+    as the weights are those the graph was mixed with, similarities are computed with gradients, and once they have moved on, the
+    graph stays as it is. In evaluation mode it is that of the current weights: mined at the first call and kept as long as neither
+    the weights nor the initial graph change. A subgraph whose learned edges are outdated searches among its own items then.
+
+    Where an item lacks a modality, the weights of those it has are scaled up; an item without any is its own only neighbour.
+    Similarities below 0 count as 0.
+
+    Args:
+        schema: Whose modalities of the items are used.
+        dim: Width of the projected features that the learned graph compares.
+        knn: Neighbours an item has by each modality, itself included, in either graph.
+        lam: Share of the initial graph in the mixture; 1 leaves the learned one out.
+        backend: How neighbours are searched in raw features; the learned graph is always searched exactly.
+
+    Raises:
+        ValueError: The items have no features at all.
+    """
+
+    def __init__(self, schema: GraphSchema, dim: int = 64, *, knn: int = 10, lam: float = 0.9, backend: Backend = "exact") -> None:
+        super().__init__()
+        self.modalities, self.knn, self.lam, self.backend = schema.modalities("item"), knn, lam, backend
+        if not self.modalities:
+            raise ValueError(
+                "an item graph needs at least one modality of the items, but the data set has none; "
+                "add a feature file or use lightgcn"
+            )
+        self.modality_logits = nn.Parameter(torch.zeros(len(self.modalities)))
+        projected = self.modalities if lam < 1 else ()
+        self.mine = nn.ModuleList(LearnedItemGraph(schema.feature_dims[name], dim, knn) for name in projected)
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """The graph with the initial graphs, from raw features, and the latent one of the weights as they are."""
+        sizes, alone = (graph.num_nodes("item"),) * 2, _alone(graph, self.modalities)
+        for name in self.modalities:
+            edge_index, cosine = knn_edges(graph.features[name], self.knn, weighting="cosine", backend=self.backend)
+            edge_index, cosine = torch.cat([edge_index, alone], dim=1), F.pad(cosine.clamp(min=0), (0, alone.shape[1]), value=1.0)
+            graph = graph.with_edges(initial(name), edge_index, normalize(edge_index, sizes, cosine, degrees="incoming"))
+        return self.mined(graph)
+
+    def forward(self, graph: MultimodalGraph) -> Relation:
+        """The latent edges, with gradients where the graph has just been mined."""
+        if not self.training:
+            graph = self.mined(graph)
+        elif self._is_current(graph):
+            return self._mixture(graph)
+        return Relation(*graph.edges(LATENT))
+
+    def mined(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """The graph with the learned and the latent edges of the current weights: found where they are known, else searched."""
+        if self._is_current(graph):
+            return graph
+        key, weights = graph.edges(initial(self.modalities[0])).edge_index, self._weights()
+        known = _MINED.get(key)
+        if known is None or not _same(known.mixed_with, weights):
+            known = _MINED[key] = Mined(weights, self._mine(graph))
+        for edge_type, edges in known.edges.items():
+            graph = graph.with_edges(edge_type, *edges)
+        setattr(graph.data, MIXED_WITH, weights)  # of the copy that with_edges made
+        return graph
+
+    def _mixture(self, graph: MultimodalGraph) -> Relation:
+        """The latent graph of the current weights, with gradients."""
+        share, lam, num_items = self._shares(graph), self.lam, graph.num_nodes("item")
+        edges, weights = [], []
+        for m, name in enumerate(self.modalities):
+            pairs, frozen = graph.edges(initial(name))
+            edges.append(pairs.as_tensor())
+            weights.append(lam * share[edges[-1][1], m] * cast(Tensor, frozen))
+        if self.mine:
+            mined, cosines = [], []
+            for m, (name, mine) in enumerate(zip(self.modalities, self.mine, strict=True)):
+                pairs = graph.edges(learned(name)).edge_index
+                mined.append(pairs.as_tensor())
+                cosine = cast(LearnedItemGraph, mine).similarity(graph.features[name].pooled, pairs)
+                cosines.append(share[mined[-1][1], m] * cosine.clamp(min=0))
+            edges.append(torch.cat(mined, dim=1))
+            weights.append((1 - lam) * normalize(edges[-1], (num_items, num_items), torch.cat(cosines), degrees="incoming"))
+        return Relation(*coalesce(torch.cat(edges, 1), torch.cat(weights), num_items, reduce="sum", sort_by_row=False))
+
+    def _shares(self, graph: MultimodalGraph) -> Tensor:
+        """How much every modality counts for every item ``[I, M]``; of those it has, or of all where it has none."""
+        present = torch.stack([graph.features[name].present for name in self.modalities], dim=1)
+        counts = present | ~present.any(1, keepdim=True)
+        return F.softmax(self.modality_logits.masked_fill(~counts, -torch.inf), dim=1)
+
+    @torch.no_grad()
+    def _mine(self, graph: MultimodalGraph) -> dict[EdgeType, Edges]:
+        home = graph.degree("item").device  # the graph of a new epoch lies where the data are
+        graph = graph if home == self.modality_logits.device else graph.to(self.modality_logits.device)
+        alone = _alone(graph, self.modalities)
+        for name, mine in zip(self.modalities, self.mine, strict=False):  # none where nothing is learned
+            table = graph.features[name]
+            pairs = cast(LearnedItemGraph, mine).search(table.pooled, table.present)
+            graph = graph.with_edges(learned(name), torch.cat([pairs, alone], dim=1))
+        graph = graph.with_edges(LATENT, *self._mixture(graph))
+        graph = graph if home == self.modality_logits.device else graph.to(home)
+        return {kind: graph.edges(kind) for kind in (*map(learned, self.modalities[: len(self.mine)]), LATENT)}
+
+    def _is_current(self, graph: MultimodalGraph) -> bool:
+        """Whether the latent graph is that of the weights as they are."""
+        return _same(getattr(graph.data, MIXED_WITH, None), self._weights())
+
+    def _weights(self) -> Tensor:
+        """All that the latent graph depends on, in one vector."""
+        return torch.cat([p.detach().flatten() for p in (self.modality_logits, *self.mine.parameters())])
+
+
+class Mined(NamedTuple):
+    """What was mined, and the weights it was mined with."""
+
+    mixed_with: Tensor
+    edges: dict[EdgeType, Edges]
+
+
+_MINED = WeakTensorKeyDictionary()  # by the initial edges of a graph: its latest Mined, of whichever model
+
+
+def _same(found: Tensor | None, wanted: Tensor) -> bool:
+    return found is not None and found.shape == wanted.shape and torch.equal(found.to(wanted.device), wanted)
+
+
+def _alone(graph: MultimodalGraph, modalities: Sequence[str]) -> Tensor:
+    """Edges of items without any modality to themselves ``[2, n]``."""
+    present = torch.stack([graph.features[name].present for name in modalities])
+    rows = torch.nonzero(~present.any(0)).flatten()
+    return torch.stack([rows, rows])
