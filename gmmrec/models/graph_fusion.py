@@ -16,6 +16,7 @@ from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
+from gmmrec.graph.latent import LatentGraph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.clustering import balance_loss, cut_loss
 from gmmrec.nn.conv.light import LightConv
@@ -39,8 +40,8 @@ ALIKE: EdgeType = (ITEM, "alike", ITEM)
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
 SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
 
-Ids = Literal["none", "mf", "light", "hcgcn", "mcptr"]
-Content = Literal["none", "linear", "perceptron", "light", "hcgcn", "mcptr", "mgat", "mmgcn"]
+Ids = Literal["none", "mf", "light", "self_loops", "hcgcn", "mcptr"]
+Content = Literal["none", "linear", "perceptron", "light", "self_loops", "hcgcn", "mcptr", "mgat", "mmgcn"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class GraphFusionConfig:
     """Which parts, and their settings."""
 
     ids: Ids = "light"
-    """What becomes of the ID embeddings: nothing (``mf``), light propagation, propagation inside clusters (``hcgcn``) or on the
-    graphs of co-interactions (``mcptr``); ``none``: they are no view of their own."""
+    """What becomes of the ID embeddings: nothing (``mf``), light propagation (``self_loops``: in LATTICE's form), propagation inside
+    clusters (``hcgcn``) or on the graphs of co-interactions (``mcptr``); ``none``: they are no view of their own."""
     content: Content | dict[str, Content] = "none"
     """Encoder of every modality, or one for each by name: a ``linear`` map, a ``perceptron``, or features and preferences of users
     that flow as in ``ids``, or through the layers of MGAT or MMGCN; ``none`` leaves the modality to the item graph."""
@@ -59,7 +60,7 @@ class GraphFusionConfig:
     """How the views of a node become one vector; ``modality_aware`` does it anew for every user."""
     item_graph: Literal["none", "frozen", "learned"] = "frozen"
     """ID embeddings of items smoothed along nearest neighbours by features are added to the items: a graph of the raw features, or
-    one mixed from those and from features projected by learned maps."""
+    LATTICE's, which mixes that (by cosines) with one of projected features."""
     decoder: Literal["inner_product", "bilinear", "mlp"] = "inner_product"
     """How a score is made of a user's and an item's vector."""
     dim: int = 64
@@ -176,8 +177,8 @@ class GraphFusion(Recommender[UserQuery]):
             )
         shared = c.ids != "none" or bool({"mgat", "mmgcn"} & set(self.kinds.values()))
         self.users = embedding_table(num_users, c.dim, c.init_std) if shared else None
-        smoothed = c.item_graph != "none"
-        self.items = embedding_table(schema.num_nodes[ITEM], c.dim, c.init_std) if shared or smoothed else None
+        smooths = c.item_graph != "none"
+        self.items = embedding_table(schema.num_nodes[ITEM], c.dim, c.init_std) if shared or smooths else None
         self.ids = None
         if c.ids != "none":
             self.ids = parts.ids or propagation(c.ids, c.dim, c.num_layers, num_clusters=c.num_clusters)
@@ -195,8 +196,8 @@ class GraphFusion(Recommender[UserQuery]):
         self.preserve = None
         if c.preserve_weight > 0 and modalities:
             self.preserve = ModalityPreservingDecoder(c.dim, [schema.feature_dims[name] for name in modalities])
-        self.shares = modality_shares(modalities, c.modality_weights) if smoothed else {}
-        self.learned = None
+        self.shares = modality_shares(modalities, c.modality_weights) if c.item_graph == "frozen" else {}
+        self.latent = LatentGraph(schema, c.modality_dim, knn=c.knn) if c.item_graph == "learned" else None
         self.smooth = LightConv()
 
     def _encoder(self, name: str, kind: str) -> nn.Module:
@@ -210,10 +211,16 @@ class GraphFusion(Recommender[UserQuery]):
         if self.shares:
             alike = item_graph(graph, self.shares, c.knn, weighting=c.knn_weighting, degrees=c.knn_degrees, alone="itself")
             graph = graph.with_edges(ALIKE, *alike)
+        if self.latent is not None:
+            graph = self.latent.prepare(graph)
         if "mcptr" in (c.ids, *self.kinds.values()):
             for kind in (SHARED_ITEMS, SHARED_USERS):
                 graph = graph.with_edges(kind, *co_interaction_graph(graph, kind[0], k=c.neighbors))
         return graph
+
+    def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
+        """Mines the learned item graph anew, where there is one."""
+        return graph if self.latent is None else self.latent.mined(graph)
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
         """Fused vectors; with modality-aware fusion also the views ``item_views`` ``[I, V, D]`` and ``item_present`` ``[I, V]``.
@@ -295,9 +302,9 @@ class GraphFusion(Recommender[UserQuery]):
         return Views(users, items, mask | ~mask.any(1, keepdim=True), ids)
 
     def _smoothed(self, graph: MultimodalGraph, items: Tensor) -> Tensor | None:
-        if not self.shares:
+        if self.config.item_graph == "none":
             return None
-        edges = graph.edges(ALIKE)
+        edges: Relation = Relation(*graph.edges(ALIKE)) if self.latent is None else self.latent(graph)
         for _ in range(self.config.item_layers):
             items = self.smooth(items, *edges)
         return unit_rows(items) if self.config.item_unit else items

@@ -11,6 +11,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.freedom import FREEDOM, FREEDOMConfig
 from gmmrec.models.graph_fusion import GraphFusion, GraphFusionConfig, Parts
 from gmmrec.models.hcgcn import HCGCN, HCGCNConfig
+from gmmrec.models.lattice import LATTICE, LATTICEConfig
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.mario import MARIO, MARIOConfig
 from gmmrec.models.mcptr import MCPTR, MCPTRConfig
@@ -58,6 +59,12 @@ POINTS: dict[str, tuple[type[Model], Any, dict[str, str], dict[str, Any]]] = {
         FREEDOMConfig(dim=D, knn=4, item_layers=2, aux_weight=0.0),
         SAME,
         {"knn": 4, "item_layers": 2},
+    ),
+    "lattice": (
+        LATTICE,
+        LATTICEConfig(dim=D, modality_dim=5, knn=4),
+        {**SAME, "latent": "latent"},
+        {"ids": "self_loops", "item_graph": "learned", "modality_dim": 5, "knn": 4, "item_unit": True},
     ),
     "mgat": (
         MGAT,
@@ -121,6 +128,7 @@ COMBINATIONS: list[dict[str, Any]] = [
     ]
 ]
 COMBINATIONS += [
+    {"ids": "self_loops", "item_graph": "learned", "content": "linear", "fusion": "attention"},
     {"decoder": "bilinear", "content": "light"},
     {"decoder": "mlp", "item_unit": True},
     {"content": "linear", "preserve_weight": 0.1, "contrast_weight": 0.1},
@@ -192,7 +200,7 @@ def test_contrast_is_the_mean_over_modalities_of_symmetric_info_nce_over_items_t
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ids": "gat"}, "ids must be one of 'none', 'mf', 'light', 'hcgcn', 'mcptr'"),
+        ({"ids": "gat"}, "ids must be one of 'none', 'mf', 'light', 'self_loops', 'hcgcn', 'mcptr'"),
         ({"content": {"image": "gat"}}, r"content\['image'\] must be one of"),
         ({"fusion": "max"}, "fusion must be one of"),
         ({"decoder": "gru"}, "decoder must be one of"),

@@ -11,14 +11,15 @@ Two kinds, which any model can take by name:
 from torch import nn
 
 from gmmrec.nn.conv.light import LightPropagation
+from gmmrec.nn.conv.self_loop import SelfLoopPropagation
 from gmmrec.nn.encoder.co_interaction import CoInteractionPropagation
 from gmmrec.nn.encoder.content import ContentEncoder, PropagatedContent
 from gmmrec.nn.encoder.hcgcn import HCGCNEncoder
 from gmmrec.nn.encoder.mgat import MGATEncoder
 from gmmrec.nn.encoder.mmgcn import MMGCNEncoder
 
-PROPAGATIONS = ("mf", "light", "hcgcn", "mcptr")
-CONTENT_ENCODERS = ("linear", "perceptron", "light", "hcgcn", "mcptr", "mgat", "mmgcn")
+PROPAGATIONS = ("mf", "light", "self_loops", "hcgcn", "mcptr")
+CONTENT_ENCODERS = ("linear", "perceptron", "light", "self_loops", "hcgcn", "mcptr", "mgat", "mmgcn")
 
 
 def propagation(kind: str, dim: int, num_layers: int, *, num_clusters: int = 8) -> nn.Module:
@@ -27,6 +28,8 @@ def propagation(kind: str, dim: int, num_layers: int, *, num_clusters: int = 8) 
         return HCGCNEncoder(dim, num_layers=num_layers, num_clusters=num_clusters)
     if kind == "mcptr":
         return CoInteractionPropagation(dim, num_layers)
+    if kind == "self_loops":
+        return SelfLoopPropagation(num_layers)
     return LightPropagation(num_layers if kind == "light" else 0)
 
 
