@@ -49,8 +49,8 @@ class GraphFusionConfig:
     """Which parts, and their settings."""
 
     ids: Ids = "light"
-    """What becomes of the ID embeddings: nothing (``mf``), light propagation (``self_loops``: in LATTICE's form), propagation inside
-    clusters (``hcgcn``) or on the graphs of co-interactions (``mcptr``); ``none``: they are no view of their own."""
+    """What becomes of the ID embeddings: nothing (``mf``), light propagation (``self_loops``: as in LATTICE), propagation in
+    clusters (``hcgcn``) or on graphs of co-interactions (``mcptr``); ``none``: they are no view of their own."""
     content: Content | dict[str, Content] = "none"
     """Encoder of every modality, or one for each by name: a ``linear`` map, a ``perceptron``, or features and preferences of users
     that flow as in ``ids``, or through the layers of MGAT or MMGCN; ``none`` leaves the modality to the item graph."""
