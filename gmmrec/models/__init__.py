@@ -59,7 +59,7 @@ CARDS: dict[str, Card] = {
         "linear filter of GF-CF: Shen et al., CIKM 2021", "optional", "exact by default; hops, power, features added"
     ),
     "graph-fusion": Card(
-        "no paper: parts of those below, combined", "optional", "models of papers that are points of it score alike"
+        "no paper: parts of the others, combined", "optional", "models of papers that are points of it score alike"
     ),
     "hcgcn": Card("Mu et al., ACM MM 2022", "one or more", "reconstruction v1 from the abstract; no text, no code"),
     "lattice": Card("Zhang et al., ACM MM 2021", "one or more", "the released code, but raw features are not trained"),
