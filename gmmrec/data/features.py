@@ -75,6 +75,16 @@ class FeatureTable:
             return self.values
         return self.values.sum(1) / self.mask.sum(1, keepdim=True).clamp(min=1)  # masked tokens are zero
 
+    @cached_property
+    def unit(self) -> Tensor:
+        """The pooled vectors at length 1 ``[N, D]``; zeros stay zeros. Computed once, kept beside the values.
+
+        >>> FeatureTable("image", torch.tensor([[3.0, 4.0], [0.0, 0.0]])).unit
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+        """
+        return torch.nn.functional.normalize(self.pooled, dim=-1)
+
     def to(self, device: torch.device | str) -> "FeatureTable":
         """A copy on another device."""
         return replace(self, values=self.values.to(device), mask=self.mask.to(device))

@@ -58,7 +58,7 @@ class EASE(Recommender[UserQuery]):
         num_items, dtype = graph.num_nodes("item"), getattr(torch, self.config.precision)
         remedy = "set precision to float32 (half of it), filter rare items, or take a graph model such as lightgcn"
         check_memory(2 * dtype.itemsize * num_items**2, f"solving for {num_items} items", remedy, graph.degree("item").device)
-        self.weights = item_weights(interaction_gram(graph, dtype), self.config.reg).float()
+        self.weights = item_weights(interaction_gram(graph, dtype), self.config.reg).float().contiguous()  # rows are read
         return graph
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:

@@ -108,7 +108,7 @@ class EASEFeatures(Recommender[UserQuery]):
             weights = item_weights(interaction_gram(graph, dtype), reg, prior=self._by_features(graph, dtype))
         else:
             weights = self._with_neighbours(graph, item_weights(interaction_gram(graph, dtype), reg))
-        self.weights = weights.float()
+        self.weights = weights.float().contiguous()  # rows are read
         return graph
 
     def _by_features(self, graph: MultimodalGraph, dtype: torch.dtype) -> Tensor:

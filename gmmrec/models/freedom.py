@@ -21,6 +21,7 @@ from gmmrec.nn.conv.light import LightConv, LightPropagation
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Pair
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
@@ -138,13 +139,15 @@ class FREEDOM(Recommender[UserQuery]):
         scores = self.score(encoded, batch.query, batch.candidates)  # [B, 1 + K]
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.config.l2 > 0:
-            rows = (graph.gather("user", self.users), graph.gather("item", self.items))
-            norm = embedding_norm(F.embedding(batch.query.user, rows[0]), F.embedding(batch.candidates, rows[1]))
+            tables = (graph.gather("user", self.users), graph.gather("item", self.items))
+            norm = embedding_norm(F.embedding(batch.query.user, tables[0]), F.embedding(batch.candidates, tables[1]))
             terms["l2"] = self.config.l2 * norm
         users = F.embedding(batch.query.user, encoded["user"])
+        rows, place = torch.unique(batch.candidates, return_inverse=True)
         for name, project in zip(self.shares, self.project, strict=False):  # none without the term
             table = graph.features[name]
-            scores = inner_product(users, project(F.embedding(batch.candidates, table.pooled)))
+            content = project_rows(table.pooled, rows, project.weight, project.bias)  # type: ignore[arg-type]
+            scores = inner_product(users, F.embedding(place, content))
             present = table.present[batch.candidates]  # [B, 1 + K]
             pairs = present[:, :1] & present[:, 1:]
             difference = torch.where(pairs, scores[:, :1] - scores[:, 1:], 0.0)

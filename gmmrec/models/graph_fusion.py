@@ -289,7 +289,7 @@ class GraphFusion(Recommender[UserQuery]):
             present.append((graph.degree(ITEM) > 0) & (graph.rows(ITEM) >= 0))
         for name, encoder in zip(self.kinds, self.content, strict=True):
             table = graph.features[name]
-            features = unit_rows(table.pooled) if self.config.unit_features else table.pooled
+            features = table.unit if self.config.unit_features else table.pooled
             if isinstance(encoder, ContentEncoder):
                 items.append(encoder(features))
             else:

@@ -15,12 +15,12 @@ from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
+from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.masked import hide_missing
-from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.relations import Pair
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
@@ -98,7 +98,7 @@ class MARIO(Recommender[UserQuery]):
         self.users = embedding_table(schema.num_nodes["user"], config.dim, config.init_std)
         self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
         self.propagate = LightPropagation(config.num_layers) if config.backbone == "lightgcn" else None
-        self.encoders = nn.ModuleList(_encoder(dim, config.dim, config.encoder_layers) for dim in dims)
+        self.encoders = nn.ModuleList(ContentEncoder(dim, config.dim, num_layers=config.encoder_layers) for dim in dims)
         self.fuse = ModalityAwareFusion(config.dim, attention=config.attention, granularity=config.granularity)
         self.decode = None
         if config.mp_weight > 0:
@@ -174,8 +174,7 @@ class MARIO(Recommender[UserQuery]):
         tokens, present = [], []
         for name, encoder in zip(self.names, self.encoders, strict=True):
             table = graph.features[name]
-            features = table.pooled if rows is None else F.embedding(rows, table.pooled)
-            tokens.append(encoder(unit_rows(features) if self.config.unit_features else features))
+            tokens.append(encoder(table.unit if self.config.unit_features else table.pooled, rows))
             present.append(table.present)
         mask = torch.stack([*present, known], 1)
         return torch.stack([*tokens, interaction], 1), mask if rows is None else mask[rows]
@@ -197,10 +196,3 @@ class MARIO(Recommender[UserQuery]):
         count = torch.bincount(edge_index[1], minlength=len(tokens)).view(-1, 1, 1)
         shares = equal_shares(tokens, present).unsqueeze(-1)
         return (torch.where(count > 0, total / count.clamp(min=1), shares) * tokens).sum(1)
-
-
-def _encoder(feature_dim: int, dim: int, num_layers: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for width in (feature_dim, *[dim] * (num_layers - 1)):
-        layers += [nn.Linear(width, dim), nn.LeakyReLU()]
-    return nn.Sequential(*layers)

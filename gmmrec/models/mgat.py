@@ -115,8 +115,8 @@ class MGAT(Recommender[UserQuery]):
         queries = F.embedding(users, _total([share.user for share in shares.values()]))
         return {name: inner_product(queries, F.embedding(items, share.item)) for name, share in shares.items()}
 
-    def _shares(self, graph: MultimodalGraph) -> dict[str, Pair]:
-        """What every modality adds to the vectors of users and items: its branch times its weight in the mean."""
+    def _shares(self, graph: MultimodalGraph, users: Tensor | None = None) -> dict[str, Pair]:
+        """What every modality adds to the vectors of (some) users and of items: its branch times its weight in the mean."""
         names = self.schema.modalities("item")
         ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
         edges = graph.bipartite
@@ -126,7 +126,7 @@ class MGAT(Recommender[UserQuery]):
         shares = {}
         for index, (name, branch) in enumerate(zip(names, self.branches, strict=True)):
             preference = graph.gather("user", cast(Tensor, branch.preference))
-            x: Pair = branch(preference, graph.features[name].pooled, present[index], ids, edges)
+            x: Pair = branch(preference, graph.features[name].pooled, present[index], ids, edges, users)
             shares[name] = Pair(x.user / len(names), x.item * weight[index, :, None])
         return shares
 
@@ -136,7 +136,9 @@ class MGAT(Recommender[UserQuery]):
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR, and the squared length of all parameters."""
-        scores = self.score(self.encode(graph), batch.query, batch.candidates)  # [B, 1 + K]
+        rows, user = torch.unique(batch.query.user, return_inverse=True)
+        users, items = map(_total, zip(*self._shares(graph, rows).values(), strict=True))
+        scores = inner_product(F.embedding(user, users), F.embedding(batch.candidates, items))  # [B, 1 + K]
         unit = math.log(2) if self.config.loss_base == "2" else 1.0
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:]) / unit}
         if self.config.l2 > 0:

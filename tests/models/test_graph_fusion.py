@@ -76,13 +76,13 @@ POINTS: dict[str, tuple[type[Model], Any, dict[str, str], dict[str, Any]]] = {
     "mario": (
         MARIO,
         MARIOConfig(dim=D, backbone="lightgcn", num_layers=2),
-        {**SAME, "encoders.{m}.": "content.{m}.layers.", "fuse.": "fuse_item.", "decode.": "preserve."},
+        {**SAME, "encoders": "content", "fuse.": "fuse_item.", "decode.": "preserve."},
         {"content": "perceptron", "fusion": "modality_aware", "item_graph": "none", "preserve_weight": 0.1, "unit_features": True},
     ),
     "mcptr": (
         MCPTR,
         MCPTRConfig(dim=D, neighbors=3),
-        {**SAME, "project.{m}.": "content.{m}.layers.", "fuse_item": "fuse_item"},
+        {**SAME, "project.{m}.": "content.{m}.project.", "fuse_item": "fuse_item"},
         {"ids": "mcptr", "content": "linear", "fusion": "self_attention", "item_graph": "none", "neighbors": 3},
     ),
 }

@@ -49,7 +49,7 @@ def slow_item(model: MARIO, graph: MultimodalGraph, user: int, item: int) -> tup
         if table.mask[item]:
             x = table.values[item].double()
             x = x / x.norm() if model.config.unit_features else x
-            for layer in encoder:
+            for layer in (encoder.project, *encoder.rest):
                 if isinstance(layer, torch.nn.Linear):
                     x = layer.weight.detach().double() @ x + layer.bias.detach().double()
                     x = torch.where(x > 0, x, 0.01 * x)

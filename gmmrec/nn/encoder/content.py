@@ -1,11 +1,10 @@
 """Content encoders: features of items projected, alone or flowing along edges together with preferences of users."""
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
 from gmmrec.nn.init import embedding_table
+from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Bipartite, Pair
 
 
@@ -18,20 +17,22 @@ class ContentEncoder(nn.Module):
         num_layers: Number of layers; 0 for one linear map.
 
     Shapes:
-        - **input:** ``[..., F]``
-        - **output:** ``[..., dim]``
+        - **input:** features ``[N, F]``, rows ``[n]`` of those that are encoded; None: all
+        - **output:** ``[n, dim]``
     """
 
     def __init__(self, feature_dim: int, dim: int, *, num_layers: int = 1) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for wide, narrow in pairwise([feature_dim, *[dim] * num_layers]):
-            layers += [nn.Linear(wide, narrow), nn.LeakyReLU()]
-        self.layers = nn.Sequential(*layers) if layers else nn.Linear(feature_dim, dim)
+        self.project = nn.Linear(feature_dim, dim)
+        self.rest = nn.Sequential()
+        if num_layers:
+            self.rest.append(nn.LeakyReLU())
+        for _ in range(num_layers - 1):
+            self.rest.extend((nn.Linear(dim, dim), nn.LeakyReLU()))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, rows: Tensor | None = None) -> Tensor:
         """Encodes rows."""
-        x: Tensor = self.layers(features)
+        x: Tensor = self.rest(project_rows(features, rows, self.project.weight, self.project.bias))
         return x
 
 

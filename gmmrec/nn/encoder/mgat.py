@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv
+from gmmrec.nn.neighbourhood import edges_into
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.relations import Bipartite, Pair
 
@@ -32,14 +33,19 @@ class MGATLayer(nn.Module):
         self.own = nn.Linear(in_channels, dim)  # W1
         self.neighbours = nn.Linear(in_channels, dim)  # W2
 
-    def forward(self, x: Pair, ids: Pair, edges: Bipartite) -> Pair:
-        """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types."""
+    def forward(self, x: Pair, ids: Pair, edges: Bipartite, users: Tensor | None = None) -> Pair:
+        """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types; of users only some, where these are given."""
         y = Pair(*map(self.conv.transform, x))
+        own, own_ids, own_y, to_user = x.user, ids.user, y.user, edges.to_user
+        if users is not None:
+            own, own_ids = F.embedding(users, x.user), F.embedding(users, ids.user)
+            own_y = self.conv.transform(own)  # cheaper than to look up y, whose derivative would be a whole table
+            to_user = edges_into(to_user, users, x.item.shape[0], x.user.shape[0])
         heard = Pair(
-            user=self.conv.attend((y.item, y.user), edges.to_user.edge_index, edges.degree.item),
+            user=self.conv.attend((y.item, own_y), to_user.edge_index, edges.degree.item),
             item=self.conv.attend((y.user, y.item), edges.to_item.edge_index, edges.degree.user),
         )
-        return Pair(*(self._combine(*vectors) for vectors in zip(x, heard, ids, strict=True)))
+        return Pair(self._combine(own, heard.user, own_ids), self._combine(x.item, heard.item, ids.item))
 
     def _combine(self, x: Tensor, heard: Tensor, ids: Tensor) -> Tensor:
         own = F.leaky_relu_(self.own(x))  # in place where autograd allows: these are the widest tensors of a step
@@ -86,14 +92,19 @@ class MGATEncoder(nn.Module):
         self.layers = nn.ModuleList(MGATLayer(width, dim, gate) for width in widths)
         self.combine = combine
 
-    def forward(self, preference: Tensor, features: Tensor, present: Tensor, ids: Pair, edges: Bipartite) -> Pair:
-        """One row a node."""
+    def forward(
+        self, preference: Tensor, features: Tensor, present: Tensor, ids: Pair, edges: Bipartite, users: Tensor | None = None
+    ) -> Pair:
+        """One row a node; of users only those asked for, which spares the last layer most of its work."""
         latent = torch.tanh(self.latent(features)) * present[:, None]  # a missing feature is zero in latent space too
         x = Pair(unit_rows(preference), unit_rows(latent))
         outputs: list[Pair] = []
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x, ids, edges)
             outputs.append(x)
-        if self.combine == "last" or len(outputs) == 1:
-            return x
-        return Pair(torch.cat([o.user for o in outputs], 1), torch.cat([o.item for o in outputs], 1))
+        last: Pair = self.layers[-1](x, ids, edges, users)
+        if self.combine == "last" or not outputs:
+            return last
+        if users is not None:
+            outputs = [Pair(F.embedding(users, output.user), output.item) for output in outputs]
+        return Pair(*(torch.cat(layers, dim=1) for layers in zip(*outputs, last, strict=True)))
