@@ -29,6 +29,7 @@ from gmmrec.experiment import read_config, run
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/accuracy")
+BEGIN, END = "<!-- accuracy: begin (made by `python benchmarks/accuracy.py --tables-only`) -->", "<!-- accuracy: end -->"
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 logger = logging.getLogger("accuracy")
 
@@ -51,6 +52,7 @@ def main() -> None:
             for name in names:
                 cell(dataset, name, arguments.seeds, arguments.data)
         write_table(dataset)
+    write_summary()
 
 
 def cell(dataset: str, name: str, seeds: list[int], data: Path) -> None:
@@ -156,6 +158,30 @@ def write_table(dataset: str) -> None:
         lines += ["\n" + compare(users, metric=metric).to_markdown() for metric in ("recall@20", "ndcg@20")]
     (HERE / "tables").mkdir(exist_ok=True)
     (HERE / "tables" / f"{dataset}.md").write_text("\n".join(lines) + "\n")
+
+
+def write_summary() -> None:
+    """One table of all data sets, recall@20 / ndcg@20, into the README between its two marks."""
+    names = [path.name for path in sorted((HERE / "configs").iterdir()) if any((RUNS / path.name).glob("*/chosen.json"))]
+    cells: dict[str, dict[str, str]] = {}
+    best: dict[str, float] = {}
+    for dataset in names:
+        for chosen in sorted((RUNS / dataset).glob("*/chosen.json")):
+            settings = json.loads(chosen.read_text())["key"]
+            files = sorted(chosen.parent.glob(f"{settings}-seed*/metrics.json"))
+            reports = [json.loads(file.read_text()) for file in files]
+            recall, ndcg = (mean(reports, metric) for metric in ("recall@20", "ndcg@20"))
+            cells.setdefault(chosen.parent.name, {})[dataset] = f"{recall:.4f} / {ndcg:.4f}"
+            best[chosen.parent.name] = max(best.get(chosen.parent.name, 0.0), recall if dataset == "tiktok" else 0.0)
+    lines = [
+        "| model | " + " | ".join(f"[{name}](benchmarks/tables/{name}.md)" for name in names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
+    order = sorted(cells, key=lambda name: (-best[name], name))
+    lines += [f"| {model} | " + " | ".join(cells[model].get(name, "") for name in names) + " |" for model in order]
+    readme = HERE.parent / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
 
 
 def mean(reports: list[dict[str, Any]], metric: str) -> float:
