@@ -3,7 +3,6 @@
 X. Zhou, Z. Shen. ACM MM 2023. https://arxiv.org/abs/2211.06924
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
-from gmmrec.graph.edges import drop_edges, normalize
+from gmmrec.graph.denoise import denoised
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Backend, Weighting
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -25,7 +24,7 @@ from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Pair
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
+from gmmrec.typing import EdgeType, NodeType
 
 FROZEN: EdgeType = ("item", "frozen_knn", "item")
 """The item-item graph: for every item, what its neighbours by features contribute to it."""
@@ -111,14 +110,7 @@ class FREEDOM(Recommender[UserQuery]):
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
         """Denoising: keeps ``floor(E (1 - edge_dropout))`` interactions, those between nodes of low degree more often."""
-        if self.config.edge_dropout == 0:
-            return graph
-        edge_index = graph.edges(USER_ITEM).edge_index.as_tensor()
-        keep = math.floor(round(edge_index.shape[1] * (1 - self.config.edge_dropout), 6))  # round: 10 * (1 - 0.8) is 2, not 1.99...
-        likely = (graph.degree("user")[edge_index[0]] * graph.degree("item")[edge_index[1]]).rsqrt()
-        kept = edge_index[:, drop_edges(edge_index, keep, likely.to(generator.device), generator).to(edge_index.device)]
-        weight = normalize(kept, (graph.num_nodes("user"), graph.num_nodes("item")))
-        return graph.with_edges(USER_ITEM, kept, weight).with_edges(ITEM_USER, kept.flip(0), weight)
+        return denoised(graph, self.config.edge_dropout, generator)
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
         """Both propagations, added up for the items."""

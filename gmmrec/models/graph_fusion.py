@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
+from gmmrec.graph.denoise import denoised
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
 from gmmrec.graph.latent import LatentGraph
@@ -85,6 +86,8 @@ class GraphFusionConfig:
     """Number of propagation steps on the item graph."""
     item_unit: bool = False
     """Whether what the item graph adds is brought to unit length, as in LATTICE and HCGCN."""
+    edge_dropout: float = 0.0
+    """Share of the interactions that is removed from the training graph anew each epoch, as in FREEDOM."""
     preserve_weight: float = 0.0
     """Weight of MARIO's decoders, which find the features again in the fused vector."""
     contrast_weight: float = 0.0
@@ -112,6 +115,8 @@ class GraphFusionConfig:
         check_positive(neighbors=self.neighbors, knn=self.knn, item_layers=self.item_layers, temperature=self.temperature)
         check_non_negative(preserve_weight=self.preserve_weight, contrast_weight=self.contrast_weight, l2=self.l2)
         check_non_negative(cluster_weight=self.cluster_weight, init_std=self.init_std)
+        if not 0 <= self.edge_dropout < 1:
+            raise ValueError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
         if self.fusion == "modality_aware" and self.decoder != "inner_product":
             raise ValueError(
                 f"modality_aware fusion scores by the inner product, but decoder is {self.decoder!r}; take another fusion"
@@ -219,7 +224,8 @@ class GraphFusion(Recommender[UserQuery]):
         return graph
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
-        """Mines the learned item graph anew, where there is one."""
+        """Thins the interactions, and mines the learned item graph anew, where either is asked for."""
+        graph = denoised(graph, self.config.edge_dropout, generator)
         return graph if self.latent is None else self.latent.mined(graph)
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:

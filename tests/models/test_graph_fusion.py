@@ -133,6 +133,7 @@ COMBINATIONS += [
     {"decoder": "mlp", "item_unit": True},
     {"content": "linear", "preserve_weight": 0.1, "contrast_weight": 0.1},
     {"ids": "hcgcn", "cluster_weight": 0.1},
+    {"edge_dropout": 0.3},
 ]
 
 
@@ -205,6 +206,7 @@ def test_contrast_is_the_mean_over_modalities_of_symmetric_info_nce_over_items_t
         ({"fusion": "max"}, "fusion must be one of"),
         ({"decoder": "gru"}, "decoder must be one of"),
         ({"fusion": "modality_aware", "decoder": "mlp"}, "modality_aware fusion scores by the inner product, but decoder is 'mlp'"),
+        ({"edge_dropout": 1.0}, "edge_dropout must be at least 0 and less than 1"),
         ({"cluster_weight": 0.1}, "cluster_weight needs clusters, but ids is 'light'"),
     ],
 )
