@@ -3,7 +3,7 @@
     python benchmarks/best.py [--dataset tiktok] [--threads 2]
 
 POINTS are tried with seed 0 and judged by the monitored validation metric; the best one is trained with all seeds. It is then
-blended (``gmmrec blend``) with the runs that ``accuracy.py`` chose for BLENDED, with weights chosen on validation too: for every seed
+blended (``gmmrec blend``) with the runs that ``accuracy.py`` chose for BLENDED, weights chosen on validation too: for every seed
 alone, and once with all seeds together. Runs are kept below runs/best and skipped when they are there; the table goes to
 benchmarks/tables/best-DATASET.md.
 """
