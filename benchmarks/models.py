@@ -6,7 +6,7 @@
 else synthetic ones, about as many) and synthetic features 4,096 and 384 wide. 64 wide, 2 layers (MGAT 1), 2,048 a batch. The
 models take turns of a few steps each; an epoch is the median step times the number of batches. "prepare" is what a model does once
 with the graph; "peak" is the resident memory of a process that loads the data, prepares, takes some steps and validates. The last
-lines are what projecting the features of all items costs alone, and MGAT's layer written with gather and scatter, as PyTorch Geometric does it, beside ours.
+lines are what projecting the features of all items costs alone, and MGAT's layer by gather and scatter, as in PyTorch Geometric.
 """
 
 import argparse
@@ -158,7 +158,7 @@ def attention_layer(graph: MultimodalGraph, *, fused: bool) -> Callable[[], floa
 
 
 def projection(graph: MultimodalGraph) -> Callable[[], float]:
-    """Features of all items projected to the width of the models, and the derivative of the maps: what no model that does so spares."""
+    """Features of all items projected to the models' width, and the derivative of the maps: what nobody spares who does that."""
     tables = [table.pooled for table in graph.features.values()]
     maps = [torch.nn.Linear(table.shape[1], SETTINGS["dim"]) for table in tables]
 
@@ -221,9 +221,7 @@ def main() -> None:
     print(table.to_markdown(floatfmt=("", ".2f", ".2f", ".2f", ".2f", ".0f")))
     floor = in_turns({"projection": projection(graph)}, arguments.rounds)["projection"]
     share = floor / steps["lightgcn"]
-    print(
-        f"\nProjecting the features of all items, forward and derivative: {1000 * floor:.1f} ms a step, {share:.2f} steps of lightgcn."
-    )
+    print(f"\nProjecting all features, forward and derivative: {1000 * floor:.1f} ms, {share:.2f} steps of lightgcn.")
     gain = layer["fused False"] / layer["fused True"]
     print(f"\nMGAT's layer, both directions with derivatives: {1000 * layer['fused True']:.1f} ms;")
     print(f"by gather and scatter {gain:.1f} times as long")
