@@ -1,4 +1,4 @@
-"""What every part of a model is worth: the model with its chosen settings, and the same without one part.
+"""What every part of a model is worth: the model with its chosen settings, and the same without one part (or with one that it lacks).
 
     python benchmarks/ablations.py [--datasets tiktok movies-small] [--models mgat mario] [--seeds 0 1 2]
 
@@ -25,10 +25,12 @@ from gmmrec.evaluation.results import Results
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/ablations")
+IDS_FLOW = {"ids": "light", "content": "mgat", "num_layers": 1, "unit_features": False, "item_graph": "none", "dim": 64}
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "mgat": {
         "without the gate": {"model.gate": "none"},
         "without {modality}": {"data.modalities": "others"},
+        "with ID embeddings that flow, too": {"model_name": "graph-fusion", "model": IDS_FLOW},
     },
     "hcgcn": {
         "without clusters of users and items": {"model.num_clusters": 1, "model.cluster_weight": 0.0},
@@ -88,7 +90,10 @@ def ablate(dataset: str, name: str, seeds: list[int]) -> tuple[str, str] | None:
             if changes.get("data.modalities") == "others" and not others:
                 continue
             point = {key: others if value == "others" else value for key, value in changes.items()}
-            variant = accuracy.merged(settings, point)
+            variant = accuracy.merged(settings, {key: value for key, value in point.items() if "." in key})
+            variant |= {key: value for key, value in point.items() if "." not in key}
+            if "model" in point:  # another model, of the same width
+                variant["model"] = point["model"] | {"dim": settings["model"].get("dim", 64)}
             for seed in seeds:
                 accuracy.trained(dataset, name, variant, seed, runs=RUNS)
             folders[title.format(modality=modality)] = [accuracy.folder_of(RUNS, dataset, name, variant, seed) for seed in seeds]
