@@ -1,4 +1,4 @@
-"""What every part of a model is worth: the model with its chosen settings, and the same without one part (or with one that it lacks).
+"""What every part of a model is worth: the model with its chosen settings, and without one part (or with one that it lacks).
 
     python benchmarks/ablations.py [--datasets tiktok movies-small] [--models mgat mario] [--seeds 0 1 2]
 
