@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from gmmrec.nn.fusion.co_attention import CoAttentionFusion
 from gmmrec.nn.fusion.concat import ConcatFusion
 from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
@@ -32,6 +33,7 @@ FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "gate": lambda dim, num_tokens: GateFusion(dim, gate="sigmoid"),
     "attention": lambda dim, num_tokens: GateFusion(dim, hidden=dim),
     "self_attention": lambda dim, num_tokens: SelfAttentionFusion(dim),
+    "co_attention": lambda dim, num_tokens: CoAttentionFusion(dim),
     "modality_aware": lambda dim, num_tokens: ModalityAwareFusion(dim),
 }
 """Every way to fuse by name: ``FUSIONS[name](dim, num_tokens)`` builds the module; only ``modality_aware`` asks for a query."""

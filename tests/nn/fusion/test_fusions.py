@@ -5,12 +5,20 @@ import torch
 from torch import Tensor, nn
 
 from gmmrec.nn.fusion import FUSIONS
+from gmmrec.nn.fusion.attribute import AttributeFusion
+from gmmrec.nn.fusion.region import RegionFusion
 
 N, M, D = 7, 3, 4
 MASK = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 1, 0]], dtype=torch.bool)
+MODULES = {
+    **FUSIONS,
+    "region": lambda dim, num_tokens: RegionFusion(dim),
+    "attribute": lambda dim, num_tokens: AttributeFusion(dim),
+    "attribute_bilinear": lambda dim, num_tokens: AttributeFusion(dim, score="bilinear"),
+}
 
 
-@pytest.fixture(params=FUSIONS)
+@pytest.fixture(params=MODULES)
 def name(request) -> str:
     return request.param
 
@@ -18,7 +26,7 @@ def name(request) -> str:
 @pytest.fixture
 def fusion(name) -> nn.Module:
     torch.manual_seed(0)
-    return FUSIONS[name](D, M)
+    return MODULES[name](D, M)
 
 
 def inputs() -> tuple[Tensor, Tensor]:

@@ -1,0 +1,230 @@
+"""Stacked co-attention: two sets of tokens read each other in several steps."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.masked import hide_missing, masked_softmax
+
+Score = Literal["product", "additive"]
+Start = Literal["mean", "first"]
+
+
+class Memories(NamedTuple):
+    """What both sides hold after every step, the start included, and how they got there."""
+
+    left: list[Tensor]
+    """``[N, D]`` for each of 0 .. K."""
+    right: list[Tensor]
+    left_weights: list[Tensor]
+    """``[N, P]`` for each of 1 .. K."""
+    right_weights: list[Tensor]
+
+
+class GuidedAttention(nn.Module):
+    r"""How much each token counts in the eyes of a guide: one half of a step of :class:`CoAttention`.
+
+    .. math:: \alpha = \mathrm{softmax}_t \big( \mathbf{w}^\top
+        [\tanh(\mathbf{W} \mathbf{x}_t) \odot \tanh(\mathbf{W}_g \mathbf{g})] \big)
+
+    or, with ``additive`` scores, :math:`\tanh(\mathbf{W} \mathbf{x}_t + \mathbf{W}_g \mathbf{g})` in the brackets. There is no
+    bias, so that a guide of zeros leaves the weights of the product form equal.
+
+    Args:
+        dim: Width of tokens and guides.
+        hidden: Width of the brackets.
+        score: Form of the logits.
+
+    Shapes:
+        - **input:** tokens ``[..., T, D]``, mask ``[..., T]``, guide ``[..., D]``; leading axes are broadcast, and with products
+          nothing larger than the result is held
+        - **output:** weights ``[..., T]``
+    """
+
+    def __init__(self, dim: int, hidden: int, *, score: Score = "product") -> None:
+        super().__init__()
+        self.score = score
+        self.token, self.guide = nn.Linear(dim, hidden, bias=False), nn.Linear(dim, hidden, bias=False)
+        self.logit = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, guide: Tensor) -> Tensor:
+        """The weights of tokens; missing ones must be hidden already."""
+        tokens, guide = self.token(tokens), self.guide(guide)
+        if self.score == "product":
+            logits = torch.einsum("...h,...th->...t", guide.tanh() * self.logit.weight[0], tokens.tanh())
+        else:
+            logits = self.logit(torch.tanh(tokens + guide.unsqueeze(-2))).squeeze(-1)
+        return masked_softmax(logits, mask)
+
+
+class CoAttention(nn.Module):
+    r"""Two sets of tokens, a user's and a video's, weigh each other's tokens in K steps; the summary of each depends on the other.
+
+    .. math::
+        \alpha^k &= \mathrm{softmax}_q \big( \mathbf{w}_k^\top
+            [\tanh(\mathbf{W}_k \mathbf{v}_q) \odot \tanh(\mathbf{W}'_k \mathbf{m}_u^{k-1})] \big), \qquad
+        \mathbf{m}_v^k = \mathbf{m}_v^{k-1} + \sum_q \alpha_q^k \mathbf{v}_q
+
+        \beta^k &= \mathrm{softmax}_p \big( \mathbf{w}_k''^\top
+            [\tanh(\mathbf{W}_k'' \mathbf{u}_p) \odot \tanh(\mathbf{W}_k''' \mathbf{m}_v^{k-1})] \big), \qquad
+        \mathbf{m}_u^k = \mathbf{m}_u^{k-1} + \sum_p \beta_p^k \mathbf{u}_p
+
+    Both sides read the memories of step k - 1, which start as the means of the sets. A reconstruction of UVCAN (Liu et al., WWW
+    2019, https://doi.org/10.1145/3308558.3313513): its abstract and surveys name the inputs, the direction of the attention and its
+    steps; the equations are those of stacked and dual attention networks. With two sides it has no place in ``FUSIONS``;
+    :class:`CoAttentionFusion` is its form with one.
+
+    Args:
+        dim: Width of all tokens.
+        hidden: Width of the hidden layer of a logit; None for ``dim``.
+        steps: K; without any, the result is where the memories start.
+        score: See :class:`GuidedAttention`.
+        accumulate: Whether what is read is added to a memory; else it takes its place.
+        start: A memory's first content: the mean of the tokens that are present, or the first of these (an ID embedding, say).
+        share_steps: Whether all steps have the same parameters.
+
+    Shapes:
+        - **input:** left ``[..., P, D]``, right ``[..., Q, D]``, masks ``[..., P]`` and ``[..., Q]``. Leading axes are broadcast:
+          ``[B, 1, P, D]`` with ``[C, Q, D]`` are all pairs
+        - **output:** left and right summary, ``[..., D]`` each; zeros for a side without tokens. Weights ``[..., K, P]`` and
+          ``[..., K, Q]``
+
+    >>> users, videos = torch.randn(4, 2, 8), torch.randn(4, 5, 8)
+    >>> (user, video), (of_user, of_video) = CoAttention(8, steps=3)(users, videos, return_weights=True)
+    >>> video.shape, of_video.shape
+    (torch.Size([4, 8]), torch.Size([4, 3, 5]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int | None = None,
+        *,
+        steps: int = 3,
+        score: Score = "product",
+        accumulate: bool = True,
+        start: Start = "mean",
+        share_steps: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(steps, score, start)
+        self.steps, self.accumulate, self.start = steps, accumulate, start
+        self.left, self.right = (_attentions(dim, hidden, steps, score, share_steps) for _ in range(2))
+
+    def forward(
+        self,
+        left: Tensor,
+        right: Tensor,
+        left_mask: Tensor | None = None,
+        right_mask: Tensor | None = None,
+        *,
+        return_weights: bool = False,
+    ) -> tuple[Tensor, Tensor] | tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The last memories of both sides, and on request the weights of every step."""
+        memories = self.memories(left, right, left_mask, right_mask)
+        last = memories.left[-1], memories.right[-1]
+        if not return_weights:
+            return last
+        if not self.steps:
+            shape = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+            return last, (left.new_empty(*shape, 0, left.shape[-2]), right.new_empty(*shape, 0, right.shape[-2]))
+        return last, (torch.stack(memories.left_weights, dim=-2), torch.stack(memories.right_weights, dim=-2))
+
+    def memories(self, left: Tensor, right: Tensor, left_mask: Tensor | None = None, right_mask: Tensor | None = None) -> Memories:
+        """The memories of every step, for scores that add up over the steps as in dual attention networks."""
+        left, right = hide_missing(left, left_mask), hide_missing(right, right_mask)
+        of_left, of_right = (_sum(first_shares(x, m, self.start), x) for x, m in ((left, left_mask), (right, right_mask)))
+        found = Memories([of_left], [of_right], [], [])
+        for k in range(self.steps):
+            read_left, read_right = self.left[k % len(self.left)], self.right[k % len(self.right)]
+            weights = read_left(left, left_mask, of_right), read_right(right, right_mask, of_left)
+            heard = _sum(weights[0], left), _sum(weights[1], right)
+            of_left, of_right = (of_left + heard[0], of_right + heard[1]) if self.accumulate else heard
+            for entries, entry in zip(found, (of_left, of_right, *weights), strict=True):
+                entries.append(entry)
+        return found
+
+
+class CoAttentionFusion(nn.Module):
+    r"""One side of :class:`CoAttention`, with the signature of the fusions: the tokens of a node, read in K steps.
+
+    With a query the other side is this one vector, whose weight is always 1: its memory grows by itself,
+    :math:`\mathbf{m}^k = (k + 1) \mathbf{q}`, or stays :math:`\mathbf{q}` where memories are replaced. Without a query the set is
+    its own other side, so that what has been read guides what is read next; this is how GraphFusion calls it.
+
+    Args:
+        dim: Width of tokens and queries.
+        hidden: As in :class:`CoAttention`, and so are the others.
+        steps: K.
+        score: Form of the logits.
+        accumulate: Whether what is read is added to the memory.
+        start: The memory's first content.
+        share_steps: Whether all steps have the same parameters.
+
+    Shapes:
+        - **input:** tokens ``[..., M, D]``, mask ``[..., M]``, query ``[..., D]`` or None; leading axes are broadcast
+        - **output:** ``[..., D]``; zeros where there is no token. Weights ``[..., M]`` are the share of each token in the memory:
+          accumulated, it is K + 1 times their weighted mean
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int | None = None,
+        *,
+        steps: int = 3,
+        score: Score = "product",
+        accumulate: bool = True,
+        start: Start = "mean",
+        share_steps: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(steps, score, start)
+        self.steps, self.accumulate, self.start = steps, accumulate, start
+        self.read = _attentions(dim, hidden, steps, score, share_steps)
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Fuses as the query sees it, or by itself."""
+        tokens = hide_missing(tokens, mask)
+        total = shares = first_shares(tokens, mask, self.start)
+        memory = _sum(shares, tokens)
+        for k in range(self.steps):
+            guide = memory if query is None else query * (k + 1 if self.accumulate else 1)
+            shares = self.read[k % len(self.read)](tokens, mask, guide)
+            heard = _sum(shares, tokens)
+            memory, total = (memory + heard, total + shares) if self.accumulate else (heard, shares)
+        return (memory, total / (self.steps + 1) if self.accumulate else total) if return_weights else memory
+
+
+def first_shares(tokens: Tensor, mask: Tensor | None, start: Start) -> Tensor:
+    """What a memory starts with ``[..., T]``: equal shares of the tokens that are present, or the first of these alone.
+
+    >>> first_shares(torch.zeros(1, 3, 2), torch.tensor([[False, True, True]]), "first")
+    tensor([[0., 1., 0.]])
+    """
+    if start == "mean":
+        return equal_shares(tokens, mask)
+    present = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device) if mask is None else mask
+    return (present & (present.cumsum(-1) == 1)).to(tokens.dtype)
+
+
+def _sum(weights: Tensor, tokens: Tensor) -> Tensor:
+    return torch.einsum("...t,...td->...d", weights, tokens)  # copies no tokens to pair them
+
+
+def _attentions(dim: int, hidden: int | None, steps: int, score: Score, share_steps: bool) -> nn.ModuleList:
+    count = min(1, steps) if share_steps else steps
+    return nn.ModuleList(GuidedAttention(dim, hidden or dim, score=score) for _ in range(count))
+
+
+def _check(steps: int, score: str, start: str) -> None:
+    if steps < 0:
+        raise ValueError(f"steps must be at least 0, but is {steps}")
+    if score not in ("product", "additive") or start not in ("mean", "first"):
+        raise ValueError(
+            f"score must be 'product' or 'additive', and start 'mean' or 'first', but they are {score!r} and {start!r}"
+        )
