@@ -19,7 +19,7 @@ class RegionFusion(nn.Module):
 
     or, in one layer, :math:`a_{ijk} = \mathrm{ReLU}(\mathbf{w}_u^\top \mathbf{p}_i + \mathbf{w}_f^\top \mathbf{f}_j^k + b)`. Both
     are in the authors' code, which the formulas follow (https://doi.org/10.1145/3331184.3331254); there the first form's biases
-    are switched off, and here there are none. In the second the user counts only where the ReLU closes for some regions of a picture.
+    are switched off, and here there are none. In the second the user counts only where ReLU closes for some regions of a picture.
 
     As :math:`\mathrm{ReLU}(xy) = \mathrm{ReLU}(x) \mathrm{ReLU}(y) + \mathrm{ReLU}(-x) \mathrm{ReLU}(-y)`, the logits are inner
     products of a vector of the user with one of the region: all pairs are one matrix product, and the regions' vectors, which
