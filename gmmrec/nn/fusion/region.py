@@ -17,9 +17,10 @@ class RegionFusion(nn.Module):
         \alpha_{ij} = \mathrm{softmax}_k (a_{ijk}), \qquad
         \mathbf{I}_{ij} = \sum_k \alpha_{ijk} \mathbf{f}_j^k
 
-    or, in one layer, :math:`a_{ijk} = \mathrm{ReLU}(\mathbf{w}_u^\top \mathbf{p}_i + \mathbf{w}_f^\top \mathbf{f}_j^k + b)`. Both
-    are in the authors' code, which the formulas follow (https://doi.org/10.1145/3331184.3331254); there the first form's biases
-    are switched off, and here there are none. In the second the user counts only where ReLU closes for some regions of a picture.
+    or, in one layer, :math:`a_{ijk} = \mathrm{ReLU}(\mathbf{w}_u^\top \mathbf{p}_i + \mathbf{w}_f^\top \mathbf{f}_j^k + b)`. The
+    formulas are those of the code that was released for the paper (https://doi.org/10.1145/3331184.3331254; its headers name no
+    authors): the biases of the first form are switched off there, and here there are none. In the second the user counts only where
+    ReLU closes for some regions of a picture.
 
     As :math:`\mathrm{ReLU}(xy) = \mathrm{ReLU}(x) \mathrm{ReLU}(y) + \mathrm{ReLU}(-x) \mathrm{ReLU}(-y)`, the logits are inner
     products of a vector of the user with one of the region: all pairs are one matrix product, and the regions' vectors, which
@@ -93,13 +94,13 @@ class VisualMerge(nn.Module):
         (1 - s) \mathbf{q} + s \mathbf{W} \mathbf{I} \quad (\text{add}), \qquad
         [\mathbf{q} \,\|\, s \mathbf{W} \mathbf{I}] \quad (\text{concat})
 
-    The authors' scale s is 0.01 for ``mul`` and 0.5 for the others.
+    The released code's scale s is 0.01 for ``mul`` and 0.5 for the others.
 
     Args:
         dim: Width of the ID embedding.
         visual_dim: Width of the picture.
         mode: Which form.
-        scale: s; None for the authors'.
+        scale: s; None for that of the released code.
         concat_dim: Width of the picture's part in ``concat``; None for ``dim``.
 
     Shapes:
@@ -144,7 +145,7 @@ class ContextGate(nn.Module):
         \mathbf{c}_t = \mathrm{ReLU}\big( (1 - \beta_t) \, \mathbf{C} [\mathbf{p} \| \mathbf{q}] + \beta_t \mathbf{C}_I \mathbf{I}
             + \mathbf{c} \big)
 
-    As in the authors' code, the gate is the picture's share; in their figure it is the other's. A decoder projects once with
+    As in the released code, the gate is the picture's share; in the paper's figure it is the other's. A decoder projects once with
     :meth:`parts` and calls :meth:`mix` at every word.
 
     Args:
