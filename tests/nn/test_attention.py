@@ -1,0 +1,80 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from gmmrec.nn.attention import MultiHeadAttention, attend
+from tests.nn.fusion.checks import assert_same, random, softmax
+
+B, P, T, H, W = 2, 3, 4, 2, 6
+KEYS = torch.tensor([[[1, 0, 1, 1]], [[0, 0, 0, 0]]]).bool()  # [B, 1, T]
+PAIRS = torch.ones(B, P, T).tril().bool() & torch.tensor([[True], [False], [True]])  # [B, P, T]
+
+
+def slow(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    out, weights = torch.zeros(B, P, W).double(), torch.zeros(B, H, P, T).double()
+    size = W // H
+    for b in range(B):
+        for h in range(H):
+            part = slice(h * size, (h + 1) * size)
+            for p in range(P):
+                there = [t for t in range(T) if mask is None or mask.expand(B, P, T)[b, p, t]]
+                shares = softmax([query[b, p, part] @ key[b, t, part] / math.sqrt(size) for t in there])
+                for t, share in zip(there, shares, strict=True):
+                    weights[b, h, p, t] = share
+                    out[b, p, part] = out[b, p, part] + share * value[b, t, part]
+    return out, weights
+
+
+@pytest.mark.parametrize("mask", [None, KEYS, PAIRS], ids=["no mask", "tokens", "pairs"])
+def test_equals_the_formula_in_loops(mask) -> None:
+    layer = MultiHeadAttention(W, H, token_dim=5).double()
+    queries, tokens = random(B, P, W).requires_grad_(), random(B, T, 5, seed=1).requires_grad_()
+    heads, weights = slow(layer.query(queries), layer.key(tokens), layer.value(tokens), mask)
+    expected = layer.output(heads)
+    seen, found = layer(queries, tokens, mask, return_weights=True)
+    assert_same(seen, expected, layer, queries, tokens)
+    assert_same(layer(queries, tokens, mask)[0], expected, layer, queries, tokens)  # the fused kernel
+    assert_same(found, weights, layer, queries, tokens)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_query_that_may_look_nowhere_sees_zeros_and_has_no_gradient(dtype) -> None:
+    query, key, value = (random(B, n, W, seed=n).to(dtype).requires_grad_() for n in (P, T, T))
+    nowhere = torch.zeros(B, 1, T, dtype=torch.bool)
+    for seen in (attend(query, key, value, nowhere), attend(query, key, value, nowhere, return_weights=True)[0]):
+        assert torch.equal(seen, torch.zeros_like(seen))
+        for gradient in torch.autograd.grad(seen.sum(), [query, key, value]):
+            assert not bool(gradient.any())
+
+
+def test_nothing_to_look_at_is_zeros() -> None:
+    empty = torch.zeros(B, 0, W)
+    for mask in (None, torch.zeros(B, 1, 0, dtype=torch.bool)):
+        assert torch.equal(attend(torch.ones(B, P, W), empty, empty, mask, num_heads=H), torch.zeros(B, P, W))
+
+
+def test_leading_axes_are_free() -> None:
+    query, key = random(5, B, P, W), random(5, B, T, W, seed=1)
+    whole = attend(query, key, key, KEYS, num_heads=H)
+    for i in range(5):
+        torch.testing.assert_close(whole[i], attend(query[i], key[i], key[i], KEYS, num_heads=H))
+
+
+def test_dropout_is_for_training_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(W, H, dropout=0.5).double()
+    tokens = random(B, T, W)
+    for return_weights in (False, True):
+        layer.train()
+        drawn = torch.stack([layer(tokens, tokens, return_weights=return_weights)[0] for _ in range(2000)])
+        layer.eval()
+        exact = layer(tokens, tokens)[0]
+        assert bool((drawn.std(0) > 0.01).all())
+        torch.testing.assert_close(drawn.mean(0), exact, rtol=0, atol=0.05)
+
+
+def test_heads_must_share_the_width() -> None:
+    with pytest.raises(ValueError, match="num_heads must divide the width 6, but is 4"):
+        MultiHeadAttention(6, 4)
