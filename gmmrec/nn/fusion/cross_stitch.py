@@ -1,0 +1,125 @@
+"""Towers of modalities that share what they know after every layer."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.nn.fusion.concat import ConcatFusion
+from gmmrec.nn.masked import hide_missing
+
+Share = Literal["scalar", "gate"]
+
+
+class CrossStitch(nn.Module):
+    r"""A knowledge-sharing unit: every token becomes a mixture of all tokens, :math:`\mathbf{k}_m = \sum_n S_{mn} \mathbf{h}_n`.
+
+    The shares are numbers, at first 0.9 for a token's own and 0.1 for all the others together, or gates that each token computes
+    from what it has to say, :math:`S_{mn} = \sigma(\langle \mathbf{g}_{mn}, \mathbf{h}_n \rangle)`. A missing token neither
+    receives nor gives; then the numbers of the others grow so that their sizes add up as before, :math:`\sum_n |S_{mn}|` (gates
+    stay as they are).
+
+    Args:
+        dim: Width of a token; of no account for numbers.
+        num_tokens: M.
+        share: What the shares are.
+
+    Shapes:
+        - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
+        - **output:** ``[..., M, D]``; zeros in place of missing tokens
+
+    >>> CrossStitch(1, 2)(torch.tensor([[1.0], [2.0]])).detach()
+    tensor([[1.1000],
+            [1.9000]])
+    """
+
+    def __init__(self, dim: int, num_tokens: int, *, share: Share = "scalar") -> None:
+        super().__init__()
+        if share not in ("scalar", "gate"):
+            raise ValueError(f"share must be 'scalar' or 'gate', but is {share!r}")
+        self.gate = nn.Parameter(_gates(dim, num_tokens)) if share == "gate" else None
+        self.share = nn.Parameter(_shares(num_tokens)) if share == "scalar" else None
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mixes the tokens of every node."""
+        tokens = hide_missing(tokens, mask)
+        if self.share is None:
+            gates = torch.einsum("mnd,...nd->...mn", self.gate, tokens).sigmoid()
+            return hide_missing(gates @ tokens, mask)
+        mixed = self.share @ tokens
+        if mask is None:
+            return mixed
+        sizes = self.share.abs()
+        known = mask.to(sizes.dtype) @ sizes.mT  # [..., M]: what remains of the row
+        grown = torch.where(known > 0, sizes.sum(-1) / known.masked_fill(known == 0, 1.0), 1.0)
+        return hide_missing(grown.unsqueeze(-1) * mixed, mask)
+
+
+class CrossStitchFusion(nn.Module):
+    r"""The multimodal feature learning of IRIS (Lv et al., IEEE Access 2019), https://arxiv.org/abs/1902.05566.
+
+    Every modality has a tower of its own; after each of its layers the towers exchange what they know, and in the end they are
+    concatenated and mapped to the width of one:
+
+    .. math::
+        \mathbf{h}_m^l = \mathrm{ReLU}(\mathbf{W}_m^l \mathbf{k}_m^{l-1} + \mathbf{b}_m^l), \qquad
+        \mathbf{k}_m^l = \sum_n S_{mn}^l \mathbf{h}_n^l, \qquad
+        \mathbf{c} = \mathbf{W} [\mathbf{k}_1^L \| \dots \| \mathbf{k}_M^L] + \mathbf{b}
+
+    with :math:`\mathbf{k}_m^0` the token. A reconstruction: we know the paper's abstract, which names the knowledge-sharing units,
+    and the cross-stitch networks it builds on, not its equations.
+
+    Args:
+        dim: Width of a token and of the result.
+        num_tokens: M; each has its own tower.
+        num_layers: L.
+        share: See :class:`CrossStitch`.
+
+    Shapes:
+        - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
+        - **output:** ``[..., D]``; zeros where there is no token. The weights, which there are none of, are equal shares
+    """
+
+    def __init__(self, dim: int, num_tokens: int, num_layers: int = 2, *, share: Share = "scalar") -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_Layer(dim, num_tokens, share) for _ in range(num_layers))
+        self.fuse = ConcatFusion(dim, num_tokens)
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Fuses; takes no notice of ``query``."""
+        fused: Tensor | tuple[Tensor, Tensor] = self.fuse(self.climb(tokens, mask), mask, return_weights=return_weights)
+        return fused
+
+    def climb(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The tops of the towers ``[..., M, D]``; zeros in place of missing tokens."""
+        tokens = hide_missing(tokens, mask)
+        for layer in self.layers:
+            tokens = layer(tokens, mask)
+        return tokens
+
+
+class _Layer(nn.Module):
+    """One floor of every tower, and what they share there."""
+
+    def __init__(self, dim: int, num_tokens: int, share: Share) -> None:
+        super().__init__()
+        self.towers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(num_tokens))
+        self.stitch = CrossStitch(dim, num_tokens, share=share)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        hidden = [F.relu(tower(token)) for tower, token in zip(self.towers, tokens.unbind(-2), strict=True)]
+        shared: Tensor = self.stitch(torch.stack(hidden, dim=-2), mask)
+        return shared
+
+
+def _shares(num_tokens: int) -> Tensor:
+    if num_tokens == 1:
+        return torch.ones(1, 1)
+    return torch.full((num_tokens, num_tokens), 0.1 / (num_tokens - 1)).fill_diagonal_(0.9)
+
+
+def _gates(dim: int, num_tokens: int) -> Tensor:
+    return nn.init.normal_(torch.empty(num_tokens, num_tokens, dim), std=dim**-0.5)
