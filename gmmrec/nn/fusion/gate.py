@@ -21,6 +21,7 @@ class GateFusion(nn.Module):
         gate: What becomes of the logits.
         num_tokens: M, for parameters of their own for every token; None (the default) for shared ones, so that the order of the
             tokens does not matter and their number is free.
+        bias: Whether logits have a bias where it is not cancelled.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
@@ -34,12 +35,13 @@ class GateFusion(nn.Module):
         hidden: int | None = None,
         gate: Literal["softmax", "sigmoid"] = "softmax",
         num_tokens: int | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if gate not in ("softmax", "sigmoid"):
             raise ValueError(f"gate must be 'softmax' or 'sigmoid', but is {gate!r}")
         self.gate = gate
-        bias = gate == "sigmoid" or num_tokens is not None
+        bias = bias and (gate == "sigmoid" or num_tokens is not None)
         self.logits = nn.ModuleList(_logit(dim, hidden, bias=bias) for _ in range(num_tokens or 1))
 
     def forward(

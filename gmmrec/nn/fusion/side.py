@@ -1,0 +1,75 @@
+"""Item IDs joined with side information, for the queries and keys of an attention whose values stay free of it."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gmmrec.nn.fusion.concat import ConcatFusion
+from gmmrec.nn.fusion.gate import GateFusion
+from gmmrec.nn.fusion.mean import SumFusion
+
+FORMS = ("add", "concat", "gate")
+
+
+class SideFusion(nn.Module):
+    r"""An ID vector and its side information (modalities, category, position) as one: the fusions of NOVA (Liu et al., AAAI 2021).
+
+    .. math::
+        \mathbf{z} = \sum_i \mathbf{f}_i \; (\text{add}), \qquad
+        \mathbf{z} = \mathbf{W} [\mathbf{f}_0 \| \dots \| \mathbf{f}_M] + \mathbf{b} \; (\text{concat}), \qquad
+        \mathbf{z} = \sum_i g_i \mathbf{f}_i, \; g = \sigma([\mathbf{w}^\top \mathbf{f}_i]_i) \; (\text{gate})
+
+    where :math:`\mathbf{f}_0` is the ID vector and the others are the side information; the ID vector is given as the query,
+    because it is always there and everything else is optional. Source: https://arxiv.org/abs/2103.03578, section "fusion
+    operations", as readers report it; :math:`\sigma` is the softmax in the paper's other equations, so a gate is a softmax here
+    unless ``gate`` says otherwise. This is the fusion alone: what is made of it goes into queries and keys, and the ID vectors into
+    values, by which the attention becomes non-invasive.
+
+    Args:
+        dim: Width of all vectors.
+        num_tokens: M, number of kinds of side information; may be 0.
+        form: Which of the three.
+        gate: What becomes of the logits of a gate.
+
+    Shapes:
+        - **input:** tokens ``[..., M, D]``, mask ``[..., M]``, query ``[..., D]``
+        - **output:** ``[..., D]``; without side information it is not zeros as of other fusions, but that of the ID vector alone.
+          Weights ``[..., 1 + M]``, the ID vector's first: 1 each (add), equal shares (concat) or the gates
+
+    >>> SideFusion(2, 1, form="add")(torch.tensor([[[1.0, 2.0]]]), query=torch.tensor([[10.0, 20.0]]))
+    tensor([[11., 22.]])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_tokens: int,
+        *,
+        form: Literal["add", "concat", "gate"] = "gate",
+        gate: Literal["softmax", "sigmoid"] = "softmax",
+    ) -> None:
+        super().__init__()
+        if form not in FORMS:
+            raise ValueError(f"form must be 'add', 'concat' or 'gate', but is {form!r}")
+        self.fuse: nn.Module
+        if form == "gate":
+            self.fuse = GateFusion(dim, gate=gate, bias=False)
+        else:
+            self.fuse = SumFusion() if form == "add" else ConcatFusion(dim, 1 + num_tokens)
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Joins every ID vector with its side information.
+
+        Raises:
+            ValueError: There is no query.
+        """
+        if query is None:
+            raise ValueError("side fusion needs a query, the ID vector that the tokens accompany; give one for every row of tokens")
+        everything = torch.cat([query.unsqueeze(-2), tokens], dim=-2)
+        if mask is not None:
+            mask = torch.cat([mask.new_ones(*mask.shape[:-1], 1), mask], dim=-1)
+        fused: Tensor | tuple[Tensor, Tensor] = self.fuse(everything, mask, return_weights=return_weights)
+        return fused

@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import Tensor
+
+from gmmrec.nn.attention import attend
+from gmmrec.nn.fusion.side import SideFusion
+from tests.nn.fusion.checks import assert_never_read, assert_same, random, random_mask, softmax
+
+N, M, D = 6, 3, 4
+FORMS = [("add", "softmax"), ("concat", "softmax"), ("gate", "softmax"), ("gate", "sigmoid")]
+
+
+@pytest.fixture(params=FORMS, ids="-".join)
+def fusion(request) -> SideFusion:
+    torch.manual_seed(0)
+    form, gate = request.param
+    return SideFusion(D, M, form=form, gate=gate).double()
+
+
+def slow(fusion: SideFusion, side: Tensor, mask: Tensor | None, ids: Tensor) -> Tensor:
+    rows, parameters = [], dict(fusion.named_parameters())
+    for n in range(N):
+        f = {0: ids[n], **{1 + m: side[n, m] for m in range(M) if mask is None or mask[n, m]}}
+        if "fuse.project.weight" in parameters:
+            weight = parameters["fuse.project.weight"]
+            rows.append(parameters["fuse.project.bias"] + sum(weight[:, i * D : (i + 1) * D] @ x for i, x in f.items()))
+            continue
+        gates = dict.fromkeys(f, 1.0)
+        if parameters:
+            logits = [parameters["fuse.logits.0.weight"][0] @ x for x in f.values()]
+            shares = softmax(logits) if fusion.fuse.gate == "softmax" else [torch.sigmoid(logit) for logit in logits]
+            gates = dict(zip(f, shares, strict=True))
+        rows.append(sum(gates[i] * x for i, x in f.items()))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_equals_the_formula_in_loops(fusion, masked) -> None:
+    mask = random_mask(N, M) if masked else None
+    side, ids = random(N, M, D).requires_grad_(), random(N, D, seed=1).requires_grad_()
+    assert_same(fusion(side, mask, ids), slow(fusion, side, mask, ids), fusion, side, ids)
+
+
+def test_values_under_the_mask_are_never_read(fusion) -> None:
+    mask, ids = random_mask(N, M), random(N, D, seed=1)
+    assert_never_read(lambda x: fusion(x, mask, ids), random(N, M, D), mask, fusion)
+
+
+def heads(fusion: SideFusion, side: Tensor, ids: Tensor, *, zero_query: bool = False) -> tuple[Tensor, Tensor]:
+    """An attention whose queries and keys see side information, and whose values do not."""
+    w_q, w_k, w_v = (random(D, D, seed=10 + i) for i in range(3))
+    seen = fusion(side, None, ids)
+    return attend(seen @ (w_q * (not zero_query)), seen @ w_k, ids @ w_v, return_weights=True)
+
+
+def test_k1_and_k2_and_k3_side_information_acts_through_the_weights_only(fusion) -> None:
+    ids, side, other = random(N, D), random(N, M, D, seed=1).requires_grad_(), random(N, M, D, seed=2)
+    assert torch.equal(heads(fusion, side[:1], ids[:1])[0], heads(fusion, other[:1], ids[:1])[0])  # one token: its value
+    calm, weights = heads(fusion, side, ids, zero_query=True)
+    torch.testing.assert_close(weights, torch.full((1, N, N), 1 / N).double())
+    assert torch.equal(calm, heads(fusion, other, ids, zero_query=True)[0])
+    seen, weights = heads(fusion, side, ids)
+    assert bool(torch.autograd.grad(weights[0, 0, 0], side, retain_graph=True)[0].any())
+    factor = random(N, D, seed=5)
+    (whole,) = torch.autograd.grad((seen * factor).sum(), side, retain_graph=True)
+    (through,) = torch.autograd.grad((weights[0] @ (ids @ random(D, D, seed=12)) * factor).sum(), side)  # values held fixed
+    torch.testing.assert_close(whole, through)
+
+
+def test_k4_rows_of_the_attention_sum_to_one_and_the_shape_is_that_of_the_ids(fusion) -> None:
+    seen, weights = heads(fusion, random(2, N, M, D), random(2, N, D, seed=1))
+    assert seen.shape == (2, N, D)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 1, N).double())
+
+
+def test_k5_added_to_nothing_an_id_stays_as_it_is() -> None:
+    ids = random(N, D)
+    assert torch.equal(SideFusion(D, 0, form="add")(random(N, 0, D), None, ids), ids)
+    for form in ("add", "gate"):
+        nothing = SideFusion(D, M, form=form).double()(random(N, M, D), torch.zeros(N, M, dtype=torch.bool), ids)
+        torch.testing.assert_close(nothing, ids)
+
+
+def test_k6_items_with_the_same_side_information_may_change_places(fusion) -> None:
+    ids, side, order = random(N, D), random(M, D, seed=1).expand(N, M, D), torch.tensor([3, 1, 5, 0, 2, 4])
+    torch.testing.assert_close(heads(fusion, side, ids[order])[0], heads(fusion, side, ids)[0][order])
+
+
+def test_k7_gates() -> None:
+    side, ids = random(2, N, M, D), random(2, N, D, seed=1)
+    everything = torch.cat([ids.unsqueeze(2), side], 2)
+    for gate, factor in (("softmax", 1 / (M + 1)), ("sigmoid", 0.5)):
+        fusion = SideFusion(D, M, gate=gate).double()
+        weights = fusion(side, None, ids, return_weights=True)[1]
+        assert weights.shape == (2, N, 1 + M)
+        if gate == "softmax":
+            torch.testing.assert_close(weights.sum(-1), torch.ones(2, N).double())
+        for parameter in fusion.parameters():
+            parameter.data.zero_()
+        torch.testing.assert_close(fusion(side, None, ids), factor * everything.sum(2))
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="side fusion needs a query"):
+        SideFusion(D, M)(random(N, M, D))
+    with pytest.raises(ValueError, match="form must be 'add', 'concat' or 'gate', but is 'max'"):
+        SideFusion(D, M, form="max")
