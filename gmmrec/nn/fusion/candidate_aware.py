@@ -1,0 +1,80 @@
+"""A history of multimodal items in the eyes of every candidate."""
+
+from torch import Tensor, nn
+
+from gmmrec.nn.masked import hide_missing, masked_softmax
+
+
+class CandidateAwareAttention(nn.Module):
+    r"""Every modality of a candidate looks at every modality of a history: the user model of MM-Rec (Wu et al., SIGIR 2022).
+
+    .. math::
+        \alpha_i^{ab} = \mathrm{softmax}_i \langle \mathbf{c}^a, \mathbf{h}_i^b \rangle, \qquad
+        \mathbf{u} = \sum_b \sum_i \Big( \sum_a \alpha_i^{ab} \Big) \mathbf{h}_i^b, \qquad
+        s = \Big\langle \mathbf{u}, \sum_a \mathbf{c}^a \Big\rangle
+
+    with modalities a, b (text and picture in https://arxiv.org/abs/2104.07407) and clicks i. There is nothing to learn in it, and
+    the inner products are not scaled unless ``scale`` says so. The authors' code lets padding take part; here it does not.
+
+    It departs from the signature of the fusions: tokens and queries have two axes, items and modalities.
+
+    Args:
+        scale: What the inner products are multiplied with, such as ``dim ** -0.5`` where the softmax saturates.
+
+    Shapes:
+        - **input:** tokens ``[..., N, M, D]`` (clicks and their modalities), mask ``[..., N, M]`` or ``[..., N, 1]``, query
+          ``[..., C, M', D]`` (candidates), query_mask ``[..., C, M']``
+        - **output:** ``[..., C, D]``, a user vector for every candidate; zeros of a history or a candidate without anything.
+          Weights ``[..., C, M', N, M]`` sum to 1 over the clicks that have the modality
+
+    >>> import torch
+    >>> attention = CandidateAwareAttention()
+    >>> clicks, candidates = torch.randn(4, 50, 2, 16), torch.randn(4, 5, 2, 16)
+    >>> attention(clicks, query=candidates).shape, attention.score(clicks, query=candidates).shape
+    (torch.Size([4, 5, 16]), torch.Size([4, 5]))
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        query: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        *,
+        return_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The user as every candidate sees them.
+
+        Raises:
+            ValueError: There is no query.
+        """
+        tokens, _, weights = self._look(tokens, mask, query, query_mask)
+        user = weights.sum(-3).flatten(-2) @ tokens.flatten(-3, -2)  # [..., C, N M] and [..., N M, D]
+        return (user, weights) if return_weights else user
+
+    def score(
+        self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, query_mask: Tensor | None = None
+    ) -> Tensor:
+        """The scores ``[..., C]``: weights times inner products that are there already, so that no user vector is held."""
+        _, products, weights = self._look(tokens, mask, query, query_mask)
+        return (weights.sum(-3) * products.sum(-3)).sum((-2, -1))
+
+    def _look(
+        self, tokens: Tensor, mask: Tensor | None, query: Tensor | None, query_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Clicks, inner products and weights ``[..., C, M', N, M]``."""
+        if query is None:
+            raise ValueError("candidate-aware attention needs a query, the candidates; give their vectors [..., C, M, D]")
+        tokens = hide_missing(tokens, None if mask is None else mask.expand(tokens.shape[:-1]))
+        query = hide_missing(query, query_mask)
+        products = query.flatten(-3, -2) @ tokens.flatten(-3, -2).mT  # [..., C M', N M]
+        products = products.unflatten(-1, tokens.shape[-3:-1]).unflatten(-3, query.shape[-3:-1])
+        present = None if mask is None else mask[..., None, None, :, :]
+        weights = masked_softmax(self.scale * products, present, dim=-2)
+        if query_mask is not None:
+            weights = weights.masked_fill(~query_mask[..., None, None], 0.0)
+        return tokens, products, weights
