@@ -21,6 +21,8 @@ from torch import nn
 
 from gmmrec.nn.fusion.co_attention import CoAttentionFusion
 from gmmrec.nn.fusion.concat import ConcatFusion
+from gmmrec.nn.fusion.context import ContextFusion
+from gmmrec.nn.fusion.cross_stitch import CrossStitchFusion
 from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
@@ -34,6 +36,8 @@ FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "attention": lambda dim, num_tokens: GateFusion(dim, hidden=dim),
     "self_attention": lambda dim, num_tokens: SelfAttentionFusion(dim),
     "co_attention": lambda dim, num_tokens: CoAttentionFusion(dim),
+    "cross_stitch": lambda dim, num_tokens: CrossStitchFusion(dim, num_tokens),
+    "context": lambda dim, num_tokens: ContextFusion(dim, num_tokens),
     "modality_aware": lambda dim, num_tokens: ModalityAwareFusion(dim),
 }
 """Every way to fuse by name: ``FUSIONS[name](dim, num_tokens)`` builds the module; only ``modality_aware`` asks for a query."""
