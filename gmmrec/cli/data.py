@@ -1,10 +1,12 @@
-"""``gmmrec data describe`` and ``gmmrec data convert``."""
+"""``gmmrec data describe``, ``gmmrec data convert`` and, with :mod:`gmmrec.cli.features`, ``gmmrec data features``."""
 
 import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gmmrec.cli import features
 
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
@@ -25,8 +27,8 @@ SETTINGS = (
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``data`` with its two commands."""
-    parser = subparsers.add_parser("data", help="look at a data set, or write it in another layout", allow_abbrev=False)
+    """Adds ``data`` with its commands."""
+    parser = subparsers.add_parser("data", help="look at a data set, write it in another layout, make features", allow_abbrev=False)
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
 
     about = commands.add_parser("describe", help="figures of a data set", allow_abbrev=False)
@@ -39,6 +41,11 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     to.add_argument("--to", choices=LAYOUTS, required=True, help="layout to write")
     to.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder")
     to.set_defaults(run=lambda arguments: convert(_load(arguments), arguments.to, arguments.out))
+
+    made = commands.add_parser("features", help="make features of items from pictures or texts", allow_abbrev=False)
+    _add_source(made)
+    features.add_arguments(made)
+    made.set_defaults(run=lambda arguments: features.run(_load(arguments), arguments))
 
 
 def describe(dataset: "Dataset", *, as_json: bool = False) -> int:

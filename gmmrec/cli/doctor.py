@@ -29,6 +29,7 @@ OPTIONAL = (
     ),
     Part("faiss-cpu", "faiss", "nearest neighbours in large catalogues", 'pip install "gmmrec[faiss]"'),
     Part("pyarrow", "pyarrow", "reading and writing Parquet tables", 'pip install "gmmrec[parquet]"'),
+    Part("transformers", "transformers", "making features from pictures and texts", 'pip install "gmmrec[encoders]"'),
     Part("tensorboard", "tensorboard", "watching curves in a browser", 'pip install "gmmrec[tensorboard]"'),
 )
 

@@ -1,0 +1,140 @@
+"""``gmmrec data features``: features of items from their pictures or texts."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gmmrec.data.dataset import Dataset
+    from gmmrec.data.encode.extract import Extraction
+    from gmmrec.data.encode.source import Source
+
+SHOWN = 5
+"""How many items without a value are printed; the file beside the features lists all."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds all but the data set."""
+    inputs = parser.add_mutually_exclusive_group(required=True)
+    inputs.add_argument("--image", metavar="FOLDER", type=Path, help="pictures, named after the items: 007.jpg, .png, .webp, …")
+    inputs.add_argument("--text", metavar="COLUMN[,COLUMN]", help="columns of the items' table")
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        required=True,
+        help="a model on the Hugging Face hub, a local folder, or a packaged one: efficientnet-lite0 (pictures), minilm (texts)",
+    )
+    parser.add_argument("--name", metavar="MODALITY", help="what to call the modality (default: image, text)")
+    parser.add_argument("--image-column", "--image_column", metavar="COLUMN", help="column with the pictures' names, if not the id")
+    parser.add_argument("--regions", metavar="N", type=int, help="N x N regions of a picture, as a token axis")
+    parser.add_argument("--crops", action="store_true", help="four corners and the centre of a picture, as a token axis")
+    parser.add_argument("--tokens", metavar="N", type=int, help="the first N tokens of a text, as a token axis")
+    parser.add_argument("--dim", metavar="D", type=int, help="reduce the width to D principal components")
+    parser.add_argument("--batch_size", "--batch-size", metavar="B", type=int, default=32, help="inputs at once (default 32)")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the encoder runs (default auto: a GPU if there is one)",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the features (default: the data set's own)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
+    """Encodes, writes and prints."""
+    from gmmrec.data.encode.extract import ENDING, extract
+
+    name = arguments.name or ("image" if arguments.image else "text")
+    folder = _folder(dataset, arguments, name)
+    source = _pictures(dataset, arguments) if arguments.image else _texts(dataset, arguments)
+    found = extract(source, folder / f"{name}{ENDING}", dim=arguments.dim, batch_size=arguments.batch_size, progress=True)
+    print(json.dumps(found.facts(), indent=2) if arguments.json else to_text(found, name))
+    return 0
+
+
+def to_text(found: "Extraction", name: str) -> str:
+    """What was done, as aligned lines."""
+    from gmmrec.data.errors import shown
+
+    axis = f"{found.shape[1]} tokens of {found.shape[2]}" if len(found.shape) == 3 else f"{found.shape[1]}"
+    rows = [(f"modality {name}", f"{found.shape[0]:,} of {found.items:,} items, {axis} numbers each ({found.dtype})")]
+    rows += [("encoder", f"{found.settings['encoder']}, {found.encoder_dim} wide")]
+    if found.kept_variance is not None:
+        rows += [("reduced", f"to {found.shape[-1]} principal components, which keep {found.kept_variance:.1%} of the variance")]
+    if found.resumed:
+        rows += [("resumed", f"{found.resumed:,} items were done by an earlier run")]
+    if found.missing:
+        first = [f"{shown(item)} ({reason})" for item, reason in list(found.missing.items())[:SHOWN]]
+        more = ", …" if len(found.missing) > SHOWN else ""
+        listing = found.path.with_suffix(".missing.csv").name
+        rows += [("missing", f"{len(found.missing):,}, masked: {', '.join(first)}{more}; all are in {listing}")]
+    rows += [("wrote", f"{found.path} ({found.path.stat().st_size / 1e6:,.1f} MB)")]
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def _folder(dataset: "Dataset", arguments: argparse.Namespace, name: str) -> Path:
+    """Where to write; refuses what would not be found again or would stand in the way of another modality."""
+    from gmmrec.data.sources.atomic import interaction_files
+    from gmmrec.data.sources.table import first_line
+
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(f"a modality must be named by letters, digits, _ and -, but is {name!r}")
+    if arguments.out is not None:
+        return Path(arguments.out)
+    folder = Path(arguments.data).expanduser()
+    if not folder.is_dir() or any(":" in first_line(path) for path in interaction_files(folder)):
+        raise ValueError(
+            f"{arguments.data} is no folder whose feature files are read; say with --out where to write, "
+            "or convert it first: gmmrec data convert --to folder"
+        )
+    if name in dataset.features:
+        raise ValueError(f"{dataset.name} has the modality {name!r} already; choose another --name, or remove its file first")
+    return folder
+
+
+def _pictures(dataset: "Dataset", arguments: argparse.Namespace) -> "Source":
+    from gmmrec.data.encode.encoders import load_image_encoder
+    from gmmrec.data.encode.images import Pictures, find_pictures
+    from gmmrec.data.encode.texts import join_columns
+
+    if arguments.tokens is not None:
+        raise ValueError("--tokens belongs to --text; pictures have --regions and --crops")
+    ids = dataset.vocabularies["item"].ids()
+    column = arguments.image_column
+    names = ids if column is None else [name or None for name in join_columns(_items(dataset), [column])]
+    paths = find_pictures(arguments.image, names)
+    encoder = load_image_encoder(arguments.encoder, device=_device(arguments.device))
+    return Pictures(ids, paths, encoder, regions=arguments.regions, crops=arguments.crops)
+
+
+def _texts(dataset: "Dataset", arguments: argparse.Namespace) -> "Source":
+    from gmmrec.data.encode.encoders import load_text_encoder
+    from gmmrec.data.encode.texts import Texts, join_columns
+
+    if arguments.regions is not None or arguments.crops or arguments.image_column is not None:
+        raise ValueError("--regions, --crops and --image-column belong to --image; texts have --tokens")
+    texts = join_columns(_items(dataset), arguments.text.split(","))
+    encoder = load_text_encoder(arguments.encoder, device=_device(arguments.device))
+    return Texts(dataset.vocabularies["item"].ids(), texts, encoder, tokens=arguments.tokens)
+
+
+def _items(dataset: "Dataset") -> Any:
+    """The items' table; a title that only repeats the id was put there for people, and is taken out."""
+    if "item" not in dataset.attributes:
+        raise ValueError(f"{dataset.name} has no table of items; add items.csv with the items' ids and columns")
+    frame = dataset.attributes["item"]
+    if "title" not in frame:
+        return frame
+    ids = [str(item) for item in dataset.vocabularies["item"].ids()]
+    return frame.assign(title=frame["title"].where(frame["title"].astype(str) != ids, None))
+
+
+def _device(name: str) -> str:
+    import torch  # not at the top: the command line answers --help without it
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda needs a GPU that torch can use, and there is none; leave it out")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

@@ -1,0 +1,29 @@
+"""A feature map as a grid of regions."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def regions(maps: Tensor, size: int) -> Tensor:
+    """A feature map as ``size`` by ``size`` vectors, row by row from the top left.
+
+    Args:
+        maps: ``[B, D, H, W]``.
+        size: Regions along each side; neighbouring places are averaged where there are more.
+
+    Returns:
+        ``[B, size * size, D]``
+
+    Raises:
+        ValueError: The map is smaller than the grid.
+
+    >>> import torch
+    >>> regions(torch.arange(16.0).view(1, 1, 4, 4), 2)[0, :, 0]
+    tensor([ 2.5000,  4.5000, 10.5000, 12.5000])
+    """
+    height, width = maps.shape[2:]
+    if not 1 <= size <= min(height, width):
+        raise ValueError(
+            f"a grid of {size} x {size} regions needs a feature map of that size, but the encoder's is {height} x {width}"
+        )
+    return F.adaptive_avg_pool2d(maps, size).flatten(2).transpose(1, 2)

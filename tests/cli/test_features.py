@@ -1,0 +1,128 @@
+"""``gmmrec data features`` as a person types it, with encoders that need no package."""
+
+import json
+
+import pytest
+import torch
+
+from gmmrec.cli.main import main
+from gmmrec.data.load import load_dataset
+from tests.data.encode.tiny import HashWords, MeanColour, colour, save_picture
+
+
+@pytest.fixture(autouse=True)
+def encoders(monkeypatch):
+    monkeypatch.setattr("gmmrec.data.encode.encoders.load_image_encoder", lambda name, device: MeanColour())
+    monkeypatch.setattr("gmmrec.data.encode.encoders.load_text_encoder", lambda name, device: HashWords())
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "interactions.csv").write_text("user,item\nann,007\nann,8\nbob,9\nbob,x\n")
+    (folder / "items.csv").write_text("item,title,code,kind\n007,red fish,11,\n8,,12,cat\n9,,,\nx,8,13,blue\n")
+    for row, name in enumerate(("007", "8")):
+        save_picture(folder / "pictures" / f"{name}.png", row)
+    for row, name in enumerate(("11", "13")):
+        save_picture(folder / "codes" / f"{name}.png", row + 2)
+    return folder
+
+
+def run(capsys, *arguments):
+    code = main(["data", "features", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def values_of(data, name, item):
+    dataset = load_dataset(data)
+    row = dataset.vocabularies["item"].rows([item])[0]
+    return dataset.features[name].values[row], bool(dataset.features[name].present[row])
+
+
+def test_pictures_by_id(data, capsys):
+    code, out, _ = run(capsys, "-d", data, "--image", data / "pictures", "--encoder", "e")
+    assert code == 0
+    assert "modality image  2 of 4 items, 3 numbers each (float16)\n" in out
+    assert "missing         2, masked: '9' (no picture), 'x' (no picture); all are in image_feat.missing.csv\n" in out
+    vector, present = values_of(data, "image", "007")
+    assert present
+    assert torch.allclose(vector * 255, torch.tensor(colour(0)).float(), atol=0.1)
+    assert not values_of(data, "image", "x")[1]
+
+
+def test_pictures_by_another_column(data, capsys):
+    flags = ("--image", data / "codes", "--image-column", "code", "--name", "looks", "--json")
+    code, out, _ = run(capsys, "-d", data, *flags, "--encoder", "e")
+    assert code == 0
+    assert json.loads(out)["shape"] == [2, 3]
+    assert torch.allclose(values_of(data, "looks", "x")[0] * 255, torch.tensor(colour(3)).float(), atol=0.1)
+    assert not values_of(data, "looks", "9")[1]
+
+
+def test_texts_are_joined_and_a_title_made_of_the_id_is_none(data, capsys):
+    code, out, _ = run(capsys, "-d", data, "--text", "title,kind", "--encoder", "e")
+    assert code == 0
+    assert "masked: '9' (no text);" in out
+    words = HashWords()
+    assert torch.allclose(values_of(data, "text", "8")[0], words.word("cat"), atol=2e-3)  # and not "8. cat"
+    assert torch.allclose(values_of(data, "text", "x")[0], (words.word("8.") + words.word("blue")) / 2, atol=2e-3)
+
+
+def test_tokens_and_regions_have_a_token_axis(data, capsys):
+    assert run(capsys, "-d", data, "--text", "title", "--tokens", 3, "--encoder", "e")[0] == 0
+    code, out, _ = run(
+        capsys, "-d", data, "--image", data / "pictures", "--regions", 2, "--dim", 2, "--batch_size", 1, "--encoder", "e"
+    )
+    assert code == 0
+    assert "4 tokens of 2 numbers each" in out
+    assert "to 2 principal components, which keep 100.0% of the variance" in out
+    features = load_dataset(data).features
+    assert features["text"].values.shape == (4, 3, 4)
+    assert features["image"].values.shape == (4, 4, 2)
+
+
+def test_bundled_data_need_a_folder_to_write_to(data, tmp_path, capsys):
+    code, _, err = run(capsys, "-d", "movies-small", "--text", "title", "--encoder", "e")
+    assert code == 2
+    assert "say with --out where to write" in err
+    code, _, _ = run(capsys, "-d", data, "--text", "title", "--encoder", "e", "--out", tmp_path / "elsewhere")
+    assert code == 0
+    assert (tmp_path / "elsewhere" / "text_feat.npz").is_file()
+    assert not (data / "text_feat.npz").exists()
+
+
+def test_tables_of_other_layouts_do_not_read_feature_files(data, tmp_path, capsys):
+    assert main(["data", "convert", "-d", str(data), "--to", "atomic", "--out", str(tmp_path / "atomic")]) == 0
+    for source in (tmp_path / "atomic", data / "interactions.csv"):
+        code, _, err = run(capsys, "-d", source, "--text", "title", "--encoder", "e")
+        assert code == 2
+        assert "is no folder whose feature files are read" in err or "has no table of items" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--text", "titel"), "no column 'titel' (did you mean 'title'?)"),
+        (("--text", "title", "--regions", "7"), "belong to --image"),
+        (("--text", "title", "--name", "a/b"), "letters, digits"),
+        (("--text", "title", "--name", "user_bio"), "would not be read as features of items"),
+        (("--image", "nowhere"), "there is no folder 'nowhere'"),
+        (("--image", ".", "--tokens", "7"), "--tokens belongs to --text"),
+        (("--text", "title", "--batch_size", "0"), "batch_size must be greater than 0"),
+    ],
+)
+def test_mistakes_are_answered_in_one_sentence(data, capsys, flags, message):
+    code, _, err = run(capsys, "-d", data, "--encoder", "e", *flags)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(data.glob("*_feat*"))
+
+
+def test_a_modality_that_is_there_is_not_replaced(data, capsys):
+    assert run(capsys, "-d", data, "--text", "title", "--encoder", "e")[0] == 0
+    code, _, err = run(capsys, "-d", data, "--text", "kind", "--encoder", "e")
+    assert code == 2
+    assert "shop has the modality 'text' already" in err
