@@ -49,6 +49,18 @@ def test_a_query_that_may_look_nowhere_sees_zeros_and_has_no_gradient(dtype) -> 
             assert not bool(gradient.any())
 
 
+def test_no_kernel_is_asked_about_a_query_that_may_look_nowhere(monkeypatch) -> None:
+    kernel, masks = torch.nn.functional.scaled_dot_product_attention, []
+
+    def watched(*args: Tensor, attn_mask: Tensor, **options: float) -> Tensor:
+        masks.append(attn_mask)
+        return kernel(*args, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    attend(random(B, P, W), random(B, T, W), random(B, T, W), PAIRS)
+    assert [bool(mask.any(-1).all()) for mask in masks] == [True]
+
+
 def test_nothing_to_look_at_is_zeros() -> None:
     empty = torch.zeros(B, 0, W)
     for mask in (None, torch.zeros(B, 1, 0, dtype=torch.bool)):
