@@ -15,9 +15,9 @@ class PersonalisedAttention(nn.Module):
         \alpha_m = \mathrm{softmax}_m (\mathbf{q}^\top \mathbf{A} \mathbf{x}_m), \qquad
         \mathbf{z} = \sum_m \alpha_m \mathbf{x}_m
 
-    with :math:`\mathbf{u}` the ID embedding of a user or an item: the equations in which readers and independent re-implementations of
-    the paper agree. The ID steers the attention only; it is no part of the result. Two levels are two of these modules, one for the
-    words of every review, one for the reviews.
+    with :math:`\mathbf{u}` the ID embedding of a user or an item: the equations in which readers and independent re-implementations
+    of the paper agree. The ID steers the attention only; it is no part of the result. Two levels are two of these modules, one for
+    the words of every review, one for the reviews.
 
     Args:
         dim: Width of a token.
