@@ -45,6 +45,11 @@ Ids = Literal["none", "mf", "light", "self_loops", "hcgcn", "mcptr"]
 Content = Literal["none", "linear", "perceptron", "light", "self_loops", "hcgcn", "mcptr", "mgat", "mmgcn"]
 
 
+Fusion = Literal[
+    "mean", "sum", "concat", "gate", "attention", "self_attention", "co_attention", "cross_stitch", "context", "modality_aware"
+]
+
+
 @dataclass(frozen=True)
 class GraphFusionConfig:
     """Which parts, and their settings."""
@@ -57,7 +62,7 @@ class GraphFusionConfig:
     that flow as in ``ids``, or through the layers of MGAT or MMGCN; ``none`` leaves the modality to the item graph."""
     unit_features: bool = True
     """Whether features are brought to length 1 before they are encoded, so that no modality is loud by its units alone."""
-    fusion: Literal["mean", "sum", "concat", "gate", "attention", "self_attention", "co_attention", "modality_aware"] = "mean"
+    fusion: Fusion = "mean"
     """How the views of a node become one vector; ``modality_aware`` does it anew for every user."""
     item_graph: Literal["none", "frozen", "learned"] = "frozen"
     """ID embeddings of items smoothed along nearest neighbours by features are added to the items: a graph of the raw features, or

@@ -125,6 +125,8 @@ COMBINATIONS: list[dict[str, Any]] = [
         ("light", "perceptron", "modality_aware", "frozen"),
         ("mf", {"text": "linear"}, "sum", "frozen"),
         ("none", "mgat", "mean", "frozen"),
+        ("light", "linear", "co_attention", "none"),
+        ("light", "linear", "cross_stitch", "none"),
     ]
 ]
 COMBINATIONS += [
@@ -182,6 +184,19 @@ def test_weighted_terms_appear_and_lower_themselves() -> None:
     train(model, graph, dataset.interactions, epochs=40)
     after = model.loss(graph, batch)
     assert all(bool(after[name] < before[name]) for name in ("bpr", "preserve", "contrast", "cluster"))
+
+
+def test_context_fusion_hears_other_views_from_the_second_step_on() -> None:
+    """Its factor begins at zero, so that it is no member of the contract's combinations: what it scales has no gradient at first."""
+    dataset, _ = checkerboard(U, I)
+    graph = toy_graph(dataset)
+    torch.manual_seed(0)
+    model = GraphFusion(graph.schema, GraphFusionConfig(dim=8, content="linear", fusion="context", item_graph="none"))
+    train(model, graph, dataset.interactions, epochs=1)
+    terms = model.train().loss(graph, training_batch(dataset.interactions, torch.Generator().manual_seed(0)))
+    model.zero_grad()
+    torch.stack(list(terms.values())).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
 
 
 def test_contrast_is_the_mean_over_modalities_of_symmetric_info_nce_over_items_that_have_both() -> None:
