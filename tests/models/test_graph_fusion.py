@@ -187,7 +187,7 @@ def test_weighted_terms_appear_and_lower_themselves() -> None:
 
 
 def test_context_fusion_hears_other_views_from_the_second_step_on() -> None:
-    """Its factor begins at zero, so that it is no member of the contract's combinations: what it scales has no gradient at first."""
+    """Its factor begins at zero: what it scales has no gradient at first, so it is none of the combinations above."""
     dataset, _ = checkerboard(U, I)
     graph = toy_graph(dataset)
     torch.manual_seed(0)
