@@ -25,12 +25,14 @@ from gmmrec.evaluation.results import Results
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/ablations")
-IDS_FLOW = {"ids": "light", "content": "mgat", "num_layers": 1, "unit_features": False, "item_graph": "none", "dim": 64}
+LIGHT = {"num_layers": 1, "unit_features": False, "item_graph": "none"}
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "mgat": {
         "without the gate": {"model.gate": "none"},
         "without {modality}": {"data.modalities": "others"},
-        "with ID embeddings that flow, too": {"model_name": "graph-fusion", "model": IDS_FLOW},
+        "light flow in its place": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "none", "content": "light"}},
+        "with ID embeddings that flow, too": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light", "content": "mgat"}},
+        "ID embeddings that flow, alone": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light"}},
     },
     "hcgcn": {
         "without clusters of users and items": {"model.num_clusters": 1, "model.cluster_weight": 0.0},
