@@ -30,9 +30,11 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "mgat": {
         "without the gate": {"model.gate": "none"},
         "without {modality}": {"data.modalities": "others"},
+        "with two layers": {"model.num_layers": 2},
         "light flow in its place": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "none", "content": "light"}},
         "with ID embeddings that flow, too": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light", "content": "mgat"}},
         "ID embeddings that flow, alone": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light"}},
+        "the same with three layers": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light", "num_layers": 3}},
     },
     "hcgcn": {
         "without clusters of users and items": {"model.num_clusters": 1, "model.cluster_weight": 0.0},
