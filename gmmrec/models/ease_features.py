@@ -13,15 +13,16 @@ from torch import Tensor
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.gram import add_feature_gram, interaction_gram
+from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.closed_form import item_weights
-from gmmrec.nn.decoder.history import history_matrix, history_scores
+from gmmrec.nn.decoder.history import history_scores
 from gmmrec.nn.memory import check_memory
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM_USER, NodeType
+from gmmrec.typing import NodeType
 
 Form = Literal["cease", "add_ease", "l3ae", "knn"]
 
@@ -125,10 +126,7 @@ class EASEFeatures(Recommender[UserQuery]):
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
         """Histories X (sparse ``[U, I]``) for the users, weights B ``[I, I]`` for the items."""
-        edge_index = graph.edges(ITEM_USER).edge_index
-        by_item = graph.gather("item", self.weights)
-        own = by_item if by_item is self.weights else graph.gather("item", by_item.t()).t().contiguous()
-        return {"user": history_matrix(edge_index, graph.num_nodes("item"), graph.num_nodes("user")), "item": own}
+        return histories(graph, self.weights)
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
         """Rows of X B."""

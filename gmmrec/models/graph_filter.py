@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.nn.decoder.history import history_matrix, history_scores
+from gmmrec.nn.decoder.history import history_scores
 from gmmrec.nn.memory import check_memory
 from gmmrec.nn.propagate import weighted_sum
 from gmmrec.recommender import Recommender
@@ -120,10 +121,7 @@ class GraphFilter(Recommender[UserQuery]):
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
         """Histories (sparse ``[U, I]``) for the users, weights ``[I, I]`` for the items."""
-        edge_index = graph.edges(ITEM_USER).edge_index
-        by_item = graph.gather("item", self.weights)
-        own = by_item if by_item is self.weights else graph.gather("item", by_item.t()).t().contiguous()
-        return {"user": history_matrix(edge_index, graph.num_nodes("item"), graph.num_nodes("user")), "item": own}
+        return histories(graph, self.weights)
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
         """The weights of the history, added up."""
