@@ -42,9 +42,6 @@ SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
 SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
 
 Ids = Literal["none", "mf", "light", "self_loops", "hcgcn", "mcptr"]
-Content = Literal["none", "linear", "perceptron", "light", "self_loops", "hcgcn", "mcptr", "mgat", "mmgcn"]
-
-
 Fusion = Literal[
     "mean", "sum", "concat", "gate", "attention", "self_attention", "co_attention", "cross_stitch", "context", "modality_aware"
 ]
@@ -57,7 +54,7 @@ class GraphFusionConfig:
     ids: Ids = "light"
     """What becomes of the ID embeddings: nothing (``mf``), light propagation (``self_loops``: as in LATTICE), propagation in
     clusters (``hcgcn``) or on graphs of co-interactions (``mcptr``); ``none``: they are no view of their own."""
-    content: Content | dict[str, Content] = "none"
+    content: str | dict[str, str] = "none"
     """Encoder of every modality, or one for each by name: a ``linear`` map, a ``perceptron``, or features and preferences of users
     that flow as in ``ids``, or through the layers of MGAT or MMGCN; ``none`` leaves the modality to the item graph."""
     unit_features: bool = True
@@ -340,7 +337,7 @@ class GraphFusion(Recommender[UserQuery]):
         return total / max(1, len(views.item) - 1)
 
 
-def contents(modalities: tuple[str, ...], wanted: Content | Mapping[str, Content]) -> dict[str, str]:
+def contents(modalities: tuple[str, ...], wanted: str | Mapping[str, str]) -> dict[str, str]:
     """The encoder of every modality that has one.
 
     Raises:
