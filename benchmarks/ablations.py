@@ -70,7 +70,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     for dataset in arguments.datasets:
         tables = [table for name in arguments.models if (table := ablate(dataset, name, arguments.seeds)) is not None]
-        text = f"# What every part is worth on {dataset}\n\nMade by `python benchmarks/ablations.py --datasets {dataset}`.\n"
+        seeds = ", ".join(map(str, arguments.seeds))
+        text = f"# What every part is worth on {dataset}\n\nTest figures, seeds {seeds}, paired by user. "
+        text += f"Made by `python benchmarks/ablations.py --datasets {dataset} --seeds {seeds.replace(',', '')}`.\n"
         for name, table in tables:
             text += f"\n## {name}\n\n{table}\n"
         if tables:
@@ -117,7 +119,7 @@ def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
         for metric, lines in compared.items():
             row[metric] = f"{lines[title].mean:.4f}"
             row[f"p ({metric})"] = "" if title == "full" else f"{lines[title].p:.4f}"
-        row["without the part"] = "" if title == "full" else verdict(compared["recall@20"][title])
+        row["beside the full model"] = "" if title == "full" else verdict(compared["recall@20"][title])
         for modality in modalities:
             row[f"avg.diff {modality}"] = f"{difference(runs[0], modality):.3f}"
         rows.append(row)
@@ -125,7 +127,7 @@ def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
 
 
 def verdict(line: Row) -> str:
-    """Judged by recall@20; the papers say "worse" of every part."""
+    """Judged by recall@20; of every part that is left out the papers say "worse"."""
     if line.p is None or line.p >= 0.05:
         return "no difference shown"
     return "worse" if line.difference < 0 else "better"
