@@ -9,7 +9,8 @@ from gmmrec.config import read_settings
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
-from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.graph.item_graph import item_graph
+from gmmrec.graph.multimodal import MultimodalGraph, sort_edges
 from gmmrec.models.freedom import FREEDOM, FROZEN, FREEDOMConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM
@@ -356,3 +357,13 @@ def test_weights_of_modalities_are_read_from_files_and_flags() -> None:
     assert read_settings({"model": FREEDOMConfig}, values)["model"] == FREEDOMConfig(modality_weights={"image": 0.2, "text": 0.8})
     flags = ["--model.modality_weights", '{"text": 1.0}']
     assert read_settings({"model": FREEDOMConfig}, {}, flags)["model"].modality_weights == {"text": 1.0}
+
+
+def test_shares_can_be_normalised_by_both_ends() -> None:
+    dataset, _ = checkerboard(U, I)
+    model, graph = build(dataset, knn_degrees="both_ends")
+    expected = item_graph(graph, model.shares, 4, degrees="both_ends")
+    (found_index, found), (edge_index, weight) = graph.edges(FROZEN), sort_edges(*expected, (I, I))
+    assert torch.equal(found_index.as_tensor(), edge_index.as_tensor())
+    torch.testing.assert_close(found, weight)
+    assert not torch.allclose(found, build(dataset)[1].edges(FROZEN).weight)
