@@ -54,7 +54,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "mgcn": {"without the contrast": {"model.contrast_weight": 0.0}, "without {modality}": {"data.modalities": "others"}},
     "freedom": {"without the item graph": {"model.item_layers": 0}, "without {modality}": {"data.modalities": "others"}},
     "mmgcn": {"concatenation": {"model.combine": "concat"}, "without {modality}": {"data.modalities": "others"}},
-    "lattice": {"frozen graph alone": {"model.frozen_share": 1.0}, "learned graph alone": {"model.frozen_share": 0.0}},
+    "lattice": {"frozen graph alone": {"model.lam": 1.0}, "learned graph alone": {"model.lam": 0.0}},
 }
 logger = logging.getLogger("ablations")
 
