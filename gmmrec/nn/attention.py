@@ -1,7 +1,9 @@
 """Multi-head attention of queries over tokens of which some are missing; where all are, the result is zeros and never NaN."""
 
+import math
 from typing import Literal, overload
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,10 +51,10 @@ def attend(
         return_weights: Whether the weights, before dropout, are returned too.
 
     Shapes:
-        - **input:** query ``[..., P, H d]``, key ``[..., T, H d]``, value ``[..., T, H e]``, mask ``[..., P or 1, T]``
+        - **input:** query ``[..., P, H d]``, key ``[..., T, H d]``, value ``[..., T, H e]``, mask ``[..., P or 1, T]``; leading
+          axes are broadcast
         - **output:** ``[..., P, H e]``; zeros where a query may look nowhere. Weights ``[..., H, P, T]``
 
-    >>> import torch
     >>> value = torch.tensor([[2.0], [4.0], [9.0]])
     >>> attend(torch.zeros(1, 1), torch.zeros(3, 1), value, torch.tensor([[True, True, False]]))
     tensor([[3.]])
@@ -65,9 +67,9 @@ def attend(
         seen = F.dropout(weights, dropout, dropout > 0) @ value
         return _joined(seen), weights
     if mask is None:
-        return _joined(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))
+        return _joined(_fused(query, key, value, None, dropout))
     somewhere = mask.any(-1, keepdim=True)  # what the kernels make of rows that may look nowhere is not defined
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask | ~somewhere, dropout_p=dropout)
+    seen = _fused(query, key, value, mask | ~somewhere, dropout)
     return _joined(seen.masked_fill(~somewhere, 0.0))
 
 
@@ -130,6 +132,15 @@ def check_heads(width: int, num_heads: int) -> None:
     """Raises a ValueError where the heads cannot share the width equally."""
     if num_heads < 1 or width % num_heads:
         raise ValueError(f"num_heads must divide the width {width}, but is {num_heads}")
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """The kernels are fast over a single leading axis alone: all are made one, ``[N, H, tokens, d]``."""
+    parts = [query, key, value] if mask is None else [query, key, value, mask]
+    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts))
+    parts = [x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:]) for x in parts]
+    seen = F.scaled_dot_product_attention(*parts[:3], attn_mask=None if mask is None else parts[3], dropout_p=dropout)
+    return seen.reshape(*lead, *seen.shape[-3:])
 
 
 def _joined(heads: Tensor) -> Tensor:

@@ -74,6 +74,17 @@ def test_leading_axes_are_free() -> None:
         torch.testing.assert_close(whole[i], attend(query[i], key[i], key[i], KEYS, num_heads=H))
 
 
+@pytest.mark.parametrize("mask", [None, KEYS, KEYS[:1]], ids=["no mask", "tokens", "one row"])
+def test_leading_axes_are_broadcast(mask) -> None:
+    query, key, value = random(5, 1, P, W), random(B, T, W, seed=1), random(5, B, T, W, seed=2)
+    seen = attend(query, key, value, mask, num_heads=H)
+    torch.testing.assert_close(seen, attend(query, key, value, mask, num_heads=H, return_weights=True)[0])  # without the kernel
+    for i in range(5):
+        for b in range(B):
+            own = None if mask is None else mask.expand(B, 1, T)[b]
+            torch.testing.assert_close(seen[i, b], attend(query[i, 0], key[b], value[i, b], own, num_heads=H))
+
+
 def test_dropout_is_for_training_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     layer = MultiHeadAttention(W, H, dropout=0.5).double()
