@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
+from gmmrec.nn.attention import attend
+from gmmrec.nn.masked import hide_missing, masked_mean
 
 
 class CrossModalWeights(NamedTuple):
@@ -57,7 +57,8 @@ class CrossModalFusion(nn.Module):
         right_groups: The same for the right tokens.
 
     Shapes:
-        - **input:** left ``[..., P, left_dim]``, right ``[..., T, right_dim]``, masks ``[..., P]`` and ``[..., T]``
+        - **input:** left ``[..., P, left_dim]``, right ``[..., T, right_dim]``, masks ``[..., P]`` and ``[..., T]``. Leading axes
+          are broadcast: ``[1, C, P, ...]`` with ``[B, C, T, ...]`` are pairs, and the left tokens are projected once for all B
         - **output:** ``[..., out_dim]``, the pooled groups of the left, then of the right stream, zeros for a group without tokens.
           Weights are :class:`CrossModalWeights`
 
@@ -109,8 +110,10 @@ class CrossModalFusion(nn.Module):
         Raises:
             ValueError: The groups are not made of all tokens.
         """
-        left, right, attention = self._read(left, right, left_mask, right_mask)
-        fused = torch.cat([*_pooled(left, left_mask, self.left_groups), *_pooled(right, right_mask, self.right_groups)], dim=-1)
+        left, right, attention = self._read(left, right, left_mask, right_mask, return_weights)
+        pooled = [*pool_groups(left, left_mask, self.left_groups), *pool_groups(right, right_mask, self.right_groups)]
+        lead = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        fused = torch.cat([part.expand(*lead, part.shape[-1]) for part in pooled], dim=-1)
         if not return_weights:
             return fused
         if not attention:
@@ -121,17 +124,18 @@ class CrossModalFusion(nn.Module):
         self, left: Tensor, right: Tensor, left_mask: Tensor | None = None, right_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The tokens of both streams after the last layer; zeros in place of missing ones."""
-        return self._read(left, right, left_mask, right_mask)[:2]
+        return self._read(left, right, left_mask, right_mask, False)[:2]
 
     def _read(
-        self, left: Tensor, right: Tensor, left_mask: Tensor | None, right_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, ...]]]:
+        self, left: Tensor, right: Tensor, left_mask: Tensor | None, right_mask: Tensor | None, return_weights: bool
+    ) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
         x, y = hide_missing(left, left_mask), hide_missing(right, right_mask)
         attention = []
         for read_left, read_right in zip(self.left, self.right, strict=True):
-            of_left, of_right = read_left(x, y, left_mask, right_mask), read_right(y, x, right_mask, left_mask)
+            of_left = read_left(x, y, left_mask, right_mask, return_weights)
+            of_right = read_right(y, x, right_mask, left_mask, return_weights)
             x, y = of_left[0], of_right[0]  # only now: neither reads what the other has just become
-            attention.append((*of_left[1:], *of_right[1:]))
+            attention.append(of_left[1] + of_right[1])
         return hide_missing(x, left_mask), hide_missing(y, right_mask), attention
 
 
@@ -140,7 +144,8 @@ class ScalarTokens(nn.Module):
 
     .. math:: \mathbf{t}_p = (\mathbf{w}_p^\top \mathbf{x} + b_p) \, \mathbf{m}_p
 
-    Attention over a single token is always 1; over these it is not. Part of CMBF.
+    Attention over a single token is always 1; over these it is not. Vectors that are tokens already, the regions of a picture, can
+    take the same maps and stay as many: :meth:`together` adds the tokens of each up. Part of CMBF.
 
     Args:
         in_dim: Width of the vector.
@@ -159,8 +164,15 @@ class ScalarTokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spreads every vector over tokens."""
-        scale: Tensor = self.scale(x)
-        return scale.unsqueeze(-1) * self.directions
+        return self.apart(self.scale(x))
+
+    def apart(self, numbers: Tensor) -> Tensor:
+        """Tokens ``[..., P, dim]`` of vectors that are projected already ``[..., P]``."""
+        return numbers.unsqueeze(-1) * self.directions
+
+    def together(self, numbers: Tensor) -> Tensor:
+        """The sum of the tokens of every vector ``[..., dim]``: a linear map of it, of rank P at most."""
+        return numbers @ self.directions
 
 
 class _Attention(nn.Module):
@@ -172,16 +184,15 @@ class _Attention(nn.Module):
         self.query = nn.Linear(query_dim, heads * head_dim, bias=False)
         self.key, self.value = (nn.Linear(key_dim, heads * head_dim, bias=False) for _ in range(2))
 
-    def forward(self, own: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """What is read ``[..., P, H d]``, the queries, and the weights ``[..., H, P, T]``."""
-        queries = self.query(own)
-        query, key, value = (
-            x.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for x in (queries, self.key(other), self.value(other))
-        )  # [..., H, tokens, d]
-        logits = query @ key.mT / query.shape[-1] ** 0.5
-        weights = masked_softmax(logits, None if mask is None else mask[..., None, None, :])
-        heard = F.dropout(weights, self.dropout, self.training) @ value
-        return heard.transpose(-2, -3).flatten(-2), queries, weights
+    def forward(self, own: Tensor, other: Tensor, mask: Tensor | None, weights: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """What is read ``[..., P, H d]``, and the queries; the weights ``[..., H, P, T]`` are appended where there is a list."""
+        queries, mask = self.query(own), None if mask is None else mask.unsqueeze(-2)
+        parts, dropout = (queries, self.key(other), self.value(other), mask), self.dropout if self.training else 0.0
+        if weights is None:
+            return attend(*parts, num_heads=self.heads, dropout=dropout), queries
+        heard, shares = attend(*parts, num_heads=self.heads, dropout=dropout, return_weights=True)
+        weights.append(shares)
+        return heard, queries
 
 
 class _Stream(nn.Module):
@@ -208,20 +219,29 @@ class _Stream(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, own: Tensor, other: Tensor, own_mask: Tensor | None, other_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The stream's new tokens, and the weights of both attentions."""
-        context, queries, cross = self.cross(own, other, other_mask)
+        self, own: Tensor, other: Tensor, own_mask: Tensor | None, other_mask: Tensor | None, return_weights: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The stream's new tokens, and the weights of both attentions, or none."""
+        weights: list[Tensor] = []
+        into = weights if return_weights else None
+        context, queries = self.cross(own, other, other_mask, into)
         if self.residual:
             context = context + queries
         elif other_mask is not None:  # where nothing can be read
             context = context + queries.masked_fill(other_mask.any(-1)[..., None, None], 0.0)
-        spread, _, among = self.own(context, context, own_mask)
-        mixed = self.norm(context + self.dropout(spread))
-        return self.ffn_norm(mixed + self.dropout(self.ffn(mixed))), cross, among
+        mixed = self.norm(context + self.dropout(self.own(context, context, own_mask, into)[0]))
+        return self.ffn_norm(mixed + self.dropout(self.ffn(mixed))), weights
 
 
-def _pooled(tokens: Tensor, mask: Tensor | None, groups: Sequence[int] | None) -> list[Tensor]:
+def pool_groups(tokens: Tensor, mask: Tensor | None, groups: Sequence[int] | None) -> list[Tensor]:
+    """The mean of each of the consecutive groups of tokens, ``[..., T, D]`` to ``[..., D]``; of all where ``groups`` is None.
+
+    Raises:
+        ValueError: The groups are not made of all tokens.
+
+    >>> torch.cat(pool_groups(torch.tensor([[5.0], [1.0], [3.0]]), None, (1, 2)))
+    tensor([5., 2.])
+    """
     if groups is None:
         return [masked_mean(tokens, mask)]
     if sum(groups) != tokens.shape[-2]:

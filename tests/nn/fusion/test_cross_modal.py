@@ -202,9 +202,9 @@ def test_k7_a_single_token_is_all_that_is_read_of_the_other_side() -> None:
     x, y = inputs()
     for settings, depends in (({}, False), ({"residual": True}, True)):
         fusion = build(**settings)
-        heard, _, weights = fusion.left[0].cross(x, y[:, :1], None)
+        heard, _ = fusion.left[0].cross(x, y[:, :1], None, weights := [])
         torch.testing.assert_close(heard, (y[:, :1] @ fusion.left[0].cross.value.weight.T).expand(N, P, DL))
-        assert bool((weights == 1).all())
+        assert bool((weights[0] == 1).all())
         here, there = fusion(x, y[:, :1])[:, :DL], fusion(x + torch.randn_like(x), y[:, :1])[:, :DL]
         assert torch.allclose(here, there) != depends
 
@@ -232,6 +232,22 @@ def test_full_masks_are_no_masks_and_leading_axes_are_free() -> None:
     )
 
 
+@pytest.mark.parametrize("settings", [{}, {"residual": True}, {"num_layers": 0}], ids=str)
+def test_leading_axes_are_broadcast(settings) -> None:
+    fusion = build(**settings)
+    x, y = inputs()
+    pairs = fusion(x, y[:, None], X_MASK, Y_MASK[:, None])
+    assert pairs.shape == (N, N, fusion.out_dim)
+    for n in range(N):
+        torch.testing.assert_close(pairs[n], fusion(x, y[n].expand_as(y), X_MASK, Y_MASK[n].expand_as(Y_MASK)))
+
+
+def test_the_fused_kernel_gives_what_weights_give() -> None:
+    fusion = build(num_layers=2)
+    parts = (*inputs(), X_MASK, Y_MASK)
+    torch.testing.assert_close(fusion(*parts), fusion(*parts, return_weights=True)[0])
+
+
 def test_dropout_acts_in_training_alone() -> None:
     x, y = inputs()
     for settings in ({"dropout": 0.5}, {"attention_dropout": 0.5}):
@@ -250,6 +266,12 @@ def test_scalar_tokens_are_projected_numbers_times_directions() -> None:
         for p in range(5):
             number = spread.scale.weight[p] @ x[n] + spread.scale.bias[p]
             torch.testing.assert_close(tokens[n, p], number * spread.directions[p])
+
+
+def test_tokens_of_a_vector_together_are_their_sum() -> None:
+    torch.manual_seed(0)
+    spread, numbers = ScalarTokens(3, 5, 2).double(), torch.randn(4, 5).double()
+    torch.testing.assert_close(spread.together(numbers), spread.apart(numbers).sum(-2))
 
 
 def test_groups_must_be_of_all_tokens() -> None:
