@@ -121,6 +121,10 @@ class HuggingFaceTexts:
         missing = count - mask.shape[1]
         return F.pad(values, (0, 0, 0, missing)), F.pad(mask, (0, missing))
 
+    def pieces(self, texts: Sequence[str], count: int) -> list[list[str]]:
+        """What the vectors of :meth:`tokens` stand for: the first ``count`` pieces of each text, spelled as the tokenizer does."""
+        return [self._tokenizer.tokenize(text)[:count] for text in texts]
+
     def _batch(self, texts: Sequence[str], length: int) -> dict[str, Tensor]:
         found = self._tokenizer(
             list(texts),

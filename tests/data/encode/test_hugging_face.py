@@ -68,6 +68,14 @@ def test_tokens_are_words_only(bert):
     assert encoder.tokens(["red"], 5)[0].shape == (1, 5, 8)
 
 
+def test_pieces_are_what_the_tokens_stand_for(bert):
+    texts = ["red fish", "blue cat green cat", ""]
+    encoder = load_text_encoder(str(bert))
+    pieces = encoder.pieces(texts, 3)
+    assert pieces == [["red", "fish"], ["blue", "cat", "green"], []]
+    assert encoder.tokens(texts, 3)[1].sum(1).tolist() == [len(row) for row in pieces]
+
+
 def test_long_texts_are_cut_and_too_many_tokens_refused(bert):
     encoder = load_text_encoder(str(bert))
     assert encoder.vectors(["red " * 50]).shape == (1, 8)
