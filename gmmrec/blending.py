@@ -13,8 +13,8 @@ from gmmrec.ensemble import Blend, Scale, merge
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.evaluation.weights import search_weights
-from gmmrec.run import PARTS, Run
-from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.run import Run, check_same, judge
+from gmmrec.tasks import TASKS
 from gmmrec.tasks.query import UserQuery
 
 
@@ -107,7 +107,7 @@ def choose_weights(model: Blend, run: Run, metric: str) -> tuple[tuple[float, ..
         metric: Such as ``"recall@20"``.
     """
     sizes = len(run.vocabularies["user"]), len(run.vocabularies["item"])
-    questions = CollaborativeTask(run.split, *sizes).questions("valid")
+    questions = TASKS[model.query_type](run.split, *sizes).questions("valid")
     num_parts = len(model.parts)
     with evaluating(model):
         encoded = model.encode(run.graph)

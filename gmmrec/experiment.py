@@ -24,7 +24,8 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.recommender import Recommender
 from gmmrec.run import Run
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.tasks import TASKS
+from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.tasks.questions import Questions
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.training.warm_start import places, warm_start
@@ -125,13 +126,14 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
     else:  # the record names what was used, not a default path
         config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
-    task = CollaborativeTask(split, dataset.num_users, dataset.num_items, config.train)
+    model_class = MODELS[config.model_name]
+    task = TASKS[model_class.query_type](split, dataset.num_users, dataset.num_items, config.train)
     graph = build_graph(dataset, split, config.graph)
 
     generator = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = MODELS[config.model_name](graph.schema, config.model)
+        model = model_class(graph.schema, config.model)
         if config.init_from is not None and not resume:  # a training state has its own vectors
             start_from(model, dataset, split, config.init_from)
         with torch.no_grad():

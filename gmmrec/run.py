@@ -26,7 +26,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import Recommender
 from gmmrec.serving.service import Service
-from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks import TASKS
 from gmmrec.training.trainer import History
 from gmmrec.typing import NodeType
 
@@ -95,7 +95,8 @@ class Run:
     def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
         """Asks the questions of one part; the settings are the run's own where none are given."""
         config = config or self.eval_config()
-        task = CollaborativeTask(self.split, len(self.vocabularies["user"]), len(self.vocabularies["item"]))
+        sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
+        task = TASKS[self.model.query_type](self.split, *sizes)
         questions = task.questions(part, config.mask if part == "test" else "train")
         return evaluate(
             self.model,

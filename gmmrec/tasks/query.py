@@ -51,11 +51,15 @@ class Batch(Generic[Q]):
         query: ``B`` questions.
         positive: Rows ``[B]``.
         negative: Rows ``[B, K]``.
+        rating: What the positive was rated ``[B]`` (float32), or None where that is not asked.
+        text: Word ids of what was written about the positive ``[B, T]``, 0 behind the end; None where nothing is known.
     """
 
     query: Q
     positive: Tensor
     negative: Tensor
+    rating: Tensor | None = None
+    text: Tensor | None = None
 
     def __len__(self) -> int:
         return self.positive.shape[0]
@@ -67,4 +71,5 @@ class Batch(Generic[Q]):
 
     def to(self, device: torch.device | str) -> "Batch[Q]":
         """A copy on another device."""
-        return Batch(self.query.to(device), self.positive.to(device), self.negative.to(device))
+        moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return replace(self, **moved)

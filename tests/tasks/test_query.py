@@ -34,3 +34,13 @@ def test_a_batch_moves_as_a_whole() -> None:
     assert {batch.query.user.device.type, batch.positive.device.type, batch.negative.device.type} == {"meta"}
     assert batch.query.context is not None
     assert batch.query.context.device.type == "meta"
+    assert batch.rating is None
+    assert batch.text is None
+
+
+def test_ratings_and_words_move_with_a_batch() -> None:
+    rows = torch.arange(3)
+    batch = Batch(QUERY, rows, rows[:, None], rating=torch.rand(3), text=torch.ones(3, 7, dtype=torch.int32)).to("meta")
+    assert batch.rating is not None
+    assert batch.text is not None
+    assert {batch.rating.device.type, batch.text.device.type} == {"meta"}
