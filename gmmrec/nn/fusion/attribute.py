@@ -119,9 +119,9 @@ class SlotPooling(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Gathers the regions of every picture."""
         tokens = hide_missing(tokens, mask)
-        logits = self.slots @ self.key(tokens).mT / self.slots.shape[1] ** 0.5
-        weights = masked_softmax(logits, None if mask is None else mask.unsqueeze(-2))
-        slots = weights @ self.value(tokens)
+        looks = self.slots @ self.key.weight / self.slots.shape[1] ** 0.5  # what a slot looks for, in the space of the regions
+        weights = masked_softmax(looks @ tokens.mT, None if mask is None else mask.unsqueeze(-2))
+        slots = self.value(weights @ tokens)  # few slots are projected, not many regions
         return (slots, weights) if return_weights else slots
 
 
