@@ -13,7 +13,7 @@ from gmmrec.ensemble import Blend, Scale, merge
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.evaluation.weights import search_weights
-from gmmrec.run import Run, check_same, judge
+from gmmrec.run import PARTS, Run
 from gmmrec.tasks import TASKS
 from gmmrec.tasks.query import UserQuery
 
