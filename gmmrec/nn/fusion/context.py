@@ -70,9 +70,7 @@ class ContextFusion(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Fuses; takes no notice of ``query``."""
         context = self.shifted(tokens, mask)
-        fused = self.activation(self.first(context))
-        for factor, layer in zip(self.factors, self.layers, strict=True):
-            fused = self.activation(layer(fused * factor(context)))
+        fused = self._products(lambda layer: layer(context))
         if mask is not None:  # no biases of a context that is not there
             fused = hide_missing(fused, mask.any(-1))
         if not return_weights:
@@ -88,9 +86,52 @@ class ContextFusion(nn.Module):
             context = context.masked_fill(~there, 0.0)
         if self.others is None or self.factor is None:
             return context
-        from_others = self.others.weight.masked_fill(self.group[:, None] == self.group, 0.0)
-        shift = self.factor[self.group] * F.linear(context, from_others, self.others.bias).tanh()
+        shift = self.factor[self.group] * F.linear(context, self._from_others(self.others), self.others.bias).tanh()
         return context + (shift if there is None else shift.masked_fill(~there, 0.0))
+
+    def of_parts(self, *parts: tuple[Tensor, Tensor]) -> Tensor:
+        """The same for contexts that come in parts, such as that of a user and that of an item, which meet in every pair.
+
+        Up to the first nonlinearity all is linear in the context, so that every part is mapped by itself, as often as it occurs, and
+        the results are added; all columns side by side are needed for the shift alone, not without ``residual``.
+
+        Args:
+            *parts: Values ``[..., f]`` that broadcast against each other but for the last axis, and their columns ``[f]`` among all
+                groups side by side. Every column occurs once.
+
+        Returns:
+            ``[..., D]``.
+        """
+        shift: Tensor | None = None
+        if self.others is not None and self.factor is not None:
+            said = _linear_of_parts(parts, self._from_others(self.others), self.others.bias)
+            shift = self.factor[self.group] * said.tanh()
+
+        def linear(layer: nn.Module) -> Tensor:
+            assert isinstance(layer, nn.Linear)
+            total = _linear_of_parts(parts, layer.weight, layer.bias)
+            return total if shift is None else total + F.linear(shift, layer.weight)
+
+        return self._products(linear)
+
+    def _products(self, linear: Callable[[nn.Module], Tensor]) -> Tensor:
+        """The layers, given what a linear map makes of the (shifted) context."""
+        fused = self.activation(linear(self.first))
+        for factor, layer in zip(self.factors, self.layers, strict=True):
+            fused = self.activation(layer(fused * linear(factor)))
+        return fused
+
+    def _from_others(self, others: nn.Linear) -> Tensor:
+        """All W_m in one matrix: no group says anything of itself."""
+        return others.weight.masked_fill(self.group[:, None] == self.group, 0.0)
+
+
+def _linear_of_parts(parts: Sequence[tuple[Tensor, Tensor]], weight: Tensor, bias: Tensor | None) -> Tensor:
+    first, *others = (F.linear(values, weight[:, columns]) for values, columns in parts)
+    total = first if bias is None else first + bias
+    for other in others:
+        total = total + other
+    return total
 
 
 class ContextModulation(nn.Module):

@@ -49,6 +49,18 @@ def test_equals_the_formula_in_loops(masked) -> None:
     assert_same(fusion(context, mask), slow(fusion, context, mask), fusion, context)
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_context_in_parts_is_the_same_context(residual) -> None:
+    fusion = build(residual=residual)
+    of_user, of_item, of_pair = random(N, 1, 3, seed=1), random(5, 2, seed=2), random(N, 5, 1, seed=3)
+    columns = torch.tensor([0, 3, 5]), torch.tensor([1, 4]), torch.tensor([2])
+    whole = torch.empty(N, 5, F).double()
+    for values, places in zip((of_user, of_item, of_pair), columns, strict=True):
+        whole[..., places] = values.expand(N, 5, -1)
+    found = fusion.of_parts(*zip((of_user, of_item, of_pair), columns, strict=True))
+    assert_same(found, fusion(whole), fusion)
+
+
 def test_groups_of_one_width_are_tokens() -> None:
     fusion = build(widths=None)
     flat = ContextFusion(D, M, 3, widths=[D] * M, activation=torch.tanh).double()
