@@ -38,6 +38,33 @@ def additive_logits(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         return _by_tangents(x, y, weight) if not bool(largest <= LARGEST) else _by_fractions(x, y, weight)  # `not <=`: NaN too
 
 
+def rectified_logits(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    r"""For every pair :math:`l_{bn} = \mathbf{w}^\top \mathrm{ReLU}(\mathbf{x}_b + \mathbf{y}_n)`, without a gradient.
+
+    As :math:`\mathrm{ReLU}(x + y) = \max(x, -y) + y`, a pair and dimension costs one maximum, in blocks that fit the cache.
+
+    Args:
+        x: One half of the sum, ``[B, H]``.
+        y: The other half, ``[N, H]``.
+        weight: ``[H]``.
+
+    Returns:
+        ``[B, N]``.
+
+    >>> rectified_logits(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, -1.0], [-3.0, 4.0]]), torch.tensor([1.0, 0.5]))
+    tensor([[3., 2.]])
+    """
+    x, y, weight = x.detach(), y.detach(), weight.detach()
+    logits, negative = torch.mv(y, weight).repeat(len(x), 1), -y
+    cells = max(1, _cells(x) // max(1, x.shape[1]))
+    columns = max(1, min(len(y), cells))
+    rows = max(1, cells // columns)
+    for i in range(0, len(x), rows):
+        for j in range(0, len(y), columns):
+            logits[i : i + rows, j : j + columns] += torch.maximum(x[i : i + rows, None], negative[j : j + columns]) @ weight
+    return logits
+
+
 def _by_fractions(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     if x.shape[1] % 2:  # a dimension of weight 0 makes pairs of all
         x, y, weight = (torch.nn.functional.pad(t, (0, 1)) for t in (x, y, weight))

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.nn import additive
-from gmmrec.nn.additive import additive_logits
+from gmmrec.nn.additive import additive_logits, rectified_logits
 
 
 def halves(rows: int = 37, columns: int = 53, width: int = 6, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,3 +44,12 @@ def test_nan_stays_nan_and_nothing_stays_nothing() -> None:
     x[3, 2] = torch.nan
     assert additive_logits(x, y, weight).isnan().all(1).nonzero().flatten().tolist() == [3]
     assert additive_logits(x, y[:0], weight).shape == (37, 0)
+
+
+@pytest.mark.parametrize("cells", [1, 200, 2**16])
+def test_rectified_logits_equal_their_formula(cells, monkeypatch) -> None:
+    monkeypatch.setattr(additive, "_cells", lambda x: cells)
+    x, y, weight = halves()
+    expected = (x.double()[:, None] + y.double()).clamp(min=0) @ weight.double()
+    torch.testing.assert_close(rectified_logits(x, y, weight).double(), expected, rtol=0, atol=1e-5)
+    assert rectified_logits(x, y[:0], weight).shape == (37, 0)

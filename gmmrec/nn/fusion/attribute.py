@@ -4,9 +4,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from gmmrec.nn.additive import rectified_logits
+from gmmrec.nn.chunks import in_chunks
+from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.init import embedding_table
-from gmmrec.nn.masked import hide_missing, masked_softmax
+from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
+
+CELLS = 2**22
+"""Numbers a chunk of pairs may hold at once: 16 MB."""
 
 
 class AttributeFusion(nn.Module):
@@ -32,7 +39,7 @@ class AttributeFusion(nn.Module):
         hidden: Width of the perceptron; None for ``dim``.
         num_tokens: A, for a vector of each attribute's own that is added to :math:`\mathbf{z}`, so that an attribute has a meaning
             beside its features; None (the default) for none, so that the order of the attributes does not matter.
-        score: Form of the logits.
+        score: Form of the logits; ``mean`` for equal weights, which no query changes.
 
     Shapes:
         - **input:** tokens ``[..., A, token_dim]``, mask ``[..., A]``, query ``[..., query_dim]``; leading axes are broadcast:
@@ -48,16 +55,16 @@ class AttributeFusion(nn.Module):
         token_dim: int | None = None,
         hidden: int | None = None,
         num_tokens: int | None = None,
-        score: Literal["mlp", "bilinear"] = "mlp",
+        score: Literal["mlp", "bilinear", "mean"] = "mlp",
     ) -> None:
         super().__init__()
-        if score not in ("mlp", "bilinear"):
-            raise ValueError(f"score must be 'mlp' or 'bilinear', but is {score!r}")
+        if score not in ("mlp", "bilinear", "mean"):
+            raise ValueError(f"score must be 'mlp', 'bilinear' or 'mean', but is {score!r}")
         hidden = hidden or dim
         mlp = score == "mlp"
         self.value = nn.Linear(token_dim or dim, dim)
         self.attributes = None if num_tokens is None else embedding_table(num_tokens, dim, 0.1)
-        self.query = nn.Linear(query_dim or dim, hidden if mlp else dim, bias=mlp)
+        self.query = None if score == "mean" else nn.Linear(query_dim or dim, hidden if mlp else dim, bias=mlp)
         self.key = nn.Linear(dim, hidden, bias=False) if mlp else nn.Identity()
         self.logit = nn.Linear(hidden, 1, bias=False) if mlp else None
 
@@ -83,10 +90,69 @@ class AttributeFusion(nn.Module):
 
     def weights(self, query: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much each attribute counts ``[..., A]``, from queries and :meth:`values`."""
-        query, key = self.query(query), self.key(values)
+        if self.query is None:
+            shares = equal_shares(values, mask)
+            return shares.expand(torch.broadcast_shapes(shares.shape, (*query.shape[:-1], 1)))
+        return masked_softmax(self._logits(self.query(query), self.key(values)), mask)
+
+    def _logits(self, query: Tensor, key: Tensor) -> Tensor:
         if self.logit is None:
-            return masked_softmax(torch.einsum("...d,...ad->...a", query, key), mask)
-        return masked_softmax(self.logit(torch.relu(query.unsqueeze(-2) + key)).squeeze(-1), mask)
+            return torch.einsum("...d,...ad->...a", query, key)
+        logits: Tensor = self.logit(torch.relu(query.unsqueeze(-2) + key))
+        return logits.squeeze(-1)
+
+    def score(self, query: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Inner products :math:`\langle \mathbf{t}_u, \mathbf{s}_{ui} \rangle` of all queries with all items as they see them.
+
+        They are :math:`\sum_a \alpha_{ui}^a \langle \mathbf{t}_u, \mathbf{z}_i^a \rangle`: two numbers an attribute and pair, and
+        no vector, in chunks of items. Queries must be as wide as values.
+
+        Args:
+            query: ``[B, D]``.
+            values: Of :meth:`values`, ``[C, A, D]``.
+            mask: ``[C, A]``.
+
+        Returns:
+            ``[B, C]``.
+        """
+        if self.query is None:
+            return query @ masked_mean(values, mask).mT
+        asks, keys = self.query(query), self.key(values)
+
+        def score(part: slice) -> Tensor:
+            weights = masked_softmax(self._all_logits(asks, keys[part]), None if mask is None else mask[part])  # [B, c, A]
+            return (weights * torch.einsum("bd,cad->bca", query, values[part])).sum(-1)
+
+        held = keys.shape[-1] if self.logit is not None and torch.is_grad_enabled() else 1
+        return in_chunks(score, len(values), CELLS // max(1, len(query) * values.shape[1] * held))
+
+    def _all_logits(self, query: Tensor, key: Tensor) -> Tensor:
+        """Logits of all pairs ``[B, c, A]`` of what :attr:`query` and :attr:`key` gave."""
+        if self.logit is None or torch.is_grad_enabled():
+            return self._logits(query.unsqueeze(1), key)
+        return rectified_logits(query, key.flatten(0, 1), self.logit.weight[0]).unflatten(1, key.shape[:2])
+
+    def score_rows(self, query: Tensor, values: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
+        """As :meth:`score`, of items named by their rows: ``[C]`` for all queries, or ``[B, C]``, where each has its own."""
+        if rows.dim() == 1:
+            return self.score(query, values.index_select(0, rows), mask[rows])
+        asks, keys = (None, None) if self.query is None else (self.query(query).unsqueeze(1), self.key(values))
+
+        def score(part: slice) -> Tensor:
+            place = rows[:, part]
+            own = _take(values, place)  # [B, c, A, D]
+            if keys is None:
+                weights = equal_shares(own, mask[place])
+            else:
+                weights = masked_softmax(self._logits(asks, _take(keys, place)), mask[place])
+            return (weights * (own @ query[:, None, :, None]).squeeze(-1)).sum(-1)
+
+        return in_chunks(score, rows.shape[1], CELLS // max(1, len(query) * values[0].numel()))
+
+
+def _take(tokens: Tensor, rows: Tensor) -> Tensor:
+    """``tokens[rows]`` with a fast derivative."""
+    return F.embedding(rows, tokens.flatten(1)).unflatten(-1, tokens.shape[1:])
 
 
 class SlotPooling(nn.Module):

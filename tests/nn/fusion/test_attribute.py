@@ -158,6 +158,32 @@ def test_k8_the_strongest_attributes_apply_fall_in_weight_and_match_the_forward_
     assert strongest(torch.tensor([0.1, 0.7, 0.2]), None, 2)[0].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("score", ["mlp", "bilinear", "mean"])
+@pytest.mark.parametrize("cells", [1, 2**22])
+def test_scores_are_inner_products_with_what_is_seen(score, cells, monkeypatch) -> None:
+    monkeypatch.setattr("gmmrec.nn.fusion.attribute.CELLS", cells)
+    torch.manual_seed(0)
+    fusion = AttributeFusion(D, token_dim=DT, score=score, num_tokens=A, hidden=5).double()
+    tokens, query = inputs()[0], torch.randn(3, D, requires_grad=True, dtype=torch.double)
+    values = fusion.values(tokens)
+    expected = (fusion(tokens, MASK, query[:, None]) * query[:, None]).sum(-1)
+    rows = torch.tensor([[4, 2], [0, 0], [1, 3]])
+    for found, right in (
+        (fusion.score(query, values, MASK), expected),
+        (fusion.score_rows(query, values, MASK, torch.tensor([3, 1])), expected[:, [3, 1]]),
+        (fusion.score_rows(query, values, MASK, rows), expected.gather(1, rows)),
+    ):
+        torch.testing.assert_close(found, right)
+        wanted = [query, *fusion.parameters()]
+        if score == "mean":
+            assert fusion.query is None
+        slopes = [torch.autograd.grad(x.square().sum(), wanted, retain_graph=True) for x in (found, right)]
+        for f, e in zip(*slopes, strict=True):
+            torch.testing.assert_close(f, e)
+    with torch.no_grad():
+        torch.testing.assert_close(fusion.score(query, values, MASK), expected)
+
+
 def test_slots_equal_their_formula_and_no_region_gives_zeros() -> None:
     torch.manual_seed(0)
     pooling = SlotPooling(D, 2, DT).double()
@@ -192,7 +218,7 @@ def test_weights_of_slots_and_attributes_multiply_to_weights_of_regions() -> Non
 
 
 def test_an_unknown_score_and_a_missing_query_are_refused() -> None:
-    with pytest.raises(ValueError, match="score must be 'mlp' or 'bilinear', but is 'dot'"):
+    with pytest.raises(ValueError, match="score must be 'mlp', 'bilinear' or 'mean', but is 'dot'"):
         AttributeFusion(D, score="dot")
     with pytest.raises(ValueError, match="attribute fusion needs a query"):
         AttributeFusion(D)(torch.zeros(1, A, D))
