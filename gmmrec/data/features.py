@@ -85,6 +85,16 @@ class FeatureTable:
         """
         return torch.nn.functional.normalize(self.pooled, dim=-1)
 
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Length of every vector ``[N]`` or ``[N, T]``, 0 where there is none. Computed once.
+
+        >>> FeatureTable("words", torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])).lengths
+        tensor([[5., 1.]])
+        """
+        lengths: Tensor = torch.linalg.vector_norm(self.values, dim=-1)
+        return lengths
+
     def to(self, device: torch.device | str) -> "FeatureTable":
         """A copy on another device."""
         return replace(self, values=self.values.to(device), mask=self.mask.to(device))
