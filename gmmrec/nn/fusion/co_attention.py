@@ -12,6 +12,17 @@ Score = Literal["product", "additive"]
 Start = Literal["mean", "first"]
 
 
+class Shares(NamedTuple):
+    """How much of each token is in the memories of both sides after every step, and the attention that led there."""
+
+    left: list[Tensor]
+    """``[N, P]`` for each of 0 .. K; the memory is the sum of the tokens with these shares."""
+    right: list[Tensor]
+    left_weights: list[Tensor]
+    """``[N, P]`` for each of 1 .. K; they sum to 1."""
+    right_weights: list[Tensor]
+
+
 class Memories(NamedTuple):
     """What both sides hold after every step, the start included, and how they got there."""
 
@@ -38,8 +49,8 @@ class GuidedAttention(nn.Module):
         score: Form of the logits.
 
     Shapes:
-        - **input:** tokens ``[..., T, D]``, mask ``[..., T]``, guide ``[..., D]``; leading axes are broadcast, and with products
-          nothing larger than the result is held
+        - **input:** tokens ``[..., T, D]``, mask ``[..., T]``, guide ``[..., D]``, or tokens ``[..., P, D]`` whose sum with shares
+          ``[..., P]`` is the guide; leading axes are broadcast, and with products nothing larger than the result is held
         - **output:** weights ``[..., T]``
     """
 
@@ -49,9 +60,10 @@ class GuidedAttention(nn.Module):
         self.token, self.guide = nn.Linear(dim, hidden, bias=False), nn.Linear(dim, hidden, bias=False)
         self.logit = nn.Linear(hidden, 1, bias=False)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None, guide: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None, guide: Tensor, shares: Tensor | None = None) -> Tensor:
         """The weights of tokens; missing ones must be hidden already."""
-        tokens, guide = self.token(tokens), self.guide(guide)
+        guide = self.guide(guide) if shares is None else _map_sum(self.guide, shares, guide)
+        tokens = self.token(tokens)
         if self.score == "product":
             logits = torch.einsum("...h,...th->...t", guide.tanh() * self.logit.weight[0], tokens.tanh())
         else:
@@ -84,6 +96,8 @@ class CoAttention(nn.Module):
         accumulate: Whether what is read is added to a memory; else it takes its place.
         start: A memory's first content: the mean of the tokens that are present, or the first of these (an ID embedding, say).
         share_steps: Whether all steps have the same parameters.
+        attend: Whether the left, and the right side's tokens are attended to. Else they all count alike in every step, without
+            parameters: the side does not depend on the other and keeps its own leading axes. With one token it is all the same.
 
     Shapes:
         - **input:** left ``[..., P, D]``, right ``[..., Q, D]``, masks ``[..., P]`` and ``[..., Q]``. Leading axes are broadcast:
@@ -107,11 +121,12 @@ class CoAttention(nn.Module):
         accumulate: bool = True,
         start: Start = "mean",
         share_steps: bool = False,
+        attend: tuple[bool, bool] = (True, True),
     ) -> None:
         super().__init__()
         _check(steps, score, start)
         self.steps, self.accumulate, self.start = steps, accumulate, start
-        self.left, self.right = (_attentions(dim, hidden, steps, score, share_steps) for _ in range(2))
+        self.left, self.right = (_attentions(dim, hidden, steps if side else 0, score, share_steps) for side in attend)
 
     def forward(
         self,
@@ -135,14 +150,27 @@ class CoAttention(nn.Module):
     def memories(self, left: Tensor, right: Tensor, left_mask: Tensor | None = None, right_mask: Tensor | None = None) -> Memories:
         """The memories of every step, for scores that add up over the steps as in dual attention networks."""
         left, right = hide_missing(left, left_mask), hide_missing(right, right_mask)
-        of_left, of_right = (_sum(first_shares(x, m, self.start), x) for x, m in ((left, left_mask), (right, right_mask)))
-        found = Memories([of_left], [of_right], [], [])
+        of_left, of_right, *weights = self.shares(left, right, left_mask, right_mask)
+        return Memories([_sum(s, left) for s in of_left], [_sum(s, right) for s in of_right], *weights)
+
+    def shares(self, left: Tensor, right: Tensor, left_mask: Tensor | None = None, right_mask: Tensor | None = None) -> Shares:
+        """Memories as shares of tokens: less to hold, and less work where only products with a memory are wanted.
+
+        Missing tokens must be hidden already.
+        """
+        tokens, masks, attentions = (left, right), (left_mask, right_mask), (self.left, self.right)
+        held = [first_shares(x, m, self.start) for x, m in zip(tokens, masks, strict=True)]
+        found = Shares([held[0]], [held[1]], [], [])
         for k in range(self.steps):
-            read_left, read_right = self.left[k % len(self.left)], self.right[k % len(self.right)]
-            weights = read_left(left, left_mask, of_right), read_right(right, right_mask, of_left)
-            heard = _sum(weights[0], left), _sum(weights[1], right)
-            of_left, of_right = (of_left + heard[0], of_right + heard[1]) if self.accumulate else heard
-            for entries, entry in zip(found, (of_left, of_right, *weights), strict=True):
+            weights = []
+            for side, other in ((0, 1), (1, 0)):
+                if not attentions[side]:
+                    weights.append(equal_shares(tokens[side], masks[side]))
+                    continue
+                attention = attentions[side][k % len(attentions[side])]
+                weights.append(attention(tokens[side], masks[side], tokens[other], held[other]))
+            held = [s + w for s, w in zip(held, weights, strict=True)] if self.accumulate else weights
+            for entries, entry in zip(found, (*held, *weights), strict=True):
                 entries.append(entry)
         return found
 
@@ -214,6 +242,14 @@ def first_shares(tokens: Tensor, mask: Tensor | None, start: Start) -> Tensor:
 
 def _sum(weights: Tensor, tokens: Tensor) -> Tensor:
     return torch.einsum("...t,...td->...d", weights, tokens)  # copies no tokens to pair them
+
+
+def _map_sum(linear: nn.Linear, shares: Tensor, tokens: Tensor) -> Tensor:
+    """A linear map of the sum of tokens; the tokens are mapped before they are summed where they are fewer than the sums."""
+    if tokens.shape[:-1].numel() < shares.shape[:-1].numel():
+        return _sum(shares, linear(tokens))
+    mapped: Tensor = linear(_sum(shares, tokens))
+    return mapped
 
 
 def _attentions(dim: int, hidden: int | None, steps: int, score: Score, share_steps: bool) -> nn.ModuleList:

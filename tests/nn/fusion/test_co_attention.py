@@ -217,6 +217,24 @@ def test_axes_that_are_broadcast_are_all_pairs(score) -> None:
             torch.testing.assert_close(tuple(s[b, c] for s in shares), share)
 
 
+@pytest.mark.parametrize("settings", FORMS, ids=str)
+def test_a_side_that_does_not_attend_counts_its_tokens_alike_and_has_no_parameters(settings) -> None:
+    fusion = build(attend=(False, True), **settings)
+    left, right, left_mask, right_mask = inputs()
+    assert {name.split(".")[0] for name, _ in fusion.named_parameters()} == {"right"}
+    (user, video), (of_user, _) = fusion(left, right, left_mask, right_mask, return_weights=True)
+    torch.testing.assert_close(
+        of_user, (left_mask / left_mask.sum(1, keepdim=True).clamp(min=1))[:, None].double().expand_as(of_user)
+    )
+    both = build(**settings)  # with logits that are 0 for all
+    both.right.load_state_dict(fusion.right.state_dict())
+    for attention in both.left:
+        torch.nn.init.zeros_(attention.logit.weight)
+    torch.testing.assert_close((user, video), both(left, right, left_mask, right_mask))
+    pairs, _ = fusion(left[:, None], right, left_mask[:, None], right_mask)
+    assert pairs.shape == (N, 1, D)  # it depends on nobody else
+
+
 def one_sided(settings: dict[str, object]) -> tuple[CoAttentionFusion, CoAttention]:
     torch.manual_seed(0)
     fusion, both = CoAttentionFusion(D, **settings).double(), CoAttention(D, **settings).double()
