@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gmmrec.graph.build import build_graph
     from gmmrec.models import MODELS
     from gmmrec.recommender import Recommender
+    from gmmrec.reranking import rerank
     from gmmrec.run import Run, load
     from gmmrec.training.trainer import Trainer
 
@@ -40,6 +41,7 @@ _HOMES = {
     "fit": "gmmrec.experiment",
     "load": "gmmrec.run",
     "load_dataset": "gmmrec.data.load",
+    "rerank": "gmmrec.reranking",
     "split_dataset": "gmmrec.data.split",
 }
 
@@ -58,6 +60,7 @@ __all__ = [
     "fit",
     "load",
     "load_dataset",
+    "rerank",
     "split_dataset",
 ]
 

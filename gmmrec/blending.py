@@ -13,7 +13,7 @@ from gmmrec.ensemble import Blend, Scale, merge
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.evaluation.weights import search_weights
-from gmmrec.run import PARTS, Run
+from gmmrec.run import Run, check_same, judge
 from gmmrec.tasks import TASKS
 from gmmrec.tasks.query import UserQuery
 
@@ -76,23 +76,15 @@ def blend(
         **{section: first.config[section] for section in ("data", "split", "eval")},
     }
     blended = Run(model, graph, first.split, first.vocabularies, first.attributes, config)
-    blended.results = {part: blended.evaluate(part) for part in ("valid", "test")}
-    test = blended.results["test"]
-    blended.report = {
-        "model": "blend",
-        "dataset": first.config["data"]["path"],
-        "test": test.mean(),
-        "valid": blended.results["valid"].mean(),
-        **{key: found for key, found in test.to_dict().items() if key != "metrics"},
-        "blend": {
-            "runs": names,
-            "weights": weights,
-            "scale": scale,
-            "metric": metric,
-            "valid": value,
-            "search_seconds": round(seconds, 3),
-        },
+    facts = {
+        "runs": names,
+        "weights": weights,
+        "scale": scale,
+        "metric": metric,
+        "valid": value,
+        "search_seconds": round(seconds, 3),
     }
+    judge(blended, blend=facts)
     if out is not None:
         blended.save(out)
     return blended
@@ -116,19 +108,3 @@ def choose_weights(model: Blend, run: Run, metric: str) -> tuple[tuple[float, ..
             return torch.stack([model.part_scores(encoded, query, place) for place in range(num_parts)])
 
         return search_weights(part_scores, questions, sizes[1], num_parts, metric)
-
-
-def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
-    """Two runs must know the same ids in the same order, and have the same interactions in the same parts.
-
-    Raises:
-        ValueError: They do not.
-    """
-    remedy = "a blend takes runs of the same data set and the same split"
-    for node_type in ("user", "item"):
-        if first.vocabularies[node_type] != run.vocabularies[node_type]:
-            raise ValueError(f"{first_name} and {name} cannot be blended: their {node_type} ids differ; {remedy}")
-    for part in PARTS:
-        log, other = getattr(first.split, part), getattr(run.split, part)
-        if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
-            raise ValueError(f"{first_name} and {name} cannot be blended: their {part} parts differ; {remedy}")

@@ -12,8 +12,9 @@ from gmmrec.ensemble import Blend
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models import MODELS
 from gmmrec.recommender import Recommender
+from gmmrec.two_stage import TwoStage
 
-KNOWN: dict[str, type[Recommender[Any]]] = {**MODELS, "blend": Blend}
+KNOWN: dict[str, type[Recommender[Any]]] = {**MODELS, "blend": Blend, "two-stage": TwoStage}
 
 
 def save_model(model: Recommender[Any], path: Path) -> None:

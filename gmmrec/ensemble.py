@@ -26,8 +26,8 @@ Scale = Literal["standard", "ranks"]
 
 
 @dataclass(frozen=True)
-class BlendPart:
-    """One trained model of a blend: all that its constructor needs."""
+class TrainedPart:
+    """One trained model among those that rank together: all that its constructor needs."""
 
     model: str
     """Name in the table of models."""
@@ -37,7 +37,7 @@ class BlendPart:
     """The fields of the schema it was built with."""
 
     @classmethod
-    def of(cls, model: Recommender[Any]) -> "BlendPart":
+    def of(cls, model: Recommender[Any]) -> "TrainedPart":
         """What describes a model.
 
         Raises:
@@ -47,9 +47,11 @@ class BlendPart:
         if isinstance(model, Blend):
             raise ValueError("a blend cannot be part of a blend; name the runs that it was made of")
         if type(model) not in names:
-            raise ValueError(f"{type(model).__name__} is none of gmmrec's models, so that a saved blend could not rebuild it")
+            raise ValueError(
+                f"{type(model).__name__} is none of gmmrec's models, so that a saved run could not rebuild it as a part"
+            )
         if model.query_type is not UserQuery:
-            raise ValueError(f"a blend ranks items for users, but {names[type(model)]} answers {model.query_type.__name__}")
+            raise ValueError(f"a part must rank items for users, but {names[type(model)]} answers {model.query_type.__name__}")
         return cls(names[type(model)], asdict(model.config), asdict(model.schema))
 
     def build(self) -> Recommender[UserQuery]:
@@ -68,7 +70,7 @@ class BlendPart:
 class BlendConfig:
     """What a blend is made of."""
 
-    parts: tuple[BlendPart, ...]
+    parts: tuple[TrainedPart, ...]
     """The models."""
     weights: tuple[float, ...]
     """Share of every model; a model with share 0 is not asked."""
@@ -76,7 +78,7 @@ class BlendConfig:
     """How the scores of unlike models are made comparable, user by user: by mean and standard deviation, or by rank."""
 
     def __post_init__(self) -> None:
-        parts = tuple(part if isinstance(part, BlendPart) else BlendPart(**part) for part in self.parts)
+        parts = tuple(part if isinstance(part, TrainedPart) else TrainedPart(**part) for part in self.parts)
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "weights", tuple(float(weight) for weight in self.weights))
         if not parts or len(parts) != len(self.weights):
@@ -119,7 +121,7 @@ class Blend(Recommender[UserQuery]):
         cls, models: Sequence[Recommender[Any]], schema: GraphSchema, weights: Sequence[float], scale: Scale = "standard"
     ) -> "Blend":
         """A blend of copies of trained models, for a graph that :func:`merge` made of theirs."""
-        blend = cls(schema, BlendConfig(tuple(BlendPart.of(model) for model in models), tuple(weights), scale))
+        blend = cls(schema, BlendConfig(tuple(TrainedPart.of(model) for model in models), tuple(weights), scale))
         for own, model in zip(blend.parts, models, strict=True):
             own.load_state_dict(model.state_dict())
         return blend.eval()
@@ -150,10 +152,8 @@ class Blend(Recommender[UserQuery]):
 
     def part_scores(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, place: int) -> Tensor:
         """Comparable scores ``[B, I]`` of one part, by its place among the parts."""
-        start = f"{place}/"
-        own = {name[len(start) :]: vector for name, vector in encoded.items() if name.startswith(start)}
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = self._part(place).score(own, query, items)
+        scores = self._part(place).score(part_of(encoded, place), query, items)
         return standardize(scores) if self.config.scale == "standard" else reciprocal_ranks(scores)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
@@ -165,6 +165,16 @@ class Blend(Recommender[UserQuery]):
 
     def _shares(self) -> list[tuple[int, float]]:
         return [(place, weight) for place, weight in enumerate(self.config.weights) if weight > 0]
+
+
+def part_of(encoded: Mapping[NodeType, Tensor], place: int) -> dict[NodeType, Tensor]:
+    """What one part encoded, under the names it knows.
+
+    >>> part_of({"0/user": torch.zeros(1), "1/user": torch.ones(1), "item": torch.zeros(1)}, 1)
+    {'user': tensor([1.])}
+    """
+    start = f"{place}/"
+    return {name[len(start) :]: vector for name, vector in encoded.items() if name.startswith(start)}
 
 
 def mix(parts: Iterable[tuple[float, Tensor]]) -> Tensor:
@@ -243,12 +253,15 @@ def merge(graphs: Sequence[MultimodalGraph]) -> MultimodalGraph:
             source, name, target = kind
             own: EdgeType = kind if kind in shared else (source, f"{place}/{name}", target)
             for key, value in graph.data[kind].items():
+                if key in ("rating", "text") and not torch.equal(data[own].get(key, value), value):
+                    raise ValueError(f"graph {place} has another {key} of some interactions; use runs of the same data settings")
                 data[own][key] = value
     schema = GraphSchema(
         num_nodes=first.schema.num_nodes,
         feature_dims={name: table.dim for name, table in features.items()},
         feature_nodes={name: table.node_type for name, table in features.items()},
         relations=tuple(data.edge_types),
+        num_words=max(graph.schema.num_words for graph in graphs),
     )
     return MultimodalGraph(data, schema)
 

@@ -205,3 +205,33 @@ def _plain(value: Any) -> Any:
 def load(folder: str | Path) -> Run:
     """Reads a run folder; see :meth:`Run.load`."""
     return Run.load(folder)
+
+
+def judge(run: Run, **facts: Any) -> None:
+    """Evaluates a run that was made of others, and fills in its report; ``facts`` join it."""
+    run.results = {part: run.evaluate(part) for part in ("valid", "test")}
+    test = run.results["test"]
+    run.report = {
+        "model": run.config["model_name"],
+        "dataset": run.config["data"]["path"],
+        "test": test.mean(),
+        "valid": run.results["valid"].mean(),
+        **{key: found for key, found in test.to_dict().items() if key != "metrics"},
+        **facts,
+    }
+
+
+def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
+    """Two runs that rank together must know the same ids in the same order, and have the same interactions in the same parts.
+
+    Raises:
+        ValueError: They do not.
+    """
+    remedy = "take runs of the same data set and the same split"
+    for node_type in ("user", "item"):
+        if first.vocabularies[node_type] != run.vocabularies[node_type]:
+            raise ValueError(f"{first_name} and {name} cannot rank together: their {node_type} ids differ; {remedy}")
+    for part in PARTS:
+        log, other = getattr(first.split, part), getattr(run.split, part)
+        if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
+            raise ValueError(f"{first_name} and {name} cannot rank together: their {part} parts differ; {remedy}")

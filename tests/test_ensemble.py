@@ -6,7 +6,7 @@ import torch
 import gmmrec.ensemble
 from gmmrec.checkpoint import load_model, save_model
 from gmmrec.data.features import FeatureTable
-from gmmrec.ensemble import Blend, BlendConfig, BlendPart, merge, reciprocal_ranks, standardize, view
+from gmmrec.ensemble import Blend, BlendConfig, TrainedPart, merge, reciprocal_ranks, standardize, view
 from gmmrec.models.freedom import FREEDOM, FROZEN, FREEDOMConfig
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.mgat import MGAT, MGATConfig
@@ -192,9 +192,9 @@ def test_what_cannot_be_a_part_is_refused(pairs):
 
     model, graph = blended(pairs, [1] * 4)
     with pytest.raises(ValueError, match="a blend cannot be part of a blend"):
-        BlendPart.of(model)
+        TrainedPart.of(model)
     with pytest.raises(ValueError, match="Mine is none of gmmrec's models"):
-        BlendPart.of(Mine(graph.schema))
+        TrainedPart.of(Mine(graph.schema))
 
 
 @pytest.mark.parametrize(
@@ -207,6 +207,6 @@ def test_what_cannot_be_a_part_is_refused(pairs):
     ],
 )
 def test_impossible_settings_are_refused(pairs, settings, message):
-    parts = tuple(BlendPart.of(model) for model, _ in pairs[:2])
+    parts = tuple(TrainedPart.of(model) for model, _ in pairs[:2])
     with pytest.raises(ValueError, match=message):
         BlendConfig(parts, **settings)

@@ -5,9 +5,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from gmmrec.cli import blend, compare, data, doctor, evaluate, graph, models, recommend, train
+from gmmrec.cli import blend, compare, data, doctor, evaluate, graph, models, recommend, rerank, train
 
-COMMANDS = (train, evaluate, recommend, data, graph, models, compare, blend, doctor)
+COMMANDS = (train, evaluate, recommend, data, graph, models, compare, blend, rerank, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,53 @@
+import shutil
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+import gmmrec
+from gmmrec.data.split import Split
+from gmmrec.evaluation.compare import compare, read_runs
+from tests.toy import checkerboard
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    base, toy = tmp_path_factory.mktemp("runs"), checkerboard(40, 30)[0]
+    gmmrec.fit(toy, "popularity", out=base / "popularity")
+    gmmrec.fit(toy, "mario", out=base / "mario", epochs=3, lr=0.02, dim=8, batch_size=64, progress=False)
+    return base / "popularity", base / "mario"
+
+
+def test_the_whole_catalogue_gives_the_slow_run_and_one_candidate_the_fast_one(folders):
+    fast, slow = (gmmrec.load(folder) for folder in folders)
+    everything, nothing = gmmrec.rerank(*folders, top=30), gmmrec.rerank(fast, slow, top=1)
+    assert everything.results["test"].mean() == slow.evaluate("test").mean()
+    ours, theirs = everything.recommend(k=30), slow.recommend(k=30)
+    pd.testing.assert_frame_equal(ours[["user_id", "item_id", "rank"]], theirs[["user_id", "item_id", "rank"]])
+    assert nothing.results["test"].mean() == fast.evaluate("test").mean()
+    assert slow.evaluate("test").mean() != fast.evaluate("test").mean()
+
+
+def test_the_folder_needs_nothing_else(folders, tmp_path):
+    copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
+    made = gmmrec.rerank(*copies, top=8, out=tmp_path / "both")
+    for copy in copies:
+        shutil.rmtree(copy)
+    again = gmmrec.load(tmp_path / "both")
+    assert again.report["rerank"] == {"runs": [str(copy) for copy in copies], "models": ["popularity", "mario"], "top": 8}
+    assert again.evaluate("test").mean() == made.results["test"].mean()
+    pd.testing.assert_frame_equal(again.recommend(["u1", "u7"], k=5), made.recommend(["u1", "u7"], k=5))
+    pd.testing.assert_frame_equal(again.similar_items([3], k=5), gmmrec.load(folders[1]).similar_items([3], k=5))
+    stranger = again.recommend(histories=[[1, 3, 5]], k=5)
+    assert set(stranger.item_id).isdisjoint([1, 3, 5])
+    comparison = compare(read_runs([tmp_path / "both", *folders]), metric="recall@20")
+    assert {row.run for row in comparison.rows} == {"both", "popularity", "mario"}
+
+
+def test_runs_of_other_splits_and_impossible_numbers_are_refused(folders):
+    fast, slow = (gmmrec.load(folder) for folder in folders)
+    moved = Split(slow.split.train, slow.split.test, slow.split.valid)
+    with pytest.raises(ValueError, match=r"^the fast run and the slow run cannot rank together: their valid parts differ; take"):
+        gmmrec.rerank(fast, replace(slow, split=moved))
+    with pytest.raises(ValueError, match="top must be greater than 0, but is 0"):
+        gmmrec.rerank(fast, slow, top=0)
