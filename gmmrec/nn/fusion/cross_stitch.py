@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from gmmrec.nn.fusion.concat import ConcatFusion
 from gmmrec.nn.masked import hide_missing
 
-Share = Literal["scalar", "gate"]
+Share = Literal["scalar", "gate", "none"]
 
 
 class CrossStitch(nn.Module):
@@ -23,7 +23,7 @@ class CrossStitch(nn.Module):
     Args:
         dim: Width of a token; of no account for numbers.
         num_tokens: M.
-        share: What the shares are.
+        share: What the shares are; ``none``: every token keeps to itself.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
@@ -36,17 +36,19 @@ class CrossStitch(nn.Module):
 
     def __init__(self, dim: int, num_tokens: int, *, share: Share = "scalar") -> None:
         super().__init__()
-        if share not in ("scalar", "gate"):
-            raise ValueError(f"share must be 'scalar' or 'gate', but is {share!r}")
+        if share not in ("scalar", "gate", "none"):
+            raise ValueError(f"share must be 'scalar', 'gate' or 'none', but is {share!r}")
         self.gate = nn.Parameter(_gates(dim, num_tokens)) if share == "gate" else None
         self.share = nn.Parameter(_shares(num_tokens)) if share == "scalar" else None
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mixes the tokens of every node."""
         tokens = hide_missing(tokens, mask)
-        if self.share is None:
+        if self.gate is not None:
             gates = torch.einsum("mnd,...nd->...mn", self.gate, tokens).sigmoid()
             return hide_missing(gates @ tokens, mask)
+        if self.share is None:
+            return tokens
         mixed = self.share @ tokens
         if mask is None:
             return mixed

@@ -1,15 +1,30 @@
 """Attention over a history in the eyes of the item that may come next."""
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.masked import hide_missing, masked_softmax
+from gmmrec.nn.segment import segment_sum
 
 LARGEST = 30.0
-"""Logits are cut off at this size where weights need not sum to 1, and may grow with their exponential."""
+"""Logits are cut off at this size: weights that need not sum to 1 grow with their exponential, and sums of these stay numbers."""
+
+CELLS = 2**21
+"""Weights, or numbers of pairs of vectors, held at once: 8 MB. While training, sixteen times as many, and nothing is done twice."""
+
+CACHED, LARGEST_BLOCK = 2**18, 2**26
+"""Numbers in a block of hidden layers: on a CPU without gradients 1 MB, so that the passes over it stay in the cache."""
+
+COLUMNS = 2048
+"""Tokens in such a block."""
+
+
+Pair = Literal["concat", "prod", "both", "none"]
 
 
 class InterestAttention(nn.Module):
@@ -26,10 +41,19 @@ class InterestAttention(nn.Module):
     The interest-related network of IRIS (Lv et al., IEEE Access 2019), https://arxiv.org/abs/1902.05566: a reconstruction, because
     we know its abstract and not its equations, which are those of attentive item similarity (NAIS, He et al., TKDE 2018).
 
+    ``score`` gives the scores of many targets without pooling a history for each of them. In
+
+    .. math::
+        \langle \mathbf{p}, \mathbf{z} \rangle =
+        \frac{\sum_j \exp f_j \, \langle \mathbf{p}, \mathbf{q}_j \rangle}{(\sum_k \exp f_k)^\beta}
+
+    both sums are of numbers that belong to two items and to no user.
+
     Args:
         dim: Width of tokens and queries.
         hidden: Width of the hidden layer; None for ``dim``.
-        pair: What the hidden layer sees of a pair: both vectors (``concat``), their product (``prod``), or all of it.
+        pair: What the hidden layer sees of a pair: both vectors (``concat``), their product (``prod``), or all of it. ``none``:
+            there is no hidden layer, all logits are 0, and every item of a history of H has the weight :math:`1 / H^\beta` (FISM).
         beta: Exponent of the sum, greater than 0; 1 is the softmax.
 
     Shapes:
@@ -38,15 +62,15 @@ class InterestAttention(nn.Module):
         - **output:** ``[..., D]``; zeros where there is no token. Weights ``[..., M]`` sum to 1 only with :math:`\beta = 1`
     """
 
-    def __init__(
-        self, dim: int, hidden: int | None = None, *, pair: Literal["concat", "prod", "both"] = "both", beta: float = 0.5
-    ) -> None:
+    def __init__(self, dim: int, hidden: int | None = None, *, pair: Pair = "both", beta: float = 0.5) -> None:
         super().__init__()
-        if pair not in ("concat", "prod", "both"):
-            raise ValueError(f"pair must be 'concat', 'prod' or 'both', but is {pair!r}")
+        if pair not in ("concat", "prod", "both", "none"):
+            raise ValueError(f"pair must be 'concat', 'prod', 'both' or 'none', but is {pair!r}")
         if not 0 < beta <= 1:
             raise ValueError(f"beta must be greater than 0 and at most 1, but is {beta}")
         self.beta, self.pair = beta, pair
+        if pair == "none":
+            return
         num_parts = {"concat": 2, "prod": 1, "both": 3}[pair]
         self.hidden = nn.Linear(num_parts * dim, hidden or dim)  # W and b
         self.logit = nn.Linear(hidden or dim, 1, bias=False)  # w
@@ -67,16 +91,127 @@ class InterestAttention(nn.Module):
         return (fused, weights) if return_weights else fused
 
     def logits(self, tokens: Tensor, query: Tensor) -> Tensor:
-        """How relevant every token is to the query beside it ``[..., M]``."""
-        parts = self.hidden.weight.split(tokens.shape[-1], dim=1)
+        """How relevant every token is to the query beside it ``[..., M]``, between -30 and 30."""
         query = query.unsqueeze(-2)
+        return self._logits(query * tokens, *self._sides(query, tokens))
+
+    def score(
+        self, query: Tensor, tokens: Tensor, index: Tensor, indptr: Tensor, *, query_ids: Tensor, token_ids: Tensor
+    ) -> Tensor:
+        """The inner product of every target with the history as that target sees it, for B histories of any length.
+
+        Targets that all histories share are paired with the distinct tokens only, in blocks: what a target makes of a token is
+        computed once for all the histories that token stands in. Where each history has its own targets, its pairs are formed.
+
+        Args:
+            query: Targets ``[C, D]``, the same for every history, or ``[B, C, D]``.
+            tokens: Vectors that histories are made of ``[N, D]``.
+            index: Rows of ``tokens``, one history behind the other ``[F]``.
+            indptr: Where each history begins and ends ``[B + 1]``.
+            query_ids: What the targets are, ``[C]`` or ``[B, C]``: a target never counts in its own history.
+            token_ids: What the tokens are ``[N]``.
+
+        Returns:
+            ``[B, C]``; 0 for an empty history.
+        """
+        if query.dim() == 3:
+            return self._score_own(query, tokens, index, indptr, query_ids, token_ids)
+        rows, place = index.unique(return_inverse=True)
+        if not len(rows):
+            return query.new_zeros(len(indptr) - 1, len(query))
+        tokens, token_ids = F.embedding(rows, tokens), token_ids[rows]
+
+        def score(part: slice) -> Tensor:
+            logits, products = self._table(query[part], tokens), query[part] @ tokens.mT  # [c, N]
+            exponentials = logits.exp().masked_fill(query_ids[part, None] == token_ids, 0.0)
+            both = torch.cat([exponentials * products, exponentials]).t().contiguous()  # [N, 2c]
+            return self._divide(F.embedding_bag(place, both, indptr[:-1], mode="sum"))
+
+        return in_chunks(score, len(query), CELLS // len(rows))
+
+    def _score_own(
+        self, query: Tensor, tokens: Tensor, index: Tensor, indptr: Tensor, query_ids: Tensor, token_ids: Tensor
+    ) -> Tensor:
+        count, num_targets, dim = query.shape
+        from_query, from_tokens = self._sides(query, tokens)
+
+        def score(part: slice) -> Tensor:
+            bounds = indptr[part.start : part.stop + 1]
+            token = index[bounds[0] : bounds[-1]]
+            row = torch.repeat_interleave(torch.arange(part.start, part.stop, device=index.device), bounds.diff())
+
+            def targets(x: Tensor) -> Tensor:
+                return F.embedding(row, x.flatten(1)).unflatten(1, (num_targets, -1))  # [f, C, ...]
+
+            products = targets(query) * F.embedding(token, tokens).unsqueeze(1)  # [f, C, D]
+            logits = self._logits(
+                products,
+                None if from_query is None else targets(from_query),
+                None if from_tokens is None else F.embedding(token, from_tokens).unsqueeze(1),
+            )
+            exponentials = logits.exp().masked_fill(query_ids[row] == token_ids[token].unsqueeze(1), 0.0)
+            both = torch.cat([exponentials * products.sum(-1), exponentials], dim=1)
+            return self._divide(segment_sum(both, bounds - bounds[0])).t()
+
+        room = CELLS * (16 if torch.is_grad_enabled() else 1)
+        return in_chunks(score, count, count * room // max(1, len(index) * num_targets * dim)).t()
+
+    def _divide(self, sums: Tensor) -> Tensor:
+        """From sums with weights and sums of weights side by side ``[B, 2C]``: the one by the power of the other."""
+        above, below = sums.chunk(2, dim=1)
+        return above / below.clamp(min=math.exp(-LARGEST)) ** self.beta  # it is less only where there is no token
+
+    def _sides(self, query: Tensor, tokens: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What the hidden layer has from either side alone: a map of both side by side is a sum of two maps."""
+        if self.pair in ("prod", "none"):
+            return None, None
+        first, second = self.hidden.weight.split(tokens.shape[-1], dim=1)[:2]
+        return F.linear(query, first), F.linear(tokens, second)
+
+    def _logits(self, products: Tensor, from_query: Tensor | None, from_tokens: Tensor | None) -> Tensor:
+        """Logits ``[...]`` from products ``[..., D]`` and both sides' shares of the hidden layer."""
+        if self.pair == "none":
+            return torch.zeros_like(products[..., 0])
         hidden: Tensor = self.hidden.bias
-        if self.pair != "prod":  # a map of the pair side by side is a sum of one of each, and no pair is ever put side by side
-            hidden = F.linear(query, parts[0], hidden) + F.linear(tokens, parts[1])
         if self.pair != "concat":
-            hidden = F.linear(query * tokens, parts[-1]) + hidden
-        logits: Tensor = self.logit(F.relu(hidden)).squeeze(-1)
-        return logits
+            hidden = F.linear(products, self.hidden.weight[:, -products.shape[-1] :], hidden)
+        if from_query is not None and from_tokens is not None:
+            hidden = hidden + from_query + from_tokens
+        return _cut(self.logit(F.relu(hidden)).squeeze(-1))
+
+    def _table(self, query: Tensor, tokens: Tensor) -> Tensor:
+        r"""The logits of all pairs ``[C, N]``, block by block, without their products.
+
+        For the share of the products, :math:`\mathbf{W} (\mathbf{p} \odot \mathbf{q}) = (\mathbf{W} \mathrm{diag}(\mathbf{p}))
+        \mathbf{q}`: one matrix for every target, and the targets' matrices, one below the other, make one product with the tokens.
+        """
+        if self.pair == "none":
+            return query.new_zeros(len(query), len(tokens))
+        from_query, from_tokens = self._sides(query, tokens)
+        bias, dim = self.hidden.bias.unsqueeze(-1), query.shape[1]  # [H, 1]
+        room = CACHED if query.device.type == "cpu" and not torch.is_grad_enabled() else LARGEST_BLOCK
+        step = max(1, room // (len(bias) * COLUMNS))
+        blocks = []
+        for j in range(0, len(tokens), COLUMNS):
+            columns, of_targets = slice(j, j + COLUMNS), []
+            for i in range(0, len(query), step):
+                rows = slice(i, i + step)
+                own = bias if from_query is None else from_query[rows].unsqueeze(-1) + bias  # [c, H, 1]
+                if self.pair == "concat":
+                    hidden = own + from_tokens[columns].t()
+                else:
+                    maps = self.hidden.weight[:, -dim:] * query[rows].unsqueeze(1)  # [c, H, D]
+                    if self.pair == "both":  # the share of the tokens alone is a map of the tokens too
+                        maps = maps + self.hidden.weight[:, dim : 2 * dim]
+                    hidden = (maps.flatten(0, 1) @ tokens[columns].t()).unflatten(0, (-1, len(bias))) + own
+                of_targets.append(torch.matmul(self.logit.weight[0], F.relu(hidden)))  # [c, n]
+            blocks.append(torch.cat(of_targets))
+        return _cut(torch.cat(blocks, dim=1))
+
+
+def _cut(logits: Tensor) -> Tensor:
+    """Within the limits, and in single precision at least, for exponentials follow."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).clamp(-LARGEST, LARGEST)
 
 
 def smoothed_softmax(logits: Tensor, mask: Tensor | None, beta: float) -> Tensor:

@@ -120,5 +120,5 @@ def test_k7_shapes() -> None:
 
 
 def test_unknown_shares_are_refused() -> None:
-    with pytest.raises(ValueError, match="share must be 'scalar' or 'gate', but is 'vector'"):
+    with pytest.raises(ValueError, match="share must be 'scalar', 'gate' or 'none', but is 'vector'"):
         CrossStitch(D, M, share="vector")

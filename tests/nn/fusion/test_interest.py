@@ -132,7 +132,7 @@ def test_a_case_by_hand() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="interest attention needs a query"):
         build()(random(B, H, D))
-    with pytest.raises(ValueError, match="pair must be 'concat', 'prod' or 'both', but is 'sum'"):
+    with pytest.raises(ValueError, match="pair must be 'concat', 'prod', 'both' or 'none', but is 'sum'"):
         InterestAttention(D, pair="sum")
     with pytest.raises(ValueError, match="beta must be greater than 0 and at most 1, but is 0"):
         InterestAttention(D, beta=0)
