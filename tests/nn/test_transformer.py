@@ -1,0 +1,71 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from gmmrec.nn.transformer import TransformerEncoder
+from tests.nn.fusion.checks import assert_never_read, assert_same, layer_norm, random, softmax
+
+D, H, T = 6, 2, 4
+MASK = torch.tensor([[1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]).bool()
+
+
+def build(num_layers: int = 2, **settings) -> TransformerEncoder:
+    torch.manual_seed(0)
+    return TransformerEncoder(D, num_layers=num_layers, num_heads=H, ffn_mult=2, **settings).double()
+
+
+def slow(encoder: TransformerEncoder, tokens: list[Tensor]) -> list[Tensor]:
+    size = D // H
+    for layer in encoder.layers:
+        attention, made = layer.attention, []
+        for x in tokens:
+            heads = []
+            for h in range(H):
+                part = slice(h * size, (h + 1) * size)
+                logits = [attention.query(x)[part] @ attention.key(y)[part] / math.sqrt(size) for y in tokens]
+                heads.append(sum(share * attention.value(y)[part] for share, y in zip(softmax(logits), tokens, strict=True)))
+            s = layer_norm(x + attention.output(torch.cat(heads)), layer.norm)
+            inner = layer.ffn[0](s)
+            inner = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
+            made.append(layer_norm(s + layer.ffn[2](inner), layer.ffn_norm))
+        tokens = made
+    return tokens
+
+
+def test_equals_the_formula_in_loops() -> None:
+    encoder, x = build(), random(3, T, D).requires_grad_()
+    rows = []
+    for n in range(3):
+        places = [t for t in range(T) if MASK[n, t]]
+        found = dict(zip(places, slow(encoder, [x[n, t] for t in places]), strict=True))
+        rows.append(torch.stack([found.get(t, torch.zeros(D).double()) for t in range(T)]))
+    assert_same(encoder(x, MASK), torch.stack(rows), encoder, x)
+
+
+def test_missing_tokens_are_never_read() -> None:
+    encoder = build()
+    assert_never_read(lambda x: encoder(x, MASK), random(3, T, D), MASK, encoder)
+
+
+def test_permuting_tokens_permutes_the_result() -> None:
+    encoder, x, order = build(), random(3, T, D), torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(encoder(x[:, order], MASK[:, order]), encoder(x, MASK)[:, order])
+
+
+def test_without_layers_tokens_stay() -> None:
+    x = random(3, T, D)
+    assert torch.equal(build(0)(x), x)
+    assert torch.equal(build(0)(x, MASK), x * MASK.unsqueeze(-1))
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    encoder, x = build(dropout=0.5), random(3, T, D)
+    assert not torch.equal(encoder(x), encoder(x))
+    torch.testing.assert_close(encoder.eval()(x), build()(x))
+
+
+def test_heads_must_share_the_width() -> None:
+    with pytest.raises(ValueError, match="num_heads must divide the width 6, but is 4"):
+        TransformerEncoder(6, num_heads=4)
