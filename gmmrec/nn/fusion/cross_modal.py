@@ -148,7 +148,7 @@ class ScalarTokens(nn.Module):
     take the same maps and stay as many: :meth:`together` adds the tokens of each up. Part of CMBF.
 
     Args:
-        in_dim: Width of the vector.
+        in_dim: Width of the vector; None where it comes projected, as the P numbers.
         num_tokens: P.
         dim: Width of a token.
 
@@ -157,22 +157,20 @@ class ScalarTokens(nn.Module):
         - **output:** ``[..., P, dim]``
     """
 
-    def __init__(self, in_dim: int, num_tokens: int, dim: int) -> None:
+    def __init__(self, in_dim: int | None, num_tokens: int, dim: int) -> None:
         super().__init__()
-        self.scale = nn.Linear(in_dim, num_tokens)
+        self.scale = nn.Identity() if in_dim is None else nn.Linear(in_dim, num_tokens)
         self.directions = nn.Parameter(nn.init.normal_(torch.empty(num_tokens, dim), std=dim**-0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         """Spreads every vector over tokens."""
-        return self.apart(self.scale(x))
+        scale: Tensor = self.scale(x)
+        return scale.unsqueeze(-1) * self.directions
 
-    def apart(self, numbers: Tensor) -> Tensor:
-        """Tokens ``[..., P, dim]`` of vectors that are projected already ``[..., P]``."""
-        return numbers.unsqueeze(-1) * self.directions
-
-    def together(self, numbers: Tensor) -> Tensor:
+    def together(self, x: Tensor) -> Tensor:
         """The sum of the tokens of every vector ``[..., dim]``: a linear map of it, of rank P at most."""
-        return numbers @ self.directions
+        scale: Tensor = self.scale(x)
+        return scale @ self.directions
 
 
 class _Attention(nn.Module):

@@ -270,8 +270,10 @@ def test_scalar_tokens_are_projected_numbers_times_directions() -> None:
 
 def test_tokens_of_a_vector_together_are_their_sum() -> None:
     torch.manual_seed(0)
-    spread, numbers = ScalarTokens(3, 5, 2).double(), torch.randn(4, 5).double()
-    torch.testing.assert_close(spread.together(numbers), spread.apart(numbers).sum(-2))
+    for in_dim, x in ((3, torch.randn(4, 3)), (None, torch.randn(4, 5))):
+        spread = ScalarTokens(in_dim, 5, 2)
+        torch.testing.assert_close(spread.together(x), spread(x).sum(-2))
+    torch.testing.assert_close(spread(x), x.unsqueeze(-1) * spread.directions)
 
 
 def test_groups_must_be_of_all_tokens() -> None:
