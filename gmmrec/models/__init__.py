@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from gmmrec.models.bm3 import BM3
+from gmmrec.models.cmbf import CMBF
 from gmmrec.models.ease import EASE
 from gmmrec.models.ease_features import EASEFeatures
 from gmmrec.models.freedom import FREEDOM
@@ -22,6 +23,7 @@ from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
     "bm3": BM3,
+    "cmbf": CMBF,
     "ease": EASE,
     "ease-features": EASEFeatures,
     "freedom": FREEDOM,
@@ -50,6 +52,7 @@ class Card(NamedTuple):
 
 CARDS: dict[str, Card] = {
     "bm3": Card("Zhou et al., WWW 2023", "one or more", "exact to the released code; any modalities, items without some"),
+    "cmbf": Card("Chen et al., Sensors 2021", "one or more", "reconstruction: layers of an industrial implementation, in words"),
     "ease": Card("Steck, WWW 2019", "none used", "exact"),
     "ease-features": Card(
         "CEASE and Add-EASE: Jeunen et al., RecSys 2020; L3AE; k-NN", "one or more", "CEASE, Add-EASE exact; L3AE reconstructed"
