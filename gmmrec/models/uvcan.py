@@ -1,0 +1,281 @@
+"""UVCAN: User-Video Co-Attention Network for Personalized Micro-video Recommendation.
+
+S. Liu, Z. Chen, H. Liu, X. Hu. WWW 2019. https://doi.org/10.1145/3308558.3313513
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.chunks import in_chunks
+from gmmrec.nn.encoder.token import TokenEncoder
+from gmmrec.nn.fusion.co_attention import CoAttention, GuidedAttention, Shares, first_shares
+from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.nn.masked import masked_mean
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import NodeType
+
+ID = "id"
+"""Name of the token that is an ID embedding; it stands before the tokens of the features."""
+
+CELLS = 2**21
+"""Numbers a chunk of pairs may hold at once: 8 MB."""
+
+
+@dataclass(frozen=True)
+class UVCANConfig:
+    """Settings of UVCAN; the paper's are not known, these are those of its reconstruction."""
+
+    dim: int = 64
+    """Size of every embedding and token."""
+    steps: int = 3
+    """Rounds of attention, each guided by what the last one has gathered."""
+    attention: Literal["co", "mean"] = "co"
+    """Co-attention, or the plain mean of a side's tokens in its place (no steps)."""
+    user_attention: bool = True
+    """Whether the video weighs the user's tokens; else they count alike in every step."""
+    item_attention: bool = True
+    """Whether the user weighs the video's tokens; else they count alike in every step."""
+    score: Literal["product", "additive"] = "product"
+    """How token and guide meet in an attention logit: tanh times tanh, or the tanh of their sum."""
+    accumulate: bool = True
+    """Whether a step adds to the memories; else it replaces them."""
+    start: Literal["mean", "first"] = "mean"
+    """What a memory holds before the first step: the mean of its side's tokens, or the ID embedding alone."""
+    two_level: bool = False
+    """Attend to the tokens of each modality first, then to modalities; else to all tokens at once."""
+    hidden: int | None = None
+    """Width of the hidden layer of an attention logit; ``dim`` where not given."""
+    share_steps: bool = False
+    """Whether all steps have the same parameters."""
+    prediction: Literal["inner", "steps_sum", "mlp"] = "inner"
+    """Inner product of the last memories, the sum of those of all steps, or a perceptron on last memories and their product."""
+    loss: Literal["bpr", "bce"] = "bpr"
+    """Pairwise ranking, or every positive and negative pair told apart by itself."""
+    unit_features: bool = True
+    """Whether feature vectors are brought to length 1 before they are projected."""
+    l2: float = 1e-4
+    """Weight of the L2 term on the ID embeddings of the batch."""
+    init_std: float = 0.1
+    """Standard deviation of the initial ID embeddings; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        check_positive(dim=self.dim, hidden=self.dim if self.hidden is None else self.hidden)
+        check_non_negative(steps=self.steps, l2=self.l2, init_std=self.init_std)
+        check_choice(("co", "mean"), attention=self.attention)
+        check_choice(("product", "additive"), score=self.score)
+        check_choice(("mean", "first"), start=self.start)
+        check_choice(("inner", "steps_sum", "mlp"), prediction=self.prediction)
+        check_choice(("bpr", "bce"), loss=self.loss)
+
+
+class Tokens(NamedTuple):
+    """Tokens of some users, or of some items: the ID embedding first, then those of every modality."""
+
+    values: Tensor
+    """``[..., T, d]``, zeros where a token is missing."""
+    present: Tensor
+    """``[..., T]``."""
+    sizes: list[int]
+    """Number of tokens of the ID, which is 1, and of every modality."""
+
+
+class UVCAN(Recommender[UserQuery]):
+    """A user's and a video's features weigh each other in several rounds, so that each is seen through the other's eyes.
+
+    A RECONSTRUCTION: known are, from its abstract and from surveys, that both sides have an ID and side information, that the
+    cover of a video is cut into blocks, and that attention goes from each side to the other in stacked steps. The equations are
+    those of stacked and dual attention networks. Here an item's tokens are its ID and all vectors of its modalities; several crops
+    of a poster stand in for the frames of a video. A user's are the ID and the vectors of the users' modalities. A user with an ID
+    alone is one token, which always counts fully: then the users' side has no attention to learn.
+
+    A missing token has no weight. That of an ID is missing where there are no interactions in training.
+
+    Raises:
+        ValueError: The items have no features at all.
+    """
+
+    query_type, config_class = UserQuery, UVCANConfig
+
+    def __init__(self, schema: GraphSchema, config: UVCANConfig = UVCANConfig()) -> None:
+        super().__init__(schema, config)
+        self.names: dict[NodeType, tuple[str, ...]] = {side: schema.modalities(side) for side in ("user", "item")}
+        if not self.names["item"]:
+            raise ValueError(
+                "UVCAN needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
+            )
+        dim = config.dim
+        self.users = embedding_table(schema.num_nodes["user"], dim, config.init_std)
+        self.items = embedding_table(schema.num_nodes["item"], dim, config.init_std)
+        self.encode_user, self.encode_item = (
+            nn.ModuleList(TokenEncoder(schema.feature_dims[name], dim) for name in self.names[side]) for side in ("user", "item")
+        )
+        steps, start = (config.steps, config.start) if config.attention == "co" else (0, "mean")
+        attend = config.user_attention and bool(self.names["user"]), config.item_attention
+        self.attend = CoAttention(
+            dim,
+            config.hidden,
+            steps=steps,
+            score=config.score,
+            accumulate=config.accumulate,
+            start=start,
+            share_steps=config.share_steps,
+            attend=attend,
+        )
+        self.fine = None
+        if config.two_level and steps and config.item_attention:
+            self.fine = GuidedAttention(dim, config.hidden or dim, score=config.score)
+        self.predict = None
+        if config.prediction == "mlp":
+            self.predict = nn.Sequential(nn.Linear(3 * dim, dim), nn.ReLU(), nn.Linear(dim, 1, bias=False))
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """All tokens, projected: ``item_tokens`` ``[I, T, d]`` with ``item_present`` ``[I, T]``, and the same of users.
+
+        ``user`` and ``item`` are the means of the tokens: what each is before anybody looks, for comparing, not for scores.
+        """
+        encoded = {}
+        for side in ("user", "item"):
+            tokens = self._tokens(graph, side)
+            encoded[side] = masked_mean(tokens.values, tokens.present)
+            encoded[f"{side}_tokens"], encoded[f"{side}_present"] = tokens.values, tokens.present
+            encoded[f"{side}_sizes"] = torch.tensor(tokens.sizes)
+        return encoded
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """How well the user's and the item's last memories of each other agree, chunk by chunk of candidates."""
+        users = _take(encoded, "user", query.user.unsqueeze(1))  # [B, 1, P, d]
+
+        def score(part: slice) -> Tensor:
+            return self._score(users, _take(encoded, "item", candidates[..., part]))
+
+        num_tokens, dim = encoded["item_tokens"].shape[1:]
+        width = 1 if self._holds_shares_only and candidates.dim() == 1 else max(dim, self.config.hidden or 1)  # of one pair
+        return in_chunks(score, candidates.shape[-1], CELLS // max(1, len(query) * num_tokens * width))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """BPR or cross-entropy; only the features of the batch's users and items are projected."""
+        user, candidates = batch.query.user, batch.candidates
+        users = self._tokens(graph, "user", user)
+        users = Tokens(users.values.unsqueeze(1), users.present.unsqueeze(1), users.sizes)  # [B, 1, P, d]
+        rows, place = candidates.unique(return_inverse=True)
+        scores = self._score(users, _at(self._tokens(graph, "item", rows), place))
+        if self.config.loss == "bpr":
+            terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
+        else:
+            labels = torch.zeros_like(scores)
+            labels[:, 0] = 1.0
+            terms = {"bce": F.binary_cross_entropy_with_logits(scores, labels)}
+        if self.config.l2 > 0:
+            tables = graph.gather("user", self.users), graph.gather("item", self.items)
+            norm = embedding_norm(F.embedding(user, tables[0]), F.embedding(candidates, tables[1]))
+            terms["l2"] = self.config.l2 * norm
+        return terms
+
+    def attention(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> dict[str, Tensor]:
+        """How much each token counts in the last step, for pairs of a user and an item.
+
+        Args:
+            encoded: What ``encode`` returned.
+            query: B users.
+            items: One item for each ``[B]``.
+
+        Returns:
+            By modality, and ``"id"``: ``[B]``, or ``[B, T]`` for T tokens; together they sum to 1. The same of the user's side,
+            under names that begin with ``"user:"``. With two levels, the weight of a token is that of its modality times its own
+            inside it. Without steps, the shares with which the memories start.
+        """
+        sides = _take(encoded, "user", query.user), _take(encoded, "item", items)
+        found: dict[str, Tensor] = {}
+        for prefix, side, tokens, weights in zip(("user:", ""), ("user", "item"), sides, self._weights(*sides), strict=True):
+            parts = weights.split(tokens.sizes, dim=-1)
+            for name, part in zip((ID, *self.names[side]), parts, strict=True):
+                found[prefix + name] = part.squeeze(-1) if part.shape[-1] == 1 else part
+        return found
+
+    @property
+    def _holds_shares_only(self) -> bool:
+        """Whether a score needs a number a token of all pairs, not a vector: with the user's memories the same for all items."""
+        config = self.config
+        return not self.attend.left and self.fine is None and config.score == "product" and config.prediction != "mlp"
+
+    def _tokens(self, graph: MultimodalGraph, side: NodeType, rows: Tensor | None = None) -> Tokens:
+        """Tokens of all nodes of a side, or of ``rows``."""
+        table, encoders = (self.users, self.encode_user) if side == "user" else (self.items, self.encode_item)
+        ids, known = graph.gather(side, table), (graph.rows(side) >= 0) & (graph.degree(side) > 0)
+        values, present = [(ids if rows is None else F.embedding(rows, ids)).unsqueeze(1)], [_rows(known, rows).unsqueeze(1)]
+        for name, encoder in zip(self.names[side], encoders, strict=True):
+            features = graph.features[name]
+            values.append(encoder(features.values, rows, features.lengths if self.config.unit_features else None))
+            present.append(_rows(features.mask.reshape(len(known), -1), rows))
+        mask = torch.cat(present, dim=1)
+        return Tokens(torch.cat(values, dim=1).masked_fill_(~mask.unsqueeze(-1), 0.0), mask, [v.shape[1] for v in values])
+
+    def _score(self, users: Tokens, items: Tokens) -> Tensor:
+        """Scores ``[B, C]`` of users ``[B, 1, P, d]`` and items ``[C, Q, d]`` or ``[B, C, Q, d]``."""
+        if self.config.two_level:
+            items = self._by_modality(users, items)[0]
+        shares = self._shares(users, items)
+        if self.predict is not None:
+            user, item = _sum(shares.left[-1], users.values), _sum(shares.right[-1], items.values)
+            user, item = torch.broadcast_tensors(user, item)
+            logits: Tensor = self.predict(torch.cat([user, item, user * item], dim=-1))
+            return logits.squeeze(-1)
+        steps = range(len(shares.left)) if self.config.prediction == "steps_sum" else [-1]
+        scores = []
+        for k in steps:  # the product of sums is a sum of products: no pair's memory of its item is held
+            user = _sum(shares.left[k], users.values)
+            scores.append((shares.right[k] * torch.einsum("...d,...td->...t", user, items.values)).sum(-1))
+        return torch.stack(scores).sum(0)
+
+    def _shares(self, users: Tokens, items: Tokens) -> Shares:
+        return self.attend.shares(users.values, items.values, users.present, items.present)
+
+    def _by_modality(self, users: Tokens, items: Tokens) -> tuple[Tokens, list[Tensor]]:
+        """Every modality of the items as one token, as the user's first memory sees it, and what its own tokens count in it."""
+        guide = _sum(first_shares(users.values, users.present, self.attend.start), users.values)
+        tokens, weights = [], []
+        for values, present in zip(items.values.split(items.sizes, -2), items.present.split(items.sizes, -1), strict=True):
+            fine = self.fine if values.shape[-2] > 1 else None
+            weights.append(equal_shares(values, present) if fine is None else fine(values, present, guide))
+            tokens.append(_sum(weights[-1], values))
+        mask = torch.stack([present.any(-1) for present in items.present.split(items.sizes, -1)], dim=-1)
+        return Tokens(torch.stack(torch.broadcast_tensors(*tokens), dim=-2), mask, [1] * len(tokens)), weights
+
+    def _weights(self, users: Tokens, items: Tokens) -> tuple[Tensor, Tensor]:
+        """Weights of the tokens of both sides in the last step."""
+        inside: list[Tensor] = []
+        if self.config.two_level:
+            items, inside = self._by_modality(users, items)
+        shares = self._shares(users, items)
+        of_users, of_items = (found[-1] for found in (shares[2:] if self.attend.steps else shares[:2]))
+        if inside:
+            of_items = torch.cat([outer * inner for outer, inner in zip(of_items.split(1, -1), inside, strict=True)], dim=-1)
+        return of_users, of_items
+
+
+def _take(encoded: Mapping[NodeType, Tensor], side: NodeType, rows: Tensor) -> Tokens:
+    """Tokens of nodes in rows ``[...]`` of what was encoded."""
+    return _at(Tokens(encoded[f"{side}_tokens"], encoded[f"{side}_present"], encoded[f"{side}_sizes"].tolist()), rows)
+
+
+def _at(tokens: Tokens, rows: Tensor) -> Tokens:
+    values = F.embedding(rows, tokens.values.flatten(1)).unflatten(-1, tokens.values.shape[1:])
+    return Tokens(values, tokens.present[rows], tokens.sizes)
+
+
+def _rows(table: Tensor, rows: Tensor | None) -> Tensor:
+    return table if rows is None else table[rows]
+
+
+def _sum(weights: Tensor, tokens: Tensor) -> Tensor:
+    return torch.einsum("...t,...td->...d", weights, tokens)  # copies no tokens to pair them
