@@ -127,7 +127,7 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
         config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = MODELS[config.model_name]
-    task = TASKS[model_class.query_type](split, dataset.num_users, dataset.num_items, config.train)
+    task = TASKS[model_class.query_type](split, dataset.num_users, dataset.num_items, config.train, dataset.reviews)
     graph = build_graph(dataset, split, config.graph)
 
     generator = torch.Generator().manual_seed(config.seed)

@@ -12,6 +12,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.reviews import Reviews, read_reviews
 from gmmrec.data.sources.tables import RawFeatures, Tables
 from gmmrec.data.vocabulary import Vocabulary
 
@@ -21,11 +22,15 @@ CANONICAL_INTEGER = r"0|-?[1-9][0-9]{0,17}"
 """Text that an integer would be printed as; ``007`` and ``1.0`` are strings."""
 
 
-def assemble(tables: Tables) -> Dataset:
+def assemble(tables: Tables, review_words: int = 32) -> Dataset:
     """The data set that tables in raw ids describe.
 
     Ids are integers where all of a node type's are, else strings. Their order is that of the catalogue (the attribute table,
     then the feature files); ids that only interact follow, integers in ascending order, strings as they come.
+
+    Args:
+        tables: What a reader found.
+        review_words: Words of a review that are kept.
 
     Raises:
         DataError: Ids of different tables do not fit, or features are too few or not finite.
@@ -55,9 +60,13 @@ def assemble(tables: Tables) -> Dataset:
             attributes[node_type] = _aligned(frame, _typed(frame["id"], is_integer), vocabulary)
     log = tables.log
     columns = {name: torch.from_numpy(log[name].to_numpy(copy=True)) for name in ("time", "weight") if name in log}
+    reviews: Reviews | None = None
+    if "review" in log:
+        reviews, written = read_reviews(log["review"], review_words)
+        columns |= {} if reviews is None else {"review": written}
     interactions = Interactions(_rows(log["user"], vocabularies["user"]), _rows(log["item"], vocabularies["item"]), **columns)
     given = torch.from_numpy(log["split"].to_numpy(copy=True)) if "split" in log else None
-    return Dataset(tables.name, vocabularies, interactions, features, attributes, given)
+    return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews)
 
 
 def _are_integers(sources: "dict[str, pd.Series[Any]]", node_type: str, *, declared_text: bool) -> bool:

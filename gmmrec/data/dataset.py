@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.reviews import Reviews
 from gmmrec.data.vocabulary import Vocabulary
 
 
@@ -22,6 +23,7 @@ class Dataset:
         features: By modality.
         attributes: By node type: a table with one row a node, in vocabulary order; a column ``title`` is what people are shown.
         given_split: Part of every interaction ``[E]`` (0 train, 1 valid, 2 test) where the source gives one, else None.
+        reviews: What was written, as word ids, where the source has texts; ``interactions.review`` holds its rows.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Dataset:
     features: Mapping[str, FeatureTable] = field(default_factory=dict)
     attributes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     given_split: Tensor | None = None
+    reviews: Reviews | None = None
 
     def __post_init__(self) -> None:
         for node_type in ("user", "item"):
@@ -37,6 +40,13 @@ class Dataset:
             count = len(self.vocabularies[node_type])
             if rows.numel() and int(rows.max()) >= count:
                 raise ValueError(f"interactions name {node_type} row {int(rows.max())}, but there are {count} {node_type} ids")
+        written = self.interactions.review
+        if written is not None and written.numel():
+            count = 0 if self.reviews is None else len(self.reviews)
+            if not -1 <= int(written.min()) <= int(written.max()) < count:
+                raise ValueError(
+                    f"interactions name review row {int(written.max())}, but there are {count} reviews (-1 is for none)"
+                )
         for table in self.features.values():
             count = len(self.vocabularies[table.node_type])
             if table.num_rows != count:

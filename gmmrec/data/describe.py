@@ -42,6 +42,10 @@ class Description:
     """Date (UTC) of the earliest interaction; a number where times are only an order; None where there are none."""
     last_time: str | None
     weight_range: tuple[float, float] | None
+    reviews: float | None
+    """Share of the interactions with a review; None where there are none."""
+    words: int | None
+    """Distinct words of the reviews that are known (that occur at least twice)."""
     modalities: dict[str, float]
     """Share of the nodes that have it, by modality."""
     dims: dict[str, int]
@@ -79,6 +83,8 @@ def describe(dataset: Dataset) -> Description:
         first_time=None if log.time is None else _moment(log.time.min(), log.time.max()),
         last_time=None if log.time is None else _moment(log.time.max(), log.time.max()),
         weight_range=None if log.weight is None or not len(log) else (float(log.weight.min()), float(log.weight.max())),
+        reviews=None if log.review is None else float((log.review >= 0).float().mean()),
+        words=None if dataset.reviews is None else dataset.reviews.num_words - 2,
         modalities={name: float(table.present.float().mean()) for name, table in dataset.features.items()},
         dims={name: table.dim for name, table in dataset.features.items()},
         attributes={node_type: [str(column) for column in frame.columns] for node_type, frame in dataset.attributes.items()},

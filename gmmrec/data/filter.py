@@ -10,7 +10,6 @@ from torch import Tensor
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError, listed, nearest
 from gmmrec.data.features import FeatureTable
-from gmmrec.data.interactions import Interactions
 from gmmrec.data.vocabulary import Vocabulary
 
 Duplicates = Literal["first", "last", "sum", "keep", "error"]
@@ -140,9 +139,9 @@ def _take_nodes(dataset: Dataset, alive: dict[str, Tensor]) -> Dataset:
             node_type: Vocabulary(vocabulary.ids(rows[node_type]), name=vocabulary.name)
             for node_type, vocabulary in dataset.vocabularies.items()
         },
-        interactions=Interactions(renumber["user"][log.user], renumber["item"][log.item], log.time, log.weight),
+        interactions=replace(log, user=renumber["user"][log.user], item=renumber["item"][log.item]),
         features={
-            name: FeatureTable(name, table.values[rows[table.node_type]], table.mask[rows[table.node_type]], table.node_type)
+            name: replace(table, values=table.values[rows[table.node_type]], mask=table.mask[rows[table.node_type]])
             for name, table in dataset.features.items()
         },
         attributes={

@@ -15,6 +15,7 @@ class Interactions:
         item: Rows ``[E]`` (int64).
         time: Seconds since 1970 ``[E]`` (int64), or None.
         weight: Strength or rating ``[E]`` (float32), or None.
+        review: Row of the review among those of the data set ``[E]`` (int64), -1 where there is none; or None.
 
     Raises:
         ValueError: Columns differ in length or hold negative rows.
@@ -24,6 +25,7 @@ class Interactions:
     item: Tensor
     time: Tensor | None = None
     weight: Tensor | None = None
+    review: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, column in self.columns().items():
@@ -42,6 +44,17 @@ class Interactions:
     def take(self, index: Tensor) -> "Interactions":
         """The interactions at positions ``[n]`` or under a boolean mask ``[E]``."""
         return Interactions(**{name: column[index] for name, column in self.columns().items()})
+
+    def distinct(self) -> "Interactions":
+        """The first interaction of every user-item pair, in ascending order of users and then of items.
+
+        >>> Interactions(torch.tensor([1, 0, 1]), torch.tensor([2, 5, 2]), weight=torch.tensor([3.0, 4.0, 5.0])).distinct().weight
+        tensor([4., 3.])
+        """
+        width = int(self.item.max()) + 1 if len(self) else 1
+        keys, pair = torch.unique(self.user * width + self.item, return_inverse=True)
+        place = torch.arange(len(self), device=keys.device)
+        return self.take(torch.full_like(keys, len(self)).scatter_reduce_(0, pair, place, "amin"))
 
     def to(self, device: torch.device | str) -> "Interactions":
         """A copy on another device."""

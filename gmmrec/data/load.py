@@ -1,13 +1,13 @@
 """load_dataset: the one way in. Chooses the reader by what a path holds, then filters as the settings say."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from gmmrec.config import check_choice, check_non_negative
+from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.data.assemble import assemble
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError, listed, nearest
@@ -46,6 +46,11 @@ class DataConfig:
     split_column: str | None = None
     """Column of ``train``, ``valid`` and ``test`` labels; None looks for a usual name such as ``split``,
     ``none`` does without."""
+    review_column: str | None = None
+    """Column of reviews, what the user wrote; None looks for a usual name such as ``review`` or ``reviewText``,
+    ``none`` does without."""
+    review_words: int = 32
+    """Words of a review that are kept; the rest is cut off."""
     duplicates: Duplicates = "first"
     """Which interaction of a repeated user-item pair counts: the ``first`` or ``last`` in time, or the first with the ``sum`` of
     the weights; ``keep`` leaves all, ``error`` refuses repeats."""
@@ -60,6 +65,7 @@ class DataConfig:
         check_choice(("auto", "folder", "atomic", "mmrec", "table"), format=self.format)
         check_choice(("first", "last", "sum", "keep", "error"), duplicates=self.duplicates)
         check_non_negative(k_core=self.k_core)
+        check_positive(review_words=self.review_words)
 
 
 def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small", **settings: Any) -> Dataset:
@@ -82,8 +88,8 @@ def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small"
         config, frame = DataConfig(path="frame", **settings), source
     else:
         config, frame = DataConfig(path=str(source), **settings), None
-    columns = ColumnNames(config.user_column, config.item_column, config.time_column, config.weight_column, config.split_column)
-    dataset = assemble(_read(config, columns) if frame is None else read_frame(frame, columns))
+    columns = ColumnNames(**{field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)})
+    dataset = assemble(_read(config, columns) if frame is None else read_frame(frame, columns), config.review_words)
     before = len(dataset.interactions)
     dataset = drop_duplicates(dataset, config.duplicates)
     if len(dataset.interactions) < before:

@@ -1,6 +1,10 @@
-"""Writes a data set in the package's own layout, in MMRec's and as RecBole's atomic files; each reads back to the same data."""
+"""Writes a data set in the package's own layout, in MMRec's and as RecBole's atomic files; each reads back to the same data.
+
+Reviews are not written: a data set holds word ids, no texts.
+"""
 
 import csv
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ from gmmrec.data.errors import DataError
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.vocabulary import Vocabulary
 
+logger = logging.getLogger(__name__)
+
 PARTS = np.array(["train", "valid", "test"])
 
 
@@ -24,7 +30,7 @@ def write_folder(dataset: Dataset, folder: str | Path) -> Path:
     Raises:
         DataError: A modality's name would be read back as that of another node type.
     """
-    folder = _new(folder)
+    folder = _new(folder, dataset)
     _log(dataset, "user", "item").to_csv(folder / "interactions.csv.gz", index=False)
     for node_type, name in (("item", "items.csv"), ("user", "users.csv")):
         _attributes(dataset, node_type, node_type).to_csv(folder / name, index=False)
@@ -44,7 +50,7 @@ def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
     """
     if dataset.given_split is None:
         raise DataError(f"{dataset.name} gives no split, which MMRec's x_label needs; set dataset.given_split before writing")
-    folder = _new(folder)
+    folder = _new(folder, dataset)
     log = dataset.interactions
     columns: dict[str, Any] = {"userID": log.user.numpy(), "itemID": log.item.numpy()}
     columns["rating"] = 1.0 if log.weight is None else _decimal(log.weight.numpy())
@@ -73,7 +79,7 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
     Raises:
         DataError: Features have a token axis, for which atomic files have no place.
     """
-    folder = _new(folder)
+    folder = _new(folder, dataset)
     log = _log(dataset, "user_id:token", "item_id:token").rename(columns={"weight": "rating:float", "timestamp": "timestamp:float"})
     if "split" in log:
         for part, rows in log.groupby("split", sort=False):
@@ -94,11 +100,13 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
     return folder
 
 
-def _new(folder: str | Path) -> Path:
+def _new(folder: str | Path, dataset: Dataset) -> Path:
     path = Path(folder)
     if path.is_dir() and any(path.iterdir()):
         raise DataError(f"folder {path} is not empty; give a new one, so that nothing is overwritten or mixed up")
     path.mkdir(parents=True, exist_ok=True)
+    if dataset.reviews is not None:
+        logger.warning("%s: reviews are not written, for only word ids are known; keep the original table for them", dataset.name)
     return path
 
 

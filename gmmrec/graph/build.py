@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from gmmrec.config import check_choice, check_non_negative
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.cache import cached_edges, default_folder
 from gmmrec.graph.edges import cooccurrence_edges, normalize
 from gmmrec.graph.knn import knn_edges
-from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph, sort_edges
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.typing import ITEM, ITEM_ITEM, ITEM_USER, USER, USER_ITEM, USER_USER, NodeType, similar
 
 
@@ -46,8 +48,9 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     """The graph of the training interactions; validation and test interactions are never looked at.
 
     All users and items of the data set are nodes, with or without interactions. A pair that repeats is one edge. Edges between
-    users and items weigh ``1 / sqrt(deg_u deg_i)``; the optional relations are normalised by their row sums, as in LATTICE and
-    FREEDOM.
+    users and items weigh ``1 / sqrt(deg_u deg_i)``; where the data set has ratings and reviews, they also carry those of the
+    pair's first interaction (``rating``, ``text``). A word that no training review holds is unknown. The optional relations are
+    normalised by their row sums, as in LATTICE and FREEDOM.
 
     Args:
         dataset: Gives the nodes and their features.
@@ -61,12 +64,13 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     for name, table in dataset.features.items():
         data[table.node_type][name] = table.values
         data[table.node_type][f"{name}_mask"] = table.mask
-    _add_interactions(data, split.train)
+    _add_interactions(data, split.train, dataset.reviews)
     schema = GraphSchema(
         num_nodes=sizes,
         feature_dims={name: table.dim for name, table in dataset.features.items()},
         feature_nodes={name: table.node_type for name, table in dataset.features.items()},
         relations=(USER_ITEM, ITEM_USER),
+        num_words=0 if dataset.reviews is None else dataset.reviews.num_words,
     )
     graph = MultimodalGraph(data, schema)
     if config.co_occurrence:
@@ -80,19 +84,25 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     return graph
 
 
-def _add_interactions(data: HeteroData, train: Interactions) -> None:
+def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | None) -> None:
     num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
-    pairs = torch.unique(train.user * num_items + train.item)  # a pair that repeats is one edge
-    users, items = pairs // num_items, pairs % num_items
+    train = train.distinct()  # a pair that repeats is one edge
+    users, items = train.user, train.item
+    attributes = {} if train.weight is None else {"rating": train.weight}
+    if reviews is not None and train.review is not None:
+        attributes["text"] = reviews.known_from(train.review).at(train.review)
     data[USER].degree = torch.bincount(users, minlength=num_users).float()
     data[ITEM].degree = torch.bincount(items, minlength=num_items).float()
     for edge_type, ends, size in (
         (USER_ITEM, (users, items), (num_users, num_items)),
         (ITEM_USER, (items, users), (num_items, num_users)),
     ):
-        edge_index = torch.stack(ends)
-        edges = sort_edges(edge_index, normalize(edge_index, size), size)
-        data[edge_type].edge_index, data[edge_type].edge_weight = edges
+        order = torch.argsort(ends[1] * size[0] + ends[0])
+        edge_index = EdgeIndex(torch.stack(ends)[:, order].contiguous(), sparse_size=size, sort_order="col")
+        data[edge_type].edge_index = edge_index
+        data[edge_type].edge_weight = normalize(edge_index.as_tensor(), size)
+        for name, values in attributes.items():
+            data[edge_type][name] = values[order]
 
 
 def _with_cooccurrence(graph: MultimodalGraph, train: Interactions, node_type: NodeType, k: int) -> MultimodalGraph:

@@ -17,7 +17,7 @@ def with_new_users(graph: MultimodalGraph, histories: Ragged) -> MultimodalGraph
     A new user receives edges from the items of the history and sends none, so no vector of an item or of another user changes
     under a model that propagates along edges. A new user has no row in embedding tables (``rows`` is -1 there, ``gather`` yields
     zeros) and no features. Edges weigh ``1 / sqrt(len(history) deg_i)`` with the items' degrees in training, 1 where an item has
-    none.
+    none. They have no rating (0) and no review (padding).
 
     Args:
         graph: The graph the model was trained on, or any graph with rows of the same tables.
@@ -51,6 +51,9 @@ def with_new_users(graph: MultimodalGraph, histories: Ragged) -> MultimodalGraph
             item_degree = graph.degree(ITEM)[histories.values].clamp(min=1)
             weight = (histories.counts[histories.groups] * item_degree).rsqrt()
             data[edge_type].edge_weight = torch.cat([data[edge_type].edge_weight, weight])
+            for name in ("rating", "text"):
+                if name in data[edge_type]:
+                    data[edge_type][name] = _padded(data[edge_type][name], incoming.shape[1])
         if USER in (source, target):
             data[edge_type].edge_index = EdgeIndex(plain, sparse_size=sizes, sort_order="col")
     return MultimodalGraph(data, graph.schema)

@@ -32,12 +32,14 @@ class GraphSchema:
         feature_dims: Width of every modality.
         feature_nodes: Node type of every modality.
         relations: Edge types.
+        num_words: Rows of a table of word vectors for the reviews on the edges, padding and the unknown word included; 0 without.
     """
 
     num_nodes: Mapping[NodeType, int]
     feature_dims: Mapping[str, int]
     feature_nodes: Mapping[str, NodeType]
     relations: tuple[EdgeType, ...]
+    num_words: int = 0
 
     def modalities(self, node_type: NodeType = "item") -> tuple[str, ...]:
         """Names of the modalities of one node type, in a fixed order."""
@@ -50,7 +52,8 @@ class MultimodalGraph:
 
     ``data`` holds, for every node type, ``num_nodes``, ``degree`` (number of training interactions, ``[N]``), per modality its
     values under the modality's name and its mask under ``NAME_mask``, and in a subgraph ``n_id``; for every edge type
-    ``edge_index`` (an ``EdgeIndex`` sorted by target) and, where weighted, ``edge_weight``.
+    ``edge_index`` (an ``EdgeIndex`` sorted by target) and, where weighted, ``edge_weight``. The interactions, in both directions,
+    may have two attributes more: ``rating`` ``[E]`` and ``text``, the word ids of the reviews ``[E, T]``.
     """
 
     data: HeteroData
@@ -75,6 +78,15 @@ class MultimodalGraph:
             raise KeyError(f"the graph has no edges {'-'.join(edge_type)}; it has {known}")
         store = self.data[edge_type]
         return Edges(store["edge_index"], store.get("edge_weight"))
+
+    def attribute(self, edge_type: EdgeType, name: str) -> Tensor | None:
+        """What else is known of every edge of one type, ``rating`` ``[E]`` or ``text`` ``[E, T]``, in the order of the edges.
+
+        Only training interactions are edges, so held-out ratings and reviews are not there. ``rating`` is 0, and ``text`` all
+        padding (0), where there is none; None where the data set has no such thing at all.
+        """
+        found: Tensor | None = self.data[edge_type].get(name)
+        return found
 
     @property
     def bipartite(self) -> Bipartite:
@@ -113,15 +125,21 @@ class MultimodalGraph:
         )
 
     def with_edges(self, edge_type: EdgeType, edge_index: Tensor, edge_weight: Tensor | None = None) -> "MultimodalGraph":
-        """A new graph with one relation added or replaced; ``edge_index`` ``[2, E]`` may be in any order."""
+        """A new graph with one relation added or replaced; ``edge_index`` ``[2, E]`` may be in any order.
+
+        Attributes of replaced edges, such as ratings, are left behind unless the edges are the very same.
+        """
         source, _, target = edge_type
         sizes = (self.num_nodes(source), self.num_nodes(target))
         edges = sort_edges(edge_index, edge_weight, sizes)
         data = copy.copy(self.data)
-        data[edge_type]["edge_index"] = edges.edge_index
-        data[edge_type].pop("edge_weight", None)
+        store = data[edge_type]
+        replaced = store.get("edge_index") is not edges.edge_index
+        for name in [name for name in store if replaced or name == "edge_weight"]:
+            del store[name]
+        store["edge_index"] = edges.edge_index
         if edges.weight is not None:
-            data[edge_type]["edge_weight"] = edges.weight
+            store["edge_weight"] = edges.weight
         relations = tuple(dict.fromkeys((*self.schema.relations, edge_type)))
         graph = MultimodalGraph(data, replace(self.schema, relations=relations))
         if "features" in self.__dict__:  # the same tables: checked once, however often edges change

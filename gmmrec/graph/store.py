@@ -39,6 +39,7 @@ def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
         "feature_dims": dict(schema.feature_dims),
         "feature_nodes": dict(schema.feature_nodes),
         "relations": schema.relations,
+        "num_words": schema.num_words,
     }
     save_file(tensors, path, {"format": FORMAT, "graph": json.dumps(header)})
 
@@ -73,6 +74,10 @@ def load_graph(path: str | Path) -> MultimodalGraph:
         sizes = (header["nodes"][edge_type[0]], header["nodes"][edge_type[2]])
         data[edge_type].edge_index = EdgeIndex(data[edge_type].edge_index, sparse_size=sizes, sort_order="col")
     schema = GraphSchema(
-        header["num_nodes"], header["feature_dims"], header["feature_nodes"], tuple(map(tuple, header["relations"]))
+        header["num_nodes"],
+        header["feature_dims"],
+        header["feature_nodes"],
+        tuple(map(tuple, header["relations"])),
+        header.get("num_words", 0),  # graphs of earlier versions have no reviews
     )
     return MultimodalGraph(data, schema)

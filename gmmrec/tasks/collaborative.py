@@ -1,7 +1,7 @@
 """User to items: the task of learning from, and being asked about, who touched what."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -13,6 +13,7 @@ from torch_geometric.sampler import NegativeSampling
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import Ragged
+from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import Negatives, NeighborSampler, as_graph
@@ -55,19 +56,33 @@ class CollaborativeTask:
         num_users: Number of users, with or without interactions.
         num_items: Number of items, with or without interactions.
         config: How batches are made.
+        reviews: What was written; batches then hold what the user wrote about the positive. Words that no training review holds
+            are unknown, as in the graph.
 
     Raises:
         ValueError: There is no training interaction.
     """
 
-    def __init__(self, split: Split, num_users: int, num_items: int, config: CollaborativeConfig = CollaborativeConfig()) -> None:
+    def __init__(
+        self,
+        split: Split,
+        num_users: int,
+        num_items: int,
+        config: CollaborativeConfig = CollaborativeConfig(),
+        reviews: Reviews | None = None,
+    ) -> None:
         if not len(split.train):
             raise ValueError("the training part is empty; expected at least one interaction to learn from")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
         self.seen = self._by_user(split.train)
         self._users, self._items = self.seen.groups, self.seen.values
         pool = num_items if config.negatives_from == "all" else self._items
-        self._negatives = UniformNegatives(self.seen, pool)
+        self.negatives = UniformNegatives(self.seen, pool)
+        self._text: Tensor | None = None
+        if reviews is not None and split.train.review is not None:
+            written = split.train.distinct().review  # in the order of self._users and self._items
+            assert written is not None
+            self._text = reviews.known_from(written).at(written)
 
     @property
     def num_batches(self) -> int:
@@ -86,28 +101,19 @@ class CollaborativeTask:
             generator: Source of the order, of the negatives and of the neighbours.
         """
         order = torch.randperm(self._users.numel(), generator=generator).split(self.config.batch_size)
-        draw = partial(self._negatives.draw, generator=generator)
+        draw = partial(self.negatives.draw, generator=generator)
         if self.config.sampled:
-            yield from self._sampled(graph, order, draw, _apart(generator))
+            found = sampled_batches(graph, (self._users, self._items), order, draw, self.config, apart(generator))
+            for index, (part, batch) in zip(order, found, strict=True):
+                yield part, replace(batch, text=self._written(index))
             return
         for index in order:
             user = self._users[index]
-            yield graph, Batch(UserQuery(user), self._items[index], draw(user, self.config.num_negatives))
+            negative = draw(user, self.config.num_negatives)
+            yield graph, Batch(UserQuery(user), self._items[index], negative, text=self._written(index))
 
-    def _sampled(
-        self, graph: MultimodalGraph, order: Sequence[Tensor], draw: Negatives, generator: torch.Generator
-    ) -> Iterator[tuple[MultimodalGraph, Batch[UserQuery]]]:
-        loader = LinkLoader(
-            graph.data,
-            NeighborSampler(graph, self.config.num_neighbors, generator=generator, negatives=draw),
-            edge_label_index=(USER_ITEM, torch.stack([self._users, self._items])),
-            neg_sampling=NegativeSampling("triplet", amount=self.config.num_negatives),
-            batch_sampler=order,
-            generator=generator,  # of the loader's own seed, which it would take from the global state otherwise
-        )
-        for data in loader:
-            user, item = data["user"], data["item"]
-            yield as_graph(data, graph.schema), Batch(UserQuery(user.src_index), item.dst_pos_index, item.dst_neg_index)
+    def _written(self, index: Tensor) -> Tensor | None:
+        return None if self._text is None else self._text[index]
 
     def questions(self, part: Literal["valid", "test"], mask: Literal["train", "train+valid"] = "train") -> Questions[UserQuery]:
         """What is asked of a model: the items of one part, for every user who has any there, in ascending order of users.
@@ -122,20 +128,8 @@ class CollaborativeTask:
         Raises:
             ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
         """
-        check_choice(("valid", "test"), part=part)
-        check_choice(("train", "train+valid"), mask=mask)
-        if part == "valid" and mask == "train+valid":
-            raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
-        excluded = self.seen
-        if mask == "train+valid":
-            user = torch.cat([self.split.train.user, self.split.valid.user])
-            item = torch.cat([self.split.train.item, self.split.valid.item])
-            excluded = Ragged.from_pairs(user, item, self.num_users)
-        answers: Interactions = getattr(self.split, part)
-        new = ~excluded.contains(answers.user, answers.item)
-        if not bool(new.any()):
-            raise ValueError(f"the {part} part holds no item that its user does not have in {mask}, so there is nothing to ask")
-        relevant = self._by_user(answers.take(new))
+        answers, excluded = new_answers(self.split, self.num_users, part, mask)
+        relevant = self._by_user(answers)
         asked = torch.nonzero(relevant.counts).flatten()
         return Questions(UserQuery(asked), relevant.take(asked), excluded.take(asked), mask)
 
@@ -143,7 +137,60 @@ class CollaborativeTask:
         return Ragged.from_pairs(interactions.user, interactions.item, self.num_users)
 
 
-def _apart(generator: torch.Generator) -> torch.Generator:
+def new_answers(
+    split: Split, num_users: int, part: Literal["valid", "test"], mask: Literal["train", "train+valid"]
+) -> tuple[Interactions, Ragged]:
+    """The interactions of one part whose items their users do not know, and the items that every user knows.
+
+    Raises:
+        ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
+    """
+    check_choice(("valid", "test"), part=part)
+    check_choice(("train", "train+valid"), mask=mask)
+    if part == "valid" and mask == "train+valid":
+        raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
+    known = [split.train] if mask == "train" else [split.train, split.valid]
+    user, item = (torch.cat([getattr(log, end) for log in known]) for end in ("user", "item"))
+    excluded = Ragged.from_pairs(user, item, num_users)
+    answers: Interactions = getattr(split, part)
+    new = ~excluded.contains(answers.user, answers.item)
+    if not bool(new.any()):
+        raise ValueError(f"the {part} part holds no item that its user does not have in {mask}, so there is nothing to ask")
+    return answers.take(new), excluded
+
+
+def sampled_batches(
+    graph: MultimodalGraph,
+    pairs: tuple[Tensor, Tensor],
+    order: Sequence[Tensor],
+    draw: Negatives,
+    config: CollaborativeConfig,
+    generator: torch.Generator,
+) -> Iterator[tuple[MultimodalGraph, Batch[UserQuery]]]:
+    """Batches on the neighbourhood of their users and items, with the rows that these have there.
+
+    Args:
+        graph: The graph of this epoch, on the CPU.
+        pairs: Users and items ``[E]`` of all training interactions.
+        order: Positions of the interactions of every batch.
+        draw: Where negatives come from.
+        config: How many of them, and of the neighbours.
+        generator: Decides the neighbours.
+    """
+    loader = LinkLoader(
+        graph.data,
+        NeighborSampler(graph, config.num_neighbors, generator=generator, negatives=draw),
+        edge_label_index=(USER_ITEM, torch.stack(pairs)),
+        neg_sampling=NegativeSampling("triplet", amount=config.num_negatives),
+        batch_sampler=order,
+        generator=generator,  # of the loader's own seed, which it would take from the global state otherwise
+    )
+    for data in loader:
+        user, item = data["user"], data["item"]
+        yield as_graph(data, graph.schema), Batch(UserQuery(user.src_index), item.dst_pos_index, item.dst_neg_index)
+
+
+def apart(generator: torch.Generator) -> torch.Generator:
     """A generator that is decided by the state of another one, and leaves that one as it is."""
     twin = torch.Generator()
     twin.set_state(generator.get_state())

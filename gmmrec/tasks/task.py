@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.collaborative import CollaborativeConfig
@@ -13,9 +14,11 @@ from gmmrec.tasks.questions import Questions
 
 
 class Task(Protocol):
-    """From a split: training batches, and questions to be asked. All tasks are built alike, ``Task(split, U, I, config)``."""
+    """From a split: training batches, and questions to be asked. All tasks are built alike."""
 
-    def __init__(self, split: Split, num_users: int, num_items: int, config: CollaborativeConfig = ...) -> None: ...
+    def __init__(
+        self, split: Split, num_users: int, num_items: int, config: CollaborativeConfig = ..., reviews: Reviews | None = ...
+    ) -> None: ...
 
     @property
     def num_batches(self) -> int:

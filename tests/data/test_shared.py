@@ -110,3 +110,13 @@ def test_recipe_for_impressions(monkeypatch):
     assert dataset.given_split.long().bincount().tolist()[2] <= 1966
     assert dataset.num_items >= 9858  # all news of the histories
     assert all(str(news).startswith("N") for news in dataset.vocabularies["item"].ids())
+
+
+def test_reviews_are_read_as_they_lie_there():
+    critics = load_dataset(SHARED / "rt-critic-reviews", k_core=5)
+    assert len(critics.interactions) == 30_166
+    assert bool((critics.interactions.review >= 0).all())
+    words = (critics.reviews.at(critics.interactions.review) > 0).sum(1).float()
+    assert 17 < float(words.mean()) < 21  # 20 in their README, cut at 32 here
+    fashion = load_dataset(SHARED / "amazon-fashion-reviews")
+    assert 0.99 < float((fashion.interactions.review >= 0).float().mean()) < 1  # a few texts are empty

@@ -3,6 +3,7 @@ import torch
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
@@ -164,3 +165,34 @@ def test_settings_and_an_empty_training_part():
         CollaborativeConfig(num_neighbors=(-2,))
     with pytest.raises(ValueError, match="training part is empty"):
         CollaborativeTask(Split(interactions(), SPLIT.valid, SPLIT.test), 4, 6)
+
+
+def reviewed_split() -> tuple[Split, Reviews]:
+    """Every training pair's first word is 2 + 6 user + item; user 1 wrote nothing."""
+    train = SPLIT.train
+    review = torch.arange(len(train)).masked_fill(train.user == 1, -1)
+    code = (2 + 6 * train.user + train.item).int()
+    reviews = Reviews(torch.stack([code, torch.zeros_like(code)], dim=1), tuple(map(str, range(40))))
+    return Split(Interactions(train.user, train.item, review=review), SPLIT.valid, SPLIT.test), reviews
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_batches_hold_what_was_written_about_the_positive(sampled):
+    split, reviews = reviewed_split()
+    dataset = Dataset("written", {"user": Vocabulary(range(4)), "item": Vocabulary(range(6))}, split.train, reviews=reviews)
+    made = CollaborativeTask(split, 4, 6, CollaborativeConfig(batch_size=3, sampled=sampled), reviews)
+    graph = build_graph(dataset, split)
+    for step_graph, batch in made.batches(graph, torch.Generator().manual_seed(0)):
+        user, item = step_graph.rows("user")[batch.query.user], step_graph.rows("item")[batch.positive]
+        assert torch.equal(batch.text[:, 0].long(), (2 + 6 * user + item).masked_fill(user == 1, 0))
+
+
+def test_words_of_held_out_reviews_are_unknown_in_batches():
+    split, reviews = reviewed_split()
+    tokens = torch.cat([reviews.tokens, torch.tensor([[39, 38]], dtype=torch.int32)])
+    tokens[0, 1] = 39  # in training too
+    more = Reviews(tokens, reviews.words)
+    made = CollaborativeTask(split, 4, 6, reviews=more)
+    assert torch.equal(made._text, more.known_from(split.train.distinct().review).at(split.train.distinct().review))
+    assert (made._text == 39).any()
+    assert all(batch.text is None for _, batch in epoch(task()))

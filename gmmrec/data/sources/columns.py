@@ -1,4 +1,4 @@
-"""Finds the columns of an interaction table and cleans them: ids, times, weights, split labels."""
+"""Finds the columns of an interaction table and cleans them: ids, times, weights, split labels, reviews."""
 
 import logging
 import re
@@ -20,6 +20,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "time": ("timestamp", "time", "unixtime", "unixreviewtime", "datetime", "date"),
     "weight": ("rating", "weight", "stars", "overall"),
     "split": ("split", "xlabel"),
+    "review": ("review", "reviewtext", "reviewbody", "text"),
 }
 """Column names that are understood without a setting, the first found wins; upper case, ``_`` and ``:type`` do not matter."""
 
@@ -32,13 +33,14 @@ YEAR_2100 = 4_102_444_800
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Which column holds what. None means: look for a usual name; ``"none"``: do without times, weights or a split."""
+    """Which column holds what. None means: look for a usual name; ``"none"``: do without times, weights, a split or reviews."""
 
     user: str | None = None
     item: str | None = None
     time: str | None = None
     weight: str | None = None
     split: str | None = None
+    review: str | None = None
 
 
 def spelled_plainly(column: str) -> str:
@@ -80,7 +82,7 @@ def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *
 
 
 def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) -> pd.DataFrame:
-    """The columns ``user``, ``item`` and, where there are such, ``time``, ``weight`` and ``split`` of a table, cleaned.
+    """The columns ``user``, ``item`` and, where there are such, ``time``, ``weight``, ``split`` and ``review``, cleaned.
 
     Rows without a rating are left out where other rows have one: who did not rate is not known to have liked.
 
@@ -98,7 +100,12 @@ def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) 
     user = str(find_column(frame, "user", names.user, where))
     item = str(find_column(frame, "item", names.item, where))
     log: pd.DataFrame = pd.DataFrame({"user": raw_ids(frame[user], path), "item": raw_ids(frame[item], path)})
-    for role, given, clean in (("weight", names.weight, _numbers), ("time", names.time, _times), ("split", names.split, _parts)):
+    for role, given, clean in (
+        ("weight", names.weight, _numbers),
+        ("time", names.time, _times),
+        ("split", names.split, _parts),
+        ("review", names.review, _texts),
+    ):
         column = find_column(frame, role, given, where, required=False)
         if column is not None:
             log[role] = clean(frame[column], path)
@@ -191,6 +198,11 @@ def _seconds(dates: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
         row = int((seconds > YEAR_2100).to_numpy().argmax())
         raise DataError(f"{place(path, row)} has the date {dates.iloc[row].date()}, which lies after the year 2100; mend it")
     return seconds
+
+
+def _texts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
+    """Texts as they are; nothing is wrong with a missing one."""
+    return column.reset_index(drop=True)
 
 
 def _parts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":

@@ -36,8 +36,8 @@ class Tables:
 
     Attributes:
         name: Shown in reports.
-        log: Columns ``user`` and ``item`` (raw ids), and where known ``time`` (int64, Unix seconds), ``weight`` (float32) and
-            ``split`` (int8: 0 train, 1 valid, 2 test).
+        log: Columns ``user`` and ``item`` (raw ids), and where known ``time`` (int64, Unix seconds), ``weight`` (float32),
+            ``split`` (int8: 0 train, 1 valid, 2 test) and ``review`` (text, missing where nothing was written).
         attributes: By node type: a table whose column ``id`` holds raw ids.
         features: All modalities.
         text_ids: Node types whose ids are declared to be strings, even where they look like integers.

@@ -1,0 +1,122 @@
+import re
+
+import pandas as pd
+import pytest
+import torch
+
+from gmmrec.data.filter import drop_duplicates, k_core, min_weight
+from gmmrec.data.load import load_dataset
+from gmmrec.data.reviews import Reviews, read_reviews
+from gmmrec.data.split import Split, SplitConfig, split_dataset
+from gmmrec.data.write import write_folder
+from gmmrec.run import load_split, save_split
+
+TEXTS = ["Good film, GOOD actors", None, "a bad film", "", "Isn't it a good_film?", "bad bad bad bad bad"]
+
+
+def frame():
+    return pd.DataFrame(
+        {
+            "user": ["a", "a", "b", "b", "c", "a"],
+            "item": ["x", "y", "x", "y", "x", "x"],
+            "rating": [5, 3, 1, 2, 4, 1],
+            "timestamp": [6, 2, 3, 4, 5, 1],
+            "reviewText": TEXTS,
+        }
+    )
+
+
+def said(dataset, row):
+    """The words of one interaction's review."""
+    found = int(dataset.interactions.review[row])
+    return None if found < 0 else [dataset.reviews.words[i] for i in dataset.reviews.tokens[found] if i > 0]
+
+
+def test_texts_become_the_ids_of_their_first_words():
+    reviews, rows = read_reviews(TEXTS, 5)
+    assert rows.tolist() == [0, -1, 1, -1, 2, 3]
+    # bad 6 times, good 3 (good_film is two words), film 3, a 2; actors, isn't and it once
+    assert reviews.words == ("", "<unknown>", "bad", "good", "film", "a")
+    assert reviews.tokens.tolist() == [[3, 4, 3, 1, 0], [5, 2, 4, 0, 0], [1, 1, 5, 3, 4], [2, 2, 2, 2, 2]]
+    assert reviews.num_words == 6
+
+
+def test_texts_without_words_are_no_reviews():
+    reviews, rows = read_reviews([None, "", "?!"], 5)
+    assert reviews is None
+    assert rows.tolist() == [-1, -1, -1]
+
+
+def test_words_are_known_from_given_reviews_alone():
+    reviews, _ = read_reviews(TEXTS, 5)
+    known = reviews.known_from(torch.tensor([1, -1]))  # a bad film
+    assert known.tokens.tolist() == [[1, 4, 1, 1, 0], [5, 2, 4, 0, 0], [1, 1, 5, 1, 4], [2, 2, 2, 2, 2]]
+    assert known.num_words == reviews.num_words
+    assert known.at(torch.tensor([-1, 1])).tolist() == [[0, 0, 0, 0, 0], [5, 2, 4, 0, 0]]
+
+
+@pytest.mark.parametrize("tokens", [torch.zeros(2, 3), torch.full((1, 1), 3, dtype=torch.int32)])
+def test_tables_that_are_none(tokens):
+    with pytest.raises(ValueError, match=r"^tokens must"):
+        Reviews(tokens, ("", "<unknown>", "a"))
+
+
+def test_a_column_of_texts_is_read_with_its_interactions():
+    dataset = load_dataset(frame(), duplicates="keep", review_words=4)
+    assert dataset.reviews.tokens.shape == (4, 4)
+    assert said(dataset, 2) == ["a", "bad", "film"]
+    assert said(dataset, 1) is None
+    assert load_dataset(frame(), duplicates="keep", review_column="none").reviews is None
+    with pytest.raises(ValueError, match=re.escape("has no column 'txt'")):
+        load_dataset(frame(), review_column="txt")
+
+
+def test_a_folder_and_a_file_keep_reviews(tmp_path):
+    frame().to_csv(tmp_path / "reviews.csv", index=False)
+    for path in (tmp_path, tmp_path / "reviews.csv"):
+        assert said(load_dataset(path, duplicates="keep"), 2) == ["a", "bad", "film"]
+
+
+def test_a_named_column_wins(tmp_path):
+    table = frame().assign(text="other")
+    dataset = load_dataset(table, duplicates="keep", review_column="text")
+    assert said(dataset, 1) == ["other"]
+
+
+def test_filters_keep_every_review_with_its_interaction():
+    dataset = load_dataset(frame(), duplicates="keep")
+    first = drop_duplicates(dataset, "first")  # the later (a, x) goes, which was written first in the table
+    assert [said(first, row) for row in range(len(first.interactions))].count(["bad"] * 5) == 1
+    assert len(first.interactions) == 5
+    liked = min_weight(dataset, 3)
+    assert [said(liked, row) for row in range(3)] == [said(dataset, row) for row in (0, 1, 4)]
+    core = k_core(drop_duplicates(dataset, "last"), 2)  # c goes
+    assert core.num_users == 2
+    assert [said(core, row) for row in range(4)] == [said(dataset, row) for row in (0, 1, 2, 3)]
+
+
+def test_rows_without_rating_take_their_reviews_along():
+    table = frame()
+    table["rating"] = table["rating"].astype(float).where(table.index != 0)
+    dataset = load_dataset(table, duplicates="keep")
+    assert said(dataset, 1) == ["a", "bad", "film"]
+    assert len(dataset.interactions) == 5
+
+
+def test_splits_keep_reviews_also_on_disk(tmp_path):
+    dataset = load_dataset(pd.concat([frame()] * 2), duplicates="keep")
+    split = split_dataset(dataset, SplitConfig("by_time", 0.2, 0.2))
+    assert isinstance(split, Split)
+    save_split(split, tmp_path / "split.safetensors")
+    again = load_split(tmp_path / "split.safetensors")
+    for part in ("train", "valid", "test"):
+        assert torch.equal(getattr(again, part).review, getattr(split, part).review)
+    texts = dataset.reviews.at(split.test.review)
+    place = torch.nonzero(dataset.interactions.time >= split.test.time.min()).flatten()
+    assert torch.equal(texts, dataset.reviews.at(dataset.interactions.review[place]))
+
+
+def test_writers_say_that_reviews_are_lost(tmp_path, caplog):
+    write_folder(load_dataset(frame()), tmp_path / "out")
+    assert "reviews are not written" in caplog.text
+    assert load_dataset(tmp_path / "out").reviews is None
