@@ -82,7 +82,9 @@ class SemanticExtraction(nn.Module):
             ``[N, A, H, W]``.
         """
         if by == "weight":
-            chosen = torch.stack([head.weight[c] for head, c in zip(self.heads, classes.unbind(1), strict=True)], 1)
+            chosen = torch.stack(
+                [head.get_parameter("weight")[c] for head, c in zip(self.heads, classes.unbind(1), strict=True)], 1
+            )
             slope = chosen / maps[0, 0].numel()  # [N, A, channels]
         else:
             slope = self._mean_gradients(maps, classes)

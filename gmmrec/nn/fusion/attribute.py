@@ -130,7 +130,8 @@ class AttributeFusion(nn.Module):
         """Logits of all pairs ``[B, c, A]`` of what :attr:`query` and :attr:`key` gave."""
         if self.logit is None or torch.is_grad_enabled():
             return self._logits(query.unsqueeze(1), key)
-        return rectified_logits(query, key.flatten(0, 1), self.logit.weight[0]).unflatten(1, key.shape[:2])
+        logits = rectified_logits(query, key.flatten(0, 1), self.logit.weight[0])
+        return logits.view(-1, *key.shape[:2])
 
     def score_rows(self, query: Tensor, values: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
         """As :meth:`score`, of items named by their rows: ``[C]`` for all queries, or ``[B, C]``, where each has its own."""
@@ -141,7 +142,7 @@ class AttributeFusion(nn.Module):
         def score(part: slice) -> Tensor:
             place = rows[:, part]
             own = _take(values, place)  # [B, c, A, D]
-            if keys is None:
+            if asks is None or keys is None:
                 weights = equal_shares(own, mask[place])
             else:
                 weights = masked_softmax(self._logits(asks, _take(keys, place)), mask[place])
@@ -152,7 +153,7 @@ class AttributeFusion(nn.Module):
 
 def _take(tokens: Tensor, rows: Tensor) -> Tensor:
     """``tokens[rows]`` with a fast derivative."""
-    return F.embedding(rows, tokens.flatten(1)).unflatten(-1, tokens.shape[1:])
+    return F.embedding(rows, tokens.flatten(1)).view(*rows.shape, *tokens.shape[1:])
 
 
 class SlotPooling(nn.Module):
