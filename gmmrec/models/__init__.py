@@ -18,6 +18,7 @@ from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.popularity import Popularity
+from gmmrec.models.saers import SAERS
 from gmmrec.models.vbpr import VBPR
 from gmmrec.recommender import Recommender
 
@@ -38,6 +39,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "mgcn": MGCN,
     "mmgcn": MMGCN,
     "popularity": Popularity,
+    "saers": SAERS,
     "vbpr": VBPR,
 }
 
@@ -77,6 +79,7 @@ CARDS: dict[str, Card] = {
     "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),
+    "saers": Card("Hou et al., IJCAI 2019", "one or more", "reconstruction from the abstract; regions by SEN on frozen features"),
     "vbpr": Card("He & McAuley, AAAI 2016", "one or more", "exact for one modality; more, and items without, are additions"),
 }
 
