@@ -19,6 +19,7 @@ from gmmrec.models.mgcn import MGCN
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.popularity import Popularity
 from gmmrec.models.saers import SAERS
+from gmmrec.models.uvcan import UVCAN
 from gmmrec.models.vbpr import VBPR
 from gmmrec.recommender import Recommender
 
@@ -40,6 +41,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "mmgcn": MMGCN,
     "popularity": Popularity,
     "saers": SAERS,
+    "uvcan": UVCAN,
     "vbpr": VBPR,
 }
 
@@ -80,6 +82,7 @@ CARDS: dict[str, Card] = {
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),
     "saers": Card("Hou et al., IJCAI 2019", "one or more", "reconstruction from the abstract; regions by SEN on frozen features"),
+    "uvcan": Card("Liu et al., WWW 2019", "one or more", "reconstruction: inputs and direction from abstract and surveys"),
     "vbpr": Card("He & McAuley, AAAI 2016", "one or more", "exact for one modality; more, and items without, are additions"),
 }
 
