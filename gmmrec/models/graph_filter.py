@@ -35,12 +35,16 @@ class GraphFilterConfig:
     item_power: float = 0.5
     """Power of an item's degree by which its interactions are divided, and scores multiplied again. The paper has 0.5; less favours
     popular items."""
+    hops: int = 1
+    """Length of the paths that are followed: 1 for item - user - item, 2 for paths twice as long, and so on. The paper has 1."""
     second_hop: float = 0.0
-    """Weight of paths that are twice as long, beside the paths item - user - item."""
+    """Weight of paths that are one hop longer, beside those of ``hops``."""
     item_weight: float = 0.0
     """How much scores flow on to items that are alike by their features, c; 0 uses no features."""
     item_layers: int = 2
     """How far they flow: L steps add up to ``I + c S + ... + c^L S^L``."""
+    item_ends: Literal["scores", "both"] = "scores"
+    """Whether only scores flow along features, or the history before it is filtered, too."""
     knn: int = 10
     """Neighbours an item has by each modality, itself included."""
     knn_weighting: Weighting = "cosine"
@@ -52,7 +56,8 @@ class GraphFilterConfig:
 
     def __post_init__(self) -> None:
         check_non_negative(item_power=self.item_power, second_hop=self.second_hop, item_weight=self.item_weight)
-        check_positive(item_layers=self.item_layers, knn=self.knn)
+        check_positive(hops=self.hops, item_layers=self.item_layers, knn=self.knn)
+        check_choice(("scores", "both"), item_ends=self.item_ends)
         check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
         check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
 
@@ -63,12 +68,13 @@ class GraphFilter(Recommender[UserQuery]):
     With interactions :math:`\mathbf{R}_p = \mathbf{D}_U^{-1/2} \mathbf{R} \mathbf{D}_I^{-p}` the item-item weights are
 
     .. math::
-        \mathbf{D}_I^{-p}\, \mathbf{R}_p^\top \mathbf{R}_p \big( \mathbf{I} + b\, \mathbf{R}_{1/2}^\top \mathbf{R}_{1/2} \big)
-        \big( \mathbf{I} + c\, \mathbf{S}^\top + c^2 \mathbf{S}^{\top 2} + \dots \big)\, \mathbf{D}_I^{p}
+        \mathbf{D}_I^{-p}\, \mathbf{R}_p^\top \mathbf{R}_p \mathbf{P}^{h-1} \big( \mathbf{I} + b\, \mathbf{P} \big)
+        \big( \mathbf{I} + c\, \mathbf{S}^\top + c^2 \mathbf{S}^{\top 2} + \dots \big)\, \mathbf{D}_I^{p},
+        \qquad \mathbf{P} = \mathbf{R}_{1/2}^\top \mathbf{R}_{1/2}
 
-    and a score is the sum over the history, as in EASE. At p = 1/2 and b = c = 0 this is the linear filter of GF-CF (Shen et al.,
-    CIKM 2021, section 3.2); its second term, an ideal low-pass filter, is left out. The power, the second hop and the flow
-    along features are additions of ours.
+    and a score is the sum over the history, as in EASE. At p = 1/2, h = 1 and b = c = 0 this is the linear filter of GF-CF (Shen et
+    al., CIKM 2021, section 3.2); its second term, an ideal low-pass filter, is left out. The power, longer paths and the flow along
+    features (with ``item_ends="both"`` also in front of the filter) are additions of ours.
     """
 
     query_type, config_class = UserQuery, GraphFilterConfig
@@ -104,13 +110,21 @@ class GraphFilter(Recommender[UserQuery]):
         return graph
 
     def _filter(self, graph: MultimodalGraph, x: Tensor, degree: Tensor) -> Tensor:
-        c = self.config
+        c, even = self.config, torch.ones_like(degree)
+        if c.item_ends == "both":
+            x = self._flow_on(graph, x)
         heard = self._hop(graph, x, degree ** (0.5 - c.item_power))
+        for _ in range(c.hops - 1):
+            heard = self._hop(graph, heard, even)
         if c.second_hop > 0:
-            heard = heard + c.second_hop * self._hop(graph, heard, torch.ones_like(degree))
-        total = flowing = heard
-        for _ in range(c.item_layers if self.shares else 0):
-            flowing = c.item_weight * _flow(graph, ALIKE, flowing)
+            heard = heard + c.second_hop * self._hop(graph, heard, even)
+        return self._flow_on(graph, heard)
+
+    def _flow_on(self, graph: MultimodalGraph, x: Tensor) -> Tensor:
+        """``x`` and what reaches the items that are alike by their features."""
+        total = flowing = x
+        for _ in range(self.config.item_layers if self.shares else 0):
+            flowing = self.config.item_weight * _flow(graph, ALIKE, flowing)
             total = total + flowing
         return total
 

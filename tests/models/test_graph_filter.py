@@ -47,6 +47,19 @@ def test_hops_and_flow_along_features_against_dense_matrices() -> None:
     torch.testing.assert_close(model.weights.double(), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_longer_paths_and_flow_at_both_ends_against_dense_matrices() -> None:
+    model, graph = fitted(hops=3, item_weight=0.4, item_layers=1, item_ends="both", knn=4)
+    edge_index, weight = graph.edges(ALIKE)
+    alike = torch.zeros(I, I, dtype=torch.float64)
+    source, target = edge_index.as_tensor()
+    alike[target, source] = weight.double()
+    r = interactions(graph)
+    n, flow = normalised(r, 0.5), torch.eye(I, dtype=torch.float64) + 0.4 * alike.T
+    degree = r.sum(0).clamp(min=1).sqrt()
+    expected = (flow @ torch.linalg.matrix_power(n.T @ n, 3) @ flow) / degree[:, None] * degree
+    torch.testing.assert_close(model.weights.double(), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = fitted(second_hop=0.5, item_weight=0.4)
     monkeypatch.setattr(graph_filter, "BLOCK_ENTRIES", 5 * I)
@@ -59,6 +72,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"item_power": -1.0}, "item_power must be 0 or more"),
         ({"item_layers": 0}, "item_layers must be greater than 0"),
+        ({"hops": 0}, "hops must be greater than 0"),
+        ({"item_ends": "none"}, "item_ends must be one of"),
         ({"knn_weighting": "linear"}, "knn_weighting must be one of"),
         ({"knn_degrees": "outgoing"}, "knn_degrees must be one of"),
     ],
