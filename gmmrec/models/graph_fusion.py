@@ -66,6 +66,8 @@ class GraphFusionConfig:
     LATTICE's, which mixes that (by cosines) with one of projected features."""
     decoder: Literal["inner_product", "bilinear", "mlp"] = "inner_product"
     """How a score is made of a user's and an item's vector."""
+    ranking: Literal["bpr", "softmax"] = "bpr"
+    """How an interaction is learned: its item above the drawn negatives, or as the right one among all items of the batch."""
     dim: int = 64
     """Size of every vector."""
     num_layers: int = 2
@@ -111,6 +113,7 @@ class GraphFusionConfig:
         check_choice(tuple(FUSIONS), fusion=self.fusion)
         check_choice(("none", "frozen", "learned"), item_graph=self.item_graph)
         check_choice(tuple(DECODERS), decoder=self.decoder)
+        check_choice(("bpr", "softmax"), ranking=self.ranking)
         check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
         check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
         check_positive(dim=self.dim, num_layers=self.num_layers, modality_dim=self.modality_dim, num_clusters=self.num_clusters)
@@ -123,6 +126,8 @@ class GraphFusionConfig:
             raise ValueError(
                 f"modality_aware fusion scores by the inner product, but decoder is {self.decoder!r}; take another fusion"
             )
+        if self.fusion == "modality_aware" and self.ranking != "bpr":
+            raise ValueError("modality_aware fusion looks at single pairs, but ranking is 'softmax'; take another fusion, or 'bpr'")
         if self.cluster_weight > 0 and self.ids != "hcgcn":
             raise ValueError(f"cluster_weight needs clusters, but ids is {self.ids!r}; set ids to 'hcgcn' or the weight to 0")
 
@@ -255,7 +260,7 @@ class GraphFusion(Recommender[UserQuery]):
         return seen + inner_product(users, F.embedding(candidates, encoded["item_added"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, L2, and the terms that have a weight."""
+        """BPR or softmax, L2, and the terms that have a weight."""
         c, views = self.config, self._views(graph)
         users = fused(self.fuse_user, views.user)
         query, added = F.embedding(batch.query.user, users), self._smoothed(graph, views.ids.item)
@@ -265,9 +270,14 @@ class GraphFusion(Recommender[UserQuery]):
                 items = items + F.embedding(batch.candidates, added)
         else:
             table = fused(self.fuse_item, views.item, views.present)
-            items = F.embedding(batch.candidates, table if added is None else table + added)  # [B, 1 + K, D]
-        scores = self.decode(query, items)
-        terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
+            table = table if added is None else table + added
+            items = F.embedding(batch.candidates, table)  # [B, 1 + K, D]
+        if c.ranking == "softmax":
+            rows, place = batch.positive.unique(return_inverse=True)
+            terms = {"softmax": F.cross_entropy(self.decode(query, F.embedding(rows, table)), place)}
+        else:
+            scores = self.decode(query, items)
+            terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if c.l2 > 0:
             terms["l2"] = c.l2 * self._norm(graph, batch)
         if self.preserve is not None:

@@ -21,7 +21,7 @@ from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.mean import SumFusion
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import UserQuery
+from gmmrec.tasks.query import Batch, UserQuery
 from tests.contract import I, RecommenderContract, U, score_all, toy_graph, train, training_batch, with_mask
 from tests.toy import checkerboard
 
@@ -186,6 +186,21 @@ def test_weighted_terms_appear_and_lower_themselves() -> None:
     assert all(bool(after[name] < before[name]) for name in ("bpr", "preserve", "contrast", "cluster"))
 
 
+def test_softmax_finds_the_positive_among_the_items_of_the_batch() -> None:
+    dataset, _ = checkerboard(U, I)
+    graph = toy_graph(dataset)
+    torch.manual_seed(0)
+    model = GraphFusion(graph.schema, GraphFusionConfig(dim=D, knn=4, ranking="softmax", l2=0.0))
+    graph = model.prepare(graph)
+    batch = Batch(UserQuery(torch.tensor([0, 1, 2])), torch.tensor([5, 3, 5]), torch.tensor([[7], [8], [9]]))
+    vectors = {name: vector.double() for name, vector in model.encode(graph).items()}
+    logits = vectors["user"][:3] @ vectors["item"][[3, 5]].T  # every item of the batch once
+    expected = -logits.log_softmax(1)[[0, 1, 2], [1, 0, 1]].mean()
+    terms = model.loss(graph, batch)
+    assert list(terms) == ["softmax"]
+    torch.testing.assert_close(terms["softmax"].double(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_context_fusion_hears_other_views_from_the_second_step_on() -> None:
     """Its factor begins at zero: what it scales has no gradient at first, so it is none of the combinations above."""
     dataset, _ = checkerboard(U, I)
@@ -221,6 +236,8 @@ def test_contrast_is_the_mean_over_modalities_of_symmetric_info_nce_over_items_t
         ({"fusion": "max"}, "fusion must be one of"),
         ({"decoder": "gru"}, "decoder must be one of"),
         ({"fusion": "modality_aware", "decoder": "mlp"}, "modality_aware fusion scores by the inner product, but decoder is 'mlp'"),
+        ({"ranking": "hinge"}, "ranking must be one of 'bpr', 'softmax'"),
+        ({"fusion": "modality_aware", "ranking": "softmax"}, "modality_aware fusion looks at single pairs"),
         ({"edge_dropout": 1.0}, "edge_dropout must be at least 0 and less than 1"),
         ({"cluster_weight": 0.1}, "cluster_weight needs clusters, but ids is 'light'"),
     ],
