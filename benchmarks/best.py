@@ -2,10 +2,10 @@
 
     python benchmarks/best.py [--dataset tiktok] [--threads 2]
 
-POINTS are tried with seed 0 and judged by the monitored validation metric; the best one is trained with all seeds. It is then
-blended (``gmmrec blend``) with the runs that ``accuracy.py`` chose for BLENDED, weights chosen on validation too: for every seed
-alone, and once with all seeds together. Runs are kept below runs/best and skipped when they are there; the table goes to
-benchmarks/tables/best-DATASET.md.
+The points of every family (one learns by BPR, one by softmax) are tried with seed 0 and judged by the monitored validation metric;
+the best of each is trained with all seeds. Both are then blended (``gmmrec blend``) with the runs that ``accuracy.py`` chose for
+BLENDED, weights chosen on validation too: for every seed alone, and once with all seeds together. Runs are kept below runs/best
+and skipped when they are there; the table goes to benchmarks/tables/best-DATASET.md.
 """
 
 import argparse
@@ -28,16 +28,21 @@ BASE: dict[str, Any] = {
     "train": {"lr": 1e-3, "epochs": 300, "patience": 20, "progress": False, "checkpoint_every": 0},
     "model": {"dim": 128, "num_layers": 3, "edge_dropout": 0.1, "knn_degrees": "both_ends"},
 }
-POINTS: list[dict[str, Any]] = [
-    {},
-    {"model.edge_dropout": 0.3},
-    {"model.num_layers": 4, "model.edge_dropout": 0.2},
-    {"model.item_layers": 2},
-    {"model.knn_weighting": "cosine", "model.knn": 20},
-    {"model.content": "linear", "model.fusion": "attention"},
-    {"model.content": "light", "model.fusion": "sum"},
-    {"model.content": "linear", "model.fusion": "attention", "model.contrast_weight": 0.01},
-]
+FAMILIES: dict[str, list[dict[str, Any]]] = {
+    "bpr": [
+        {},
+        {"model.edge_dropout": 0.3},
+        {"model.item_layers": 2},
+        {"model.content": "linear", "model.fusion": "attention"},
+        {"model.content": "linear", "model.fusion": "attention", "model.contrast_weight": 0.01},
+    ],
+    "softmax": [
+        {"model.ranking": "softmax", "train.lr": 2e-3, "model.edge_dropout": 0.3},
+        {"model.ranking": "softmax", "train.lr": 2e-3, "model.edge_dropout": 0.5},
+        {"model.ranking": "softmax", "train.lr": 2e-3, "model.edge_dropout": 0.3, "model.l2": 1e-3},
+        {"model.ranking": "softmax", "train.lr": 2e-3, "model.edge_dropout": 0.3, "model.item_layers": 2},
+    ],
+}
 BLENDED = ("graph-filter", "cease")
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 logger = logging.getLogger("best")
@@ -53,23 +58,35 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     dataset, seeds = arguments.dataset, arguments.seeds
     path = dataset if dataset == "movies-small" else f"../shared/data/{dataset}"
-    tried = []
-    for point in POINTS:
-        settings = accuracy.merged(BASE, point) | {"data": {"path": path}}
-        report = accuracy.trained(dataset, "graph-fusion", settings, 0, runs=RUNS)
-        tried.append((report["valid"][BASE["monitor"]], settings, point))
-    _, chosen, point = max(tried, key=lambda entry: entry[0])
-    for seed in seeds:
-        accuracy.trained(dataset, "graph-fusion", chosen, seed, runs=RUNS)
-    ours = [accuracy.folder_of(RUNS, dataset, "graph-fusion", chosen, seed) for seed in seeds]
+    tried, ours = [], {}
+    for family, points in FAMILIES.items():
+        found = []
+        for point in points:
+            settings = accuracy.merged(BASE, point) | {"data": {"path": path}}
+            report = accuracy.trained(dataset, "graph-fusion", settings, 0, runs=RUNS)
+            found.append((report["valid"][BASE["monitor"]], settings, point))
+        _, chosen, best = max(found, key=lambda entry: entry[0])
+        tried += [(family, value, point, "chosen" if point is best else "") for value, _, point in found]
+        for seed in seeds:
+            accuracy.trained(dataset, "graph-fusion", chosen, seed, runs=RUNS)
+        ours[family] = [accuracy.folder_of(RUNS, dataset, "graph-fusion", chosen, seed) for seed in seeds]
     closed = [folder for name in BLENDED if (folder := chosen_run(dataset, name)) is not None]
-    rows = [row("graph-fusion, chosen", [json.loads((folder / "metrics.json").read_text()) for folder in ours])]
-    rows += [row(folder.parent.name, [json.loads((folder / "metrics.json").read_text())]) for folder in closed]
-    alone = [blended([folder, *closed], RUNS / dataset / f"blend-seed{seed}") for folder, seed in zip(ours, seeds, strict=True)]
-    rows.append(row(f"blend with {' and '.join(BLENDED)}, a seed at a time", alone))
-    rows.append(row("blend of all seeds with both", [blended([*ours, *closed], RUNS / dataset / "blend-all")]))
+    rows = [row(f"graph-fusion, {family}", [read(folder) for folder in folders]) for family, folders in ours.items()]
+    rows += [row(folder.parent.name, [read(folder)]) for folder in closed]
+    apart = [[*of_seed, *closed] for of_seed in zip(*ours.values(), strict=True)]
+    alone = [blended(parts, RUNS / dataset / f"blend-seed{seed}") for seed, parts in zip(seeds, apart, strict=True)]
+    rows.append(row("blend of one seed of both with the closed forms", alone))
+    everything = [folder for folders in ours.values() for folder in folders] + closed
+    blend_of_all = blended(everything, RUNS / dataset / "blend-all")
+    rows.append(row("blend of all seeds of both with the closed forms", [blend_of_all]))
+    shares = ", ".join(f"{weight:.3f}" for weight in blend_of_all["blend"]["weights"])
     table = pd.DataFrame(rows).to_markdown(index=False)
-    points = pd.DataFrame([{"point": json.dumps(p) if p else "base", BASE["monitor"]: f"{value:.4f}"} for value, _, p in tried])
+    points = pd.DataFrame(
+        [
+            {"family": f, "point": json.dumps(p) if p else "base", BASE["monitor"]: f"{value:.4f}", "": mark}
+            for f, value, p, mark in tried
+        ]
+    )
     text = f"""# The best on {dataset}
 
 Everything chosen on validation ({BASE["monitor"]}); test figures, training items left out, mean and deviation over the seeds.
@@ -77,12 +94,20 @@ Made by `python benchmarks/best.py --dataset {dataset}`.
 
 {table}
 
-The search, validation, seed 0, from `{json.dumps(BASE)}`; chosen: `{json.dumps(point)}`.
+Weights of the last row (every family's seeds in order, then {" and ".join(BLENDED)}): {shares}.
+
+The search: validation, seed 0, from `{json.dumps(BASE)}`.
 
 {points.to_markdown(index=False)}
 """
     (HERE / "tables" / f"best-{dataset}.md").write_text(text)
     print(text)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The report of a run that is there."""
+    report: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return report
 
 
 def chosen_run(dataset: str, name: str) -> Path | None:
@@ -99,8 +124,7 @@ def blended(parts: list[Path], folder: Path) -> dict[str, Any]:
         logger.info("blending %s", ", ".join(names))
         gmmrec.blend(names, metric=BASE["monitor"], out=folder)
         made_of.write_text(json.dumps(names))
-    report: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return report
+    return read(folder)
 
 
 def row(name: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
