@@ -16,7 +16,7 @@ class Recommender(nn.Module, ABC, Generic[Q]):
     """Ranks candidates for queries of one kind.
 
     Subclasses are final, and are built as ``Model(schema, config)``: sizes and settings, never data.
-    Three methods are to be written; two hooks have defaults that return the graph as it is.
+    Three methods are to be written; the hooks have defaults that return the graph as it is, and take over nothing.
     """
 
     query_type: ClassVar[type[Query]]
@@ -36,6 +36,16 @@ class Recommender(nn.Module, ABC, Generic[Q]):
         Evaluation always uses the prepared graph itself. Called before the first batch of every epoch, without gradients.
         """
         return graph
+
+    def start_from(self, source: "Recommender[Any]") -> bool:
+        """Takes over what a model shares with a finished one of another domain; whether it did so.
+
+        A model that does not, as by default, begins with the vectors of the users and items that both know.
+
+        Raises:
+            ValueError: The source is of another kind or size.
+        """
+        return False
 
     @abstractmethod
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:

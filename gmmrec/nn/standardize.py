@@ -32,7 +32,7 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, mask: Tensor | None = None) -> None:
-        """Takes mean and deviation of the rows ``[N, D]`` that are there ``[N]``; none leave it as it is, and constants are kept."""
+        """Takes mean and deviation of the rows ``[N, D]`` that are there ``[N]``; without any it stays as it is."""
         rows = x if mask is None else x[mask]
         if not len(rows):
             return

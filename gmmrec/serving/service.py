@@ -15,7 +15,6 @@ from gmmrec.evaluation.ranking import rank
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import UserQuery
 from gmmrec.tasks.questions import Questions
 from gmmrec.typing import NodeType
 
@@ -90,7 +89,8 @@ class Service:
             nothing = Ragged.from_pairs(rows[:0], rows[:0], len(rows))
             excluded = known.take(rows) if exclude_seen else nothing
             asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
-            questions = Questions(UserQuery(asked), nothing, excluded, "everything known")
+            query_type: Any = self.model.query_type  # of users; what else it may hold, such as a situation, is left open
+            questions = Questions(query_type(user=asked), nothing, excluded, "everything known")
             top = rank(self.model, encoded, questions, len(self.items), k=k)
             scores = self.model.score(encoded, questions.query, top.clamp(min=0))
         return self._table("user_id", names, "item_id", top, scores)

@@ -34,10 +34,28 @@ class Query:
 
 @dataclass(frozen=True)
 class UserQuery(Query):
-    """What will these users like? ``user`` ``[B]`` holds rows of the graph at hand; ``context`` ``[B, F]`` or None."""
+    """What will these users like? ``user`` ``[B]`` holds rows of the graph at hand."""
+
+    user: Tensor
+
+
+@dataclass(frozen=True)
+class ContextQuery(Query):
+    """What will these users like in this situation?
+
+    ``user`` ``[B]`` holds rows of the graph at hand; ``context`` ``[B, F]`` says what is known of the event (its time, say), None
+    where nothing is.
+    """
 
     user: Tensor
     context: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class RatingQuery(Query):
+    """How will these users rate items? ``user`` ``[B]`` holds rows of the graph at hand; a score is a predicted rating."""
+
+    user: Tensor
 
 
 Q = TypeVar("Q", bound=Query)

@@ -1,8 +1,8 @@
 import torch
 
-from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.tasks.query import Batch, ContextQuery, UserQuery
 
-QUERY = UserQuery(torch.tensor([4, 7, 9]), context=torch.tensor([[1.0], [2.0], [3.0]]))
+QUERY = ContextQuery(torch.tensor([4, 7, 9]), context=torch.tensor([[1.0], [2.0], [3.0]]))
 
 
 def test_the_length_is_the_number_of_questions() -> None:
@@ -14,13 +14,13 @@ def test_take_takes_every_field_and_leaves_none_alone() -> None:
     assert taken.user.tolist() == [9, 4]
     assert taken.context is not None
     assert taken.context.tolist() == [[3], [1]]
-    sliced = UserQuery(QUERY.user).take(slice(1, 3))
+    sliced = ContextQuery(QUERY.user).take(slice(1, 3))
     assert sliced.user.tolist() == [7, 9]
     assert sliced.context is None
 
 
 def test_users_are_asked_for_items() -> None:
-    assert UserQuery.target == "item"
+    assert UserQuery.target == ContextQuery.target == "item"
 
 
 def test_candidates_put_the_positive_first() -> None:

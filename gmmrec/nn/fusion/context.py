@@ -92,8 +92,8 @@ class ContextFusion(nn.Module):
     def of_parts(self, *parts: tuple[Tensor, Tensor]) -> Tensor:
         """The same for contexts that come in parts, such as that of a user and that of an item, which meet in every pair.
 
-        Up to the first nonlinearity all is linear in the context, so that every part is mapped by itself, as often as it occurs, and
-        the results are added; all columns side by side are needed for the shift alone, not without ``residual``.
+        Up to the first nonlinearity all is linear in the context, so that every part is mapped by itself, as often as it occurs,
+        and the results are added; all columns side by side are needed for the shift alone, not without ``residual``.
 
         Args:
             *parts: Values ``[..., f]`` that broadcast against each other but for the last axis, and their columns ``[f]`` among all
