@@ -213,7 +213,7 @@ class _Stream(nn.Module):
         self.cross = _Attention(own_dim, other_dim, heads, head_dim, attention_dropout)
         self.own = _Attention(dim, dim, heads, head_dim, attention_dropout)
         self.norm, self.ffn_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, ffn_mult * dim), nn.ReLU(), nn.Linear(ffn_mult * dim, dim))
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn_mult * dim), nn.ReLU(inplace=True), nn.Linear(ffn_mult * dim, dim))
         self.dropout = nn.Dropout(dropout)
 
     def forward(
