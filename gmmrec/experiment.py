@@ -53,7 +53,8 @@ class TopConfig:
     """The validation metric that early stopping looks at."""
     init_from: str | None = None
     """Folder of a finished run whose vectors of users and items the tables of ids begin with, matched by raw id; ids that it does
-    not know keep their initial vectors. Both runs need the same dim."""
+    not know keep their initial vectors. Both runs need the same dim. A model with a setting ``transfer`` may take over modules
+    instead, from a run on other users and items."""
 
     def __post_init__(self) -> None:
         parse_metric(self.monitor)
@@ -156,14 +157,16 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
 
 
 def start_from(model: Recommender[Any], dataset: Dataset, split: Split, folder: str) -> None:
-    """Fills a model's tables of ids with the vectors of a finished run; see :func:`gmmrec.training.warm_start.warm_start`.
+    """Lets a model take over what it can of a finished run (:meth:`gmmrec.recommender.Recommender.start_from`).
 
-    Logs a warning where that run was trained on interactions that this one validates or tests on.
+    If that is nothing, its tables of ids are filled with the run's vectors; see :func:`gmmrec.training.warm_start.warm_start`. Logs
+    a warning where that run was trained on interactions that this one validates or tests on.
     """
     source = Run.load(folder)
-    with torch.no_grad():
-        vectors = source.model.encode(source.graph)
-    warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
+    if not model.start_from(source.model):
+        with torch.no_grad():
+            vectors = source.model.encode(source.graph)
+        warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
     user, item = (places(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
     log = source.split.train
     learned = (user[log.user] * dataset.num_items + item[log.item])[(user[log.user] >= 0) & (item[log.item] >= 0)]
@@ -171,7 +174,7 @@ def start_from(model: Recommender[Any], dataset: Dataset, split: Split, folder: 
     known = int(torch.isin(asked, learned).sum())
     if known:
         logger.warning(
-            "init_from: %s was trained on %d of the %d interactions that this run validates or tests on, so its vectors know "
+            "init_from: %s was trained on %d of the %d interactions that this run validates or tests on, so it knows "
             "answers; results are fair after a run of the same split only",
             *(folder, known, len(asked)),
         )

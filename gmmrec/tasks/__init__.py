@@ -1,9 +1,11 @@
 """What is asked: queries, batches, truth. TASKS: by the query that a model answers, the task it is trained and asked with."""
 
 from gmmrec.tasks.collaborative import CollaborativeTask
-from gmmrec.tasks.query import Query, UserQuery
+from gmmrec.tasks.context import ContextTask
+from gmmrec.tasks.query import ContextQuery, Query, UserQuery
 from gmmrec.tasks.task import Task
 
 TASKS: dict[type[Query], type[Task]] = {
+    ContextQuery: ContextTask,
     UserQuery: CollaborativeTask,
 }

@@ -5,6 +5,7 @@ import pytest
 from gmmrec.models import MODELS
 from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mmgcn import MMGCN
+from gmmrec.models.mmt_net import MMTNet
 from gmmrec.models.uvcan import UVCAN
 from tests.contract import RecommenderContract
 
@@ -14,5 +15,6 @@ class TestEveryModel(RecommenderContract):
     settings: ClassVar = {
         MCPTR: {"neighbors": 24},  # all there are: which of equally near ones are taken depends on the rows
         MMGCN: {"dim": 16},  # at 64 it learns so small a set by heart
+        MMTNet: {"dim": 16},  # so does this
         UVCAN: {"dim": 8},  # likewise
     }
