@@ -84,9 +84,9 @@ def main() -> None:
     texts, pictures = load_text_encoder("minilm"), load_image_encoder("efficientnet-lite0")
     write_pieces(flags.out / "words_pieces.csv.gz", ids, texts.pieces(words, flags.tokens))
     sources = {
-        "text": (Texts(ids, text, texts), None),
-        "words": (Texts(ids, words, texts, tokens=flags.tokens), flags.dim),
         "regions": (Pictures(ids, paths, pictures, regions=flags.grid), flags.dim),
+        "words": (Texts(ids, words, texts, tokens=flags.tokens), flags.dim),
+        "text": (Texts(ids, text, texts), None),
         "frames": (Pictures(ids, paths, pictures, crops=True), flags.dim),
     }
     for name, (source, dim) in sources.items():
