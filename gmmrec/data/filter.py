@@ -93,6 +93,18 @@ def k_core(dataset: Dataset, k: int) -> Dataset:
     return _take_nodes(_keep(dataset, torch.nonzero(alive).flatten()), {"user": users, "item": items})
 
 
+def shift_times(dataset: Dataset, hours: float) -> Dataset:
+    """The data set with every time moved by a number of hours.
+
+    Raises:
+        DataError: The interactions have no times.
+    """
+    log = dataset.interactions
+    if log.time is None:
+        raise DataError(f"the interactions of {dataset.name} have no times to shift; leave utc_offset out or name a time_column")
+    return replace(dataset, interactions=replace(log, time=log.time + round(hours * 3600)))
+
+
 def select_modalities(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """The data set with some of its feature tables, in the order given.
 

@@ -11,7 +11,7 @@ from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.data.assemble import assemble
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError, listed, nearest
-from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, select_modalities
+from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, select_modalities, shift_times
 from gmmrec.data.sources.atomic import interaction_files, read_atomic
 from gmmrec.data.sources.bundled import bundled_names, read_bundled
 from gmmrec.data.sources.columns import ColumnNames
@@ -41,6 +41,8 @@ class DataConfig:
     time_column: str | None = None
     """Column of times (Unix seconds or dates); None looks for a usual name such as ``timestamp`` or ``date``,
     ``none`` does without."""
+    utc_offset: float = 0.0
+    """Hours added to all times, so that hours of the day and weekdays are those of the local clock where the source gives UTC."""
     weight_column: str | None = None
     """Column of ratings or weights; None looks for a usual name such as ``rating``, ``none`` does without."""
     split_column: str | None = None
@@ -95,6 +97,8 @@ def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small"
     if len(dataset.interactions) < before:
         repeats = before - len(dataset.interactions)
         logger.warning("%s: %d repeated user-item pairs are merged (duplicates=%r)", dataset.name, repeats, config.duplicates)
+    if config.utc_offset:
+        dataset = shift_times(dataset, config.utc_offset)
     if config.min_rating is not None:
         dataset = min_weight(dataset, config.min_rating)
     if config.modalities is not None:

@@ -67,3 +67,11 @@ def test_modalities_can_be_left_out():
     assert list(load_dataset("movies-small", modalities="text,image").features) == ["text", "image"]
     with pytest.raises(DataError, match="has no features named 'sound'; it has 'image', 'text'"):
         load_dataset("movies-small", modalities=["sound"])
+
+
+def test_times_are_shifted_to_the_local_clock(tmp_path):
+    (tmp_path / "interactions.csv").write_text("user,item,time\n1,1,36000\n2,1,90000\n")
+    assert load_dataset(tmp_path, utc_offset=-5.5).interactions.time.tolist() == [16200, 70200]
+    (tmp_path / "interactions.csv").write_text("user,item\n1,1\n2,1\n")
+    with pytest.raises(DataError, match="have no times to shift; leave utc_offset out"):
+        load_dataset(tmp_path, utc_offset=2)
