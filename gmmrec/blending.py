@@ -75,7 +75,7 @@ def blend(
         "monitor": metric,
         **{section: first.config[section] for section in ("data", "split", "eval")},
     }
-    blended = Run(model, graph, first.split, first.vocabularies, first.attributes, config)
+    blended = Run(model, graph, first.split, first.vocabularies, first.attributes, config, tokens=first.tokens)
     facts = {
         "runs": names,
         "weights": weights,

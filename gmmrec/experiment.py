@@ -165,6 +165,7 @@ def start_from(model: Recommender[Any], dataset: Dataset, split: Split, folder: 
     source = Run.load(folder)
     if not model.start_from(source.model):
         with torch.no_grad():
+    finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
             vectors = source.model.encode(source.graph)
         warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
     user, item = (places(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))

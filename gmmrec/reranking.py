@@ -32,7 +32,7 @@ def rerank(fast: Run | str | Path, slow: Run | str | Path, *, top: int = 200, ou
     model = TwoStage.of(first.model, second.model, graph.schema, top)
     facts = {"runs": names, "models": [model.config.fast.model, model.config.slow.model], "top": top}
     config = {"model_name": "two-stage", **facts, **{section: first.config[section] for section in ("data", "split", "eval")}}
-    made = Run(model, graph, first.split, first.vocabularies, first.attributes, config)
+    made = Run(model, graph, first.split, first.vocabularies, first.attributes, config, tokens=first.tokens)
     judge(made, rerank=facts)
     if out is not None:
         made.save(out)

@@ -4,7 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -19,8 +19,10 @@ from gmmrec.checkpoint import load_model, save_model
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.split import Split
+from gmmrec.data.tokens import Tokens
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
+from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.evaluation.results import Results
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
@@ -55,6 +57,7 @@ class Run:
 
     model: Recommender[Any]
     graph: MultimodalGraph
+        tokens: What the tokens of modalities are, for explanations, as far as known.
     split: Split
     vocabularies: Mapping[NodeType, Vocabulary]
     attributes: Mapping[NodeType, pd.DataFrame]
@@ -67,6 +70,7 @@ class Run:
     def service(self) -> Service:
         """Answers questions in raw ids; everything a user did in any part counts as seen."""
         parts = [getattr(self.split, part) for part in PARTS]
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
         users, items = torch.cat([p.user for p in parts]), torch.cat([p.item for p in parts])
         seen = Ragged.from_pairs(users, items, len(self.vocabularies["user"]))
         return Service(self.model, self.graph, self.vocabularies, seen, self.titles)
@@ -97,6 +101,32 @@ class Run:
         config = config or self.eval_config()
         sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
         task = TASKS[self.model.query_type](self.split, *sizes)
+    def explain(self, user: Hashable, item: Hashable) -> pd.DataFrame:
+        """What of an item counts for a user: columns ``modality``, ``token`` and ``weight``; see :meth:`explanation`."""
+        return self.explanation(user, item).to_frame()
+
+    def explanation(self, user: Hashable, item: Hashable) -> Explanation:
+        """What of an item counts for a user, for :func:`gmmrec.explain.picture.draw`.
+
+        Raises:
+            KeyError: An id is unknown.
+            ValueError: The model has no attention to show.
+        """
+        ids = {"user": user, "item": item}
+        rows = {kind: int(self.vocabularies[kind].rows([ids[kind]])[0]) for kind in ids}
+        encoded, items = self.service.encoded, self.vocabularies["item"].ids()
+        titles = self.titles or [""] * len(items)
+        meaning, weights = weights_of(self.model, self.graph, encoded, rows["user"], rows["item"])
+        query: Any = self.model.query_type
+        with torch.no_grad():
+            score = self.model.score(encoded, query(user=torch.tensor([rows["user"]])), torch.tensor([rows["item"]]))
+
+        def label(row: int) -> str:
+            return titles[row] or str(items[row])
+
+        parts = parts_of(weights, self.graph, rows, ids, tokens=self.tokens, item_labels=label)
+        return Explanation(user, item, label(rows["item"]), float(score), meaning, parts)
+
         questions = task.questions(part, config.mask if part == "test" else "train")
         return evaluate(
             self.model,
@@ -142,6 +172,9 @@ class Run:
         """
         folder = Path(folder)
         missing = [
+        if self.tokens:
+            tokens = {name: asdict(known) for name, known in self.tokens.items()}
+            (folder / "tokens.json").write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
             name
             for name in ("config.yaml", "model.safetensors", "graph.safetensors", "split.safetensors", "vocabularies.json")
             if not (folder / name).is_file()
@@ -154,7 +187,8 @@ class Run:
         attributes = {
             node_type: pd.read_csv(folder / f"{node_type}s.csv") for node_type in ids if (folder / f"{node_type}s.csv").is_file()
         }
-        report = folder / "metrics.json"
+        report, tokens = folder / "metrics.json", folder / "tokens.json"
+        known = json.loads(tokens.read_text(encoding="utf-8")) if tokens.is_file() else {}
         return cls(
             model=load_model(folder / "model.safetensors"),
             graph=load_graph(folder / "graph.safetensors"),
@@ -182,6 +216,7 @@ def load_split(path: Path) -> Split:
     return Split(**parts)
 
 
+            tokens={name: Tokens(**fields) for name, fields in known.items()},
 def environment() -> dict[str, Any]:
     """What the run was made with: versions, threads, device."""
     return {

@@ -45,11 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
     """Encodes, writes and prints."""
     from gmmrec.data.encode.extract import ENDING, extract
+    from gmmrec.data.encode.texts import Spells, Texts
+    from gmmrec.data.tokens import PIECES, write_pieces
 
     name = arguments.name or ("image" if arguments.image else "text")
     folder = _folder(dataset, arguments, name)
     source = _pictures(dataset, arguments) if arguments.image else _texts(dataset, arguments)
     found = extract(source, folder / f"{name}{ENDING}", dim=arguments.dim, batch_size=arguments.batch_size, progress=True)
+    if isinstance(source, Texts) and source.tokens is not None and isinstance(source.encoder, Spells):
+        pieces = source.encoder.pieces(source.texts, source.tokens)
+        write_pieces(found.path.with_name(f"{name}{PIECES}"), source.ids, pieces)
     print(json.dumps(found.facts(), indent=2) if arguments.json else to_text(found, name))
     return 0
 

@@ -139,7 +139,7 @@ def _feature_table(table: RawFeatures, rows: Tensor, vocabulary: Vocabulary) -> 
     values = found.new_zeros(len(vocabulary), *found.shape[1:])
     mask = torch.zeros(values.shape[:-1], dtype=torch.bool)
     values[rows], mask[rows] = found, present
-    result = FeatureTable(table.name, values, mask, table.node_type)
+    result = FeatureTable(table.name, values, mask, table.node_type, table.tokens)
     absent = len(vocabulary) - int(result.present.sum())
     if absent:
         zero = len(rows) - int((present if present.dim() == 1 else present.any(-1)).sum())

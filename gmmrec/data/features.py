@@ -6,6 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from gmmrec.data.tokens import Tokens
+
 
 @dataclass(frozen=True)
 class FeatureTable:
@@ -19,6 +21,7 @@ class FeatureTable:
         values: ``[N, D]``, or ``[N, T, D]`` with a token axis (regions, words); float32.
         mask: ``values.shape[:-1]``; True where there is a value. All True where not given.
         node_type: Whose features these are.
+        tokens: What the tokens are, for explanations; None where that is not known.
 
     Raises:
         ValueError: Shapes do not fit, or a present value is NaN or infinite.
@@ -28,6 +31,7 @@ class FeatureTable:
     values: Tensor
     mask: Tensor = None  # type: ignore[assignment]
     node_type: str = "item"
+    tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
         if self.values.dim() not in (2, 3):

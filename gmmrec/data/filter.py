@@ -9,7 +9,6 @@ from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError, listed, nearest
-from gmmrec.data.features import FeatureTable
 from gmmrec.data.vocabulary import Vocabulary
 
 Duplicates = Literal["first", "last", "sum", "keep", "error"]

@@ -7,6 +7,7 @@ import torch
 
 from gmmrec.cli.main import main
 from gmmrec.data.load import load_dataset
+from gmmrec.data.tokens import Tokens
 from tests.data.encode.tiny import HashWords, MeanColour, colour, save_picture
 
 
@@ -70,6 +71,16 @@ def test_texts_are_joined_and_a_title_made_of_the_id_is_none(data, capsys):
     assert torch.allclose(values_of(data, "text", "x")[0], (words.word("8.") + words.word("blue")) / 2, atol=2e-3)
 
 
+def test_what_the_tokens_of_a_text_stand_for_is_kept(data, capsys, monkeypatch):
+    class Spelling(HashWords):
+        def pieces(self, texts, count):
+            return [text.split()[:count] for text in texts]
+
+    monkeypatch.setattr("gmmrec.data.encode.encoders.load_text_encoder", lambda name, device: Spelling())
+    assert run(capsys, "-d", data, "--text", "title", "--tokens", 3, "--encoder", "e")[0] == 0
+    assert load_dataset(data).features["text"].tokens == Tokens("pieces", pieces={"007": "red fish", "x": "8"})
+
+
 def test_tokens_and_regions_have_a_token_axis(data, capsys):
     assert run(capsys, "-d", data, "--text", "title", "--tokens", 3, "--encoder", "e")[0] == 0
     code, out, _ = run(
@@ -77,6 +88,7 @@ def test_tokens_and_regions_have_a_token_axis(data, capsys):
     )
     assert code == 0
     assert "4 tokens of 2 numbers each" in out
+    assert load_dataset(data).features["image"].tokens == Tokens("grid", size=2)
     assert "to 2 principal components, which keep 100.0% of the variance" in out
     features = load_dataset(data).features
     assert features["text"].values.shape == (4, 3, 4)

@@ -2,13 +2,22 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
 from gmmrec.data.encode.encoders import TextEncoder
 from gmmrec.data.encode.source import Encoded
 from gmmrec.data.errors import DataError, listed, nearest
+
+
+@runtime_checkable
+class Spells(Protocol):
+    """An encoder of texts that can say what its tokens stand for; explanations show it."""
+
+    def pieces(self, texts: Sequence[str], count: int) -> list[list[str]]:
+        """The first ``count`` pieces of each text, spelled out."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.sources.columns import ALIASES, spelled_plainly
 from gmmrec.data.sources.tables import RawFeatures
+from gmmrec.data.tokens import read_tokens
 
 FEATURE_FILE = re.compile(r"(?P<name>.+?)_feat(ure)?s?\.(npy|npz)$")
 SOLE_ARRAYS = ("values", "feat", "features")
@@ -97,7 +98,9 @@ def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | Non
         if mask is not None and (mask.dtype != bool or mask.shape != array.shape[:-1]):
             raise DataError(f"{path.name}: 'mask' is {mask.dtype} {mask.shape}, but must be boolean {array.shape[:-1]}")
         kept_ids = None if ids is None else ids[keep].reset_index(drop=True)
-        tables.append(RawFeatures(modality, path.name, array[keep], kept_ids, None if mask is None else mask[keep], node_type))
+        tokens = read_tokens(path, array.shape[1]) if array.ndim == 3 else None
+        kept_mask = None if mask is None else mask[keep]
+        tables.append(RawFeatures(modality, path.name, array[keep], kept_ids, kept_mask, node_type, tokens))
     return tables
 
 

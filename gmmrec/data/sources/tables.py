@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gmmrec.data.tokens import Tokens
+
 
 @dataclass(frozen=True)
 class RawFeatures:
@@ -20,6 +22,7 @@ class RawFeatures:
         ids: Raw id of every row, or None where row ``i`` belongs to the integer id ``i``.
         mask: ``values.shape[:-1]``, or None where all rows (that are not all zero) hold a value.
         node_type: Whose features these are.
+        tokens: What its tokens are, where that is known.
     """
 
     name: str
@@ -28,6 +31,7 @@ class RawFeatures:
     ids: "pd.Series[Any] | None" = None
     mask: NDArray[np.bool_] | None = None
     node_type: str = "item"
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,194 @@
+"""What models say about a pair of a user and an item, token by token."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmrec.data.tokens import TokenKind, Tokens
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Query
+from gmmrec.typing import NodeType
+
+USER = "user:"
+"""What the names of parts on the user's side begin with."""
+ITEMS = "_items"
+"""``user:history_items`` says which items the tokens of ``user:history`` are."""
+
+Meaning = Literal["weight", "score"]
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """A model that says how much every token counts."""
+
+    def attention(self, encoded: Mapping[NodeType, Tensor], query: Any, items: Tensor) -> dict[str, Tensor]:
+        """Weights for B queries and one item each ``[B]``.
+
+        By modality ``[B, T]``, or ``[B]`` where it has one token; what one softmax covers sums to 1. Names that begin with
+        ``user:`` are of the user's side; where these tokens are items, their rows stand under the name with ``_items`` behind it,
+        -1 in place of none.
+        """
+        ...
+
+
+@runtime_checkable
+class WeighsModalities(Protocol):
+    """A model that says how much every modality counts."""
+
+    def modality_weights(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """Weights ``[B, C]``, or ``[B, C, d]`` with one a dimension, for rows of users ``[B]`` and of items ``[B, C]``."""
+        ...
+
+
+@runtime_checkable
+class SplitsScores(Protocol):
+    """A model whose scores are sums over modalities."""
+
+    def modality_scores(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """What every modality adds ``[B, C]``, for rows of users ``[B]`` and of items ``[B, C]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """The tokens of one modality.
+
+    Attributes:
+        name: The modality; begins with ``user:`` where it is of the user's side.
+        kind: What the tokens are (see :class:`~gmmrec.data.tokens.Tokens`); ``items`` for items of a history, ``whole`` for a
+            modality that is one token.
+        labels: A name for every token that is there.
+        places: Where these stand among all tokens.
+        weights: Of these tokens.
+        size: Side of a grid.
+    """
+
+    name: str
+    kind: Literal["whole", "items"] | TokenKind
+    labels: list[str]
+    places: list[int]
+    weights: list[float]
+    size: int = 0
+
+    @property
+    def total(self) -> float:
+        """Weight of the modality as a whole."""
+        return sum(self.weights)
+
+    @property
+    def even(self) -> float:
+        """What every token would have if the modality's weight were shared out evenly."""
+        return self.total / max(1, len(self.weights))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What counted when one item was scored for one user.
+
+    Attributes:
+        user: Raw id.
+        item: Raw id.
+        title: Of the item; its id where it has none.
+        score: What the model gives the pair.
+        meaning: Whether numbers are attention weights, or what a modality adds to the score.
+        parts: By modality, the item's side first.
+    """
+
+    user: Hashable
+    item: Hashable
+    title: str
+    score: float
+    meaning: Meaning
+    parts: list[Part]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns ``modality``, ``token`` (empty where a modality is one) and ``weight``; tokens in their order."""
+        rows = [(p.name, label, weight) for p in self.parts for label, weight in zip(p.labels, p.weights, strict=True)]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=["modality", "token", "weight"])
+        return frame
+
+
+@torch.no_grad()
+def weights_of(
+    model: Recommender[Any], graph: MultimodalGraph, encoded: Mapping[NodeType, Tensor], user: int, item: int
+) -> tuple[Meaning, dict[str, Tensor]]:
+    """What a model says about one pair, by modality: ``[T]``, or a number.
+
+    Raises:
+        ValueError: The model says nothing.
+    """
+    users, items = (
+        torch.tensor([user], device=graph.degree("user").device),
+        torch.tensor([item], device=graph.degree("item").device),
+    )
+    if isinstance(model, Attends):
+        query_type: Callable[..., Query] = model.query_type
+        return "weight", {name: value[0] for name, value in model.attention(encoded, query_type(user=users), items).items()}
+    if isinstance(model, WeighsModalities):
+        found = model.modality_weights(graph, users, items[:, None])
+        return "weight", {name: value[0, 0].mean() for name, value in found.items()}
+    if isinstance(model, SplitsScores):
+        return "score", {name: value[0, 0] for name, value in model.modality_scores(graph, users, items[:, None]).items()}
+    raise ValueError(
+        f"{type(model).__name__} has no attention to show; explain a model that weighs modalities (mario, mgat) or tokens "
+        "(such as vecf or saers)"
+    )
+
+
+def parts_of(
+    weights: Mapping[str, Tensor],
+    graph: MultimodalGraph,
+    rows: Mapping[NodeType, int],
+    ids: Mapping[NodeType, Hashable],
+    *,
+    tokens: Mapping[str, Tokens] | None = None,
+    item_labels: Callable[[int], str] = str,
+) -> list[Part]:
+    """Names for the weights of one pair; tokens that are not there are left out.
+
+    Args:
+        weights: What :func:`weights_of` found.
+        graph: Knows which tokens are there.
+        rows: Of the user and the item, by node type.
+        ids: Their raw ids.
+        tokens: What the tokens of modalities are, as far as known.
+        item_labels: What to call an item, from its row.
+    """
+    parts = []
+    for name, value in sorted(weights.items(), key=lambda entry: entry[0].startswith(USER)):
+        if name.endswith(ITEMS) and name[: -len(ITEMS)] in weights:
+            continue
+        if value.dim() == 0:
+            parts.append(Part(name, "whole", [""], [0], [float(value)]))
+            continue
+        items = weights.get(name + ITEMS)
+        if items is not None:
+            places = (items >= 0).nonzero().flatten().tolist()
+            labels = [item_labels(int(items[place])) for place in places]
+            parts.append(Part(name, "items", labels, places, value[places].tolist()))
+            continue
+        modality, node_type = (name[len(USER) :], "user") if name.startswith(USER) else (name, "item")
+        table = graph.features.get(modality)
+        there = torch.ones(len(value), dtype=torch.bool)
+        if table is not None and table.node_type == node_type and table.mask.shape[1:] == value.shape:
+            there = table.mask[rows[node_type]].cpu()
+        places = there.nonzero().flatten().tolist()
+        known = (tokens or {}).get(modality) or guess_tokens(modality, len(value))
+        names = known.labels(ids[node_type], len(value))
+        parts.append(Part(name, known.kind, [names[place] for place in places], places, value[places].tolist(), known.size))
+    return parts
+
+
+def guess_tokens(name: str, count: int) -> Tokens:
+    """What tokens are by the name of their modality, where nothing else is known: a grid for ``regions``, else just numbers.
+
+    >>> guess_tokens("regions", 49).size, guess_tokens("words", 49).labels("a", 3)
+    (7, ['1', '2', '3'])
+    """
+    size = round(count**0.5)
+    return Tokens("grid", size=size) if name == "regions" and size**2 == count else Tokens("numbered")
