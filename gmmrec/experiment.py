@@ -18,7 +18,8 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.load import DataConfig, load_dataset
 from gmmrec.data.split import Split, SplitConfig, split_dataset
 from gmmrec.evaluation.evaluator import EvalConfig, evaluate
-from gmmrec.evaluation.metrics import parse_metric
+from gmmrec.evaluation.metrics import ERRORS, parse_metric
+from gmmrec.evaluation.rating import evaluate_ratings
 from gmmrec.graph.build import GraphConfig, build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import MODELS
@@ -26,7 +27,9 @@ from gmmrec.recommender import Recommender
 from gmmrec.run import Run
 from gmmrec.tasks import TASKS
 from gmmrec.tasks.collaborative import CollaborativeConfig
-from gmmrec.tasks.questions import Questions
+from gmmrec.tasks.query import RatingQuery
+from gmmrec.tasks.questions import Questions, Ratings
+from gmmrec.tasks.rating import RatingTask
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.training.warm_start import places, warm_start
 from gmmrec.typing import ITEM, USER
@@ -50,14 +53,16 @@ class TopConfig:
     seed: int = 0
     """Seed of initialisation, batches and negatives. The split has its own, so that all seeds are asked the same questions."""
     monitor: str = "recall@20"
-    """The validation metric that early stopping looks at."""
+    """The validation metric that early stopping looks at; rmse where a model predicts ratings and nothing else is said (an error is
+    handed to the trainer with a minus sign, for which higher is better)."""
     init_from: str | None = None
     """Folder of a finished run whose vectors of users and items the tables of ids begin with, matched by raw id; ids that it does
     not know keep their initial vectors. Both runs need the same dim. A model with a setting ``transfer`` may take over modules
     instead, from a run on other users and items."""
 
     def __post_init__(self) -> None:
-        parse_metric(self.monitor)
+        if self.monitor not in ERRORS:
+            parse_metric(self.monitor)
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,13 @@ def read_config(model_name: str, values: Mapping[str, Any] | None = None, argume
     Raises:
         ValueError: A name is unknown or a value is impossible.
     """
-    values = dict(values or {})
+    values, sections = dict(values or {}), sections_of(model_name)
     names = [field.name for field in fields(TopConfig)]
     top = {name: values.pop(name) for name in names if name in values}
+    if MODELS[model_name].query_type is RatingQuery:
+        top.setdefault("monitor", "rmse")
     arguments = [f"--run.{a[2:]}" if a.startswith("--") and a[2:].split("=")[0] in names else a for a in arguments]
-    filled = read_settings(sections_of(model_name), {**values, "run": top}, arguments)
+    filled = read_settings(sections, {**values, "run": top}, arguments)
     return RunConfig(model_name, **vars(filled.pop("run")), **filled)
 
 
@@ -141,13 +148,29 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
             graph = model.prepare(graph)
         trainer = Trainer(config.train)
         on_device = graph.to(trainer.device)
-        questions = task.questions("valid")
-        validate = partial(monitored, graph=on_device, questions=questions, monitor=config.monitor)
+        if config.monitor in ERRORS:
+            if not isinstance(task, RatingTask):
+                raise ValueError(
+                    f"monitor {config.monitor!r} is an error of ratings, which {config.model_name} does not predict; say recall@20"
+                )
+            validate = partial(
+                monitored_error,
+                graph=on_device,
+                ratings=task.ratings("valid"),
+                monitor=config.monitor,
+                clip=config.eval.clip_ratings,
+            )
+        else:
+            validate = partial(monitored, graph=on_device, questions=task.questions("valid"), monitor=config.monitor)
         history = trainer.fit(model, graph, task.batches, validate, generator=generator, run_dir=folder, resume=resume)
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)
     started = time.perf_counter()
     finished.results = {part: finished.evaluate(part, config.eval) for part in ("valid", "test")}
+    for part in ("valid", "test"):
+        errors = finished.evaluate_ratings(part, config.eval)
+        if errors is not None:
+            finished.ratings[part] = errors
     seconds = time.perf_counter() - started
     finished.report = report(finished, seconds)
     finished.model, finished.graph = model.cpu(), graph
@@ -233,18 +256,26 @@ def monitored(model: Recommender[Any], *, graph: MultimodalGraph, questions: Que
     return evaluate(model, graph, questions, metrics=(metric,), ks=(k,), bootstrap=0).mean()[monitor]
 
 
+def monitored_error(model: Recommender[Any], *, graph: MultimodalGraph, ratings: Ratings[Any], monitor: str, clip: bool) -> float:
+    """Minus one validation error of predicted ratings, so that higher is better."""
+    return -evaluate_ratings(model, graph, ratings, clip=clip, bootstrap=0).mean()[monitor]
+
+
 def report(finished: Run, evaluation_seconds: float) -> dict[str, Any]:
     """What ``metrics.json`` holds: means, intervals, groups, timing, memory."""
     test, valid = finished.results["test"], finished.results["valid"]
     history = finished.history
     assert history is not None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    errors = {part: found.mean() for part, found in finished.ratings.items()}
+    ratings = finished.ratings.get("test")
     return {
         "model": finished.config["model_name"],
         "dataset": finished.config["data"]["path"],
         "test": test.mean(),
         "valid": valid.mean(),
         **{key: value for key, value in test.to_dict().items() if key != "metrics"},
+        **({} if ratings is None else {"ratings": ratings.to_dict()}),
         "timing": {
             "seconds_per_epoch": history.seconds_per_epoch,
             "epochs": len(history.epochs),

@@ -22,6 +22,8 @@ from gmmrec.data.split import Split
 from gmmrec.data.tokens import Tokens
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
+from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
+from gmmrec.evaluation.results import RATINGS_FILE, Results
 from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.evaluation.results import Results
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -29,6 +31,8 @@ from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import Recommender
 from gmmrec.serving.service import Service
 from gmmrec.tasks import TASKS
+from gmmrec.tasks.query import RatingQuery
+from gmmrec.tasks.rating import RatingTask
 from gmmrec.training.trainer import History
 from gmmrec.typing import NodeType
 
@@ -51,6 +55,7 @@ class Run:
         attributes: Tables by node type; ``title`` is shown beside item ids.
         config: Every setting, as nested dictionaries.
         results: By part, as far as evaluated.
+        ratings: Errors of predicted ratings by part, for models that predict ratings.
         history: How training went; None for a loaded run.
         report: What ``metrics.json`` holds.
     """
@@ -63,6 +68,7 @@ class Run:
     attributes: Mapping[NodeType, pd.DataFrame]
     config: Mapping[str, Any]
     results: dict[str, Results] = field(default_factory=dict)
+    ratings: dict[str, Results] = field(default_factory=dict)
     history: History | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
@@ -140,6 +146,18 @@ class Run:
             bootstrap=config.bootstrap,
         )
 
+    def evaluate_ratings(self, part: Part = "test", config: EvalConfig | None = None) -> Results | None:
+        """Errors of the predicted ratings of one part; None where the model does not predict ratings."""
+        if self.model.query_type is not RatingQuery:
+            return None
+        config = config or self.eval_config()
+        task = RatingTask(self.split, len(self.vocabularies["user"]), len(self.vocabularies["item"]))
+        ratings = task.ratings(part)
+        groups = rating_groups(self.graph, ratings)
+        return evaluate_ratings(
+            self.model, self.graph, ratings, clip=config.clip_ratings, groups=groups, bootstrap=config.bootstrap
+        )
+
     def eval_config(self) -> EvalConfig:
         """How the run was evaluated."""
         settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.config["eval"].items()}
@@ -161,6 +179,8 @@ class Run:
         (folder / "metrics.json").write_text(json.dumps(self.report, indent=2), encoding="utf-8")
         if "test" in self.results:
             self.results["test"].save(folder)
+        if "test" in self.ratings:
+            self.ratings["test"].save(folder, RATINGS_FILE)
         return folder
 
     @classmethod

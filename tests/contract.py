@@ -24,10 +24,11 @@ from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
+from gmmrec.models.bias import Bias
 from gmmrec.models.popularity import Popularity
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import Batch, UserQuery
-from tests.toy import checkerboard
+from gmmrec.tasks.query import Batch, RatingQuery, UserQuery
+from tests.toy import checkerboard, rated_checkerboard
 
 U, I = 23, 17  # primes that no layer has as its width: a table of 23 rows is one of users  # noqa: E741
 
@@ -39,7 +40,7 @@ class RecommenderContract:
 
     settings: ClassVar[Mapping[type[Model], dict[str, Any]]] = {}
     """Settings other than the defaults, by model."""
-    unpersonalised: ClassVar[frozenset[type[Model]]] = frozenset({Popularity})
+    unpersonalised: ClassVar[frozenset[type[Model]]] = frozenset({Bias, Popularity})
     """Models that give everybody the same ranking: they cannot learn who likes what."""
 
     def build(self, model_class: type[Model], graph: MultimodalGraph, *, seed: int = 0) -> tuple[Model, MultimodalGraph]:
@@ -51,7 +52,7 @@ class RecommenderContract:
     def test_learns_the_checkerboard(self, model_class: type[Model]) -> None:
         if model_class in self.unpersonalised:
             pytest.skip("gives everybody the same ranking")
-        dataset, wanted = checkerboard(U, I)
+        dataset, wanted = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
         losses = train(model, graph, dataset.interactions, epochs=60)
         if losses:  # a closed form has none
@@ -59,7 +60,7 @@ class RecommenderContract:
         assert share_ordered(score_all(model, graph), wanted) > 0.95
 
     def test_gradients_reach_every_parameter(self, model_class: type[Model]) -> None:
-        dataset, _ = checkerboard(U, I)
+        dataset, _ = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
         batch = training_batch(dataset.interactions, torch.Generator().manual_seed(0), model.query_type)
         terms = model.train().loss(graph, batch)
@@ -76,7 +77,7 @@ class RecommenderContract:
 
     def test_same_seed_same_scores(self, model_class: type[Model]) -> None:
         def run() -> Tensor:
-            dataset, _ = checkerboard(U, I)
+            dataset, _ = board(model_class)
             model, graph = self.build(model_class, toy_graph(dataset), seed=7)
             train(model, graph, dataset.interactions, epochs=3)
             return score_all(model, graph)
@@ -84,7 +85,7 @@ class RecommenderContract:
         assert torch.equal(run(), run())
 
     def test_scores_are_the_same_in_chunks_and_per_query(self, model_class: type[Model]) -> None:
-        model, graph = self.build(model_class, toy_graph())
+        model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         with torch.no_grad():
             encoded, query = model.encode(graph), asked(model, torch.arange(U))
             whole = model.score(encoded, query, torch.arange(I))
@@ -96,14 +97,14 @@ class RecommenderContract:
         torch.testing.assert_close(per_query, whole.gather(1, own))
 
     def test_a_score_does_not_depend_on_the_rest_of_the_batch(self, model_class: type[Model]) -> None:
-        model, graph = self.build(model_class, toy_graph())
+        model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         with torch.no_grad():
             encoded = model.encode(graph)
             alone = [model.score(encoded, asked(model, torch.tensor([u])), torch.arange(I)) for u in (5, 0, 5)]
         torch.testing.assert_close(torch.cat(alone), score_all(model, graph)[[5, 0, 5]])
 
     def test_schema_config_and_weights_rebuild_the_model(self, model_class: type[Model]) -> None:
-        dataset, _ = checkerboard(U, I)
+        dataset, _ = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
         train(model, graph, dataset.interactions, epochs=2)
         file = io.BytesIO()
@@ -117,7 +118,7 @@ class RecommenderContract:
     @pytest.mark.parametrize("missing", [("image",), ("text",), ("image", "text")], ids="+".join)
     def test_items_without_a_modality_are_scored(self, model_class: type[Model], missing: tuple[str, ...]) -> None:
         for rows in (torch.tensor([0, 4, 9]), torch.arange(I)):  # a few items, then all of them
-            dataset, _ = checkerboard(U, I)
+            dataset, _ = board(model_class)
             for name in missing:
                 dataset = with_mask(dataset, name, rows)
             model, graph = self.build(model_class, toy_graph(dataset))
@@ -128,7 +129,7 @@ class RecommenderContract:
     def test_values_under_the_mask_never_enter(self, model_class: type[Model]) -> None:
         scores = []
         for hidden in (0.0, 1000.0):
-            dataset, _ = checkerboard(U, I)
+            dataset, _ = board(model_class)
             graph = toy_graph(with_mask(dataset, "text", torch.tensor([2, 8])))
             data = copy.copy(graph.data)
             for name in ("image", "text"):  # as if somebody had written there after the tables were checked
@@ -142,7 +143,7 @@ class RecommenderContract:
     def test_permuting_users_and_items_permutes_scores(self, model_class: type[Model]) -> None:
         generator = torch.Generator().manual_seed(3)
         user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)  # new row of every old one
-        dataset, _ = checkerboard(U, I)
+        dataset, _ = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
         other, other_graph = self.build(model_class, toy_graph(permuted(dataset, user, item)), seed=1)
         rows = {U: user, I: item, U + I: torch.cat([user, U + item])}
@@ -152,7 +153,7 @@ class RecommenderContract:
         torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph), rtol=1e-4, atol=1e-5)
 
     def test_held_out_interactions_are_not_seen(self, model_class: type[Model]) -> None:
-        dataset, wanted = checkerboard(U, I)
+        dataset, wanted = board(model_class)
         held_out = Interactions(*torch.nonzero(wanted, as_tuple=True))
         scores = []
         for test in (held_out, held_out.take(torch.arange(0))):
@@ -168,7 +169,7 @@ class RecommenderContract:
         assert torch.equal(*scores)
 
     def test_hooks_leave_the_graph_they_are_given_alone(self, model_class: type[Model]) -> None:
-        graph = toy_graph()
+        graph = toy_graph(board(model_class)[0])
         before = {kind: graph.edges(kind).edge_index.as_tensor().clone() for kind in graph.schema.relations}
         model, prepared = self.build(model_class, graph)
         relations = prepared.schema.relations
@@ -179,14 +180,14 @@ class RecommenderContract:
             assert torch.equal(graph.edges(kind).edge_index.as_tensor(), edge_index)
 
     def test_nodes_that_were_never_seen_get_finite_scores(self, model_class: type[Model]) -> None:
-        model, graph = self.build(model_class, toy_graph())
+        model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         data = copy.copy(graph.data)
         data["user"].n_id = torch.arange(U).masked_fill_(torch.arange(U) >= U - 2, -1)
         data["item"].n_id = torch.arange(I).masked_fill_(torch.arange(I) == 0, -1)
         assert bool(torch.isfinite(score_all(model, MultimodalGraph(data, graph.schema))).all())
 
     def test_a_sampled_subgraph_encodes_its_seeds_as_the_whole_graph_does(self, model_class: type[Model]) -> None:
-        model, graph = self.build(model_class, toy_graph())
+        model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         seeds = {"user": torch.tensor([4, 2, 6]), "item": torch.tensor([0, 8])}
         part, places = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
         query, candidates = asked(model, places["user"]), places["item"]
@@ -196,13 +197,18 @@ class RecommenderContract:
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
     def test_cpu_and_gpu_agree(self, model_class: type[Model]) -> None:
-        dataset, _ = checkerboard(U, I)
+        dataset, _ = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
         train(model, graph, dataset.interactions, epochs=2)
         expected = score_all(model, graph)
         actual = score_all(model.to("cuda"), graph.to("cuda"), device="cuda")
         torch.testing.assert_close(actual.cpu(), expected, rtol=1e-4, atol=1e-4)
         train(model, graph.to("cuda"), dataset.interactions, epochs=1, device="cuda")
+
+
+def board(model_class: type[Model]) -> tuple[Dataset, Tensor]:
+    """Toy data for a model, and the likes that are held out: with ratings and reviews where it predicts ratings."""
+    return (rated_checkerboard if model_class.query_type is RatingQuery else checkerboard)(U, I)
 
 
 def toy_graph(dataset: Dataset | None = None) -> MultimodalGraph:
@@ -224,7 +230,7 @@ def permuted(dataset: Dataset, user: Tensor, item: Tensor) -> Dataset:
     old = torch.argsort(item)
     return replace(
         dataset,
-        interactions=Interactions(user[dataset.interactions.user], item[dataset.interactions.item]),
+        interactions=replace(dataset.interactions, user=user[dataset.interactions.user], item=item[dataset.interactions.item]),
         features={name: FeatureTable(name, table.values[old], table.mask[old]) for name, table in dataset.features.items()},
     )
 
@@ -238,7 +244,10 @@ def asked(model: Model | type[Model], users: Tensor) -> Any:
 def training_batch(
     interactions: Interactions, generator: torch.Generator, query_type: Callable[..., Any] = UserQuery
 ) -> Batch[Any]:
-    """All interactions, with two items each that the user does not have."""
+    """All interactions, with two items each that the user does not have, or with their ratings."""
+    if query_type is RatingQuery:
+        user, item = interactions.user, interactions.item
+        return Batch(RatingQuery(user), item, item.new_empty(len(item), 0), rating=interactions.weight)
     unseen = torch.ones(U, I)
     unseen[interactions.user, interactions.item] = 0
     negative = torch.multinomial(unseen[interactions.user], 2, generator=generator)

@@ -1,10 +1,13 @@
 """Toy data on which the right recommendation is known in advance."""
 
+from dataclasses import replace
+
 import torch
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.reviews import Reviews
 from gmmrec.data.vocabulary import Vocabulary
 
 
@@ -30,3 +33,23 @@ def checkerboard(num_users: int = 24, num_items: int = 16, *, seed: int = 0) -> 
         "item": Vocabulary(range(num_items), name="item"),
     }
     return Dataset("checkerboard", vocabularies, Interactions(user, item), features), likes & held_out
+
+
+def rated_checkerboard(num_users: int = 24, num_items: int = 16, *, seed: int = 0) -> tuple[Dataset, torch.Tensor]:
+    """The checkerboard with ratings and reviews: known likes are rated 5, half of the dislikes are known too and rated 1.
+
+    The second of a review's three words tells the item's parity and whether it is liked; the others tell nothing. Returns the data
+    set of what is known, and ``wanted`` [U, I], True for the likes that are held out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    board, wanted = checkerboard(num_users, num_items, seed=seed)
+    likes = (torch.arange(num_users)[:, None] + torch.arange(num_items)) % 2 == 0
+    known = torch.where(likes, ~wanted, torch.rand(num_users, num_items, generator=generator) < 1 / 2)
+    user, item = torch.nonzero(known, as_tuple=True)
+    liked = likes[user, item]
+    telling = 2 + item % 2 + 2 * liked
+    noise = torch.randint(6, 10, (2, len(user)), generator=generator)
+    tokens = torch.stack([noise[0], telling, noise[1], torch.zeros_like(item)], dim=1).int()
+    words = ("", "<unknown>", "poor", "bad", "good", "great", "a", "b", "c", "d")
+    log = Interactions(user, item, weight=1 + 4 * liked.float(), review=torch.arange(len(user)))
+    return replace(board, interactions=log, reviews=Reviews(tokens, words)), wanted

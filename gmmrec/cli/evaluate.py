@@ -30,6 +30,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
             raise ValueError(f"--eval.ks takes list lengths separated by commas, such as 5,10,20, but is {arguments.ks!r}")
         config = replace(config, ks=tuple(int(k) for k in arguments.ks.split(",")))
     results = finished.evaluate(arguments.part, config)
-    details = results.to_dict()
-    print(json.dumps({arguments.part: details.pop("metrics"), **details}) if arguments.json else results.to_markdown())
+    ratings = finished.evaluate_ratings(arguments.part, config)
+    if arguments.json:
+        details = results.to_dict()
+        found = details.pop("metrics") | ({} if ratings is None else ratings.mean())
+        print(json.dumps({arguments.part: found, **details, **({} if ratings is None else {"ratings": ratings.to_dict()})}))
+        return 0
+    print(results.to_markdown())
+    if ratings is not None:
+        print(ratings.to_markdown())
     return 0

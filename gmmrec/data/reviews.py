@@ -9,6 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from gmmrec.data.interactions import Interactions
+
 PADDING, UNKNOWN = 0, 1
 WORD = r"[^\W_]+(?:['’][^\W_]+)*"
 """A word: letters and digits, with apostrophes inside. Case does not matter."""
@@ -69,6 +71,17 @@ class Reviews:
         is_known[[PADDING, UNKNOWN]] = True
         ids = torch.where(is_known, torch.arange(self.num_words), UNKNOWN).int()
         return replace(self, tokens=ids[self.tokens.long()])
+
+
+def training_texts(reviews: Reviews | None, train: Interactions) -> Tensor | None:
+    """Tokens of the reviews of training interactions ``[E, T]``; words that none of them holds are unknown.
+
+    Returns:
+        None where nothing was written at all.
+    """
+    if reviews is None or train.review is None:
+        return None
+    return reviews.known_from(train.review).at(train.review)
 
 
 def read_reviews(

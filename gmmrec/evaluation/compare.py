@@ -10,7 +10,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from gmmrec.evaluation.results import EVERYTHING, Results
+from gmmrec.evaluation.metrics import ERRORS, finish
+from gmmrec.evaluation.results import EVERYTHING, FILE, RATINGS_FILE, Results
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
 
 
@@ -56,9 +57,12 @@ class Comparison:
     def note(self) -> str:
         """What was compared, in a sentence or two."""
         group = "" if self.group == EVERYTHING else f" (group: {self.group})"
-        note = f"{self.metric} over {self.num_users} users{group}, differences to {self.reference}, paired by user."
+        unit = "rating" if self.metric in ERRORS else "user"
+        better = ", lower is better" if self.metric in ERRORS else ""
+        note = f"{self.metric} over {self.num_users} {unit}s{group}{better}, differences to {self.reference}, paired by {unit}."
         if self.left_out:
-            note += f" Only users in common count: {self.left_out} who were not asked in every run are left out."
+            who = "that" if unit == "rating" else "who"
+            note += f" Only {unit}s in common count: {self.left_out} {who} were not asked in every run are left out."
         return note
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,17 +100,18 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Compares runs by one metric, user by user.
+    """Compares runs by one metric, user by user; by an error of predicted ratings, rating by rating.
 
     The sign-flip (randomisation) test asks how often a mean difference as large as the one found would come about if it were
     chance which of the two runs does better with each user. Choosing the best of many runs as the reference makes
-    small p-values likelier than they say; name the reference beforehand where it matters.
+    small p-values likelier than they say; name the reference beforehand where it matters. Differences of ``rmse`` are tested by
+    squared errors; :math:`a - b = (a^2 - b^2) / (a + b)` puts them and their interval on the scale of ratings.
 
     Args:
         runs: By name; several results under one name (the same model with other seeds) are averaged by user first.
-        metric: Such as ``"recall@20"``.
+        metric: Such as ``"recall@20"`` or ``"rmse"``.
         group: A group of the results, such as ``"cold items"``.
-        reference: What the others are compared with; the run with the greatest mean where not given.
+        reference: What the others are compared with; the best run where not given.
         resamples: Sign flips, and resamples behind each interval.
         seed: Of both.
 
@@ -130,20 +135,22 @@ def compare(
     values = {name: torch.zeros(positions[0].numel(), dtype=torch.float64) for name in parts}
     for (name, part), position in zip(members, positions, strict=True):
         values[name] += part.values[metric][position].double() / len(parts[name])
-    means = {name: float(value.mean()) for name, value in values.items()}
-    order = sorted(means, key=lambda name: -means[name])
-    reference = reference or order[0]
-    differences = {name: values[name] - values[reference] for name in order if name != reference}
+    means = {name: finish(metric, float(value.mean())) for name, value in values.items()}
+    order = sorted(means, key=means.__getitem__, reverse=metric not in ERRORS)
+    best = reference or order[0]
+    differences = {name: values[name] - values[best] for name in order if name != best}
+    if metric == "rmse":
+        differences = {name: value / max(means[name] + means[best], 1e-12) for name, value in differences.items()}
 
     p_values = sign_flip_test(torch.stack(list(differences.values()), dim=1), resamples, torch.Generator().manual_seed(seed))
     intervals = bootstrap_intervals(differences, resamples, torch.Generator().manual_seed(seed))
-    rows = {reference: Row(reference, len(parts[reference]), means[reference])}
+    rows = {best: Row(best, len(parts[best]), means[best])}
     for (name, difference), p, p_holm in zip(differences.items(), p_values, holm(p_values), strict=True):
         change, tests = float(difference.mean()), (p, p_holm, wilcoxon_test(difference))
         rows[name] = Row(name, len(parts[name]), means[name], change, *intervals[name], *tests)
     asked = torch.unique(torch.cat([part.query for _, part in members])).numel()
     left_out = max(asked - positions[0].numel(), 0)
-    return Comparison(metric, group, reference, positions[0].numel(), left_out, tuple(rows[name] for name in order))
+    return Comparison(metric, group, best, positions[0].numel(), left_out, tuple(rows[name] for name in order))
 
 
 def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
@@ -186,12 +193,13 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
     return positions
 
 
-def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False) -> dict[str, list[Results]]:
+def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metric: str = "ndcg@20") -> dict[str, list[Results]]:
     """Results of run folders, by folder name (by path where names repeat).
 
     Args:
         folders: Each as a finished run leaves it.
         group_seeds: Put runs together whose ``config.yaml`` differs in nothing but the seed.
+        metric: What will be compared: errors of ratings stand in a file of their own.
 
     Raises:
         ValueError: A folder holds no values per user, or is given twice.
@@ -208,7 +216,7 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False) -> di
             config = _config_without_seed(path)
             label = next((first for other, first in known if other == config), label)
             known.append((config, label))
-        runs.setdefault(label, []).append(Results.load(path))
+        runs.setdefault(label, []).append(Results.load(path, RATINGS_FILE if metric in ERRORS else FILE))
     return runs
 
 

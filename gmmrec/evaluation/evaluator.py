@@ -36,6 +36,8 @@ class EvalConfig:
     """Candidates scored at once; as many as make 64 MB of scores where not given."""
     bootstrap: int = 1000
     """Resamples behind every 95 % interval; 0 for none."""
+    clip_ratings: bool = True
+    """Put predicted ratings into the range of the training ratings before errors are measured; for models that predict ratings."""
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.ks:
@@ -159,11 +161,11 @@ def default_groups(graph: MultimodalGraph, questions: Questions[Any]) -> dict[st
         if bool(missing.any()):
             groups[f"items without {modality}"] = Group(missing, "items")
     if target == ITEM and hasattr(questions.query, "user"):
-        groups |= _activity(graph.degree("user")[questions.query.user.to(cold.device)])
+        groups |= activity_groups(graph.degree("user")[questions.query.user.to(cold.device)])
     return groups
 
 
-def _activity(degree: Tensor) -> dict[str, Group]:
+def activity_groups(degree: Tensor) -> dict[str, Group]:
     """Questions in at most four bins of nearly equal size by the user's degree ``[Q]``, and apart those of new users."""
     seen = degree > 0
     groups = {} if bool(seen.all()) else {"users without training interactions": Group(~seen, "questions")}

@@ -90,6 +90,37 @@ METRICS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def squared_error(predicted: Tensor, rating: Tensor) -> Tensor:
+    """What ``rmse`` is the root of the mean of.
+
+    >>> squared_error(torch.tensor([4.0, 1.0]), torch.tensor([5.0, 3.0]))
+    tensor([1., 4.])
+    """
+    return (predicted - rating).square()
+
+
+def absolute_error(predicted: Tensor, rating: Tensor) -> Tensor:
+    """What ``mae`` is the mean of.
+
+    >>> absolute_error(torch.tensor([4.0, 1.0]), torch.tensor([5.0, 3.0]))
+    tensor([1., 2.])
+    """
+    return (predicted - rating).abs()
+
+
+ERRORS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"rmse": squared_error, "mae": absolute_error}
+"""Errors of predicted ratings ``[n]``, one value per rating; lower is better."""
+
+
+def finish(metric: str, mean: float) -> float:
+    """What is reported, from the mean of a metric's values: its root for ``rmse``, the mean itself for all others.
+
+    >>> finish("rmse", 4.0), finish("mae", 4.0)
+    (2.0, 4.0)
+    """
+    return mean**0.5 if metric == "rmse" else mean
+
+
 def parse_metric(text: str) -> tuple[str, int]:
     """Name and list length of a metric as it stands in reports.
 

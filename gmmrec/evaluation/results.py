@@ -14,10 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gmmrec.data.ragged import Ragged
+from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.significance import bootstrap_intervals
 
 FILE = "per_user.safetensors"
 """Name of the values per question in a run's folder."""
+RATINGS_FILE = "per_rating.safetensors"
+"""Name of the errors per rating in the folder of a run that predicts ratings."""
 EVERYTHING = "all"
 """Name of the group of all questions."""
 
@@ -35,8 +38,8 @@ class Results:
     """What an evaluation found.
 
     Attributes:
-        values: By metric, such as ``"recall@20"``: one value per question ``[Q]``.
-        query: What identifies each question ``[Q]``: the user's row.
+        values: By metric, such as ``"recall@20"``: one value per question ``[Q]``; for ``"rmse"`` squared errors.
+        query: What identifies each question ``[Q]``: the user's row; for ratings, a number for user and item.
         relevant: A number made of each question's right answers ``[Q]``; it tells whether two runs answered the same questions.
         masked: Whose items were not ranked: ``"train"`` or ``"train+valid"``.
         groups: Parts of the questions, or of the right answers.
@@ -76,17 +79,18 @@ class Results:
         return replace(self, values=found.values, query=self.query[position], relevant=self.relevant[position], groups={})
 
     def mean(self, group: str = EVERYTHING) -> dict[str, float]:
-        """Mean of every metric over the questions of a group."""
-        return {metric: float(value.double().mean()) for metric, value in self.group(group).values.items()}
+        """Mean of every metric over the questions of a group; the root of the mean for ``rmse``."""
+        return {metric: finish(metric, float(value.double().mean())) for metric, value in self.group(group).values.items()}
 
     @cached_property
     def _intervals(self) -> dict[str, dict[str, tuple[float, float]]]:
         if not self.bootstrap:
             return {}
-        return {
-            name: bootstrap_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
-            for name in (EVERYTHING, *self.groups)
-        }
+        found = {}
+        for name in (EVERYTHING, *self.groups):
+            means = bootstrap_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
+            found[name] = {metric: (finish(metric, low), finish(metric, high)) for metric, (low, high) in means.items()}
+        return found
 
     def intervals(self, group: str = EVERYTHING) -> dict[str, tuple[float, float]]:
         """95 % interval of every mean of a group; empty where ``bootstrap`` is 0. Drawn once, when first asked for."""
@@ -126,8 +130,11 @@ class Results:
     def to_markdown(self) -> str:
         """Two tables for people, aligned: every metric by list length, with its interval, and the groups at one list length.
 
-        The groups show recall and NDCG at 20 (at the last list length where 20 is not among them); :meth:`to_frame` has all.
+        The groups show recall and NDCG at 20 (at the last list length where 20 is not among them); :meth:`to_frame` has all. Errors
+        of ratings make one table, with a row for every group.
         """
+        if not any("@" in metric for metric in self.values):
+            return self._errors_to_markdown()
         names = list(dict.fromkeys(metric.split("@")[0] for metric in (*self.values, *self.catalogue)))
         ks = list(dict.fromkeys(int(metric.split("@")[1]) for metric in self.values))
         means, intervals = {**self.mean(), **self.catalogue}, self.intervals()
@@ -147,33 +154,45 @@ class Results:
             text += "\n" + aligned([["group", "questions", *shown], *rows])
         return text
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes the values per question, with their questions and groups, to ``per_user.safetensors`` in a folder."""
+    def _errors_to_markdown(self) -> str:
+        def cell(name: str, metric: str) -> str:
+            ends = self.intervals(name).get(metric)
+            return f"{self.mean(name)[metric]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "")
+
+        text = f"{len(self)} ratings predicted; lower is better; 95 % intervals in brackets.\n\n"
+        rows = [
+            [name, str(self.group(name).position.numel()), *(cell(name, metric) for metric in self.values)]
+            for name in (EVERYTHING, *self.groups)
+        ]
+        return text + aligned([["group", "ratings", *self.values], *rows])
+
+    def save(self, folder: str | Path, file: str = FILE) -> Path:
+        """Writes the values per question, with their questions and groups, to a file in a folder."""
         tensors = {"query": self.query, "relevant": self.relevant}
         for name in (EVERYTHING, *self.groups):
             group = self.group(name)
             tensors[f"{name}/position"] = group.position
             tensors |= {f"{name}/{metric}": value for metric, value in group.values.items()}
         about = {"masked": self.masked, "catalogue": dict(self.catalogue), "bootstrap": self.bootstrap, "seed": self.seed}
-        path = Path(folder) / FILE
+        path = Path(folder) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"gmmrec": json.dumps(about)})
         return path
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Results":
+    def load(cls, folder: str | Path, file: str = FILE) -> "Results":
         """Reads what ``save`` wrote.
 
         Raises:
             ValueError: The folder holds no values per question, or none that can be read.
         """
-        path = Path(folder) / FILE
+        path = Path(folder) / file
         if not path.is_file():
-            raise ValueError(f"{folder} holds no {FILE}; give the folder of a finished run, or evaluate the run again")
+            raise ValueError(f"{folder} holds no {file}; give the folder of a finished run, or evaluate the run again")
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["gmmrec"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+            with safe_open(path, framework="pt") as opened:
+                about = json.loads((opened.metadata() or {})["gmmrec"])
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
         except (SafetensorError, KeyError) as error:
             raise ValueError(f"{path} is damaged or was not written by gmmrec ({error}); evaluate the run again") from None
         groups: dict[str, GroupValues] = {}

@@ -12,7 +12,7 @@ from gmmrec.config import check_choice, check_non_negative
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.reviews import Reviews
+from gmmrec.data.reviews import Reviews, training_texts
 from gmmrec.data.split import Split
 from gmmrec.graph.cache import cached_edges, default_folder
 from gmmrec.graph.edges import cooccurrence_edges, normalize
@@ -89,8 +89,8 @@ def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | 
     train = train.distinct()  # a pair that repeats is one edge
     users, items = train.user, train.item
     attributes = {} if train.weight is None else {"rating": train.weight}
-    if reviews is not None and train.review is not None:
-        attributes["text"] = reviews.known_from(train.review).at(train.review)
+    text = training_texts(reviews, train)
+    attributes |= {} if text is None else {"text": text}
     data[USER].degree = torch.bincount(users, minlength=num_users).float()
     data[ITEM].degree = torch.bincount(items, minlength=num_items).float()
     for edge_type, ends, size in (

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from gmmrec.models.bias import Bias
 from gmmrec.models.bm3 import BM3
 from gmmrec.models.cmbf import CMBF
 from gmmrec.models.ease import EASE
@@ -25,6 +26,7 @@ from gmmrec.models.vbpr import VBPR
 from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
+    "bias": Bias,
     "bm3": BM3,
     "cmbf": CMBF,
     "ease": EASE,
@@ -57,6 +59,7 @@ class Card(NamedTuple):
 
 
 CARDS: dict[str, Card] = {
+    "bias": Card("Koren, Bell & Volinsky, Computer 2009, equation 3", "none used", "exact, in closed form"),
     "bm3": Card("Zhou et al., WWW 2023", "one or more", "exact to the released code; any modalities, items without some"),
     "cmbf": Card("Chen et al., Sensors 2021", "one or more", "reconstruction: layers of an industrial implementation, in words"),
     "ease": Card("Steck, WWW 2019", "none used", "exact"),

@@ -2,10 +2,12 @@
 
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.context import ContextTask
-from gmmrec.tasks.query import ContextQuery, Query, UserQuery
+from gmmrec.tasks.query import ContextQuery, Query, RatingQuery, UserQuery
+from gmmrec.tasks.rating import RatingTask
 from gmmrec.tasks.task import Task
 
 TASKS: dict[type[Query], type[Task]] = {
     ContextQuery: ContextTask,
+    RatingQuery: RatingTask,
     UserQuery: CollaborativeTask,
 }

@@ -13,7 +13,7 @@ from torch_geometric.sampler import NegativeSampling
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import Ragged
-from gmmrec.data.reviews import Reviews
+from gmmrec.data.reviews import Reviews, training_texts
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import Negatives, NeighborSampler, as_graph
@@ -78,11 +78,7 @@ class CollaborativeTask:
         self._users, self._items = self.seen.groups, self.seen.values
         pool = num_items if config.negatives_from == "all" else self._items
         self.negatives = UniformNegatives(self.seen, pool)
-        self._text: Tensor | None = None
-        if reviews is not None and split.train.review is not None:
-            written = split.train.distinct().review  # in the order of self._users and self._items
-            assert written is not None
-            self._text = reviews.known_from(written).at(written)
+        self._text = training_texts(reviews, split.train.distinct())  # in the order of self._users and self._items
 
     @property
     def num_batches(self) -> int:

@@ -1,9 +1,10 @@
-"""What an evaluation asks: queries, the right answers, and the candidates that do not take part."""
+"""What an evaluation asks: queries, the right answers, and the candidates that do not take part; ratings to be predicted."""
 
 from dataclasses import dataclass
 from typing import Generic
 
 import torch
+from torch import Tensor
 
 from gmmrec.data.ragged import Ragged
 from gmmrec.tasks.query import Q
@@ -31,3 +32,27 @@ class Questions(Generic[Q]):
     def take(self, index: torch.Tensor) -> "Questions[Q]":
         """The questions at positions ``index`` ``[m]``."""
         return Questions(self.query.take(index), self.relevant.take(index), self.excluded.take(index), self.masked)
+
+
+@dataclass(frozen=True)
+class Ratings(Generic[Q]):
+    """``n`` ratings to be predicted.
+
+    Attributes:
+        query: Who rates.
+        item: What is rated: rows ``[n]``.
+        rating: The true ratings ``[n]`` (float32).
+        bounds: The least and the greatest rating of the training part.
+    """
+
+    query: Q
+    item: Tensor
+    rating: Tensor
+    bounds: tuple[float, float]
+
+    def __len__(self) -> int:
+        return self.item.numel()
+
+    def to(self, device: torch.device | str) -> "Ratings[Q]":
+        """A copy on another device."""
+        return Ratings(self.query.to(device), self.item.to(device), self.rating.to(device), self.bounds)

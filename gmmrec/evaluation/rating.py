@@ -1,0 +1,82 @@
+"""From a model and held-out ratings to errors: predict every rating, measure, also by groups."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gmmrec.evaluation.evaluator import EvalConfig, Group, activity_groups, evaluating
+from gmmrec.evaluation.metrics import ERRORS
+from gmmrec.evaluation.results import GroupValues, Results
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.questions import Ratings
+
+CHUNK = 4096
+"""Ratings predicted at once."""
+
+
+def evaluate_ratings(
+    model: Recommender[Any],
+    graph: MultimodalGraph,
+    ratings: Ratings[Any],
+    *,
+    clip: bool = EvalConfig.clip_ratings,
+    groups: Mapping[str, Group] | None = None,
+    chunk_size: int = CHUNK,
+    bootstrap: int = EvalConfig.bootstrap,
+) -> Results:
+    """Predicts every rating by ``model.score`` and measures the errors.
+
+    Args:
+        model: A model whose scores are ratings, on the device of ``graph``.
+        graph: What ``model.prepare`` returned.
+        ratings: What is to be predicted.
+        clip: Put predictions into the range of the training ratings first.
+        groups: Of ratings (``over="questions"``), reported beside the whole; see :func:`rating_groups`.
+        chunk_size: Ratings predicted at once.
+        bootstrap: Resamples behind the intervals.
+
+    Returns:
+        One value per rating: its squared error under ``"rmse"`` (the mean is reported as its root) and its absolute error under
+        ``"mae"``. A question is a pair, named by ``user * I + item``.
+
+    Raises:
+        ValueError: The model predicts NaN.
+    """
+    ratings = ratings.to(graph.degree("user").device)
+    with evaluating(model):
+        encoded = model.encode(graph)
+        parts = []
+        for start in range(0, len(ratings), chunk_size):
+            part = slice(start, start + chunk_size)
+            parts.append(model.score(encoded, ratings.query.take(part), ratings.item[part, None]).float().flatten())
+    predicted = torch.cat(parts)
+    if bool(predicted.isnan().any()):
+        raise ValueError(f"{type(model).__name__} predicts NaN ratings; its training has diverged")
+    if clip:
+        predicted = predicted.clamp(*ratings.bounds)
+    values = {name: error(predicted, ratings.rating).cpu() for name, error in ERRORS.items()}
+    by_group = {}
+    for name, group in (groups or {}).items():
+        position = group.mask.cpu().nonzero().flatten()
+        if position.numel():
+            by_group[name] = GroupValues(position, {metric: value[position] for metric, value in values.items()})
+    pair: Tensor = ratings.query.user * graph.num_nodes("item") + ratings.item
+    exact = (ratings.rating.double() * 2**20).round().long()  # tells whether two runs predicted the same ratings
+    return Results(values, pair.cpu(), exact.cpu(), "nothing", by_group, bootstrap=bootstrap)
+
+
+def rating_groups(graph: MultimodalGraph, ratings: Ratings[Any]) -> dict[str, Group]:
+    """The groups that every report shows, as far as they exist: by items (cold, without a modality) and by the users' activity."""
+    user, item = (rows.to(graph.degree("user").device) for rows in (ratings.query.user, ratings.item))
+    cold = graph.degree("item")[item] == 0
+    groups = {}
+    if bool(cold.any()):
+        groups = {"warm items": Group(~cold, "questions"), "cold items": Group(cold, "questions")}
+    for modality in graph.schema.modalities():
+        missing = ~graph.features[modality].present[item]
+        if bool(missing.any()):
+            groups[f"items without {modality}"] = Group(missing, "questions")
+    return groups | activity_groups(graph.degree("user")[user])

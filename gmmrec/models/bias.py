@@ -1,0 +1,97 @@
+"""Bias: everybody's and every item's mean rating. The yardstick that every model of ratings has to beat."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gmmrec.config import check_non_negative, check_positive
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, RatingQuery
+from gmmrec.typing import USER_ITEM, NodeType
+
+
+@dataclass(frozen=True)
+class BiasConfig:
+    """How far means are trusted."""
+
+    shrinkage: float = 5.0
+    """Ratings of exactly the mean that are added to every user's and item's own; 0 trusts a single rating fully."""
+    num_rounds: int = 10
+    """How many times items' and users' biases are computed from each other; 1 is the usual estimate in one pass."""
+
+    def __post_init__(self) -> None:
+        check_non_negative(shrinkage=self.shrinkage)
+        check_positive(num_rounds=self.num_rounds)
+
+
+class Bias(Recommender[RatingQuery]):
+    r"""Predicts :math:`\mu + b_u + b_i`, the baseline of Koren, Bell & Volinsky (IEEE Computer 2009, equation 3), in closed form.
+
+    .. math::
+        b_i = \frac{\sum_{u \in i} (r_{ui} - \mu - b_u)}{n_i + \lambda}, \qquad
+        b_u = \frac{\sum_{i \in u} (r_{ui} - \mu - b_i)}{n_u + \lambda}
+
+    from :math:`b_u = 0` on, in turn. The biases approach those that minimise the squared error plus
+    :math:`\lambda (\sum_u b_u^2 + \sum_i b_i^2)`, each step being the exact minimum given the others. Users and items without
+    training ratings have a bias of 0.
+    """
+
+    query_type, config_class = RatingQuery, BiasConfig
+    mean: Tensor
+    users: Tensor
+    items: Tensor
+
+    def __init__(self, schema: GraphSchema, config: BiasConfig = BiasConfig()) -> None:
+        super().__init__(schema, config)
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("users", torch.zeros(schema.num_nodes["user"]))
+        self.register_buffer("items", torch.zeros(schema.num_nodes["item"]))
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """Fits the biases to the ratings of the graph.
+
+        Raises:
+            ValueError: The graph has no ratings.
+        """
+        found = graph.attribute(USER_ITEM, "rating")
+        if found is None:
+            raise ValueError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
+        rating = found.double()
+        user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
+        user, item = graph.rows("user")[user], graph.rows("item")[item]
+        mean = rating.mean() if rating.numel() else rating.new_zeros(())
+        users, items = rating.new_zeros(len(self.users)), rating.new_zeros(len(self.items))
+        for _ in range(self.config.num_rounds):
+            items = self._shrunk_mean(rating - mean - users[user], item, len(items))
+            users = self._shrunk_mean(rating - mean - items[item], user, len(users))
+        self.mean.copy_(mean)
+        self.users.copy_(users)
+        self.items.copy_(items)
+        return graph
+
+    def _shrunk_mean(self, residual: Tensor, owner: Tensor, count: int) -> Tensor:
+        total = residual.new_zeros(count).index_add_(0, owner, residual)
+        weight = torch.bincount(owner, minlength=count) + self.config.shrinkage
+        return torch.where(weight > 0, total / weight, 0.0)
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Two numbers a node, so that an inner product is the prediction: mean and own bias beside a 1."""
+        users = self.mean + graph.gather("user", self.users)
+        items = graph.gather("item", self.items)
+        return {
+            "user": torch.stack([users, torch.ones_like(users)], dim=1),
+            "item": torch.stack([torch.ones_like(items), items], dim=1),
+        }
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: RatingQuery, candidates: Tensor) -> Tensor:
+        """The predicted rating of every candidate."""
+        return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[RatingQuery]) -> dict[str, Tensor]:
+        """No terms: ``prepare`` has fitted the biases."""
+        return {}
