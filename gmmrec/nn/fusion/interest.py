@@ -9,13 +9,14 @@ from torch.nn import functional as F
 
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.masked import hide_missing, masked_softmax
+from gmmrec.nn.pairs import PairNetwork, pair_logits
 from gmmrec.nn.segment import segment_sum
 
 LARGEST = 30.0
 """Logits are cut off at this size: weights that need not sum to 1 grow with their exponential, and sums of these stay numbers."""
 
-CELLS = 2**21
-"""Weights, or numbers of pairs of vectors, held at once: 8 MB. While training, sixteen times as many, and nothing is done twice."""
+CELLS, PAIRS = 2**21, 2**24
+"""Entries of a table of tokens and targets held at once (8 MB), and of pairs where every history has its own targets (64 MB)."""
 
 CACHED, LARGEST_BLOCK = 2**18, 2**26
 """Numbers in a block of hidden layers: on a CPU without gradients 1 MB, so that the passes over it stay in the cache."""
@@ -93,7 +94,14 @@ class InterestAttention(nn.Module):
     def logits(self, tokens: Tensor, query: Tensor) -> Tensor:
         """How relevant every token is to the query beside it ``[..., M]``, between -30 and 30."""
         query = query.unsqueeze(-2)
-        return self._logits(query * tokens, *self._sides(query, tokens))
+        products = query * tokens
+        network = self._network(query, tokens)
+        hidden = network.query
+        if network.token is not None:
+            hidden = hidden + network.token
+        if network.product is not None:
+            hidden = hidden + F.linear(products, network.product)
+        return _cut((F.relu(hidden) @ network.logit).expand(products.shape[:-1]))
 
     def score(
         self, query: Tensor, tokens: Tensor, index: Tensor, indptr: Tensor, *, query_ids: Tensor, token_ids: Tensor
@@ -132,52 +140,35 @@ class InterestAttention(nn.Module):
     def _score_own(
         self, query: Tensor, tokens: Tensor, index: Tensor, indptr: Tensor, query_ids: Tensor, token_ids: Tensor
     ) -> Tensor:
-        count, num_targets, dim = query.shape
-        from_query, from_tokens = self._sides(query, tokens)
+        network = self._network(query, tokens)
 
         def score(part: slice) -> Tensor:
             bounds = indptr[part.start : part.stop + 1]
             token = index[bounds[0] : bounds[-1]]
             row = torch.repeat_interleave(torch.arange(part.start, part.stop, device=index.device), bounds.diff())
-
-            def targets(x: Tensor) -> Tensor:
-                return F.embedding(row, x.flatten(1)).unflatten(1, (num_targets, -1))  # [f, C, ...]
-
-            products = targets(query) * F.embedding(token, tokens).unsqueeze(1)  # [f, C, D]
-            logits = self._logits(
-                products,
-                None if from_query is None else targets(from_query),
-                None if from_tokens is None else F.embedding(token, from_tokens).unsqueeze(1),
-            )
-            exponentials = logits.exp().masked_fill(query_ids[row] == token_ids[token].unsqueeze(1), 0.0)
-            both = torch.cat([exponentials * products.sum(-1), exponentials], dim=1)
+            logits, products = pair_logits(query, tokens, row, token, network)  # [f, C]
+            exponentials = _cut(logits).exp().masked_fill(query_ids[row] == token_ids[token].unsqueeze(1), 0.0)
+            both = torch.cat([exponentials * products, exponentials], dim=1)
             return self._divide(segment_sum(both, bounds - bounds[0])).t()
 
-        room = CELLS * (16 if torch.is_grad_enabled() else 1)
-        return in_chunks(score, count, count * room // max(1, len(index) * num_targets * dim)).t()
+        count, num_targets = query.shape[:2]
+        return in_chunks(score, count, count * PAIRS // max(1, len(index) * num_targets)).t()
 
     def _divide(self, sums: Tensor) -> Tensor:
         """From sums with weights and sums of weights side by side ``[B, 2C]``: the one by the power of the other."""
         above, below = sums.chunk(2, dim=1)
-        return above / below.clamp(min=math.exp(-LARGEST)) ** self.beta  # it is less only where there is no token
+        scores: Tensor = above / below.clamp(min=math.exp(-LARGEST)) ** self.beta  # it is less only where there is no token
+        return scores
 
-    def _sides(self, query: Tensor, tokens: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What the hidden layer has from either side alone: a map of both side by side is a sum of two maps."""
-        if self.pair in ("prod", "none"):
-            return None, None
-        first, second = self.hidden.weight.split(tokens.shape[-1], dim=1)[:2]
-        return F.linear(query, first), F.linear(tokens, second)
-
-    def _logits(self, products: Tensor, from_query: Tensor | None, from_tokens: Tensor | None) -> Tensor:
-        """Logits ``[...]`` from products ``[..., D]`` and both sides' shares of the hidden layer."""
+    def _network(self, query: Tensor, tokens: Tensor) -> PairNetwork:
+        """What the hidden layer has of the products and from either side: a map of all side by side is a sum of maps."""
         if self.pair == "none":
-            return torch.zeros_like(products[..., 0])
-        hidden: Tensor = self.hidden.bias
-        if self.pair != "concat":
-            hidden = F.linear(products, self.hidden.weight[:, -products.shape[-1] :], hidden)
-        if from_query is not None and from_tokens is not None:
-            hidden = hidden + from_query + from_tokens
-        return _cut(self.logit(F.relu(hidden)).squeeze(-1))
+            return PairNetwork(None, query[..., :0], None, query.new_zeros(0))
+        dim, weight, bias, logit = query.shape[-1], self.hidden.weight, self.hidden.bias, self.logit.weight[0]
+        product = None if self.pair == "concat" else weight[:, -dim:]
+        if self.pair == "prod":
+            return PairNetwork(product, bias.expand(*query.shape[:-1], -1), None, logit)
+        return PairNetwork(product, F.linear(query, weight[:, :dim], bias), F.linear(tokens, weight[:, dim : 2 * dim]), logit)
 
     def _table(self, query: Tensor, tokens: Tensor) -> Tensor:
         r"""The logits of all pairs ``[C, N]``, block by block, without their products.
@@ -187,24 +178,23 @@ class InterestAttention(nn.Module):
         """
         if self.pair == "none":
             return query.new_zeros(len(query), len(tokens))
-        from_query, from_tokens = self._sides(query, tokens)
-        bias, dim = self.hidden.bias.unsqueeze(-1), query.shape[1]  # [H, 1]
+        network, dim, width = self._network(query, tokens), query.shape[1], len(self.hidden.bias)
         room = CACHED if query.device.type == "cpu" and not torch.is_grad_enabled() else LARGEST_BLOCK
-        step = max(1, room // (len(bias) * COLUMNS))
+        step = max(1, room // (width * COLUMNS))
         blocks = []
         for j in range(0, len(tokens), COLUMNS):
             columns, of_targets = slice(j, j + COLUMNS), []
             for i in range(0, len(query), step):
                 rows = slice(i, i + step)
-                own = bias if from_query is None else from_query[rows].unsqueeze(-1) + bias  # [c, H, 1]
-                if self.pair == "concat":
-                    hidden = own + from_tokens[columns].t()
-                else:
-                    maps = self.hidden.weight[:, -dim:] * query[rows].unsqueeze(1)  # [c, H, D]
-                    if self.pair == "both":  # the share of the tokens alone is a map of the tokens too
+                hidden = network.query[rows].unsqueeze(-1)  # [c, H, 1]
+                if network.product is not None:
+                    maps = network.product * query[rows].unsqueeze(1)  # [c, H, D]
+                    if network.token is not None:  # the tokens' own share is a map of the tokens too
                         maps = maps + self.hidden.weight[:, dim : 2 * dim]
-                    hidden = (maps.flatten(0, 1) @ tokens[columns].t()).unflatten(0, (-1, len(bias))) + own
-                of_targets.append(torch.matmul(self.logit.weight[0], F.relu(hidden)))  # [c, n]
+                    hidden = (maps.flatten(0, 1) @ tokens[columns].t()).unflatten(0, (-1, width)) + hidden
+                elif network.token is not None:
+                    hidden = hidden + network.token[columns].t()
+                of_targets.append(torch.matmul(network.logit, F.relu(hidden)))  # [c, n]
             blocks.append(torch.cat(of_targets))
         return _cut(torch.cat(blocks, dim=1))
 
