@@ -165,6 +165,7 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
         history = trainer.fit(model, graph, task.batches, validate, generator=generator, run_dir=folder, resume=resume)
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)
+    finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
     started = time.perf_counter()
     finished.results = {part: finished.evaluate(part, config.eval) for part in ("valid", "test")}
     for part in ("valid", "test"):
@@ -188,7 +189,6 @@ def start_from(model: Recommender[Any], dataset: Dataset, split: Split, folder: 
     source = Run.load(folder)
     if not model.start_from(source.model):
         with torch.no_grad():
-    finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
             vectors = source.model.encode(source.graph)
         warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
     user, item = (places(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
@@ -272,8 +272,8 @@ def report(finished: Run, evaluation_seconds: float) -> dict[str, Any]:
     return {
         "model": finished.config["model_name"],
         "dataset": finished.config["data"]["path"],
-        "test": test.mean(),
-        "valid": valid.mean(),
+        "test": test.mean() | errors.get("test", {}),
+        "valid": valid.mean() | errors.get("valid", {}),
         **{key: value for key, value in test.to_dict().items() if key != "metrics"},
         **({} if ratings is None else {"ratings": ratings.to_dict()}),
         "timing": {

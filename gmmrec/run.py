@@ -25,7 +25,6 @@ from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
 from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
 from gmmrec.evaluation.results import RATINGS_FILE, Results
 from gmmrec.explain.attention import Explanation, parts_of, weights_of
-from gmmrec.evaluation.results import Results
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import Recommender
@@ -58,11 +57,11 @@ class Run:
         ratings: Errors of predicted ratings by part, for models that predict ratings.
         history: How training went; None for a loaded run.
         report: What ``metrics.json`` holds.
+        tokens: What the tokens of modalities are, for explanations, as far as known.
     """
 
     model: Recommender[Any]
     graph: MultimodalGraph
-        tokens: What the tokens of modalities are, for explanations, as far as known.
     split: Split
     vocabularies: Mapping[NodeType, Vocabulary]
     attributes: Mapping[NodeType, pd.DataFrame]
@@ -71,12 +70,12 @@ class Run:
     ratings: dict[str, Results] = field(default_factory=dict)
     history: History | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
 
     @cached_property
     def service(self) -> Service:
         """Answers questions in raw ids; everything a user did in any part counts as seen."""
         parts = [getattr(self.split, part) for part in PARTS]
-    tokens: Mapping[str, Tokens] = field(default_factory=dict)
         users, items = torch.cat([p.user for p in parts]), torch.cat([p.item for p in parts])
         seen = Ragged.from_pairs(users, items, len(self.vocabularies["user"]))
         return Service(self.model, self.graph, self.vocabularies, seen, self.titles)
@@ -102,11 +101,6 @@ class Run:
         """See :meth:`gmmrec.serving.service.Service.similar_items`."""
         return self.service.similar_items(items, k)
 
-    def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
-        """Asks the questions of one part; the settings are the run's own where none are given."""
-        config = config or self.eval_config()
-        sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
-        task = TASKS[self.model.query_type](self.split, *sizes)
     def explain(self, user: Hashable, item: Hashable) -> pd.DataFrame:
         """What of an item counts for a user: columns ``modality``, ``token`` and ``weight``; see :meth:`explanation`."""
         return self.explanation(user, item).to_frame()
@@ -133,6 +127,11 @@ class Run:
         parts = parts_of(weights, self.graph, rows, ids, tokens=self.tokens, item_labels=label)
         return Explanation(user, item, label(rows["item"]), float(score), meaning, parts)
 
+    def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
+        """Asks the questions of one part; the settings are the run's own where none are given."""
+        config = config or self.eval_config()
+        sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
+        task = TASKS[self.model.query_type](self.split, *sizes)
         questions = task.questions(part, config.mask if part == "test" else "train")
         return evaluate(
             self.model,
@@ -173,6 +172,9 @@ class Run:
         save_split(self.split, folder / "split.safetensors")
         ids = {node_type: vocabulary.ids() for node_type, vocabulary in self.vocabularies.items()}
         (folder / "vocabularies.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
+        if self.tokens:
+            tokens = {name: asdict(known) for name, known in self.tokens.items()}
+            (folder / "tokens.json").write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
         for node_type, frame in self.attributes.items():
             frame.to_csv(folder / f"{node_type}s.csv", index=False)
         (folder / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
@@ -192,9 +194,6 @@ class Run:
         """
         folder = Path(folder)
         missing = [
-        if self.tokens:
-            tokens = {name: asdict(known) for name, known in self.tokens.items()}
-            (folder / "tokens.json").write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
             name
             for name in ("config.yaml", "model.safetensors", "graph.safetensors", "split.safetensors", "vocabularies.json")
             if not (folder / name).is_file()
@@ -217,6 +216,7 @@ class Run:
             attributes=attributes,
             config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
             report=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {},
+            tokens={name: Tokens(**fields) for name, fields in known.items()},
         )
 
 
@@ -236,7 +236,6 @@ def load_split(path: Path) -> Split:
     return Split(**parts)
 
 
-            tokens={name: Tokens(**fields) for name, fields in known.items()},
 def environment() -> dict[str, Any]:
     """What the run was made with: versions, threads, device."""
     return {
