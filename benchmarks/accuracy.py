@@ -135,7 +135,7 @@ def write_table(dataset: str) -> None:
         "",
         f"{first['num_questions']} test users, the whole catalogue ranked, items known from {first['masked']} left out. "
         f"Settings chosen on validation ({monitor}) from the grids in `benchmarks/configs/{dataset}`; mean and standard deviation "
-        f"over the seeds. "
+        f"over the seeds. {spent(dataset)} "
         f"Made by `python benchmarks/accuracy.py --datasets {dataset}` at {commit}.",
         "",
         "| model | seeds | " + " | ".join(METRICS) + " | points tried | epochs | s per epoch | peak MiB |",
@@ -158,6 +158,13 @@ def write_table(dataset: str) -> None:
         lines += ["\n" + compare(users, metric=metric).to_markdown() for metric in ("recall@20", "ndcg@20")]
     (HERE / "tables").mkdir(exist_ok=True)
     (HERE / "tables" / f"{dataset}.md").write_text("\n".join(lines) + "\n")
+
+
+def spent(dataset: str) -> str:
+    """How many runs there are of a data set, and how long they took: those of the grids included, and those of earlier grids."""
+    reports = [json.loads(file.read_text())["timing"] for file in (RUNS / dataset).glob("*/*/metrics.json")]
+    seconds = sum(timing["epochs"] * timing["seconds_per_epoch"] + timing["evaluation_seconds"] for timing in reports)
+    return f"All {len(reports)} runs, grid points included, took {seconds / 3600:.1f} hours, one after the other."
 
 
 def write_summary() -> None:
