@@ -1,6 +1,6 @@
 """A multi-layer perceptron on pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ CELLS = 2**21
 
 
 class MLPDecoder(nn.Module):
-    r"""Scores a pair by a perceptron on both vectors side by side, :math:`\mathrm{MLP}([\mathbf{q} \| \mathbf{c}])`, with ReLU.
+    r"""Scores a pair by a perceptron on both vectors side by side, :math:`\mathrm{MLP}([\mathbf{q} \| \mathbf{c}])`.
 
     The first layer is :math:`\mathbf{W}_q \mathbf{q} + \mathbf{W}_c \mathbf{c} + \mathbf{b}`: each half is computed once for a
     vector and not once for a pair. Pairs are scored in chunks of candidates; nothing of the shape ``[B, C, H]`` is held.
@@ -22,6 +22,7 @@ class MLPDecoder(nn.Module):
         candidate_dim: Width of a candidate; that of a query where not given.
         hidden: Widths of the hidden layers, at least one.
         dropout: Share of the hidden units that is dropped while training.
+        activation: What stands behind every hidden layer.
 
     Shapes:
         - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]`` for all of them, or ``[B, C, candidate_dim]``
@@ -32,7 +33,13 @@ class MLPDecoder(nn.Module):
     """
 
     def __init__(
-        self, query_dim: int, candidate_dim: int | None = None, *, hidden: Sequence[int] = (64,), dropout: float = 0.0
+        self,
+        query_dim: int,
+        candidate_dim: int | None = None,
+        *,
+        hidden: Sequence[int] = (64,),
+        dropout: float = 0.0,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         if not hidden:
@@ -41,9 +48,9 @@ class MLPDecoder(nn.Module):
             )
         self.query = nn.Linear(query_dim, hidden[0])
         self.candidate = nn.Linear(candidate_dim or query_dim, hidden[0], bias=False)
-        layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(dropout)]
+        layers: list[nn.Module] = [activation(), nn.Dropout(dropout)]
         for width, next_width in pairwise(hidden):
-            layers += [nn.Linear(width, next_width), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(width, next_width), activation(), nn.Dropout(dropout)]
         self.rest = nn.Sequential(*layers, nn.Linear(hidden[-1], 1, bias=False))  # a bias would be the same for all
         self.width = max(hidden)
 

@@ -55,3 +55,12 @@ def test_gradients_do_not_depend_on_chunks(monkeypatch) -> None:
 def test_without_a_hidden_layer_the_remedy_is_named() -> None:
     with pytest.raises(ValueError, match="use the bilinear decoder instead"):
         MLPDecoder(3, hidden=())
+
+
+def test_the_activation_is_a_choice() -> None:
+    torch.manual_seed(0)
+    decoder = MLPDecoder(2, hidden=(3, 4), activation=torch.nn.Sigmoid)
+    query, candidate = torch.randn(1, 2), torch.randn(1, 2)
+    x = torch.sigmoid(decoder.query(query) + decoder.candidate(candidate))
+    x = torch.sigmoid(decoder.rest[2](x))
+    torch.testing.assert_close(decoder(query, candidate), decoder.rest[-1](x))
