@@ -1,0 +1,414 @@
+"""Draws what every fusion module does with a small example: the figures of docs/concepts/fusion.md.
+
+    python benchmarks/fusion_figures.py
+
+Weights are those of the modules themselves with random parameters, so what counts is the pattern: what adds up to what, what a user
+changes, what a missing token changes. Nothing is trained.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from gmmrec.nn.fusion.attribute import AttributeFusion
+from gmmrec.nn.fusion.behaviour_aware import BehaviourAwareFusion
+from gmmrec.nn.fusion.candidate_aware import CandidateAwareAttention
+from gmmrec.nn.fusion.co_attention import CoAttention, CoAttentionFusion
+from gmmrec.nn.fusion.co_transformer import CoTransformerLayer
+from gmmrec.nn.fusion.concat import ConcatFusion
+from gmmrec.nn.fusion.context import ContextFusion
+from gmmrec.nn.fusion.correlation import CorrelationAwareFusion
+from gmmrec.nn.fusion.cross_modal import CrossModalFusion
+from gmmrec.nn.fusion.cross_stitch import CrossStitchFusion
+from gmmrec.nn.fusion.gate import GateFusion
+from gmmrec.nn.fusion.interest import InterestAttention
+from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
+from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
+from gmmrec.nn.fusion.personalised import PersonalisedAttention
+from gmmrec.nn.fusion.prefix import PrefixGuidedAttention
+from gmmrec.nn.fusion.region import RegionFusion
+from gmmrec.nn.fusion.self_attention import SelfAttentionFusion
+from gmmrec.nn.fusion.set_attention import SetAttention
+from gmmrec.nn.fusion.side import SideFusion
+
+FOLDER = Path(__file__).parents[1] / "docs" / "concepts" / "figures"
+DIM = 8
+TOKENS = ("id", "image", "text", "audio")
+MISSING = (True, True, True, False)
+"""The second item has no audio."""
+USERS = ("user A", "user B")
+WORDS = ("red", "silk", "evening", "dress", "(none)")
+REGIONS = ("collar", "sleeve", "hem", "(none)")
+
+
+class Panel:
+    """One heat map.
+
+    Args:
+        title: What it shows.
+        values: ``[R, C]``; NaN where there is nothing.
+        rows: Their names.
+        columns: Their names.
+        most: The end of the colour scale; the largest value where not given.
+        digits: Decimals in every cell; None for none.
+        divide: Draw a line in front of this column.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        values: Tensor,
+        rows: Sequence[str],
+        columns: Sequence[str],
+        *,
+        most: float | None = None,
+        digits: int | None = 2,
+        divide: int | None = None,
+    ) -> None:
+        self.title, self.values, self.rows, self.columns = title, values.detach(), list(rows), list(columns)
+        self.most, self.digits, self.divide = most, digits, divide
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        """Inches of a cell."""
+        return (0.24, 0.24) if self.digits is None else (0.26 + 0.12 * self.digits, 0.32)
+
+    @property
+    def names(self) -> float:
+        """Inches of the names of the rows."""
+        return 0.085 * max(map(len, self.rows))
+
+    @property
+    def width(self) -> float:
+        """Inches, the names of the rows included."""
+        return max(self.cell[0] * self.values.shape[1], 0.072 * max(map(len, self.title.split("\n")))) + self.names + 0.35
+
+    @property
+    def height(self) -> float:
+        """Inches without the title."""
+        return self.cell[1] * self.values.shape[0] + 0.15 + 0.05 * max(map(len, self.columns))
+
+    def draw(self, axes: Axes) -> None:
+        """Draws into axes of the size of the cells."""
+        most = self.most or float(self.values.nan_to_num().abs().max()) or 1.0
+        axes.set_facecolor("#e4e4e4")
+        axes.imshow(self.values.numpy(), cmap="Blues", vmin=0.0, vmax=most, aspect="auto", interpolation="nearest")
+        axes.set_title(self.title, fontsize=9, loc="left")
+        axes.set_xticks(range(len(self.columns)), self.columns, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
+        axes.set_yticks(range(len(self.rows)), self.rows, fontsize=8)
+        axes.tick_params(length=0)
+        if self.digits is not None:
+            for (row, column), value in zip(
+                torch.cartesian_prod(*map(torch.arange, self.values.shape)).tolist(), self.values.flatten().tolist(), strict=True
+            ):
+                dark = value == value and abs(value) > 0.6 * most
+                text = "–" if value != value else f"{value:.{self.digits}f}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+        if self.divide is not None:
+            axes.axvline(self.divide - 0.5, color="black", linewidth=1)
+
+
+def save(name: str, panels: Sequence[Panel]) -> None:
+    """Writes one figure: panels side by side, at the size of their cells."""
+    width = sum(panel.width for panel in panels) + 0.1
+    height = max(panel.height for panel in panels) + 0.25 + 0.17 * max(panel.title.count("\n") + 1 for panel in panels)
+    figure = Figure(figsize=(width, height), dpi=100)
+    left = 0.1
+    for panel in panels:
+        wide, high = (size * count for size, count in zip(panel.cell, reversed(panel.values.shape), strict=True))
+        top = 0.12 + 0.17 * (panel.title.count("\n") + 1)
+        panel.draw(figure.add_axes(((left + panel.names) / width, 1 - (top + high) / height, wide / width, high / height)))
+        left += panel.width
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FOLDER / f"{name}.png")
+
+
+def build(seed: int, module: Callable[[], nn.Module], sharpen: float = 1.0) -> nn.Module:
+    """A module with random parameters of its own, matrices times ``sharpen`` so that its weights are not all but even."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = module().eval().requires_grad_(False)
+    for parameter in made.parameters():
+        if parameter.dim() > 1:
+            parameter.mul_(sharpen)
+    return made
+
+
+def example(*shape: int, seed: int = 0) -> Tensor:
+    """Random vectors ``[*shape, DIM]``, the same for every figure."""
+    return torch.randn(*shape, DIM, generator=torch.Generator().manual_seed(seed))
+
+
+def hidden(values: Tensor, mask: Tensor) -> Tensor:
+    """NaN where there is nothing."""
+    return values.masked_fill(~mask.expand_as(values), torch.nan)
+
+
+MASK = torch.tensor([[True] * 4, MISSING])
+ITEMS = ("all there", "no audio")
+TWICE = example(4).expand(2, 4, DIM)
+"""The same item, once with all tokens and once without audio."""
+
+
+def plain_weights(module: nn.Module) -> Tensor:
+    """Weights of the item with and without audio ``[2, 4]``."""
+    return hidden(module(TWICE, MASK, return_weights=True)[1], MASK)
+
+
+def effects(title: str, module: nn.Module) -> list[Panel]:
+    """For modules without weights: what changes if a token, or two, are taken away from the item."""
+
+    def result(*gone: int) -> Tensor:
+        mask = torch.ones(1, 4, dtype=torch.bool)
+        mask[0, list(gone)] = False
+        fused: Tensor = module(example(1, 4), mask)
+        return fused[0]
+
+    alone = torch.stack([(result() - result(m)).abs() for m in range(4)])
+    both = torch.full((4, 4), torch.nan)
+    for m in range(4):
+        for n in range(m):
+            both[m, n] = (result() - result(m) - result(n) + result(m, n)).norm()
+    return [
+        Panel(f"{title}: change of each\ndimension without a token", alone, TOKENS, [str(d + 1) for d in range(DIM)], digits=1),
+        Panel("what two tokens do together\nbeyond what each does", both, TOKENS, TOKENS, digits=1, most=3.0),
+    ]
+
+
+def simple() -> None:
+    """Mean, sum, concatenation, gates, self-attention: no query."""
+    save("mean", [Panel("mean: equal shares", plain_weights(MeanFusion()), ITEMS, TOKENS, most=1.0)])
+    save("sum", [Panel("sum: every token counts 1", plain_weights(SumFusion()), ITEMS, TOKENS, most=1.0)])
+    save("concat", effects("concat", build(1, lambda: ConcatFusion(DIM, 4))))
+    gates = [
+        Panel(title, plain_weights(build(3, lambda gate=gate: GateFusion(DIM, gate=gate, hidden=DIM), 2)), ITEMS, TOKENS, most=1.0)
+        for gate, title in (("sigmoid", "gate: each token by itself"), ("softmax", "attention: tokens compete"))
+    ]
+    save("gate", gates)
+    module = build(2, lambda: SelfAttentionFusion(DIM), 2.5)
+    tokens = example(4)
+    there = torch.tensor(MISSING)
+    logits = module.query(tokens) @ module.key(tokens).mT / DIM**0.5
+    attention = hidden(torch.where(there, logits, -torch.inf).softmax(-1), there[:, None] & there)
+    received = hidden(module(tokens, there, return_weights=True)[1], there)[None]
+    save(
+        "self_attention",
+        [
+            Panel("self_attention: each row reads\nthe columns (rows sum to 1)", attention, TOKENS, TOKENS, most=1.0),
+            Panel("weights: what a token\nreceives, on average", received, ["mean"], TOKENS, most=1.0),
+        ],
+    )
+    save("cross_stitch", effects("cross_stitch", build(4, lambda: CrossStitchFusion(DIM, 4), 2)))
+    save("context", effects("context", build(5, lambda: ContextFusion(DIM, 4), 2)))
+
+
+def of_users() -> None:
+    """Modules that ask a user."""
+    users = example(2, seed=7)
+    item, mask = example(4).expand(2, 4, DIM), torch.tensor(MISSING).expand(2, 4)
+    scalar, vector = (
+        build(21, lambda kind=kind: ModalityAwareFusion(DIM, granularity=kind), 3)(item / 2, mask, users, return_weights=True)[1]
+        for kind in ("scalar", "vector")
+    )
+    dims = [str(d + 1) for d in range(DIM)]
+    save(
+        "modality_aware",
+        [
+            Panel("modality_aware: the same item\nfor two users", hidden(scalar, mask), USERS, TOKENS, most=1.0),
+            Panel(
+                "granularity vector: user A, a\nsoftmax for each dimension",
+                hidden(vector[0], mask[0][:, None]),
+                TOKENS,
+                dims,
+                most=1.0,
+                digits=1,
+            ),
+        ],
+    )
+    module = build(7, lambda: BehaviourAwareFusion(DIM, 4), 2)
+    shares = module(item, mask, users, return_weights=True)[1]
+    gates = module.gates(users).sigmoid().view(2, 4, DIM)
+    save(
+        "behaviour_aware",
+        [
+            Panel("behaviour_aware: what modalities\nshare, whoever asks", hidden(shares, mask), USERS, TOKENS, most=1.0),
+            *(
+                Panel(f"gates on what sets them\napart: {user}", hidden(gate, mask[0][:, None]), TOKENS, dims, most=1.0, digits=1)
+                for user, gate in zip(USERS, gates, strict=True)
+            ),
+        ],
+    )
+    module = build(8, lambda: CoAttentionFusion(DIM, hidden=DIM, steps=3), 2.5)
+    alone = module(item[:1], mask[:1], return_weights=True)[1]
+    asked = module(item, mask, users, return_weights=True)[1]
+    shares = hidden(torch.cat([alone, asked]), mask[:1])
+    save("co_attention", [Panel("co_attention: share of each token\nin what is remembered", shares, ["no query", *USERS], TOKENS)])
+    steps = [str(step + 1) for step in range(3)]
+    module = build(9, lambda: CoAttention(DIM, steps=3), 3)
+    frames, tastes = ("frame 1", "frame 2", "sound", "(none)"), ("id", "profile")
+    _, (of_user, of_video) = module(example(2, seed=3), example(4, seed=4), None, torch.tensor(MISSING), return_weights=True)
+    save(
+        "co_attention_two_sides",
+        [
+            Panel("CoAttention: of the user,\nstep by step", of_user, [f"step {s}" for s in steps], tastes, most=1.0),
+            Panel("of the video", hidden(of_video, torch.tensor(MISSING)), [f"step {s}" for s in steps], frames, most=1.0),
+        ],
+    )
+    regions, seen = example(36, seed=5), torch.ones(36, dtype=torch.bool)
+    seen[30:] = False
+    weights = build(10, lambda: RegionFusion(DIM, hidden=DIM), 2.5)(regions, seen, 2 * users, return_weights=True)[1]
+    weights = hidden(weights, seen).unflatten(-1, (6, 6))
+    side = [str(n + 1) for n in range(6)]
+    most = float(weights.nan_to_num().max())
+    save(
+        "region",
+        [
+            Panel(f"region: where\n{user} looks", value, side, side, digits=None, most=most)
+            for user, value in zip(USERS, weights, strict=True)
+        ],
+    )
+    slots, applies = ("colour", "collar", "sleeve", "heel"), torch.tensor(MISSING)
+    weights = build(11, lambda: AttributeFusion(DIM), 2.5)(example(4, seed=6), applies, users, return_weights=True)[1]
+    save("attribute", [Panel("attribute: a dress has no heel", hidden(weights, applies), USERS, slots, most=1.0)])
+    texts, read = example(3, 5, seed=8), torch.tensor([[True] * 5, [True] * 5, [True] * 3 + [False] * 2])
+    words, reviews = (build(seed, lambda: PersonalisedAttention(DIM), 3) for seed in (12, 13))
+    fused, of_words = words(texts, read, users[:, None], return_weights=True)
+    of_reviews = reviews(fused, None, users, return_weights=True)[1]
+    names = [f"review {n}" for n in (1, 2, 3)]
+    save(
+        "personalised",
+        [
+            *(
+                Panel(f"personalised: words\nfor {user}", hidden(part, read), names, [f"word {n}" for n in range(1, 6)], most=1.0)
+                for user, part in zip(USERS, of_words, strict=True)
+            ),
+            Panel("then reviews", of_reviews, USERS, names, most=1.0),
+        ],
+    )
+    history, known = example(5, seed=9), torch.tensor([True] * 4 + [False])
+    panels = []
+    for beta in (1.0, 0.5):
+        module = build(14, lambda beta=beta: InterestAttention(DIM, beta=beta), 4)
+        weights = module(history, known, users, return_weights=True)[1]
+        rows = [f"target {name} (sum {float(weight.sum()):.2f})" for name, weight in zip("AB", weights, strict=True)]
+        title = f"interest, beta {beta:g}: weights\nof the items of a history"
+        panels.append(Panel(title, hidden(weights, known), rows, [f"item {n}" for n in range(1, 5)] + ["(none)"], most=1.0))
+    save("interest", panels)
+    forms = ("add", "concat", "gate")
+    tokens, there = example(1, 3, seed=1), torch.tensor([[True, True, False]])
+    weights = torch.cat(
+        [
+            build(15, lambda form=form: SideFusion(DIM, 3, form=form), 9)(tokens, there, users[:1], return_weights=True)[1]
+            for form in forms
+        ]
+    )
+    columns = ("ID", "image", "text", "category")
+    shown = hidden(weights, torch.tensor(MISSING))
+    save("side", [Panel("side: the ID vector is always there", shown, forms, columns, most=1.0, divide=1)])
+
+
+def of_two_sides() -> None:
+    """Modules in which two sets of tokens read each other."""
+    words, regions = example(5, seed=10), example(4, seed=11)
+    is_word, is_region = torch.tensor([True] * 4 + [False]), torch.tensor(MISSING)
+    module = build(16, lambda: CrossModalFusion(DIM, DIM), 3)
+    _, found = module(words, regions, is_word, is_region, return_weights=True)
+    pairs = is_word[:, None] & is_region
+    save(
+        "cross_modal",
+        [
+            Panel(
+                "cross_modal: words read\nregions (mean of 2 heads)",
+                hidden(found.left_cross[0].mean(0), pairs),
+                WORDS,
+                REGIONS,
+                most=1.0,
+            ),
+            Panel("regions read words", hidden(found.right_cross[0].mean(0), pairs.T), REGIONS, WORDS, most=1.0),
+            Panel(
+                "then words read\nwhat they have become",
+                hidden(found.left_self[0].mean(0), is_word[:, None] & is_word),
+                WORDS,
+                WORDS,
+                most=1.0,
+            ),
+        ],
+    )
+    module = build(17, lambda: CoTransformerLayer(DIM, DIM, num_heads=2), 3)
+    _, (of_regions, of_words) = _split(module(words, regions, is_word, is_region, return_weights=True))
+    save(
+        "co_transformer",
+        [
+            Panel(
+                "co_transformer: words read\nregions (mean of 2 heads)", hidden(of_regions.mean(0), pairs), WORDS, REGIONS, most=1.0
+            ),
+            Panel("regions read words", hidden(of_words.mean(0), pairs.T), REGIONS, WORDS, most=1.0),
+        ],
+    )
+    clicks, has = example(4, 2, seed=12), torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+    candidates = example(2, 2, seed=13)
+    weights = CandidateAwareAttention()(clicks, has, candidates, return_weights=True)[1]  # [C, M', N, M]
+    save(
+        "candidate_aware",
+        [
+            Panel(
+                f"{'candidate_aware: ' if not place else ''}candidate {'AB'[place]}\n(the second click has no picture)",
+                hidden(weights[place].permute(0, 2, 1).reshape(4, 4), has.T.repeat(2, 1)),
+                [f"its {a} to {b}s" for a in ("text", "image") for b in ("text", "image")],
+                [f"click {n}" for n in range(1, 5)],
+                most=1.0,
+            )
+            for place in range(2)
+        ],
+    )
+    module = build(18, lambda: PrefixGuidedAttention(DIM, num_heads=2), 2.5)
+    weights = module(regions, is_region, words, is_word, return_weights=True)[1].mean(0)
+    mask = is_region[:, None] & torch.cat([is_word, is_region])
+    columns = (*WORDS, *REGIONS)
+    save(
+        "prefix",
+        [
+            Panel(
+                "prefix: regions read words and regions in one softmax", hidden(weights, mask), REGIONS, columns, most=1.0, divide=5
+            )
+        ],
+    )
+    module = build(19, lambda: CorrelationAwareFusion(DIM), 2)
+    weights = module(words, is_word, regions, is_region, return_weights=True)[1]
+    save(
+        "correlation",
+        [Panel("correlation: words read regions\nby plain similarity", hidden(weights, pairs), WORDS, REGIONS, most=1.0)],
+    )
+    module = build(20, lambda: SetAttention(DIM, num_layers=1, num_heads=2), 2)
+    outfit, there = example(4, seed=14), torch.tensor(MISSING)
+    guess = torch.tensor([False, True, False, False])
+    weights = module(outfit, there, guess, return_weights=True)[1][0].mean(0)
+    garments = ("coat", "? (hidden)", "boots", "(none)")
+    shown = hidden(weights, there[:, None] & there)
+    save(
+        "set_attention",
+        [Panel("set_attention: a learned vector stands\nfor the item to be guessed", shown, garments, garments, most=1.0)],
+    )
+
+
+def _split(result: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+    """Both sides and both weights, in whichever way they are nested."""
+    *sides, weights = result
+    return tuple(sides), (weights[0], weights[1])
+
+
+def main() -> None:
+    """Draws all figures."""
+    simple()
+    of_users()
+    of_two_sides()
+    for path in sorted(FOLDER.glob("*.png")):
+        print(f"{path.name:28} {path.stat().st_size / 1000:6.1f} kB")
+
+
+if __name__ == "__main__":
+    main()
