@@ -11,6 +11,7 @@ from gmmrec.models.freedom import FREEDOM
 from gmmrec.models.graph_filter import GraphFilter
 from gmmrec.models.graph_fusion import GraphFusion
 from gmmrec.models.hcgcn import HCGCN
+from gmmrec.models.irn import IRN
 from gmmrec.models.lattice import LATTICE
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mario import MARIO
@@ -35,6 +36,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "graph-filter": GraphFilter,
     "graph-fusion": GraphFusion,
     "hcgcn": HCGCN,
+    "irn": IRN,
     "lattice": LATTICE,
     "lightgcn": LightGCN,
     "mario": MARIO,
@@ -74,6 +76,7 @@ CARDS: dict[str, Card] = {
         "no paper: parts of the others, combined", "optional", "models of papers that are points of it score alike"
     ),
     "hcgcn": Card("Mu et al., ACM MM 2022", "one or more", "reconstruction v1 from the abstract; no text, no code"),
+    "irn": Card("Lv et al., IEEE Access 2019", "one or more", "reconstruction from the abstract: no equations, no code"),
     "lattice": Card("Zhang et al., ACM MM 2021", "one or more", "the released code, but raw features are not trained"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
     "mario": Card("Kim et al., CIKM 2022", "one or more", "reconstruction: no code, equations from summaries"),

@@ -1,0 +1,401 @@
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.ragged import Ragged
+from gmmrec.graph.fold_in import with_new_users
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.graph.sampling import sample_subgraph
+from gmmrec.models.irn import DRAWN, IRN, IRNConfig
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import ITEM_USER
+from tests.contract import I, U, score_all, toy_graph, training_batch, with_mask
+from tests.toy import checkerboard
+
+D, HIDDEN = 8, 5
+FORMS = [("mean", "both"), ("interest", "concat"), ("interest", "prod"), ("interest", "both")]
+EVERYBODY = UserQuery(torch.arange(U))
+
+
+def build(dataset: Dataset | None = None, **settings) -> tuple[IRN, MultimodalGraph]:
+    """A model whose shares, logits and biases are as after some training."""
+    torch.manual_seed(0)
+    graph = toy_graph(dataset or checkerboard(U, I)[0])
+    model = IRN(graph.schema, IRNConfig(**{"dim": D, "hidden": HIDDEN, "init_std": 1.0, **settings})).eval()
+    with torch.no_grad():
+        model.bias.normal_()
+        for name, parameter in model.named_parameters():
+            if name.endswith("stitch.share"):
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model, graph
+
+
+def history_of(graph: MultimodalGraph, user: int) -> list[int]:
+    item, owner = graph.edges(ITEM_USER).edge_index.as_tensor()
+    return item[owner == user].tolist()
+
+
+def slow_content(model: IRN, graph: MultimodalGraph, item: int) -> tuple[Tensor, Tensor]:
+    """Tops of the towers ``[M, d]`` and content ``[d]`` of one item, in float64."""
+    there = [m for m, name in enumerate(model.names) if bool(graph.features[name].mask[item])]
+    k = {}
+    for m in there:
+        x = graph.features[model.names[m]].values[item].double()
+        k[m] = x / x.norm() if model.config.unit_features else x
+    units = [
+        ([layer.project for layer in model.first], model.stitch),
+        *((layer.towers, layer.stitch) for layer in model.fuse.layers),
+    ]
+    for towers, stitch in units:
+        h = {m: torch.relu(towers[m].weight.double() @ k[m] + towers[m].bias.double()) for m in there}
+        for m in there:
+            if model.config.share == "none":
+                k[m] = h[m]
+            elif model.config.share == "gate":
+                k[m] = sum(torch.sigmoid(stitch.gate[m, o].double() @ h[o]) * h[o] for o in there)
+            else:
+                row = stitch.share[m].double()
+                grown = row.abs().sum() / sum(row[o].abs() for o in there)
+                k[m] = sum(grown * row[o] * h[o] for o in there)
+    tops, c = torch.zeros(len(model.names), D).double(), torch.zeros(D).double()
+    if there:
+        c = model.fuse.fuse.project.bias.double()
+    for m in there:
+        tops[m] = k[m]
+        c = c + model.fuse.fuse.project.weight[:, m * D : (m + 1) * D].double() @ k[m]
+    return tops, c
+
+
+def slow_logit(model: IRN, p: Tensor, q: Tensor) -> Tensor:
+    if model.config.attention == "mean":
+        return torch.zeros(()).double()
+    seen = {"concat": [p, q], "prod": [p * q], "both": [p, q, p * q]}[model.config.pair]
+    net = model.interest
+    return net.logit.weight[0].double() @ torch.relu(net.hidden.weight.double() @ torch.cat(seen) + net.hidden.bias.double())
+
+
+def slow_weights(model: IRN, graph: MultimodalGraph, item: int, history: list[int]) -> tuple[dict[int, Tensor], Tensor]:
+    """The weight of every item of a history, the target excepted, and the score, in float64."""
+    own = model.targets is not None
+    p = slow_content(model, graph, item)[1] + (model.targets[item].double() if own else 0)
+    q = {j: slow_content(model, graph, j)[1] + (model.past[j].double() if own else 0) for j in history if j != item}
+    f = {j: slow_logit(model, p, q[j]) for j in q}
+    total = sum((x.exp() for x in f.values()), torch.zeros(()).double())
+    a = {j: f[j].exp() / total**model.config.beta for j in f}
+    return a, model.bias[item].double() + sum((a[j] * (p @ q[j]) for j in a), torch.zeros(()).double())
+
+
+def of_histories(model: IRN, graph: MultimodalGraph, histories: list[list[int]]) -> Tensor:
+    """Scores of new users with these histories for all items."""
+    counts = torch.tensor([len(h) for h in histories])
+    indptr = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
+    values = torch.tensor([j for h in histories for j in h], dtype=torch.long)
+    more = with_new_users(graph, Ragged(indptr, values))
+    with torch.no_grad():
+        return model.score(model.encode(more), UserQuery(U + torch.arange(len(histories))), torch.arange(I))
+
+
+# Scores and losses against the equations
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+@pytest.mark.parametrize(("attention", "pair"), FORMS)
+def test_scores_equal_the_dense_formula(attention, pair, beta) -> None:
+    dataset = with_mask(checkerboard(U, I)[0], "text", torch.tensor([3, 7]))  # item 3 has neither image nor text
+    model, graph = build(dataset, attention=attention, pair=pair, beta=beta)
+    scores = score_all(model, graph).double()
+    for user, item in [(0, 0), (1, 3), (2, 7), (5, 11), (22, 16)]:
+        expected = float(slow_weights(model, graph, item, history_of(graph, user))[1].detach())
+        assert float(scores[user, item]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"share": "gate"}, {"share": "none"}, {"ids": False}, {"num_layers": 1}, {"num_layers": 3}, {"unit_features": False}],
+    ids=str,
+)
+def test_every_form_of_content_equals_the_dense_formula(settings) -> None:
+    dataset = with_mask(checkerboard(U, I)[0], "text", torch.tensor([3, 7]))
+    model, graph = build(dataset, **settings)
+    scores = score_all(model, graph).double()
+    for user, item in [(1, 3), (2, 7), (5, 11)]:
+        expected = float(slow_weights(model, graph, item, history_of(graph, user))[1].detach())
+        assert float(scores[user, item]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(("attention", "pair"), FORMS)
+def test_the_loss_equals_the_dense_formula(attention, pair) -> None:
+    model, graph = build(attention=attention, pair=pair, l2=0.3)
+    positive = torch.tensor([history_of(graph, user)[1] for user in (0, 5, 2)])
+    batch = Batch(UserQuery(torch.tensor([0, 5, 2])), positive, torch.tensor([[1, 3], [2, 0], [5, 7]]))
+    entropies, squares = [], 0.0
+    with torch.no_grad():
+        encoded = model.encode(graph)
+    for user, items in zip(batch.query.user.tolist(), batch.candidates.tolist(), strict=True):
+        for place, item in enumerate(items):
+            y = slow_weights(model, graph, item, history_of(graph, user))[1]
+            entropies.append(float(F.softplus(y if place else -y).detach()))
+            squares += float(encoded["item"][item].square().sum())
+        squares += float(encoded["item_past"][items[0]].square().sum())
+    terms = {name: float(term.detach()) for name, term in model.loss(graph, batch).items()}
+    assert set(terms) == {"bce", "l2"}
+    assert terms["bce"] == pytest.approx(sum(entropies) / len(entropies), rel=1e-5)
+    assert terms["l2"] == pytest.approx(0.3 * squares / (2 * len(batch)), rel=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+@pytest.mark.parametrize(("attention", "pair"), FORMS)
+def test_the_ranking_of_all_items_equals_pairs_with_gradients(attention, pair, beta) -> None:
+    model, graph = build(attention=attention, pair=pair, beta=beta)
+    slopes = []
+    for candidates in (torch.arange(I), torch.arange(I).expand(U, I)):
+        model.zero_grad()
+        scores = model.score(model.encode(graph), EVERYBODY, candidates)
+        scores.square().sum().backward()
+        slopes.append([scores.detach(), *(p.grad.clone() for p in model.parameters())])
+    for whole, pairs in zip(*slopes, strict=True):
+        torch.testing.assert_close(whole, pairs, rtol=1e-4, atol=1e-3)
+
+
+# Acceptance checks
+
+
+def test_k1_the_target_never_counts_in_its_own_history() -> None:
+    model, graph = build()
+    with_it, without = of_histories(model, graph, [[0, 4, 6, 11], [0, 6, 11]])
+    torch.testing.assert_close(with_it[4], without[4])
+    assert not bool((with_it - without).abs()[[0, 1, 2, 3, 5, 6]].lt(1e-4).any())  # to the others it says something
+    with torch.no_grad():
+        own = model.score(model.encode(graph), EVERYBODY, torch.arange(I).expand(U, I))
+    torch.testing.assert_close(own, score_all(model, graph))  # where pairs are formed, as in training
+
+
+def test_k1_in_training_the_positive_is_not_in_its_history() -> None:
+    """The interactions of a user who has one item only: whatever that item is as a part of histories, its loss is the same."""
+    dataset, _ = checkerboard(U, I)
+    log = dataset.interactions
+    kept = (log.user != 2) | (log.item == log.item[log.user == 2][0])
+    model, graph = build(replace(dataset, interactions=log.take(kept)), l2=0.0)
+    item = int(log.item[log.user == 2][0])
+    batch = Batch(UserQuery(torch.tensor([2])), torch.tensor([item]), torch.tensor([[1, 5]]))
+    for negative, is_read in ((batch.positive[:, None], False), (batch.negative, True)):
+        model.zero_grad()
+        model.loss(graph, replace(batch, negative=negative))["bce"].backward()
+        assert bool(model.past.grad[item].any()) == is_read
+
+
+def test_k2_a_history_is_a_set_and_an_empty_one_leaves_the_bias() -> None:
+    model, graph = build()
+    one, turned, empty = of_histories(model, graph, [[0, 4, 6, 11], [11, 0, 6, 4], []])
+    torch.testing.assert_close(one, turned)
+    torch.testing.assert_close(empty, model.bias.detach())
+    nobody = of_histories(model, graph, [[], []])
+    torch.testing.assert_close(nobody, model.bias.detach().expand(2, -1))
+    long = of_histories(model, graph, [[0, 4], list(range(I))])[0]  # whatever longer history stands beside it
+    torch.testing.assert_close(long, of_histories(model, graph, [[0, 4]])[0])
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.5, 1.0])
+def test_k3_what_weights_sum_to(beta) -> None:
+    model, graph = build(beta=beta)
+    history = [0, 4, 6, 11]
+    a, _ = slow_weights(model, graph, 5, history)
+    encoded = model.encode(graph)
+    tokens, target = encoded["item_past"][history][None], encoded["item"][[5]]
+    weights = model.interest(tokens, None, target, return_weights=True)[1][0].double()
+    torch.testing.assert_close(weights, torch.stack([a[j] for j in history]), rtol=1e-4, atol=1e-6)
+    total = model.interest.logits(tokens, target).double().exp().sum()
+    torch.testing.assert_close(weights.sum(), total ** (1 - beta))
+
+
+def test_k4_without_logits_and_with_beta_1_it_is_fism() -> None:
+    model, graph = build(beta=1.0)
+    mean, _ = build(beta=1.0, attention="mean")
+    with torch.no_grad():
+        model.interest.logit.weight.zero_()
+        mean.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("interest")})
+        encoded = model.encode(graph)
+    scores = score_all(model, graph)
+    torch.testing.assert_close(score_all(mean, graph), scores)
+    for user, item in itertools.product((0, 1, 7), range(I)):
+        rest = [j for j in history_of(graph, user) if j != item]
+        fism = model.bias[item] + encoded["item"][item] @ encoded["item_past"][rest].mean(0)
+        torch.testing.assert_close(scores[user, item], fism.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", ["none", "scalar", "gate"])
+def test_k5_towers_without_sharing_are_independent(share) -> None:
+    model, graph = build(share=share)
+    raw = [graph.features[name].unit.clone().requires_grad_() for name in model.names]
+    tops = climb(model, graph, raw)
+    for m in range(len(raw)):
+        slopes = torch.autograd.grad(tops[:, m].sum(), raw, allow_unused=True, retain_graph=True)
+        assert slopes[m] is not None
+        assert any(s is not None and bool(s.any()) for o, s in enumerate(slopes) if o != m) == (share != "none")
+    torch.testing.assert_close(tops[5].double(), slow_content(model, graph, 5)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_k5_numbers_that_are_the_identity_share_nothing() -> None:
+    model, graph = build(share="scalar")
+    other, _ = build(share="none")
+    with torch.no_grad():
+        for stitch in (model.stitch, *(layer.stitch for layer in model.fuse.layers)):
+            stitch.share.copy_(torch.eye(2))
+        other.load_state_dict({k: v for k, v in model.state_dict().items() if "stitch" not in k})
+    assert torch.equal(score_all(model, graph), score_all(other, graph))
+
+
+def test_k6_one_modality_is_a_plain_perceptron() -> None:
+    dataset, _ = checkerboard(U, I)
+    model, graph = build(replace(dataset, features={"text": dataset.features["text"]}), share="none", ids=False)
+    layers = [model.first[0].project, torch.nn.ReLU(), model.fuse.layers[0].towers[0], torch.nn.ReLU(), model.fuse.fuse.project]
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode(graph)["item"], torch.nn.Sequential(*layers)(graph.features["text"].unit))
+
+
+@pytest.mark.parametrize(("attention", "pair"), FORMS)
+def test_k7_shapes(attention, pair) -> None:
+    model, graph = build(attention=attention, pair=pair)
+    encoded = model.encode(graph)
+    assert climb(model, graph).shape == (I, 2, D)
+    assert encoded["item"].shape == encoded["item_past"].shape == (I, D)
+    weights = model.attention(encoded, UserQuery(torch.tensor([0, 1])), torch.tensor([5, 6]))
+    longest = max(len(history_of(graph, user)) for user in (0, 1))
+    assert weights["user:history"].shape == weights["user:history_items"].shape == (2, longest)
+    assert score_all(model, graph).shape == (U, I)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_k8_large_logits_give_finite_scores_and_slopes(beta) -> None:
+    """The exact values are in tests/nn/fusion/test_interest.py."""
+    model, graph = build(beta=beta)
+    with torch.no_grad():
+        model.interest.logit.weight.mul_(1e4)
+    assert bool(torch.isfinite(score_all(model, graph)).all())
+    batch = training_batch(checkerboard(U, I)[0].interactions, torch.Generator().manual_seed(0))
+    torch.stack(list(model.loss(graph, batch).values())).sum().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+
+
+def climb(model: IRN, graph: MultimodalGraph, raw: list[Tensor] | None = None) -> Tensor:
+    """The tops of the towers, through the model's own modules."""
+    tables = raw or [graph.features[name].unit for name in model.names]
+    x = [torch.relu(layer(table)) for layer, table in zip(model.first, tables, strict=True)]
+    present = torch.stack([graph.features[name].present for name in model.names], 1)
+    return model.fuse.climb(model.stitch(torch.stack(x, 1), present), present)
+
+
+# Long histories, new users, explanations, modalities, settings
+
+
+def test_an_epoch_draws_from_long_histories_only() -> None:
+    model, graph = build(max_history=4)
+    drawn = model.begin_epoch(graph, torch.Generator().manual_seed(0))
+    again = model.begin_epoch(graph, torch.Generator().manual_seed(1))
+    before, after = (g.edges(kind).edge_index.as_tensor() for g, kind in ((graph, ITEM_USER), (drawn, DRAWN)))
+    for user in range(U):
+        history, part = (set(e[0][e[1] == user].tolist()) for e in (before, after))
+        assert part <= history
+        assert len(part) == min(4, len(history))
+    assert not torch.equal(after, again.edges(DRAWN).edge_index.as_tensor())
+    assert torch.equal(drawn.edges(ITEM_USER).edge_index.as_tensor(), before)
+    assert torch.equal(score_all(model, drawn), score_all(model, graph))  # ranking looks at everything
+    assert build(max_history=I)[0].begin_epoch(graph, torch.Generator()) is graph
+
+
+def test_every_item_of_a_history_is_drawn_alike() -> None:
+    model, graph = build(max_history=3)
+    generator, count = torch.Generator().manual_seed(0), torch.zeros(I)
+    for _ in range(400):
+        item, user = model.begin_epoch(graph, generator).edges(DRAWN).edge_index.as_tensor()
+        count += torch.bincount(item[user == 0], minlength=I)
+    history = history_of(graph, 0)
+    expected = 400 * 3 / len(history)
+    assert float((count[history] - expected).abs().max()) < 5 * math.sqrt(expected)
+    assert int(count.sum()) == 1200
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_a_drawn_history_speaks_for_the_whole(beta) -> None:
+    """Where all items of histories are equal, a part says as much as the whole."""
+    dataset = checkerboard(U, I)[0]
+    model, graph = build(with_mask(with_mask(dataset, "image", torch.arange(I)), "text", torch.arange(I)), beta=beta, max_history=4)
+    with torch.no_grad():
+        model.past.copy_(model.past[:1].expand_as(model.past))
+    batch = training_batch(dataset.interactions, torch.Generator().manual_seed(0))
+    whole = model.loss(graph, batch)["bce"]
+    part = model.loss(model.begin_epoch(graph, torch.Generator().manual_seed(0)), batch)["bce"]
+    torch.testing.assert_close(part, whole)
+
+
+def test_training_on_a_sampled_neighbourhood_is_training_on_the_whole_graph() -> None:
+    model, graph = build(max_history=4)
+    graph = model.begin_epoch(graph, torch.Generator().manual_seed(0))
+    positive = torch.tensor([history_of(graph, user)[1] for user in (4, 2)])
+    batch = Batch(UserQuery(torch.tensor([4, 2])), positive, torch.tensor([[1, 3], [5, 7]]))
+    seeds = {"user": batch.query.user, "item": batch.candidates.flatten()}
+    part, places = sample_subgraph(graph, seeds, [-1], torch.Generator().manual_seed(0))
+    item = places["item"].view(2, 3)
+    there = model.loss(part, Batch(UserQuery(places["user"]), item[:, 0], item[:, 1:]))
+    for name, term in model.loss(graph, batch).items():
+        torch.testing.assert_close(there[name], term)
+
+
+def test_a_new_user_is_scored_as_one_with_the_same_history() -> None:
+    model, graph = build()
+    histories = [history_of(graph, user) for user in (0, 7)]
+    torch.testing.assert_close(of_histories(model, graph, histories), score_all(model, graph)[[0, 7]])
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_attention_says_which_items_of_the_history_count(beta) -> None:
+    model, graph = build(beta=beta)
+    users, items = torch.tensor([0, 1, 7]), torch.tensor([5, history_of(graph, 1)[0], 2])
+    with torch.no_grad():
+        found = model.attention(model.encode(graph), UserQuery(users), items)
+    for row, (user, item) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
+        a, _ = slow_weights(model, graph, item, history_of(graph, user))
+        total = sum(a.values())
+        rows = found["user:history_items"][row]
+        assert rows[rows >= 0].tolist() == history_of(graph, user)
+        for j, share in zip(rows.tolist(), found["user:history"][row].tolist(), strict=True):
+            assert share == pytest.approx(float((a[j] / total).detach()) if j in a else 0.0, rel=1e-4)
+    assert found["user:history"].sum(1).tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("names", [("audio",), ("audio", "image", "text", "video")])
+def test_any_modalities_will_do_also_as_tokens(names) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = {name: FeatureTable(name, torch.rand(I, 3, generator=generator)) for name in names}
+    features[names[-1]] = FeatureTable(names[-1], torch.rand(I, 2, 5, generator=generator))
+    model, graph = build(replace(checkerboard(U, I)[0], features=features))
+    assert bool(torch.isfinite(score_all(model, graph)).all())
+
+
+def test_without_features_the_remedy_is_named() -> None:
+    with pytest.raises(ValueError, match="IRN needs at least one modality of the items"):
+        build(replace(checkerboard(U, I)[0], features={}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"share": "vector"}, "share must be one of 'scalar', 'gate', 'none'"),
+        ({"attention": "max"}, "attention must be one of 'interest', 'mean'"),
+        ({"pair": "none"}, "pair must be one of 'concat', 'prod', 'both'"),
+        ({"beta": 0.0}, "beta must be greater than 0"),
+        ({"beta": 1.5}, "beta must be at most 1, but is 1.5"),
+        ({"max_history": 0}, "max_history must be greater than 0"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        IRNConfig(**settings)
