@@ -188,10 +188,12 @@ class MMTNet(Recommender[ContextQuery]):
     @torch.no_grad()
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """Takes note of mean and deviation of degrees and features, so that all domains have the same scale."""
-        for kind, standardize in self.degrees.items():
-            standardize.fit(graph.degree(kind)[:, None].log1p())
-        for name, standardize in zip(self.widths, self.features, strict=True):
-            standardize.fit(graph.features[name].pooled, graph.features[name].present)
+        for kind, module in self.degrees.items():
+            assert isinstance(module, Standardize)
+            module.fit(graph.degree(kind)[:, None].log1p())
+        for name, module in zip(self.widths, self.features, strict=True):
+            assert isinstance(module, Standardize)
+            module.fit(graph.features[name].pooled, graph.features[name].present)
         return graph
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
@@ -241,12 +243,12 @@ class MMTNet(Recommender[ContextQuery]):
     def _layout(self) -> list[tuple[int, int, int]]:
         """Columns of every group that are the user's (the event's first), the item's, and the pair's."""
         by_kind = {kind: sum(self.widths[name] + 1 for name in names) for kind, names in self.names.items()}
-        sizes = {
+        sizes: dict[str, tuple[int, int, int]] = {
             "interactional": (self.config.context_dim, 0, 0),
             "historical": (1 + by_kind["item"], 1, 0),
             "attributional": (by_kind["user"], by_kind["item"], len(self.names["item"])),
         }
-        layout = [sizes[group] for group in GROUPS if group in self.config.groups and sum(sizes[group])]
+        layout = [sizes[group] for group in GROUPS if group in self.config.groups and any(sizes[group])]
         if not layout:
             raise ValueError("the only group of the context is 'attributional', but there are no features; add groups or features")
         return layout
