@@ -67,8 +67,9 @@ class CMBFConfig:
     """Share of what every layer of both streams adds that is dropped in training."""
     l2: float = 1e-6
     """Weight of the L2 term on the ID embeddings of the batch."""
-    init_std: float = 0.1
-    """Standard deviation of the initial ID embeddings; 0 for Xavier's uniform values."""
+    init_std: float = 0.3
+    """Standard deviation of the initial ID embeddings; 0 for Xavier's uniform values. Fields begin at about 0.6, beside which much
+    smaller IDs are long unheard."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", tuple(self.image))
@@ -278,6 +279,7 @@ class CMBF(Recommender[UserQuery]):
         for name, project, spread in zip(self.images, self.numbers, self.spread, strict=True):
             features = graph.features[name]
             numbers = project(features.values, rows, self._lengths(features))  # [n, T, P], T = 1 of one vector
+            assert isinstance(spread, ScalarTokens)
             tokens = spread(numbers.squeeze(1)) if features.mask.dim() == 1 else spread.together(numbers)
             parts.append((tokens, features.mask[rows]))
         image = _joined(parts)
