@@ -81,7 +81,7 @@ class _PairLogits(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         grad_logits, grad_dots = grads
         row, index, query, tokens, w, x, y, v = ctx.saved_tensors
-        sums = [
+        sums: list[Any] = [
             None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (query, tokens, w, x, y, v)
         ]
         by_query, by_token, by_w, by_x, by_y, by_v = sums
