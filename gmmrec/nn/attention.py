@@ -136,10 +136,13 @@ def check_heads(width: int, num_heads: int) -> None:
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     """The kernels are fast over a single leading axis alone: all are made one, ``[N, H, tokens, d]``."""
-    parts = [query, key, value] if mask is None else [query, key, value, mask]
-    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts))
-    parts = [x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:]) for x in parts]
-    seen = F.scaled_dot_product_attention(*parts[:3], attn_mask=None if mask is None else parts[3], dropout_p=dropout)
+    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in (query, key, value)), () if mask is None else mask.shape[:-3])
+
+    def flat(x: Tensor) -> Tensor:
+        return x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:])
+
+    masks = None if mask is None else flat(mask)
+    seen = F.scaled_dot_product_attention(flat(query), flat(key), flat(value), attn_mask=masks, dropout_p=dropout)
     return seen.reshape(*lead, *seen.shape[-3:])
 
 
