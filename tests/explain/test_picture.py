@@ -58,6 +58,11 @@ def test_even_attention_looks_even_and_neutral(tmp_path):
     assert np.ptp(near.reshape(-1, 3), axis=0).max() < 15  # small differences are not stretched to the whole scale
 
 
+def test_the_even_share_is_neutral_beside_any_other(tmp_path):
+    _, even, *_ = quarters(inside(drawn(tmp_path, [grid([0.6, 0.25, 0.1, 0.05])], Image.new("RGB", (300, 300), GREY))))
+    assert np.ptp(even[0]) <= 3
+
+
 def test_tokens_that_are_not_there_have_no_colour(tmp_path):
     part = Part("regions", "grid", ["a", "b", "c"], [0, 1, 3], [0.6, 0.2, 0.2], 2)
     *_, bottom_left, _ = quarters(inside(drawn(tmp_path, [part], Image.new("RGB", (300, 300), GREY))))
