@@ -39,4 +39,5 @@ class FactorizationMachine(nn.Module):
     def _alone(self, x: Tensor, side: int) -> Tensor:
         """What the numbers of one side, and products of two of them, add."""
         weight, factors = self.weights[side], self.factors[side]
-        return x @ weight + ((x @ factors).square().sum(-1) - x.square() @ factors.square().sum(1)) / 2
+        total: Tensor = x @ weight + ((x @ factors).square().sum(-1) - x.square() @ factors.square().sum(1)) / 2
+        return total

@@ -7,15 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.nn.chunks import in_chunks
+from gmmrec.nn.classify import classify
 from gmmrec.nn.fusion.region import ContextGate
 from gmmrec.nn.init import embedding_table
 
 BOUNDARY = 0
 """A word id that is no word: the start where words are read, the end where they are foretold, and the padding behind it."""
-
-CELLS = 2**20
-"""Numbers that a chunk of word distributions may hold at once: 4 MB."""
 
 
 class TextDecoder(nn.Module):
@@ -84,11 +81,7 @@ class TextDecoder(nn.Module):
         if not states:
             return ids.new_zeros(num_rows, length)
         hidden, following = torch.cat(states), text.t()[asked]  # [W, state_dim], [W]
-
-        def surprise(part: slice) -> Tensor:
-            return F.cross_entropy(self.output(hidden[part]), following[part], reduction="none").unsqueeze(0)
-
-        found = in_chunks(surprise, len(hidden), CELLS // self.output.out_features).squeeze(0)
+        found = classify(hidden, self.output.weight, self.output.bias, following)
         return found.new_zeros(length, num_rows).masked_scatter(asked, found).t()[order.argsort()]
 
     @torch.no_grad()

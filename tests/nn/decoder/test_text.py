@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmmrec.nn.decoder import text as module
 from gmmrec.nn.decoder.text import TextDecoder
 
 V, IDS, SEEN, T = 7, 4, 3, 5
@@ -49,10 +48,8 @@ def first(decoder: TextDecoder, ids: Tensor) -> list[Tensor]:
     return [state] * (2 if isinstance(decoder.cell, torch.nn.LSTMCell) else 1)
 
 
-@pytest.mark.parametrize("cells", [1, 3 * V, 2**20])
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_word_costs_what_the_formulas_say(cell, cells, monkeypatch) -> None:
-    monkeypatch.setattr(module, "CELLS", cells)
+def test_every_word_costs_what_the_formulas_say(cell) -> None:
     decoder, (ids, seen) = build(cell), inputs()
     expected = torch.zeros(len(TEXTS), T).double()
     for row, words in enumerate(TEXTS.tolist()):
@@ -63,8 +60,6 @@ def test_every_word_costs_what_the_formulas_say(cell, cells, monkeypatch) -> Non
             state, logits = step(decoder, before, state, ids[row], seen[row])
             expected[row, place] = -float(logits.log_softmax(0)[word])
             before = word
-    with torch.no_grad():
-        torch.testing.assert_close(decoder(ids, seen, TEXTS), expected)
     torch.testing.assert_close(decoder(ids, seen, TEXTS).detach(), expected)
     asked = expected > 0
     assert asked.sum(1).tolist() == [4, 5, 0, 2, 5]  # the words and the end, but for the text that fills its row
