@@ -24,13 +24,15 @@ import torch
 import yaml
 
 from gmmrec.evaluation.compare import compare
-from gmmrec.evaluation.results import Results
+from gmmrec.evaluation.metrics import ERRORS
+from gmmrec.evaluation.results import RATINGS_FILE, Results
 from gmmrec.experiment import read_config, run
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/accuracy")
 BEGIN, END = "<!-- accuracy: begin (made by `python benchmarks/accuracy.py --tables-only`) -->", "<!-- accuracy: end -->"
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+"""Shown for every data set; errors of ratings join them where a model predicts ratings."""
 logger = logging.getLogger("accuracy")
 
 
@@ -67,7 +69,9 @@ def cell(dataset: str, name: str, seeds: list[int], data: Path) -> None:
         if len(points) == 1:
             validated[0.0] = settings
         else:
-            validated[trained(dataset, name, settings, 0)["valid"][settings.get("monitor", "recall@20")]] = settings
+            monitor = settings.get("monitor", "recall@20")
+            value = trained(dataset, name, settings, 0)["valid"][monitor]
+            validated[-value if monitor in ERRORS else value] = settings
     chosen = validated[max(validated)]
     for seed in seeds:
         if trained(dataset, name, chosen, seed)["timing"]["epochs"] == 0:
@@ -118,18 +122,21 @@ def key(settings: dict[str, Any]) -> str:
 
 def write_table(dataset: str) -> None:
     """Means and deviations over the seeds, and the significance of each model against the best of the others."""
-    rows, users = {}, {}
+    rows, users, ratings = {}, {}, {}
     for chosen in sorted((RUNS / dataset).glob("*/chosen.json")):
         name, choice = chosen.parent.name, json.loads(chosen.read_text())
         folders = sorted(chosen.parent.glob(f"{choice['key']}-seed*"))
         folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
         rows[name] = (choice, [json.loads((folder / "metrics.json").read_text()) for folder in folders])
         users[name] = [Results.load(folder) for folder in folders]
+        if (folders[0] / RATINGS_FILE).is_file():
+            ratings[name] = [Results.load(folder, RATINGS_FILE) for folder in folders]
     if not rows:
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     first = next(iter(rows.values()))[1][0]
     monitor = " or ".join(sorted({choice["settings"].get("monitor", "recall@20") for choice, _ in rows.values()}))
+    metrics = (*METRICS, *ERRORS) if ratings else METRICS
     lines = [
         f"# {dataset}",
         "",
@@ -138,13 +145,13 @@ def write_table(dataset: str) -> None:
         f"over the seeds. {spent(dataset)} "
         f"Made by `python benchmarks/accuracy.py --datasets {dataset}` at {commit}.",
         "",
-        "| model | seeds | " + " | ".join(METRICS) + " | points tried | epochs | s per epoch | peak MiB |",
-        "|---|---:|" + "---:|" * (len(METRICS) + 4),
+        "| model | seeds | " + " | ".join(metrics) + " | points tried | epochs | s per epoch | peak MiB |",
+        "|---|---:|" + "---:|" * (len(metrics) + 4),
     ]
     order = sorted(rows, key=lambda name: -mean(rows[name][1], "recall@20"))
     for name in order:
         choice, reports = rows[name]
-        cells = [f"{mean(reports, m):.4f} ± {deviation(reports, m):.4f}" for m in METRICS]
+        cells = [f"{mean(reports, m):.4f} ± {deviation(reports, m):.4f}" if m in reports[0]["test"] else "" for m in metrics]
         timing = pd.DataFrame([report["timing"] for report in reports]).mean()
         memory = max(report["peak_rss_mib"] for report in reports)
         cells += [f"{choice['points']}", f"{timing.epochs:.0f}", f"{timing.seconds_per_epoch:.2f}", f"{memory:.0f}"]
@@ -156,6 +163,8 @@ def write_table(dataset: str) -> None:
     if len(users) > 1:
         lines += ["", "Each against the best, user by user (seeds averaged by user first):"]
         lines += ["\n" + compare(users, metric=metric).to_markdown() for metric in ("recall@20", "ndcg@20")]
+    if len(ratings) > 1:
+        lines += ["", "Each against the best, rating by rating:", "\n" + compare(ratings, metric="rmse").to_markdown()]
     (HERE / "tables").mkdir(exist_ok=True)
     (HERE / "tables" / f"{dataset}.md").write_text("\n".join(lines) + "\n")
 

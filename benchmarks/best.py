@@ -4,8 +4,8 @@
 
 The points of every family (one learns by BPR, one by softmax) are tried with seed 0 and judged by the monitored validation metric;
 the best of each is trained with all seeds. Both are then blended (``gmmrec blend``) with the runs that ``accuracy.py`` chose for
-BLENDED, weights chosen on validation too: for every seed alone, and once with all seeds together. Runs are kept below runs/best
-and skipped when they are there; the table goes to benchmarks/tables/best-DATASET.md.
+BLENDED, weights chosen on validation too: for every seed alone, and once with all seeds together. Runs are kept beside those of
+``accuracy.py``, blends below runs/best, and skipped when they are there; the table goes to benchmarks/tables/best-DATASET.md.
 """
 
 import argparse
@@ -26,21 +26,20 @@ RUNS = Path("runs/best")
 BASE: dict[str, Any] = {
     "monitor": "ndcg@20",
     "train": {"lr": 1e-3, "epochs": 300, "patience": 20, "progress": False, "checkpoint_every": 0},
-    "model": {"dim": 128, "num_layers": 3, "edge_dropout": 0.1, "knn_degrees": "both_ends"},
+    "model": {"dim": 128, "num_layers": 3, "knn_degrees": "both_ends"},
 }
 FAMILIES: dict[str, list[dict[str, Any]]] = {
     "bpr": [
-        {},
-        {"model.edge_dropout": 0.3},
-        {"model.item_layers": 2},
-        {"model.content": "linear", "model.fusion": "attention"},
-        {"model.content": "linear", "model.fusion": "attention", "model.contrast_weight": 0.01},
+        {"model.edge_dropout": 0.1, "model.item_layers": 1},
+        {"model.edge_dropout": 0.1, "model.item_layers": 2},
+        {"model.edge_dropout": 0.3, "model.item_layers": 1},
+        {"model.edge_dropout": 0.3, "model.item_layers": 2},
     ],
     "softmax": [
-        {"model.ranking": "softmax", "train.lr": 2e-3, "model.edge_dropout": 0.3},
-        {"model.ranking": "softmax", "train.lr": 2e-3, "model.edge_dropout": 0.5},
-        {"model.ranking": "softmax", "train.lr": 2e-3, "model.edge_dropout": 0.3, "model.l2": 1e-3},
-        {"model.ranking": "softmax", "train.lr": 2e-3, "model.edge_dropout": 0.3, "model.item_layers": 2},
+        {"model.ranking": "softmax", "train.lr": 2e-3, "train.patience": 8, "model.edge_dropout": 0.3},
+        {"model.ranking": "softmax", "train.lr": 2e-3, "train.patience": 8, "model.edge_dropout": 0.5},
+        {"model.ranking": "softmax", "train.lr": 2e-3, "train.patience": 8, "model.edge_dropout": 0.3, "model.l2": 1e-3},
+        {"model.ranking": "softmax", "train.lr": 2e-3, "train.patience": 8, "model.edge_dropout": 0.3, "model.item_layers": 2},
     ],
 }
 BLENDED = ("graph-filter", "cease")
@@ -63,13 +62,13 @@ def main() -> None:
         found = []
         for point in points:
             settings = accuracy.merged(BASE, point) | {"data": {"path": path}}
-            report = accuracy.trained(dataset, "graph-fusion", settings, 0, runs=RUNS)
+            report = accuracy.trained(dataset, "graph-fusion", settings, 0)
             found.append((report["valid"][BASE["monitor"]], settings, point))
         _, chosen, best = max(found, key=lambda entry: entry[0])
         tried += [(family, value, point, "chosen" if point is best else "") for value, _, point in found]
         for seed in seeds:
-            accuracy.trained(dataset, "graph-fusion", chosen, seed, runs=RUNS)
-        ours[family] = [accuracy.folder_of(RUNS, dataset, "graph-fusion", chosen, seed) for seed in seeds]
+            accuracy.trained(dataset, "graph-fusion", chosen, seed)
+        ours[family] = [accuracy.folder_of(accuracy.RUNS, dataset, "graph-fusion", chosen, seed) for seed in seeds]
     closed = [folder for name in BLENDED if (folder := chosen_run(dataset, name)) is not None]
     rows = [row(f"graph-fusion, {family}", [read(folder) for folder in folders]) for family, folders in ours.items()]
     rows += [row(folder.parent.name, [read(folder)]) for folder in closed]
