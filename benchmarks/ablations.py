@@ -54,6 +54,23 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "mgcn": {"without the contrast": {"model.contrast_weight": 0.0}, "without {modality}": {"data.modalities": "others"}},
     "freedom": {"without the item graph": {"model.item_layers": 0}, "without {modality}": {"data.modalities": "others"}},
     "mmgcn": {"concatenation": {"model.combine": "concat"}, "without {modality}": {"data.modalities": "others"}},
+    "uvcan": {
+        "mean instead of attention": {"model.attention": "mean"},
+        "one step": {"model.steps": 1},
+        "without {modality}": {"data.modalities": "others"},
+    },
+    "cmbf": {"concatenation": {"model.fusion": "concat"}},
+    "vecf": {"mean instead of attention": {"model.attention": "mean"}, "without pictures": {"model.image": False}},
+    "saers": {
+        "mean instead of attention": {"model.attention": "mean"},
+        "without the semantic space": {"model.semantic_space": False},
+        "without the global space": {"model.global_space": False},
+    },
+    "irn": {
+        "mean instead of attention": {"model.attention": "mean"},
+        "towers that do not share": {"model.share": "none"},
+        "without {modality}": {"data.modalities": "others"},
+    },
     "lattice": {"frozen graph alone": {"model.lam": 1.0}, "learned graph alone": {"model.lam": 0.0}},
 }
 logger = logging.getLogger("ablations")
