@@ -49,7 +49,8 @@ class Service:
     def encoded(self) -> dict[NodeType, Tensor]:
         """Representations of all nodes, computed at the first question."""
         with torch.no_grad():
-            return self.model.encode(self.graph)
+            encoded = self.model.encode(self.graph)
+        return {name: values.detach() for name, values in encoded.items()}  # a table of ids may be handed out as it is
 
     def recommend(
         self,

@@ -347,6 +347,7 @@ def test_a_run_recommends_without_a_context_and_to_newcomers(tmp_path) -> None:
     assert frame.equals(made.recommend(["u0", "u5"], k=3))
     known = loaded.recommend(k=3, histories=[[2, 4], [1]])
     assert set(known["item_id"][:3]).isdisjoint({2, 4})
+    assert loaded.similar_items([2], k=4)["similar_id"].nunique() == 4
     assert loaded.evaluate("test").mean() == made.results["test"].mean()
     assert len(loaded.evaluate("test")) == len(made.split.test)  # a question an event
 
