@@ -20,6 +20,7 @@ from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mmt_net import MMTNet
+from gmmrec.models.nrpa import NRPA
 from gmmrec.models.popularity import Popularity
 from gmmrec.models.saers import SAERS
 from gmmrec.models.uvcan import UVCAN
@@ -45,6 +46,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "mgcn": MGCN,
     "mmgcn": MMGCN,
     "mmt-net": MMTNet,
+    "nrpa": NRPA,
     "popularity": Popularity,
     "saers": SAERS,
     "uvcan": UVCAN,
@@ -88,7 +90,10 @@ CARDS: dict[str, Card] = {
     ),
     "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
-    "mmt-net": Card("Krishnan et al., SIGIR 2020", "optional", "reconstruction: module roles from summaries, the equations are ours"),
+    "mmt-net": Card(
+        "Krishnan et al., SIGIR 2020", "optional", "reconstruction: module roles from summaries, the equations are ours"
+    ),
+    "nrpa": Card("Liu et al., SIGIR 2019", "none used; reviews", "reconstruction: layers of two re-implementations, biases added"),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),
     "saers": Card("Hou et al., IJCAI 2019", "one or more", "reconstruction from the abstract; regions by SEN on frozen features"),
     "uvcan": Card("Liu et al., WWW 2019", "one or more", "reconstruction: inputs and direction from abstract and surveys"),

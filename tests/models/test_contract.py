@@ -6,6 +6,7 @@ from gmmrec.models import MODELS
 from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mmt_net import MMTNet
+from gmmrec.models.nrpa import NRPA
 from gmmrec.models.uvcan import UVCAN
 from tests.contract import RecommenderContract
 
@@ -17,4 +18,6 @@ class TestEveryModel(RecommenderContract):
         MMGCN: {"dim": 16},  # at 64 it learns so small a set by heart
         MMTNet: {"dim": 16},  # so does this
         UVCAN: {"dim": 8},  # likewise
+        MMTNet: {"dim": 16},  # so does this
+        NRPA: {"max_reviews": 30},  # all there are: which of many are read depends on the rows
     }

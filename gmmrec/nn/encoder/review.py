@@ -1,0 +1,55 @@
+"""Words of a text in their context: a convolution over word vectors."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ReviewEncoder(nn.Module):
+    r"""One vector for every word of a text, from it and its neighbours: the convolution of NRPA (Liu et al., SIGIR 2019).
+
+    .. math:: \mathbf{z}_t = \mathrm{ReLU}\Big(\mathbf{b} + \sum_{s=-(w-1)/2}^{(w-1)/2} \mathbf{W}_s \mathbf{x}_{t+s}\Big)
+
+    with :math:`\mathbf{x}` the vectors of the words, zeros outside of the text and in place of padding ("same" padding): the form in
+    which readers and independent re-implementations of the paper agree. The word vectors are handed in, so that several encoders
+    may share one table.
+
+    A word has the same :math:`\mathbf{W}_s \mathbf{x}` wherever it stands: these are computed once for every word of the table (or
+    of the texts, if they hold fewer), and the convolution is a sum of rows.
+
+    Args:
+        word_dim: Width of a word vector.
+        num_filters: Width of the result, D.
+        window: Words that a vector is made of; an odd number.
+
+    Shapes:
+        - **input:** tokens ``[..., T]`` (0 is padding), table ``[V - 1, word_dim]``: the vectors of the words 1 to V - 1
+        - **output:** ``[..., T, D]``; what stands where there is padding means nothing
+
+    >>> encoder, table = ReviewEncoder(8, 16), torch.randn(99, 8)
+    >>> encoder(torch.tensor([[5, 3, 99, 0, 0], [7, 0, 0, 0, 0]]), table).shape
+    torch.Size([2, 5, 16])
+    """
+
+    def __init__(self, word_dim: int, num_filters: int, window: int = 3) -> None:
+        super().__init__()
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"window must be an odd number of words, but is {window}")
+        self.window = window
+        self.weight = nn.Parameter(torch.empty(window, word_dim, num_filters))
+        self.bias = nn.Parameter(torch.zeros(num_filters))
+        bound = (6 / (window * word_dim + num_filters)) ** 0.5  # Glorot & Bengio (2010), with all words that enter a filter
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, tokens: Tensor, table: Tensor) -> Tensor:
+        """Words in their context."""
+        tokens = tokens.long()
+        shape = tokens.shape
+        if tokens.numel() < len(table):  # only the words that occur
+            words, tokens = torch.unique(F.pad(tokens.flatten(), (1, 0)), return_inverse=True)  # with the padding, which becomes 0
+            tokens, table = tokens[1:], F.embedding(words[1:] - 1, table)
+        rows = F.pad(torch.einsum("vd,wdk->vwk", table, self.weight), (0, 0, 0, 0, 1, 0))  # [V, w, D], zeros for padding
+        near = F.pad(tokens.reshape(-1, shape[-1]), (self.window // 2, self.window // 2)).unfold(1, self.window, 1)
+        index = near * self.window + torch.arange(self.window, device=tokens.device)  # [n, T, w]
+        total = F.embedding_bag(index.reshape(-1, self.window), rows.flatten(0, 1), mode="sum")
+        return F.relu(total + self.bias).view(*shape, len(self.bias))
