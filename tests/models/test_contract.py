@@ -16,7 +16,6 @@ class TestEveryModel(RecommenderContract):
     settings: ClassVar = {
         MCPTR: {"neighbors": 24},  # all there are: which of equally near ones are taken depends on the rows
         MMGCN: {"dim": 16},  # at 64 it learns so small a set by heart
-        MMTNet: {"dim": 16},  # so does this
         UVCAN: {"dim": 8},  # likewise
         MMTNet: {"dim": 16},  # so does this
         NRPA: {"max_reviews": 30},  # all there are: which of many are read depends on the rows

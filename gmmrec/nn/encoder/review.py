@@ -10,9 +10,9 @@ class ReviewEncoder(nn.Module):
 
     .. math:: \mathbf{z}_t = \mathrm{ReLU}\Big(\mathbf{b} + \sum_{s=-(w-1)/2}^{(w-1)/2} \mathbf{W}_s \mathbf{x}_{t+s}\Big)
 
-    with :math:`\mathbf{x}` the vectors of the words, zeros outside of the text and in place of padding ("same" padding): the form in
-    which readers and independent re-implementations of the paper agree. The word vectors are handed in, so that several encoders
-    may share one table.
+    with :math:`\mathbf{x}` the vectors of the words, zeros outside of the text and for padding ("same" padding): the form in which
+    readers and independent re-implementations of the paper agree. The word vectors are handed in, so that several encoders may
+    share one table.
 
     A word has the same :math:`\mathbf{W}_s \mathbf{x}` wherever it stands: these are computed once for every word of the table (or
     of the texts, if they hold fewer), and the convolution is a sum of rows.
