@@ -25,6 +25,7 @@ from gmmrec.models.popularity import Popularity
 from gmmrec.models.saers import SAERS
 from gmmrec.models.uvcan import UVCAN
 from gmmrec.models.vbpr import VBPR
+from gmmrec.models.vecf import VECF
 from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
@@ -51,6 +52,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "saers": SAERS,
     "uvcan": UVCAN,
     "vbpr": VBPR,
+    "vecf": VECF,
 }
 
 
@@ -98,6 +100,7 @@ CARDS: dict[str, Card] = {
     "saers": Card("Hou et al., IJCAI 2019", "one or more", "reconstruction from the abstract; regions by SEN on frozen features"),
     "uvcan": Card("Liu et al., WWW 2019", "one or more", "reconstruction: inputs and direction from abstract and surveys"),
     "vbpr": Card("He & McAuley, AAAI 2016", "one or more", "exact for one modality; more, and items without, are additions"),
+    "vecf": Card("Chen et al., SIGIR 2019", "one or more", "formulas of the released code; L2 and normalisation deviate"),
 }
 
 

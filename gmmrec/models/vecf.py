@@ -1,0 +1,347 @@
+"""VECF: Personalized Fashion Recommendation with Visual Explanations based on Multimodal Attention Network.
+
+X. Chen, H. Chen, H. Xu, Y. Zhang, Y. Cao, Z. Qin, H. Zha. SIGIR 2019. https://doi.org/10.1145/3331184.3331254
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.chunks import in_chunks
+from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.decoder.mlp import MLPDecoder
+from gmmrec.nn.decoder.text import TextDecoder
+from gmmrec.nn.encoder.token import TokenEncoder
+from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.region import RegionFusion, VisualMerge
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import embedding_norm
+from gmmrec.nn.masked import masked_mean
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import NodeType
+
+UNKNOWN = 1
+"""Id of the word that is not known."""
+
+CELLS = 2**22
+"""Numbers a chunk of pairs may hold at once: 16 MB."""
+
+
+@dataclass(frozen=True)
+class VECFConfig:
+    """Settings of VECF; forms are those of the released code, sizes are ours where it gives several."""
+
+    dim: int = 64
+    """Size of every embedding and region."""
+    regions: str | None = None
+    """Modality whose tokens are the regions; None takes ``regions``, or else all tokens of all modalities together."""
+    attention: Literal["product", "additive", "mean"] = "product"
+    """Whether a user weighs the regions, in two layers or in one, or all of them count alike."""
+    attention_hidden: int = 10
+    """Width of the hidden layer of the attention."""
+    merge: Literal["mul", "add", "concat"] = "mul"
+    """How an item's embedding and its picture are joined; with ``concat`` each has half of ``dim``."""
+    scale: float | None = None
+    """Factor of the picture when they are joined; None for 1 with ``mul`` and 0.5 otherwise."""
+    image: bool = True
+    """Whether the picture counts in the score; without it, only reviews teach the attention."""
+    predictor: Literal["mlp", "dot", "fm"] = "mlp"
+    """A perceptron of sigmoids, the inner product, or a factorisation machine."""
+    hidden: int = 64
+    """Width of the perceptron; the time of ranking grows with its square."""
+    num_layers: int = 5
+    """Layers of the perceptron."""
+    review_weight: float = 0.01
+    """Weight of the reviews, beta; 0 for none."""
+    cell: Literal["gru", "lstm"] = "gru"
+    """Recurrent network that writes reviews: that of the paper's figure, or of the released code."""
+    vocabulary: int = 5000
+    """Rows of the table of words, the most frequent; other words are unknown. The time of learning from reviews grows with them."""
+    word_dim: int = 64
+    """Size of a word."""
+    state_dim: int = 100
+    """Size of the recurrent state."""
+    context_dim: int = 50
+    """Size of the context that the gate mixes for every word."""
+    l2: float = 1e-4
+    """Weight of the L2 term on the embeddings of the batch."""
+    init_std: float = 0.1
+    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        check_positive(dim=self.dim, attention_hidden=self.attention_hidden, hidden=self.hidden, num_layers=self.num_layers)
+        check_positive(vocabulary=self.vocabulary, word_dim=self.word_dim, state_dim=self.state_dim, context_dim=self.context_dim)
+        check_non_negative(review_weight=self.review_weight, l2=self.l2, init_std=self.init_std)
+        check_choice(("product", "additive", "mean"), attention=self.attention)
+        check_choice(("mul", "add", "concat"), merge=self.merge)
+        check_choice(("mlp", "dot", "fm"), predictor=self.predictor)
+        check_choice(("gru", "lstm"), cell=self.cell)
+        if self.vocabulary <= UNKNOWN:
+            raise ValueError(f"vocabulary must be at least 2, for padding and the unknown word, but is {self.vocabulary}")
+        if self.merge == "concat" and self.dim < 2:
+            raise ValueError("merge 'concat' halves dim, so dim must be at least 2, but is 1")
+
+
+class Items(NamedTuple):
+    """What is known of n items apart from who looks at them; None where the model has no such thing."""
+
+    ids: Tensor
+    """Embeddings ``[n, d]``; zeros without training interactions."""
+    merged: Tensor
+    """The embedding joined with each region ``[n, R, d]``, or with all of them ``[n, 1, d]`` where these count alike."""
+    regions: Tensor | None = None
+    """``[n, R, d]``."""
+    present: Tensor | None = None
+    """Which regions there are ``[n, R]``; the others never have a weight."""
+    keys: Tensor | None = None
+    """What the attention knows of the regions ``[n, R, K]``."""
+
+
+class VECF(Recommender[UserQuery]):
+    r"""Which regions of a picture a user looks at, learned from what they chose and from what they wrote about it.
+
+    .. math::
+        \mathbf{I}_{ij} = \sum_k \alpha_{ijk} \mathbf{f}_j^k, \qquad
+        y_{ij} = P\big( \mathbf{p}_i, M(\mathbf{q}_j, \mathbf{I}_{ij}) \big)
+
+    with the weights :math:`\alpha` of :class:`~gmmrec.nn.fusion.region.RegionFusion`, the merge M of
+    :class:`~gmmrec.nn.fusion.region.VisualMerge` and a predictor P that ends in a logit. The same :math:`\mathbf{I}_{ij}` is the
+    context of a :class:`~gmmrec.nn.decoder.text.TextDecoder` that foretells the review of the pair, where there is one: reviews
+    teach the attention what to look at. At test time no review is read.
+
+    The formulas are those of the code that was released for the paper, whose own numbering is not known to us. Three things differ:
+    regions pass a linear map and a normalisation in place of constants, vectors of words are trained along, and the L2 term covers
+    the embeddings of the batch. Ours are the rules for what the paper's data have everywhere: an item without a picture is its
+    embedding, one without training interactions has zeros for it (with ``mul`` nothing is left then; see ``add``).
+
+    As the merge is linear and weights sum to 1, each region is joined with the embedding once, and, for the perceptron, passes the
+    first layer: what is mixed for a pair is the mixture of what belongs to the item.
+
+    Raises:
+        ValueError: The items have no features at all, or not those that are named.
+    """
+
+    query_type, config_class = UserQuery, VECFConfig
+
+    def __init__(self, schema: GraphSchema, config: VECFConfig = VECFConfig()) -> None:
+        super().__init__(schema, config)
+        dim, known = config.dim, schema.modalities("item")
+        self.users = embedding_table(schema.num_nodes["user"], dim, config.init_std)  # p_i
+        own = dim // 2 if config.image and config.merge == "concat" else dim
+        self.items = embedding_table(schema.num_nodes["item"], own, config.init_std)  # q_j
+        self.write = None
+        if schema.num_words and config.review_weight > 0:
+            self.write = TextDecoder(
+                min(schema.num_words, config.vocabulary),
+                dim + own,
+                dim,
+                word_dim=config.word_dim,
+                state_dim=config.state_dim,
+                context_dim=config.context_dim,
+                cell=config.cell,
+            )
+        self.names = _regions(config.regions, known) if config.image or self.write is not None else ()
+        self.encoders = nn.ModuleList(TokenEncoder(schema.feature_dims[name], dim) for name in self.names)
+        self.attend = None
+        if self.names and config.attention != "mean":
+            form: Literal["product", "sum"] = "product" if config.attention == "product" else "sum"
+            self.attend = RegionFusion(dim, hidden=config.attention_hidden, score=form)
+        self.merge = None
+        if config.image:
+            scale = 1.0 if config.scale is None and config.merge == "mul" else config.scale
+            self.merge = VisualMerge(own, dim, config.merge, scale=scale, concat_dim=dim - own)
+        self.predict: nn.Module | None = None
+        if config.predictor == "mlp":
+            self.predict = MLPDecoder(dim, hidden=(config.hidden,) * config.num_layers, activation=nn.Sigmoid)
+            for weight in self.predict.parameters():
+                if weight.dim() == 2:
+                    nn.init.uniform_(weight, -1.0, 1.0)  # as released; the derivatives of smaller ones vanish layer by layer
+        elif config.predictor == "fm":
+            self.predict = FactorizationMachine(dim)
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Users, and of every item what does not depend on who looks, region by region: ``I x R`` times ``dim`` and more numbers.
+
+        ``item`` is the mean of the merged regions, for comparing items, not for scores.
+        """
+        items = self._items(graph)
+        counted = _some(items.present) if items.present is not None and items.merged.shape[1] > 1 else None
+        encoded = {"user": graph.gather("user", self.users), "item": masked_mean(items.merged, counted)}
+        if self.names:
+            encoded["item_sizes"] = torch.tensor([graph.features[name].mask[0].numel() for name in self.names])
+        if self.write is None:
+            items = items._replace(regions=None)
+        return encoded | {f"item_{name}": value for name, value in items._asdict().items() if value is not None}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+        """Logits, chunk by chunk of candidates."""
+        return self._score(F.embedding(query.user, encoded["user"]), _found(encoded), candidates)
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """Cross-entropy of pairs, that of the words of reviews, and squared lengths; only the batch's items are encoded, once each.
+
+        The words' is divided by the number of pairs, negatives included, as the pairs' is.
+        """
+        rows, place = batch.candidates.unique(return_inverse=True)
+        users, items = F.embedding(batch.query.user, graph.gather("user", self.users)), self._items(graph, rows)
+        scores = self._score(users, items, place)
+        chosen = torch.zeros_like(scores)
+        chosen[:, 0] = 1.0
+        terms = {"bce": F.binary_cross_entropy_with_logits(scores, chosen)}
+        if self.write is not None and batch.text is not None:
+            text = batch.text.masked_fill(batch.text >= len(self.write.words), UNKNOWN)
+            written = text.any(1).nonzero().flatten()
+            surprise = self.write(*self._view(users[written], items, place[written, 0]), text[written]).sum()
+            terms["review"] = self.config.review_weight * surprise / scores.numel()
+        if self.config.l2 > 0:
+            terms["l2"] = self.config.l2 * embedding_norm(users, F.embedding(place, items.ids))
+        return terms
+
+    def attention(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> dict[str, Tensor]:
+        """How much each region of an item counts to a user, by modality: ``[B, R]``, or ``[B]`` where it is one region.
+
+        All weights of a pair sum to 1; they are 0 for an item without any region.
+
+        Args:
+            encoded: What ``encode`` returned.
+            query: B users.
+            items: The item each looks at ``[B]``.
+
+        Raises:
+            ValueError: The model looks at no picture.
+        """
+        if not self.names:
+            raise ValueError("with image off and no reviews nothing is looked at; set image to true")
+        found = _found(encoded)
+        assert found.present is not None
+        weights = self._weights(F.embedding(query.user, encoded["user"]), found, items)
+        weights = weights.masked_fill(~found.present[items], 0.0)
+        parts = weights.split(encoded["item_sizes"].tolist(), dim=1)
+        return {name: part.squeeze(1) if part.shape[1] == 1 else part for name, part in zip(self.names, parts, strict=True)}
+
+    def comment(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor, max_words: int = 20) -> Tensor:
+        """What these users would write about items, the likeliest word at every place; the unknown word is never said.
+
+        Args:
+            encoded: What ``encode`` returned.
+            query: B users.
+            items: The item each writes about ``[B]``.
+            max_words: Where to stop at the latest.
+
+        Returns:
+            Word ids ``[B, max_words]``, as in ``dataset.reviews.words``; 0 behind the last.
+
+        Raises:
+            ValueError: The model has learned from no reviews.
+        """
+        if self.write is None:
+            raise ValueError("VECF has no decoder of reviews; train it on data with reviews and a review_weight greater than 0")
+        view = self._view(F.embedding(query.user, encoded["user"]), _found(encoded), items)
+        return self.write.generate(*view, max_words, forbidden=[UNKNOWN])
+
+    def _items(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Items:
+        """All items, or those in ``rows``."""
+        is_trained = _rows(graph.degree("item"), rows) > 0
+        ids = _rows(graph.gather("item", self.items), rows) * is_trained.unsqueeze(1)
+        if not self.names:
+            return Items(ids, self._first_layer(ids.unsqueeze(1)))
+        features = [graph.features[name] for name in self.names]
+        present = torch.cat([_rows(table.mask.reshape(len(table.mask), -1), rows) for table in features], dim=1)
+        tokens = [encoder(table.values, rows, table.lengths) for table, encoder in zip(features, self.encoders, strict=True)]
+        regions = F.layer_norm(torch.cat(tokens, dim=1), (self.config.dim,))
+        keys = None if self.attend is None else self.attend.keys(regions)
+        return Items(ids, self._first_layer(self._merged(ids, regions, present)), regions, present, keys)
+
+    def _merged(self, ids: Tensor, regions: Tensor, present: Tensor) -> Tensor:
+        """``M(q_j, f_j^k)`` of every region; of their mean, where all count alike."""
+        if self.merge is None:
+            return ids.unsqueeze(1)
+        if self.attend is None:
+            regions, present = masked_mean(regions, present).unsqueeze(1), present.any(1, keepdim=True)
+        merged: Tensor = self.merge(ids.unsqueeze(1), regions, present)
+        return merged
+
+    def _first_layer(self, merged: Tensor) -> Tensor:
+        """What the perceptron makes of it before users join; linear, so regions may be mixed behind it."""
+        if isinstance(self.predict, MLPDecoder):
+            merged = self.predict.candidate(merged)
+        return merged
+
+    def _score(self, users: Tensor, items: Items, rows: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of users ``[B, d]`` for items in ``rows`` ``[C]`` or ``[B, C]``."""
+
+        def score(part: slice) -> Tensor:
+            merged = _take(items.merged, rows[..., part])
+            if merged.shape[-2] == 1:
+                return self._logits(users, merged.squeeze(-2))
+            weights = self._weights(users.unsqueeze(1), items, rows[..., part])
+            return self._logits(users, torch.einsum("...r,...rd->...d", weights, merged))
+
+        num_regions, width = items.merged.shape[1:]
+        held = num_regions * width if rows.dim() == 2 else max(num_regions, width)
+        return in_chunks(score, rows.shape[-1], CELLS // max(1, len(users) * held))
+
+    def _logits(self, users: Tensor, items: Tensor) -> Tensor:
+        """``P`` of users ``[B, d]`` and items as they are seen, ``[C, d]`` or ``[B, C, d]``."""
+        if self.predict is None:
+            return inner_product(users, items)
+        if isinstance(self.predict, MLPDecoder):  # whose first layer the items have passed
+            items = self.predict.query(users).unsqueeze(1) + items
+            return torch.squeeze(self.predict.rest(items), -1)
+        logits: Tensor = self.predict(users, items)
+        return logits
+
+    def _weights(self, users: Tensor, items: Items, rows: Tensor) -> Tensor:
+        """How much the regions of items count to users; an item without regions is one, on which all weight falls."""
+        assert items.present is not None
+        present = _some(items.present)[rows]
+        if self.attend is None or items.keys is None:
+            return equal_shares(users, present)
+        return self.attend.weights(users, _take(items.keys, rows), present)
+
+    def _view(self, users: Tensor, items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What a review is about: embeddings of user and item side by side, and the picture as the user sees it, ``[B, d]``."""
+        assert items.regions is not None
+        seen = torch.einsum("br,brd->bd", self._weights(users, items, rows), _take(items.regions, rows))
+        return torch.cat([users, F.embedding(rows, items.ids)], dim=1), seen
+
+
+def _regions(name: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the modalities that regions come from."""
+    if not known:
+        raise ValueError(
+            "VECF needs at least one modality of the items, but the data set has none; add a feature file or set image to false"
+        )
+    if name is not None and name not in known:
+        raise ValueError(f"the items have no modality {name!r}; choose one of {', '.join(known)}")
+    return known if name is None and "regions" not in known else (name or "regions",)
+
+
+def _some(present: Tensor) -> Tensor:
+    """The mask ``[n, R]``, with the first region present where there is none: what was joined there is the embedding alone."""
+    first = torch.arange(present.shape[1], device=present.device) == 0
+    return present | (first & ~present.any(1, keepdim=True))
+
+
+def _found(encoded: Mapping[NodeType, Tensor]) -> Items:
+    """What ``encode`` has kept of the items."""
+    return Items(**{name: encoded[f"item_{name}"] for name in Items._fields if f"item_{name}" in encoded})
+
+
+def _rows(table: Tensor, rows: Tensor | None) -> Tensor:
+    if rows is None:
+        return table
+    return F.embedding(rows, table) if table.requires_grad else table[rows]
+
+
+def _take(tokens: Tensor, rows: Tensor) -> Tensor:
+    """``tokens[rows]`` with a fast derivative."""
+    return F.embedding(rows, tokens.flatten(1)).view(*rows.shape, *tokens.shape[1:])

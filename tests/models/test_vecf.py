@@ -1,0 +1,410 @@
+"""The parts of VECF are tested with the fusions (tests/nn/fusion/test_region.py) and decoders (tests/nn/decoder/test_text.py)."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import gmmrec.models.vecf as module
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.reviews import Reviews
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models.vecf import VECF, VECFConfig
+from gmmrec.tasks.query import Batch, UserQuery
+from tests.contract import I, U, score_all, toy_graph
+from tests.toy import checkerboard
+
+D, R, WORDS = 8, 4, 12
+BARE = 5  # an item without a picture
+FORMS = [
+    {},
+    {"attention": "additive", "merge": "add", "predictor": "dot"},
+    {"merge": "concat", "predictor": "fm"},
+    {"merge": "concat", "predictor": "dot", "attention": "mean"},
+    {"attention": "mean", "scale": 0.3, "num_layers": 2, "hidden": 5},
+    {"image": False},
+    {"image": False, "merge": "concat", "predictor": "fm"},
+    {"regions": "image", "predictor": "dot"},
+]
+TEACHING = ("query.weight", "key.weight", "logit.weight")  # W_u, W_f, w_o
+
+
+def pictures() -> FeatureTable:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(I, R, generator=generator) < 0.7
+    mask[0], mask[BARE] = True, False
+    return FeatureTable("regions", torch.randn(I, R, 5, generator=generator), mask)
+
+
+def data(regions: FeatureTable | None = None, *, reviews: bool = True) -> Dataset:
+    """The checkerboard with regions, and with reviews of two thirds of the interactions."""
+    dataset, _ = checkerboard(U, I)
+    generator = torch.Generator().manual_seed(1)
+    count = len(dataset.interactions)
+    lengths = torch.randint(1, 6, (count, 1), generator=generator)
+    tokens = torch.randint(1, WORDS, (count, 5), generator=generator).masked_fill(torch.arange(5) >= lengths, 0).int()
+    log = dataset.interactions
+    log = Interactions(log.user, log.item, review=torch.arange(count).masked_fill(torch.arange(count) % 3 == 0, -1))
+    dataset = replace(dataset, features={**dataset.features, "regions": regions or pictures()})
+    return replace(dataset, interactions=log, reviews=Reviews(tokens, tuple("_?abcdefghij"))) if reviews else dataset
+
+
+def build(dataset: Dataset | None = None, **settings) -> tuple[VECF, MultimodalGraph]:
+    torch.manual_seed(0)
+    graph = toy_graph(dataset or data())
+    model = VECF(graph.schema, VECFConfig(**{"dim": D, "init_std": 1.0, "state_dim": 6, **settings})).eval()
+    if model.attend is not None:
+        with torch.no_grad():
+            for parameter in model.attend.parameters():
+                parameter.normal_()
+    return model, graph
+
+
+def batch(dataset: Dataset | None = None) -> Batch[UserQuery]:
+    """Nine interactions with two negatives each, and what was written."""
+    dataset, generator = dataset or data(), torch.Generator().manual_seed(0)
+    rows = torch.randperm(len(dataset.interactions), generator=generator)[:9]
+    log = dataset.interactions.take(rows)
+    text = None if dataset.reviews is None else dataset.reviews.at(log.review)
+    return Batch(UserQuery(log.user), log.item, torch.randint(I, (9, 2), generator=generator), text=text)
+
+
+def pairs() -> tuple[UserQuery, Tensor]:
+    user, item = torch.cartesian_prod(torch.arange(U), torch.arange(I)).unbind(1)
+    return UserQuery(user), item
+
+
+def weights_of(model: VECF, graph: MultimodalGraph) -> Tensor:
+    """Of all regions ``[U, I, R]``."""
+    query, items = pairs()
+    with torch.no_grad():
+        found = model.attention(model.encode(graph), query, items)
+    return torch.cat([value.view(len(items), -1) for value in found.values()], 1).view(U, I, -1)
+
+
+def review_loss(model: VECF, graph: MultimodalGraph, triples: Batch[UserQuery]) -> float:
+    return float(model.loss(graph, triples)["review"].detach())
+
+
+def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[float, list[float], Tensor]:
+    """In float64, for one pair: the logit, the weights of all regions, and the picture as the user sees it."""
+    w, config = {name: p.detach().double() for name, p in model.named_parameters()}, model.config
+    p, q = w["users"][user], w["items"][item]
+    places, regions = [], []
+    for m, name in enumerate(model.names):
+        table = graph.features[name]
+        for there, x in zip(table.mask[item].view(-1), table.values[item].double().view(-1, table.dim), strict=True):
+            places.append(bool(there))
+            if there:
+                x = w[f"encoders.{m}.project.weight"] @ (x / x.norm()) + w[f"encoders.{m}.project.bias"]
+                regions.append((x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-5))
+    logits = []
+    for f in regions:
+        if config.attention == "mean":
+            logits.append(torch.tensor(0.0).double())
+        elif config.attention == "product":
+            products = (w["attend.query.weight"] @ p) * (w["attend.key.weight"] @ f)
+            logits.append(w["attend.logit.weight"][0] @ products.clamp(min=0))
+        else:
+            total = w["attend.query.weight"][0] @ p + w["attend.query.bias"][0] + w["attend.key.weight"][0] @ f
+            logits.append(total.clamp(min=0))
+    shares = iter(torch.stack(logits).softmax(0).tolist() if logits else [])
+    al = [next(shares) if there else 0.0 for there in places]
+    seen = sum((a * f for a, f in zip(filter(None, al), regions, strict=True)), torch.zeros(D).double())
+    if config.image:
+        scale = config.scale if config.scale is not None else 1.0 if config.merge == "mul" else 0.5
+        picture = scale * w["merge.project.weight"] @ seen
+        if config.merge == "concat":
+            q = torch.cat([q, picture])
+        elif regions:
+            q = q * picture if config.merge == "mul" else (1 - scale) * q + picture
+    if config.predictor == "dot":
+        return float(p @ q), al, seen
+    if config.predictor == "fm":
+        x = torch.cat([p, q])
+        linear, v = (torch.cat([w[f"predict.{kind}.{side}"] for side in (0, 1)]) for kind in ("weights", "factors"))
+        y = linear @ x + sum((v[a] @ v[b]) * x[a] * x[b] for a in range(len(x)) for b in range(a))
+        return float(y), al, seen
+    h = torch.sigmoid(w["predict.query.weight"] @ p + w["predict.candidate.weight"] @ q + w["predict.query.bias"])
+    for layer in range(1, config.num_layers):
+        place = f"predict.rest.{3 * layer - 1}"
+        h = torch.sigmoid(w[f"{place}.weight"] @ h + w[f"{place}.bias"])
+    return float(w[f"predict.rest.{3 * config.num_layers - 1}.weight"][0] @ h), al, seen
+
+
+# Acceptance checks
+
+
+@pytest.mark.parametrize("attention", ["product", "additive", "mean"])
+def test_k1_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
+    model, graph = build(attention=attention)
+    weights, mask = weights_of(model, graph), graph.features["regions"].mask
+    assert weights.unflatten(-1, (2, 2)).shape == (U, I, 2, 2)
+    assert bool((weights >= 0).all())
+    assert bool((weights[:, ~mask] == 0).all())
+    torch.testing.assert_close(weights.sum(2), mask.any(1).float().expand(U, I))
+
+
+@pytest.mark.parametrize("attention", ["product", "additive"])
+def test_k1_identical_regions_count_alike_and_are_what_is_seen(attention) -> None:
+    table = pictures()
+    model, graph = build(data(FeatureTable("regions", table.values[:, :1].expand(-1, R, -1).clone())), attention=attention)
+    torch.testing.assert_close(weights_of(model, graph), torch.full((U, I, R), 1 / R))
+    users, items = torch.arange(4), torch.tensor([0, 3, 9, 16])
+    with torch.no_grad():
+        found = model._items(graph)
+        _, seen = model._view(model.users[users], found, items)
+    torch.testing.assert_close(seen, found.regions[items, 0])
+
+
+def test_k2_two_users_look_differently_unless_the_users_matrix_is_zero() -> None:
+    model, graph = build()
+    weights = weights_of(model, graph)[:, 0]
+    assert bool(((weights[1:] - weights[0]).abs().amax(1) > 1e-4).all())
+    torch.nn.init.zeros_(model.attend.query.weight)
+    torch.testing.assert_close(weights_of(model, graph)[:, 0], torch.full((U, R), 1 / R))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"attention": "additive", "merge": "add"}, {"merge": "concat", "predictor": "fm"}], ids=str
+)
+def test_k3_permuting_regions_permutes_weights_alone(settings) -> None:
+    model, graph = build(**settings)
+    table, order = pictures(), torch.tensor([2, 0, 3, 1])
+    other = toy_graph(data(FeatureTable("regions", table.values[:, order], table.mask[:, order])))
+    torch.testing.assert_close(weights_of(model, other), weights_of(model, graph)[:, :, order])
+    torch.testing.assert_close(score_all(model, other), score_all(model, graph))
+    assert review_loss(model, other, batch()) == pytest.approx(review_loss(model, graph, batch()), rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", FORMS[:5], ids=str)
+def test_k4_regions_that_are_missing_change_nothing(settings) -> None:
+    model, graph = build(**settings)
+    table = pictures()
+    values = torch.cat([table.values.masked_fill(~table.mask.unsqueeze(-1), 9.0), torch.full((I, 2, 5), 9.0)], 1)
+    data_ = toy_graph(data(FeatureTable("regions", values, F.pad(table.mask, (0, 2))))).data
+    data_["item"]["regions"] = values  # as if somebody had written there after the table was checked
+    other = MultimodalGraph(data_, graph.schema)
+    torch.testing.assert_close(score_all(model, other), score_all(model, graph))
+    torch.testing.assert_close(weights_of(model, other)[:, :, :R], weights_of(model, graph))
+    assert review_loss(model, other, batch()) == pytest.approx(review_loss(model, graph, batch()), rel=1e-5)
+
+
+def test_k5_a_product_with_no_embedding_is_nothing() -> None:
+    model, graph = build(predictor="dot")
+    with torch.no_grad():
+        model.items[4] = 0
+        encoded = model.encode(graph)
+    assert not bool(encoded["item_merged"][4].any())
+    assert bool(encoded["item_merged"][3].any())
+    assert not bool(score_all(model, graph)[:, 4].any())
+
+
+@pytest.mark.parametrize("predictor", ["mlp", "dot", "fm"])
+def test_k5_without_the_image_no_picture_changes_a_score(predictor) -> None:
+    model, graph = build(image=False, predictor=predictor)
+    table = pictures()
+    other = toy_graph(data(FeatureTable("regions", table.values + torch.randn_like(table.values), table.mask)))
+    assert torch.equal(score_all(model, other), score_all(model, graph))
+    assert not torch.allclose(weights_of(model, other), weights_of(model, graph))  # reviews still look
+    assert review_loss(model, other, batch()) != review_loss(model, graph, batch())
+    terms = model.loss(graph, batch())
+    terms["bce"].backward()
+    assert all(parameter.grad is None for parameter in (*model.attend.parameters(), *model.encoders.parameters()))
+    seeing, _ = build(predictor=predictor)
+    assert not torch.allclose(score_all(seeing, other), score_all(seeing, graph))
+
+
+def test_k6_the_review_term_is_the_words_of_those_who_wrote() -> None:
+    model, graph = build(review_weight=0.5)
+    triples = batch()
+    assert 0 < int(triples.text.any(1).sum()) < 9
+    assert review_loss(model, graph, replace(triples, text=torch.zeros_like(triples.text))) == 0
+    assert "review" not in model.loss(graph, replace(triples, text=None))
+    padded = replace(triples, text=F.pad(triples.text[:, :4], (0, 6)))
+    assert review_loss(model, graph, padded) == pytest.approx(
+        review_loss(model, graph, replace(triples, text=F.pad(triples.text[:, :4], (0, 1)))), rel=1e-6
+    )
+    total = 0.0
+    for row in triples.text.any(1).nonzero().flatten().tolist():
+        user, item = int(triples.query.user[row]), int(triples.positive[row])
+        seen = slow(model, graph, user, item)[2].float()[None]
+        ids = torch.cat([model.users[user], model.items[item]])[None]
+        total += float(model.write(ids, seen, triples.text[row : row + 1]).detach().sum())
+    assert review_loss(model, graph, triples) == pytest.approx(0.5 * total / 27, rel=1e-4)  # 27 pairs, as in the rating's mean
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_k7_reviews_alone_teach_the_attention(image) -> None:
+    model, graph = build(image=image)
+    model.loss(graph, batch())["review"].backward()
+    assert all(bool(model.attend.get_parameter(name).grad.any()) for name in TEACHING)
+    assert all(bool(parameter.grad.any()) for parameter in model.write.parameters())
+
+
+def test_k7_without_their_weight_there_is_no_decoder() -> None:
+    model, graph = build(review_weight=0.0)
+    assert model.write is None
+    terms = model.loss(graph, batch())
+    assert list(terms) == ["bce", "l2"]
+    terms["bce"].backward()
+    assert all(bool(model.attend.get_parameter(name).grad.any()) for name in TEACHING)
+
+
+def test_k8_a_closed_gate_keeps_the_picture_from_the_words() -> None:
+    model, graph = build()
+    gates = []
+    model.write.context.gate.register_forward_hook(lambda *call: gates.append(call[-1].sigmoid()))
+    before = review_loss(model, graph, batch())
+    assert all(bool(((gate > 0) & (gate < 1)).all()) for gate in gates)
+    table = pictures()
+    other = toy_graph(data(FeatureTable("regions", table.values.flip(0), table.mask)))
+    assert review_loss(model, other, batch()) != before
+    model.write.context.gate.register_forward_hook(lambda *_: torch.tensor(-1e4))
+    assert review_loss(model, other, batch()) == review_loss(model, graph, batch())
+
+
+# The whole
+
+
+@pytest.mark.parametrize("cells", [1, 2**22])
+@pytest.mark.parametrize("settings", FORMS, ids=str)
+def test_scores_and_weights_equal_the_dense_formula(settings, cells, monkeypatch) -> None:
+    monkeypatch.setattr(module, "CELLS", cells)
+    model, graph = build(**settings)
+    scores, weights = score_all(model, graph), weights_of(model, graph)
+    for user, item in [(0, 0), (1, 3), (2, BARE), (7, 11), (22, 16)]:
+        y, al, _ = slow(model, graph, user, item)
+        assert float(scores[user, item]) == pytest.approx(y, abs=2e-5)
+        assert weights[user, item].tolist() == pytest.approx(al, abs=1e-5)
+
+
+@pytest.mark.parametrize("settings", FORMS, ids=str)
+def test_the_rating_and_its_penalty_equal_the_dense_formula(settings) -> None:
+    model, graph = build(**settings, l2=0.3)
+    triples = batch()
+    terms = []
+    for user, items in zip(triples.query.user.tolist(), triples.candidates.tolist(), strict=True):
+        for place, item in enumerate(items):
+            y = slow(model, graph, user, item)[0]
+            terms.append(math.log1p(math.exp(-y if place == 0 else y)))
+    squares = sum(float(v.detach().square().sum()) for v in (model.users[triples.query.user], model.items[triples.candidates]))
+    found = {name: float(term.detach()) for name, term in model.loss(graph, triples).items() if name != "review"}
+    assert found == pytest.approx({"bce": sum(terms) / 27, "l2": 0.3 * squares / 18}, rel=1e-4)
+
+
+def test_modalities_without_regions_are_regions_themselves() -> None:
+    dataset, _ = checkerboard(U, I)
+    model, graph = build(dataset)
+    assert model.names == ("image", "text")
+    with torch.no_grad():
+        found = model.attention(model.encode(graph), UserQuery(torch.tensor([0, 1])), torch.tensor([0, 3]))
+    assert {name: tuple(value.shape) for name, value in found.items()} == {"image": (2,), "text": (2,)}
+    assert found["image"][1] == 0  # item 3 has no picture
+    torch.testing.assert_close(found["image"] + found["text"], torch.ones(2))
+    for user, item in [(0, 0), (1, 3)]:
+        assert float(score_all(model, graph)[user, item]) == pytest.approx(slow(model, graph, user, item)[0], abs=2e-5)
+
+
+def test_an_item_without_interactions_has_no_embedding() -> None:
+    dataset = data()
+    model, graph = build(replace(dataset, interactions=dataset.interactions.take(dataset.interactions.item != 4)), merge="add")
+    before = score_all(model, graph)[:, 4]
+    with torch.no_grad():
+        model.items[4] = 9.0
+    assert torch.equal(score_all(model, graph)[:, 4], before)
+    assert float(before.std()) > 0  # its picture speaks
+
+
+def test_rare_words_are_unknown_to_a_small_vocabulary() -> None:
+    model, graph = build(vocabulary=6)
+    triples = batch()
+    assert model.write.words.shape[0] == model.write.output.out_features == 6
+    rare = triples.text >= 6
+    assert bool(rare.any())
+    unknown = replace(triples, text=triples.text.masked_fill(rare, 1))
+    assert review_loss(model, graph, triples) == review_loss(model, graph, unknown)
+    assert build(vocabulary=99)[0].write.output.out_features == WORDS
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_people_are_quoted_after_learning(cell) -> None:
+    dataset = data()
+    parity = torch.arange(U) % 2
+    tokens = torch.tensor([[2, 3, 4, 0], [5, 6, 0, 0]], dtype=torch.int32)  # what even users write, and what odd ones do
+    log = dataset.interactions
+    dataset = replace(dataset, interactions=replace(log, review=parity[log.user]), reviews=Reviews(tokens, tuple("_?abcde")))
+    model, graph = build(dataset, cell=cell, review_weight=1.0, init_std=0.1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        triples = Batch(UserQuery(log.user), log.item, (log.item[:, None] + 1) % I, text=tokens[parity[log.user]])
+        torch.stack(list(model.loss(graph, triples).values())).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        said = model.comment(model.encode(graph), UserQuery(torch.tensor([0, 8, 9])), torch.tensor([2, 6, BARE]), max_words=5)
+    assert said.tolist() == [[2, 3, 4, 0, 0], [2, 3, 4, 0, 0], [5, 6, 0, 0, 0]]
+
+
+def test_the_unknown_word_is_never_said() -> None:
+    model, graph = build()
+    with torch.no_grad():
+        model.write.output.bias[1] = 99.0
+        said = model.comment(model.encode(graph), UserQuery(torch.arange(U)), torch.zeros(U, dtype=torch.int64))
+    assert said.shape == (U, 20)
+    assert not bool((said == 1).any())
+
+
+def test_switches_take_their_parameters_with_them() -> None:
+    def names(**settings) -> set[str]:
+        return {name.split(".")[0] for name, _ in build(**settings)[0].named_parameters()}
+
+    whole = names()
+    assert whole == {"users", "items", "encoders", "attend", "merge", "predict", "write"}
+    assert whole - names(attention="mean") == {"attend"}
+    assert whole - names(image=False) == {"merge"}
+    assert whole - names(review_weight=0.0) == {"write"}
+    assert whole - names(image=False, review_weight=0.0) == {"merge", "write", "attend", "encoders"}
+    assert whole - names(predictor="dot") == {"predict"}
+    with torch.no_grad():
+        model, graph = build()
+        assert "item_regions" in model.encode(graph)
+        assert "item_regions" not in build(review_weight=0.0)[0].encode(graph)  # kept for words alone
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="VECF needs at least one modality of the items"):
+        build(replace(data(), features={}))
+    model, graph = build(replace(data(reviews=False), features={}), image=False)
+    assert bool(torch.isfinite(score_all(model, graph)).all())
+    query, items = UserQuery(torch.tensor([0])), torch.tensor([0])
+    with pytest.raises(ValueError, match="nothing is looked at; set image to true"):
+        model.attention(model.encode(graph), query, items)
+    with pytest.raises(ValueError, match="VECF has no decoder of reviews; train it on data with reviews"):
+        model.comment(model.encode(graph), query, items)
+    with pytest.raises(ValueError, match="the items have no modality 'region'; choose one of image, text, regions"):
+        build(regions="region")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attention": "max"}, "attention must be one of 'product', 'additive', 'mean'"),
+        ({"merge": "max"}, "merge must be one of 'mul', 'add', 'concat'"),
+        ({"predictor": "bpr"}, "predictor must be one of 'mlp', 'dot', 'fm'"),
+        ({"cell": "rnn"}, "cell must be one of 'gru', 'lstm'"),
+        ({"num_layers": 0}, "num_layers must be greater than 0"),
+        ({"review_weight": -1.0}, "review_weight must be 0 or more"),
+        ({"vocabulary": 1}, "vocabulary must be at least 2"),
+        ({"merge": "concat", "dim": 1}, "halves dim, so dim must be at least 2"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        VECFConfig(**settings)
