@@ -12,6 +12,8 @@ from torch import Tensor
 from gmmrec.data.interactions import Interactions
 
 PADDING, UNKNOWN = 0, 1
+LEAST = 2
+"""Occurrences that a word needs to be known."""
 WORD = r"[^\W_]+(?:['’][^\W_]+)*"
 """A word: letters and digits, with apostrophes inside. Case does not matter."""
 
@@ -56,25 +58,27 @@ class Reviews:
             return self.tokens.new_zeros(len(rows), self.tokens.shape[1])
         return self.tokens[rows.clamp(min=0)].masked_fill((rows < 0)[:, None], PADDING)
 
-    def known_from(self, rows: Tensor) -> "Reviews":
-        """The same table, in which a word that does not occur in some of the reviews (those of training) is unknown.
+    def known_from(self, rows: Tensor, *, least: int = LEAST) -> "Reviews":
+        """The same table, in which a word is unknown that occurs less than ``least`` times in some reviews (those of training).
+
+        So whether a word is known does not depend on what was written elsewhere.
 
         Args:
             rows: Rows ``[n]`` of the reviews that words may be known from; -1 is passed over.
+            least: Occurrences that a word needs there.
 
-        >>> reviews = Reviews(torch.tensor([[2, 3], [2, 4]], dtype=torch.int32), ("", "<unknown>", "a", "good", "film"))
+        >>> reviews = Reviews(torch.tensor([[2, 3, 2], [2, 4, 3]], dtype=torch.int32), ("", "<unknown>", "good", "film", "story"))
         >>> reviews.known_from(torch.tensor([0, -1])).tokens.tolist()
-        [[2, 3], [2, 1]]
+        [[2, 1, 2], [2, 1, 1]]
         """
-        is_known = torch.zeros(self.num_words, dtype=torch.bool)
-        is_known[self.tokens[rows[rows >= 0]].long().flatten()] = True
-        is_known[[PADDING, UNKNOWN]] = True
-        ids = torch.where(is_known, torch.arange(self.num_words), UNKNOWN).int()
+        often = torch.bincount(self.tokens[rows[rows >= 0]].flatten(), minlength=self.num_words)
+        ids = torch.where(often >= least, torch.arange(self.num_words), UNKNOWN).int()
+        ids[PADDING] = PADDING
         return replace(self, tokens=ids[self.tokens.long()])
 
 
 def training_texts(reviews: Reviews | None, train: Interactions) -> Tensor | None:
-    """Tokens of the reviews of training interactions ``[E, T]``; words that none of them holds are unknown.
+    """Tokens of the reviews of training interactions ``[E, T]``; words that occur less than twice in them are unknown.
 
     Returns:
         None where nothing was written at all.

@@ -49,8 +49,8 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
 
     All users and items of the data set are nodes, with or without interactions. A pair that repeats is one edge. Edges between
     users and items weigh ``1 / sqrt(deg_u deg_i)``; where the data set has ratings and reviews, they also carry those of the
-    pair's first interaction (``rating``, ``text``). A word that no training review holds is unknown. The optional relations are
-    normalised by their row sums, as in LATTICE and FREEDOM.
+    pair's first interaction (``rating``, ``text``). A word that occurs less than twice in these reviews is unknown. The optional
+    relations are normalised by their row sums, as in LATTICE and FREEDOM.
 
     Args:
         dataset: Gives the nodes and their features.

@@ -41,7 +41,7 @@ class NRPAConfig:
     factors: int = 8
     """Rank of the factorisation machine."""
     max_reviews: int = 10
-    """Reviews of a user or an item that are read: drawn evenly from all, in training anew every epoch."""
+    """Reviews of a user or an item that are read in training: drawn evenly from all, anew every epoch; evaluation reads all."""
     dropout: float = 0.05
     """Share of the numbers of words in context that is dropped."""
     l2: float = 1e-3
@@ -98,14 +98,24 @@ class Reader(nn.Module):
         self.everyone = embedding_table(1, config.dim, config.init_std) if by_all else None
         self.bias = nn.Parameter(torch.zeros(num_nodes)) if config.biases else None
 
-    def choose(self, graph: MultimodalGraph, nodes: Tensor, start: float) -> Chosen:
-        """At most ``max_reviews`` reviews of each node ``[n]``: all, or every so many, beginning at a place ``start`` in [0, 1)."""
+    def counts(self, graph: MultimodalGraph) -> Tensor:
+        """Number of reviews of every node ``[N]``, ratings without words included."""
+        counts: Tensor = graph.edges(self.relation).edge_index.get_csc()[0][0].diff()
+        return counts
+
+    def choose(self, graph: MultimodalGraph, nodes: Tensor, start: float | None) -> Chosen:
+        """Reviews of each node ``[n]``: all where ``start`` is None.
+
+        Otherwise, of those with more than ``max_reviews``, every so many, beginning at a place ``start`` in [0, 1).
+        """
         (indptr, source), _ = graph.edges(self.relation).edge_index.get_csc()
         text = graph.attribute(self.relation, "text")
         assert text is not None
-        count, limit = indptr[nodes + 1] - indptr[nodes], self.config.max_reviews
-        place = torch.arange(min(limit, int(count.max()) if count.numel() else 0), device=nodes.device)
-        spread = ((place + start) * count[:, None] / limit).long()  # [n, L]
+        count = indptr[nodes + 1] - indptr[nodes]
+        most = int(count.max()) if count.numel() else 0
+        limit = most if start is None else min(most, self.config.max_reviews)
+        place = torch.arange(limit, device=nodes.device)
+        spread = ((place + (start or 0.0)) * count[:, None] / limit).long()  # [n, L]
         is_there = place < count[:, None]
         edge = (indptr[nodes][:, None] + torch.where(count[:, None] > limit, spread, place)).masked_fill(~is_there, 0)
         return Chosen(text[edge].masked_fill(~is_there[..., None], 0), source[edge].masked_fill(~is_there, -1))
@@ -196,14 +206,20 @@ class NRPA(Recommender[RatingQuery]):
         return graph
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Vectors p ``[U, D]`` and q ``[I, D]`` from what was written, some nodes at a time, and biases (``"user:bias"``)."""
+        """Vectors p ``[U, D]`` and q ``[I, D]`` from all that was written, some nodes at a time, and biases (``"user:bias"``)."""
         encoded: dict[NodeType, Tensor] = {}
         for reader in (self.users, self.items):
-            nodes = torch.arange(graph.num_nodes(reader.kind), device=self.offset.device)
+            counts, order = reader.counts(graph).sort(descending=True)  # those with about as many reviews go together
             words = graph.data[reader.relation]["text"].shape[1]
-            size = max(1, CELLS // (self.config.max_reviews * words * self.config.num_filters))
-            encoded[reader.kind] = torch.cat([self._read(reader, graph, part, 0.5) for part in nodes.split(size)])
-            encoded[f"{reader.kind}:bias"] = reader.biases_of(graph, nodes)
+            budget = CELLS // (words * self.config.num_filters)
+            parts, first = [], 0
+            while first < len(order):
+                last = first + max(1, budget // max(1, int(counts[first])))
+                parts.append(self._read(reader, graph, order[first:last], None))
+                first = last
+            place = order.argsort()
+            encoded[reader.kind] = torch.cat(parts)[place]
+            encoded[f"{reader.kind}:bias"] = reader.biases_of(graph, order[place])
         return encoded
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: RatingQuery, candidates: Tensor) -> Tensor:
@@ -229,12 +245,14 @@ class NRPA(Recommender[RatingQuery]):
         norm = embedding_norm(*(bias[:, None] for bias in biases), *ids)
         return {"mse": F.mse_loss(predicted, batch.rating), "l2": self.config.l2 * norm}
 
-    def _read(self, reader: Reader, graph: MultimodalGraph, nodes: Tensor, start: float, without: Tensor | None = None) -> Tensor:
+    def _read(
+        self, reader: Reader, graph: MultimodalGraph, nodes: Tensor, start: float | None, without: Tensor | None = None
+    ) -> Tensor:
         """Vectors ``[B, D]`` of nodes ``[B]``, each from its reviews but for the one with the other end ``without`` ``[B]``.
 
         What a node reads in a review does not depend on the pair that is predicted, so it is read once for all pairs.
         """
-        distinct, place = torch.unique(nodes, return_inverse=True)
+        distinct, place = torch.unique(nodes, return_inverse=True)  # in ascending order
         chosen, ids = reader.choose(graph, distinct, start), reader.ids_of(graph, distinct)
         d, _ = reader.read(chosen.tokens, self.table, ids)
         present = (chosen.tokens > 0).any(-1)[place]

@@ -56,8 +56,8 @@ class CollaborativeTask:
         num_users: Number of users, with or without interactions.
         num_items: Number of items, with or without interactions.
         config: How batches are made.
-        reviews: What was written; batches then hold what the user wrote about the positive. Words that no training review holds
-            are unknown, as in the graph.
+        reviews: What was written; batches then hold what the user wrote about the positive. Words that
+            training reviews do not hold twice are unknown, as in the graph.
 
     Raises:
         ValueError: There is no training interaction.

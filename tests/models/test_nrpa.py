@@ -289,7 +289,7 @@ def test_reviews_of_those_who_have_many_are_drawn_evenly():
     assert torch.equal(every.tokens[:, 0], dataset.reviews.tokens[:count])
 
 
-def test_every_epoch_reads_other_reviews_and_evaluation_the_same():
+def test_every_epoch_reads_other_reviews_and_evaluation_reads_all():
     model, graph, dataset = made(max_reviews=2)
     generator = torch.Generator().manual_seed(0)
     losses, vectors = set(), []
@@ -298,7 +298,9 @@ def test_every_epoch_reads_other_reviews_and_evaluation_the_same():
         losses.add(model.loss(graph, batch_of(dataset))["mse"].item())
         vectors.append(model.encode(graph)["user"])
     assert len(losses) > 1
-    assert all(torch.equal(vectors[0], other) for other in vectors)
+    everything = made()[0].encode(graph)["user"]  # the same weights, which read up to 50 reviews
+    for other in vectors:
+        torch.testing.assert_close(other, everything)
 
 
 def test_who_has_no_review_gets_zeros_and_a_finite_gradient():
