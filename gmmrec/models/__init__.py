@@ -100,7 +100,7 @@ CARDS: dict[str, Card] = {
     "saers": Card("Hou et al., IJCAI 2019", "one or more", "reconstruction from the abstract; regions by SEN on frozen features"),
     "uvcan": Card("Liu et al., WWW 2019", "one or more", "reconstruction: inputs and direction from abstract and surveys"),
     "vbpr": Card("He & McAuley, AAAI 2016", "one or more", "exact for one modality; more, and items without, are additions"),
-    "vecf": Card("Chen et al., SIGIR 2019", "one or more", "formulas of the released code; L2 and normalisation deviate"),
+    "vecf": Card("Chen et al., SIGIR 2019", "one or more", "formulas of the released code; values are normalised, not scaled"),
 }
 
 

@@ -22,7 +22,6 @@ from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.fusion.region import RegionFusion, VisualMerge
 from gmmrec.nn.init import embedding_table
-from gmmrec.nn.loss import embedding_norm
 from gmmrec.nn.masked import masked_mean
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
@@ -72,7 +71,7 @@ class VECFConfig:
     context_dim: int = 50
     """Size of the context that the gate mixes for every word."""
     l2: float = 1e-4
-    """Weight of the L2 term on the embeddings of the batch."""
+    """Weight of the L2 term on all embeddings, in the batch or not, at every step."""
     init_std: float = 0.1
     """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
 
@@ -117,10 +116,10 @@ class VECF(Recommender[UserQuery]):
     context of a :class:`~gmmrec.nn.decoder.text.TextDecoder` that foretells the review of the pair, where there is one: reviews
     teach the attention what to look at. At test time no review is read.
 
-    The formulas are those of the code that was released for the paper, whose own numbering is not known to us. Three things differ:
-    regions pass a linear map and a normalisation in place of constants, vectors of words are trained along, and the L2 term covers
-    the embeddings of the batch. Ours are the rules for what the paper's data have everywhere: an item without a picture is its
-    embedding, one without training interactions has zeros for it (with ``mul`` nothing is left then; see ``add``).
+    The formulas are those of the code that was released for the paper, whose own numbering is not known to us. Two things differ:
+    regions pass a linear map and a normalisation in place of constants, and vectors of words are trained along. Ours are the rules
+    for what the paper's data have everywhere: an item without a picture is its embedding, one without training interactions has
+    zeros for it (with ``mul`` nothing is left then; see ``add``).
 
     As the merge is linear and weights sum to 1, each region is joined with the embedding once, and, for the perceptron, passes the
     first layer: what is mixed for a pair is the mixture of what belongs to the item.
@@ -202,7 +201,7 @@ class VECF(Recommender[UserQuery]):
             surprise = self.write(*self._view(users[written], items, place[written, 0]), text[written]).sum()
             terms["review"] = self.config.review_weight * surprise / scores.numel()
         if self.config.l2 > 0:
-            terms["l2"] = self.config.l2 * embedding_norm(users, F.embedding(place, items.ids))
+            terms["l2"] = self.config.l2 * sum(table.square().sum() for table in (self.users, self.items)) / 2
         return terms
 
     def attention(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> dict[str, Tensor]:
