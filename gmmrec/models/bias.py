@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.biases import rating_biases
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, RatingQuery
@@ -32,13 +33,7 @@ class BiasConfig:
 class Bias(Recommender[RatingQuery]):
     r"""Predicts :math:`\mu + b_u + b_i`, the baseline of Koren, Bell & Volinsky (IEEE Computer 2009, equation 3), in closed form.
 
-    .. math::
-        b_i = \frac{\sum_{u \in i} (r_{ui} - \mu - b_u)}{n_i + \lambda}, \qquad
-        b_u = \frac{\sum_{i \in u} (r_{ui} - \mu - b_i)}{n_u + \lambda}
-
-    from :math:`b_u = 0` on, in turn. The biases approach those that minimise the squared error plus
-    :math:`\lambda (\sum_u b_u^2 + \sum_i b_i^2)`, each step being the exact minimum given the others. Users and items without
-    training ratings have a bias of 0.
+    :func:`gmmrec.nn.biases.rating_biases` computes them. Users and items without training ratings have a bias of 0.
     """
 
     query_type, config_class = RatingQuery, BiasConfig
@@ -61,23 +56,12 @@ class Bias(Recommender[RatingQuery]):
         found = graph.attribute(USER_ITEM, "rating")
         if found is None:
             raise ValueError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
-        rating = found.double()
         user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
-        user, item = graph.rows("user")[user], graph.rows("item")[item]
-        mean = rating.mean() if rating.numel() else rating.new_zeros(())
-        users, items = rating.new_zeros(len(self.users)), rating.new_zeros(len(self.items))
-        for _ in range(self.config.num_rounds):
-            items = self._shrunk_mean(rating - mean - users[user], item, len(items))
-            users = self._shrunk_mean(rating - mean - items[item], user, len(users))
-        self.mean.copy_(mean)
-        self.users.copy_(users)
-        self.items.copy_(items)
+        rows, sizes = (graph.rows("user")[user], graph.rows("item")[item]), (len(self.users), len(self.items))
+        fitted = rating_biases(*rows, found, sizes, shrinkage=self.config.shrinkage, num_rounds=self.config.num_rounds)
+        for own, value in zip((self.mean, self.users, self.items), fitted, strict=True):
+            own.copy_(value)
         return graph
-
-    def _shrunk_mean(self, residual: Tensor, owner: Tensor, count: int) -> Tensor:
-        total = residual.new_zeros(count).index_add_(0, owner, residual)
-        weight = torch.bincount(owner, minlength=count) + self.config.shrinkage
-        return torch.where(weight > 0, total / weight, 0.0)
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
         """Two numbers a node, so that an inner product is the prediction: mean and own bias beside a 1."""

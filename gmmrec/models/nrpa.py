@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.biases import rating_biases
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
 from gmmrec.nn.encoder.review import ReviewEncoder
 from gmmrec.nn.fusion.personalised import PersonalisedAttention
@@ -50,6 +51,8 @@ class NRPAConfig:
     """Standard deviation of the initial word vectors and ID embeddings."""
     biases: bool = True
     """Add a bias of every user and item to the prediction; the paper knows a global one only."""
+    shrinkage: float = 3.0
+    """Ratings of exactly the mean that count beside everybody's own where biases begin."""
     personalised: Literal["both", "words", "reviews", "none"] = "both"
     """Where the query is made of an ID; elsewhere one query serves all users, and another all items."""
     attention: Literal["learned", "mean"] = "learned"
@@ -59,7 +62,7 @@ class NRPAConfig:
         check_positive(word_dim=self.word_dim, num_filters=self.num_filters, window=self.window, dim=self.dim)
         check_positive(attention_dim=self.attention_dim, factors=self.factors, max_reviews=self.max_reviews)
         check_positive(init_std=self.init_std)
-        check_non_negative(l2=self.l2)
+        check_non_negative(l2=self.l2, shrinkage=self.shrinkage)
         check_probability(dropout=self.dropout)
         check_choice(("both", "words", "reviews", "none"), personalised=self.personalised)
         check_choice(("learned", "mean"), attention=self.attention)
@@ -194,10 +197,17 @@ class NRPA(Recommender[RatingQuery]):
         self._start = 0.0
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Lets the global bias begin with the mean rating, unless it has been learned."""
+        """Lets biases begin with those of the closed form, the global one with the mean rating, unless they have been learned."""
         rating = graph.attribute(USER_ITEM, "rating")
-        if rating is not None and rating.numel() and not bool(self.offset):
-            self.offset.data.fill_(rating.mean())
+        if rating is None or bool(self.offset):
+            return graph
+        ends = zip(("user", "item"), graph.edges(USER_ITEM).edge_index.as_tensor(), strict=True)
+        user, item = (graph.rows(kind)[end] for kind, end in ends)
+        sizes = self.schema.num_nodes["user"], self.schema.num_nodes["item"]
+        begin = rating_biases(user, item, rating, sizes, shrinkage=self.config.shrinkage)
+        for own, value in zip((self.offset, self.users.bias, self.items.bias), begin, strict=True):
+            if own is not None:
+                own.data.copy_(value)
         return graph
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:

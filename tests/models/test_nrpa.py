@@ -14,6 +14,7 @@ from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models.bias import Bias, BiasConfig
 from gmmrec.models.nrpa import NRPA, NRPAConfig, Reader
 from gmmrec.tasks.query import Batch, RatingQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM
@@ -322,15 +323,19 @@ def test_chunks_of_nodes_change_nothing(monkeypatch):
         torch.testing.assert_close(found[name], vectors)
 
 
-def test_the_global_bias_begins_with_the_mean_and_is_then_left_alone():
-    _, graph, dataset = made()
-    model = NRPA(graph.schema, NRPAConfig(**SMALL))
+def test_biases_begin_with_those_of_the_closed_form_and_are_then_left_alone():
+    _, graph, _ = made()
+    model, bias = NRPA(graph.schema, NRPAConfig(**SMALL, shrinkage=2)), Bias(graph.schema, BiasConfig(shrinkage=2))
     model.prepare(graph)
-    assert model.offset.item() == pytest.approx(dataset.interactions.weight.mean().item())
+    bias.prepare(graph)
+    for own, theirs in ((model.offset, bias.mean), (model.users.bias, bias.users), (model.items.bias, bias.items)):
+        torch.testing.assert_close(own.data, theirs)
     with torch.no_grad():
         model.offset.fill_(1.5)
+        model.users.bias.zero_()
     model.prepare(graph)
     assert model.offset.item() == 1.5
+    assert not bool(model.users.bias.any())
 
 
 def test_what_cannot_be_done_is_said():
