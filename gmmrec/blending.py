@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.config import check_choice
-from gmmrec.ensemble import Blend, Scale, merge
+from gmmrec.ensemble import Blend, Scale, merge, mix
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.evaluation.weights import search_weights
@@ -30,7 +30,8 @@ def blend(
 
     Args:
         runs: Finished runs, or their folders: of the same data set and split.
-        metric: The metric on the validation part by which weights are chosen. The test part is looked at only afterwards.
+        metric: The metric on the validation part by which weights are chosen. The test part is looked at only afterwards. Runs that
+            differ in their seeds alone share one weight evenly, so that the search is not led by their chance.
         scale: How the runs' scores are made comparable, user by user: ``"standard"``, by mean and standard deviation over the whole
             catalogue, or ``"ranks"``.
         weights: Used instead of the search where given: one a run, divided by their sum.
@@ -59,9 +60,8 @@ def blend(
     graph = merge([run.graph for run in loaded])
     value, started = None, time.perf_counter()
     if weights is None:
-        weights, value = choose_weights(
-            Blend.of(models, graph.schema, [1.0] * len(models), scale), replace(first, graph=graph), metric
-        )
+        whole = Blend.of(models, graph.schema, [1.0] * len(models), scale)
+        weights, value = choose_weights(whole, replace(first, graph=graph), metric, alike(loaded))
     weights = [float(weight) / sum(weights) for weight in weights]
     seconds = time.perf_counter() - started
 
@@ -90,21 +90,41 @@ def blend(
     return blended
 
 
-def choose_weights(model: Blend, run: Run, metric: str) -> tuple[tuple[float, ...], float]:
+def alike(runs: Sequence[Run]) -> list[list[int]]:
+    """Places of runs with the same settings but for the seed, group by group, in the order of their first."""
+    groups: list[list[int]] = []
+    settings: list[dict[str, object]] = []
+    for place, run in enumerate(runs):
+        own = {name: value for name, value in run.config.items() if name != "seed"}
+        if own in settings:
+            groups[settings.index(own)].append(place)
+        else:
+            settings.append(own)
+            groups.append([place])
+    return groups
+
+
+def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], float]:
     """Weights of a blend's parts, summing to 1, by a metric on the validation part; and its value.
 
     Args:
         model: A blend in which every part has a share, whatever it is.
         run: Its graph and its split.
         metric: Such as ``"recall@20"``.
+        groups: Places of parts that share one weight evenly.
     """
     sizes = len(run.vocabularies["user"]), len(run.vocabularies["item"])
     questions = TASKS[model.query_type](run.split, *sizes).questions("valid")
-    num_parts = len(model.parts)
     with evaluating(model):
         encoded = model.encode(run.graph)
 
         def part_scores(query: UserQuery) -> Tensor:
-            return torch.stack([model.part_scores(encoded, query, place) for place in range(num_parts)])
+            shares = [[(1 / len(group), model.part_scores(encoded, query, place)) for place in group] for group in groups]
+            return torch.stack([mix(share) for share in shares])
 
-        return search_weights(part_scores, questions, sizes[1], num_parts, metric)
+        of_groups, value = search_weights(part_scores, questions, sizes[1], len(groups), metric)
+    weights = [0.0] * len(model.parts)
+    for weight, group in zip(of_groups, groups, strict=True):
+        for place in group:
+            weights[place] = weight / len(group)
+    return tuple(weights), value

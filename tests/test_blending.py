@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import gmmrec
+from gmmrec.blending import alike
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.ensemble import Blend
@@ -43,6 +44,20 @@ def test_the_weights_are_the_best_on_the_validation_part(folders, scale):
         assert other.results["valid"].mean()["ndcg@10"] <= found.report["blend"]["valid"] + 1e-6
         assert other.report["blend"]["valid"] is None
         assert other.config["weights"] == [weight / sum(weights) for weight in weights]
+
+
+def test_seeds_of_one_setting_share_a_weight_evenly(folders):
+    toy = checkerboard(40, 30)[0]
+    again = gmmrec.fit(toy, "lightgcn", seed=1, **QUICK)
+    wider = gmmrec.fit(toy, "lightgcn", **{**QUICK, "dim": 12})
+    first, popular = gmmrec.load(folders[0]), gmmrec.load(folders[2])
+    assert alike([first, wider, popular, gmmrec.load(folders[0])]) == [[0, 3], [1], [2]]
+    in_memory = gmmrec.fit(toy, "lightgcn", **QUICK)
+    found = gmmrec.blend([in_memory, wider, again], metric="ndcg@10")
+    one, other, two = found.config["weights"]
+    assert one == two
+    assert one + other + two == pytest.approx(1)
+    assert found.report["blend"]["valid"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
 
 
 def test_the_test_part_has_no_say(folders):
