@@ -3,9 +3,9 @@
 X. Chen, Y. Lu, Y. Wang, J. Yang. Sensors 2021, 21(16), 5275. https://doi.org/10.3390/s21165275
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from gmmrec.nn.fusion.cross_modal import CrossModalFusion, ScalarTokens, pool_gr
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import embedding_norm
 from gmmrec.nn.masked import masked_mean
+from gmmrec.nn.tokens import Tokens
 from gmmrec.nn.transformer import TransformerEncoder
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
@@ -81,22 +82,6 @@ class CMBFConfig:
         check_heads(self.dim, self.num_heads)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
-
-
-class Tokens(NamedTuple):
-    """Tokens of some users, items or pictures, one modality behind the other."""
-
-    values: Tensor
-    """``[..., T, d]``."""
-    present: Tensor
-    """``[..., T]``."""
-    sizes: list[int]
-    """Number of tokens of every modality."""
-
-    @property
-    def mask(self) -> Tensor | None:
-        """None where no token is missing: attention is faster so."""
-        return None if bool(self.present.all()) else self.present
 
 
 class CMBF(Recommender[UserQuery]):
@@ -178,10 +163,7 @@ class CMBF(Recommender[UserQuery]):
             "item": self._text(graph, "item"),
             "image": Tokens(torch.cat([i.values for i in images]), torch.cat([i.present for i in images]), images[0].sizes),
         }
-        encoded = {}
-        for name, tokens in found.items():
-            encoded[f"{name}_tokens"], encoded[f"{name}_present"] = tokens.values, tokens.present
-            encoded[f"{name}_sizes"] = torch.tensor(tokens.sizes)
+        encoded = {key: value for name, tokens in found.items() for key, value in tokens.write(name).items()}
         encoded["image_spread"] = torch.tensor([graph.features[name].mask.dim() == 1 for name in self.images])
         encoded["user"], item, image = (masked_mean(tokens.values, tokens.present) for tokens in found.values())
         encoded["item"] = torch.cat([item, image], dim=1)
@@ -189,11 +171,12 @@ class CMBF(Recommender[UserQuery]):
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
         """The logit of a click for every pair, chunk by chunk of candidates."""
-        users = _take(encoded, "user", query.user.unsqueeze(1))  # [B, 1, T, d]
+        users = Tokens.read(encoded, "user").at(query.user.unsqueeze(1))  # [B, 1, T, d]
+        items, images = Tokens.read(encoded, "item"), Tokens.read(encoded, "image")
 
         def score(part: slice) -> Tensor:
             rows = candidates[..., part]
-            return self._logits(users, _take(encoded, "item", rows), _take(encoded, "image", rows))
+            return self._logits(users, items.at(rows), images.at(rows))
 
         num_tokens = sum(encoded[f"{name}_tokens"].shape[1] for name in ("user", "item", "image"))
         room = CACHED if users.values.device.type == "cpu" and not torch.is_grad_enabled() else CELLS
@@ -202,11 +185,11 @@ class CMBF(Recommender[UserQuery]):
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Cross-entropy of clicks and non-clicks; only the batch's users and items are projected, each once."""
         (user, user_place), (item, place) = (rows.unique(return_inverse=True) for rows in (batch.query.user, batch.candidates))
-        users = _at(self._text(graph, "user", user), user_place.unsqueeze(1))
+        users = self._text(graph, "user", user).at(user_place.unsqueeze(1))
         items, images = self._text(graph, "item", item), self._image(graph, item)
         num_tokens = sum(tokens.values.shape[-2] for tokens in (users, items, images))
         logits = in_chunks(
-            lambda part: self._logits(users, _at(items, place[:, part]), _at(images, place[:, part])),
+            lambda part: self._logits(users, items.at(place[:, part]), images.at(place[:, part])),
             place.shape[1],
             CELLS // max(1, len(batch) * num_tokens * FFN * self.config.dim),
         )
@@ -236,7 +219,9 @@ class CMBF(Recommender[UserQuery]):
         """
         if self.fuse is None:
             raise ValueError("CMBF with fusion 'concat' has no cross-modal attention to show; train it with fusion 'cross_modal'")
-        users, fields, images = (_take(encoded, n, r) for n, r in (("user", query.user), ("item", items), ("image", items)))
+        users, fields, images = (
+            Tokens.read(encoded, n).at(r) for n, r in (("user", query.user), ("item", items), ("image", items))
+        )
         text = self._encoded_text(users, fields)
         weights = self.fuse(images.values, text.values, images.mask, text.mask, return_weights=True)[1].right_cross
         parts = masked_mean(weights[..., -1, :, :, :].mean(-3), text.mask).split(images.sizes, dim=-1)  # [B, P] in all
@@ -271,7 +256,7 @@ class CMBF(Recommender[UserQuery]):
         for name, project in zip(self.fields[side], projections, strict=True):
             features = graph.features[name]
             parts.append((project(features.values, rows, self._lengths(features)), features.mask[rows]))
-        return _joined(parts)
+        return Tokens.joined(parts)
 
     def _image(self, graph: MultimodalGraph, rows: Tensor) -> Tokens:
         """The image stream of some items, through its own encoder."""
@@ -282,27 +267,9 @@ class CMBF(Recommender[UserQuery]):
             assert isinstance(spread, ScalarTokens)
             tokens = spread(numbers.squeeze(1)) if features.mask.dim() == 1 else spread.together(numbers)
             parts.append((tokens, features.mask[rows]))
-        image = _joined(parts)
+        image = Tokens.joined(parts)
         return image._replace(values=self.image_encoder(image.values, image.mask))
 
     def _lengths(self, features: FeatureTable) -> Tensor | None:
         """By what the vectors are divided, so that the mean square of their numbers is 1."""
         return features.lengths / features.dim**0.5 if self.config.unit_features else None
-
-
-def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> Tokens:
-    """Tokens ``[n, T, d]`` of several modalities and which exist, ``[n, T]`` or, of all of a node's, ``[n]``."""
-    values, present = [tokens for tokens, _ in parts], [mask if mask.dim() == 2 else mask.unsqueeze(1) for _, mask in parts]
-    masks = [there.expand(tokens.shape[:2]) for tokens, there in zip(values, present, strict=True)]
-    return Tokens(torch.cat(values, 1), torch.cat(masks, 1), [tokens.shape[1] for tokens in values])
-
-
-def _at(tokens: Tokens, rows: Tensor) -> Tokens:
-    """Tokens of some rows ``[...]``."""
-    values = F.embedding(rows, tokens.values.flatten(1)).unflatten(-1, tokens.values.shape[1:])
-    return Tokens(values, tokens.present[rows], tokens.sizes)
-
-
-def _take(encoded: Mapping[NodeType, Tensor], name: str, rows: Tensor) -> Tokens:
-    """Encoded tokens of some rows ``[...]``."""
-    return _at(Tokens(encoded[f"{name}_tokens"], encoded[f"{name}_present"], encoded[f"{name}_sizes"].tolist()), rows)

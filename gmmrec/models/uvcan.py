@@ -5,7 +5,7 @@ S. Liu, Z. Chen, H. Liu, X. Hu. WWW 2019. https://doi.org/10.1145/3308558.331351
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.masked import masked_mean
+from gmmrec.nn.tokens import Tokens
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import NodeType
@@ -76,17 +77,6 @@ class UVCANConfig:
         check_choice(("mean", "first"), start=self.start)
         check_choice(("inner", "steps_sum", "mlp"), prediction=self.prediction)
         check_choice(("bpr", "bce"), loss=self.loss)
-
-
-class Tokens(NamedTuple):
-    """Tokens of some users, or of some items: the ID embedding first, then those of every modality."""
-
-    values: Tensor
-    """``[..., T, d]``, zeros where a token is missing."""
-    present: Tensor
-    """``[..., T]``."""
-    sizes: list[int]
-    """Number of tokens of the ID, which is 1, and of every modality."""
 
 
 class UVCAN(Recommender[UserQuery]):
@@ -147,16 +137,15 @@ class UVCAN(Recommender[UserQuery]):
         for side in ("user", "item"):
             tokens = self._tokens(graph, side)
             encoded[side] = masked_mean(tokens.values, tokens.present)
-            encoded[f"{side}_tokens"], encoded[f"{side}_present"] = tokens.values, tokens.present
-            encoded[f"{side}_sizes"] = torch.tensor(tokens.sizes)
+            encoded |= tokens.write(side)
         return encoded
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
         """How well the user's and the item's last memories of each other agree, chunk by chunk of candidates."""
-        users = _take(encoded, "user", query.user.unsqueeze(1))  # [B, 1, P, d]
+        users, items = Tokens.read(encoded, "user").at(query.user.unsqueeze(1)), Tokens.read(encoded, "item")  # users [B, 1, P, d]
 
         def score(part: slice) -> Tensor:
-            return self._score(users, _take(encoded, "item", candidates[..., part]))
+            return self._score(users, items.at(candidates[..., part]))
 
         num_tokens, dim = encoded["item_tokens"].shape[1:]
         width = 1 if self._holds_shares_only and candidates.dim() == 1 else max(dim, self.config.hidden or 1)  # of one pair
@@ -168,7 +157,7 @@ class UVCAN(Recommender[UserQuery]):
         users = self._tokens(graph, "user", user)
         users = Tokens(users.values.unsqueeze(1), users.present.unsqueeze(1), users.sizes)  # [B, 1, P, d]
         rows, place = candidates.unique(return_inverse=True)
-        scores = self._score(users, _at(self._tokens(graph, "item", rows), place))
+        scores = self._score(users, self._tokens(graph, "item", rows).at(place))
         if self.config.loss == "bpr":
             terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         else:
@@ -194,7 +183,7 @@ class UVCAN(Recommender[UserQuery]):
             under names that begin with ``"user:"``. With two levels, the weight of a token is that of its modality times its own
             inside it. Without steps, the shares with which the memories start.
         """
-        sides = _take(encoded, "user", query.user), _take(encoded, "item", items)
+        sides = Tokens.read(encoded, "user").at(query.user), Tokens.read(encoded, "item").at(items)
         found: dict[str, Tensor] = {}
         for prefix, side, tokens, weights in zip(("user:", ""), ("user", "item"), sides, self._weights(*sides), strict=True):
             parts = weights.split(tokens.sizes, dim=-1)
@@ -261,16 +250,6 @@ class UVCAN(Recommender[UserQuery]):
         if inside:
             of_items = torch.cat([outer * inner for outer, inner in zip(of_items.split(1, -1), inside, strict=True)], dim=-1)
         return of_users, of_items
-
-
-def _take(encoded: Mapping[NodeType, Tensor], side: NodeType, rows: Tensor) -> Tokens:
-    """Tokens of nodes in rows ``[...]`` of what was encoded."""
-    return _at(Tokens(encoded[f"{side}_tokens"], encoded[f"{side}_present"], encoded[f"{side}_sizes"].tolist()), rows)
-
-
-def _at(tokens: Tokens, rows: Tensor) -> Tokens:
-    values = F.embedding(rows, tokens.values.flatten(1)).unflatten(-1, tokens.values.shape[1:])
-    return Tokens(values, tokens.present[rows], tokens.sizes)
 
 
 def _rows(table: Tensor, rows: Tensor | None) -> Tensor:
