@@ -60,7 +60,7 @@ def schema_from_json(text: str) -> GraphSchema:
     """A schema from the JSON of its fields.
 
     >>> schema_from_json('{"num_nodes": {"user": 2}, "feature_dims": {}, "feature_nodes": {}, "relations": [["a", "b", "c"]]}')
-    GraphSchema(num_nodes={'user': 2}, feature_dims={}, feature_nodes={}, relations=(('a', 'b', 'c'),))
+    GraphSchema(num_nodes={'user': 2}, feature_dims={}, feature_nodes={}, relations=(('a', 'b', 'c'),), num_words=0)
     """
     fields = json.loads(text)
     relations = tuple((source, name, target) for source, name, target in fields.pop("relations"))

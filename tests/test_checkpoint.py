@@ -6,18 +6,19 @@ from gmmrec.checkpoint import load_model, save_model
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.models import MODELS
-from tests.toy import checkerboard
+from gmmrec.tasks.query import RatingQuery
+from tests.toy import checkerboard, rated_checkerboard
 
 
-def toy_graph():
-    dataset, _ = checkerboard()
+def toy_graph(dataset):
     nothing = dataset.interactions.take(torch.empty(0, dtype=torch.long))
     return build_graph(dataset, Split(dataset.interactions, nothing, nothing))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_saved_model_is_rebuilt_without_the_data(name, tmp_path):
-    graph = toy_graph()
+    board = rated_checkerboard if MODELS[name].query_type is RatingQuery else checkerboard
+    graph = toy_graph(board()[0])
     model = MODELS[name](graph.schema, MODELS[name].config_class())
     graph = model.prepare(graph)
     save_model(model, tmp_path / "model.safetensors")
