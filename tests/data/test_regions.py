@@ -29,7 +29,8 @@ def write(folder: Path, hours: int) -> Path:
     frame = pd.DataFrame(places, columns=["poi", "lat", "lon", "region", "categories"])
     frame.to_csv(folder / "pois.csv.gz", index=False)
     pairs = [(0, 1), (0, 0), (1, 0), (1, 2), (2, 3), (2, 2), (0, 4)]
-    visits = [(user, poi, (BEGIN + hours * (10 - n)) * HOUR) for n, (user, poi) in enumerate([*pairs, (1, 0)])]  # the latest stands first
+    visited = enumerate([*pairs, (1, 0)])  # the latest stands first
+    visits = [(user, poi, (BEGIN + hours * (10 - n)) * HOUR) for n, (user, poi) in visited]
     pd.DataFrame(visits, columns=["user", "poi", "unix_time"]).to_csv(folder / "checkins.csv.gz", index=False)
     parts = [(user, poi, 1, "test" if poi == 1 else "train") for user, poi in pairs]
     pd.DataFrame(parts, columns=["user", "poi", "value", "split"]).to_csv(folder / "split.csv.gz", index=False)
