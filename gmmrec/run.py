@@ -19,7 +19,7 @@ from gmmrec.checkpoint import load_model, save_model
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.split import Split
-from gmmrec.data.tokens import Tokens
+from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
 from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
@@ -70,7 +70,7 @@ class Run:
     ratings: dict[str, Results] = field(default_factory=dict)
     history: History | None = None
     report: dict[str, Any] = field(default_factory=dict)
-    tokens: Mapping[str, Tokens] = field(default_factory=dict)
+    tokens: Mapping[str, TokenNames] = field(default_factory=dict)
 
     @cached_property
     def service(self) -> Service:
@@ -216,7 +216,7 @@ class Run:
             attributes=attributes,
             config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
             report=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {},
-            tokens={name: Tokens(**fields) for name, fields in known.items()},
+            tokens={name: TokenNames(**fields) for name, fields in known.items()},
         )
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gmmrec.data.tokens import Tokens
+from gmmrec.data.tokens import TokenNames
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FeatureTable:
     values: Tensor
     mask: Tensor = None  # type: ignore[assignment]
     node_type: str = "item"
-    tokens: Tokens | None = None
+    tokens: TokenNames | None = None
 
     def __post_init__(self) -> None:
         if self.values.dim() not in (2, 3):

@@ -18,7 +18,7 @@ CROPS = ("top left", "top right", "bottom left", "bottom right", "centre")
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenNames:
     """Names for the tokens of one modality.
 
     Attributes:
@@ -40,9 +40,9 @@ class Tokens:
     def labels(self, node_id: object, count: int) -> list[str]:
         """What the first ``count`` tokens of a node are; numbers, from 1, where nothing is known.
 
-        >>> Tokens("grid", size=2).labels("dress", 4)
+        >>> TokenNames("grid", size=2).labels("dress", 4)
         ['row 1, column 1', 'row 1, column 2', 'row 2, column 1', 'row 2, column 2']
-        >>> Tokens("pieces", pieces={"7": "black tights"}).labels(7, 3)
+        >>> TokenNames("pieces", pieces={"7": "black tights"}).labels(7, 3)
         ['black', 'tights', '3']
         """
         known: Sequence[str] = self.names
@@ -55,7 +55,7 @@ class Tokens:
         return [known[place] if place < len(known) else str(place + 1) for place in range(count)]
 
 
-def read_tokens(path: Path, count: int) -> Tokens | None:
+def read_tokens(path: Path, count: int) -> TokenNames | None:
     """What is said beside a feature file of the ``count`` tokens in it; None where nothing is.
 
     Read are ``NAME.json`` with the list ``names``, ``NAME_feat.json`` with what ``gmmrec data features`` did, and
@@ -68,15 +68,15 @@ def read_tokens(path: Path, count: int) -> Tokens | None:
     stem = path.name.rsplit("_feat", 1)[0]
     names = _json(path.with_name(f"{stem}.json")).get("names")
     if isinstance(names, list) and len(names) == count:
-        return Tokens("names", names=tuple(map(str, names)))
+        return TokenNames("names", names=tuple(map(str, names)))
     made = _json(path.with_suffix(".json"))
     size = made.get("regions")
     if isinstance(size, int) and size**2 == count:
-        return Tokens("grid", size=size)
+        return TokenNames("grid", size=size)
     if made.get("crops") is True and count == len(CROPS):
-        return Tokens("crops")
+        return TokenNames("crops")
     pieces = path.with_name(f"{stem}{PIECES}")
-    return Tokens("pieces", pieces=_read_pieces(pieces)) if pieces.is_file() else None
+    return TokenNames("pieces", pieces=_read_pieces(pieces)) if pieces.is_file() else None
 
 
 def write_pieces(path: Path, ids: Iterable[object], pieces: Iterable[Sequence[str]]) -> None:

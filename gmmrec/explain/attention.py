@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.tokens import TokenKind, Tokens
+from gmmrec.data.tokens import TokenKind, TokenNames
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Query
@@ -60,7 +60,7 @@ class Part:
 
     Attributes:
         name: The modality; begins with ``user:`` where it is of the user's side.
-        kind: What the tokens are (see :class:`~gmmrec.data.tokens.Tokens`); ``items`` for items of a history, ``whole`` for a
+        kind: What the tokens are (see :class:`~gmmrec.data.tokens.TokenNames`); ``items`` for items of a history, ``whole`` for a
             modality that is one token.
         labels: A name for every token that is there.
         places: Where these stand among all tokens.
@@ -146,7 +146,7 @@ def parts_of(
     rows: Mapping[NodeType, int],
     ids: Mapping[NodeType, Hashable],
     *,
-    tokens: Mapping[str, Tokens] | None = None,
+    tokens: Mapping[str, TokenNames] | None = None,
     item_labels: Callable[[int], str] = str,
 ) -> list[Part]:
     """Names for the weights of one pair; tokens that are not there are left out.
@@ -184,11 +184,11 @@ def parts_of(
     return parts
 
 
-def guess_tokens(name: str, count: int) -> Tokens:
+def guess_tokens(name: str, count: int) -> TokenNames:
     """What tokens are by the name of their modality, where nothing else is known: a grid for ``regions``, else just numbers.
 
     >>> guess_tokens("regions", 49).size, guess_tokens("words", 49).labels("a", 3)
     (7, ['1', '2', '3'])
     """
     size = round(count**0.5)
-    return Tokens("grid", size=size) if name == "regions" and size**2 == count else Tokens("numbered")
+    return TokenNames("grid", size=size) if name == "regions" and size**2 == count else TokenNames("numbered")

@@ -7,7 +7,7 @@ import torch
 
 from gmmrec.cli.main import main
 from gmmrec.data.load import load_dataset
-from gmmrec.data.tokens import Tokens
+from gmmrec.data.tokens import TokenNames
 from tests.data.encode.tiny import HashWords, MeanColour, colour, save_picture
 
 
@@ -78,7 +78,7 @@ def test_what_the_tokens_of_a_text_stand_for_is_kept(data, capsys, monkeypatch):
 
     monkeypatch.setattr("gmmrec.data.encode.encoders.load_text_encoder", lambda name, device: Spelling())
     assert run(capsys, "-d", data, "--text", "title", "--tokens", 3, "--encoder", "e")[0] == 0
-    assert load_dataset(data).features["text"].tokens == Tokens("pieces", pieces={"007": "red fish", "x": "8"})
+    assert load_dataset(data).features["text"].tokens == TokenNames("pieces", pieces={"007": "red fish", "x": "8"})
 
 
 def test_tokens_and_regions_have_a_token_axis(data, capsys):
@@ -88,7 +88,7 @@ def test_tokens_and_regions_have_a_token_axis(data, capsys):
     )
     assert code == 0
     assert "4 tokens of 2 numbers each" in out
-    assert load_dataset(data).features["image"].tokens == Tokens("grid", size=2)
+    assert load_dataset(data).features["image"].tokens == TokenNames("grid", size=2)
     assert "to 2 principal components, which keep 100.0% of the variance" in out
     features = load_dataset(data).features
     assert features["text"].values.shape == (4, 3, 4)

@@ -6,7 +6,7 @@ import pytest
 
 from gmmrec.data.filter import k_core
 from gmmrec.data.load import load_dataset
-from gmmrec.data.tokens import Tokens, read_tokens, write_pieces
+from gmmrec.data.tokens import TokenNames, read_tokens, write_pieces
 
 
 def write(folder, name, count, **files):
@@ -17,14 +17,14 @@ def write(folder, name, count, **files):
 
 
 def test_what_is_said_beside_a_file_is_read(tmp_path):
-    assert read_tokens(write(tmp_path, "regions", 9, made={"regions": 3, "crops": False}), 9) == Tokens("grid", size=3)
-    assert read_tokens(write(tmp_path, "views", 5, made={"regions": None, "crops": True}), 5) == Tokens("crops")
+    assert read_tokens(write(tmp_path, "regions", 9, made={"regions": 3, "crops": False}), 9) == TokenNames("grid", size=3)
+    assert read_tokens(write(tmp_path, "views", 5, made={"regions": None, "crops": True}), 5) == TokenNames("crops")
     slots = read_tokens(write(tmp_path, "slots", 2, names={"names": ["collar", "sleeve"], "grid": [7, 7]}), 2)
-    assert slots == Tokens("names", names=("collar", "sleeve"))
+    assert slots == TokenNames("names", names=("collar", "sleeve"))
     path = write(tmp_path, "words", 3, made={"tokens": 3})
     assert read_tokens(path, 3) is None
     write_pieces(tmp_path / "words_pieces.csv.gz", [0, "007"], [["red", "fish"], ["a", '"', "##b"]])
-    assert read_tokens(path, 3) == Tokens("pieces", pieces={"0": "red fish", "007": 'a " ##b'})
+    assert read_tokens(path, 3) == TokenNames("pieces", pieces={"0": "red fish", "007": 'a " ##b'})
 
 
 def test_what_does_not_fit_is_not_believed(tmp_path):
@@ -36,11 +36,11 @@ def test_what_does_not_fit_is_not_believed(tmp_path):
 @pytest.mark.parametrize(
     ("tokens", "labels"),
     [
-        (Tokens("crops"), ["top left", "top right", "bottom left", "bottom right", "centre"]),
-        (Tokens("grid", size=2), ["row 1, column 1", "row 1, column 2", "row 2, column 1", "row 2, column 2", "5"]),
-        (Tokens("names", names=("a", "b")), ["a", "b", "3", "4", "5"]),
-        (Tokens("numbered"), ["1", "2", "3", "4", "5"]),
-        (Tokens("pieces", pieces={"7": "red fish"}), ["red", "fish", "3", "4", "5"]),
+        (TokenNames("crops"), ["top left", "top right", "bottom left", "bottom right", "centre"]),
+        (TokenNames("grid", size=2), ["row 1, column 1", "row 1, column 2", "row 2, column 1", "row 2, column 2", "5"]),
+        (TokenNames("names", names=("a", "b")), ["a", "b", "3", "4", "5"]),
+        (TokenNames("numbered"), ["1", "2", "3", "4", "5"]),
+        (TokenNames("pieces", pieces={"7": "red fish"}), ["red", "fish", "3", "4", "5"]),
     ],
 )
 def test_labels(tokens, labels):
@@ -52,5 +52,5 @@ def test_a_data_set_keeps_them_through_filters(tmp_path):
     log = pd.DataFrame({"user": [0, 0, 1, 1, 2], "item": [1, 2, 1, 2, 3]})
     log.to_csv(tmp_path / "interactions.csv", index=False)
     dataset = load_dataset(tmp_path)
-    assert dataset.features["regions"].tokens == Tokens("grid", size=2)
-    assert k_core(dataset, 2).features["regions"].tokens == Tokens("grid", size=2)
+    assert dataset.features["regions"].tokens == TokenNames("grid", size=2)
+    assert k_core(dataset, 2).features["regions"].tokens == TokenNames("grid", size=2)

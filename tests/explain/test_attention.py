@@ -6,7 +6,7 @@ import torch
 
 import gmmrec
 from gmmrec.data.features import FeatureTable
-from gmmrec.data.tokens import Tokens
+from gmmrec.data.tokens import TokenNames
 from gmmrec.explain.attention import Explanation, Part, parts_of, weights_of
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mario import MARIO, MARIOConfig
@@ -35,7 +35,7 @@ def with_words(graph_or_dataset=None):
     dataset = checkerboard(23, I)[0]
     mask = torch.ones(I, 3, dtype=torch.bool)
     mask[6, 2] = False
-    tokens = Tokens("pieces", pieces={"6": "red fish"})
+    tokens = TokenNames("pieces", pieces={"6": "red fish"})
     words = FeatureTable("words", torch.rand(I, 3, 4), mask, tokens=tokens)
     return replace(dataset, features={**dataset.features, "words": words})
 
@@ -50,7 +50,7 @@ def test_every_token_that_is_there_has_its_name_and_weight():
         graph,
         {"user": 1, "item": 6},
         {"user": "ann", "item": 6},
-        tokens={"words": Tokens("pieces", pieces={"6": "red fish"})},
+        tokens={"words": TokenNames("pieces", pieces={"6": "red fish"})},
         item_labels=lambda row: f"film {row}",
     )
     assert meaning == "weight"
@@ -103,7 +103,7 @@ def test_a_model_without_attention_is_refused():
 def test_a_run_folder_keeps_the_names_of_tokens(tmp_path):
     run = gmmrec.fit(with_words(), "mario", out=tmp_path / "run", **QUICK)
     again = gmmrec.load(tmp_path / "run")
-    assert again.tokens == run.tokens == {"words": Tokens("pieces", pieces={"6": "red fish"})}
+    assert again.tokens == run.tokens == {"words": TokenNames("pieces", pieces={"6": "red fish"})}
     pd.testing.assert_frame_equal(again.explain("u3", 5), run.explain("u3", 5))
     assert run.explain("u3", 5).weight.sum() == pytest.approx(1)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmmrec.data.tokens import Tokens
+from gmmrec.data.tokens import TokenNames
 from gmmrec.explain.attention import Explanation, Part
 from gmmrec.explain.picture import draw, largest
 
@@ -12,7 +12,7 @@ GREY = (120, 120, 120)
 
 
 def grid(weights, size=2, name="regions"):
-    tokens = Tokens("grid", size=size)
+    tokens = TokenNames("grid", size=size)
     return Part(name, "grid", tokens.labels(1, size**2), list(range(size**2)), weights, size)
 
 
@@ -90,7 +90,7 @@ def test_crops_words_attributes_modalities_and_histories_are_drawn(tmp_path):
     words = ["a", "very", "long", "text", "with", "##in", "words", "that", "do", "not", "fit", "in", "##to", "one", "line"] * 4
     parts = [
         Part("id", "whole", [""], [0], [0.2]),
-        Part("views", "crops", Tokens("crops").labels(1, 5), list(range(5)), [0.1, 0.2, 0.3, 0.3, 0.1]),
+        Part("views", "crops", TokenNames("crops").labels(1, 5), list(range(5)), [0.1, 0.2, 0.3, 0.3, 0.1]),
         Part("words", "pieces", words, list(range(len(words))), [1 / len(words)] * len(words)),
         Part("slots", "names", ["collar", "sleeve"], [0, 1], [0.9, 0.1]),
         Part("user:history", "items", [f"film {n} \u4e2d" for n in range(30)], list(range(30)), [1 / 30] * 30),

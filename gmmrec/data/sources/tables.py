@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.tokens import Tokens
+from gmmrec.data.tokens import TokenNames
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RawFeatures:
     ids: "pd.Series[Any] | None" = None
     mask: NDArray[np.bool_] | None = None
     node_type: str = "item"
-    tokens: Tokens | None = None
+    tokens: TokenNames | None = None
 
 
 @dataclass(frozen=True)
