@@ -64,8 +64,7 @@ def cell(dataset: str, name: str, seeds: list[int], data: Path) -> None:
     points = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
     validated = {}
     for point in points:
-        settings = merged(values, point)
-        settings["data"] = {"path": dataset if dataset == "movies-small" else str(data / dataset), **settings.get("data", {})}
+        settings = settings_of(dataset, values, point, data)
         if len(points) == 1:
             validated[0.0] = settings
         else:
@@ -78,6 +77,24 @@ def cell(dataset: str, name: str, seeds: list[int], data: Path) -> None:
             break  # fitted in closed form: every seed gives the same
     folder = RUNS / dataset / name
     (folder / "chosen.json").write_text(json.dumps({"settings": chosen, "points": len(points), "key": key(chosen)}, indent=2))
+
+
+def settings_of(dataset: str, values: dict[str, Any], point: dict[str, Any], data: Path) -> dict[str, Any]:
+    """All settings of one point of a grid."""
+    settings = merged(values, point)
+    settings["data"] = {"path": dataset if dataset == "movies-small" else str(data / dataset), **settings.get("data", {})}
+    return settings
+
+
+def is_declared(dataset: str, name: str, chosen: str) -> bool:
+    """Whether the settings with this key are a point of the grid that is declared now; if not, it was an earlier one."""
+    path = HERE / "configs" / dataset / f"{name}.yaml"
+    if not path.is_file():
+        return False
+    values = yaml.safe_load(path.read_text()) or {}
+    grid = values.pop("grid", {})
+    choices = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
+    return chosen in {key(settings_of(dataset, values, point, Path())) for point in choices}
 
 
 def folder_of(runs: Path, dataset: str, name: str, settings: dict[str, Any], seed: int) -> Path:
@@ -142,7 +159,7 @@ def write_table(dataset: str) -> None:
         "",
         f"{first['num_questions']} test users, the whole catalogue ranked, items known from {first['masked']} left out. "
         f"Settings chosen on validation ({monitor}) from the grids in `benchmarks/configs/{dataset}`; mean and standard deviation "
-        f"over the seeds. {spent(dataset)} "
+        f'over the seeds; "earlier grid": chosen from one that has been replaced since, to be run again. {spent(dataset)} '
         f"Made by `python benchmarks/accuracy.py --datasets {dataset}` at {commit}.",
         "",
         "| model | seeds | " + " | ".join(metrics) + " | points tried | epochs | s per epoch | peak MiB |",
@@ -155,7 +172,8 @@ def write_table(dataset: str) -> None:
         timing = pd.DataFrame([report["timing"] for report in reports]).mean()
         memory = max(report["peak_rss_mib"] for report in reports)
         cells += [f"{choice['points']}", f"{timing.epochs:.0f}", f"{timing.seconds_per_epoch:.2f}", f"{memory:.0f}"]
-        lines.append(f"| {name} | {len(reports)} | {' | '.join(cells)} |")
+        earlier = "" if is_declared(dataset, name, choice["key"]) else " (earlier grid)"
+        lines.append(f"| {name}{earlier} | {len(reports)} | {' | '.join(cells)} |")
     lines += ["", "Settings chosen:", ""]
     for name in order:
         settings = {k: v for k, v in rows[name][0]["settings"].items() if k not in ("data", "monitor")}

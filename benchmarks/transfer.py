@@ -72,7 +72,8 @@ def main() -> None:
     text = f"# Transfer from {arguments.source} ({data.name})\n\n"
     text += f"Learning rates chosen on validation: {', '.join(f'{way} {rate:g}' for way, rate in chosen.items())}. "
     text += f"Means over seeds {', '.join(map(str, arguments.seeds))}; seconds of one CPU thread for a run, evaluations included; "
-    text += f"the source took {report(source)['cpu_seconds']:.0f} s, once. Made by `python benchmarks/transfer.py`.\n\n"
+    command = " ".join(["python benchmarks/transfer.py", *sys.argv[1:]])
+    text += f"the source took {report(source)['cpu_seconds']:.0f} s, once. Made by `{command}`.\n\n"
     text += by_region(folders, data) + "\n\n## All regions together\n\n" + pooled(folders)
     path = HERE / "tables" / f"transfer-{data.name}.md"
     path.write_text(text + "\n")
