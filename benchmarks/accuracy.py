@@ -25,7 +25,7 @@ import yaml
 
 from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.metrics import ERRORS
-from gmmrec.evaluation.results import RATINGS_FILE, Results
+from gmmrec.evaluation.results import Results, file_of
 from gmmrec.experiment import read_config, run
 
 HERE = Path(__file__).parent
@@ -146,8 +146,8 @@ def write_table(dataset: str) -> None:
         folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
         rows[name] = (choice, [json.loads((folder / "metrics.json").read_text()) for folder in folders])
         users[name] = [Results.load(folder) for folder in folders]
-        if (folders[0] / RATINGS_FILE).is_file():
-            ratings[name] = [Results.load(folder, RATINGS_FILE) for folder in folders]
+        if (folders[0] / file_of("ratings")).is_file():
+            ratings[name] = [Results.load(folder, file_of("ratings")) for folder in folders]
     if not rows:
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()

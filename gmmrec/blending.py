@@ -14,7 +14,6 @@ from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.evaluation.weights import search_weights
 from gmmrec.run import Run, check_same, judge
-from gmmrec.tasks import TASKS
 from gmmrec.tasks.query import UserQuery
 
 
@@ -114,7 +113,7 @@ def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequenc
         groups: Places of parts that share one weight evenly.
     """
     sizes = len(run.vocabularies["user"]), len(run.vocabularies["item"])
-    questions = TASKS[model.query_type](run.split, *sizes).questions("valid")
+    questions = run.task().questions("valid")
     with evaluating(model):
         encoded = model.encode(run.graph)
 

@@ -17,19 +17,15 @@ from gmmrec.config import read_settings, unknown_setting
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.load import DataConfig, load_dataset
 from gmmrec.data.split import Split, SplitConfig, split_dataset
-from gmmrec.evaluation.evaluator import EvalConfig, evaluate
-from gmmrec.evaluation.metrics import ERRORS, parse_metric
-from gmmrec.evaluation.rating import evaluate_ratings
+from gmmrec.evaluation.evaluator import EvalConfig
+from gmmrec.evaluation.exams import exam_of, mask_of, watch
 from gmmrec.graph.build import GraphConfig, build_graph
-from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.recommender import Recommender
-from gmmrec.run import Run
+from gmmrec.run import Run, judge
 from gmmrec.tasks import TASKS
 from gmmrec.tasks.collaborative import CollaborativeConfig
-from gmmrec.tasks.query import RatingQuery
-from gmmrec.tasks.questions import Questions, Ratings
-from gmmrec.tasks.rating import RatingTask
+from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.training.warm_start import places, warm_start
 from gmmrec.typing import ITEM, USER
@@ -52,17 +48,17 @@ class TopConfig:
 
     seed: int = 0
     """Seed of initialisation, batches and negatives. The split has its own, so that all seeds are asked the same questions."""
-    monitor: str = "recall@20"
-    """The validation metric that early stopping looks at; rmse where a model predicts ratings and nothing else is said (an error is
-    handed to the trainer with a minus sign, for which higher is better)."""
+    monitor: str | None = None
+    """The validation metric that early stopping looks at: one of the ranking, or of another exam as EXAM/METRIC; the task's own
+    where nothing is said (recall@20, rmse). An error is handed to the trainer with a minus sign: higher is better."""
     init_from: str | None = None
     """Folder of a finished run whose vectors of users and items the tables of ids begin with, matched by raw id; ids that it does
     not know keep their initial vectors. Both runs need the same dim. A model with a setting ``transfer`` may take over modules
     instead, from a run on other users and items."""
 
     def __post_init__(self) -> None:
-        if self.monitor not in ERRORS:
-            parse_metric(self.monitor)
+        if self.monitor is not None:
+            exam_of(self.monitor)
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class RunConfig:
     train: TrainSettings
     eval: EvalConfig
     seed: int = 0
-    monitor: str = "recall@20"
+    monitor: str | None = None
     init_from: str | None = None
 
 
@@ -110,8 +106,6 @@ def read_config(model_name: str, values: Mapping[str, Any] | None = None, argume
     values, sections = dict(values or {}), sections_of(model_name)
     names = [field.name for field in fields(TopConfig)]
     top = {name: values.pop(name) for name in names if name in values}
-    if MODELS[model_name].query_type is RatingQuery:
-        top.setdefault("monitor", "rmse")
     arguments = [f"--run.{a[2:]}" if a.startswith("--") and a[2:].split("=")[0] in names else a for a in arguments]
     filled = read_settings(sections, {**values, "run": top}, arguments)
     return RunConfig(model_name, **vars(filled.pop("run")), **filled)
@@ -135,7 +129,11 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
         config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = MODELS[config.model_name]
-    task = TASKS[model_class.query_type](split, dataset.num_users, dataset.num_items, config.train, dataset.reviews)
+    task_class, sizes = TASKS[model_class.query_type], (dataset.num_users, dataset.num_items)
+    task = task_class(split, *sizes, config.train, dataset.reviews, config.model)
+    if config.monitor is None:
+        config = replace(config, monitor=task.monitor)
+    assert config.monitor is not None
     graph = build_graph(dataset, split, config.graph)
 
     generator = torch.Generator().manual_seed(config.seed)
@@ -148,32 +146,21 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
             graph = model.prepare(graph)
         trainer = Trainer(config.train)
         on_device = graph.to(trainer.device)
-        if config.monitor in ERRORS:
-            if not isinstance(task, RatingTask):
-                raise ValueError(
-                    f"monitor {config.monitor!r} is an error of ratings, which {config.model_name} does not predict; say recall@20"
-                )
-            validate = partial(
-                monitored_error,
-                graph=on_device,
-                ratings=task.ratings("valid"),
-                monitor=config.monitor,
-                clip=config.eval.clip_ratings,
+        exams = task.exams("valid", mask_of(config.eval, "valid"))
+        exam = exam_of(config.monitor)
+        if exam not in exams:
+            raise ValueError(
+                f"monitor {config.monitor!r} belongs to the exam {exam!r}, which {config.model_name} does not take on this data; "
+                f"it takes {' and '.join(exams)}"
             )
-        else:
-            validate = partial(monitored, graph=on_device, questions=task.questions("valid"), monitor=config.monitor)
+        validate = partial(watch, graph=on_device, exam=exams[exam], monitor=config.monitor, config=config.eval)
         history = trainer.fit(model, graph, task.batches, validate, generator=generator, run_dir=folder, resume=resume)
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)
     finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
     started = time.perf_counter()
-    finished.results = {part: finished.evaluate(part, config.eval) for part in ("valid", "test")}
-    for part in ("valid", "test"):
-        errors = finished.evaluate_ratings(part, config.eval)
-        if errors is not None:
-            finished.ratings[part] = errors
-    seconds = time.perf_counter() - started
-    finished.report = report(finished, seconds)
+    judge(finished, config.eval)
+    finished.report |= costs(history, time.perf_counter() - started)
     finished.model, finished.graph = model.cpu(), graph
     if folder is not None:
         finished.save(folder)
@@ -250,32 +237,10 @@ def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[st
     return values
 
 
-def monitored(model: Recommender[Any], *, graph: MultimodalGraph, questions: Questions[Any], monitor: str) -> float:
-    """One validation metric, such as ``recall@20``."""
-    metric, k = parse_metric(monitor)
-    return evaluate(model, graph, questions, metrics=(metric,), ks=(k,), bootstrap=0).mean()[monitor]
-
-
-def monitored_error(model: Recommender[Any], *, graph: MultimodalGraph, ratings: Ratings[Any], monitor: str, clip: bool) -> float:
-    """Minus one validation error of predicted ratings, so that higher is better."""
-    return -evaluate_ratings(model, graph, ratings, clip=clip, bootstrap=0).mean()[monitor]
-
-
-def report(finished: Run, evaluation_seconds: float) -> dict[str, Any]:
-    """What ``metrics.json`` holds: means, intervals, groups, timing, memory."""
-    test, valid = finished.results["test"], finished.results["valid"]
-    history = finished.history
-    assert history is not None
+def costs(history: History, evaluation_seconds: float) -> dict[str, Any]:
+    """What a run took: time, and the most memory that the process held so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    errors = {part: found.mean() for part, found in finished.ratings.items()}
-    ratings = finished.ratings.get("test")
     return {
-        "model": finished.config["model_name"],
-        "dataset": finished.config["data"]["path"],
-        "test": test.mean() | errors.get("test", {}),
-        "valid": valid.mean() | errors.get("valid", {}),
-        **{key: value for key, value in test.to_dict().items() if key != "metrics"},
-        **({} if ratings is None else {"ratings": ratings.to_dict()}),
         "timing": {
             "seconds_per_epoch": history.seconds_per_epoch,
             "epochs": len(history.epochs),

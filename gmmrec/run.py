@@ -16,22 +16,21 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from gmmrec.checkpoint import load_model, save_model
-from gmmrec.data.interactions import Interactions
+from gmmrec.data.interactions import Interactions, joined
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
-from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
-from gmmrec.evaluation.results import RATINGS_FILE, Results
+from gmmrec.evaluation.evaluator import EvalConfig
+from gmmrec.evaluation.exams import RANKING, mask_of, take_exam
+from gmmrec.evaluation.results import Results, file_of
 from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import Recommender
 from gmmrec.serving.service import Service
 from gmmrec.tasks import TASKS
-from gmmrec.tasks.query import RatingQuery
-from gmmrec.tasks.rating import RatingTask
+from gmmrec.tasks.task import Task
 from gmmrec.training.trainer import History
 from gmmrec.typing import NodeType
 
@@ -53,8 +52,8 @@ class Run:
         vocabularies: Raw ids by node type.
         attributes: Tables by node type; ``title`` is shown beside item ids.
         config: Every setting, as nested dictionaries.
-        results: By part, as far as evaluated.
-        ratings: Errors of predicted ratings by part, for models that predict ratings.
+        results: The ranking by part, as far as evaluated.
+        exams: All other exams that the model can take, such as ``"ratings"``, by name and part.
         history: How training went; None for a loaded run.
         report: What ``metrics.json`` holds.
         tokens: What the tokens of modalities are, for explanations, as far as known.
@@ -67,7 +66,7 @@ class Run:
     attributes: Mapping[NodeType, pd.DataFrame]
     config: Mapping[str, Any]
     results: dict[str, Results] = field(default_factory=dict)
-    ratings: dict[str, Results] = field(default_factory=dict)
+    exams: dict[str, dict[str, Results]] = field(default_factory=dict)
     history: History | None = None
     report: dict[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, TokenNames] = field(default_factory=dict)
@@ -75,10 +74,9 @@ class Run:
     @cached_property
     def service(self) -> Service:
         """Answers questions in raw ids; everything a user did in any part counts as seen."""
-        parts = [getattr(self.split, part) for part in PARTS]
-        users, items = torch.cat([p.user for p in parts]), torch.cat([p.item for p in parts])
-        seen = Ragged.from_pairs(users, items, len(self.vocabularies["user"]))
-        return Service(self.model, self.graph, self.vocabularies, seen, self.titles)
+        log = joined([getattr(self.split, part) for part in PARTS])
+        seen = Ragged.from_pairs(log.user, log.item, len(self.vocabularies["user"]))
+        return Service(self.model, self.graph, self.vocabularies, seen, self.titles, log)
 
     @property
     def titles(self) -> Sequence[str] | None:
@@ -128,34 +126,22 @@ class Run:
         return Explanation(user, item, label(rows["item"]), float(score), meaning, parts)
 
     def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
-        """Asks the questions of one part; the settings are the run's own where none are given."""
-        config = config or self.eval_config()
-        sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
-        task = TASKS[self.model.query_type](self.split, *sizes)
-        questions = task.questions(part, config.mask if part == "test" else "train")
-        return evaluate(
-            self.model,
-            self.graph,
-            questions,
-            metrics=config.metrics,
-            ks=config.ks,
-            groups=default_groups(self.graph, questions),
-            chunk_size=config.chunk_size,
-            candidate_chunk=config.candidate_chunk,
-            bootstrap=config.bootstrap,
-        )
+        """Asks for the ranking of one part; the settings are the run's own where none are given."""
+        return self._take(part, config, only=RANKING)[RANKING]
 
-    def evaluate_ratings(self, part: Part = "test", config: EvalConfig | None = None) -> Results | None:
-        """Errors of the predicted ratings of one part; None where the model does not predict ratings."""
-        if self.model.query_type is not RatingQuery:
-            return None
+    def evaluate_all(self, part: Part = "test", config: EvalConfig | None = None) -> dict[str, Results]:
+        """All exams of one part by name, the ranking first; ``"ratings"`` where the model predicts ratings."""
+        return self._take(part, config)
+
+    def _take(self, part: Part, config: EvalConfig | None, only: str | None = None) -> dict[str, Results]:
         config = config or self.eval_config()
-        task = RatingTask(self.split, len(self.vocabularies["user"]), len(self.vocabularies["item"]))
-        ratings = task.ratings(part)
-        groups = rating_groups(self.graph, ratings)
-        return evaluate_ratings(
-            self.model, self.graph, ratings, clip=config.clip_ratings, groups=groups, bootstrap=config.bootstrap
-        )
+        exams = self.task().exams(part, mask_of(config, part))
+        return {name: take_exam(self.model, self.graph, exam, config) for name, exam in exams.items() if only in (None, name)}
+
+    def task(self) -> Task:
+        """The task that asks the model's questions."""
+        sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
+        return TASKS[self.model.query_type](self.split, *sizes, settings=self.model.config)
 
     def eval_config(self) -> EvalConfig:
         """How the run was evaluated."""
@@ -181,8 +167,9 @@ class Run:
         (folder / "metrics.json").write_text(json.dumps(self.report, indent=2), encoding="utf-8")
         if "test" in self.results:
             self.results["test"].save(folder)
-        if "test" in self.ratings:
-            self.ratings["test"].save(folder, RATINGS_FILE)
+        for exam, found in self.exams.items():
+            if "test" in found:
+                found["test"].save(folder, file_of(exam))
         return folder
 
     @classmethod
@@ -261,18 +248,39 @@ def load(folder: str | Path) -> Run:
     return Run.load(folder)
 
 
-def judge(run: Run, **facts: Any) -> None:
-    """Evaluates a run that was made of others, and fills in its report; ``facts`` join it."""
-    run.results = {part: run.evaluate(part) for part in ("valid", "test")}
-    test = run.results["test"]
+def judge(run: Run, config: EvalConfig | None = None, **facts: Any) -> None:
+    """Gives a run all its exams of both parts, and fills in its report; ``facts`` join it."""
+    for part in ("valid", "test"):
+        for name, found in run.evaluate_all(part, config).items():
+            (run.results if name == RANKING else run.exams.setdefault(name, {}))[part] = found
+
+    judged = {
+        part: {RANKING: run.results[part]} | {name: exam[part] for name, exam in run.exams.items()} for part in ("valid", "test")
+    }
     run.report = {
         "model": run.config["model_name"],
         "dataset": run.config["data"]["path"],
-        "test": test.mean(),
-        "valid": run.results["valid"].mean(),
-        **{key: found for key, found in test.to_dict().items() if key != "metrics"},
+        "test": all_means(judged["test"]),
+        "valid": all_means(judged["valid"]),
+        **details(judged["test"]),
         **facts,
     }
+
+
+def all_means(found: Mapping[str, Results]) -> dict[str, float]:
+    """The mean of every metric of all exams; names of others than the ranking and ratings begin with the exam's."""
+    plain = (RANKING, "ratings")
+    return {
+        metric if exam in plain else f"{exam}/{metric}": mean
+        for exam, results in found.items()
+        for metric, mean in results.mean().items()
+    }
+
+
+def details(found: Mapping[str, Results]) -> dict[str, Any]:
+    """Everything else that is told of exams: that of the ranking, and by name that of the others."""
+    ranking = {key: value for key, value in found[RANKING].to_dict().items() if key != "metrics"}
+    return ranking | {name: results.to_dict() for name, results in found.items() if name != RANKING}
 
 
 def check_same(first_name: str, first: Run, name: str, run: Run) -> None:

@@ -27,7 +27,9 @@ from gmmrec.graph.sampling import sample_subgraph
 from gmmrec.models.bias import Bias
 from gmmrec.models.popularity import Popularity
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import Batch, RatingQuery, UserQuery
+from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.next_item import NextItemTask, Timeline
+from gmmrec.tasks.query import Batch, HistoryQuery, RatingQuery, UserQuery
 from tests.toy import checkerboard, rated_checkerboard
 
 U, I = 23, 17  # primes that no layer has as its width: a table of 23 rows is one of users  # noqa: E741
@@ -57,7 +59,7 @@ class RecommenderContract:
         losses = train(model, graph, dataset.interactions, epochs=60)
         if losses:  # a closed form has none
             assert losses[-1] < 0.9 * losses[0]  # smoothing alone, untrained, ranks well on so regular a graph
-        assert share_ordered(score_all(model, graph), wanted) > 0.95
+        assert share_ordered(score_all(model, graph, log=dataset.interactions), wanted) > 0.95
 
     def test_gradients_reach_every_parameter(self, model_class: type[Model]) -> None:
         dataset, _ = board(model_class)
@@ -83,6 +85,23 @@ class RecommenderContract:
             return score_all(model, graph)
 
         assert torch.equal(run(), run())
+
+    def test_what_stands_in_front_of_a_history_means_nothing(self, model_class: type[Model]) -> None:
+        if model_class.query_type is not HistoryQuery:
+            pytest.skip("is not asked with histories")
+        model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
+        query = asked(model, torch.arange(U))
+        shorter = replace(query, mask=query.mask & (torch.arange(query.mask.shape[1]) >= torch.arange(U)[:, None] % 4))
+        other = replace(shorter, items=torch.where(shorter.mask, shorter.items, I - 1))
+        nothing = shorter.items.new_zeros(U, 3)
+        wider = replace(shorter, items=torch.cat([nothing, shorter.items], 1), mask=torch.cat([nothing > 0, shorter.mask], 1))
+        with torch.no_grad():
+            encoded = model.encode(graph)
+            expected = model.score(encoded, shorter, torch.arange(I))
+            for same in (other, wider):
+                torch.testing.assert_close(model.score(encoded, same, torch.arange(I)), expected, rtol=1e-4, atol=1e-5)
+            none = replace(shorter, mask=torch.zeros_like(shorter.mask))
+            assert bool(torch.isfinite(model.score(encoded, none, torch.arange(I))).all())
 
     def test_scores_are_the_same_in_chunks_and_per_query(self, model_class: type[Model]) -> None:
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
@@ -150,7 +169,8 @@ class RecommenderContract:
         with torch.no_grad():
             for theirs, ours in zip(other.parameters(), model.parameters(), strict=True):
                 theirs[rows[len(ours)] if ours.dim() and len(ours) in rows else ...] = ours
-        torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph), rtol=1e-4, atol=1e-5)
+        theirs = score_all(other, other_graph, log=permuted(dataset, user, item).interactions)
+        torch.testing.assert_close(theirs[user][:, item], score_all(model, graph), rtol=1e-4, atol=1e-5)
 
     def test_held_out_interactions_are_not_seen(self, model_class: type[Model]) -> None:
         dataset, wanted = board(model_class)
@@ -187,6 +207,8 @@ class RecommenderContract:
         assert bool(torch.isfinite(score_all(model, MultimodalGraph(data, graph.schema))).all())
 
     def test_a_sampled_subgraph_encodes_its_seeds_as_the_whole_graph_does(self, model_class: type[Model]) -> None:
+        if model_class.query_type is HistoryQuery:
+            pytest.skip("reads all items, so it is never asked on a part of the graph")
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         seeds = {"user": torch.tensor([4, 2, 6]), "item": torch.tensor([0, 8])}
         part, places = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
@@ -208,6 +230,10 @@ class RecommenderContract:
 
 def board(model_class: type[Model]) -> tuple[Dataset, Tensor]:
     """Toy data for a model, and the likes that are held out: with ratings and reviews where it predicts ratings."""
+    if model_class.query_type is HistoryQuery:  # in an order that tells nothing
+        dataset, wanted = checkerboard(U, I)
+        order = torch.randperm(len(dataset.interactions), generator=torch.Generator().manual_seed(0))
+        return replace(dataset, interactions=dataset.interactions.take(order)), wanted
     return (rated_checkerboard if model_class.query_type is RatingQuery else checkerboard)(U, I)
 
 
@@ -235,9 +261,12 @@ def permuted(dataset: Dataset, user: Tensor, item: Tensor) -> Dataset:
     )
 
 
-def asked(model: Model | type[Model], users: Tensor) -> Any:
-    """The question what these users like, as the model takes it; whatever else a query may hold is left open."""
+def asked(model: Model | type[Model], users: Tensor, log: Interactions | None = None) -> Any:
+    """The question what these users like, as the model takes it, after all that ``log`` holds of them."""
     query_type: Any = model.query_type
+    if query_type is HistoryQuery:
+        query = Timeline((checkerboard(U, I)[0].interactions if log is None else log).to("cpu"), U).of(users.cpu(), 50)
+        return query.to(users.device)
     return query_type(user=users)
 
 
@@ -248,6 +277,10 @@ def training_batch(
     if query_type is RatingQuery:
         user, item = interactions.user, interactions.item
         return Batch(RatingQuery(user), item, item.new_empty(len(item), 0), rating=interactions.weight)
+    if query_type is HistoryQuery:
+        task = NextItemTask(Split(interactions, interactions, interactions), U, I, CollaborativeConfig(num_negatives=2))
+        (batch,) = [batch for _, batch in task.batches(None, generator)]  # type: ignore[arg-type]
+        return batch
     unseen = torch.ones(U, I)
     unseen[interactions.user, interactions.item] = 0
     negative = torch.multinomial(unseen[interactions.user], 2, generator=generator)
@@ -278,10 +311,11 @@ def train(
     return losses
 
 
-def score_all(model: Model, graph: MultimodalGraph, device: str = "cpu") -> Tensor:
+def score_all(model: Model, graph: MultimodalGraph, device: str = "cpu", log: Interactions | None = None) -> Tensor:
     """Scores ``[U, I]`` of every user for every item."""
     with torch.no_grad():
-        return model.score(model.encode(graph), asked(model, torch.arange(U, device=device)), torch.arange(I, device=device))
+        query = asked(model, torch.arange(U, device=device), log)
+        return model.score(model.encode(graph), query, torch.arange(I, device=device))
 
 
 def share_ordered(scores: Tensor, wanted: Tensor) -> float:

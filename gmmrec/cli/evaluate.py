@@ -11,7 +11,12 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser = subparsers.add_parser("evaluate", help="evaluate a trained run", allow_abbrev=False)
     parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
     parser.add_argument("--part", choices=("valid", "test"), default="test", help="which part asks the questions")
-    parser.add_argument("--eval.mask", dest="mask", choices=("train", "train+valid"), help="what is left out of the rankings")
+    parser.add_argument(
+        "--eval.mask", dest="mask", choices=("train", "train+valid", "none"), help="what is left out of the rankings"
+    )
+    parser.add_argument(
+        "--eval.num_sampled", dest="num_sampled", metavar="N", type=int, help="rank among N sampled items (misleads)"
+    )
     parser.add_argument("--eval.ks", dest="ks", metavar="K,K", help="list lengths, such as 5,10,20")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=evaluate)
@@ -19,7 +24,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluates and prints."""
-    from gmmrec.run import Run
+    from gmmrec.run import Run, all_means, details
 
     finished = Run.load(arguments.folder)
     config = finished.eval_config()
@@ -29,14 +34,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
         if not all(k.strip().isdigit() for k in arguments.ks.split(",")):
             raise ValueError(f"--eval.ks takes list lengths separated by commas, such as 5,10,20, but is {arguments.ks!r}")
         config = replace(config, ks=tuple(int(k) for k in arguments.ks.split(",")))
-    results = finished.evaluate(arguments.part, config)
-    ratings = finished.evaluate_ratings(arguments.part, config)
+    if arguments.num_sampled:
+        config = replace(config, num_sampled=arguments.num_sampled)
+    found = finished.evaluate_all(arguments.part, config)
     if arguments.json:
-        details = results.to_dict()
-        found = details.pop("metrics") | ({} if ratings is None else ratings.mean())
-        print(json.dumps({arguments.part: found, **details, **({} if ratings is None else {"ratings": ratings.to_dict()})}))
+        print(json.dumps({arguments.part: all_means(found), **details(found)}))
         return 0
-    print(results.to_markdown())
-    if ratings is not None:
-        print(ratings.to_markdown())
+    print("\n".join(results.to_markdown() for results in found.values()))
     return 0

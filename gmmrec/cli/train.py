@@ -57,9 +57,9 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(finished.report))
         return 0
-    for found in (finished.results["test"], finished.ratings.get("test")):
-        if found is not None:
-            print(found.to_markdown())
+    print(finished.results["test"].to_markdown())
+    for found in finished.exams.values():
+        print(found["test"].to_markdown())
     print(f"\nwritten to {folder}", file=sys.stderr)
     return 0
 

@@ -1,5 +1,6 @@
 """The interaction log as columns of row numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -41,7 +42,7 @@ class Interactions:
         """The columns that are present, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
-    def take(self, index: Tensor) -> "Interactions":
+    def take(self, index: Tensor | slice) -> "Interactions":
         """The interactions at positions ``[n]`` or under a boolean mask ``[E]``."""
         return Interactions(**{name: column[index] for name, column in self.columns().items()})
 
@@ -59,3 +60,14 @@ class Interactions:
     def to(self, device: torch.device | str) -> "Interactions":
         """A copy on another device."""
         return replace(self, **{name: column.to(device) for name, column in self.columns().items()})
+
+
+def joined(logs: Sequence[Interactions]) -> Interactions:
+    """Several logs as one, in their order; a column that one of them lacks is left out.
+
+    >>> a, b = (Interactions(torch.tensor([u]), torch.tensor([4]), time=torch.tensor([u])) for u in (0, 1))
+    >>> joined([a, b]).time
+    tensor([0, 1])
+    """
+    names = set.intersection(*(set(log.columns()) for log in logs))
+    return Interactions(**{name: torch.cat([getattr(log, name) for log in logs]) for name in names})

@@ -10,8 +10,9 @@ import torch
 import yaml
 from torch import Tensor
 
+from gmmrec.evaluation.exams import exam_of
 from gmmrec.evaluation.metrics import ERRORS, finish
-from gmmrec.evaluation.results import EVERYTHING, FILE, RATINGS_FILE, Results
+from gmmrec.evaluation.results import EVERYTHING, Results, file_of
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
 
 
@@ -109,7 +110,7 @@ def compare(
 
     Args:
         runs: By name; several results under one name (the same model with other seeds) are averaged by user first.
-        metric: Such as ``"recall@20"`` or ``"rmse"``.
+        metric: Such as ``"recall@20"``, ``"rmse"`` or ``"impressions/auc"``.
         group: A group of the results, such as ``"cold items"``.
         reference: What the others are compared with; the best run where not given.
         resamples: Sign flips, and resamples behind each interval.
@@ -127,19 +128,20 @@ def compare(
         name: [whole.part(group) for whole in ([found] if isinstance(found, Results) else found)] for name, found in runs.items()
     }
     members = [(name, part) for name, same in parts.items() for part in same]
+    column = metric.rpartition("/")[2]
     for name, part in members:
-        if metric not in part.values:
+        if column not in part.values:
             raise ValueError(f"run {name} has no values of {metric!r}; it has {', '.join(part.values)}")
     positions = align(members)
 
     values = {name: torch.zeros(positions[0].numel(), dtype=torch.float64) for name in parts}
     for (name, part), position in zip(members, positions, strict=True):
-        values[name] += part.values[metric][position].double() / len(parts[name])
-    means = {name: finish(metric, float(value.mean())) for name, value in values.items()}
-    order = sorted(means, key=means.__getitem__, reverse=metric not in ERRORS)
+        values[name] += part.values[column][position].double() / len(parts[name])
+    means = {name: finish(column, float(value.mean())) for name, value in values.items()}
+    order = sorted(means, key=means.__getitem__, reverse=column not in ERRORS)
     best = reference or order[0]
     differences = {name: values[name] - values[best] for name in order if name != best}
-    if metric == "rmse":
+    if column == "rmse":
         differences = {name: value / max(means[name] + means[best], 1e-12) for name, value in differences.items()}
 
     p_values = sign_flip_test(torch.stack(list(differences.values()), dim=1), resamples, torch.Generator().manual_seed(seed))
@@ -157,7 +159,7 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
     """For each named run the positions ``[n]`` of the users that all have in common, in the same order of users.
 
     Raises:
-        ValueError: The runs masked different items, or were asked different questions.
+        ValueError: The runs masked different items, ranked among other candidates, or were asked different questions.
     """
     (first_name, first), *others = runs
     for name, run in others:
@@ -165,6 +167,11 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
             raise ValueError(
                 f"{first_name} and {name} cannot be compared: the first masks the items of {first.masked}, the second those of "
                 f"{run.masked}; evaluate both with the same mask"
+            )
+        if run.sampled != first.sampled:
+            raise ValueError(
+                f"{first_name} and {name} cannot be compared: the first ranked {first.sampled or 'all'} candidates, the second "
+                f"{run.sampled or 'all'}; evaluate both alike"
             )
     if all(torch.equal(run.query, first.query) and torch.equal(run.relevant, first.relevant) for _, run in others):
         return [torch.arange(len(first))] * len(runs)
@@ -199,7 +206,7 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
     Args:
         folders: Each as a finished run leaves it.
         group_seeds: Put runs together whose ``config.yaml`` differs in nothing but the seed.
-        metric: What will be compared: errors of ratings stand in a file of their own.
+        metric: What will be compared: those of another exam than the ranking (errors of ratings, say) stand in a file of their own.
 
     Raises:
         ValueError: A folder holds no values per user, or is given twice.
@@ -216,7 +223,7 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
             config = _config_without_seed(path)
             label = next((first for other, first in known if other == config), label)
             known.append((config, label))
-        runs.setdefault(label, []).append(Results.load(path, RATINGS_FILE if metric in ERRORS else FILE))
+        runs.setdefault(label, []).append(Results.load(path, file_of(exam_of(metric))))
     return runs
 
 

@@ -12,11 +12,11 @@ from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.data.ragged import Ragged
 from gmmrec.evaluation.catalogue import coverage, novelty
 from gmmrec.evaluation.metrics import METRICS
-from gmmrec.evaluation.ranking import hits, rank
+from gmmrec.evaluation.ranking import hits, rank, rank_sampled
 from gmmrec.evaluation.results import GroupValues, Results, fingerprint
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.questions import Questions
+from gmmrec.tasks.questions import Mask, Questions
 from gmmrec.typing import ITEM
 
 
@@ -28,8 +28,9 @@ class EvalConfig:
     """Names of the metrics."""
     ks: tuple[int, ...] = (5, 10, 20, 50)
     """Lengths of the lists."""
-    mask: Literal["train", "train+valid"] = "train"
-    """Whose items are not ranked in the test: those of training, as the MMRec harness does, or those of validation as well."""
+    mask: Mask = "train"
+    """Whose items are not ranked in the test: those of training, as the MMRec harness does, those of validation as well, or none,
+    where people come back to what they know."""
     chunk_size: int = 512
     """Questions scored at once."""
     candidate_chunk: int | None = None
@@ -38,6 +39,11 @@ class EvalConfig:
     """Resamples behind every 95 % interval; 0 for none."""
     clip_ratings: bool = True
     """Put predicted ratings into the range of the training ratings before errors are measured; for models that predict ratings."""
+    num_sampled: int = 0
+    """Rank the right answers among so many sampled candidates instead of all; 0 for all. Figures of sampled candidates may order
+    models otherwise than those of all (Krichene and Rendle, KDD 2020), and reports say so; early stopping always ranks all."""
+    sampled_by: Literal["uniform", "popularity"] = "uniform"
+    """How sampled candidates are drawn: all alike, or in proportion to their number of training interactions."""
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.ks:
@@ -46,7 +52,9 @@ class EvalConfig:
             check_choice(tuple(METRICS), metrics=name)
         for k in self.ks:
             check_positive(ks=k)
-        check_choice(("train", "train+valid"), mask=self.mask)
+        check_choice(("train", "train+valid", "none"), mask=self.mask)
+        check_choice(("uniform", "popularity"), sampled_by=self.sampled_by)
+        check_non_negative(num_sampled=self.num_sampled)
         check_positive(chunk_size=self.chunk_size, candidate_chunk=1 if self.candidate_chunk is None else self.candidate_chunk)
         check_non_negative(bootstrap=self.bootstrap)
 
@@ -78,6 +86,8 @@ def evaluate(
     chunk_size: int = EvalConfig.chunk_size,
     candidate_chunk: int | None = None,
     bootstrap: int = EvalConfig.bootstrap,
+    num_sampled: int = EvalConfig.num_sampled,
+    sampled_by: Literal["uniform", "popularity"] = EvalConfig.sampled_by,
 ) -> Results:
     """Ranks the whole catalogue for every question and measures the lists.
 
@@ -93,6 +103,8 @@ def evaluate(
         chunk_size: Questions scored at once.
         candidate_chunk: Candidates scored at once.
         bootstrap: Resamples behind the intervals, which are drawn when they are asked for.
+        num_sampled: Rank among so many sampled candidates instead; see :class:`EvalConfig`. The sample is the same for all models.
+        sampled_by: How they are sampled.
 
     Raises:
         ValueError: There are no questions, a metric is not known, or the model scores NaN.
@@ -109,6 +121,8 @@ def evaluate(
         encoded = model.encode(graph)
 
         def lists(asked: Questions[Any], pool: Tensor | None = None) -> Tensor:
+            if num_sampled:
+                return rank_sampled(model, encoded, asked, count, num_sampled, k=max(ks), by=sampled_by, chunk_size=chunk_size)
             return rank(
                 model, encoded, asked, num_items, k=max(ks), chunk_size=chunk_size, candidate_chunk=candidate_chunk, pool=pool
             )
@@ -140,6 +154,7 @@ def evaluate(
         groups=by_group,
         catalogue=catalogue,
         bootstrap=bootstrap,
+        sampled=num_sampled,
     )
 
 

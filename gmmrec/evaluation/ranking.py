@@ -1,7 +1,7 @@
 """Exact rankings of the whole catalogue, in chunks, without the excluded candidates."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -75,6 +75,57 @@ def rank(
                 best, order = best.sort(dim=1, descending=True, stable=True)
                 best, rows = best[:, :k], rows.gather(1, order)[:, :k]
         top[start:stop, : rows.shape[1]] = rows.masked_fill(best == -torch.inf, -1)
+    return top
+
+
+def rank_sampled(
+    model: Recommender[Any],
+    encoded: Mapping[NodeType, Tensor],
+    questions: Questions[Any],
+    degree: Tensor,
+    count: int,
+    *,
+    k: int,
+    by: Literal["uniform", "popularity"] = "uniform",
+    chunk_size: int = 512,
+) -> Tensor:
+    """The ``k`` best of every question's right answers and ``count`` sampled candidates, as :func:`rank` returns them.
+
+    Candidates are drawn with replacement and with a seed of their own, never one that is right or excluded; a repeated one counts
+    once.
+
+    Args:
+        model: Called through ``score`` only.
+        encoded: What ``model.encode`` returned.
+        questions: On the device of ``encoded``.
+        degree: Training interactions of every candidate ``[I]``.
+        count: How many are drawn for a question.
+        k: Length of the lists.
+        by: Draw all alike, or in proportion to ``degree``.
+        chunk_size: Questions scored at once.
+    """
+    generator = torch.Generator().manual_seed(0)
+    chances = torch.ones(degree.numel()) if by == "uniform" else degree.float().cpu()
+    top = torch.full((len(questions), k), -1, device=degree.device)
+    for start in range(0, len(questions), chunk_size):
+        part = questions.take(torch.arange(start, min(start + chunk_size, len(questions)), device=degree.device))
+        drawn = torch.multinomial(chances, len(part) * count, replacement=True, generator=generator).view(len(part), count)
+        drawn = drawn.to(degree.device)
+        line = torch.arange(len(part), device=degree.device)[:, None]
+        barred = part.relevant.contains(line, drawn) | part.excluded.contains(line, drawn)
+        right = torch.full((len(part), int(part.relevant.counts.max())), -1, device=degree.device)
+        place = torch.arange(part.relevant.values.numel(), device=degree.device) - part.relevant.indptr[part.relevant.groups]
+        right[part.relevant.groups, place] = part.relevant.values
+        candidates = torch.cat([right, drawn.masked_fill(barred, -1)], 1).sort(1, descending=True).values
+        again = torch.zeros_like(candidates, dtype=torch.bool)
+        again[:, 1:] = candidates[:, 1:] == candidates[:, :-1]
+        candidates = candidates.masked_fill(again, -1).flip(1)  # ascending rows, so that equals stand in the order of their rows
+        scores = model.score(encoded, part.query, candidates.clamp(min=0)).float().masked_fill(candidates < 0, -torch.inf)
+        values, columns = top_columns(scores, k)
+        if bool(values.isnan().any()):
+            raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
+        found = candidates.gather(1, columns).masked_fill(values == -torch.inf, -1)
+        top[start : start + len(part), : found.shape[1]] = found
     return top
 
 

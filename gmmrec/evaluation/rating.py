@@ -65,7 +65,7 @@ def evaluate_ratings(
             by_group[name] = GroupValues(position, {metric: value[position] for metric, value in values.items()})
     pair: Tensor = ratings.query.user * graph.num_nodes("item") + ratings.item
     exact = (ratings.rating.double() * 2**20).round().long()  # tells whether two runs predicted the same ratings
-    return Results(values, pair.cpu(), exact.cpu(), "nothing", by_group, bootstrap=bootstrap)
+    return Results(values, pair.cpu(), exact.cpu(), "ratings", by_group, bootstrap=bootstrap)
 
 
 def rating_groups(graph: MultimodalGraph, ratings: Ratings[Any]) -> dict[str, Group]:

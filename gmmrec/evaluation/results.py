@@ -19,10 +19,24 @@ from gmmrec.evaluation.significance import bootstrap_intervals
 
 FILE = "per_user.safetensors"
 """Name of the values per question in a run's folder."""
-RATINGS_FILE = "per_rating.safetensors"
-"""Name of the errors per rating in the folder of a run that predicts ratings."""
+SAMPLED = "such figures mislead, and may order models otherwise than a ranking of all (Krichene and Rendle, KDD 2020)"
+"""What is said wherever candidates were sampled."""
+OTHERS = {
+    "ratings": ("ratings", "ratings predicted; lower is better"),
+    "choices": ("choices", "choices among the candidates of each question"),
+}
+"""What is counted, and how the report begins, where nothing was ranked."""
 EVERYTHING = "all"
 """Name of the group of all questions."""
+
+
+def file_of(exam: str) -> str:
+    """Name of the values per question of an exam in a run's folder.
+
+    >>> file_of("ranking"), file_of("ratings")
+    ('per_user.safetensors', 'per_rating.safetensors')
+    """
+    return FILE if exam == "ranking" else f"per_{exam.removesuffix('s')}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,11 +55,13 @@ class Results:
         values: By metric, such as ``"recall@20"``: one value per question ``[Q]``; for ``"rmse"`` squared errors.
         query: What identifies each question ``[Q]``: the user's row; for ratings, a number for user and item.
         relevant: A number made of each question's right answers ``[Q]``; it tells whether two runs answered the same questions.
-        masked: Whose items were not ranked: ``"train"`` or ``"train+valid"``.
+        masked: Whose items were not ranked: ``"train"``, ``"train+valid"`` or ``"none"``; ``"ratings"`` and ``"choices"`` where
+            nothing was ranked, or candidates were given.
         groups: Parts of the questions, or of the right answers.
         catalogue: Coverage and novelty of the lists, by name.
         bootstrap: Resamples behind an interval; 0 for none.
         seed: Of the resampling.
+        sampled: Among how many sampled candidates was ranked; 0 for all.
     """
 
     values: Mapping[str, Tensor]
@@ -56,6 +72,7 @@ class Results:
     catalogue: Mapping[str, float] = field(default_factory=dict)
     bootstrap: int = 1000
     seed: int = 0
+    sampled: int = 0
 
     def __len__(self) -> int:
         return self.query.numel()
@@ -101,6 +118,7 @@ class Results:
         """Everything but the values per question, ready for JSON."""
         return {
             "masked": self.masked,
+            **({"sampled": self.sampled, "warning": SAMPLED} if self.sampled else {}),
             "num_questions": len(self),
             "metrics": self.mean(),
             "intervals": {metric: list(ends) for metric, ends in self.intervals().items()},
@@ -133,8 +151,8 @@ class Results:
         The groups show recall and NDCG at 20 (at the last list length where 20 is not among them); :meth:`to_frame` has all. Errors
         of ratings make one table, with a row for every group.
         """
-        if not any("@" in metric for metric in self.values):
-            return self._errors_to_markdown()
+        if self.masked in OTHERS:
+            return self._others_to_markdown()
         names = list(dict.fromkeys(metric.split("@")[0] for metric in (*self.values, *self.catalogue)))
         ks = list(dict.fromkeys(int(metric.split("@")[1]) for metric in self.values))
         means, intervals = {**self.mean(), **self.catalogue}, self.intervals()
@@ -143,7 +161,10 @@ class Results:
             ends = intervals.get(metric)
             return f"{means[metric]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "") if metric in means else ""
 
-        text = f"{len(self)} questions; items known from {self.masked} are not ranked; 95 % intervals in brackets.\n\n"
+        masked = "all items are ranked" if self.masked == "none" else f"items known from {self.masked} are not ranked"
+        text = f"{len(self)} questions; {masked}; 95 % intervals in brackets.\n\n"
+        if self.sampled:
+            text += f"Ranked among {self.sampled} sampled candidates: {SAMPLED}.\n\n"
         text += aligned([["metric", *(f"@{k}" for k in ks)], *([name, *(cell(f"{name}@{k}") for k in ks)] for name in names)])
         if self.groups:
             k = 20 if 20 in ks else ks[-1]
@@ -154,17 +175,18 @@ class Results:
             text += "\n" + aligned([["group", "questions", *shown], *rows])
         return text
 
-    def _errors_to_markdown(self) -> str:
+    def _others_to_markdown(self) -> str:
         def cell(name: str, metric: str) -> str:
             ends = self.intervals(name).get(metric)
             return f"{self.mean(name)[metric]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "")
 
-        text = f"{len(self)} ratings predicted; lower is better; 95 % intervals in brackets.\n\n"
+        noun, text = OTHERS[self.masked]
+        text = f"{len(self)} {text}; 95 % intervals in brackets.\n\n"
         rows = [
             [name, str(self.group(name).position.numel()), *(cell(name, metric) for metric in self.values)]
             for name in (EVERYTHING, *self.groups)
         ]
-        return text + aligned([["group", "ratings", *self.values], *rows])
+        return text + aligned([["group", noun, *self.values], *rows])
 
     def save(self, folder: str | Path, file: str = FILE) -> Path:
         """Writes the values per question, with their questions and groups, to a file in a folder."""
@@ -174,6 +196,7 @@ class Results:
             tensors[f"{name}/position"] = group.position
             tensors |= {f"{name}/{metric}": value for metric, value in group.values.items()}
         about = {"masked": self.masked, "catalogue": dict(self.catalogue), "bootstrap": self.bootstrap, "seed": self.seed}
+        about |= {"sampled": self.sampled} if self.sampled else {}
         path = Path(folder) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"gmmrec": json.dumps(about)})

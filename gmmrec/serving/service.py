@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.lists import Lists
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.ranking import rank
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
+from gmmrec.tasks.next_item import Timeline
+from gmmrec.tasks.query import HistoryQuery
 from gmmrec.tasks.questions import Questions
 from gmmrec.typing import NodeType
 
@@ -31,6 +35,7 @@ class Service:
         vocabularies: Raw ids by node type.
         seen: Items that every user already knows ``[U]``; left out of recommendations unless asked for.
         titles: What to show for every item ``[I]``, or None.
+        log: Everything that is known of the users, for models that are asked with histories.
     """
 
     def __init__(
@@ -40,8 +45,9 @@ class Service:
         vocabularies: Mapping[NodeType, Vocabulary],
         seen: Ragged,
         titles: Sequence[str] | None = None,
+        log: Interactions | None = None,
     ) -> None:
-        self.model, self.graph, self.seen = model.eval(), graph, seen
+        self.model, self.graph, self.seen, self.log = model.eval(), graph, seen, log
         self.users, self.items = vocabularies["user"], vocabularies["item"]
         self.titles = None if titles is None else pd.Series(list(titles), dtype=object)
 
@@ -66,8 +72,8 @@ class Service:
             users: Raw ids; everybody where neither users nor histories are given.
             k: Length of every list; shorter where fewer candidates remain.
             exclude_seen: Leave out what the user already knows.
-            histories: Raw item ids of people the model has never seen, one list a person: they join the graph as new users with
-                these interactions and no embedding of their own. Their ``user_id`` is ``"history-0"``, ``"history-1"``, …
+            histories: Raw item ids of people the model has never seen, one list a person, oldest first: they join the graph as
+                new users with these interactions and no embedding of their own. Their ``user_id`` is ``"history-0"`` and so on.
 
         Returns:
             Columns ``user_id``, ``item_id``, ``score``, ``rank`` (from 1), and ``title`` where titles are known.
@@ -90,8 +96,7 @@ class Service:
             nothing = Ragged.from_pairs(rows[:0], rows[:0], len(rows))
             excluded = known.take(rows) if exclude_seen else nothing
             asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
-            query_type: Any = self.model.query_type  # of users; what else it may hold, such as a situation, is left open
-            questions = Questions(query_type(user=asked), nothing, excluded, "everything known")
+            questions = Questions(self._query(asked, histories), nothing, excluded, "everything known")
             top = rank(self.model, encoded, questions, len(self.items), k=k)
             scores = self.model.score(encoded, questions.query, top.clamp(min=0))
         return self._table("user_id", names, "item_id", top, scores)
@@ -112,6 +117,22 @@ class Service:
         best = [_nearest(vectors, part, k) for part in rows.split(CHUNK)]
         scores, similar = (torch.cat(parts) for parts in zip(*best, strict=True))
         return self._table("item_id", list(items), "similar_id", similar, scores)
+
+    @cached_property
+    def _timeline(self) -> Timeline:
+        log = self.log or Interactions(self.seen.groups, self.seen.values)
+        return Timeline(log, len(self.users))
+
+    def _query(self, rows: Tensor, histories: Sequence[Sequence[Hashable]] | None) -> Any:
+        """The question what these users like, as the model takes it."""
+        query_type: Any = self.model.query_type
+        if query_type is not HistoryQuery:
+            return query_type(user=rows)  # what else it may hold, such as a situation, is left open
+        length = self.model.config.max_length
+        if histories is None:
+            return self._timeline.of(rows, length)
+        lists = Lists.from_sequences([self.items.rows(history) for history in histories])
+        return HistoryQuery(rows, *lists.last(length))
 
     def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[Ragged, dict[NodeType, Tensor], Tensor]:
         lengths = torch.tensor([len(history) for history in histories])

@@ -1,9 +1,9 @@
 """User to items: the task of learning from, and being asked about, who touched what."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import Negatives, NeighborSampler, as_graph
 from gmmrec.tasks.negatives import UniformNegatives
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.tasks.questions import Questions
+from gmmrec.tasks.questions import Exam, Mask, Questions
 from gmmrec.typing import USER_ITEM
 
 
@@ -46,6 +46,9 @@ class CollaborativeConfig:
         check_choice(("all", "train"), negatives_from=self.negatives_from)
 
 
+DEFAULT = CollaborativeConfig()
+
+
 class CollaborativeTask:
     """Training batches and questions of one split.
 
@@ -58,18 +61,22 @@ class CollaborativeTask:
         config: How batches are made.
         reviews: What was written; batches then hold what the user wrote about the positive. Words that
             training reviews do not hold twice are unknown, as in the graph.
+        settings: Those of the model; nothing is read of them.
 
     Raises:
         ValueError: There is no training interaction.
     """
+
+    monitor: ClassVar[str] = "recall@20"
 
     def __init__(
         self,
         split: Split,
         num_users: int,
         num_items: int,
-        config: CollaborativeConfig = CollaborativeConfig(),
+        config: CollaborativeConfig = DEFAULT,
         reviews: Reviews | None = None,
+        settings: Any = None,
     ) -> None:
         if not len(split.train):
             raise ValueError("the training part is empty; expected at least one interaction to learn from")
@@ -111,7 +118,7 @@ class CollaborativeTask:
     def _written(self, index: Tensor) -> Tensor | None:
         return None if self._text is None else self._text[index]
 
-    def questions(self, part: Literal["valid", "test"], mask: Literal["train", "train+valid"] = "train") -> Questions[UserQuery]:
+    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[UserQuery]:
         """What is asked of a model: the items of one part, for every user who has any there, in ascending order of users.
 
         Items that are excluded from ranking are no right answers either (an item a user has both in training and in the test
@@ -124,35 +131,37 @@ class CollaborativeTask:
         Raises:
             ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
         """
-        answers, excluded = new_answers(self.split, self.num_users, part, mask)
+        answers, excluded, _ = new_answers(self.split, self.num_users, part, mask)
         relevant = self._by_user(answers)
         asked = torch.nonzero(relevant.counts).flatten()
         return Questions(UserQuery(asked), relevant.take(asked), excluded.take(asked), mask)
+
+    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+        """The ranking of all items."""
+        return {"ranking": self.questions(part, mask)}
 
     def _by_user(self, interactions: Interactions) -> Ragged:
         return Ragged.from_pairs(interactions.user, interactions.item, self.num_users)
 
 
-def new_answers(
-    split: Split, num_users: int, part: Literal["valid", "test"], mask: Literal["train", "train+valid"]
-) -> tuple[Interactions, Ragged]:
-    """The interactions of one part whose items their users do not know, and the items that every user knows.
+def new_answers(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> tuple[Interactions, Ragged, Tensor]:
+    """The interactions of one part whose items may be ranked, the items of every user that may not, and where the former stood.
 
     Raises:
         ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
     """
     check_choice(("valid", "test"), part=part)
-    check_choice(("train", "train+valid"), mask=mask)
+    check_choice(("train", "train+valid", "none"), mask=mask)
     if part == "valid" and mask == "train+valid":
         raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
-    known = [split.train] if mask == "train" else [split.train, split.valid]
+    known = {"train": [split.train], "train+valid": [split.train, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]
     user, item = (torch.cat([getattr(log, end) for log in known]) for end in ("user", "item"))
     excluded = Ragged.from_pairs(user, item, num_users)
     answers: Interactions = getattr(split, part)
     new = ~excluded.contains(answers.user, answers.item)
     if not bool(new.any()):
         raise ValueError(f"the {part} part holds no item that its user does not have in {mask}, so there is nothing to ask")
-    return answers.take(new), excluded
+    return answers.take(new), excluded, torch.nonzero(new).flatten()
 
 
 def sampled_batches(

@@ -1,9 +1,9 @@
 """User in a situation to items: every interaction is an event of its own, with its time as the context."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,11 +12,10 @@ from gmmrec.data.ragged import Ragged
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask, apart, new_answers, sampled_batches
+from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig, CollaborativeTask, apart, new_answers, sampled_batches
 from gmmrec.tasks.query import Batch, ContextQuery
-from gmmrec.tasks.questions import Questions
+from gmmrec.tasks.questions import Exam, Mask, Questions
 
-DEFAULT = CollaborativeConfig()
 DAY = 86_400
 """Seconds."""
 FIRST_WEEKDAY = 3
@@ -57,10 +56,13 @@ class ContextTask:
         num_items: Number of items, with or without interactions.
         config: How batches are made.
         reviews: Taken for the sake of the other tasks; nothing is read of them.
+        settings: Those of the model; nothing is read of them.
 
     Raises:
         ValueError: There is no training interaction.
     """
+
+    monitor: ClassVar[str] = "recall@20"
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class ContextTask:
         num_items: int,
         config: CollaborativeConfig = DEFAULT,
         reviews: Reviews | None = None,
+        settings: Any = None,
     ) -> None:
         self.pairs = CollaborativeTask(split, num_users, num_items, config)
         self.split, self.config = split, config
@@ -99,7 +102,7 @@ class ContextTask:
             negative = draw(user, self.config.num_negatives)
             yield graph, Batch(ContextQuery(user, self._context(index)), train.item[index], negative)
 
-    def questions(self, part: Literal["valid", "test"], mask: Literal["train", "train+valid"] = "train") -> Questions[ContextQuery]:
+    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[ContextQuery]:
         """What is asked of a model: the item of every event of one part, in the order of the log.
 
         Items that the user knows are not ranked, and events at such items not asked; the user's other items of the part are ranked.
@@ -111,10 +114,14 @@ class ContextTask:
         Raises:
             ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
         """
-        events, excluded = new_answers(self.split, self.pairs.num_users, part, mask)
+        events, excluded, _ = new_answers(self.split, self.pairs.num_users, part, mask)
         query = ContextQuery(events.user, None if events.time is None else time_context(events.time))
         relevant = Ragged(torch.arange(len(events) + 1), events.item)
         return Questions(query, relevant, excluded.take(events.user), mask)
+
+    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+        """The ranking of all items, event by event."""
+        return {"ranking": self.questions(part, mask)}
 
     def _context(self, index: Tensor) -> Tensor | None:
         return None if self.context is None else self.context[index]

@@ -58,6 +58,21 @@ class RatingQuery(Query):
     user: Tensor
 
 
+@dataclass(frozen=True)
+class HistoryQuery(Query):
+    """What will these users take next, after these items?
+
+    ``user`` ``[B]`` holds rows of the graph at hand, and so does ``items`` ``[B, L]``: oldest first, the newest item in the last
+    column. Where a history is shorter, ``mask`` ``[B, L]`` is False in front, and what ``items`` says there means nothing. ``time``
+    ``[B, L]`` holds seconds since 1970 (int64), or is None where times are not known.
+    """
+
+    user: Tensor
+    items: Tensor
+    mask: Tensor
+    time: Tensor | None = None
+
+
 Q = TypeVar("Q", bound=Query)
 
 

@@ -1,13 +1,17 @@
-"""What an evaluation asks: queries, the right answers, and the candidates that do not take part; ratings to be predicted."""
+"""What an evaluation asks: rankings of everything, choices among a few, ratings to be predicted."""
 
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from gmmrec.data.lists import Lists
 from gmmrec.data.ragged import Ragged
 from gmmrec.tasks.query import Q
+
+Mask: TypeAlias = Literal["train", "train+valid", "none"]
+"""Which items of a user are not ranked."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Questions(Generic[Q]):
         query: The questions.
         relevant: Right answers by question.
         excluded: Candidates that are not ranked, by question (already known, as a rule).
-        masked: What ``excluded`` holds, in words for the report: ``"train"`` or ``"train+valid"``.
+        masked: What ``excluded`` holds, in words for the report: ``"train"``, ``"train+valid"`` or ``"none"``.
     """
 
     query: Q
@@ -56,3 +60,42 @@ class Ratings(Generic[Q]):
     def to(self, device: torch.device | str) -> "Ratings[Q]":
         """A copy on another device."""
         return Ratings(self.query.to(device), self.item.to(device), self.rating.to(device), self.bounds)
+
+
+@dataclass(frozen=True)
+class Choices(Generic[Q]):
+    """``n`` questions with candidates of their own: the news that were shown at a time, the answers to a blank.
+
+    Attributes:
+        query: The questions.
+        candidates: Rows of the candidates, by question.
+        right: Whether each candidate was chosen, or is the answer ``[m]`` (bool), in the order of ``candidates.values``.
+
+    Raises:
+        ValueError: A question has no right candidate, or no wrong one: nothing can be told from it.
+    """
+
+    query: Q
+    candidates: Lists
+    right: Tensor
+
+    def __post_init__(self) -> None:
+        good = torch.zeros(len(self), dtype=torch.long, device=self.right.device)
+        good.index_add_(0, self.candidates.groups, self.right.long())
+        if not bool(((good > 0) & (good < self.candidates.counts)).all()):
+            raise ValueError("every choice needs a right and a wrong candidate; leave the others out")
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def take(self, index: Tensor) -> "Choices[Q]":
+        """The questions at positions ``index`` ``[m]``."""
+        place, _ = self.candidates.places(index)
+        return Choices(self.query.take(index), self.candidates.take(index), self.right[place])
+
+    def to(self, device: torch.device | str) -> "Choices[Q]":
+        """A copy on another device."""
+        return Choices(self.query.to(device), self.candidates.to(device), self.right.to(device))
+
+
+Exam: TypeAlias = Questions[Any] | Ratings[Any] | Choices[Any]

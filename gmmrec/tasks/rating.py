@@ -1,7 +1,7 @@
 """Who rates what, and how: the task of predicting ratings."""
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,12 +12,10 @@ from gmmrec.data.reviews import Reviews, training_texts
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask, apart
+from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig, CollaborativeTask, apart
 from gmmrec.tasks.query import Batch, RatingQuery
-from gmmrec.tasks.questions import Questions, Ratings
+from gmmrec.tasks.questions import Exam, Mask, Questions, Ratings
 from gmmrec.typing import ITEM, USER
-
-DEFAULT = CollaborativeConfig()
 
 
 class RatingTask:
@@ -31,10 +29,13 @@ class RatingTask:
         num_items: Number of items, with or without interactions.
         config: How batches are made; negatives are not drawn.
         reviews: What was written; batches then hold what the user wrote about the positive.
+        settings: Those of the model; nothing is read of them.
 
     Raises:
         ValueError: There are no training interactions, or they have no ratings.
     """
+
+    monitor: ClassVar[str] = "rmse"
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class RatingTask:
         num_items: int,
         config: CollaborativeConfig = DEFAULT,
         reviews: Reviews | None = None,
+        settings: Any = None,
     ) -> None:
         if split.train.weight is None:
             raise ValueError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
@@ -76,10 +78,14 @@ class RatingTask:
             text = None if self._text is None else self._text[index]
             yield part, Batch(RatingQuery(user), item, nothing, _ratings(self._train)[index], text)
 
-    def questions(self, part: Literal["valid", "test"], mask: Literal["train", "train+valid"] = "train") -> Questions[RatingQuery]:
+    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[RatingQuery]:
         """Which items of the part a user rated, however well: see :meth:`CollaborativeTask.questions`."""
         asked = self._ranking.questions(part, mask)
         return Questions(RatingQuery(asked.query.user), asked.relevant, asked.excluded, asked.masked)
+
+    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+        """The ranking of all items, and the ratings to be predicted."""
+        return {"ranking": self.questions(part, mask), "ratings": self.ratings(part)}
 
     def ratings(self, part: Literal["valid", "test"]) -> Ratings[RatingQuery]:
         """All ratings of one part, in the order of its interactions.

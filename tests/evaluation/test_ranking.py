@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gmmrec.data.ragged import Ragged
-from gmmrec.evaluation.ranking import hits, rank
+from gmmrec.evaluation.ranking import hits, rank, rank_sampled
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import UserQuery
@@ -36,6 +36,13 @@ class Table(Recommender[UserQuery]):
 
     def loss(self, graph, batch):
         return {}
+
+
+class Picked(Table):
+    """Candidates of their own for every question."""
+
+    def score(self, encoded, query, candidates):
+        return encoded["table"][query.user].gather(1, candidates)
 
 
 class Column(Table):
@@ -142,3 +149,24 @@ def test_wrong_shape_is_refused():
 def test_minus_one_is_no_hit_even_beside_the_last_item_of_a_neighbour():
     relevant = Ragged.from_pairs(torch.tensor([0, 1]), torch.tensor([4, 0]), 2)
     assert hits(torch.tensor([[4, -1], [-1, 0]]), relevant).tolist() == [[True, False], [False, True]]
+
+
+def test_sampled_candidates_hold_the_answer_and_nothing_excluded():
+    generator = torch.Generator().manual_seed(0)
+    table = torch.rand(5, 40, generator=generator)
+    relevant = Ragged(torch.arange(6), torch.tensor([3, 8, 8, 0, 39]))
+    excluded = Ragged.from_pairs(torch.arange(5).repeat_interleave(20), torch.randint(1, 39, (100,), generator=generator), 5)
+    excluded = Ragged.from_pairs(
+        *((x[~relevant.contains(excluded.groups, excluded.values)]) for x in (excluded.groups, excluded.values)), 5
+    )
+    questions = Questions(UserQuery(torch.arange(5)), relevant, excluded, "train")
+    degree = torch.arange(40.0)
+    for by in ("uniform", "popularity"):
+        top = rank_sampled(Picked(), {"table": table}, questions, degree, 12, k=40, by=by, chunk_size=2)
+        for n, row in enumerate(top):
+            listed = row[row >= 0].tolist()
+            assert int(relevant.values[n]) in listed
+            assert len(listed) == len(set(listed)) <= 13
+            assert not set(listed) & set(excluded.take(torch.tensor([n])).values.tolist())
+            assert table[n, listed].tolist() == sorted(table[n, listed].tolist(), reverse=True)
+    assert torch.equal(top, rank_sampled(Picked(), {"table": table}, questions, degree, 12, k=40, by="popularity", chunk_size=2))

@@ -11,7 +11,7 @@ from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.evaluator import Group
 from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
-from gmmrec.evaluation.results import RATINGS_FILE, Results
+from gmmrec.evaluation.results import Results, file_of
 from gmmrec.graph.build import build_graph
 from gmmrec.tasks.query import RatingQuery
 from gmmrec.tasks.questions import Ratings
@@ -90,7 +90,7 @@ def test_groups_hold_their_ratings_alone(graph):
 def test_intervals_are_those_of_the_root(graph):
     generator = torch.Generator().manual_seed(0)
     error = torch.rand(400, generator=generator)
-    results = Results({"rmse": error.square(), "mae": error}, torch.arange(400), torch.arange(400), "nothing", bootstrap=2000)
+    results = Results({"rmse": error.square(), "mae": error}, torch.arange(400), torch.arange(400), "ratings", bootstrap=2000)
     low, high = results.intervals()["rmse"]
     resampled = np.random.default_rng(0).integers(0, 400, (2000, 400))
     expected = np.quantile(np.sqrt((error.numpy() ** 2)[resampled].mean(1)), [0.025, 0.975])
@@ -103,8 +103,8 @@ def test_intervals_are_those_of_the_root(graph):
 
 def test_the_file_of_errors_stands_beside_that_of_rankings(graph, tmp_path):
     results = evaluate_ratings(Guesser(TABLE), graph, asked(), groups=rating_groups(graph, asked()))
-    results.save(tmp_path, RATINGS_FILE)
-    again = Results.load(tmp_path, RATINGS_FILE)
+    results.save(tmp_path, file_of("ratings"))
+    again = Results.load(tmp_path, file_of("ratings"))
     assert again.to_dict() == results.to_dict()
     with pytest.raises(ValueError, match=r"holds no per_user\.safetensors"):
         Results.load(tmp_path)
@@ -114,7 +114,7 @@ def test_the_least_error_wins_a_comparison_by_rating():
     generator = torch.Generator().manual_seed(0)
     pair, base = torch.arange(300), torch.rand(300, generator=generator)
     runs = {
-        name: Results({"rmse": (base + shift).square(), "mae": base + shift}, pair, pair * 7, "nothing")
+        name: Results({"rmse": (base + shift).square(), "mae": base + shift}, pair, pair * 7, "ratings")
         for name, shift in (("worst", 0.2), ("best", 0.0), ("good", 0.01))
     }
     found = compare(runs, metric="rmse")

@@ -12,7 +12,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.results import RATINGS_FILE, Results
+from gmmrec.evaluation.results import Results, file_of
 from gmmrec.experiment import read_config
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -95,9 +95,9 @@ def test_a_run_reports_errors_beside_rankings(finished):
         assert 0 < report[part]["mae"] < report[part]["rmse"]
         assert 0 <= report[part]["recall@20"] <= 1
     assert report["ratings"]["num_questions"] == len(run.split.test)
-    assert Results.load(folder, RATINGS_FILE).mean() == run.ratings["test"].mean()
+    assert Results.load(folder, file_of("ratings")).mean() == run.exams["ratings"]["test"].mean()
     again = gmmrec.load(folder)
-    assert again.evaluate_ratings("test").mean() == run.ratings["test"].mean()
+    assert again.evaluate_all("test")["ratings"].mean() == run.exams["ratings"]["test"].mean()
     assert again.recommend(["u1"], k=3)["rank"].tolist() == [1, 2, 3]
 
 
@@ -125,11 +125,14 @@ def test_commands_print_both_tables_and_compare_by_rating(finished, tmp_path, ca
 
 
 def test_the_monitor_follows_the_model_unless_it_is_named():
-    assert read_config("bias").monitor == "rmse"
+    assert read_config("bias").monitor is None  # the task's own
     assert read_config("bias", {"monitor": "mae"}).monitor == "mae"
     assert read_config("bias", arguments=["--monitor", "recall@20"]).monitor == "recall@20"
-    assert read_config("lightgcn").monitor == "recall@20"
     board = rated_checkerboard(30, 20)[0]
-    with pytest.raises(ValueError, match="monitor 'rmse' is an error of ratings, which lightgcn does not predict; say recall@20"):
+    with pytest.raises(
+        ValueError, match="'rmse' belongs to the exam 'ratings', which lightgcn does not take on this data; it takes ranking"
+    ):
         gmmrec.fit(board, "lightgcn", monitor="rmse", epochs=1)
     assert "recall@20" in gmmrec.fit(board, "bias", monitor="recall@20").report["valid"]
+    monitors = [gmmrec.fit(board, model, epochs=1).config["monitor"] for model in ("bias", "popularity")]
+    assert monitors == ["rmse", "recall@20"]

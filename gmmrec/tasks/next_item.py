@@ -1,0 +1,183 @@
+"""What comes next: the task of learning from, and being asked about, the order in which users took items."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from gmmrec.config import check_positive
+from gmmrec.data.interactions import Interactions, joined
+from gmmrec.data.lists import windows
+from gmmrec.data.ragged import Ragged
+from gmmrec.data.reviews import Reviews
+from gmmrec.data.split import Split
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig, new_answers
+from gmmrec.tasks.negatives import UniformNegatives
+from gmmrec.tasks.query import Batch, HistoryQuery
+from gmmrec.tasks.questions import Exam, Mask, Questions
+
+POOL = 64
+"""Batches whose examples are sorted by length together."""
+
+
+@dataclass(frozen=True)
+class HistoryConfig:
+    """How much of the past a model is told; the settings of every model that answers a HistoryQuery begin with these."""
+
+    max_length: int = 50
+    """Items of a history at most; the newest are kept."""
+    stride: int = 1
+    """Every how many events of a user, counted back from the last one, a training example ends: 1 learns every event from what came
+    before it; a model that learns all positions of an example at once takes `max_length` here, or less."""
+
+    def __post_init__(self) -> None:
+        check_positive(max_length=self.max_length, stride=self.stride)
+
+
+class Timeline:
+    """Events by user, oldest first; events of the same second stand in the order of the log.
+
+    Args:
+        log: Events; without times, the order of the log counts.
+        num_users: Number of users.
+
+    Attributes:
+        user: Rows ``[E]``, ascending.
+        item: Rows ``[E]``.
+        time: Seconds since 1970 ``[E]``, or None.
+        first: Where the events of each event's user begin ``[E]``.
+        place: Where each event of the log stands ``[E]``.
+    """
+
+    def __init__(self, log: Interactions, num_users: int) -> None:
+        order = torch.arange(len(log)) if log.time is None else torch.argsort(log.time, stable=True)
+        order = order[torch.argsort(log.user[order], stable=True)]
+        self.user, self.item = log.user[order], log.item[order]
+        self.time = None if log.time is None else log.time[order]
+        counts = torch.bincount(log.user, minlength=num_users)
+        self.starts = counts.cumsum(0) - counts
+        self.ends = counts.cumsum(0)
+        self.first = self.starts[self.user]
+        self.place = torch.empty_like(order)
+        self.place[order] = torch.arange(len(order))
+
+    def before(self, place: Tensor, length: int) -> HistoryQuery:
+        """What each user had taken before the events at places ``[B]``; never the events themselves."""
+        return self._query(self.user[place], self.first[place], place, length)
+
+    def of(self, user: Tensor, length: int) -> HistoryQuery:
+        """Everything that users ``[B]`` have taken."""
+        return self._query(user, self.starts[user], self.ends[user], length)
+
+    def _query(self, user: Tensor, first: Tensor, end: Tensor, length: int) -> HistoryQuery:
+        items, mask = windows(self.item, first, end, length)
+        time = None if self.time is None else windows(self.time, first, end, length)[0]
+        return HistoryQuery(user, items, mask, time)
+
+
+class NextItemTask:
+    """Training examples and questions of one split, in the order of time.
+
+    An example is an event of the training part with what its user had taken before in that part; the first event of a user is no
+    example. A question is a held-out event: the user, with everything that came before it (for a validation event in the training
+    and the validation part, for a test event in all parts); the right answer is its one item. Nothing that came later, and nothing
+    of the event itself, is told. Repeated items are events like all others.
+
+    Args:
+        split: Training, validation and test interactions.
+        num_users: Number of users, with or without interactions.
+        num_items: Number of items, with or without interactions.
+        config: How batches are made.
+        reviews: Taken for the sake of the other tasks; nothing is read of them.
+        settings: Those of the model, which say how long histories are.
+
+    Raises:
+        ValueError: No user has two training interactions, or batches are to be sampled.
+    """
+
+    monitor: ClassVar[str] = "recall@20"
+
+    def __init__(
+        self,
+        split: Split,
+        num_users: int,
+        num_items: int,
+        config: CollaborativeConfig = DEFAULT,
+        reviews: Reviews | None = None,
+        settings: Any = None,
+    ) -> None:
+        if config.sampled:
+            raise ValueError("models that are asked with histories read all items, so they cannot learn with sampled: true")
+        self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
+        self.settings = settings if isinstance(settings, HistoryConfig) else HistoryConfig()
+        self._train = Timeline(split.train, num_users)
+        rank = torch.arange(len(split.train)) - self._train.first
+        to_last = torch.bincount(self._train.user, minlength=num_users)[self._train.user] - 1 - rank
+        self._examples = torch.nonzero((rank > 0) & (to_last % self.settings.stride == 0)).flatten()
+        if not self._examples.numel():
+            raise ValueError("no user has two training interactions; expected at least one, to learn what comes next")
+        self._lengths = rank[self._examples].clamp(max=self.settings.max_length)
+        seen = Ragged.from_pairs(split.train.user, split.train.item, num_users)
+        pool = num_items if config.negatives_from == "all" else split.train.item
+        self._negatives = UniformNegatives(seen, pool)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches an epoch."""
+        return -(-self._examples.numel() // self.config.batch_size)
+
+    def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[HistoryQuery]]]:
+        """One epoch: every example once, shuffled, examples of like length together, with fresh negatives.
+
+        A batch is as wide as its longest history. Negatives are never training items of the user.
+
+        Args:
+            graph: The graph of this epoch.
+            generator: Source of the order and of the negatives.
+        """
+        for index in by_length(self._lengths, self.config.batch_size, generator):
+            place = self._examples[index]
+            query = self._train.before(place, self.settings.max_length)
+            negative = self._negatives.draw(query.user, self.config.num_negatives, generator)
+            yield graph, Batch(query, self._train.item[place], negative)
+
+    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[HistoryQuery]:
+        """Every event of one part whose item may be ranked, with the history before it.
+
+        Args:
+            part: Where the right answers are.
+            mask: Which items of a user are excluded from ranking; ``none`` where people come back to what they know.
+
+        Raises:
+            ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
+        """
+        events, excluded, kept = new_answers(self.split, self.num_users, part, mask)
+        known = [self.split.train, self.split.valid] + ([self.split.test] if part == "test" else [])
+        timeline = Timeline(joined(known), self.num_users)
+        asked: Interactions = getattr(self.split, part)
+        before = sum(len(log) for log in known) - len(asked)
+        place = timeline.place[before + kept]
+        query = timeline.before(place, self.settings.max_length)
+        return Questions(query, Ragged(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
+
+    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+        """The ranking of what comes next."""
+        return {"ranking": self.questions(part, mask)}
+
+
+def by_length(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Batches of positions ``[n]`` in random order, each of examples of like length, so that little is padded.
+
+    Shuffled positions are cut into pools of ``POOL`` batches; in each the longest come first, and batches are cut from them.
+
+    >>> sizes = torch.tensor([1, 9, 1, 9])
+    >>> sorted(sizes[batch].tolist() for batch in by_length(sizes, 2, torch.Generator().manual_seed(0)))
+    [[1, 1], [9, 9]]
+    """
+    batches = []
+    for pool in torch.randperm(lengths.numel(), generator=generator).split(POOL * batch_size):
+        batches += pool[lengths[pool].argsort(descending=True, stable=True)].split(batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

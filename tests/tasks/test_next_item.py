@@ -1,0 +1,162 @@
+"""Next-item examples and questions agree with a slow version in Python, and nothing later than the answer is told."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.split import Split, by_time, leave_last_out
+from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.next_item import HistoryConfig, NextItemTask, Timeline, by_length
+from gmmrec.tasks.query import HistoryQuery
+
+NUM_USERS, NUM_ITEMS = 12, 30
+
+
+def log(num_events: int = 150, *, seed: int = 0, timed: bool = True) -> Interactions:
+    generator = torch.Generator().manual_seed(seed)
+    user = torch.randint(NUM_USERS, (num_events,), generator=generator)
+    item = torch.randint(NUM_ITEMS, (num_events,), generator=generator)
+    time = torch.randint(40, (num_events,), generator=generator) if timed else None  # many events of the same second
+    return Interactions(user, item, time)
+
+
+def split_of(whole: Interactions, part: torch.Tensor) -> Split:
+    return Split(*(whole.take(part == code) for code in range(3)))
+
+
+def sequences(events: Interactions) -> dict[int, list[int]]:
+    """Items by user in the order of time, then of the log: the slow version."""
+    order = range(len(events)) if events.time is None else sorted(range(len(events)), key=lambda e: int(events.time[e]))
+    found: dict[int, list[int]] = {}
+    for e in order:
+        found.setdefault(int(events.user[e]), []).append(int(events.item[e]))
+    return found
+
+
+def told(query: HistoryQuery) -> list[tuple[int, list[int]]]:
+    return [(int(u), items[mask].tolist()) for u, items, mask in zip(query.user, query.items, query.mask, strict=True)]
+
+
+def examples(task: NextItemTask, seed: int = 0) -> list[tuple[int, list[int], int]]:
+    found = []
+    for _, batch in task.batches(None, torch.Generator().manual_seed(seed)):
+        found += [(u, items, int(p)) for (u, items), p in zip(told(batch.query), batch.positive, strict=True)]
+    return found
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize(("max_length", "stride"), [(50, 1), (3, 1), (4, 4), (5, 2)])
+def test_examples_are_those_of_a_slow_version(timed, max_length, stride):
+    train = log(timed=timed)
+    task = NextItemTask(
+        Split(train, train, train),
+        NUM_USERS,
+        NUM_ITEMS,
+        CollaborativeConfig(batch_size=16),
+        settings=HistoryConfig(max_length, stride),
+    )
+    expected = [
+        (user, items[max(0, end - max_length) : end], items[end])
+        for user, items in sequences(train).items()
+        for end in range(len(items) - 1, 0, -stride)
+    ]
+    assert sorted(examples(task)) == sorted(expected)
+    assert task.num_batches == -(-len(expected) // 16)
+
+
+@pytest.mark.parametrize("strategy", ["leave_last_out", "by_time"])
+def test_questions_are_told_everything_before_them_and_nothing_else(strategy):
+    whole = log(300)
+    split = split_of(whole, leave_last_out(whole) if strategy == "leave_last_out" else by_time(whole, 0.2, 0.2))
+    for part, known in (("valid", (split.train, split.valid)), ("test", (split.train, split.valid, split.test))):
+        asked = NextItemTask(split, NUM_USERS, NUM_ITEMS, settings=HistoryConfig(7)).questions(part, "none")
+        events = getattr(split, part)
+        assert torch.equal(asked.relevant.values, events.item)
+        joined = [
+            (int(t), i, int(u), int(v))
+            for i, (u, v, t) in enumerate(x for k in known for x in zip(k.user, k.item, k.time, strict=True))
+        ]
+        place = sum(len(k) for k in known[:-1])
+        for n, (user, history) in enumerate(told(asked.query)):
+            here = joined[place + n]
+            assert user == here[2]
+            assert history == [v for t, i, u, v in sorted(joined) if u == user and (t, i) < here[:2]][-7:]
+
+
+def test_later_events_change_no_question_and_no_example():
+    whole = log(300)
+    part = by_time(whole, 0.2, 0.2)
+    task = NextItemTask(split_of(whole, part), NUM_USERS, NUM_ITEMS)
+    later = whole.item.clone()
+    later[part == 2] = (later[part == 2] + 7) % NUM_ITEMS
+    other = NextItemTask(split_of(replace(whole, item=later), part), NUM_USERS, NUM_ITEMS)
+    assert examples(task) == examples(other)
+    assert told(task.questions("valid").query) == told(other.questions("valid").query)
+
+
+def test_times_come_with_the_items():
+    train = log()
+    timeline = Timeline(train, NUM_USERS)
+    query = timeline.of(torch.arange(NUM_USERS), 50)
+    pairs = set(zip(train.user.tolist(), train.item.tolist(), train.time.tolist(), strict=True))
+    for user, items, mask, time in zip(query.user, query.items, query.mask, query.time, strict=True):
+        assert {(int(user), i, t) for i, t in zip(items[mask].tolist(), time[mask].tolist(), strict=True)} <= pairs
+        assert time[mask].tolist() == sorted(time[mask].tolist())
+    assert Timeline(log(timed=False), NUM_USERS).of(torch.arange(2), 5).time is None
+
+
+def test_masks_exclude_what_they_say():
+    whole = log(300)
+    split = split_of(whole, leave_last_out(whole))
+    task = NextItemTask(split, NUM_USERS, NUM_ITEMS)
+    assert task.questions("test", "none").excluded.values.numel() == 0
+    assert len(task.questions("test", "none")) == len(split.test)
+    asked = task.questions("test", "train+valid")
+    known = [
+        set(split.train.item[split.train.user == u].tolist()) | set(split.valid.item[split.valid.user == u].tolist())
+        for u in range(12)
+    ]
+    for n, user in enumerate(asked.query.user.tolist()):
+        assert set(asked.excluded.take(torch.tensor([n])).values.tolist()) == known[user]
+        assert int(asked.relevant.values[n]) not in known[user]
+
+
+def test_negatives_are_never_in_the_training_part_of_their_user():
+    train = log()
+    task = NextItemTask(Split(train, train, train), NUM_USERS, NUM_ITEMS, CollaborativeConfig(batch_size=32, num_negatives=5))
+    pairs = set(zip(train.user.tolist(), train.item.tolist(), strict=True))
+    drawn = [
+        (u, i)
+        for _, batch in task.batches(None, torch.Generator().manual_seed(0))
+        for u, row in zip(batch.query.user.tolist(), batch.negative.tolist(), strict=True)
+        for i in row
+    ]
+    assert len(drawn) > 500
+    assert not pairs & set(drawn)
+
+
+def test_same_generator_same_batches_and_every_epoch_another_order():
+    train = log()
+    task = NextItemTask(Split(train, train, train), NUM_USERS, NUM_ITEMS, CollaborativeConfig(batch_size=8))
+    assert examples(task, 3) == examples(task, 3)
+    assert examples(task, 3) != examples(task, 4)
+
+
+def test_batches_of_like_length_pad_little():
+    lengths = torch.randint(1, 51, (20_000,), generator=torch.Generator().manual_seed(0))
+    batches = by_length(lengths, 64, torch.Generator().manual_seed(0))
+    assert torch.cat(batches).sort().values.tolist() == list(range(20_000))
+    padded = sum(int(lengths[b].max()) * len(b) for b in batches) / int(lengths.sum())
+    assert padded < 1.05
+
+
+def test_bad_input_is_said_in_one_sentence():
+    one = Interactions(torch.arange(3), torch.arange(3))
+    with pytest.raises(ValueError, match="no user has two training interactions"):
+        NextItemTask(Split(one, one, one), 3, 3)
+    with pytest.raises(ValueError, match="cannot learn with sampled: true"):
+        NextItemTask(Split(log(), log(), log()), NUM_USERS, NUM_ITEMS, CollaborativeConfig(sampled=True))
+    with pytest.raises(ValueError, match="max_length"):
+        HistoryConfig(0)
