@@ -16,7 +16,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from gmmrec.checkpoint import load_model, save_model
-from gmmrec.data.interactions import Interactions, joined
+from gmmrec.data.interactions import joined
+from gmmrec.data.pack import packed, unpacked
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
@@ -208,19 +209,15 @@ class Run:
 
 
 def save_split(split: Split, path: Path) -> None:
-    """Writes all columns of all parts."""
-    columns = {f"{part}.{name}": column for part in PARTS for name, column in getattr(split, part).columns().items()}
-    save_file({name: column.contiguous() for name, column in columns.items()}, path)
+    """Writes all that a split holds."""
+    save_file({name: column.clone() for name, column in packed(split).items()}, path)  # parts may be one log under three names
 
 
 def load_split(path: Path) -> Split:
     """Reads what :func:`save_split` wrote."""
-    columns = load_file(path)
-    parts = {
-        part: Interactions(**{name.split(".")[1]: column for name, column in columns.items() if name.startswith(f"{part}.")})
-        for part in PARTS
-    }
-    return Split(**parts)
+    split = unpacked(Split, load_file(path))
+    assert split is not None
+    return split
 
 
 def environment() -> dict[str, Any]:

@@ -7,8 +7,11 @@ import pandas as pd
 from torch import Tensor
 
 from gmmrec.data.features import FeatureTable
+from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.outfits import Outfits
 from gmmrec.data.reviews import Reviews
+from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 
 
@@ -24,6 +27,9 @@ class Dataset:
         attributes: By node type: a table with one row a node, in vocabulary order; a column ``title`` is what people are shown.
         given_split: Part of every interaction ``[E]`` (0 train, 1 valid, 2 test) where the source gives one, else None.
         reviews: What was written, as word ids, where the source has texts; ``interactions.review`` holds its rows.
+        impressions: What people were shown, where the source tells.
+        outfits: Sets of items, where the source has them.
+        triples: Facts about ``vocabularies["entity"]`` and ``vocabularies["relation"]``, where the source has them.
     """
 
     name: str
@@ -33,6 +39,9 @@ class Dataset:
     attributes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     given_split: Tensor | None = None
     reviews: Reviews | None = None
+    impressions: Impressions | None = None
+    outfits: Outfits | None = None
+    triples: Triples | None = None
 
     def __post_init__(self) -> None:
         for node_type in ("user", "item"):

@@ -13,7 +13,10 @@ from torch import Generator, Tensor
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
+from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.outfits import Outfits
+from gmmrec.data.triples import Triples
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +26,17 @@ TRAIN, VALID, TEST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Split:
-    """Three parts of one log. Graphs see ``train`` only; ``valid`` selects; ``test`` reports."""
+    """Three parts of one log. Graphs see ``train`` only; ``valid`` selects; ``test`` reports.
+
+    Impressions, outfits and triples, where there are any, say themselves which part each of them belongs to.
+    """
 
     train: Interactions
     valid: Interactions
     test: Interactions
+    impressions: Impressions | None = None
+    outfits: Outfits | None = None
+    triples: Triples | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,8 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
                 f"split {strategy!r} of {dataset.name} ({len(log)} interactions) has an empty {name} part; "
                 f"choose another strategy or give it more data"
             )
-    split = Split(log.take(part == TRAIN), log.take(part == VALID), log.take(part == TEST))
+    train, valid, test = (log.take(part == code) for code in (TRAIN, VALID, TEST))
+    split = Split(train, valid, test, dataset.impressions, dataset.outfits, dataset.triples)
     trained = torch.bincount(split.train.user, minlength=dataset.num_users) > 0
     unseen = torch.unique(torch.cat([split.valid.user, split.test.user]))
     unseen = unseen[~trained[unseen]]

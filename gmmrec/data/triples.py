@@ -1,0 +1,35 @@
+"""Triples: facts of a knowledge graph, head - relation - tail, and how items stand in it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Triples:
+    """``n`` facts.
+
+    Attributes:
+        head: Rows of entities ``[n]``.
+        relation: Rows of relations ``[n]``.
+        tail: Rows of entities ``[n]``.
+        part: 0 train, 1 valid, 2 test ``[n]``.
+        entity: The entity of every item of the data set ``[I]``, -1 for none; None where items and facts are not linked.
+
+    Raises:
+        ValueError: Columns differ in length.
+    """
+
+    head: Tensor
+    relation: Tensor
+    tail: Tensor
+    part: Tensor
+    entity: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("relation", "tail", "part"):
+            if getattr(self, name).shape != self.head.shape:
+                raise ValueError(f"there are {len(self)} heads, but {getattr(self, name).numel()} values of {name!r}")
+
+    def __len__(self) -> int:
+        return self.head.numel()
