@@ -28,7 +28,9 @@ def test_a_split_with_everything_comes_back(tmp_path):
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert again.triples is None
-    assert again.outfits is not None and again.outfits.blanks is not None and again.outfits.history is None
+    assert again.outfits is not None
+    assert again.outfits.blanks is not None
+    assert again.outfits.history is None
     assert {f.name for f in fields(again)} == {"train", "valid", "test", "impressions", "outfits", "triples"}
 
 
