@@ -1,0 +1,1 @@
+"""Layers over sequences: what was done, in the order in which it was done."""
