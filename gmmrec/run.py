@@ -115,10 +115,10 @@ class Run:
         rows = {kind: int(self.vocabularies[kind].rows([ids[kind]])[0]) for kind in ids}
         encoded, items = self.service.encoded, self.vocabularies["item"].ids()
         titles = self.titles or [""] * len(items)
-        meaning, weights = weights_of(self.model, self.graph, encoded, rows["user"], rows["item"])
-        query: Any = self.model.query_type
+        query = self.service.query(torch.tensor([rows["user"]]))
+        meaning, weights = weights_of(self.model, self.graph, encoded, query, rows["item"])
         with torch.no_grad():
-            score = self.model.score(encoded, query(user=torch.tensor([rows["user"]])), torch.tensor([rows["item"]]))
+            score = self.model.score(encoded, query, torch.tensor([rows["item"]]))
 
         def label(row: int) -> str:
             return titles[row] or str(items[row])

@@ -11,7 +11,6 @@ from torch import Tensor
 from gmmrec.data.tokens import TokenKind, TokenNames
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import Query
 from gmmrec.typing import NodeType
 
 USER = "user:"
@@ -115,20 +114,23 @@ class Explanation:
 
 @torch.no_grad()
 def weights_of(
-    model: Recommender[Any], graph: MultimodalGraph, encoded: Mapping[NodeType, Tensor], user: int, item: int
+    model: Recommender[Any], graph: MultimodalGraph, encoded: Mapping[NodeType, Tensor], query: Any, item: int
 ) -> tuple[Meaning, dict[str, Tensor]]:
     """What a model says about one pair, by modality: ``[T]``, or a number.
+
+    Args:
+        model: A trained model.
+        graph: Its prepared graph.
+        encoded: What ``model.encode`` returned.
+        query: One question, of the kind that the model answers.
+        item: Row of the item.
 
     Raises:
         ValueError: The model says nothing.
     """
-    users, items = (
-        torch.tensor([user], device=graph.degree("user").device),
-        torch.tensor([item], device=graph.degree("item").device),
-    )
+    users, items = query.user, torch.tensor([item], device=graph.degree("item").device)
     if isinstance(model, Attends):
-        query_type: Callable[..., Query] = model.query_type
-        return "weight", {name: value[0] for name, value in model.attention(encoded, query_type(user=users), items).items()}
+        return "weight", {name: value[0] for name, value in model.attention(encoded, query, items).items()}
     if isinstance(model, WeighsModalities):
         found = model.modality_weights(graph, users, items[:, None])
         return "weight", {name: value[0, 0].mean() for name, value in found.items()}

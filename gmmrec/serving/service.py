@@ -96,7 +96,7 @@ class Service:
             nothing = Ragged.from_pairs(rows[:0], rows[:0], len(rows))
             excluded = known.take(rows) if exclude_seen else nothing
             asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
-            questions = Questions(self._query(asked, histories), nothing, excluded, "everything known")
+            questions = Questions(self.query(asked, histories), nothing, excluded, "everything known")
             top = rank(self.model, encoded, questions, len(self.items), k=k)
             scores = self.model.score(encoded, questions.query, top.clamp(min=0))
         return self._table("user_id", names, "item_id", top, scores)
@@ -123,8 +123,8 @@ class Service:
         log = self.log or Interactions(self.seen.groups, self.seen.values)
         return Timeline(log, len(self.users))
 
-    def _query(self, rows: Tensor, histories: Sequence[Sequence[Hashable]] | None) -> Any:
-        """The question what these users like, as the model takes it."""
+    def query(self, rows: Tensor, histories: Sequence[Sequence[Hashable]] | None = None) -> Any:
+        """The question what users in these rows ``[B]`` like, as the model takes it, after histories or what is known of them."""
         query_type: Any = self.model.query_type
         if query_type is not HistoryQuery:
             return query_type(user=rows)  # what else it may hold, such as a situation, is left open

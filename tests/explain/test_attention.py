@@ -44,7 +44,7 @@ def test_every_token_that_is_there_has_its_name_and_weight():
     graph = toy_graph(with_words())
     model = Looks(graph.schema).eval()
     with torch.no_grad():
-        meaning, weights = weights_of(model, graph, model.encode(graph), 1, 6)
+        meaning, weights = weights_of(model, graph, model.encode(graph), UserQuery(torch.tensor([1])), 6)
     parts = parts_of(
         weights,
         graph,
@@ -76,7 +76,7 @@ def test_models_that_weigh_modalities():
     torch.manual_seed(0)
     for granularity in ("scalar", "vector"):
         model = MARIO(graph.schema, MARIOConfig(dim=4, granularity=granularity)).eval()
-        meaning, weights = weights_of(model, graph, model.encode(graph), 2, 3)
+        meaning, weights = weights_of(model, graph, model.encode(graph), UserQuery(torch.tensor([2])), 3)
         assert meaning == "weight"
         assert list(weights) == ["image", "text", "interaction"]
         assert float(sum(weights.values())) == pytest.approx(1)
