@@ -4,8 +4,9 @@
 
 Every cell (data set, model, grid point, seed) is a run folder below runs/accuracy and is skipped when it is there already, so the
 script can be stopped and started at any time. A cell's settings stand in benchmarks/configs/DATASET/MODEL.yaml: the sections of a
-run, and ``grid``: for every searched setting the values tried (seed 0, judged by the monitored validation metric alone).
-Tables go to benchmarks/tables/DATASET.md.
+run, and ``grid``: for every searched setting the values tried (seed 0, judged by the monitored validation metric alone). What all
+models of a data set share, and where its data are if they are called otherwise, stands in benchmarks/configs/DATASET/dataset.yaml
+where there is one. Tables go to benchmarks/tables/DATASET.md.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import pandas as pd
 import torch
 import yaml
 
+from gmmrec.data.sources.bundled import bundled_names
 from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.results import Results, file_of
@@ -30,6 +32,9 @@ from gmmrec.experiment import read_config, run
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/accuracy")
+SHARED = "dataset.yaml"
+"""Settings of all models of a data set: sections of a run that every model's file may add to or overrule; ``data.path`` names a
+bundled data set or a folder below --data. Without it, the data set is called as the folder of the settings."""
 BEGIN, END = "<!-- accuracy: begin (made by `python benchmarks/accuracy.py --tables-only`) -->", "<!-- accuracy: end -->"
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 """Shown for every data set; errors of ratings join them where a model predicts ratings."""
@@ -48,7 +53,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(arguments.threads)
     for dataset in arguments.datasets:
-        names = [path.stem for path in sorted((HERE / "configs" / dataset).glob("*.yaml"))]
+        names = [path.stem for path in sorted((HERE / "configs" / dataset).glob("*.yaml")) if path.name != SHARED]
         names = [name for name in names if not arguments.models or name in arguments.models]
         if not arguments.tables_only:
             for name in names:
@@ -81,9 +86,19 @@ def cell(dataset: str, name: str, seeds: list[int], data: Path) -> None:
 
 def settings_of(dataset: str, values: dict[str, Any], point: dict[str, Any], data: Path) -> dict[str, Any]:
     """All settings of one point of a grid."""
-    settings = merged(values, point)
-    settings["data"] = {"path": dataset if dataset == "movies-small" else str(data / dataset), **settings.get("data", {})}
+    common = shared(dataset)
+    name = common.get("data", {}).pop("path", dataset)
+    for section, value in values.items():
+        common[section] = {**common.get(section, {}), **value} if isinstance(value, dict) else value
+    settings = merged(common, point)
+    settings["data"] = {"path": name if name in bundled_names() else str(data / name), **settings.get("data", {})}
     return settings
+
+
+def shared(dataset: str) -> dict[str, Any]:
+    """The settings that all models of a data set have in common."""
+    file = HERE / "configs" / dataset / SHARED
+    return dict(yaml.safe_load(file.read_text())) if file.is_file() else {}
 
 
 def is_declared(dataset: str, name: str, chosen: str) -> bool:
@@ -154,10 +169,11 @@ def write_table(dataset: str) -> None:
     first = next(iter(rows.values()))[1][0]
     monitor = " or ".join(sorted({choice["settings"].get("monitor", "recall@20") for choice, _ in rows.values()}))
     metrics = (*METRICS, *ERRORS) if ratings else METRICS
+    common = f" Settings that all models share: `{json.dumps(shared(dataset))}`." if shared(dataset) else ""
     lines = [
         f"# {dataset}",
         "",
-        f"{first['num_questions']} test users, the whole catalogue ranked, items known from {first['masked']} left out. "
+        f"{first['num_questions']} test users, the whole catalogue ranked, items known from {first['masked']} left out.{common} "
         f"Settings chosen on validation ({monitor}) from the grids in `benchmarks/configs/{dataset}`; mean and standard deviation "
         f'over the seeds; "earlier grid": chosen from one that has been replaced since, to be run again. {spent(dataset)} '
         f"Made by `python benchmarks/accuracy.py --datasets {dataset}` at {commit}.",
