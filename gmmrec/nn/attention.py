@@ -88,8 +88,9 @@ class MultiHeadAttention(nn.Module):
         dropout: Share of the weights that is dropped in training.
 
     Shapes:
-        - **input:** queries ``[..., P, dim]``, tokens ``[..., T, token_dim]``, mask ``[..., P or 1, T]``. Tokens that no query may
-          read must be hidden already
+        - **input:** queries ``[..., P, dim]``, tokens ``[..., T, token_dim]``, mask ``[..., P or 1, T]``; values
+          ``[..., T, token_dim]`` where what is seen differs from what is looked at. Tokens that no query may read must be hidden
+          already
         - **output:** ``[..., P, dim]``; where a query may look nowhere, the bias. Weights ``[..., H, P, T]``
     """
 
@@ -104,11 +105,17 @@ class MultiHeadAttention(nn.Module):
         self.key, self.value = (nn.Linear(token_dim, width) for _ in range(2))
 
     def forward(
-        self, queries: Tensor, tokens: Tensor, mask: Tensor | None = None, *, return_weights: bool = False
+        self,
+        queries: Tensor,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        *,
+        values: Tensor | None = None,
+        return_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """What every query sees, and the weights or None."""
         dropout = self.dropout if self.training else 0.0
-        parts = self.query(queries), self.key(tokens), self.value(tokens), mask
+        parts = self.query(queries), self.key(tokens), self.value(tokens if values is None else values), mask
         if not return_weights:
             return self.output(attend(*parts, num_heads=self.num_heads, dropout=dropout)), None
         seen, weights = attend(*parts, num_heads=self.num_heads, dropout=dropout, return_weights=True)

@@ -1,6 +1,8 @@
 """The Transformer's encoder over tokens of which some are missing."""
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gmmrec.nn.attention import MultiHeadAttention
 from gmmrec.nn.masked import hide_missing
@@ -21,38 +23,100 @@ class TransformerEncoder(nn.Module):
         num_heads: Heads of the attention.
         ffn_mult: Width of a feed-forward layer, in widths of a token.
         dropout: Share of what attention and the feed-forward layer add that is dropped in training.
+        attention_dropout: Share of the attention weights that is dropped in training.
+        causal: Whether a token attends only to itself and the tokens before it.
 
     Shapes:
-        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None
-        - **output:** ``[..., T, dim]``; zeros in place of missing tokens
+        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, places ``[n]`` or None
+        - **output:** ``[..., T, dim]``; zeros in place of missing tokens. With places, ``[n, dim]``: the tokens at these places
+          among all ``... T``, none of them missing, and the last layer is finished for them alone
 
-    >>> import torch
     >>> TransformerEncoder(8, num_layers=2)(torch.randn(3, 5, 8)).shape
     torch.Size([3, 5, 8])
     """
 
-    def __init__(self, dim: int, *, num_layers: int = 1, num_heads: int = 2, ffn_mult: int = 4, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_layers: int = 1,
+        num_heads: int = 2,
+        ffn_mult: int = 4,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(_Layer(dim, num_heads, ffn_mult * dim, dropout) for _ in range(num_layers))
+        self.causal = causal
+        self.layers = nn.ModuleList(
+            TransformerLayer(dim, num_heads, ffn_mult * dim, dropout, attention_dropout) for _ in range(num_layers)
+        )
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None) -> Tensor:
         """What every token becomes among the others."""
-        tokens = hide_missing(tokens, mask)
-        for layer in self.layers:
-            tokens = layer(tokens, mask)
-        return hide_missing(tokens, mask)
+        tokens, visible = hide_missing(tokens, mask), who_sees_whom(tokens, mask, causal=self.causal)
+        for number, layer in enumerate(self.layers, 1):
+            tokens = layer(tokens, visible, places=places if number == len(self.layers) else None)
+        if places is None:
+            return hide_missing(tokens, mask)
+        return tokens if len(self.layers) else take(tokens, places)
 
 
-class _Layer(nn.Module):
-    def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float) -> None:
+class TransformerLayer(nn.Module):
+    """One layer of a :class:`TransformerEncoder`.
+
+    Args:
+        dim: Width of a token.
+        num_heads: Heads of the attention.
+        hidden: Width of the feed-forward layer.
+        dropout: Share of what attention and the feed-forward layer add that is dropped in training.
+        attention_dropout: Share of the attention weights that is dropped in training.
+
+    Shapes:
+        - **input:** tokens ``[..., T, dim]``, visible ``[..., T or 1, T]`` (True where a token, the row, may look at another) or
+          None, guides ``[..., T, dim]`` that make queries and keys in place of the tokens, places ``[n]`` of the tokens to finish
+        - **output:** ``[..., T, dim]``, or ``[n, dim]``
+    """
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float = 0.0, attention_dropout: float = 0.0) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(dim, num_heads)
+        self.attention = MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
         self.norm, self.ffn_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.ffn = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        heard, _ = self.attention(tokens, tokens, None if mask is None else mask.unsqueeze(-2))
+    def forward(
+        self, tokens: Tensor, visible: Tensor | None = None, *, guides: Tensor | None = None, places: Tensor | None = None
+    ) -> Tensor:
+        """What every token becomes among the others."""
+        guides = tokens if guides is None else guides
+        heard, _ = self.attention(guides, guides, visible, values=tokens)
+        if places is not None:
+            tokens, heard = take(tokens, places), take(heard, places)
         mixed = self.norm(tokens + self.dropout(heard))
         made: Tensor = self.ffn_norm(mixed + self.dropout(self.ffn(mixed)))
         return made
+
+
+def who_sees_whom(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
+    """Which of the tokens ``[..., T, D]`` may look at which, ``[..., T or 1, T]``; None where all may look at all.
+
+    >>> who_sees_whom(torch.zeros(2, 1), torch.tensor([False, True]), causal=True)
+    tensor([[False, False],
+            [False,  True]])
+    """
+    visible = None if mask is None else mask.unsqueeze(-2)
+    if not causal:
+        return visible
+    length = tokens.shape[-2]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+    return earlier if visible is None else earlier & visible
+
+
+def take(tokens: Tensor, places: Tensor) -> Tensor:
+    """The tokens ``[n, D]`` at places among all of ``[..., T, D]``.
+
+    >>> take(torch.arange(6.0).view(2, 3, 1), torch.tensor([1, 5])).flatten()
+    tensor([1., 5.])
+    """
+    return F.embedding(places, tokens.flatten(0, -2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmmrec.nn.transformer import TransformerEncoder
+from gmmrec.nn.transformer import TransformerEncoder, TransformerLayer
 from tests.nn.fusion.checks import assert_never_read, assert_same, layer_norm, random, softmax
 
 D, H, T = 6, 2, 4
@@ -62,6 +62,42 @@ def test_without_layers_tokens_stay() -> None:
 
 def test_dropout_acts_in_training_alone() -> None:
     encoder, x = build(dropout=0.5), random(3, T, D)
+    assert not torch.equal(encoder(x), encoder(x))
+    torch.testing.assert_close(encoder.eval()(x), build()(x))
+
+
+def test_causal_tokens_hear_nothing_of_what_comes_later() -> None:
+    encoder, x = build(causal=True), random(3, T, D)
+    for t in range(1, T + 1):
+        torch.testing.assert_close(encoder(x)[:, t - 1], encoder(x[:, :t])[:, -1])
+    changed = x.clone()
+    changed[:, 2] += 1
+    assert torch.equal(encoder(changed)[:, :2], encoder(x)[:, :2])
+    assert not torch.allclose(encoder(changed)[:, 3], encoder(x)[:, 3])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("num_layers", [0, 1, 2])
+def test_tokens_at_places_are_those_of_the_whole(causal, num_layers) -> None:
+    encoder, x = build(num_layers, causal=causal), random(3, T, D).requires_grad_()
+    places = torch.tensor([6, 0, 3, 4, 2])
+    visible = MASK | torch.tensor([[False], [False], [True]])
+    assert_same(encoder(x, visible, places[[1, 2, 4]]), encoder(x, visible).flatten(0, 1)[[0, 3, 2]], encoder, x)
+    assert_same(encoder(x, None, places), encoder(x).flatten(0, 1)[places], encoder, x)
+
+
+def test_guides_say_where_to_look_and_tokens_what_is_seen() -> None:
+    torch.manual_seed(0)
+    layer, x, guides = TransformerLayer(D, 1, D).double(), random(1, T, D), random(1, T, D, seed=1)
+    attention = layer.attention
+    weights = (attention.query(guides) @ attention.key(guides).mT / math.sqrt(D)).softmax(-1)
+    mixed = layer.norm(x + attention.output(weights @ attention.value(x)))
+    torch.testing.assert_close(layer(x, guides=guides), layer.ffn_norm(mixed + layer.ffn(mixed)))
+    torch.testing.assert_close(layer(x, guides=x), layer(x))
+
+
+def test_attention_weights_are_dropped_in_training_alone() -> None:
+    encoder, x = build(attention_dropout=0.5), random(3, T, D)
     assert not torch.equal(encoder(x), encoder(x))
     torch.testing.assert_close(encoder.eval()(x), build()(x))
 
