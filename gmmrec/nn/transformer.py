@@ -21,7 +21,7 @@ class TransformerEncoder(nn.Module):
         dim: Width of a token.
         num_layers: Number of layers; 0 leaves the tokens as they are.
         num_heads: Heads of the attention.
-        ffn_mult: Width of a feed-forward layer, in widths of a token.
+        ffn_mult: Width of a feed-forward layer, in widths of a token; 0 for attention alone, :math:`\mathbf{X}' = \mathbf{S}`.
         dropout: Share of what attention and the feed-forward layer add that is dropped in training.
         attention_dropout: Share of the attention weights that is dropped in training.
         causal: Whether a token attends only to itself and the tokens before it.
@@ -68,7 +68,7 @@ class TransformerLayer(nn.Module):
     Args:
         dim: Width of a token.
         num_heads: Heads of the attention.
-        hidden: Width of the feed-forward layer.
+        hidden: Width of the feed-forward layer; 0 for none.
         dropout: Share of what attention and the feed-forward layer add that is dropped in training.
         attention_dropout: Share of the attention weights that is dropped in training.
 
@@ -81,8 +81,9 @@ class TransformerLayer(nn.Module):
     def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float = 0.0, attention_dropout: float = 0.0) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
-        self.norm, self.ffn_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.norm = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)) if hidden else None
+        self.ffn_norm = nn.LayerNorm(dim) if hidden else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -93,7 +94,9 @@ class TransformerLayer(nn.Module):
         heard, _ = self.attention(guides, guides, visible, values=tokens)
         if places is not None:
             tokens, heard = take(tokens, places), take(heard, places)
-        mixed = self.norm(tokens + self.dropout(heard))
+        mixed: Tensor = self.norm(tokens + self.dropout(heard))
+        if self.ffn is None or self.ffn_norm is None:
+            return mixed
         made: Tensor = self.ffn_norm(mixed + self.dropout(self.ffn(mixed)))
         return made
 

@@ -60,6 +60,13 @@ def test_without_layers_tokens_stay() -> None:
     assert torch.equal(build(0)(x, MASK), x * MASK.unsqueeze(-1))
 
 
+def test_the_feed_forward_layer_may_be_left_out() -> None:
+    torch.manual_seed(0)
+    encoder, x = TransformerEncoder(D, num_heads=H, ffn_mult=0).double(), random(3, T, D).requires_grad_()
+    (layer,) = encoder.layers
+    assert_same(encoder(x), layer.norm(x + layer.attention(x, x)[0]), encoder, x)
+
+
 def test_dropout_acts_in_training_alone() -> None:
     encoder, x = build(dropout=0.5), random(3, T, D)
     assert not torch.equal(encoder(x), encoder(x))
