@@ -1,6 +1,6 @@
 """A decoder of words: what somebody would write about something, one word after another."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -13,6 +13,10 @@ from gmmrec.nn.init import embedding_table
 
 BOUNDARY = 0
 """A word id that is no word: the start where words are read, the end where they are foretold, and the padding behind it."""
+
+Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
+"""From the vectors of words ``[B, W]``, states ``[B, ...]`` and what stays the same at every word ``[B, ...]`` to the next states; the
+first of these is what the word after is foretold from."""
 
 
 class TextDecoder(nn.Module):
@@ -67,22 +71,7 @@ class TextDecoder(nn.Module):
 
     def forward(self, ids: Tensor, visual: Tensor, text: Tensor) -> Tensor:
         """How surprising each word of the texts is, given those before it."""
-        text = text.long()
-        num_rows, length = text.shape
-        num_words = (text != BOUNDARY).sum(1)
-        num_steps, order = torch.where(num_words > 0, num_words + 1, 0).clamp(max=length).sort(descending=True)
-        text, ids, visual = text[order], ids[order], visual[order]
-        asked = num_steps > torch.arange(length, device=text.device)[:, None]  # [T, B], step by step, the longest texts first
-        read = F.embedding(F.pad(text, (1, 0), value=BOUNDARY)[:, :length], self.words)
-        parts, state, states = self.context.parts(visual, ids), self._first(ids), []
-        for step, count in enumerate(filter(None, asked.sum(1).tolist())):
-            state = self._next(read[:count, step], [s[:count] for s in state], [part[:count] for part in parts])
-            states.append(state[0])
-        if not states:
-            return ids.new_zeros(num_rows, length)
-        hidden, following = torch.cat(states), text.t()[asked]  # [W, state_dim], [W]
-        found = classify(hidden, self.output.weight, self.output.bias, following)
-        return found.new_zeros(length, num_rows).masked_scatter(asked, found).t()[order.argsort()]
+        return surprise(text, self.words, self.output, self._first(ids), self.context.parts(visual, ids), self._next)
 
     @torch.no_grad()
     def generate(self, ids: Tensor, visual: Tensor, num_words: int, *, forbidden: Sequence[int] = ()) -> Tensor:
@@ -97,17 +86,8 @@ class TextDecoder(nn.Module):
         Returns:
             Word ids ``[B, num_words]``; 0 behind the last.
         """
-        word = torch.full((len(ids),), BOUNDARY, device=ids.device)
-        has_ended = torch.zeros_like(word, dtype=torch.bool)
-        parts, state, said = self.context.parts(visual, ids), self._first(ids), []
-        for _ in range(num_words):
-            state = self._next(F.embedding(word, self.words), state, parts)
-            chances = self.output(state[0])
-            chances[:, list(forbidden)] = -torch.inf
-            word = chances.argmax(1).masked_fill(has_ended, BOUNDARY)
-            has_ended |= word == BOUNDARY
-            said.append(word)
-        return torch.stack(said, dim=1)
+        parts = self.context.parts(visual, ids)
+        return likeliest(num_words, self.words, self.output, self._first(ids), parts, self._next, forbidden=forbidden)
 
     def _first(self, ids: Tensor) -> list[Tensor]:
         """The state of a GRU, or state and cell of an LSTM."""
@@ -120,3 +100,75 @@ class TextDecoder(nn.Module):
         if isinstance(self.cell, nn.LSTMCell):
             return list(self.cell(x, (state[0], state[1])))
         return [self.cell(x, state[0])]
+
+
+def surprise(
+    text: Tensor, words: Tensor, output: nn.Linear, state: Sequence[Tensor], parts: Sequence[Tensor], step: Step
+) -> Tensor:
+    """Negative log-likelihoods of the words of texts, each given those before it.
+
+    A text is followed by its end, which is foretold too unless the text fills its row: then it may have been cut. Nothing is
+    computed behind the end, nor for a row without words; all words are foretold in one product, by
+    :func:`~gmmrec.nn.classify.classify`.
+
+    Args:
+        text: Word ids ``[B, T]``, 0 behind the last.
+        words: Table of word vectors ``[V, W]``.
+        output: From a state to the logits of all words.
+        state: Before the first word.
+        parts: What stays the same at every word.
+        step: One step of the recurrent network.
+
+    Returns:
+        ``[B, T]``; 0 where nothing is foretold.
+    """
+    text = text.long()
+    num_rows, length = text.shape
+    num_words = (text != BOUNDARY).sum(1)
+    num_steps, order = torch.where(num_words > 0, num_words + 1, 0).clamp(max=length).sort(descending=True)
+    text, state, parts = text[order], [s[order] for s in state], [part[order] for part in parts]
+    asked = num_steps > torch.arange(length, device=text.device)[:, None]  # [T, B], step by step, the longest texts first
+    read = F.embedding(F.pad(text, (1, 0), value=BOUNDARY)[:, :length], words)
+    states = []
+    for place, count in enumerate(filter(None, asked.sum(1).tolist())):
+        state = step(read[:count, place], [s[:count] for s in state], [part[:count] for part in parts])
+        states.append(state[0])
+    if not states:
+        return words.new_zeros(num_rows, length)
+    hidden, following = torch.cat(states), text.t()[asked]  # [W, state_dim], [W]
+    found = classify(hidden, output.weight, output.bias, following)
+    return found.new_zeros(length, num_rows).masked_scatter(asked, found).t()[order.argsort()]
+
+
+def likeliest(
+    num_words: int,
+    words: Tensor,
+    output: nn.Linear,
+    state: Sequence[Tensor],
+    parts: Sequence[Tensor],
+    step: Step,
+    *,
+    forbidden: Sequence[int] = (),
+) -> Tensor:
+    """The likeliest word after every word, until the end: word ids ``[B, num_words]``, 0 behind the last.
+
+    Args:
+        num_words: How many at most.
+        words: As for :func:`surprise`, and so are the next ones.
+        output: From a state to the logits of all words.
+        state: Before the first word.
+        parts: What stays the same at every word.
+        step: One step of the recurrent network.
+        forbidden: Words that are never said.
+    """
+    word = torch.full((len(state[0]),), BOUNDARY, device=state[0].device)
+    has_ended = torch.zeros_like(word, dtype=torch.bool)
+    said = []
+    for _ in range(num_words):
+        state = step(F.embedding(word, words), state, parts)
+        chances = output(state[0])
+        chances[:, list(forbidden)] = -torch.inf
+        word = chances.argmax(1).masked_fill(has_ended, BOUNDARY)
+        has_ended |= word == BOUNDARY
+        said.append(word)
+    return torch.stack(said, dim=1)
