@@ -175,8 +175,9 @@ def default_groups(graph: MultimodalGraph, questions: Questions[Any]) -> dict[st
         missing = ~graph.features[modality].present
         if bool(missing.any()):
             groups[f"items without {modality}"] = Group(missing, "items")
-    if target == ITEM and hasattr(questions.query, "user"):
-        groups |= activity_groups(graph.degree("user")[questions.query.user.to(cold.device)])
+    user: Tensor | None = getattr(questions.query, "user", None)
+    if target == ITEM and user is not None and bool((user >= 0).all()):  # -1 is nobody in particular
+        groups |= activity_groups(graph.degree("user")[user.to(cold.device)])
     return groups
 
 

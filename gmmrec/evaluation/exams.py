@@ -7,9 +7,10 @@ from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
 from gmmrec.evaluation.metrics import ERRORS, parse_metric
 from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
 from gmmrec.evaluation.results import Results
+from gmmrec.evaluation.sets import evaluate_sets
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.questions import Choices, Exam, Mask, Ratings
+from gmmrec.tasks.questions import Choices, Exam, Mask, Ratings, Sets
 
 RANKING = "ranking"
 """Name of the exam that ranks everything."""
@@ -22,6 +23,8 @@ def take_exam(model: Recommender[Any], graph: MultimodalGraph, exam: Exam, confi
         return evaluate_ratings(model, graph, exam, clip=config.clip_ratings, groups=groups, bootstrap=config.bootstrap)
     if isinstance(exam, Choices):
         return evaluate_choices(model, graph, exam, chunk_size=config.chunk_size, bootstrap=config.bootstrap)
+    if isinstance(exam, Sets):
+        return evaluate_sets(model, graph, exam, chunk_size=config.chunk_size, bootstrap=config.bootstrap)
     return evaluate(
         model,
         graph,
@@ -44,7 +47,7 @@ def watch(model: Recommender[Any], graph: MultimodalGraph, exam: Exam, monitor: 
         ValueError: The exam has no such metric.
     """
     metric = monitor.rpartition("/")[2]
-    if not isinstance(exam, Ratings | Choices):
+    if not isinstance(exam, Ratings | Choices | Sets):
         name, k = parse_metric(metric)
         return evaluate(model, graph, exam, metrics=(name,), ks=(k,), bootstrap=0).mean()[metric]
     found = take_exam(model, graph, exam, config).mean()

@@ -24,6 +24,7 @@ SAMPLED = "such figures mislead, and may order models otherwise than a ranking o
 OTHERS = {
     "ratings": ("ratings", "ratings predicted; lower is better"),
     "choices": ("choices", "choices among the candidates of each question"),
+    "sets": ("sets", "sets of items, told apart as real or random; chance is 0.5"),
 }
 """What is counted, and how the report begins, where nothing was ranked."""
 EVERYTHING = "all"
@@ -55,8 +56,8 @@ class Results:
         values: By metric, such as ``"recall@20"``: one value per question ``[Q]``; for ``"rmse"`` squared errors.
         query: What identifies each question ``[Q]``: the user's row; for ratings, a number for user and item.
         relevant: A number made of each question's right answers ``[Q]``; it tells whether two runs answered the same questions.
-        masked: Whose items were not ranked: ``"train"``, ``"train+valid"`` or ``"none"``; ``"ratings"`` and ``"choices"`` where
-            nothing was ranked, or candidates were given.
+        masked: Whose items were not ranked: ``"train"``, ``"train+valid"``, ``"the outfit"`` or ``"none"``; ``"ratings"``,
+            ``"sets"`` and ``"choices"`` where nothing was ranked, or candidates were given.
         groups: Parts of the questions, or of the right answers.
         catalogue: Coverage and novelty of the lists, by name.
         bootstrap: Resamples behind an interval; 0 for none.

@@ -18,7 +18,7 @@ from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.next_item import Timeline
-from gmmrec.tasks.query import HistoryQuery
+from gmmrec.tasks.query import HistoryQuery, OutfitQuery
 from gmmrec.tasks.questions import Questions
 from gmmrec.typing import NodeType
 
@@ -126,6 +126,8 @@ class Service:
     def query(self, rows: Tensor, histories: Sequence[Sequence[Hashable]] | None = None) -> Any:
         """The question what users in these rows ``[B]`` like, as the model takes it, after histories or what is known of them."""
         query_type: Any = self.model.query_type
+        if query_type is OutfitQuery:
+            raise ValueError("this model completes outfits and needs the items that are there; ask it with gmmrec complete")
         if query_type is not HistoryQuery:
             return query_type(user=rows)  # what else it may hold, such as a situation, is left open
         length = self.model.config.max_length

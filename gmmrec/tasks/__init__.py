@@ -3,13 +3,15 @@
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.context import ContextTask
 from gmmrec.tasks.next_item import NextItemTask
-from gmmrec.tasks.query import ContextQuery, HistoryQuery, Query, RatingQuery, UserQuery
+from gmmrec.tasks.outfit import OutfitTask
+from gmmrec.tasks.query import ContextQuery, HistoryQuery, OutfitQuery, Query, RatingQuery, UserQuery
 from gmmrec.tasks.rating import RatingTask
 from gmmrec.tasks.task import Task
 
 TASKS: dict[type[Query], type[Task]] = {
     ContextQuery: ContextTask,
     HistoryQuery: NextItemTask,
+    OutfitQuery: OutfitTask,
     RatingQuery: RatingTask,
     UserQuery: CollaborativeTask,
 }

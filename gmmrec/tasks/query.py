@@ -73,6 +73,23 @@ class HistoryQuery(Query):
     time: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class OutfitQuery(Query):
+    """What completes these sets of items, for these users?
+
+    ``outfit`` ``[B, L]`` holds rows of the items that are there, in any order, ``outfit_mask`` ``[B, L]`` is True where there is
+    one; a set may be empty. ``user`` ``[B]`` holds rows of the graph at hand, -1 for nobody in particular. ``history`` ``[B, L']``
+    holds what the user had taken before, laid out as in :class:`HistoryQuery`; it is None, as is its mask, where nothing is known
+    of users.
+    """
+
+    user: Tensor
+    outfit: Tensor
+    outfit_mask: Tensor
+    history: Tensor | None = None
+    history_mask: Tensor | None = None
+
+
 Q = TypeVar("Q", bound=Query)
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation asks: rankings of everything, choices among a few, ratings to be predicted."""
+"""What an evaluation asks: rankings of everything, choices among a few, sets to be judged, ratings to be predicted."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gmmrec.data.lists import Lists
 from gmmrec.data.ragged import Ragged
-from gmmrec.tasks.query import Q
+from gmmrec.tasks.query import OutfitQuery, Q
 
 Mask: TypeAlias = Literal["train", "train+valid", "none"]
 """Which items of a user are not ranked."""
@@ -22,7 +22,7 @@ class Questions(Generic[Q]):
         query: The questions.
         relevant: Right answers by question.
         excluded: Candidates that are not ranked, by question (already known, as a rule).
-        masked: What ``excluded`` holds, in words for the report: ``"train"``, ``"train+valid"`` or ``"none"``.
+        masked: What ``excluded`` holds, in words for the report: ``"train"``, ``"train+valid"``, ``"the outfit"`` or ``"none"``.
     """
 
     query: Q
@@ -98,4 +98,35 @@ class Choices(Generic[Q]):
         return Choices(self.query.to(device), self.candidates.to(device), self.right.to(device))
 
 
-Exam: TypeAlias = Questions[Any] | Ratings[Any] | Choices[Any]
+@dataclass(frozen=True)
+class Sets:
+    """``n`` sets of items, each of which was put together by somebody, or by chance.
+
+    Attributes:
+        query: The whole sets, and for whom they are.
+        real: Which of them are no chance ``[n]`` (bool).
+
+    Raises:
+        ValueError: All are real or none is: nothing can be told from them; or a set is empty.
+    """
+
+    query: OutfitQuery
+    real: Tensor
+
+    def __post_init__(self) -> None:
+        if not 0 < int(self.real.sum()) < len(self.real):
+            raise ValueError(
+                f"sets to be judged need real ones and others, but {int(self.real.sum())} of {len(self.real)} are real"
+            )
+        if not bool(self.query.outfit_mask.any(1).all()):
+            raise ValueError("a set to be judged holds no item; leave empty sets out")
+
+    def __len__(self) -> int:
+        return self.real.numel()
+
+    def to(self, device: torch.device | str) -> "Sets":
+        """A copy on another device."""
+        return Sets(self.query.to(device), self.real.to(device))
+
+
+Exam: TypeAlias = Questions[Any] | Ratings[Any] | Choices[Any] | Sets
