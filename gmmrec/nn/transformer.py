@@ -61,6 +61,15 @@ class TransformerEncoder(nn.Module):
             return hide_missing(tokens, mask)
         return tokens if len(self.layers) else take(tokens, places)
 
+    def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How much every token attends to every other in the last layer, ``[..., H, T, T]``."""
+        tokens, visible = hide_missing(tokens, mask), who_sees_whom(tokens, mask, causal=self.causal)
+        *before, last = self.layers
+        for layer in before:
+            tokens = layer(tokens, visible)
+        weights: Tensor = last.weights(tokens, visible)
+        return weights
+
 
 class TransformerLayer(nn.Module):
     """One layer of a :class:`TransformerEncoder`.
@@ -99,6 +108,12 @@ class TransformerLayer(nn.Module):
             return mixed
         made: Tensor = self.ffn_norm(mixed + self.dropout(self.ffn(mixed)))
         return made
+
+    def weights(self, tokens: Tensor, visible: Tensor | None = None, *, guides: Tensor | None = None) -> Tensor:
+        """How much every token attends to every other, ``[..., H, T, T]``."""
+        guides = tokens if guides is None else guides
+        weights: Tensor = self.attention(guides, guides, visible, values=tokens, return_weights=True)[1]
+        return weights
 
 
 def who_sees_whom(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
