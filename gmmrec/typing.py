@@ -7,11 +7,17 @@ EdgeType: TypeAlias = tuple[str, str, str]
 
 USER: NodeType = "user"
 ITEM: NodeType = "item"
+ENTITY: NodeType = "entity"
 
 USER_ITEM: EdgeType = (USER, "interacts", ITEM)
 ITEM_USER: EdgeType = (ITEM, "rev_interacts", USER)
 ITEM_ITEM: EdgeType = (ITEM, "co_occurs", ITEM)
 USER_USER: EdgeType = (USER, "co_occurs", USER)
+
+RELATED: EdgeType = (ENTITY, "related", ENTITY)
+"""Training facts, from head to tail; the edge attribute ``relation`` holds the row of the relation."""
+LINKED: EdgeType = (ITEM, "linked", ENTITY)
+ENTITY_ITEM: EdgeType = (ENTITY, "rev_linked", ITEM)
 
 
 def similar(modality: str, node_type: NodeType = ITEM) -> EdgeType:

@@ -81,6 +81,8 @@ def table(figures: "Description") -> str:
         ("weight", "{:g} to {:g}".format(*figures.weight_range) if figures.weight_range else "none"),
         ("split", ", ".join(f"{n:,} {part}" for part, n in figures.split.items()) if figures.split else "none"),
     ]
+    if figures.knowledge is not None:
+        rows.append(("knowledge", ", ".join(f"{count:,} {what}" for what, count in figures.knowledge.items())))
     if figures.reviews is not None:
         rows.append(("reviews", f"of {figures.reviews:.1%} of the interactions, {figures.words:,} different words"))
     rows += [(f"modality {name}", f"{figures.dims[name]} wide, {share:.1%} present") for name, share in figures.modalities.items()]
@@ -95,7 +97,7 @@ def _spread(degrees: "Degrees") -> str:
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--data", metavar="DATA", required=True, help="a folder, a table file, or a bundled name")
-    parser.add_argument("--format", choices=("auto", "folder", "atomic", "mmrec", "table"), help="how to read it")
+    parser.add_argument("--format", choices=("auto", "folder", "atomic", "mmrec", "table", "knowledge"), help="how to read it")
     for role in ("user", "item", "time", "weight", "split", "review"):
         parser.add_argument(f"--{role}-column", metavar="NAME", help=f"column of the {role}")
     parser.add_argument("--duplicates", choices=("first", "last", "sum", "keep", "error"), help="what becomes of repeated pairs")

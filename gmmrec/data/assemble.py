@@ -1,6 +1,7 @@
 """From raw ids to rows: vocabularies, interactions, feature tables with masks, attribute tables."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.reviews import Reviews, read_reviews
 from gmmrec.data.sources.tables import RawFeatures, Tables
+from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -36,13 +38,14 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
         DataError: Ids of different tables do not fit, or features are too few or not finite.
     """
     vocabularies, features, attributes = {}, {}, {}
-    for node_type in ("user", "item"):
+    known = _columns(tables)
+    for node_type, used in known.items():
         sources: dict[str, pd.Series[Any]] = {}
         if node_type in tables.attributes:
             sources[f"the {node_type} table"] = tables.attributes[node_type]["id"]
         raw = [table for table in tables.features if table.node_type == node_type]
         sources |= {table.source: table.ids for table in raw if table.ids is not None}
-        sources["the interactions"] = tables.log[node_type].drop_duplicates()
+        sources["the interactions" if node_type in tables.log else "the facts"] = used.drop_duplicates()
         is_integer = _are_integers(sources, node_type, declared_text=node_type in tables.text_ids)
         ids = _in_order([_typed(column, is_integer) for column in sources.values()], is_integer)
         firsts = {table.name: _first_id(table, ids, is_integer) for table in raw if table.ids is None}
@@ -50,6 +53,8 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
         if covered:
             listed = [_typed(tables.attributes[node_type]["id"], is_integer)] if node_type in tables.attributes else []
             ids = pd.Index(pd.unique(np.concatenate([*listed, *covered, ids])))
+        if node_type == "relation":  # what is written about others would make them answers to questions that nobody asks
+            ids = ids[ids.isin(_typed(used, is_integer))]
         vocabulary = Vocabulary(ids.tolist(), name=node_type)
         vocabularies[node_type] = vocabulary
         for table in raw:
@@ -66,7 +71,50 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
         columns |= {} if reviews is None else {"review": written}
     interactions = Interactions(_rows(log["user"], vocabularies["user"]), _rows(log["item"], vocabularies["item"]), **columns)
     given = torch.from_numpy(log["split"].to_numpy(copy=True)) if "split" in log else None
-    return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews)
+    triples = _triples(tables, vocabularies)
+    return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, triples=triples)
+
+
+def _columns(tables: Tables) -> "dict[str, pd.Series[Any]]":
+    """The ids that interactions and facts use, by node type."""
+    used = {node_type: tables.log[node_type] for node_type in ("user", "item")}
+    if tables.triples is not None:
+        facts = tables.triples
+        used |= {"entity": pd.concat([facts["head"], facts["tail"]], ignore_index=True), "relation": facts["relation"]}
+    return used
+
+
+def _triples(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Triples | None:
+    """The distinct facts, and the entity of every item where it has one that occurs in a fact or a table of entities."""
+    if tables.triples is None:
+        return None
+    facts = tables.triples.drop_duplicates(["head", "relation", "tail"])
+    if len(facts) < len(tables.triples):
+        logger.warning("%s: %d repeated facts are read once", tables.name, len(tables.triples) - len(facts))
+    ends = [
+        _rows(facts[role], vocabularies[kind]) for role, kind in (("head", "entity"), ("relation", "relation"), ("tail", "entity"))
+    ]
+    part = torch.from_numpy(facts["split"].to_numpy(np.int64, copy=True)) if "split" in facts else torch.zeros_like(ends[0])
+    entity = None
+    if tables.links is not None:
+        items, entities = (_found(tables.links[kind], vocabularies[kind]) for kind in ("item", "entity"))
+        both = (items >= 0) & (entities >= 0)
+        if not bool(both.any()):
+            raise DataError(
+                f"{tables.name} links items such as {tables.links['item'].iloc[0]!r} to entities, but no such pair is known to "
+                "both the interactions and the facts; write the ids alike"
+            )
+        entity = torch.full((len(vocabularies["item"]),), -1)
+        entity[items[both]] = entities[both]
+    return Triples(*ends, part, entity)
+
+
+def _found(column: "pd.Series[Any]", vocabulary: Vocabulary) -> Tensor:
+    """Rows of ids, -1 for those that are not known."""
+    if not vocabulary.is_integer:
+        return vocabulary.find(column.astype(str).tolist())
+    numbers = pd.to_numeric(column, errors="coerce").fillna(-1).astype(np.int64)
+    return torch.where(torch.from_numpy(numbers.to_numpy(copy=True)) >= 0, vocabulary.find(numbers.tolist()), -1)
 
 
 def _are_integers(sources: "dict[str, pd.Series[Any]]", node_type: str, *, declared_text: bool) -> bool:

@@ -56,6 +56,12 @@ class Dataset:
                 raise ValueError(
                     f"interactions name review row {int(written.max())}, but there are {count} reviews (-1 is for none)"
                 )
+        if self.triples is not None:
+            for column, kind in (("head", "entity"), ("tail", "entity"), ("relation", "relation")):
+                rows = getattr(self.triples, column)
+                if rows.numel() and int(rows.max()) >= len(self.vocabularies[kind]):
+                    count = len(self.vocabularies[kind])
+                    raise ValueError(f"facts name {kind} row {int(rows.max())}, but there are {count} {kind} ids")
         for table in self.features.values():
             count = len(self.vocabularies[table.node_type])
             if table.num_rows != count:

@@ -54,6 +54,8 @@ class Description:
     """Columns, by node type."""
     split: dict[str, int] | None
     """Interactions of every given part."""
+    knowledge: dict[str, int] | None
+    """Facts, entities, relations and linked items; None where there are no facts."""
 
 
 def describe(dataset: Dataset) -> Description:
@@ -89,7 +91,17 @@ def describe(dataset: Dataset) -> Description:
         dims={name: table.dim for name, table in dataset.features.items()},
         attributes={node_type: [str(column) for column in frame.columns] for node_type, frame in dataset.attributes.items()},
         split=None if given is None else {part: int((given == code).sum()) for code, part in enumerate(PARTS)},
+        knowledge=_knowledge(dataset),
     )
+
+
+def _knowledge(dataset: Dataset) -> dict[str, int] | None:
+    triples = dataset.triples
+    if triples is None:
+        return None
+    linked = 0 if triples.entity is None else int((triples.entity >= 0).sum())
+    entities, relations = (len(dataset.vocabularies[kind]) for kind in ("entity", "relation"))
+    return {"facts": len(triples), "entities": entities, "relations": relations, "linked items": linked}
 
 
 def _degrees(degree: Tensor) -> Degrees:

@@ -141,7 +141,8 @@ def _keep(dataset: Dataset, index: Tensor) -> Dataset:
 
 def _take_nodes(dataset: Dataset, alive: dict[str, Tensor]) -> Dataset:
     """Without the nodes under a False; no interaction may name one of them."""
-    rows = {node_type: torch.nonzero(mask).flatten() for node_type, mask in alive.items()}
+    others = {kind: torch.ones(len(ids), dtype=torch.bool) for kind, ids in dataset.vocabularies.items() if kind not in alive}
+    rows = {node_type: torch.nonzero(mask).flatten() for node_type, mask in (alive | others).items()}
     renumber = {node_type: mask.cumsum(0) - 1 for node_type, mask in alive.items()}
     log = dataset.interactions
     return replace(
@@ -158,4 +159,7 @@ def _take_nodes(dataset: Dataset, alive: dict[str, Tensor]) -> Dataset:
         attributes={
             node_type: frame.iloc[rows[node_type].numpy()].reset_index(drop=True) for node_type, frame in dataset.attributes.items()
         },
+        triples=None
+        if dataset.triples is None
+        else replace(dataset.triples, entity=None if dataset.triples.entity is None else dataset.triples.entity[rows["item"]]),
     )

@@ -17,13 +17,14 @@ from gmmrec.data.sources.bundled import bundled_names, read_bundled
 from gmmrec.data.sources.columns import ColumnNames
 from gmmrec.data.sources.folder import read_folder
 from gmmrec.data.sources.frame import read_frame, read_table_file
+from gmmrec.data.sources.knowledge import is_knowledge, read_knowledge
 from gmmrec.data.sources.mmrec import read_mmrec
 from gmmrec.data.sources.table import TABLE_SUFFIXES, first_line
 from gmmrec.data.sources.tables import Tables
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["auto", "folder", "atomic", "mmrec", "table"]
+Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class DataConfig:
     """Names of the feature tables to use, as a list or as ``image,text``; None uses all, an empty list none."""
 
     def __post_init__(self) -> None:
-        check_choice(("auto", "folder", "atomic", "mmrec", "table"), format=self.format)
+        check_choice(("auto", "folder", "atomic", "mmrec", "table", "knowledge"), format=self.format)
         check_choice(("first", "last", "sum", "keep", "error"), duplicates=self.duplicates)
         check_non_negative(k_core=self.k_core)
         check_positive(review_words=self.review_words)
@@ -124,6 +125,8 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
     folder = path if path.is_dir() else path.parent
     if chosen in ("atomic", "mmrec") and not interaction_files(folder):
         raise DataError(f"folder {folder.name} holds no .inter file, which format {chosen!r} needs; leave the format out")
+    if chosen == "knowledge":
+        return read_knowledge(folder)
     return {"folder": read_folder, "atomic": read_atomic, "mmrec": read_mmrec}[chosen](folder, columns)
 
 
@@ -135,5 +138,5 @@ def _format_of(path: Path) -> Format:
         return "table"
     files = interaction_files(path if path.is_dir() else path.parent)
     if not files:
-        return "folder"
+        return "knowledge" if is_knowledge(path) else "folder"
     return "atomic" if ":" in first_line(files[0]) else "mmrec"

@@ -4,7 +4,7 @@ A strategy gives every interaction its part ``[E]`` (0 train, 1 valid, 2 test); 
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,7 +28,8 @@ TRAIN, VALID, TEST = 0, 1, 2
 class Split:
     """Three parts of one log. Graphs see ``train`` only; ``valid`` selects; ``test`` reports.
 
-    Impressions, outfits and triples, where there are any, say themselves which part each of them belongs to.
+    Impressions, outfits and triples, where there are any, say themselves which part each of them belongs to; facts without
+    parts are divided at random.
     """
 
     train: Interactions
@@ -50,12 +51,19 @@ class SplitConfig:
     """Share of the log (of the items for ``cold_items``) that selects models."""
     test: float = 0.1
     """Share of the log (of the items for ``cold_items``) that results are reported on."""
+    facts: float = 0.1
+    """Share of the facts of a knowledge graph that validates, and share that tests, where the source gives no parts; 0 keeps all in
+    training, for models that only read them."""
     seed: int = 0
     """Seed of the draws; apart from the seed of training, so that runs with other seeds are asked the same questions."""
 
     def __post_init__(self) -> None:
         check_choice(("auto", "given", "random", "leave_last_out", "by_time", "cold_items"), strategy=self.strategy)
         check_positive(valid=self.valid, test=self.test)
+        if not 0 <= self.facts < 0.5:
+            raise ValueError(
+                f"facts must be at least 0 and less than 0.5, so that something is left to train on, but is {self.facts}"
+            )
         if self.valid + self.test >= 1:
             raise ValueError(f"valid and test must leave something to train on, but add up to {self.valid + self.test:g}")
 
@@ -71,6 +79,9 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
     Raises:
         DataError: The strategy needs what the data set does not have, or a part is empty.
     """
+    if not len(dataset.interactions) and dataset.triples is not None:  # nobody to recommend to: facts alone
+        nothing = dataset.interactions
+        return Split(nothing, nothing, nothing, triples=divided(dataset.triples, config.facts, generator))
     log, strategy = dataset.interactions, config.strategy
     if strategy == "auto":
         strategy = "random" if dataset.given_split is None else "given"
@@ -93,7 +104,8 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
                 f"choose another strategy or give it more data"
             )
     train, valid, test = (log.take(part == code) for code in (TRAIN, VALID, TEST))
-    split = Split(train, valid, test, dataset.impressions, dataset.outfits, dataset.triples)
+    triples = None if dataset.triples is None else divided(dataset.triples, config.facts, generator)
+    split = Split(train, valid, test, dataset.impressions, dataset.outfits, triples)
     trained = torch.bincount(split.train.user, minlength=dataset.num_users) > 0
     unseen = torch.unique(torch.cat([split.valid.user, split.test.user]))
     unseen = unseen[~trained[unseen]]
@@ -194,6 +206,21 @@ def complete(log: Interactions, given: Tensor, valid: float, generator: Generato
     num_valid = torch.where(count >= 3, (valid * count.double()).long().clamp(min=1), 0)
     part[training] = torch.where(rank < num_valid, VALID, TRAIN)[pair]
     return part
+
+
+def divided(triples: Triples, share: float, generator: Generator | None = None) -> Triples:
+    """The facts with parts drawn at random, where the source gives none; where only the validation part is not given, it is drawn.
+
+    >>> row = torch.arange(10)
+    >>> divided(Triples(row, row, row, torch.zeros(10, dtype=torch.long)), 0.2, torch.Generator()).part.bincount().tolist()
+    [6, 2, 2]
+    """
+    part, count = triples.part.clone(), round(share * len(triples))
+    for code in (TEST, VALID):
+        if count and not bool((triples.part == code).any()) and not (code == TEST and bool((triples.part == VALID).any())):
+            training = torch.nonzero(part == TRAIN).flatten()
+            part[training[torch.randperm(len(training), generator=generator)[:count]]] = code
+    return replace(triples, part=part)
 
 
 def _timed(dataset: Dataset, strategy: str) -> Interactions:

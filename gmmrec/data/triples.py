@@ -1,6 +1,6 @@
 """Triples: facts of a knowledge graph, head - relation - tail, and how items stand in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -33,3 +33,12 @@ class Triples:
 
     def __len__(self) -> int:
         return self.head.numel()
+
+    @property
+    def num_relations(self) -> int:
+        """Number of relations; every one that has a name occurs in a fact of some part."""
+        return int(self.relation.max()) + 1 if len(self) else 0
+
+    def take(self, index: Tensor) -> "Triples":
+        """The facts at positions ``[n]`` or under a mask, in the same knowledge of items."""
+        return replace(self, **{name: getattr(self, name)[index] for name in ("head", "relation", "tail", "part")})

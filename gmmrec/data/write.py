@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
 from gmmrec.data.features import FeatureTable
+from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -25,18 +27,39 @@ PARTS = np.array(["train", "valid", "test"])
 def write_folder(dataset: Dataset, folder: str | Path) -> Path:
     """Writes ``interactions.csv.gz``, ``items.csv``, ``users.csv`` and ``NAME_feat.npz``; returns the folder.
 
-    Features of users get the prefix ``user_``. Ids without interaction and features are kept in the attribute tables.
+    Features of users get the prefix ``user_``. Ids without interaction and features are kept in the attribute tables. Facts go to
+    ``triples.csv.gz``, ``entities.csv``, ``relations.csv`` and ``links.csv``; features of entities get the prefix ``entity_`` where
+    there are interactions, and where there are none, no files of users and items are written.
 
     Raises:
         DataError: A modality's name would be read back as that of another node type.
     """
     folder = _new(folder, dataset)
-    _log(dataset, "user", "item").to_csv(folder / "interactions.csv.gz", index=False)
-    for node_type, name in (("item", "items.csv"), ("user", "users.csv")):
+    tables = {"entity": "entities.csv", "relation": "relations.csv"} if dataset.triples is not None else {}
+    is_alone = dataset.triples is not None and not len(dataset.interactions)
+    if not is_alone:
+        _log(dataset, "user", "item").to_csv(folder / "interactions.csv.gz", index=False)
+        tables |= {"item": "items.csv", "user": "users.csv"}
+    for node_type, name in tables.items():
         _attributes(dataset, node_type, node_type).to_csv(folder / name, index=False)
     for table in dataset.features.values():
-        _save_npz(folder / f"{_prefixed(table)}_feat.npz", table, dataset.vocabularies[table.node_type])
+        name = table.name if is_alone else _prefixed(table)
+        _save_npz(folder / f"{name}_feat.npz", table, dataset.vocabularies[table.node_type])
+    if dataset.triples is not None:
+        _facts(dataset, dataset.triples, folder)
     return folder
+
+
+def _facts(dataset: Dataset, triples: Triples, folder: Path) -> None:
+    kinds = {"head": "entity", "relation": "relation", "tail": "entity"}
+    frame = pd.DataFrame({role: _raw(dataset, kind, getattr(triples, role).numpy()) for role, kind in kinds.items()})
+    if bool(triples.part.any()):
+        frame["split"] = PARTS[triples.part.numpy()]
+    frame.to_csv(folder / "triples.csv.gz", index=False)
+    if triples.entity is not None:
+        item = torch.nonzero(triples.entity >= 0).flatten()
+        ends = {"item": _raw(dataset, "item", item.numpy()), "entity": _raw(dataset, "entity", triples.entity[item].numpy())}
+        pd.DataFrame(ends).to_csv(folder / "links.csv", index=False)
 
 
 def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
@@ -142,10 +165,10 @@ def _attributes(dataset: Dataset, node_type: str, key: str) -> pd.DataFrame:
 
 
 def _prefixed(table: FeatureTable) -> str:
-    has_prefix = table.name.startswith("user_")
-    if table.node_type == "item" and has_prefix:
-        raise DataError(f"item features {table.name!r} would be read back as features of users; rename them")
-    return table.name if table.node_type == "item" or has_prefix else f"user_{table.name}"
+    other = next((kind for kind in ("user", "entity") if table.name.startswith(f"{kind}_")), "item")
+    if other not in ("item", table.node_type):
+        raise DataError(f"{table.node_type} features {table.name!r} would be read back as features of another kind; rename them")
+    return table.name if table.node_type == other else f"{table.node_type}_{table.name}"
 
 
 def _save_npz(path: Path, table: FeatureTable, vocabulary: Vocabulary) -> None:

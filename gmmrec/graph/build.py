@@ -1,6 +1,6 @@
 """From tables to a graph: training interactions, features, and the relations that are asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +14,26 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.reviews import Reviews, training_texts
 from gmmrec.data.split import Split
+from gmmrec.data.triples import Triples
 from gmmrec.graph.cache import cached_edges, default_folder
 from gmmrec.graph.edges import cooccurrence_edges, normalize
 from gmmrec.graph.knn import knn_edges
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.typing import ITEM, ITEM_ITEM, ITEM_USER, USER, USER_ITEM, USER_USER, NodeType, similar
+from gmmrec.typing import (
+    ENTITY,
+    ENTITY_ITEM,
+    ITEM,
+    ITEM_ITEM,
+    ITEM_USER,
+    LINKED,
+    RELATED,
+    USER,
+    USER_ITEM,
+    USER_USER,
+    EdgeType,
+    NodeType,
+    similar,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,9 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     pair's first interaction (``rating``, ``text``). A word that occurs less than twice in these reviews is unknown. The optional
     relations are normalised by their row sums, as in LATTICE and FREEDOM.
 
+    Training facts are edges between entities, from head to tail, each with its ``relation``, and items are joined with their
+    entities both ways; these edges are not weighted.
+
     Args:
         dataset: Gives the nodes and their features.
         split: Gives the training interactions.
@@ -59,19 +77,25 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     """
     data = HeteroData()
     sizes = {USER: dataset.num_users, ITEM: dataset.num_items}
+    if split.triples is not None:
+        sizes[ENTITY] = len(dataset.vocabularies[ENTITY])
+    tables = {name: table for name, table in dataset.features.items() if table.node_type in sizes}
     for node_type, count in sizes.items():
         data[node_type].num_nodes = count
-    for name, table in dataset.features.items():
+    for name, table in tables.items():
         data[table.node_type][name] = table.values
         data[table.node_type][f"{name}_mask"] = table.mask
     _add_interactions(data, split.train, dataset.reviews)
     schema = GraphSchema(
         num_nodes=sizes,
-        feature_dims={name: table.dim for name, table in dataset.features.items()},
-        feature_nodes={name: table.node_type for name, table in dataset.features.items()},
+        feature_dims={name: table.dim for name, table in tables.items()},
+        feature_nodes={name: table.node_type for name, table in tables.items()},
         relations=(USER_ITEM, ITEM_USER),
         num_words=0 if dataset.reviews is None else dataset.reviews.num_words,
+        num_relations=0 if split.triples is None else split.triples.num_relations,
     )
+    if split.triples is not None:
+        schema = replace(schema, relations=(*schema.relations, *_add_facts(data, split.triples)))
     graph = MultimodalGraph(data, schema)
     if config.co_occurrence:
         graph = _with_cooccurrence(graph, split.train, ITEM, config.co_occurrence)
@@ -103,6 +127,30 @@ def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | 
         data[edge_type].edge_weight = normalize(edge_index.as_tensor(), size)
         for name, values in attributes.items():
             data[edge_type][name] = values[order]
+
+
+def _add_facts(data: HeteroData, triples: Triples) -> tuple[EdgeType, ...]:
+    """The training facts as edges from head to tail, and the links of items; an entity's degree is its number of training facts."""
+    num_items, num_entities = data[ITEM].num_nodes, data[ENTITY].num_nodes
+    train = triples.take(triples.part == 0)
+    data[ENTITY].degree = torch.bincount(torch.cat([train.head, train.tail]), minlength=num_entities).float()
+    order = torch.argsort(train.relation, stable=True)  # edges of one pair in the order of their relations
+    order = order[torch.argsort(train.tail[order] * num_entities + train.head[order], stable=True)]
+    ends = torch.stack([train.head, train.tail])[:, order].contiguous()
+    data[RELATED].edge_index = EdgeIndex(ends, sparse_size=(num_entities, num_entities), sort_order="col")
+    data[RELATED].relation = train.relation[order]
+    if triples.entity is None:
+        return (RELATED,)
+    item = torch.nonzero(triples.entity >= 0).flatten()
+    entity = triples.entity[item]
+    for kind, (source, target), sizes in (
+        (LINKED, (item, entity), (num_items, num_entities)),
+        (ENTITY_ITEM, (entity, item), (num_entities, num_items)),
+    ):
+        order = torch.argsort(target, stable=True)
+        edge_index = EdgeIndex(torch.stack([source, target])[:, order].contiguous(), sparse_size=sizes, sort_order="col")
+        data[kind].edge_index = edge_index
+    return (RELATED, LINKED, ENTITY_ITEM)
 
 
 def _with_cooccurrence(graph: MultimodalGraph, train: Interactions, node_type: NodeType, k: int) -> MultimodalGraph:

@@ -33,6 +33,7 @@ class GraphSchema:
         feature_nodes: Node type of every modality.
         relations: Edge types.
         num_words: Rows of a table of word vectors for the reviews on the edges, padding and the unknown word included; 0 without.
+        num_relations: Relations of the facts between entities; 0 without.
     """
 
     num_nodes: Mapping[NodeType, int]
@@ -40,6 +41,7 @@ class GraphSchema:
     feature_nodes: Mapping[str, NodeType]
     relations: tuple[EdgeType, ...]
     num_words: int = 0
+    num_relations: int = 0
 
     def modalities(self, node_type: NodeType = "item") -> tuple[str, ...]:
         """Names of the modalities of one node type, in a fixed order."""
@@ -53,7 +55,8 @@ class MultimodalGraph:
     ``data`` holds, for every node type, ``num_nodes``, ``degree`` (number of training interactions, ``[N]``), per modality its
     values under the modality's name and its mask under ``NAME_mask``, and in a subgraph ``n_id``; for every edge type
     ``edge_index`` (an ``EdgeIndex`` sorted by target) and, where weighted, ``edge_weight``. The interactions, in both directions,
-    may have two attributes more: ``rating`` ``[E]`` and ``text``, the word ids of the reviews ``[E, T]``.
+    may have two attributes more: ``rating`` ``[E]`` and ``text``, the word ids of the reviews ``[E, T]``. Facts between entities
+    have one, ``relation`` ``[E]``.
     """
 
     data: HeteroData

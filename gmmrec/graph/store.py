@@ -40,6 +40,7 @@ def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
         "feature_nodes": dict(schema.feature_nodes),
         "relations": schema.relations,
         "num_words": schema.num_words,
+        "num_relations": schema.num_relations,
     }
     save_file(tensors, path, {"format": FORMAT, "graph": json.dumps(header)})
 
@@ -79,5 +80,6 @@ def load_graph(path: str | Path) -> MultimodalGraph:
         header["feature_nodes"],
         tuple(map(tuple, header["relations"])),
         header.get("num_words", 0),  # graphs of earlier versions have no reviews
+        header.get("num_relations", 0),  # nor facts
     )
     return MultimodalGraph(data, schema)

@@ -1,7 +1,7 @@
 """Reads RecBole's atomic files: ``NAME.inter``, ``NAME.item`` and ``NAME.user``, gzipped or not, with typed headers.
 
 Columns of type ``float_seq`` in the item and user files are features. ``NAME.train.inter``, ``NAME.valid.inter`` and
-``NAME.test.inter`` in place of ``NAME.inter`` give a split.
+``NAME.test.inter`` in place of ``NAME.inter`` give a split. ``NAME.kg`` holds facts, ``NAME.link`` which entity an item is.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import pandas as pd
 from gmmrec.data.errors import DataError
 from gmmrec.data.sources.columns import ColumnNames, interaction_log
 from gmmrec.data.sources.folder import attribute_table
+from gmmrec.data.sources.knowledge import facts_table, links_table
 from gmmrec.data.sources.table import read_table
 from gmmrec.data.sources.tables import RawFeatures, Tables
 
@@ -50,7 +51,7 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
     attributes: dict[str, pd.DataFrame] = {}
     features: list[RawFeatures] = []
     for node_type in ("item", "user"):
-        found = next((path for end in ("", ".gz") if (path := folder / f"{name}.{node_type}{end}").is_file()), None)
+        found = _file(folder, name, node_type)
         if found is not None:
             frame, types = _typed_table(found)
             plain = frame[[column for column, kind in types.items() if kind != "float_seq"]]
@@ -58,7 +59,14 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
             ids = attributes[node_type]["id"]
             vectors = [column for column, kind in types.items() if kind == "float_seq"]
             features += [_features(column, found, frame[column], ids, node_type) for column in vectors]
-    return Tables(name, log, attributes, features)
+    facts, links = _file(folder, name, "kg"), _file(folder, name, "link")
+    triples = None if facts is None else facts_table(_typed_table(facts)[0], facts)
+    linked = None if links is None or facts is None else links_table(_typed_table(links)[0], links)
+    return Tables(name, log, attributes, features, triples=triples, links=linked)
+
+
+def _file(folder: Path, name: str, ending: str) -> Path | None:
+    return next((path for end in ("", ".gz") if (path := folder / f"{name}.{ending}{end}").is_file()), None)
 
 
 def _by_part(entry: tuple[str, Path]) -> int:

@@ -21,6 +21,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "weight": ("rating", "weight", "stars", "overall"),
     "split": ("split", "xlabel"),
     "review": ("review", "reviewtext", "reviewbody", "text"),
+    "entity": ("entity", "entityid", "eid"),
+    "relation": ("relation", "relationid", "predicate"),
+    "head": ("head", "headid", "subject"),
+    "tail": ("tail", "tailid", "object"),
 }
 """Column names that are understood without a setting, the first found wins; upper case, ``_`` and ``:type`` do not matter."""
 

@@ -2,7 +2,8 @@
 
 One of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, gzipped or not, or .parquet), or one line a user:
 ``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Beside it, each where there is one: ``split``, ``items``,
-``users`` and ``NAME_feat.npy`` or ``.npz``.
+``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and, from items to entities,
+``links``. A folder may hold facts alone; features are those of the entities then.
 """
 
 import logging
@@ -15,6 +16,7 @@ import pandas as pd
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.sources.arrays import read_features
 from gmmrec.data.sources.columns import ColumnNames, find_column, interaction_log, raw_ids
+from gmmrec.data.sources.knowledge import facts_table, links_table
 from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text
 from gmmrec.data.sources.tables import Tables
 
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 LOG_FILES = ("interactions", "ratings", "reviews", "checkins")
 ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
+FACT_FILES = {"entity": ("entities",), "relation": ("relations",)}
 PART_FILES = {"train": 0, "valid": 1, "test": 2}
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 
@@ -33,11 +36,20 @@ def read_folder(folder: Path, columns: ColumnNames) -> Tables:
         DataError: The folder holds no interactions, or a file in it cannot be used.
     """
     attributes = {}
-    for node_type, stems in ATTRIBUTE_FILES.items():
+    facts = find_file(folder, ("triples",), TABLE_SUFFIXES)
+    for node_type, stems in (ATTRIBUTE_FILES | (FACT_FILES if facts else {})).items():
         path = find_file(folder, stems, TABLE_SUFFIXES)
         if path is not None:
-            attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type))
-    return Tables(folder.resolve().name, _log(folder, columns), attributes, read_features(folder, attributes))
+            attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type, None))
+    if facts is None:
+        return Tables(folder.resolve().name, _log(folder, columns), attributes, read_features(folder, attributes))
+    links = find_file(folder, ("links",), TABLE_SUFFIXES)
+    is_alone = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is None
+    log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else _log(folder, columns)
+    features = read_features(folder, attributes, "entity" if is_alone else "item")
+    linked = None if links is None else links_table(read_table(links), links)
+    triples = facts_table(read_table(facts), facts)
+    return Tables(folder.resolve().name, log, attributes, features, triples=triples, links=linked)
 
 
 def find_file(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> Path | None:

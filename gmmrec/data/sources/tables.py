@@ -45,6 +45,8 @@ class Tables:
         attributes: By node type: a table whose column ``id`` holds raw ids.
         features: All modalities.
         text_ids: Node types whose ids are declared to be strings, even where they look like integers.
+        triples: Facts: columns ``head``, ``relation``, ``tail`` (raw ids) and, where known, ``split``; None where there are none.
+        links: Which entity an item is: columns ``item`` and ``entity`` (raw ids).
     """
 
     name: str
@@ -52,3 +54,5 @@ class Tables:
     attributes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     features: Sequence[RawFeatures] = ()
     text_ids: frozenset[str] = frozenset()
+    triples: pd.DataFrame | None = None
+    links: pd.DataFrame | None = None
