@@ -59,7 +59,8 @@ def load_model(path: Path, model_class: type[Recommender[Any]] | None = None) ->
 def schema_from_json(text: str) -> GraphSchema:
     """A schema from the JSON of its fields.
 
-    >>> schema_from_json('{"num_nodes": {"user": 2}, "feature_dims": {}, "feature_nodes": {}, "relations": [["a", "b", "c"]]}').relations
+    >>> text = '{"num_nodes": {"user": 2}, "feature_dims": {}, "feature_nodes": {}, "relations": [["a", "b", "c"]]}'
+    >>> schema_from_json(text).relations
     (('a', 'b', 'c'),)
     """
     fields = json.loads(text)
