@@ -34,6 +34,7 @@ from gmmrec.nn.fusion.region import RegionFusion
 from gmmrec.nn.fusion.self_attention import SelfAttentionFusion
 from gmmrec.nn.fusion.set_attention import SetAttention
 from gmmrec.nn.fusion.side import SideFusion
+from gmmrec.nn.fusion.vision_language import VisionLanguageFusion
 
 FOLDER = Path(__file__).parents[1] / "docs" / "concepts" / "figures"
 DIM = 8
@@ -200,6 +201,23 @@ def simple() -> None:
         [
             Panel("self_attention: each row reads\nthe columns (rows sum to 1)", attention, TOKENS, TOKENS, most=1.0),
             Panel("weights: what a token\nreceives, on average", received, ["mean"], TOKENS, most=1.0),
+        ],
+    )
+    fusion = build(22, lambda: VisionLanguageFusion(DIM, num_heads=2), 2.5)
+    (layer,) = fusion.read.layers
+    reads = layer.attention(tokens, tokens, there[None], return_weights=True)[1].mean(0)  # of 2 heads
+    pooled = hidden(fusion(tokens, there, return_weights=True)[1], there)[None]
+    save(
+        "vision_language",
+        [
+            Panel(
+                "vision_language: each row reads\nthe columns (mean of 2 heads)",
+                hidden(reads, there[:, None] & there),
+                TOKENS,
+                TOKENS,
+                most=1.0,
+            ),
+            Panel("then additive pooling", pooled, ["weight"], TOKENS, most=1.0),
         ],
     )
     save("cross_stitch", effects("cross_stitch", build(4, lambda: CrossStitchFusion(DIM, 4), 2)))

@@ -43,7 +43,17 @@ SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
 
 Ids = Literal["none", "mf", "light", "self_loops", "hcgcn", "mcptr"]
 Fusion = Literal[
-    "mean", "sum", "concat", "gate", "attention", "self_attention", "co_attention", "cross_stitch", "context", "modality_aware"
+    "mean",
+    "sum",
+    "concat",
+    "gate",
+    "attention",
+    "self_attention",
+    "co_attention",
+    "cross_stitch",
+    "context",
+    "vision_language",
+    "modality_aware",
 ]
 
 
