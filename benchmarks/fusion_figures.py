@@ -28,6 +28,7 @@ from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.fusion.interest import InterestAttention
 from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
+from gmmrec.nn.fusion.multi_order import MultiOrderFusion
 from gmmrec.nn.fusion.personalised import PersonalisedAttention
 from gmmrec.nn.fusion.prefix import PrefixGuidedAttention
 from gmmrec.nn.fusion.region import RegionFusion
@@ -316,6 +317,20 @@ def of_users() -> None:
         title = f"interest, beta {beta:g}: weights\nof the items of a history"
         panels.append(Panel(title, hidden(weights, known), rows, [f"item {n}" for n in range(1, 5)] + ["(none)"], most=1.0))
     save("interest", panels)
+    module = build(23, lambda: MultiOrderFusion(DIM), 2)
+    for attention in (*module.read.inside, module.read.between):
+        attention.logit.weight.mul_(3)
+    _, found = module.weigh(item[:1], mask[:1], users[:1])
+    _, other = module.weigh(item[:1], mask[:1], users[1:])
+    orders = [f"order {k}" for k in range(3)]
+    save(
+        "multi_order",
+        [
+            Panel("multi_order: tokens at three\ndepths, for user A", hidden(found.token[0], mask[0]), orders, TOKENS, most=1.0),
+            Panel("for user B", hidden(other.token[0], mask[0]), orders, TOKENS, most=1.0),
+            Panel("depths: the same\nquestion to all", torch.cat([found.order, other.order]), USERS, orders, most=1.0),
+        ],
+    )
     forms = ("add", "concat", "gate")
     tokens, there = example(1, 3, seed=1), torch.tensor([[True, True, False]])
     weights = torch.cat(

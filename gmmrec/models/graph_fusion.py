@@ -52,6 +52,7 @@ Fusion = Literal[
     "co_attention",
     "cross_stitch",
     "context",
+    "multi_order",
     "vision_language",
     "modality_aware",
 ]

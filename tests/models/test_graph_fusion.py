@@ -127,6 +127,7 @@ COMBINATIONS: list[dict[str, Any]] = [
         ("none", "mgat", "mean", "frozen"),
         ("light", "linear", "co_attention", "none"),
         ("light", "linear", "cross_stitch", "none"),
+        ("light", "linear", "multi_order", "none"),
     ]
 ]
 COMBINATIONS += [

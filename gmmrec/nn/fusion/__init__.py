@@ -27,6 +27,7 @@ from gmmrec.nn.fusion.cross_stitch import CrossStitchFusion
 from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
+from gmmrec.nn.fusion.multi_order import MultiOrderFusion
 from gmmrec.nn.fusion.self_attention import SelfAttentionFusion
 from gmmrec.nn.fusion.vision_language import VisionLanguageFusion
 
@@ -40,7 +41,8 @@ FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "co_attention": lambda dim, num_tokens: CoAttentionFusion(dim),
     "cross_stitch": lambda dim, num_tokens: CrossStitchFusion(dim, num_tokens),
     "context": lambda dim, num_tokens: ContextFusion(dim, num_tokens),
+    "multi_order": lambda dim, num_tokens: MultiOrderFusion(dim),
     "vision_language": lambda dim, num_tokens: VisionLanguageFusion(dim, num_heads=math.gcd(dim, 8)),
     "modality_aware": lambda dim, num_tokens: ModalityAwareFusion(dim),
 }
-"""Every way to fuse by name: ``FUSIONS[name](dim, num_tokens)`` builds the module; only ``modality_aware`` asks for a query."""
+"""Every way to fuse by name: ``FUSIONS[name](dim, num_tokens)`` builds the module; only ``modality_aware`` needs a query."""
