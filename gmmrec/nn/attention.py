@@ -12,7 +12,14 @@ from gmmrec.nn.masked import hide_missing, masked_softmax
 
 @overload
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = ..., *, num_heads: int = ..., dropout: float = ...
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = ...,
+    *,
+    bias: Tensor | None = ...,
+    num_heads: int = ...,
+    dropout: float = ...,
 ) -> Tensor: ...
 @overload
 def attend(
@@ -21,6 +28,7 @@ def attend(
     value: Tensor,
     mask: Tensor | None = ...,
     *,
+    bias: Tensor | None = ...,
     num_heads: int = ...,
     dropout: float = ...,
     return_weights: Literal[True],
@@ -31,6 +39,7 @@ def attend(
     value: Tensor,
     mask: Tensor | None = None,
     *,
+    bias: Tensor | None = None,
     num_heads: int = 1,
     dropout: float = 0.0,
     return_weights: bool = False,
@@ -46,13 +55,14 @@ def attend(
         value: What is seen there. Projected from hidden tokens (:func:`~gmmrec.nn.masked.hide_missing`), because 0 times NaN is
             NaN.
         mask: Boolean, True where a query may look; ``mask.unsqueeze(-2)`` of a mask of tokens. None: everywhere.
+        bias: Added to the logits of every head: what is known beforehand of who should look where. None: nothing.
         num_heads: H.
         dropout: Share of the weights that is dropped.
         return_weights: Whether the weights, before dropout, are returned too.
 
     Shapes:
-        - **input:** query ``[..., P, H d]``, key ``[..., T, H d]``, value ``[..., T, H e]``, mask ``[..., P or 1, T]``; leading
-          axes are broadcast
+        - **input:** query ``[..., P, H d]``, key ``[..., T, H d]``, value ``[..., T, H e]``, mask ``[..., P or 1, T]``, bias
+          ``[..., P or 1, T]``; leading axes are broadcast
         - **output:** ``[..., P, H e]``; zeros where a query may look nowhere. Weights ``[..., H, P, T]``
 
     >>> value = torch.tensor([[2.0], [4.0], [9.0]])
@@ -62,14 +72,17 @@ def attend(
     query, key, value = (x.unflatten(-1, (num_heads, -1)).transpose(-2, -3) for x in (query, key, value))  # [..., H, tokens, d]
     if mask is not None:
         mask = mask.unsqueeze(-3)  # the same for all heads
+    bias = None if bias is None else bias.unsqueeze(-3)
     if return_weights:
-        weights = masked_softmax(query @ key.mT / query.shape[-1] ** 0.5, mask)
+        logits = query @ key.mT / query.shape[-1] ** 0.5
+        weights = masked_softmax(logits if bias is None else logits + bias, mask)
         seen = F.dropout(weights, dropout, dropout > 0) @ value
         return _joined(seen), weights
     if mask is None:
-        return _joined(_fused(query, key, value, None, dropout))
+        return _joined(_fused(query, key, value, bias, dropout))
     somewhere = mask.any(-1, keepdim=True)  # what the kernels make of rows that may look nowhere is not defined
-    seen = _fused(query, key, value, mask | ~somewhere, dropout)
+    allowed = mask | ~somewhere
+    seen = _fused(query, key, value, allowed if bias is None else bias.masked_fill(~allowed, -math.inf), dropout)
     return _joined(seen.masked_fill(~somewhere, 0.0))
 
 
@@ -89,8 +102,8 @@ class MultiHeadAttention(nn.Module):
 
     Shapes:
         - **input:** queries ``[..., P, dim]``, tokens ``[..., T, token_dim]``, mask ``[..., P or 1, T]``; values
-          ``[..., T, token_dim]`` where what is seen differs from what is looked at. Tokens that no query may read must be hidden
-          already
+          ``[..., T, token_dim]`` where what is seen differs from what is looked at; bias ``[..., P or 1, T]`` of the logits. Tokens
+          that no query may read must be hidden already
         - **output:** ``[..., P, dim]``; where a query may look nowhere, the bias. Weights ``[..., H, P, T]``
     """
 
@@ -111,14 +124,15 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None = None,
         *,
         values: Tensor | None = None,
+        bias: Tensor | None = None,
         return_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """What every query sees, and the weights or None."""
         dropout = self.dropout if self.training else 0.0
         parts = self.query(queries), self.key(tokens), self.value(tokens if values is None else values), mask
         if not return_weights:
-            return self.output(attend(*parts, num_heads=self.num_heads, dropout=dropout)), None
-        seen, weights = attend(*parts, num_heads=self.num_heads, dropout=dropout, return_weights=True)
+            return self.output(attend(*parts, bias=bias, num_heads=self.num_heads, dropout=dropout)), None
+        seen, weights = attend(*parts, bias=bias, num_heads=self.num_heads, dropout=dropout, return_weights=True)
         return self.output(seen), weights
 
 
@@ -142,7 +156,7 @@ def check_heads(width: int, num_heads: int) -> None:
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """The kernels are fast over a single leading axis alone: all are made one, ``[N, H, tokens, d]``."""
+    """The kernels are fast over a single leading axis alone: all are made one. The mask is boolean, or added to the logits."""
     lead = torch.broadcast_shapes(*(x.shape[:-3] for x in (query, key, value)), () if mask is None else mask.shape[:-3])
 
     def flat(x: Tensor) -> Tensor:

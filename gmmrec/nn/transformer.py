@@ -27,7 +27,8 @@ class TransformerEncoder(nn.Module):
         causal: Whether a token attends only to itself and the tokens before it.
 
     Shapes:
-        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, places ``[n]`` or None
+        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, places ``[n]`` or None, bias ``[..., T or 1, T]`` of the
+          attention logits in all layers and heads, or None
         - **output:** ``[..., T, dim]``; zeros in place of missing tokens. With places, ``[n, dim]``: the tokens at these places
           among all ``... T``, none of them missing, and the last layer is finished for them alone
 
@@ -52,11 +53,13 @@ class TransformerEncoder(nn.Module):
             TransformerLayer(dim, num_heads, ffn_mult * dim, dropout, attention_dropout) for _ in range(num_layers)
         )
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
+    ) -> Tensor:
         """What every token becomes among the others."""
         tokens, visible = hide_missing(tokens, mask), who_sees_whom(tokens, mask, causal=self.causal)
         for number, layer in enumerate(self.layers, 1):
-            tokens = layer(tokens, visible, places=places if number == len(self.layers) else None)
+            tokens = layer(tokens, visible, places=places if number == len(self.layers) else None, bias=bias)
         if places is None:
             return hide_missing(tokens, mask)
         return tokens if len(self.layers) else take(tokens, places)
@@ -83,7 +86,8 @@ class TransformerLayer(nn.Module):
 
     Shapes:
         - **input:** tokens ``[..., T, dim]``, visible ``[..., T or 1, T]`` (True where a token, the row, may look at another) or
-          None, guides ``[..., T, dim]`` that make queries and keys in place of the tokens, places ``[n]`` of the tokens to finish
+          None, guides ``[..., T, dim]`` that make queries and keys in place of the tokens, places ``[n]`` of the tokens to finish,
+          bias ``[..., T or 1, T]`` of the attention logits
         - **output:** ``[..., T, dim]``, or ``[n, dim]``
     """
 
@@ -96,11 +100,17 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, tokens: Tensor, visible: Tensor | None = None, *, guides: Tensor | None = None, places: Tensor | None = None
+        self,
+        tokens: Tensor,
+        visible: Tensor | None = None,
+        *,
+        guides: Tensor | None = None,
+        places: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """What every token becomes among the others."""
         guides = tokens if guides is None else guides
-        heard, _ = self.attention(guides, guides, visible, values=tokens)
+        heard, _ = self.attention(guides, guides, visible, values=tokens, bias=bias)
         if places is not None:
             tokens, heard = take(tokens, places), take(heard, places)
         mixed: Tensor = self.norm(tokens + self.dropout(heard))

@@ -85,6 +85,15 @@ def test_leading_axes_are_broadcast(mask) -> None:
             torch.testing.assert_close(seen[i, b], attend(query[i, 0], key[b], value[i, b], own, num_heads=H))
 
 
+@pytest.mark.parametrize("mask", [None, KEYS], ids=["no mask", "tokens"])
+def test_a_bias_is_added_to_the_logits_of_every_head(mask) -> None:
+    query, key, value, bias = random(B, P, W), random(B, T, W, seed=1), random(B, T, W, seed=2), random(B, P, T, seed=3)
+    seen, weights = attend(query, key, value, mask, bias=bias, num_heads=H, return_weights=True)
+    unbiased = attend(query, key, value, mask, num_heads=H, return_weights=True)[1] * bias.exp().unsqueeze(1)
+    torch.testing.assert_close(weights, unbiased / unbiased.sum(-1, keepdim=True).clamp(min=1e-30))
+    torch.testing.assert_close(attend(query, key, value, mask, bias=bias, num_heads=H), seen)  # the kernel
+
+
 def test_dropout_is_for_training_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     layer = MultiHeadAttention(W, H, dropout=0.5).double()

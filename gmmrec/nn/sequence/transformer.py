@@ -58,7 +58,8 @@ class SequenceTransformer(nn.Module):
         init_std: Standard deviation of the initial positions.
 
     Shapes:
-        - **input:** tokens ``[B, L, dim]``, mask ``[B, L]`` or None, places ``[n]`` or None
+        - **input:** tokens ``[B, L, dim]``, mask ``[B, L]`` or None, places ``[n]`` or None, bias ``[B, L or 1, L]`` of
+          the attention logits, or None
         - **output:** ``[B, L, dim]``, zeros in place of missing tokens; or the tokens at these places among all, ``[n, dim]``
 
     >>> SequenceTransformer(8, 5)(torch.randn(3, 4, 8), places=torch.tensor([3, 7])).shape
@@ -91,9 +92,11 @@ class SequenceTransformer(nn.Module):
             causal=causal,
         )
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
+    ) -> Tensor:
         """What every token becomes among the others."""
-        made: Tensor = self.encoder(self._placed(tokens), mask, places)
+        made: Tensor = self.encoder(self._placed(tokens), mask, places, bias=bias)
         return made
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -101,7 +104,7 @@ class SequenceTransformer(nn.Module):
         return self.encoder.weights(self._placed(tokens), mask)
 
     def _placed(self, tokens: Tensor) -> Tensor:
-        placed: Tensor = self.dropout(self.norm(tokens + self.positions(tokens.shape[1])))
+        placed: Tensor = self.dropout(self.norm(tokens + self.positions(tokens.shape[-2])))
         return placed
 
 
