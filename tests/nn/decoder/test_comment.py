@@ -1,0 +1,160 @@
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gmmrec.nn.decoder.comment import CommentDecoder, Scene
+
+V, D, A, T = 7, 4, 5, 5
+TEXTS = torch.tensor([[2, 3, 4, 0, 0], [5, 2, 6, 3, 2], [0, 0, 0, 0, 0], [6, 0, 0, 0, 0], [1, 2, 3, 4, 0]], dtype=torch.int32)
+MASKS = [
+    torch.tensor([[1, 1, 1], [1, 0, 1], [1, 1, 1], [0, 0, 0], [0, 1, 0]]).bool(),
+    torch.tensor([[1, 1], [1, 1], [1, 0], [0, 1], [1, 1]]).bool(),
+]
+
+
+def build() -> CommentDecoder:
+    torch.manual_seed(0)
+    decoder = CommentDecoder(V, D, A, word_dim=3, state_dim=6, hidden=5).double()
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.normal_(std=0.8)
+    return decoder
+
+
+def scene() -> Scene:
+    generator = torch.Generator().manual_seed(1)
+    summary, *tokens = (torch.randn(len(TEXTS), *shape, generator=generator).double() for shape in ((A,), (3, D), (2, D)))
+    return Scene(summary, tokens, MASKS)
+
+
+def row(whole: Scene, place: int) -> Scene:
+    part = slice(place, place + 1)
+    return Scene(whole.summary[part], [x[part] for x in whole.tokens], [x[part] for x in whole.masks])
+
+
+def step(decoder: CommentDecoder, word: int, state: Tensor, of: Scene) -> tuple[Tensor, Tensor]:
+    """One word read by the formulas: the state after it, and the logits of the next."""
+    seen, logits = [], []
+    for s in range(2):
+        rows = [n for n in range(of.tokens[s].shape[1]) if of.masks[s][0, n]]
+        if not rows:
+            continue
+        f = of.tokens[s][0, rows]
+        hidden = torch.tanh(f @ decoder.look.token[s].weight.T + decoder.look.state[s].weight @ state)
+        z = (hidden @ decoder.look.logit[s].weight[0]).softmax(0) @ f
+        seen.append(z)
+        logits.append(state @ decoder.look.source.weight.T @ z)
+    context = torch.stack(logits).softmax(0) @ torch.stack(seen)
+    x, cell = torch.cat([decoder.words[word], context]), decoder.cell
+    (r_in, z_in, n_in), (r_out, z_out, n_out) = (
+        (cell.weight_ih @ x + cell.bias_ih).chunk(3),
+        (cell.weight_hh @ state + cell.bias_hh).chunk(3),
+    )
+    r, z = torch.sigmoid(r_in + r_out), torch.sigmoid(z_in + z_out)
+    state = (1 - z) * torch.tanh(n_in + r * n_out) + z * state
+    return state, decoder.output.weight @ state + decoder.output.bias
+
+
+@torch.no_grad()
+def test_every_word_costs_what_the_formulas_say() -> None:
+    decoder, whole = build(), scene()
+    expected = torch.zeros(len(TEXTS), T).double()
+    for place, words in enumerate(TEXTS.tolist()):
+        of, before = row(whole, place), 0
+        state = torch.tanh(decoder.start.weight @ of.summary[0] + decoder.start.bias)
+        for n, word in enumerate(words):
+            if words[0] == 0 or (n > 0 and before == 0):
+                break
+            state, logits = step(decoder, before, state, of)
+            expected[place, n] = -float(logits.log_softmax(0)[word])
+            before = word
+    torch.testing.assert_close(decoder(whole, TEXTS), expected)
+    assert (expected > 0).sum(1).tolist() == [4, 5, 0, 2, 5]  # the words and the end, but for the text that fills its row
+
+
+@torch.no_grad()
+def test_says_the_likeliest_word_after_every_word_until_the_end() -> None:
+    decoder, whole = build(), scene()
+    decoder.output.bias[0] += 1.5
+    found, ends = decoder.generate(whole, 6, forbidden=[1]), []
+    for place in range(len(TEXTS)):
+        of, word, said = row(whole, place), 0, []
+        state = torch.tanh(decoder.start.weight @ of.summary[0] + decoder.start.bias)
+        for _ in range(6):
+            state, logits = step(decoder, word, state, of)
+            logits[1] = -math.inf
+            word = int(logits.argmax())
+            said.append(word)
+            if word == 0:
+                break
+        assert found[place].tolist() == said + [0] * (6 - len(said))
+        ends.append(len(said))
+    assert len(set(ends)) > 1
+
+
+def test_k1_distributions_of_words_sum_to_one() -> None:
+    decoder, whole = build(), scene()
+    (state,) = decoder.step(decoder.words[TEXTS[:, 0].long()], decoder.first(whole), decoder.parts(whole))
+    chances = decoder.output(state).softmax(1)
+    assert chances.shape == (len(TEXTS), V)
+    torch.testing.assert_close(chances.sum(1), torch.ones(len(TEXTS)).double())
+    for word in range(V):  # what the loss says of every word is the logarithm of its chance
+        texts = TEXTS[:1].clone()
+        texts[0, 1] = word
+        after = decoder(row(whole, 0), texts)[0, 1]
+        (state,) = decoder.step(decoder.words[:1], decoder.first(row(whole, 0)), decoder.parts(row(whole, 0)))
+        (state,) = decoder.step(decoder.words[2:3], [state], decoder.parts(row(whole, 0)))
+        torch.testing.assert_close(after, -decoder.output(state).log_softmax(1)[0, word])
+
+
+def test_k2_at_every_word_the_map_over_all_regions_sums_to_one() -> None:
+    maps = build().gaze(scene(), TEXTS)
+    assert maps.shape == (len(TEXTS), T, 5)
+    torch.testing.assert_close(maps.sum(2), torch.ones(len(TEXTS), T).double())
+    there = torch.cat(MASKS, 1)
+    assert bool((maps.transpose(1, 2)[~there] == 0).all())
+    assert bool((maps.transpose(1, 2)[there] > 0).all())
+
+
+def test_k5_padding_and_missing_texts_count_nothing() -> None:
+    decoder, whole = build(), scene()
+    with torch.no_grad():
+        wide = whole._replace(
+            tokens=[F.pad(x, (0, 0, 0, 2), value=torch.nan) for x in whole.tokens], masks=[F.pad(x, (0, 2)) for x in whole.masks]
+        )
+        torch.testing.assert_close(decoder(wide, TEXTS), decoder(whole, TEXTS))
+        torch.testing.assert_close(decoder(whole, F.pad(TEXTS, (0, 3)))[[0, 2, 3, 4], :T], decoder(whole, TEXTS)[[0, 2, 3, 4]])
+        assert not bool(decoder(whole, F.pad(TEXTS, (0, 3)))[:, T + 1 :].any())
+    found = decoder(whole, torch.zeros_like(TEXTS))
+    assert found.tolist() == torch.zeros(len(TEXTS), T).tolist()
+
+
+def test_k6_a_word_matters_to_itself_and_to_what_follows_only() -> None:
+    decoder, whole = build(), scene()
+    with torch.no_grad():
+        before = decoder(whole, TEXTS)
+        for place in range(T):
+            changed = TEXTS.clone()
+            changed[1, place] = 4
+            after = decoder(whole, changed)
+            assert torch.equal(after[[0, 2, 3, 4]], before[[0, 2, 3, 4]])
+            torch.testing.assert_close(after[1, :place], before[1, :place], rtol=0, atol=0)
+            assert bool((after[1, place:] != before[1, place:]).all())
+
+
+def test_learns_what_is_said_of_two_pairs() -> None:
+    torch.manual_seed(0)
+    decoder = CommentDecoder(V, 2, 2, word_dim=4, state_dim=8)
+    masks = [torch.ones(2, 1, dtype=torch.bool)] * 2
+    pairs, texts = (
+        Scene(torch.zeros(2, 2), [torch.eye(2)[:, None], torch.ones(2, 1, 2)], masks),
+        torch.tensor([[2, 3, 0, 0], [4, 5, 6, 0]]),
+    )
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=0.05)
+    for _ in range(80):
+        optimizer.zero_grad()
+        decoder(pairs, texts).sum().backward()
+        optimizer.step()
+    assert decoder.generate(pairs, 4).tolist() == texts.tolist()
