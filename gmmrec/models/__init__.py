@@ -15,6 +15,7 @@ from gmmrec.models.irn import IRN
 from gmmrec.models.lattice import LATTICE
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mario import MARIO
+from gmmrec.models.marank import MARank
 from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
@@ -44,6 +45,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "mario": MARIO,
     "mcptr": MCPTR,
     "mgat": MGAT,
+    "marank": MARank,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
     "mmt-net": MMTNet,

@@ -1,0 +1,150 @@
+"""MARank: Multi-Order Attentive Ranking Model for Sequential Recommendation.
+
+L. Yu, C. Zhang, S. Liang, X. Zhang. AAAI 2019. https://doi.org/10.1609/aaai.v33i01.33015709
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import bpr, embedding_norm
+from gmmrec.nn.sequence.multi_order import MultiOrderAttention, OrderWeights, ResidualTower, draw
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.next_item import HistoryConfig
+from gmmrec.tasks.query import Batch, HistoryQuery
+from gmmrec.typing import ITEM, USER, NodeType
+
+
+@dataclass(frozen=True)
+class MARankConfig(HistoryConfig):
+    """Settings of MARank; defaults are those of the released code."""
+
+    max_length: int = 6
+    """Items of a history, L: the newest ones; shorter histories are filled up with their newest item."""
+    dim: int = 64
+    """Size of every embedding."""
+    orders: int = 2
+    """Attention orders beyond the items as they are, K."""
+    num_layers: int = 2
+    """Layers of the residual perceptron behind the attention, P."""
+    attention: Literal["multi_order", "mean"] = "multi_order"
+    """How items and orders are weighed; ``mean`` gives all of them the same weight."""
+    shortcut: bool = True
+    """Whether the newest item is added to what is read of the items as they are."""
+    long_term: bool = True
+    """Whether the inner product of the user with a second table of items is part of the score."""
+    dropout: float = 0.5
+    """Share of the input of every matrix that is dropped in training."""
+    l2: float = 5e-4
+    """Weight of the squared lengths of the embeddings of user and candidates, and of what has been read."""
+    init_std: float = 0.01
+    """Standard deviation of the initial embeddings and matrices; biases and vectors of logits are drawn from N(0, 1)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(dim=self.dim, init_std=self.init_std)
+        check_non_negative(orders=self.orders, num_layers=self.num_layers, l2=self.l2)
+        check_choice(("multi_order", "mean"), attention=self.attention)
+        check_probability(dropout=self.dropout)
+
+
+class MARank(Recommender[HistoryQuery]):
+    """A user and their last few items: what they like at all, plus what is read of these items at several depths.
+
+    Items have two tables: ``items`` stands against the user (long term), ``context_items`` is read in histories and stands against
+    what has been read (short term). Written after the released code, the text of the paper was not at hand. Deviations: dropout
+    rests in evaluation (in the code it never does); the mean of the loss over a batch goes through one optimizer for all weights,
+    where the code has two, of the sum for embeddings and of the sum divided by batch size and L for matrices.
+    """
+
+    query_type, config_class = HistoryQuery, MARankConfig
+
+    def __init__(self, schema: GraphSchema, config: MARankConfig = MARankConfig()) -> None:
+        super().__init__(schema, config)
+        c, num_items = config, schema.num_nodes[ITEM]
+        self.users = embedding_table(schema.num_nodes[USER], c.dim, c.init_std)
+        self.items = embedding_table(num_items, c.dim, c.init_std) if c.long_term else None
+        self.context_items = embedding_table(num_items, c.dim, c.init_std)
+        self.read = MultiOrderAttention(
+            c.dim,
+            c.orders,
+            dropout=c.dropout,
+            shortcut="last" if c.shortcut else None,
+            attention=c.attention,
+            init_std=c.init_std,
+        )
+        self.mix = ResidualTower(c.dim, c.num_layers, dropout=c.dropout)
+        draw(self.mix, c.init_std)
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """The tables: users ``[U, d]``, items ``[I, 2 d]`` with the long-term half in front, or ``[I, d]`` without it."""
+        context = graph.gather(ITEM, self.context_items)
+        items = context if self.items is None else torch.cat([graph.gather(ITEM, self.items), context], dim=1)
+        return {USER: graph.gather(USER, self.users), ITEM: items}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
+        """``u . Q[i] + n . E[i]`` as one product of ``[u ; n]`` with ``[Q ; E]``."""
+        user = F.embedding(query.user, encoded[USER])
+        read, _ = self._read(user, encoded[ITEM][:, -self.config.dim :], query)
+        state = self._short_term(read, self.mix(read), query)
+        if self.items is not None:
+            state = torch.cat([user, state], dim=1)
+        return inner_product(state, F.embedding(candidates, encoded[ITEM]))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
+        """BPR, and the squared lengths of user, candidates, h and the perceptron's output; not of the items of the history."""
+        user = F.embedding(batch.query.user, graph.gather(USER, self.users))
+        context = graph.gather(ITEM, self.context_items)
+        read, _ = self._read(user, context, batch.query)
+        mixed = self.mix(read)
+        candidates = [F.embedding(batch.candidates, context)]
+        scores = inner_product(self._short_term(read, mixed, batch.query), candidates[0])
+        if self.items is not None:
+            candidates.append(F.embedding(batch.candidates, graph.gather(ITEM, self.items)))
+            scores = scores + inner_product(user, candidates[1])
+        norm = 2 * embedding_norm(user, *candidates, read, mixed)  # whole squared lengths, where embedding_norm has halves
+        return {"bpr": bpr(scores[:, :1], scores[:, 1:]), "l2": self.config.l2 * norm}
+
+    def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
+        """The share of every item of the history in what has been read ``[B, L]``, whatever ``items`` it is asked about.
+
+        Shares of all orders together; copies of the newest item, which fill up a short history, count for the item itself.
+        ``user:history_items`` has the rows, -1 where there is none. The shortcut of the newest item is not counted.
+        """
+        user = F.embedding(query.user, encoded[USER])
+        _, weights = self._read(user, encoded[ITEM][:, -self.config.dim :], query)
+        rows, mask = recent(query.items, query.mask, self.config.max_length)
+        copies = weights.shares.masked_fill(mask, 0.0).sum(1, keepdim=True)
+        shares = weights.shares.masked_fill(~mask, 0.0)
+        shares = torch.cat([shares[:, :-1], shares[:, -1:] + copies], dim=1).masked_fill(~mask, 0.0)
+        return {"user:history": shares, "user:history_items": rows.masked_fill(~mask, -1)}
+
+    def _read(self, user: Tensor, table: Tensor, query: HistoryQuery) -> tuple[Tensor, OrderWeights]:
+        """What is read of the histories, h ``[B, d]``, and the weights; short histories are filled up."""
+        rows, _ = recent(query.items, query.mask, self.config.max_length)
+        read, weights = self.read(F.embedding(rows, table), None, user, return_weights=True)
+        return read, weights
+
+    def _short_term(self, read: Tensor, mixed: Tensor, query: HistoryQuery) -> Tensor:
+        """What the history says, n ``[B, d]``; zeros, so that the user alone speaks, where the history is empty."""
+        return (mixed + read).masked_fill(~query.mask.any(1, keepdim=True), 0.0)
+
+
+def recent(items: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The last ``length`` items ``[B, length]`` and which of them are real; short histories are filled up with the newest item.
+
+    >>> recent(torch.tensor([[0, 7, 8]]), torch.tensor([[False, True, True]]), 4)
+    (tensor([[8, 8, 7, 8]]), tensor([[False, False,  True,  True]]))
+    """
+    items, mask = items[:, -length:], mask[:, -length:]
+    missing = length - items.shape[1]
+    items, mask = F.pad(items, (missing, 0)), F.pad(mask, (missing, 0))
+    return torch.where(mask, items, items[:, -1:]), mask
