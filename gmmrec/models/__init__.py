@@ -92,6 +92,7 @@ CARDS: dict[str, Card] = {
         "one or more",
         "equations of the released code; widths and loss deviate",
     ),
+    "marank": Card("Yu et al., AAAI 2019", "none used", "layers of the released code; its two optimizers are one"),
     "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
     "mmt-net": Card(
