@@ -53,8 +53,9 @@ class Run:
         vocabularies: Raw ids by node type.
         attributes: Tables by node type; ``title`` is shown beside item ids.
         config: Every setting, as nested dictionaries.
-        results: The ranking by part, as far as evaluated.
+        results: The first exam by part, as far as evaluated: the ranking, where the model recommends.
         exams: All other exams that the model can take, such as ``"ratings"``, by name and part.
+        main: Name of the first exam.
         history: How training went; None for a loaded run.
         report: What ``metrics.json`` holds.
         tokens: What the tokens of modalities are, for explanations, as far as known.
@@ -68,6 +69,7 @@ class Run:
     config: Mapping[str, Any]
     results: dict[str, Results] = field(default_factory=dict)
     exams: dict[str, dict[str, Results]] = field(default_factory=dict)
+    main: str = RANKING
     history: History | None = None
     report: dict[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, TokenNames] = field(default_factory=dict)
@@ -127,17 +129,19 @@ class Run:
         return Explanation(user, item, label(rows["item"]), float(score), meaning, parts)
 
     def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
-        """Asks for the ranking of one part; the settings are the run's own where none are given."""
-        return self._take(part, config, only=RANKING)[RANKING]
+        """Gives the run the first exam of one part, the ranking as a rule; the settings are its own where none are given."""
+        (first,) = self._take(part, config, only_first=True).values()
+        return first
 
     def evaluate_all(self, part: Part = "test", config: EvalConfig | None = None) -> dict[str, Results]:
         """All exams of one part by name, the ranking first; ``"ratings"`` where the model predicts ratings."""
         return self._take(part, config)
 
-    def _take(self, part: Part, config: EvalConfig | None, only: str | None = None) -> dict[str, Results]:
+    def _take(self, part: Part, config: EvalConfig | None, *, only_first: bool = False) -> dict[str, Results]:
         config = config or self.eval_config()
         exams = self.task().exams(part, mask_of(config, part))
-        return {name: take_exam(self.model, self.graph, exam, config) for name, exam in exams.items() if only in (None, name)}
+        asked = list(exams.items())[: 1 if only_first else None]
+        return {name: take_exam(self.model, self.graph, exam, config) for name, exam in asked}
 
     def task(self) -> Task:
         """The task that asks the model's questions."""
@@ -167,7 +171,7 @@ class Run:
         (folder / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
         (folder / "metrics.json").write_text(json.dumps(self.report, indent=2), encoding="utf-8")
         if "test" in self.results:
-            self.results["test"].save(folder)
+            self.results["test"].save(folder, file_of(self.main))
         for exam, found in self.exams.items():
             if "test" in found:
                 found["test"].save(folder, file_of(exam))
@@ -247,13 +251,11 @@ def load(folder: str | Path) -> Run:
 
 def judge(run: Run, config: EvalConfig | None = None, **facts: Any) -> None:
     """Gives a run all its exams of both parts, and fills in its report; ``facts`` join it."""
-    for part in ("valid", "test"):
-        for name, found in run.evaluate_all(part, config).items():
-            (run.results if name == RANKING else run.exams.setdefault(name, {}))[part] = found
-
-    judged = {
-        part: {RANKING: run.results[part]} | {name: exam[part] for name, exam in run.exams.items()} for part in ("valid", "test")
-    }
+    judged: dict[Part, dict[str, Results]] = {part: run.evaluate_all(part, config) for part in ("valid", "test")}
+    for part, taken in judged.items():
+        run.main = next(iter(taken))
+        for name, found in taken.items():
+            (run.results if name == run.main else run.exams.setdefault(name, {}))[part] = found
     run.report = {
         "model": run.config["model_name"],
         "dataset": run.config["data"]["path"],
@@ -275,9 +277,10 @@ def all_means(found: Mapping[str, Results]) -> dict[str, float]:
 
 
 def details(found: Mapping[str, Results]) -> dict[str, Any]:
-    """Everything else that is told of exams: that of the ranking, and by name that of the others."""
-    ranking = {key: value for key, value in found[RANKING].to_dict().items() if key != "metrics"}
-    return ranking | {name: results.to_dict() for name, results in found.items() if name != RANKING}
+    """Everything else that is told of exams: that of the first one, and by name that of the others."""
+    (_, main), *others = found.items()
+    first = {key: value for key, value in main.to_dict().items() if key != "metrics"}
+    return first | {name: results.to_dict() for name, results in others}
 
 
 def check_same(first_name: str, first: Run, name: str, run: Run) -> None:

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from gmmrec.evaluation.exams import exam_of
-from gmmrec.evaluation.metrics import ERRORS, finish
+from gmmrec.evaluation.metrics import ERRORS, LOWER_IS_BETTER, finish
 from gmmrec.evaluation.results import EVERYTHING, Results, file_of
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
 
@@ -59,7 +59,7 @@ class Comparison:
         """What was compared, in a sentence or two."""
         group = "" if self.group == EVERYTHING else f" (group: {self.group})"
         unit = "rating" if self.metric in ERRORS else "user"
-        better = ", lower is better" if self.metric in ERRORS else ""
+        better = ", lower is better" if self.metric.rpartition("/")[2] in LOWER_IS_BETTER else ""
         note = f"{self.metric} over {self.num_users} {unit}s{group}{better}, differences to {self.reference}, paired by {unit}."
         if self.left_out:
             who = "that" if unit == "rating" else "who"
@@ -138,7 +138,7 @@ def compare(
     for (name, part), position in zip(members, positions, strict=True):
         values[name] += part.values[column][position].double() / len(parts[name])
     means = {name: finish(column, float(value.mean())) for name, value in values.items()}
-    order = sorted(means, key=means.__getitem__, reverse=column not in ERRORS)
+    order = sorted(means, key=means.__getitem__, reverse=column not in LOWER_IS_BETTER)
     best = reference or order[0]
     differences = {name: values[name] - values[best] for name in order if name != best}
     if column == "rmse":

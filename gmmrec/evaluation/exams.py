@@ -4,13 +4,14 @@ from typing import Any
 
 from gmmrec.evaluation.choices import evaluate_choices
 from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
-from gmmrec.evaluation.metrics import ERRORS, parse_metric
+from gmmrec.evaluation.links import evaluate_links, link_groups
+from gmmrec.evaluation.metrics import ERRORS, LOWER_IS_BETTER, parse_metric
 from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.sets import evaluate_sets
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.questions import Choices, Exam, Mask, Ratings, Sets
+from gmmrec.tasks.questions import Choices, Exam, Links, Mask, Ratings, Sets
 
 RANKING = "ranking"
 """Name of the exam that ranks everything."""
@@ -23,6 +24,9 @@ def take_exam(model: Recommender[Any], graph: MultimodalGraph, exam: Exam, confi
         return evaluate_ratings(model, graph, exam, clip=config.clip_ratings, groups=groups, bootstrap=config.bootstrap)
     if isinstance(exam, Choices):
         return evaluate_choices(model, graph, exam, chunk_size=config.chunk_size, bootstrap=config.bootstrap)
+    if isinstance(exam, Links):
+        groups = link_groups(graph, exam)
+        return evaluate_links(model, graph, exam, chunk_size=config.chunk_size, groups=groups, bootstrap=config.bootstrap)
     if isinstance(exam, Sets):
         return evaluate_sets(model, graph, exam, chunk_size=config.chunk_size, bootstrap=config.bootstrap)
     return evaluate(
@@ -47,13 +51,13 @@ def watch(model: Recommender[Any], graph: MultimodalGraph, exam: Exam, monitor: 
         ValueError: The exam has no such metric.
     """
     metric = monitor.rpartition("/")[2]
-    if not isinstance(exam, Ratings | Choices | Sets):
+    if not isinstance(exam, Ratings | Choices | Sets | Links):
         name, k = parse_metric(metric)
         return evaluate(model, graph, exam, metrics=(name,), ks=(k,), bootstrap=0).mean()[metric]
     found = take_exam(model, graph, exam, config).mean()
     if metric not in found:
         raise ValueError(f"monitor {monitor!r} names no metric of this exam; it has {', '.join(found)}")
-    return -found[metric] if metric in ERRORS else found[metric]
+    return -found[metric] if metric in LOWER_IS_BETTER else found[metric]
 
 
 def exam_of(monitor: str) -> str:

@@ -111,6 +111,9 @@ def absolute_error(predicted: Tensor, rating: Tensor) -> Tensor:
 ERRORS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"rmse": squared_error, "mae": absolute_error}
 """Errors of predicted ratings ``[n]``, one value per rating; lower is better."""
 
+LOWER_IS_BETTER = frozenset({*ERRORS, "mean_rank"})
+"""Metrics of which a model should have little."""
+
 
 def finish(metric: str, mean: float) -> float:
     """What is reported, from the mean of a metric's values: its root for ``rmse``, the mean itself for all others.

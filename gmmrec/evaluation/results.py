@@ -25,6 +25,7 @@ OTHERS = {
     "ratings": ("ratings", "ratings predicted; lower is better"),
     "choices": ("choices", "choices among the candidates of each question"),
     "sets": ("sets", "sets of items, told apart as real or random; chance is 0.5"),
+    "links": ("links", "ends of facts to be found among all entities, other right answers left out"),
 }
 """What is counted, and how the report begins, where nothing was ranked."""
 EVERYTHING = "all"

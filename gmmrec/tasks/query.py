@@ -90,6 +90,20 @@ class OutfitQuery(Query):
     history_mask: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class LinkQuery(Query):
+    """Which entities stand in these relations to these entities?
+
+    ``head`` ``[B]`` holds rows of entities, ``relation`` ``[B]`` rows of relations, to which their number is added where facts are
+    read backwards: ``relation + R`` asks for the heads of facts whose tail is ``head``.
+    """
+
+    target: ClassVar[NodeType] = "entity"
+
+    head: Tensor
+    relation: Tensor
+
+
 Q = TypeVar("Q", bound=Query)
 
 
@@ -103,6 +117,8 @@ class Batch(Generic[Q]):
         negative: Rows ``[B, K]``.
         rating: What the positive was rated ``[B]`` (float32), or None where that is not asked.
         text: Word ids of what was written about the positive ``[B, T]``, 0 behind the end; None where nothing is known.
+        answers: All right answers that are known in training, as pairs ``[n, 2]`` of a position in the batch and a row; None where
+            that is not told.
     """
 
     query: Q
@@ -110,6 +126,7 @@ class Batch(Generic[Q]):
     negative: Tensor
     rating: Tensor | None = None
     text: Tensor | None = None
+    answers: Tensor | None = None
 
     def __len__(self) -> int:
         return self.positive.shape[0]

@@ -1,4 +1,4 @@
-"""What an evaluation asks: rankings of everything, choices among a few, sets to be judged, ratings to be predicted."""
+"""What an evaluation asks: rankings of all, choices among a few, sets to be judged, ratings to be predicted, ends of facts."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gmmrec.data.lists import Lists
 from gmmrec.data.ragged import Ragged
-from gmmrec.tasks.query import OutfitQuery, Q
+from gmmrec.tasks.query import LinkQuery, OutfitQuery, Q
 
 Mask: TypeAlias = Literal["train", "train+valid", "none"]
 """Which items of a user are not ranked."""
@@ -129,4 +129,32 @@ class Sets:
         return Sets(self.query.to(device), self.real.to(device))
 
 
-Exam: TypeAlias = Questions[Any] | Ratings[Any] | Choices[Any] | Sets
+@dataclass(frozen=True)
+class Links:
+    """``n`` facts of which one end is to be found among all entities.
+
+    Attributes:
+        query: The other end, and the relation.
+        answer: The end that is to be found: rows ``[n]``.
+        known: All right answers of every question, in any part of the data; those other than ``answer`` are not ranked.
+        backwards: Whether the head is asked for ``[n]`` (bool), not the tail.
+    """
+
+    query: LinkQuery
+    answer: Tensor
+    known: Ragged
+    backwards: Tensor
+
+    def __len__(self) -> int:
+        return self.answer.numel()
+
+    def take(self, index: Tensor) -> "Links":
+        """The questions at positions ``index`` ``[m]``."""
+        return Links(self.query.take(index), self.answer[index], self.known.take(index), self.backwards[index])
+
+    def to(self, device: torch.device | str) -> "Links":
+        """A copy on another device."""
+        return Links(self.query.to(device), self.answer.to(device), self.known.to(device), self.backwards.to(device))
+
+
+Exam: TypeAlias = Questions[Any] | Ratings[Any] | Choices[Any] | Sets | Links

@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.split import Split
+from gmmrec.data.triples import Triples
+from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.link import LinkTask
+from tests.knowledge import circle, graph_of
+
+NOTHING = Interactions(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+HEAD = torch.tensor([0, 0, 1, 0, 2])
+RELATION = torch.tensor([0, 0, 1, 0, 1])
+TAIL = torch.tensor([1, 2, 2, 3, 3])
+PART = torch.tensor([0, 0, 0, 1, 2])
+
+
+def task(**settings) -> LinkTask:
+    split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, PART))
+    return LinkTask(split, 0, 0, CollaborativeConfig(**settings))
+
+
+def test_every_training_fact_is_learned_from_both_ends() -> None:
+    _, graph = graph_of(circle(4))
+    found = [batch for _, batch in task(batch_size=4).batches(graph, torch.Generator().manual_seed(0))]
+    assert [len(batch) for batch in found] == [4, 2]
+    asked = {
+        (head, relation, answer)
+        for batch in found
+        for head, relation, answer in zip(
+            *(x.tolist() for x in (batch.query.head, batch.query.relation, batch.positive)), strict=True
+        )
+    }
+    assert asked == {(0, 0, 1), (0, 0, 2), (1, 1, 2), (1, 2, 0), (2, 2, 0), (2, 3, 1)}  # relation + 2 reads backwards
+
+
+def test_batches_tell_all_answers_of_training_and_no_others() -> None:
+    _, graph = graph_of(circle(4))
+    (batch,) = [batch for _, batch in task(num_negatives=40).batches(graph, torch.Generator().manual_seed(0))]
+    (place,) = torch.nonzero((batch.query.head == 0) & (batch.query.relation == 0) & (batch.positive == 2)).flatten().tolist()
+    answers = batch.answers[batch.answers[:, 0] == place, 1]
+    assert answers.tolist() == [1, 2]  # 3 is a validation answer
+    assert set(batch.negative[place].tolist()) == {0, 3}  # never what training knows
+    assert batch.to("cpu").answers is not None
+
+
+def test_exams_ask_tails_and_heads_and_know_answers_of_all_parts() -> None:
+    links = task().exams("valid")["links"]
+    assert (links.query.head.tolist(), links.query.relation.tolist(), links.answer.tolist()) == ([0, 3], [0, 2], [3, 0])
+    assert links.backwards.tolist() == [False, True]
+    assert [links.known.take(torch.tensor([i])).values.tolist() for i in (0, 1)] == [[1, 2, 3], [0]]
+
+
+def test_questions_leave_the_answers_of_other_parts_out() -> None:
+    questions = task().questions("valid")
+    (place,) = torch.nonzero(questions.query.head == 0).flatten().tolist()
+    assert questions.relevant.take(torch.tensor([place])).values.tolist() == [3]
+    assert questions.excluded.take(torch.tensor([place])).values.tolist() == [1, 2]
+
+
+def test_what_cannot_be_learned_or_asked_is_refused() -> None:
+    with pytest.raises(ValueError, match="no facts to learn from"):
+        LinkTask(Split(NOTHING, NOTHING, NOTHING), 0, 0)
+    with pytest.raises(ValueError, match="cannot learn with sampled"):
+        task(sampled=True)
+    split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, torch.zeros_like(PART)))
+    with pytest.raises(ValueError, match="the test part holds no fact"):
+        LinkTask(split, 0, 0).exams("test")
