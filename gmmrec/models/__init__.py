@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from gmmrec.models.bert4rec import BERT4Rec
 from gmmrec.models.bias import Bias
 from gmmrec.models.bm3 import BM3
 from gmmrec.models.cmbf import CMBF
@@ -14,13 +15,14 @@ from gmmrec.models.hcgcn import HCGCN
 from gmmrec.models.irn import IRN
 from gmmrec.models.lattice import LATTICE
 from gmmrec.models.lightgcn import LightGCN
-from gmmrec.models.mario import MARIO
 from gmmrec.models.marank import MARank
+from gmmrec.models.mario import MARIO
 from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mmt_net import MMTNet
+from gmmrec.models.nova_bert import NOVABERT
 from gmmrec.models.nrpa import NRPA
 from gmmrec.models.popularity import Popularity
 from gmmrec.models.saers import SAERS
@@ -30,6 +32,7 @@ from gmmrec.models.vecf import VECF
 from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
+    "bert4rec": BERT4Rec,
     "bias": Bias,
     "bm3": BM3,
     "cmbf": CMBF,
@@ -42,13 +45,14 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "irn": IRN,
     "lattice": LATTICE,
     "lightgcn": LightGCN,
+    "marank": MARank,
     "mario": MARIO,
     "mcptr": MCPTR,
     "mgat": MGAT,
-    "marank": MARank,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
     "mmt-net": MMTNet,
+    "nova-bert": NOVABERT,
     "nrpa": NRPA,
     "popularity": Popularity,
     "saers": SAERS,
@@ -67,6 +71,9 @@ class Card(NamedTuple):
 
 
 CARDS: dict[str, Card] = {
+    "bert4rec": Card(
+        "Sun et al., CIKM 2019", "none used", "the released code; positions count from the newest, masks are drawn anew"
+    ),
     "bias": Card("Koren, Bell & Volinsky, Computer 2009, equation 3", "none used", "exact, in closed form"),
     "bm3": Card("Zhou et al., WWW 2023", "one or more", "exact to the released code; any modalities, items without some"),
     "cmbf": Card("Chen et al., Sensors 2021", "one or more", "reconstruction: layers of an industrial implementation, in words"),
@@ -85,6 +92,7 @@ CARDS: dict[str, Card] = {
     "irn": Card("Lv et al., IEEE Access 2019", "one or more", "reconstruction from the abstract: no equations, no code"),
     "lattice": Card("Zhang et al., ACM MM 2021", "one or more", "the released code, but raw features are not trained"),
     "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
+    "marank": Card("Yu et al., AAAI 2019", "none used", "layers of the released code; its two optimizers are one"),
     "mario": Card("Kim et al., CIKM 2022", "one or more", "reconstruction: no code, equations from summaries"),
     "mcptr": Card("Liu et al., ICMR 2022", "one or more", "reconstruction: parts and losses from summaries, their form is ours"),
     "mgat": Card(
@@ -92,11 +100,13 @@ CARDS: dict[str, Card] = {
         "one or more",
         "equations of the released code; widths and loss deviate",
     ),
-    "marank": Card("Yu et al., AAAI 2019", "none used", "layers of the released code; its two optimizers are one"),
     "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
     "mmt-net": Card(
         "Krishnan et al., SIGIR 2020", "optional", "reconstruction: module roles from summaries, the equations are ours"
+    ),
+    "nova-bert": Card(
+        "Liu et al., AAAI 2021", "optional", "attention and fusions from a report of the paper; no code, the rest reconstructed"
     ),
     "nrpa": Card("Liu et al., SIGIR 2019", "none used; reviews", "reconstruction: layers of two re-implementations, biases added"),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),

@@ -3,9 +3,11 @@ from typing import ClassVar
 import pytest
 
 from gmmrec.models import MODELS
+from gmmrec.models.bert4rec import BERT4Rec
 from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mmt_net import MMTNet
+from gmmrec.models.nova_bert import NOVABERT
 from gmmrec.models.nrpa import NRPA
 from gmmrec.models.uvcan import UVCAN
 from tests.contract import RecommenderContract
@@ -14,6 +16,8 @@ from tests.contract import RecommenderContract
 @pytest.mark.parametrize("model_class", MODELS.values(), ids=MODELS)
 class TestEveryModel(RecommenderContract):
     settings: ClassVar = {
+        BERT4Rec: {"dim": 16},  # a Transformer of 64 does not learn at so high a rate
+        NOVABERT: {"dim": 16},  # likewise
         MCPTR: {"neighbors": 24},  # all there are: which of equally near ones are taken depends on the rows
         MMGCN: {"dim": 16},  # at 64 it learns so small a set by heart
         UVCAN: {"dim": 8},  # likewise

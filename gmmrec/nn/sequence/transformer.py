@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gmmrec.nn.init import embedding_table
+from gmmrec.nn.masked import hide_missing
 from gmmrec.nn.transformer import TransformerEncoder
 
 
@@ -96,15 +97,15 @@ class SequenceTransformer(nn.Module):
         self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
         """What every token becomes among the others."""
-        made: Tensor = self.encoder(self._placed(tokens), mask, places, bias=bias)
+        made: Tensor = self.encoder(self._placed(tokens, mask), mask, places, bias=bias)
         return made
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much every token looks at every other in the last layer, ``[B, H, L, L]``."""
-        return self.encoder.weights(self._placed(tokens), mask)
+        return self.encoder.weights(self._placed(tokens, mask), mask)
 
-    def _placed(self, tokens: Tensor) -> Tensor:
-        placed: Tensor = self.dropout(self.norm(tokens + self.positions(tokens.shape[-2])))
+    def _placed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        placed: Tensor = self.dropout(self.norm(hide_missing(tokens, mask) + self.positions(tokens.shape[-2])))
         return placed
 
 
@@ -134,9 +135,8 @@ def short_ones_together(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *
     >>> short_ones_together(lambda rows, width: mask[rows, -width:].sum(1, keepdim=True), mask, rows=1).flatten()
     tensor([1, 2, 0])
     """
-    lengths = mask.sum(1)
-    order = lengths.argsort()
-    widths = [max(1, int(lengths[part[-1]])) for part in order.split(rows)]
-    parts = [encode(part, width) for part, width in zip(order.split(rows), widths, strict=True)]
+    lengths, order = mask.sum(1).sort()
+    longest = lengths.clamp(min=1).tolist()
+    parts = [encode(order[start : start + rows], longest[start : start + rows][-1]) for start in range(0, len(order), rows)]
     together = torch.cat(parts) if parts else encode(order, 1)
     return together[order.argsort()]
