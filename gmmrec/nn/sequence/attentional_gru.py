@@ -11,8 +11,8 @@ from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
-CELLS = 2**22
-"""Numbers a chunk of candidates may hold at once: 16 MB."""
+CELLS = 2**24
+"""Numbers a chunk of candidates may hold at once: 64 MB."""
 
 CACHED = 2**18
 """The same on a CPU without gradients: 1 MB, so that a state stays in the cache from step to step."""
@@ -200,12 +200,14 @@ class AttentionalGRU(nn.Module):
         """The last states ``[N, C, hidden]`` of packed rows, of which ``counts[l]`` have begun by step l."""
         width = initial.shape[1] if weights is None else max(initial.shape[1], weights.shape[1])
         initial = initial.expand(-1, width, -1)
-        state = initial[:0]
-        for place, count in enumerate(counts):
+        state, shares = initial[:0], [None] * len(counts) if weights is None else weights.unbind(2)
+        for brought, share, count in zip(
+            inputs.unbind(), shares, counts, strict=True
+        ):  # unbound: each has a derivative of its size
             if count > len(state):
                 state = torch.cat([state, initial[len(state) : count]])
             if count:
-                state = self._step(inputs[place, :count], state, None if weights is None else weights[:count, :, place])
+                state = self._step(brought[:count], state, None if share is None else share[:count])
         return torch.cat([state, initial[len(state) :]])
 
     def _step(self, inputs: Tensor, state: Tensor, weights: Tensor | None) -> Tensor:
@@ -224,7 +226,7 @@ class AttentionalGRU(nn.Module):
     def _states(self, inputs: Tensor, state: Tensor, mask: Tensor | None) -> Tensor:
         """States after every step ``[N, L, hidden]`` of an ordinary GRU; one that is missing leaves the state as it is."""
         states = [state[:, :0]]
-        for place, brought in enumerate(inputs):
+        for place, brought in enumerate(inputs.unbind()):
             after = self._step(brought, state, None)
             state = after if mask is None else torch.where(mask[:, place, None, None], after, state)
             states.append(state)
