@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
+from gmmrec.data.errors import DataError, shown
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.lists import Lists
+from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
 from gmmrec.data.reviews import Reviews, read_reviews
 from gmmrec.data.sources.tables import RawFeatures, Tables
 from gmmrec.data.triples import Triples
@@ -72,7 +74,8 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
     interactions = Interactions(_rows(log["user"], vocabularies["user"]), _rows(log["item"], vocabularies["item"]), **columns)
     given = torch.from_numpy(log["split"].to_numpy(copy=True)) if "split" in log else None
     triples = _triples(tables, vocabularies)
-    return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, triples=triples)
+    outfits = _outfits(tables, vocabularies, attributes)
+    return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, triples=triples, outfits=outfits)
 
 
 def _columns(tables: Tables) -> "dict[str, pd.Series[Any]]":
@@ -107,6 +110,47 @@ def _triples(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Triples 
         entity = torch.full((len(vocabularies["item"]),), -1)
         entity[items[both]] = entities[both]
     return Triples(*ends, part, entity)
+
+
+def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes: Mapping[str, pd.DataFrame]) -> Outfits | None:
+    """Outfits in rows; the column ``category`` of the items says of what kind they are."""
+    raw = tables.outfits
+    if raw is None:
+        return None
+    items = vocabularies["item"]
+
+    def lists(frame: pd.DataFrame, count: int) -> Lists:
+        rows = _found(frame["item"], items)
+        if bool((rows < 0).any()):
+            strange = frame["item"].iloc[int((rows < 0).int().argmax())]
+            raise DataError(f"an outfit of {tables.name} holds item {shown(strange)}, of which nothing else is known; list it")
+        return Lists.from_groups(torch.from_numpy(frame["group"].to_numpy(np.int64, copy=True)), rows, count)
+
+    count = len(raw.part)
+    user = None
+    if raw.user is not None:
+        user = torch.full((count,), -1)
+        there = raw.user.notna().to_numpy(copy=True)
+        user[torch.from_numpy(there)] = _found(raw.user[there], vocabularies["user"])
+    kind = attributes["item"]["category"] if "category" in attributes.get("item", ()) else None
+    blanks = sets = None
+    if raw.blanks is not None:
+        rest, asked = raw.blanks
+        questions = int(asked["group"].max()) + 1
+        right = torch.from_numpy(asked["right"].to_numpy(bool, copy=True))
+        blanks = Blanks(lists(rest, questions), lists(asked, questions), right)
+    if raw.sets is not None:
+        real = raw.sets.groupby("group")["real"].first().to_numpy(bool)
+        sets = Compatibilities(lists(raw.sets, len(real)), torch.from_numpy(real.copy()))
+    return Outfits(
+        lists(raw.items, count),
+        torch.from_numpy(raw.part.copy()),
+        user,
+        None if raw.history is None else lists(raw.history, count),
+        None if kind is None else torch.from_numpy(pd.factorize(kind)[0].astype(np.int64)),
+        blanks=blanks,
+        compatibilities=sets,
+    )
 
 
 def _found(column: "pd.Series[Any]", vocabulary: Vocabulary) -> Tensor:

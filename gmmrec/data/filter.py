@@ -76,8 +76,10 @@ def k_core(dataset: Dataset, k: int) -> Dataset:
     """The largest part in which every user and every item has at least ``k`` interactions; all others leave the vocabularies.
 
     Raises:
-        DataError: Nothing is left.
+        DataError: Nothing is left, or there are outfits, from which items would be missing.
     """
+    if dataset.outfits is not None:
+        raise DataError(f"k_core would take items out of the outfits of {dataset.name}; leave it out")
     log = dataset.interactions
     alive = torch.ones(len(log), dtype=torch.bool)
     while True:

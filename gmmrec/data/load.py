@@ -19,12 +19,13 @@ from gmmrec.data.sources.folder import read_folder
 from gmmrec.data.sources.frame import read_frame, read_table_file
 from gmmrec.data.sources.knowledge import is_knowledge, read_knowledge
 from gmmrec.data.sources.mmrec import read_mmrec
+from gmmrec.data.sources.outfits import is_outfits, read_outfits
 from gmmrec.data.sources.table import TABLE_SUFFIXES, first_line
 from gmmrec.data.sources.tables import Tables
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge"]
+Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class DataConfig:
     """Names of the feature tables to use, as a list or as ``image,text``; None uses all, an empty list none."""
 
     def __post_init__(self) -> None:
-        check_choice(("auto", "folder", "atomic", "mmrec", "table", "knowledge"), format=self.format)
+        check_choice(("auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits"), format=self.format)
         check_choice(("first", "last", "sum", "keep", "error"), duplicates=self.duplicates)
         check_non_negative(k_core=self.k_core)
         check_positive(review_words=self.review_words)
@@ -127,6 +128,8 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
         raise DataError(f"folder {folder.name} holds no .inter file, which format {chosen!r} needs; leave the format out")
     if chosen == "knowledge":
         return read_knowledge(folder)
+    if chosen == "outfits":
+        return read_outfits(folder)
     return {"folder": read_folder, "atomic": read_atomic, "mmrec": read_mmrec}[chosen](folder, columns)
 
 
@@ -137,6 +140,8 @@ def _format_of(path: Path) -> Format:
             raise DataError(f"{path.name} is no table that can be read; expected a folder or one of {listed(TABLE_SUFFIXES)}")
         return "table"
     files = interaction_files(path if path.is_dir() else path.parent)
+    if not files and is_outfits(path):
+        return "outfits"
     if not files:
         return "knowledge" if is_knowledge(path) else "folder"
     return "atomic" if ":" in first_line(files[0]) else "mmrec"

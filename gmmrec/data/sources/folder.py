@@ -3,7 +3,8 @@
 One of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, gzipped or not, or .parquet), or one line a user:
 ``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Beside it, each where there is one: ``split``, ``items``,
 ``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and, from items to entities,
-``links``. A folder may hold facts alone; features are those of the entities then.
+``links``. A folder may hold facts alone; features are those of the entities then. Sets of items stand in ``outfits``; see
+:mod:`gmmrec.data.sources.outfits`.
 """
 
 import logging
@@ -17,6 +18,7 @@ from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.sources.arrays import read_features
 from gmmrec.data.sources.columns import ColumnNames, find_column, interaction_log, raw_ids
 from gmmrec.data.sources.knowledge import facts_table, links_table
+from gmmrec.data.sources.outfits import category_features, outfit_table
 from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text
 from gmmrec.data.sources.tables import Tables
 
@@ -42,7 +44,7 @@ def read_folder(folder: Path, columns: ColumnNames) -> Tables:
         if path is not None:
             attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type, None))
     if facts is None:
-        return Tables(folder.resolve().name, _log(folder, columns), attributes, read_features(folder, attributes))
+        return _with_outfits(folder, columns, attributes)
     links = find_file(folder, ("links",), TABLE_SUFFIXES)
     is_alone = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is None
     log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else _log(folder, columns)
@@ -50,6 +52,25 @@ def read_folder(folder: Path, columns: ColumnNames) -> Tables:
     linked = None if links is None else links_table(read_table(links), links)
     triples = facts_table(read_table(facts), facts)
     return Tables(folder.resolve().name, log, attributes, features, triples=triples, links=linked)
+
+
+def _with_outfits(folder: Path, columns: ColumnNames, attributes: dict[str, pd.DataFrame]) -> Tables:
+    """Interactions, with outfits where there are any; outfits without interactions make their own."""
+    path = find_file(folder, ("outfits",), TABLE_SUFFIXES)
+    if path is None:
+        return Tables(folder.resolve().name, _log(folder, columns), attributes, read_features(folder, attributes))
+    outfits, makers, catalogue = outfit_table(path)
+    is_alone = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is None
+    if is_alone and outfits.user is not None:
+        raise DataError(f"{path.name} names users, but folder {folder.name} has no interactions.csv of theirs; add it")
+    if catalogue is not None:
+        attributes["item"] = catalogue
+    features = read_features(folder, attributes)
+    if "category" in attributes.get("item", ()) and all(table.name != "category" for table in features):
+        features.append(category_features(attributes["item"], path.name))
+    log = makers if is_alone else _log(folder, columns)
+    text_ids = frozenset({"user", "item"}) if catalogue is not None else frozenset()
+    return Tables(folder.resolve().name, log, attributes, features, text_ids, outfits=outfits)
 
 
 def find_file(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> Path | None:

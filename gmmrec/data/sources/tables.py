@@ -35,6 +35,28 @@ class RawFeatures:
 
 
 @dataclass(frozen=True)
+class RawOutfits:
+    """Sets of items.
+
+    Attributes:
+        items: Columns ``group`` (the outfit's number) and ``item``, a row an item, ascending by outfit.
+        part: 0 train, 1 valid, 2 test ``[N]``.
+        user: For whom each was made ``[N]``, missing for nobody in particular; None where that is not known of any.
+        history: Columns ``group`` and ``item``: what the user had taken before, oldest first.
+        blanks: Columns ``group`` (the question's number) and ``item`` of what is left, and ``group``, ``item`` and ``right`` of the
+            candidates.
+        sets: Columns ``group``, ``item`` and ``real``: sets to be judged.
+    """
+
+    items: pd.DataFrame
+    part: NDArray[np.int64]
+    user: "pd.Series[Any] | None" = None
+    history: pd.DataFrame | None = None
+    blanks: tuple[pd.DataFrame, pd.DataFrame] | None = None
+    sets: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
 class Tables:
     """A data set in raw ids.
 
@@ -47,6 +69,7 @@ class Tables:
         text_ids: Node types whose ids are declared to be strings, even where they look like integers.
         triples: Facts: columns ``head``, ``relation``, ``tail`` (raw ids) and, where known, ``split``; None where there are none.
         links: Which entity an item is: columns ``item`` and ``entity`` (raw ids).
+        outfits: Sets of items, where there are any.
     """
 
     name: str
@@ -56,3 +79,4 @@ class Tables:
     text_ids: frozenset[str] = frozenset()
     triples: pd.DataFrame | None = None
     links: pd.DataFrame | None = None
+    outfits: RawOutfits | None = None

@@ -1,0 +1,68 @@
+"""Makes a data set of outfits from a log of purchases: what a user bought on one day is a bundle.
+
+Source: a folder with ``interactions.csv.gz`` (user, item and the day in the column ``date``), ``items.csv`` (item, and its kind in
+the column ``type``), feature files, and photos in ``images.zip``; here a sample of the H&M purchases. The days of the log are cut at
+two moments, the same for all users: the last baskets test, those before them validate. The history of a basket is what its user
+bought on earlier days, oldest first, so that nothing later is ever told; interactions are held out at the same moments.
+
+    python data_scripts/baskets.py --source hm-fashion-sample --least 2 --out hm-baskets
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+GZIP = {"method": "gzip", "compresslevel": 9, "mtime": 0}
+PARTS = np.array(["train", "valid", "test"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--least", type=int, default=2, help="items of a basket, at least")
+    parser.add_argument("--share", type=float, default=0.15, help="share of the baskets that validates, and that tests")
+    parser.add_argument("--length", type=int, default=50, help="items of a history, at most")
+    flags = parser.parse_args()
+    flags.out.mkdir(parents=True, exist_ok=True)
+
+    bought = pd.read_csv(flags.source / "interactions.csv.gz", usecols=["user", "item", "date"])
+    bought = bought.drop_duplicates(ignore_index=True)  # pieces of one product on one day
+    found = baskets(bought, flags.least, flags.length)
+    moments = found["date"].sort_values().to_numpy()
+    cuts = [moments[int(len(moments) * (1 - share))] for share in (2 * flags.share, flags.share)]
+    found["split"] = PARTS[np.searchsorted(cuts, found["date"], side="right")]
+    bought["split"] = PARTS[np.searchsorted(cuts, bought["date"], side="right")]
+    found.to_csv(flags.out / "outfits.csv.gz", index=False, compression=GZIP)
+    bought.to_csv(flags.out / "interactions.csv.gz", index=False, compression=GZIP)
+    items = pd.read_csv(flags.source / "items.csv")
+    items.assign(category=items["type"]).to_csv(flags.out / "items.csv", index=False)
+    for path in (*flags.source.glob("*_feat.np[yz]"), *flags.source.glob("images.zip")):
+        shutil.copy2(path, flags.out / path.name)
+
+
+def baskets(bought: pd.DataFrame, least: int, length: int) -> pd.DataFrame:
+    """Columns ``outfit, user, date, items, history`` from a log with one row a user, item and day.
+
+    >>> log = pd.DataFrame({"user": [1, 1, 1], "item": [7, 8, 9], "date": ["2020-01-02", "2020-01-02", "2020-01-01"]})
+    >>> baskets(log, 2, 50).to_dict("records")
+    [{'outfit': 0, 'user': 1, 'date': '2020-01-02', 'items': '7 8', 'history': '9'}]
+    """
+    rows = []
+    for user, events in bought.sort_values("date", kind="stable").groupby("user", sort=True):
+        history: list[str] = []
+        for date, items in events.groupby("date", sort=True)["item"]:
+            basket = items.astype(str).tolist()
+            if len(basket) >= least:
+                rows.append((user, date, " ".join(basket), " ".join(history[-length:])))
+            history += basket
+    found: pd.DataFrame = pd.DataFrame(rows, columns=["user", "date", "items", "history"]).sort_values("date", kind="stable")
+    found.insert(0, "outfit", range(len(found)))
+    return found.reset_index(drop=True)
+
+
+if __name__ == "__main__":
+    main()
