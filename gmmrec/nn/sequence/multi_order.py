@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
 
 Shortcut = Literal["last", "anchor"]
@@ -47,7 +48,7 @@ class SquashedAttention(nn.Module):
 
     def __init__(self, dim: int, *, guided: bool = True, dropout: float = 0.0, squash: bool = True) -> None:
         super().__init__()
-        self.squash, self.dropout = squash, nn.Dropout(dropout)
+        self.squash, self.dropout = squash, Dropout(dropout)
         self.token = nn.Linear(dim, dim)
         self.guide = nn.Linear(dim, dim, bias=False) if guided else None
         self.logit = nn.Linear(dim, 1, bias=False)
@@ -74,7 +75,7 @@ class ResidualTower(nn.Module):
 
     def __init__(self, dim: int, num_layers: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(num_layers))
 
     def depths(self, x: Tensor) -> Iterator[Tensor]:
@@ -165,12 +166,12 @@ class MultiOrderAttention(nn.Module):
             steps = zip(self.inside, depths, self.anchor.depths(anchor), strict=True)
             weights = [attend(depth, mask, guide) for attend, depth, guide in steps]
         for weight, depth in zip(weights, depths, strict=True):
-            read.append(torch.einsum("...l,...ld->...d", weight, depth))
+            read.append((weight.unsqueeze(-1) * depth).sum(-2))  # few tokens: twice as fast as a product of matrices
         if self.shortcut is not None:
             read[0] = read[0] + (tokens[..., -1, :] if self.shortcut == "last" else anchor)
         orders = torch.stack(read, dim=-2)  # [..., K + 1, D]
         order = torch.zeros_like(orders[..., 0]).softmax(-1) if self.between is None else self.between(orders)
-        fused = torch.einsum("...k,...kd->...d", order, orders)
+        fused = (order.unsqueeze(-1) * orders).sum(-2)
         if mask is not None:
             fused = fused.masked_fill(~mask.any(-1, keepdim=True), 0.0)
         return (fused, OrderWeights(torch.stack(weights, dim=-2), order)) if return_weights else fused
