@@ -23,7 +23,7 @@ from gmmrec.graph.build import GraphConfig, build_graph
 from gmmrec.models import MODELS
 from gmmrec.recommender import Recommender
 from gmmrec.run import Run, judge
-from gmmrec.tasks import TASKS
+from gmmrec.tasks import task_of
 from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
@@ -129,7 +129,7 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
         config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = MODELS[config.model_name]
-    task_class, sizes = TASKS[model_class.query_type], (dataset.num_users, dataset.num_items)
+    task_class, sizes = task_of(model_class.query_type, split), (dataset.num_users, dataset.num_items)
     task = task_class(split, *sizes, config.train, dataset.reviews, config.model)
     if config.monitor is None:
         config = replace(config, monitor=task.monitor)

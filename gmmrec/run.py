@@ -30,7 +30,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import Recommender
 from gmmrec.serving.service import Service
-from gmmrec.tasks import TASKS
+from gmmrec.tasks import task_of
 from gmmrec.tasks.task import Task
 from gmmrec.training.trainer import History
 from gmmrec.typing import NodeType
@@ -146,7 +146,7 @@ class Run:
     def task(self) -> Task:
         """The task that asks the model's questions."""
         sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
-        return TASKS[self.model.query_type](self.split, *sizes, settings=self.model.config)
+        return task_of(self.model.query_type, self.split)(self.split, *sizes, settings=self.model.config)
 
     def eval_config(self) -> EvalConfig:
         """How the run was evaluated."""

@@ -1,7 +1,9 @@
 """Impressions: what people were shown at a time, and which of it they clicked."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from gmmrec.data.lists import Lists
@@ -18,6 +20,7 @@ class Impressions:
         history: What the user had clicked before, oldest first.
         part: 0 train, 1 valid, 2 test ``[N]``.
         time: Seconds since 1970 ``[N]`` (int64), or None.
+        history_time: The same for every click of the histories, in the order of ``history.values``, or None.
 
     Raises:
         ValueError: Columns differ in length.
@@ -29,6 +32,7 @@ class Impressions:
     history: Lists
     part: Tensor
     time: Tensor | None = None
+    history_time: Tensor | None = None
 
     def __post_init__(self) -> None:
         sizes = {"shown": len(self.shown), "history": len(self.history), "part": len(self.part)}
@@ -38,13 +42,31 @@ class Impressions:
                 raise ValueError(f"impressions have {len(self)} users, but {size} values of {name!r}")
         if self.clicked.shape != self.shown.values.shape:
             raise ValueError(f"{self.shown.values.numel()} items were shown, but {self.clicked.numel()} clicks are known")
+        if self.history_time is not None and self.history_time.shape != self.history.values.shape:
+            raise ValueError(f"histories hold {self.history.values.numel()} clicks, but {self.history_time.numel()} times")
 
     def __len__(self) -> int:
         return self.user.numel()
 
+    def of_part(self, part: Literal["train", "valid", "test"]) -> Tensor:
+        """Whether each impression belongs to a part ``[N]``."""
+        return self.part == ("train", "valid", "test").index(part)
+
+    def telling(self, part: Literal["train", "valid", "test"]) -> Tensor:
+        """Positions of the impressions of a part in which something was clicked and something was not."""
+        clicks = torch.zeros_like(self.user).index_add_(0, self.shown.groups, self.clicked.long())
+        return torch.nonzero(self.of_part(part) & (clicks > 0) & (clicks < self.shown.counts)).flatten()
+
     def take(self, index: Tensor) -> "Impressions":
         """The impressions at positions ``[n]``."""
         place, _ = self.shown.places(index)
-        time = None if self.time is None else self.time[index]
-        shown, history = self.shown.take(index), self.history.take(index)
-        return Impressions(self.user[index], shown, self.clicked[place], history, self.part[index], time)
+        told, _ = self.history.places(index)
+        return Impressions(
+            self.user[index],
+            self.shown.take(index),
+            self.clicked[place],
+            self.history.take(index),
+            self.part[index],
+            None if self.time is None else self.time[index],
+            None if self.history_time is None else self.history_time[told],
+        )

@@ -19,7 +19,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import Negatives, NeighborSampler, as_graph
 from gmmrec.tasks.negatives import UniformNegatives
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.tasks.questions import Exam, Mask, Questions
+from gmmrec.tasks.questions import Choices, Exam, Mask, Questions
 from gmmrec.typing import USER_ITEM
 
 
@@ -137,8 +137,13 @@ class CollaborativeTask:
         return Questions(UserQuery(asked), relevant.take(asked), excluded.take(asked), mask)
 
     def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
-        """The ranking of all items."""
-        return {"ranking": self.questions(part, mask)}
+        """The ranking of all items; where the data tell what was shown, also the order of that."""
+        exams: dict[str, Exam] = {"ranking": self.questions(part, mask)}
+        if self.split.impressions is not None:
+            shown = self.split.impressions.take(self.split.impressions.telling(part))
+            if len(shown):
+                exams["impressions"] = Choices(UserQuery(shown.user), shown.shown, shown.clicked)
+        return exams
 
     def _by_user(self, interactions: Interactions) -> Ragged:
         return Ragged.from_pairs(interactions.user, interactions.item, self.num_users)
@@ -150,18 +155,27 @@ def new_answers(split: Split, num_users: int, part: Literal["valid", "test"], ma
     Raises:
         ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
     """
+    excluded = known_items(split, num_users, part, mask)
+    answers: Interactions = getattr(split, part)
+    new = ~excluded.contains(answers.user, answers.item)
+    if not bool(new.any()):
+        raise ValueError(f"the {part} part holds no item that its user does not have in {mask}, so there is nothing to ask")
+    return answers.take(new), excluded, torch.nonzero(new).flatten()
+
+
+def known_items(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> Ragged:
+    """The items of every user that are not ranked in the questions of one part.
+
+    Raises:
+        ValueError: The part or the mask is unknown, or the mask holds the part itself.
+    """
     check_choice(("valid", "test"), part=part)
     check_choice(("train", "train+valid", "none"), mask=mask)
     if part == "valid" and mask == "train+valid":
         raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
     known = {"train": [split.train], "train+valid": [split.train, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]
     user, item = (torch.cat([getattr(log, end) for log in known]) for end in ("user", "item"))
-    excluded = Ragged.from_pairs(user, item, num_users)
-    answers: Interactions = getattr(split, part)
-    new = ~excluded.contains(answers.user, answers.item)
-    if not bool(new.any()):
-        raise ValueError(f"the {part} part holds no item that its user does not have in {mask}, so there is nothing to ask")
-    return answers.take(new), excluded, torch.nonzero(new).flatten()
+    return Ragged.from_pairs(user, item, num_users)
 
 
 def sampled_batches(
