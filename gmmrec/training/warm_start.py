@@ -13,8 +13,8 @@ from gmmrec.typing import ITEM, USER, NodeType
 
 logger = logging.getLogger(__name__)
 
-TABLES: Mapping[NodeType, str] = {USER: "users", ITEM: "items"}
-"""What models call their id tables."""
+TABLES: Mapping[str, NodeType] = {"users": USER, "items": ITEM, "context_items": ITEM}
+"""What models call their id tables; a model that reads histories may have one of items that it reads, beside that of candidates."""
 
 
 def warm_start(
@@ -23,9 +23,10 @@ def warm_start(
     vectors: Mapping[NodeType, Tensor],
     known: Mapping[NodeType, Vocabulary],
 ) -> dict[NodeType, int]:
-    """Fills the tables ``users`` and ``items`` of a model with vectors of the same ids, bit for bit.
+    """Fills the id tables of a model, by name in ``TABLES``, with vectors of the same ids, bit for bit.
 
-    Ids without a vector keep their initial value; how many is logged.
+    A model that knows users by their histories alone has tables of items only, and then only vectors of items are asked for; two
+    tables of items get the same vectors. Ids without a vector keep their initial value; how many is logged.
 
     Args:
         model: Its tables are written to, in place.
@@ -37,16 +38,17 @@ def warm_start(
         Number of ids that keep their initial value, by node type.
 
     Raises:
-        ValueError: The model has no such tables, there are no such vectors, widths differ, or no id is in common. Nothing has been
-            written then.
+        ValueError: The model has no table of items, there are no such vectors, widths differ, or no id is in common. Nothing has
+            been written then.
     """
     name = type(model).__name__
-    tables = dict(model.named_parameters(recurse=False))
+    tables = {table_name: table for table_name, table in model.named_parameters(recurse=False) if table_name in TABLES}
+    if ITEM not in {TABLES[table_name] for table_name in tables}:
+        raise ValueError(f"init_from fills tables named {', '.join(TABLES)}, but {name} has none of items; leave it out")
     found_at: dict[NodeType, Tensor] = {}
-    for node_type, table_name in TABLES.items():
-        table, found = tables.get(table_name), vectors.get(node_type)
-        if table is None:
-            raise ValueError(f"init_from fills tables named 'users' and 'items', but {name} has no {table_name!r}; leave it out")
+    for table_name, table in tables.items():
+        node_type = TABLES[table_name]
+        found = vectors.get(node_type)
         if found is None or found.layout != torch.strided:
             raise ValueError(
                 f"init_from needs a vector for every {node_type}, but the run has none; take a run of a model that encodes users "
@@ -60,12 +62,13 @@ def warm_start(
         found_at[node_type] = places(vocabularies[node_type], known[node_type])
         if not bool((found_at[node_type] >= 0).any()):
             raise ValueError(f"the run of init_from knows none of the {len(table)} {node_type} ids; take a run with the same ids")
-    kept: dict[NodeType, int] = {}
-    for node_type, place in found_at.items():
-        table, rows = tables[TABLES[node_type]], (place >= 0).nonzero().flatten()
+    for table_name, table in tables.items():
+        place = found_at[TABLES[table_name]]
+        rows = (place >= 0).nonzero().flatten()
         with torch.no_grad():
-            table[rows] = vectors[node_type][place[rows]].to(table)
-        kept[node_type] = len(place) - len(rows)
+            table[rows] = vectors[TABLES[table_name]][place[rows]].to(table)
+    kept = {node_type: int((place < 0).sum()) for node_type, place in found_at.items()}
+    for node_type, place in found_at.items():
         logger.info("init_from: %d of %d %ss keep their initial vectors", kept[node_type], len(place), node_type)
     return kept
 

@@ -7,6 +7,7 @@ import torch
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
+from gmmrec.models.marank import MARank, MARankConfig
 from gmmrec.models.popularity import Popularity
 from gmmrec.training.warm_start import warm_start
 
@@ -35,6 +36,28 @@ def test_vectors_go_to_their_ids_bit_for_bit(caplog):
     ]
 
 
+def test_both_tables_of_items_are_filled():
+    model, found = MARank(SCHEMA, MARankConfig(dim=2)), vectors()
+    assert warm_start(model, IDS, found, KNOWN) == {"user": 1, "item": 0}
+    assert torch.equal(model.items, found["item"][[3, 2, 1, 0]])
+    assert torch.equal(model.context_items, model.items)
+    assert model.context_items.data_ptr() != model.items.data_ptr()
+
+
+class ItemsAlone(torch.nn.Module):
+    """A model that knows users by their histories."""
+
+    def __init__(self):
+        super().__init__()
+        self.items = torch.nn.Parameter(torch.zeros(4, 2))
+
+
+def test_a_model_without_a_table_of_users_needs_no_vectors_of_users():
+    model, found = ItemsAlone(), vectors()
+    assert warm_start(model, IDS, {"item": found["item"]}, KNOWN) == {"item": 0}
+    assert torch.equal(model.items, found["item"][[3, 2, 1, 0]])
+
+
 @pytest.mark.parametrize(
     ("model_class", "found", "known", "message"),
     [
@@ -42,7 +65,7 @@ def test_vectors_go_to_their_ids_bit_for_bit(caplog):
             Popularity,
             vectors(),
             KNOWN,
-            "init_from fills tables named 'users' and 'items', but Popularity has no 'users'; leave it out",
+            "init_from fills tables named users, items, context_items, but Popularity has none of items; leave it out",
         ),
         (LightGCN, {"item": vectors()["item"]}, KNOWN, "init_from needs a vector for every user, but the run has none"),
         (LightGCN, {**vectors(), "user": torch.eye(3).to_sparse_csr()}, KNOWN, "init_from needs a vector for every user"),
