@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,15 +68,27 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
             attributes[node_type] = _aligned(frame, _typed(frame["id"], is_integer), vocabulary)
     log = tables.log
     columns = {name: torch.from_numpy(log[name].to_numpy(copy=True)) for name in ("time", "weight") if name in log}
-    reviews: Reviews | None = None
-    if "review" in log:
-        reviews, written = read_reviews(log["review"], review_words)
-        columns |= {} if reviews is None else {"review": written}
+    reviews, written, told = _written(tables, review_words)
+    columns |= {} if written is None else {"review": written}
     interactions = Interactions(_rows(log["user"], vocabularies["user"]), _rows(log["item"], vocabularies["item"]), **columns)
     given = torch.from_numpy(log["split"].to_numpy(copy=True)) if "split" in log else None
     triples = _triples(tables, vocabularies)
     outfits = _outfits(tables, vocabularies, attributes)
+    if outfits is not None and reviews is not None and told is not None:  # training texts alone decide which words are known
+        outfits = replace(outfits, text=reviews.known_from(told[outfits.part == 0]).at(told))
     return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, triples=triples, outfits=outfits)
+
+
+def _written(tables: Tables, num_words: int) -> tuple[Reviews | None, Tensor | None, Tensor | None]:
+    """All texts in one table of words, and the rows of what was written about interactions and about outfits."""
+    about = tables.log.get("review"), None if tables.outfits is None else tables.outfits.text
+    texts = [pd.Series(column, dtype="object") for column in about if column is not None]
+    if not texts:
+        return None, None, None
+    reviews, rows = read_reviews(pd.concat(texts, ignore_index=True), num_words)
+    parts = iter(rows.split([len(column) for column in texts]))
+    written, told = (None if column is None or reviews is None else next(parts) for column in about)
+    return reviews, written, told
 
 
 def _columns(tables: Tables) -> "dict[str, pd.Series[Any]]":

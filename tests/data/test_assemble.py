@@ -124,3 +124,16 @@ def test_ids_of_two_types(folder):
     (folder / "interactions.csv").write_text("user,item\n1,B007\n")
     np.savez(folder / "text_feat.npz", ids=np.array([5, 2]), values=np.ones((2, 1)))
     assert "item ids are strings such as 'B007' in the interactions but integers such as 5 in text_feat.npz" in refused(folder)
+
+
+def test_texts_of_outfits_share_the_words_of_reviews_and_are_known_from_training_alone(tmp_path) -> None:
+    (tmp_path / "interactions.csv").write_text("user,item,review\nu,1,good shirt\nu,2,\nv,3,good skirt\n")
+    rows = ["1 2,train,red red shirt", "2 3,train,", "3 1,valid,blue blue shirt", "1 3,test,red shirt blue"]
+    (tmp_path / "outfits.csv").write_text("items,split,text\n" + "\n".join(rows) + "\n")
+    dataset = load_dataset(tmp_path, review_words=4)
+    words = dataset.reviews.words
+    told = [[words[word] for word in text if word] for text in dataset.outfits.text.tolist()]
+    # "shirt" stands once in training outfits, "blue" never; "skirt" is too rare altogether
+    assert told == [["red", "red", "<unknown>"], [], ["<unknown>"] * 3, ["red", "<unknown>", "<unknown>"]]
+    written = dataset.reviews.at(dataset.interactions.review).tolist()
+    assert [[words[word] for word in text if word] for text in written] == [["good", "shirt"], [], ["good", "<unknown>"]]

@@ -1,10 +1,11 @@
 """Reads outfits: a table of them beside any interactions, and the public forms of Polyvore and of iFashion.
 
 - ``outfits.csv`` in a folder: a line an outfit, its items with blanks between in the column ``items``; where known ``outfit`` (its
-  id), ``user`` (for whom), ``history`` (what that user had taken before, oldest first, with blanks) and ``split``. Without
-  interactions, every outfit interacts with its items as their maker. An item may be written ``position:category``; it is then
-  called ``OUTFIT_POSITION``, ``categories.csv`` names the categories, and ``fitb_test_derived.csv.gz`` with
-  ``compatibility_test_derived.csv.gz`` may hold questions. The column ``category`` of ``items.csv`` says of what kind items are.
+  id), ``user`` (for whom), ``history`` (what that user had taken before, oldest first, with blanks), ``text`` (what was written
+  about it) and ``split``. Without interactions, every outfit interacts with its items as their maker. An item may be written
+  ``position:category``; it is then called ``OUTFIT_POSITION``, ``categories.csv`` names the categories, and
+  ``fitb_test_derived.csv.gz`` with ``compatibility_test_derived.csv.gz`` may hold questions. The column ``category`` of
+  ``items.csv`` says of what kind items are.
 - Polyvore: ``train_no_dup.json``, ``valid_no_dup.json``, ``test_no_dup.json``, ``fill_in_blank_test.json``,
   ``fashion_compatibility_prediction.txt``, ``category_id.txt``.
 - iFashion: ``outfit_data.txt`` (``outfit_id,item;item;…``), ``user_data.txt`` (``user_id,item;item;…,outfit_id``) and
@@ -16,6 +17,7 @@ are known by their kind. Where no outfit validates, a tenth of the training outf
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,8 @@ def outfit_table(path: Path) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | N
     part = _parts(frame["split"], path) if "split" in frame else None
     user = frame.get("user")
     history = _exploded(frame["history"].fillna(""), " ") if "history" in frame else None
-    return made(path.parent, items, part, name, user, history, catalogue)
+    outfits, makers, catalogue = made(path.parent, items, part, name, user, history, catalogue)
+    return replace(outfits, text=frame.get("text")), makers, catalogue
 
 
 def made(

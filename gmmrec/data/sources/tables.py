@@ -46,6 +46,7 @@ class RawOutfits:
         blanks: Columns ``group`` (the question's number) and ``item`` of what is left, and ``group``, ``item`` and ``right`` of the
             candidates.
         sets: Columns ``group``, ``item`` and ``real``: sets to be judged.
+        text: What was written about each ``[N]``, missing where nothing was; None where there is no such thing.
     """
 
     items: pd.DataFrame
@@ -54,6 +55,7 @@ class RawOutfits:
     history: pd.DataFrame | None = None
     blanks: tuple[pd.DataFrame, pd.DataFrame] | None = None
     sets: pd.DataFrame | None = None
+    text: "pd.Series[Any] | None" = None
 
 
 @dataclass(frozen=True)
