@@ -136,8 +136,8 @@ class VisionLayer(nn.Module):
 class MEncoder(nn.Module):
     """Paired layers of words and regions: words guide the attention of regions, then gather the regions that correlate with them.
 
-    Multi-level fusion of MKGformer (Chen et al., SIGIR 2022), https://arxiv.org/abs/2205.02357, in the order of its released code:
-    the regions of a layer are guided by keys and values of the text layer before it, and its words gather the regions that have just
+    Multi-level fusion of MKGformer (Chen et al., SIGIR 2022), https://arxiv.org/abs/2205.02357, in the order of its released
+    code: keys and values of the text layer before it guide the regions of a layer, and its words gather the regions that have just
     left theirs. It is a fusion of any token and region features once these have one width; the first token, or a mean, then stands
     for both.
 

@@ -1,0 +1,258 @@
+"""MKGformer: Hybrid Transformer with Multi-level Fusion for Multimodal Knowledge Graph Completion.
+
+X. Chen, N. Zhang, L. Li, S. Deng, C. Tan, C. Xu, F. Huang, L. Si, H. Chen. SIGIR 2022. https://arxiv.org/abs/2205.02357
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.encoder.token import TokenEncoder
+from gmmrec.nn.fusion.multi_level import MEncoder, TextLayer, VisionLayer
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.masked import hide_missing
+from gmmrec.nn.tokens import Tokens
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.typing import ENTITY, NodeType
+
+PICTURES = ("image", "picture", "visual", "vision", "poster", "photo", "region")
+"""Parts of names that tell a modality of pictures."""
+
+
+@dataclass(frozen=True)
+class MKGformerConfig:
+    """Settings of MKGformer."""
+
+    dim: int = 64
+    """Size of every token and entity; 768 in the paper, where it is BERT's."""
+    num_heads: int = 4
+    """Heads of every attention."""
+    text_layers: int = 1
+    """Layers of the text encoder in front of the fusion (9 of BERT's in the paper)."""
+    vision_layers: int = 1
+    """Layers of the vision encoder in front of the fusion (9 of CLIP's in the paper); 0 for none."""
+    fusion_layers: int = 3
+    """Pairs of layers of the M-encoder: 3 in the paper, 4 in the released code."""
+    use_pgi: bool = True
+    """Whether text guides the attention of pictures (coarse fusion)."""
+    use_caf: bool = True
+    """Whether text gathers the regions that correlate with it (fine fusion); without it no picture is read at all."""
+    pictures: tuple[str, ...] | None = None
+    """Modalities of entities that are pictures; all others are text. None: those whose names say so (``image``, ``poster``, …)."""
+    max_tokens: int = 64
+    """Positions of text tokens that are told apart; tokens beyond share the last."""
+    stage: Literal["joint", "entities", "links"] = "joint"
+    """What is learned: to know entities by their descriptions (the paper's first stage), the ends of facts (its second), or both at
+    once. For the paper's order fit ``entities``, then ``links`` with ``init_from``."""
+    objective: Literal["bce", "softmax"] = "bce"
+    """How ends of facts are learned: every entity is right or wrong (binary cross-entropy with all answers that training knows, as
+    in the released code), or the fact's own is the right one (cross-entropy, as the paper writes it)."""
+    entity_weight: float = 1.0
+    """Weight of knowing entities by their descriptions where both are learned at once."""
+    label_smoothing: float = 0.1
+    """Share of the target of every cross-entropy that is spread over all entities."""
+    dropout: float = 0.1
+    """Share of the input and of what layers add that is dropped in training."""
+    init_std: float = 0.02
+    """Standard deviation of the initial vectors of entities, relations and positions; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        if self.pictures is not None:
+            object.__setattr__(self, "pictures", tuple(self.pictures))
+        check_positive(dim=self.dim, num_heads=self.num_heads, text_layers=self.text_layers, fusion_layers=self.fusion_layers)
+        check_positive(max_tokens=self.max_tokens)
+        check_non_negative(vision_layers=self.vision_layers, entity_weight=self.entity_weight, init_std=self.init_std)
+        check_probability(label_smoothing=self.label_smoothing, dropout=self.dropout)
+        check_choice(("joint", "entities", "links"), stage=self.stage)
+        check_choice(("bce", "softmax"), objective=self.objective)
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads must divide dim, but {self.num_heads} does not divide {self.dim}")
+
+
+class MKGformer(Recommender[LinkQuery]):
+    """A question is a sentence, [entity] [its text] [relation] [MASK], read together with the pictures of the entity.
+
+    Text and vision go through encoders of their own, then through the M-encoder, in whose layers text guides the attention of
+    regions and gathers those that correlate with it. What stands at [MASK] is compared with all entities, each a word of the
+    vocabulary: one matrix product. Heads are asked for by relations of their own, read backwards.
+
+    The fusion is that of the released code, which the paper's equations simplify. The encoders are not: the paper fine-tunes BERT
+    and CLIP; here their work is done beforehand (features of entities, by any encoder), and small layers learn on top of it.
+    Missing pictures and padding are masked, which the code does not do. A text modality is a run of tokens, a picture modality a set.
+
+    Raises:
+        ValueError: The data set has no facts, or ``pictures`` names a modality that entities do not have; in ``prepare``: entities
+            are to be learned by descriptions, but have none.
+    """
+
+    query_type, config_class = LinkQuery, MKGformerConfig
+
+    def __init__(self, schema: GraphSchema, config: MKGformerConfig = MKGformerConfig()) -> None:
+        super().__init__(schema, config)
+        c, num_entities = config, schema.num_nodes.get(ENTITY, 0)
+        if not num_entities or not schema.num_relations:
+            raise ValueError("MKGformer needs facts, but the data set has none; add triples.csv with head, relation and tail")
+        self.texts, self.pictures = told_apart(schema.modalities(ENTITY), c.pictures)
+        if not c.use_caf:
+            self.pictures = ()
+        self.entities = embedding_table(num_entities, c.dim, c.init_std)
+        self.offsets = nn.Parameter(torch.zeros(num_entities))
+        self.relations = embedding_table(2 * schema.num_relations, c.dim, c.init_std)
+        self.mask = embedding_table(1, c.dim, c.init_std)
+        self.kinds = embedding_table(3 + len(self.texts), c.dim, c.init_std)  # entity, relation, [MASK], every text modality
+        self.positions = embedding_table(c.max_tokens, c.dim, c.init_std) if self.texts else None
+        dims = schema.feature_dims
+        self.read_text = nn.ModuleList(TokenEncoder(dims[name], c.dim) for name in self.texts)
+        self.read_pictures = nn.ModuleList(TokenEncoder(dims[name], c.dim) for name in self.pictures)
+        self.text_norm, self.dropout = nn.LayerNorm(c.dim), nn.Dropout(c.dropout)
+        sizes = (c.dim, c.num_heads, 4 * c.dim)
+        self.text_layers = nn.ModuleList(TextLayer(*sizes, dropout=c.dropout) for _ in range(c.text_layers))
+        self.fuse: MEncoder | None = None
+        if self.pictures:
+            self.vision_norm = nn.LayerNorm(c.dim)
+            self.vision_layers = nn.ModuleList(VisionLayer(*sizes, dropout=c.dropout) for _ in range(c.vision_layers))
+            self.fuse = MEncoder(
+                c.dim, c.num_heads, num_layers=c.fusion_layers, use_pgi=c.use_pgi, use_caf=c.use_caf, dropout=c.dropout
+            )
+        else:  # the same layers of text
+            self.text_layers.extend(TextLayer(*sizes, dropout=c.dropout) for _ in range(c.fusion_layers))
+        self.answer = nn.Sequential(nn.Linear(c.dim, c.dim), nn.GELU(), nn.LayerNorm(c.dim))
+
+    def start_from(self, source: Recommender[Any]) -> bool:
+        """Takes over all weights of a run on the same data: the first stage's, for the second."""
+        if not isinstance(source, MKGformer):
+            raise ValueError(f"mkgformer goes on from a run of mkgformer, but init_from is one of {type(source).__name__}")
+        ours, theirs = self.state_dict(), source.state_dict()
+        if {name: x.shape for name, x in ours.items()} != {name: x.shape for name, x in theirs.items()}:
+            raise ValueError("the run of init_from has other sizes, layers or modalities; fit both stages on the same data alike")
+        self.load_state_dict(theirs)
+        return True
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """Nothing is added; says so where the first stage has nothing to learn from."""
+        described = [bool(graph.features[name].present.any()) for name in (*self.texts, *self.pictures)]
+        if self.config.stage == "entities" and not any(described):
+            raise ValueError("stage 'entities' learns entities by their descriptions, but they have none; add features of entities")
+        return graph
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """Entities as words, ``entity`` ``[N, d]`` and ``entity_offset`` ``[N]``, and their tokens, projected once (N x T x d)."""
+        encoded = {ENTITY: graph.gather(ENTITY, self.entities), "entity_offset": graph.gather(ENTITY, self.offsets)}
+        for kind, names, encoders in (("text", self.texts, self.read_text), ("picture", self.pictures, self.read_pictures)):
+            if names:
+                encoded |= self._tokens(graph, names, encoders).write(kind)
+        return encoded
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: LinkQuery, candidates: Tensor) -> Tensor:
+        """What stands at [MASK] times the vectors of the candidates."""
+        text = Tokens.read(encoded, "text").at(query.head) if self.texts else None
+        pictures = Tokens.read(encoded, "picture").at(query.head) if self.pictures else None
+        entities, offsets = encoded[ENTITY], encoded["entity_offset"]
+        found = self._link(F.embedding(query.head, entities), query.relation, text, pictures)
+        if candidates.dim() == 1:
+            return found @ entities[candidates].t() + offsets[candidates]
+        return (F.embedding(candidates, entities) @ found.unsqueeze(2)).squeeze(2) + offsets[candidates]
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[LinkQuery]) -> dict[str, Tensor]:
+        """The ends of the batch's facts, and who is described by the text and the pictures of its entities."""
+        c, terms = self.config, dict[str, Tensor]()
+        entities, offsets = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)
+        rows, place = batch.query.head.unique(return_inverse=True)
+        text = self._tokens(graph, self.texts, self.read_text, rows) if self.texts else None
+        pictures = self._tokens(graph, self.pictures, self.read_pictures, rows) if self.pictures else None
+        if c.stage != "entities":
+            told = [None if tokens is None else tokens.at(place) for tokens in (text, pictures)]
+            logits = self._link(F.embedding(batch.query.head, entities), batch.query.relation, *told) @ entities.t() + offsets
+            if c.objective == "softmax":
+                terms["links"] = F.cross_entropy(logits, batch.positive, label_smoothing=c.label_smoothing)
+            else:
+                right = torch.zeros_like(logits)
+                answers = batch.answers if batch.answers is not None else torch.stack([torch.arange(len(batch)), batch.positive], 1)
+                right[answers[:, 0], answers[:, 1]] = 1.0
+                terms["links"] = F.binary_cross_entropy_with_logits(logits, right)
+        if c.stage == "entities" or (c.stage == "joint" and c.entity_weight > 0):
+            described = torch.zeros_like(rows) > 0
+            for tokens in (text, pictures):
+                described = described if tokens is None else described | tokens.present.any(1)
+            keep = torch.nonzero(described).flatten()
+            told = [None if tokens is None else tokens.at(keep) for tokens in (text, pictures)]
+            weight = 1.0 if c.stage == "entities" else c.entity_weight
+            logits = self._describe(len(keep), *told) @ entities.t() + offsets
+            named = F.cross_entropy(logits, rows[keep], reduction="sum", label_smoothing=c.label_smoothing)
+            terms["entities"] = weight * named / max(1, len(keep))
+        return terms
+
+    def _link(self, entity: Tensor, relation: Tensor, text: Tokens | None, pictures: Tokens | None) -> Tensor:
+        """[entity] [text] [relation] [MASK] to what stands at [MASK] ``[B, d]``."""
+        first = entity + self.kinds[0]
+        last = F.embedding(relation, self.relations) + self.kinds[1], (self.mask + self.kinds[2]).expand_as(entity)
+        return self._read(first, text, pictures, last)[:, -1]
+
+    def _describe(self, count: int, text: Tokens | None, pictures: Tokens | None) -> Tensor:
+        """[MASK] [text] to what stands at [MASK] ``[B, d]``: whose text and pictures these are."""
+        return self._read((self.mask + self.kinds[0]).expand(count, -1), text, pictures, ())[:, 0]
+
+    def _read(self, first: Tensor, text: Tokens | None, pictures: Tokens | None, last: tuple[Tensor, ...]) -> Tensor:
+        """The whole Transformer: what becomes of every token of the sentence ``[B, n, d]``."""
+        values, present = [first.unsqueeze(1)], [first.new_ones(len(first), 1, dtype=torch.bool)]
+        if text is not None:
+            values.append(text.values + self._marks(text))
+            present.append(text.present)
+        values += [token.unsqueeze(1) for token in last]
+        present += [present[0]] * len(last)
+        mask = torch.cat(present, 1)
+        told = None if bool(mask.all()) else mask
+        tokens: Tensor = self.dropout(self.text_norm(hide_missing(torch.cat(values, 1), told)))
+        prefix = None
+        for layer in self.text_layers:
+            prefix = layer.keys_and_values(hide_missing(tokens, told))  # type: ignore[operator]
+            tokens, _ = layer(tokens, told)
+        if self.fuse is not None and pictures is not None:
+            vision: Tensor = self.dropout(self.vision_norm(hide_missing(pictures.values, pictures.mask)))
+            for layer in self.vision_layers:
+                vision, _ = layer(vision, pictures.mask)
+            tokens, _ = self.fuse(tokens, vision, told, pictures.mask, prefix)
+        answer: Tensor = self.answer(tokens)
+        return answer
+
+    def _marks(self, text: Tokens) -> Tensor:
+        """Which modality every text token is of, and its place there ``[T, d]``."""
+        assert self.positions is not None
+        place = torch.cat([torch.arange(size) for size in text.sizes]).clamp(max=self.config.max_tokens - 1)
+        kind = torch.arange(len(text.sizes)).repeat_interleave(torch.tensor(text.sizes))
+        device = self.kinds.device
+        return self.kinds[3:][kind.to(device)] + self.positions[place.to(device)]
+
+    @staticmethod
+    def _tokens(graph: MultimodalGraph, names: tuple[str, ...], encoders: nn.ModuleList, rows: Tensor | None = None) -> Tokens:
+        """Projected tokens of all entities, or of those in ``rows``; features are brought to length 1 first."""
+        tables = [graph.features[name] for name in names]
+        parts = []
+        for table, encoder in zip(tables, encoders, strict=True):
+            parts.append((encoder(table.values, rows, table.lengths), table.mask if rows is None else table.mask[rows]))
+        return Tokens.joined(parts)
+
+
+def told_apart(modalities: tuple[str, ...], pictures: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The modalities that are text, and those that are pictures.
+
+    Raises:
+        ValueError: ``pictures`` names one that does not exist.
+
+    >>> told_apart(("name", "entity_image"), None)
+    (('name',), ('entity_image',))
+    """
+    for name in pictures or ():
+        if name not in modalities:
+            known = ", ".join(map(repr, modalities)) or "none"
+            raise ValueError(f"pictures names {name!r}, but the modalities of the entities are {known}")
+    if pictures is None:
+        pictures = tuple(name for name in modalities if any(part in name.lower() for part in PICTURES))
+    return tuple(name for name in modalities if name not in pictures), tuple(name for name in modalities if name in pictures)
