@@ -1,0 +1,72 @@
+"""How close generated texts are to what people wrote: BLEU and ROUGE as others compute them, and what any model must beat."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+
+from torch import Tensor
+
+BOUNDARY = 0
+ROUGES = {"rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l"}
+"""Names of the library, and ours."""
+
+
+def text_metrics(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
+    """BLEU of all texts together, and the mean F1 of ROUGE-1, -2 and -L over texts; all between 0 and 1.
+
+    BLEU is sacrebleu's (up to four words, geometric mean, brevity penalty, exponential smoothing), divided by 100. Words are cut at
+    blanks, so both sides should be cut alike before: see :func:`plain`. ROUGE is that of rouge-score without stemming.
+
+    Args:
+        found: What was generated.
+        wanted: What was written, one reference each.
+
+    Raises:
+        ValueError: There are no texts, or not as many of one kind as of the other.
+        ImportError: sacrebleu or rouge-score is not installed.
+
+    >>> scores = text_metrics(["a red shirt with a collar"], ["a red shirt with sleeves"])
+    >>> {name: round(score, 3) for name, score in scores.items()}
+    {'bleu': 0.508, 'rouge-1': 0.727, 'rouge-2': 0.667, 'rouge-l': 0.727}
+    """
+    if not found or len(found) != len(wanted):
+        raise ValueError(f"expected as many generated texts as written ones, at least one, found {len(found)} and {len(wanted)}")
+    sacrebleu, rouge = _libraries()
+    bleu = sacrebleu.corpus_bleu(list(found), [list(wanted)], tokenize="none", force=True).score / 100
+    scorer = rouge.RougeScorer(list(ROUGES), use_stemmer=False)
+    each = [scorer.score(truth, text) for text, truth in zip(found, wanted, strict=True)]
+    return {"bleu": bleu} | {name: sum(score[key].fmeasure for score in each) / len(each) for key, name in ROUGES.items()}
+
+
+def most_frequent(texts: Iterable[str]) -> str:
+    """The text that occurs most often, the first of equals: what a baseline says about everything.
+
+    >>> most_frequent(["a shirt", "blue jeans", "blue jeans"])
+    'blue jeans'
+    """
+    return Counter(texts).most_common(1)[0][0]
+
+
+def plain(tokens: Tensor, words: Sequence[str]) -> list[str]:
+    """Texts from word ids ``[n, T]``, with blanks between the words; 0 ends a text.
+
+    >>> import torch
+    >>> plain(torch.tensor([[3, 2, 0], [1, 3, 3]]), ("", "<unknown>", "shirt", "red"))
+    ['red shirt', '<unknown> red red']
+    """
+    rows = []
+    for row in tokens.tolist():
+        end = row.index(BOUNDARY) if BOUNDARY in row else len(row)
+        rows.append(" ".join(words[word] for word in row[:end]))
+    return rows
+
+
+def _libraries() -> tuple[ModuleType, ModuleType]:
+    try:
+        import sacrebleu
+        from rouge_score import rouge_scorer
+    except ImportError as error:
+        raise ImportError(
+            f"comparing texts needs sacrebleu and rouge-score, but {error.name} is missing: pip install 'gmmrec[text]'"
+        ) from error
+    return sacrebleu, rouge_scorer
