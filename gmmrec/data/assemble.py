@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError, shown
 from gmmrec.data.features import FeatureTable
+from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
@@ -48,6 +50,9 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
             sources[f"the {node_type} table"] = tables.attributes[node_type]["id"]
         raw = [table for table in tables.features if table.node_type == node_type]
         sources |= {table.source: table.ids for table in raw if table.ids is not None}
+        if tables.impressions is not None and node_type in ("user", "item"):  # some are only shown, or only look
+            ends = {"user": tables.impressions.user, "item": tables.impressions.items}
+            sources["the impressions"] = ends[node_type].drop_duplicates()
         sources["the interactions" if node_type in tables.log else "the facts"] = used.drop_duplicates()
         is_integer = _are_integers(sources, node_type, declared_text=node_type in tables.text_ids)
         ids = _in_order([_typed(column, is_integer) for column in sources.values()], is_integer)
@@ -76,7 +81,8 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
     outfits = _outfits(tables, vocabularies, attributes)
     if outfits is not None and reviews is not None and told is not None:  # training texts alone decide which words are known
         outfits = replace(outfits, text=reviews.known_from(told[outfits.part == 0]).at(told))
-    return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, triples=triples, outfits=outfits)
+    impressions = _impressions(tables, vocabularies)
+    return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, impressions, outfits, triples)
 
 
 def _written(tables: Tables, num_words: int) -> tuple[Reviews | None, Tensor | None, Tensor | None]:
@@ -163,6 +169,26 @@ def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes:
         None if kind is None else torch.from_numpy(pd.factorize(kind)[0].astype(np.int64)),
         blanks=blanks,
         compatibilities=sets,
+    )
+
+
+def _impressions(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Impressions | None:
+    raw = tables.impressions
+    if raw is None:
+        return None
+    items = _rows(raw.items, vocabularies["item"])
+
+    def lists(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Lists:
+        return Lists(torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])), items[torch.from_numpy(values)])
+
+    return Impressions(
+        _rows(raw.user, vocabularies["user"]),
+        lists(raw.shown, raw.num_shown),
+        torch.from_numpy(raw.clicked),
+        lists(raw.history, raw.num_history),
+        torch.from_numpy(raw.part),
+        torch.from_numpy(raw.time),
+        None if raw.history_time is None else torch.from_numpy(raw.history_time),
     )
 
 

@@ -76,10 +76,11 @@ def k_core(dataset: Dataset, k: int) -> Dataset:
     """The largest part in which every user and every item has at least ``k`` interactions; all others leave the vocabularies.
 
     Raises:
-        DataError: Nothing is left, or there are outfits, from which items would be missing.
+        DataError: Nothing is left, or there are outfits or impressions, from which items would be missing.
     """
-    if dataset.outfits is not None:
-        raise DataError(f"k_core would take items out of the outfits of {dataset.name}; leave it out")
+    for what in ("outfits", "impressions"):
+        if getattr(dataset, what) is not None:
+            raise DataError(f"k_core would take items out of the {what} of {dataset.name}; leave it out")
     log = dataset.interactions
     alive = torch.ones(len(log), dtype=torch.bool)
     while True:
@@ -103,7 +104,11 @@ def shift_times(dataset: Dataset, hours: float) -> Dataset:
     log = dataset.interactions
     if log.time is None:
         raise DataError(f"the interactions of {dataset.name} have no times to shift; leave utc_offset out or name a time_column")
-    return replace(dataset, interactions=replace(log, time=log.time + round(hours * 3600)))
+    seconds, shown = round(hours * 3600), dataset.impressions
+    if shown is not None:
+        moved = {name: column + seconds for name in ("time", "history_time") if (column := getattr(shown, name)) is not None}
+        dataset = replace(dataset, impressions=replace(shown, **moved))
+    return replace(dataset, interactions=replace(log, time=log.time + seconds))
 
 
 def select_modalities(dataset: Dataset, names: Sequence[str]) -> Dataset:

@@ -17,6 +17,7 @@ from gmmrec.data.sources.bundled import bundled_names, read_bundled
 from gmmrec.data.sources.columns import ColumnNames
 from gmmrec.data.sources.folder import read_folder
 from gmmrec.data.sources.frame import read_frame, read_table_file
+from gmmrec.data.sources.impressions import is_impressions, read_impressions
 from gmmrec.data.sources.knowledge import is_knowledge, read_knowledge
 from gmmrec.data.sources.mmrec import read_mmrec
 from gmmrec.data.sources.outfits import is_outfits, read_outfits
@@ -25,7 +26,7 @@ from gmmrec.data.sources.tables import Tables
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits"]
+Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits", "impressions"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class DataConfig:
     """Names of the feature tables to use, as a list or as ``image,text``; None uses all, an empty list none."""
 
     def __post_init__(self) -> None:
-        check_choice(("auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits"), format=self.format)
+        check_choice(("auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits", "impressions"), format=self.format)
         check_choice(("first", "last", "sum", "keep", "error"), duplicates=self.duplicates)
         check_non_negative(k_core=self.k_core)
         check_positive(review_words=self.review_words)
@@ -130,6 +131,8 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
         return read_knowledge(folder)
     if chosen == "outfits":
         return read_outfits(folder)
+    if chosen == "impressions":
+        return read_impressions(folder)
     return {"folder": read_folder, "atomic": read_atomic, "mmrec": read_mmrec}[chosen](folder, columns)
 
 
@@ -140,6 +143,8 @@ def _format_of(path: Path) -> Format:
             raise DataError(f"{path.name} is no table that can be read; expected a folder or one of {listed(TABLE_SUFFIXES)}")
         return "table"
     files = interaction_files(path if path.is_dir() else path.parent)
+    if not files and is_impressions(path):
+        return "impressions"
     if not files and is_outfits(path):
         return "outfits"
     if not files:

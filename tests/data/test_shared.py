@@ -106,10 +106,15 @@ def test_recipe_for_files_of_parts(monkeypatch):
 
 def test_recipe_for_impressions(monkeypatch):
     dataset = run("A news click log", "mind-impressions-sample", monkeypatch)
-    assert dataset.num_users == 1199
-    assert dataset.given_split.long().bincount().tolist()[2] <= 1966
-    assert dataset.num_items >= 9858  # all news of the histories
+    shown = dataset.impressions
+    assert (dataset.num_users, dataset.num_items, len(shown)) == (1199, 13859, 1200)
+    assert (shown.shown.values.numel(), int(shown.clicked.sum())) == (45592, 1966)
+    assert int((shown.history.counts == 0).sum()) == 27
+    assert shown.history.values.unique().numel() == 9858
+    assert shown.part.bincount().tolist() == [960, 120, 120]
+    assert dataset.given_split.bincount().tolist()[1:] == [184, 199]
     assert all(str(news).startswith("N") for news in dataset.vocabularies["item"].ids())
+    assert int(dataset.features["entity"].values.sum()) == int(dataset.features["entity"].present.sum()) == 4938  # one each
 
 
 def test_reviews_are_read_as_they_lie_there():

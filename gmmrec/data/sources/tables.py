@@ -59,6 +59,35 @@ class RawOutfits:
 
 
 @dataclass(frozen=True)
+class RawImpressions:
+    """What people were shown; items are given as positions in ``items``, one impression behind the other.
+
+    Attributes:
+        user: Raw ids ``[N]``.
+        items: Raw id of every item that was shown or clicked.
+        shown: Items ``[n]``.
+        num_shown: How many of them belong to each impression ``[N]``.
+        clicked: Whether each was clicked ``[n]``.
+        history: What the user had clicked before, oldest first ``[m]``.
+        num_history: How many of them belong to each impression ``[N]``.
+        part: 0 train, 1 valid, 2 test ``[N]``.
+        time: Seconds since 1970 ``[N]``.
+        history_time: The same of the history ``[m]``, or None.
+    """
+
+    user: "pd.Series[Any]"
+    items: "pd.Series[Any]"
+    shown: NDArray[np.int64]
+    num_shown: NDArray[np.int64]
+    clicked: NDArray[np.bool_]
+    history: NDArray[np.int64]
+    num_history: NDArray[np.int64]
+    part: NDArray[np.int64]
+    time: NDArray[np.int64]
+    history_time: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
 class Tables:
     """A data set in raw ids.
 
@@ -72,6 +101,7 @@ class Tables:
         triples: Facts: columns ``head``, ``relation``, ``tail`` (raw ids) and, where known, ``split``; None where there are none.
         links: Which entity an item is: columns ``item`` and ``entity`` (raw ids).
         outfits: Sets of items, where there are any.
+        impressions: What people were shown, where that is known.
     """
 
     name: str
@@ -82,3 +112,4 @@ class Tables:
     triples: pd.DataFrame | None = None
     links: pd.DataFrame | None = None
     outfits: RawOutfits | None = None
+    impressions: RawImpressions | None = None

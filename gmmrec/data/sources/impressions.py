@@ -1,0 +1,353 @@
+"""Reads what people were shown and what of it they clicked, in the layout of the MIND news data set.
+
+A folder, or its folders ``train`` and ``dev`` (or names that end so, such as ``MINDsmall_train``); every file may be gzipped:
+
+- ``behaviors.tsv``, without a header, a line an impression: its id, the user, the time (``11/15/2019 8:55:22 AM``), what the user
+  had clicked before (ids with blanks between, oldest first, perhaps none), and what was shown (``N55689-1 N35729-0``; 1 was
+  clicked). A sixth field, which MIND does not have, may hold the times of the clicks of the fourth one (seconds since 1970).
+- ``news.tsv``, without a header, a line a news article: id, category, subcategory, title, abstract, address, and two lists (JSON)
+  of the entities of the title and of the abstract. Or ``items.csv`` and ``NAME_feat.npz``, as in any folder.
+- ``entity_embedding.vec``: a line an entity, its Wikidata id and its vector. Entities of titles become the modality ``entity``.
+- ``word_embedding.vec``: a line a word and its vector, such as GloVe's. The first words of titles become the modality ``words``.
+- ``news_entity.csv``: columns ``news`` and ``entity``, a line a pair, where vectors are not known. The most frequent entities
+  become the modality ``entity``, ones and zeros.
+
+Impressions of ``dev`` test, and the last tenth of those of ``train`` validates; in one folder the last tenth tests and the one
+before validates. Interactions are the clicks, in the part of their impression, and what histories tell of earlier ones, which
+train; where their times are not known they lie, in their order, in the seconds before the first impression that tells of them.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gmmrec.data.errors import DataError, shown
+from gmmrec.data.sources.arrays import read_features
+from gmmrec.data.sources.folder import ATTRIBUTE_FILES, find_file, read_attributes
+from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text, telling_what_is_wrong_with
+from gmmrec.data.sources.tables import RawFeatures, RawImpressions, Tables
+from gmmrec.data.tokens import TokenNames
+
+TIME = "%m/%d/%Y %I:%M:%S %p"
+NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
+PARTS = {"train": 0, "dev": 2}
+HELD_OUT = 0.1
+"""Share of the impressions that validates, and share that tests where there is no ``dev``."""
+ENTITIES, WORDS, LABELS = 8, 24, 512
+"""Most entities and words of a title that are kept, and most labels of entities that are told apart."""
+
+
+def is_impressions(folder: Path) -> bool:
+    """Whether a folder, or a folder ``train`` in it, holds ``behaviors.tsv``."""
+    return bool(_folders(folder))
+
+
+def read_impressions(folder: Path) -> Tables:
+    """A data set of impressions.
+
+    Raises:
+        DataError: A file is missing, or a line does not hold what it should; the message names file and line.
+    """
+    folders = _folders(folder)
+    if not folders:
+        raise DataError(f"folder {folder.name} holds no behaviors.tsv, nor does a folder 'train' in it; add the file")
+    shows = Codes()
+    read = [_behaviors(path, shows) for _, path in folders]
+    parts = [_parts(seen.time, part, alone=len(folders) == 1) for (part, _), seen in zip(folders, read, strict=True)]
+    seen, part = _Behaviors.joined(read), np.concatenate(parts)
+    items, item_of, clicked = shows.decoded()
+    raw = RawImpressions(
+        user=seen.user,
+        items=pd.Series(items, dtype=object),
+        shown=item_of[seen.shown],
+        num_shown=seen.num_shown,
+        clicked=clicked[seen.shown],
+        history=item_of[seen.history],
+        num_history=seen.num_history,
+        part=part,
+        time=seen.time,
+        history_time=seen.history_time,
+    )
+    places = [path for _, path in folders]
+    attributes, features = _catalogue(folder, places)
+    ids = attributes["item"]["id"] if "item" in attributes else raw.items
+    features += [] if any(table.name == "entity" for table in features) else _labels(places, ids)
+    if len({table.name for table in features}) < len(features):
+        raise DataError(f"folder {folder.name} holds two modalities of one name; rename or remove a feature file")
+    return Tables(folder.resolve().name, _log(raw), attributes, features, impressions=raw)
+
+
+class Codes(dict[str, int]):
+    """A number for every distinct text, in the order in which they come."""
+
+    def __missing__(self, text: str) -> int:
+        self[text] = len(self)
+        return self[text]
+
+    def of(self, texts: "pd.Series[str]") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of all words of texts, one text behind the other, and how many words each has.
+
+        >>> Codes().of(pd.Series(["b a", "", "b"]))
+        (array([0, 1, 0]), array([2, 0, 1]))
+        """
+        counts = texts.str.count(r"\S+").to_numpy(np.int64)
+        words = (word for text in texts for word in text.split())
+        return np.fromiter(map(self.__getitem__, words), np.int64, int(counts.sum())), counts
+
+    def decoded(self) -> tuple[list[str], NDArray[np.int64], NDArray[np.bool_]]:
+        """The distinct items; and for every text its item, and whether it says ``-1``. A text without a label is an item.
+
+        >>> codes = Codes()
+        >>> _ = codes.of(pd.Series(["N2 N1-0", "N2-1"]))
+        >>> codes.decoded()
+        (['N2', 'N1'], array([0, 1, 0]), array([False, False,  True]))
+        """
+        items: dict[str, int] = {}
+        names = [text[:-2] if text.endswith(("-0", "-1")) else text for text in self]
+        item_of = np.array([items.setdefault(name, len(items)) for name in names], dtype=np.int64)
+        return list(items), item_of, np.array([text.endswith("-1") for text in self], dtype=bool)
+
+
+@dataclass(frozen=True)
+class _Behaviors:
+    """The columns of one or more ``behaviors.tsv``; items are numbers of :class:`Codes`."""
+
+    user: "pd.Series[str]"
+    time: NDArray[np.int64]
+    history: NDArray[np.int64]
+    num_history: NDArray[np.int64]
+    shown: NDArray[np.int64]
+    num_shown: NDArray[np.int64]
+    history_time: NDArray[np.int64] | None
+
+    @classmethod
+    def joined(cls, parts: "Sequence[_Behaviors]") -> "_Behaviors":
+        if len(parts) == 1:
+            return parts[0]
+        names = ("time", "history", "num_history", "shown", "num_shown")
+        timed = all(part.history_time is not None for part in parts)
+        return cls(
+            user=pd.concat([part.user for part in parts], ignore_index=True),
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+            history_time=np.concatenate([part.history_time for part in parts]) if timed else None,  # type: ignore[misc]
+        )
+
+
+def _folders(folder: Path) -> list[tuple[str, Path]]:
+    """Where impressions are, by part: the folder itself, or those for training and development."""
+    if not folder.is_dir():
+        return []
+    if _file(folder, "behaviors.tsv") is not None:
+        return [("train", folder)]
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and _file(path, "behaviors.tsv") is not None)
+    found = [(part, path) for part in PARTS for path in inner if path.name.lower().endswith(part)]
+    return found if found and found[0][0] == "train" else []
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    return next((path for suffix in ("", ".gz") if (path := folder / f"{name}{suffix}").is_file()), None)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers; letters that Unicode counts as ends of lines may occur in titles."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield number, line.rstrip("\r")
+
+
+def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
+    path = _file(folder, "behaviors.tsv")
+    assert path is not None
+    numbers, rows = [], []
+    for number, line in _lines(path):
+        fields = line.split("\t")
+        if len(fields) not in (5, 6):
+            raise DataError(
+                f"{path.name} line {number} has {len(fields)} fields, but an impression has five with tabs between: "
+                "its id, the user, the time, the history, and what was shown; mend it"
+            )
+        numbers.append(number)
+        rows.append((*fields, "")[:6])
+    frame = pd.DataFrame(rows, columns=["id", "user", "time", "history", "shown", "history_time"])
+
+    def complain(wrong: "NDArray[np.bool_]", column: str, what: str) -> None:
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(f"{path.name} line {numbers[row]} has {frame[column][row][:60]!r} as its {what}")
+
+    complain((frame["user"].str.strip() == "").to_numpy(), "user", "user; write an id")
+    time = pd.to_datetime(frame["time"], format=TIME, errors="coerce")
+    complain(time.isna().to_numpy(), "time", "time, which is not like '11/15/2019 8:55:22 AM'; mend it")
+    labelled = frame["shown"].str.fullmatch(r"\s*\S+-[01](\s+\S+-[01])*\s*")
+    complain(~labelled.to_numpy(bool), "shown", "items shown, which are not like 'N1-1 N2-0' (1 was clicked); mend or leave it out")
+    history, num_history = codes.of(frame["history"])
+    times = None
+    if (frame["history_time"] != "").any():
+        timed = frame["history_time"].str.split()
+        plain = timed.map(lambda own: all(word.isdigit() for word in own)).to_numpy(bool)
+        complain(~(plain & (timed.str.len().to_numpy() == num_history)), "history_time", "times of the history; write one for each")
+        times = np.array([int(word) for own in timed for word in own], dtype=np.int64)
+    seen, num_seen = codes.of(frame["shown"])
+    seconds = time.astype("datetime64[s]").astype("int64").to_numpy(copy=True)
+    return _Behaviors(frame["user"].str.strip(), seconds, history, num_history, seen, num_seen, times)
+
+
+def _parts(time: "NDArray[np.int64]", part: str, *, alone: bool) -> "NDArray[np.int64]":
+    """Parts by time: the last impressions validate, and test where nothing else does; those of the same second stay together."""
+    if PARTS[part] == 2:
+        return np.full(len(time), 2)
+    moments, count = np.sort(time), max(1, round(HELD_OUT * len(time)))
+    ends = (moments[-count],) if not alone else (moments[-min(2 * count, len(time))], moments[-count])
+    return np.searchsorted(np.array(ends), time, side="right")
+
+
+def _log(raw: RawImpressions) -> pd.DataFrame:
+    """All clicks with their times and parts: those of impressions, and earlier ones that only histories tell of."""
+    user, names = pd.factorize(raw.user)
+    order = np.arange(len(user))
+    clicks: pd.DataFrame = pd.DataFrame({"item": raw.shown, "row": np.repeat(order, raw.num_shown)})[raw.clicked]
+    ends = np.cumsum(raw.num_history)
+    past: pd.DataFrame = pd.DataFrame({"item": raw.history, "row": np.repeat(order, raw.num_history)})
+    to_end = np.repeat(ends, raw.num_history) - np.arange(len(past))  # 1 for the newest click of a history
+    past["time"] = raw.time[past["row"]] - to_end if raw.history_time is None else raw.history_time
+    for frame in (clicks, past):
+        frame["user"] = user[frame["row"]]
+        frame["pair"] = frame["user"] * len(raw.items) + frame["item"]
+    first = pd.Series(raw.time).groupby(user).transform("min").to_numpy()
+    is_first = (raw.time == first)[past["row"]]  # in the history of the first impression it is no click of a later one
+    past = past[is_first | ~past["pair"].isin(clicks["pair"])].sort_values("time", kind="stable").drop_duplicates("pair")
+    past["split"] = 0
+    clicks["time"], clicks["split"] = raw.time[clicks["row"]], raw.part[clicks["row"]]
+    log: pd.DataFrame = pd.concat([past, clicks], ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
+    items = raw.items.to_numpy()
+    columns = {"user": names[log["user"]], "item": items[log["item"]], "time": log["time"], "split": log["split"].astype(np.int8)}
+    return pd.DataFrame(columns)
+
+
+def _catalogue(folder: Path, places: Sequence[Path]) -> tuple[dict[str, pd.DataFrame], list[RawFeatures]]:
+    """The attributes of items and users, and all modalities but labels of entities."""
+    attributes, features = {}, []
+    for node_type, stems in ATTRIBUTE_FILES.items():
+        path = find_file(folder, stems, TABLE_SUFFIXES)
+        if path is not None:
+            attributes[node_type] = read_attributes(path, node_type)
+    news = [path for place in places if (path := _file(place, "news.tsv")) is not None]
+    if news:
+        table = pd.concat([_news(path) for path in news], ignore_index=True).drop_duplicates("id", ignore_index=True)
+        attributes["item"] = table.drop(columns=["url", "entities", "labels"])
+        vectors: dict[str, NDArray[np.float32]] = {}
+        for path in (found for place in reversed(places) if (found := _file(place, "entity_embedding.vec")) is not None):
+            vectors |= read_vectors(path, {entity for own in table["entities"] for entity in own})
+        if vectors:
+            features.append(
+                _tokens("entity", "entity_embedding.vec", table["id"], table["entities"], vectors, table["labels"], ENTITIES)
+            )
+        words = next((path for place in (folder, *places) if (path := _file(place, "word_embedding.vec")) is not None), None)
+        if words is not None:
+            titles = table["title"].fillna("").str.lower().map(lambda title: re.findall(r"\w+", title))
+            known = read_vectors(words, {word for own in titles for word in own})
+            features.append(_tokens("words", words.name, table["id"], titles, known, titles, WORDS))
+    return attributes, features + read_features(folder, attributes)
+
+
+def _news(path: Path) -> pd.DataFrame:
+    rows = []
+    for number, line in _lines(path):
+        fields = line.split("\t")
+        if len(fields) != len(NEWS) or not fields[0]:
+            raise DataError(
+                f"{path.name} line {number} has {len(fields)} fields, but news have eight with tabs between, "
+                f"{NEWS[0]} to {NEWS[-1]}; mend it"
+            )
+        try:
+            found = {str(entity["WikidataId"]): str(entity.get("Label", "")) for entity in json.loads(fields[6] or "[]")}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise DataError(
+                f"{path.name} line {number} has {fields[6][:60]!r} as the entities of its title, which is no JSON list of objects "
+                "with 'WikidataId'; mend it"
+            ) from None
+        rows.append((*fields[:6], list(found), list(found.values())))
+    table: pd.DataFrame = pd.DataFrame(rows, columns=[*NEWS[:6], "entities", "labels"]).replace({"": None})
+    if table["id"].duplicated().any():
+        raise DataError(
+            f"{path.name} has news {shown(table['id'][table['id'].duplicated()].iloc[0])} twice; keep one line for each"
+        )
+    return table
+
+
+def read_vectors(path: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
+    """The vectors of some words or entities from lines ``name number number …``; a first line of two counts is left out.
+
+    Raises:
+        DataError: A line holds something else than numbers, or another number of them.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    width = 0
+    with (
+        telling_what_is_wrong_with(path),
+        gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file,
+    ):
+        for number, line in enumerate(file, 1):
+            name, *values = line.rstrip().split("\t" if "\t" in line else " ")
+            if not name or (number == 1 and len(values) == 1):
+                continue
+            width = width or len(values)
+            if len(values) != width:
+                raise DataError(f"{path.name} line {number} has {len(values)} numbers, but the lines before it {width}; mend it")
+            if name in wanted:
+                try:
+                    found[name] = np.array(values, dtype=np.float32)
+                except ValueError:
+                    raise DataError(f"{path.name} line {number} holds something that is not a number; mend it") from None
+    return found
+
+
+def _tokens(
+    name: str,
+    source: str,
+    ids: "pd.Series[str]",
+    tokens: "pd.Series[Any]",
+    vectors: Mapping[str, NDArray[np.float32]],
+    labels: "pd.Series[Any]",
+    most: int,
+) -> RawFeatures:
+    """A modality of tokens, of which those without a vector are left out."""
+    if not vectors:
+        raise DataError(f"{source} has no vector of anything in the titles; give the one that belongs to them")
+    kept = [
+        [(token, label) for token, label in zip(own, said, strict=True) if token in vectors][:most]
+        for own, said in zip(tokens, labels, strict=True)
+    ]
+    widest = max(1, *map(len, kept))
+    values = np.zeros((len(kept), widest, len(next(iter(vectors.values())))), np.float32)
+    mask = np.zeros(values.shape[:2], bool)
+    for row, own in enumerate(kept):
+        for place, (token, _) in enumerate(own):
+            values[row, place], mask[row, place] = vectors[token], True
+    pieces = {str(item): " ".join(label.replace(" ", "_") for _, label in own) for item, own in zip(ids, kept, strict=True)}
+    return RawFeatures(name, source, values, ids, mask, tokens=TokenNames("pieces", pieces=pieces))
+
+
+def _labels(places: Sequence[Path], ids: "pd.Series[Any]") -> list[RawFeatures]:
+    """Entities by their labels as ones and zeros, where a table tells them."""
+    path = next((path for place in places if (path := find_file(place, ("news_entity",), TABLE_SUFFIXES)) is not None), None)
+    if path is None:
+        return []
+    pairs = read_table(path)
+    if not {"news", "entity"} <= set(pairs.columns):
+        raise DataError(f"{path.name} needs the columns 'news' and 'entity', a line a pair; add them")
+    pairs = pairs.dropna(subset=["news", "entity"]).drop_duplicates(["news", "entity"])
+    frequent = pairs["entity"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:LABELS]
+    row, column = pd.Index(ids.astype(str)).get_indexer(pairs["news"]), frequent.get_indexer(pairs["entity"])
+    both = (row >= 0) & (column >= 0)
+    values = np.zeros((len(ids), len(frequent)), np.float16)
+    values[row[both], column[both]] = 1
+    return [RawFeatures("entity", path.name, values, ids, values.any(1))]
