@@ -22,6 +22,7 @@ from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mmt_net import MMTNet
+from gmmrec.models.nor import NOR
 from gmmrec.models.nova_bert import NOVABERT
 from gmmrec.models.nrpa import NRPA
 from gmmrec.models.popularity import Popularity
@@ -52,6 +53,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "mgcn": MGCN,
     "mmgcn": MMGCN,
     "mmt-net": MMTNet,
+    "nor": NOR,
     "nova-bert": NOVABERT,
     "nrpa": NRPA,
     "popularity": Popularity,
@@ -105,6 +107,7 @@ CARDS: dict[str, Card] = {
     "mmt-net": Card(
         "Krishnan et al., SIGIR 2020", "optional", "reconstruction: module roles from summaries, the equations are ours"
     ),
+    "nor": Card("Lin et al., TKDE 2019", "one or more; comments", "reconstruction: parts from abstract and figures, the formulas are ours"),
     "nova-bert": Card(
         "Liu et al., AAAI 2021", "optional", "attention and fusions from a report of the paper; no code, the rest reconstructed"
     ),
