@@ -1,5 +1,6 @@
 """Losses: pure functions from scores and vectors to one number."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,29 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     tensor(0.6931)
     """
     return F.softplus(negative - positive).mean()
+
+
+def expected_bpr(margin: Tensor, variance: Tensor) -> Tensor:
+    r"""BPR against all negatives at once: what :func:`bpr` is on average where their scores are spread normally.
+
+    .. math:: \mathbb{E}[-\ln \sigma(x)] \approx \kappa \, \mathrm{softplus}(-m / \kappa), \qquad \kappa = \sqrt{1 + \pi v / 8},
+        \qquad x \sim N(m, v)
+
+    This is the integral of MacKay's approximation of an averaged sigmoid (Neural Computation 1992); exact without any spread.
+    Nothing is drawn, so a model that adapts itself by it does the same each time.
+
+    Args:
+        margin: The positive's score less the mean of the negatives', of any shape.
+        variance: Of the negatives' scores, likewise.
+
+    Returns:
+        One loss each; not yet averaged.
+
+    >>> expected_bpr(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 0.0]))        # ln 2, and -ln sigmoid(2)
+    tensor([0.6931, 0.1269])
+    """
+    scale = (1 + math.pi / 8 * variance).sqrt()
+    return scale * F.softplus(-margin / scale)
 
 
 def embedding_norm(*embeddings: Tensor) -> Tensor:

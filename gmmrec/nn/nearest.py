@@ -34,6 +34,35 @@ def nearest_others(vectors: Tensor, k: int, block_size: int | None = None) -> It
         yield nearest_first(*largest(similarity, k))
 
 
+@torch.no_grad()
+def nearest_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """The ``k`` rows of a pool with the largest inner product with every row, itself never among them, block by block.
+
+    As :func:`nearest_others`, but only some may be found. Rows for which the pool is too small have -inf as inner product.
+
+    Args:
+        vectors: ``[N, D]``.
+        pool: Rows ``[P]`` that may be found, ascending.
+        k: At most P.
+        block_size: Rows compared at once; as many as fit 64 MB where not given.
+
+    Yields:
+        Inner products and rows of ``vectors``, ``[rows of a block, k]`` each.
+
+    >>> [(similarity, row)] = nearest_among(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), torch.tensor([0, 1]), 1)
+    >>> row.flatten()
+    tensor([1, 0, 1])
+    """
+    block_size = block_size or max(1, BLOCK_BYTES // (vectors.element_size() * max(1, len(pool))))
+    chosen = vectors[pool]
+    for start in range(0, len(vectors), block_size):
+        similarity = vectors[start : start + block_size] @ chosen.T
+        rows = torch.arange(start, start + len(similarity), device=pool.device)
+        similarity = similarity.masked_fill_(rows[:, None] == pool, -torch.inf)
+        values, column = nearest_first(*largest(similarity, k))
+        yield values, pool[column]
+
+
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` largest values of every row and their columns ``[n, k]``; of equal values the first columns, in no order.
 
