@@ -1,9 +1,9 @@
 """Makes a data set of outfits from a log of purchases: what a user bought on one day is a bundle.
 
 Source: a folder with ``interactions.csv.gz`` (user, item and the day in the column ``date``), ``items.csv`` (item, and its kind in
-the column ``type``), feature files, and photos in ``images.zip``; here a sample of the H&M purchases. The days of the log are cut at
-two moments, the same for all users: the last baskets test, those before them validate. The history of a basket is what its user
-bought on earlier days, oldest first, so that nothing later is ever told; interactions are held out at the same moments.
+the column ``type``), feature files, and photos in ``images.zip``; here a sample of the H&M purchases. The days of the log are cut
+at two moments, the same for all users: the last baskets test, those before them validate. The history of a basket is what its
+user bought on earlier days, oldest first, so that nothing later is ever told; interactions are held out at the same moments.
 
     python data_scripts/baskets.py --source hm-fashion-sample --least 2 --out hm-baskets
 """

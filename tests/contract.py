@@ -20,6 +20,8 @@ from torch import Tensor
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.lists import Lists
+from gmmrec.data.outfits import Outfits
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -29,7 +31,8 @@ from gmmrec.models.popularity import Popularity
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.tasks.next_item import NextItemTask, Timeline
-from gmmrec.tasks.query import Batch, HistoryQuery, RatingQuery, UserQuery
+from gmmrec.tasks.outfit import OutfitTask
+from gmmrec.tasks.query import Batch, HistoryQuery, OutfitQuery, RatingQuery, UserQuery
 from tests.toy import checkerboard, rated_checkerboard
 
 U, I = 23, 17  # primes that no layer has as its width: a table of 23 rows is one of users  # noqa: E741
@@ -208,7 +211,7 @@ class RecommenderContract:
         assert bool(torch.isfinite(score_all(model, MultimodalGraph(data, graph.schema))).all())
 
     def test_a_sampled_subgraph_encodes_its_seeds_as_the_whole_graph_does(self, model_class: type[Model]) -> None:
-        if model_class.query_type is HistoryQuery:
+        if model_class.query_type in (HistoryQuery, OutfitQuery):
             pytest.skip("reads all items, so it is never asked on a part of the graph")
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         seeds = {"user": torch.tensor([4, 2, 6]), "item": torch.tensor([0, 8])}
@@ -231,7 +234,7 @@ class RecommenderContract:
 
 def board(model_class: type[Model]) -> tuple[Dataset, Tensor]:
     """Toy data for a model, and the likes that are held out: with ratings and reviews where it predicts ratings."""
-    if model_class.query_type is HistoryQuery:  # in an order that tells nothing
+    if model_class.query_type in (HistoryQuery, OutfitQuery):  # in an order that tells nothing
         dataset, wanted = checkerboard(U, I)
         order = torch.randperm(len(dataset.interactions), generator=torch.Generator().manual_seed(0))
         return replace(dataset, interactions=dataset.interactions.take(order)), wanted
@@ -265,9 +268,10 @@ def permuted(dataset: Dataset, user: Tensor, item: Tensor) -> Dataset:
 def asked(model: Model | type[Model], users: Tensor, log: Interactions | None = None) -> Any:
     """The question what these users like, as the model takes it, after all that ``log`` holds of them."""
     query_type: Any = model.query_type
-    if query_type is HistoryQuery:
+    if query_type in (HistoryQuery, OutfitQuery):
         query = Timeline((checkerboard(U, I)[0].interactions if log is None else log).to("cpu"), U).of(users.cpu(), 50)
-        return query.to(users.device)
+        known = query.items, query.mask
+        return (query if query_type is HistoryQuery else OutfitQuery(query.user, *known, *known)).to(users.device)
     return query_type(user=users)
 
 
@@ -281,6 +285,16 @@ def training_batch(
     if query_type is HistoryQuery:
         task = NextItemTask(Split(interactions, interactions, interactions), U, I, CollaborativeConfig(num_negatives=2))
         (batch,) = [batch for _, batch in task.batches(None, generator)]  # type: ignore[arg-type]
+        return batch
+    if query_type is OutfitQuery:
+        whole = Lists.from_groups(interactions.user, interactions.item, U)
+        user = torch.nonzero(whole.counts >= 3).flatten()
+        whole = whole.take(user)
+        is_worn = (torch.arange(len(whole.values)) - whole.indptr[whole.groups]) % 3 > 0  # two of three, the others came before
+        worn, before = (Lists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (is_worn, ~is_worn))
+        outfits = Outfits(worn, torch.zeros(len(worn), dtype=torch.long), user, before)
+        split = Split(interactions, interactions, interactions, outfits=outfits)
+        (batch,) = [batch for _, batch in OutfitTask(split, U, I).batches(None, generator)]  # type: ignore[arg-type]
         return batch
     unseen = torch.ones(U, I)
     unseen[interactions.user, interactions.item] = 0

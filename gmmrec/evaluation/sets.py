@@ -68,17 +68,9 @@ def set_scores(model: Recommender[Any], encoded: Mapping[NodeType, Tensor], quer
     if isinstance(model, JudgesSets):
         return model.compatibility(encoded, query)
     row, column = query.outfit_mask.nonzero(as_tuple=True)
-    scores = model.score(encoded, without(query, row, column), query.outfit[row, column][:, None])
+    scores = model.score(encoded, query.without(row, column), query.outfit[row, column][:, None])
     total = scores.new_zeros(len(query)).index_add_(0, row, scores.flatten())
     return total / query.outfit_mask.sum(1)
-
-
-def without(query: OutfitQuery, row: Tensor, column: Tensor) -> OutfitQuery:
-    """Sets ``[n]`` that lack one of their items each: of set ``row`` ``[n]`` the item at ``column`` ``[n]``."""
-    part = query.take(row)
-    mask = part.outfit_mask.clone()
-    mask[torch.arange(len(row), device=row.device), column] = False
-    return OutfitQuery(part.user, part.outfit.masked_fill(~mask, 0), mask, part.history, part.history_mask)
 
 
 def shares(scores: Tensor, real: Tensor) -> Tensor:

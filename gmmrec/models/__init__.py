@@ -25,6 +25,7 @@ from gmmrec.models.mmt_net import MMTNet
 from gmmrec.models.nor import NOR
 from gmmrec.models.nova_bert import NOVABERT
 from gmmrec.models.nrpa import NRPA
+from gmmrec.models.pog import POG
 from gmmrec.models.popularity import Popularity
 from gmmrec.models.saers import SAERS
 from gmmrec.models.uvcan import UVCAN
@@ -56,6 +57,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "nor": NOR,
     "nova-bert": NOVABERT,
     "nrpa": NRPA,
+    "pog": POG,
     "popularity": Popularity,
     "saers": SAERS,
     "uvcan": UVCAN,
@@ -112,6 +114,7 @@ CARDS: dict[str, Card] = {
         "Liu et al., AAAI 2021", "optional", "attention and fusions from a report of the paper; no code, the rest reconstructed"
     ),
     "nrpa": Card("Liu et al., SIGIR 2019", "none used; reviews", "reconstruction: layers of two re-implementations, biases added"),
+    "pog": Card("Chen et al., KDD 2019", "optional", "reconstruction: stages and networks of the paper, layers are ours"),
     "popularity": Card("no paper: training interactions counted", "none used", "exact"),
     "saers": Card("Hou et al., IJCAI 2019", "one or more", "reconstruction from the abstract; regions by SEN on frozen features"),
     "uvcan": Card("Liu et al., WWW 2019", "one or more", "reconstruction: inputs and direction from abstract and surveys"),

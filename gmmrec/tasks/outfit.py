@@ -34,9 +34,13 @@ class OutfitConfig:
 
     max_length: int = 50
     """Items of a user's history at most; the newest are kept."""
+    examples: Literal["items", "outfits"] = "items"
+    """Whether every item of a training outfit is an example, or every outfit, with one of its items in turn: for models that learn
+    all items of an example at once."""
 
     def __post_init__(self) -> None:
         check_positive(max_length=self.max_length)
+        check_choice(("items", "outfits"), examples=self.examples)
 
 
 class OutfitTask:
@@ -93,20 +97,24 @@ class OutfitTask:
     @property
     def num_batches(self) -> int:
         """Batches an epoch."""
-        return -(-self._examples.numel() // self.config.batch_size)
+        whole = self.settings.examples == "outfits"
+        return -(-(int((self.outfits.part == 0).sum()) if whole else self._examples.numel()) // self.config.batch_size)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[OutfitQuery]]]:
         """One epoch: every item of every training outfit once, shuffled, outfits of like size together, with fresh negatives.
 
-        Negatives are never items of the outfit. ``text`` is what was written about the outfit.
+        Where examples are outfits, each comes once, and one of its items is drawn to be the answer. Negatives are never items of
+        the outfit. ``text`` is what was written about the outfit.
 
         Args:
             graph: The graph of this epoch.
             generator: Source of the order and of the negatives.
         """
-        sizes = self.outfits.items.counts[self._outfit[self._examples]]
-        for index in by_length(sizes, self.config.batch_size, generator):
-            place = self._examples[index]
+        examples, items = self._examples, self.outfits.items
+        if self.settings.examples == "outfits":
+            examples = drawn_places(items, torch.nonzero(self.outfits.part == 0).flatten(), generator)
+        for index in by_length(items.counts[self._outfit[examples]], self.config.batch_size, generator):
+            place = examples[index]
             outfit = self._outfit[place]
             negative = self._negatives.draw(outfit, self.config.num_negatives, generator)
             text = None if self.outfits.text is None else self.outfits.text[outfit]
@@ -189,8 +197,7 @@ class OutfitTask:
 
     def _drawn(self, outfit: Tensor, part: Literal["valid", "test"]) -> Tensor:
         """Place of one item of every outfit ``[n]`` among all items of all outfits."""
-        chance = torch.rand(len(outfit), generator=torch.Generator().manual_seed(SEEDS[part]), dtype=torch.float64)
-        return self.outfits.items.indptr[outfit] + (chance * self.outfits.items.counts[outfit]).long()
+        return drawn_places(self.outfits.items, outfit, torch.Generator().manual_seed(SEEDS[part]))
 
     def _pool(self, outfit: Tensor) -> Tensor | int:
         """The items of these outfits; all there are where these are so few that an outfit leaves none to draw."""
@@ -228,6 +235,12 @@ class OutfitTask:
             return OutfitQuery(user, rows, mask)
         nothing = rows.new_zeros(len(rows), 1)
         return OutfitQuery(user, rows, mask, nothing, nothing > 0)
+
+
+def drawn_places(items: Lists, groups: Tensor, generator: torch.Generator) -> Tensor:
+    """Where one value of each group ``[n]``, drawn at random, stands among all values ``[n]``."""
+    chance = torch.rand(len(groups), generator=generator, dtype=torch.float64)
+    return items.indptr[groups] + (chance * items.counts[groups]).long()
 
 
 def _distinct(negatives: UniformNegatives, outfit: Tensor, count: int, generator: torch.Generator) -> Tensor:

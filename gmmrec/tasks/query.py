@@ -89,6 +89,13 @@ class OutfitQuery(Query):
     history: Tensor | None = None
     history_mask: Tensor | None = None
 
+    def without(self, row: Tensor, column: Tensor) -> "OutfitQuery":
+        """Outfits ``[n]`` that lack one of their items each: of outfit ``row`` ``[n]`` the item at ``column`` ``[n]``."""
+        part = self.take(row)
+        mask = part.outfit_mask.clone()
+        mask[torch.arange(len(row), device=row.device), column] = False
+        return replace(part, outfit=part.outfit.masked_fill(~mask, 0), outfit_mask=mask)
+
 
 @dataclass(frozen=True)
 class LinkQuery(Query):

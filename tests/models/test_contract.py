@@ -9,6 +9,7 @@ from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mmt_net import MMTNet
 from gmmrec.models.nova_bert import NOVABERT
 from gmmrec.models.nrpa import NRPA
+from gmmrec.models.pog import POG
 from gmmrec.models.uvcan import UVCAN
 from tests.contract import RecommenderContract
 
@@ -18,6 +19,7 @@ class TestEveryModel(RecommenderContract):
     settings: ClassVar = {
         BERT4Rec: {"dim": 16},  # a Transformer of 64 does not learn at so high a rate
         NOVABERT: {"dim": 16},  # likewise
+        POG: {"dim": 16, "hidden_dim": 16},  # and so with this
         MCPTR: {"neighbors": 24},  # all there are: which of equally near ones are taken depends on the rows
         MMGCN: {"dim": 16},  # at 64 it learns so small a set by heart
         UVCAN: {"dim": 8},  # likewise

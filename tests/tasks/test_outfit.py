@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def made(*, seed: int = 0, users: bool = True) -> Split:
     return Split(*events, outfits=Outfits(Lists.from_sequences(rows), part, user, text=torch.arange(NUM_OUTFITS)[:, None]))
 
 
-def task_of(split: Split, **settings: int) -> OutfitTask:
+def task_of(split: Split, **settings: Any) -> OutfitTask:
     return OutfitTask(
         split, NUM_USERS, NUM_ITEMS, CollaborativeConfig(batch_size=16, num_negatives=9), settings=OutfitConfig(**settings)
     )
@@ -65,6 +66,21 @@ def test_every_item_of_every_training_outfit_is_one_example():
         for item in outfit
     ]
     assert sorted(found) == sorted(expected)
+
+
+def test_where_examples_are_outfits_each_comes_once():
+    split = made()
+    outfits, answers = outfits_of(split), set()
+    task = task_of(split, examples="outfits")
+    assert task.num_batches == 1
+    for seed in range(20):
+        for _, batch in task.batches(None, torch.Generator().manual_seed(seed)):
+            seen = batch.text.flatten().tolist()
+            assert sorted(seen) == list(range(0, NUM_OUTFITS, 3))
+            for o, rest, item in zip(seen, told(batch.query.outfit, batch.query.outfit_mask), batch.positive.tolist(), strict=True):
+                assert rest == [other for other in outfits[o] if other != item]
+                answers.add((o, item))
+    assert len(answers) > 0.9 * sum(len(outfit) for outfit in outfits[::3])
 
 
 def test_negatives_are_never_in_the_outfit():

@@ -166,7 +166,8 @@ def _derived(blanks: Path, sets: Path, items: pd.DataFrame) -> tuple[tuple[pd.Da
 
 def _read_polyvore(folder: Path) -> Tables:
     rows: list[tuple[int, str, str, str]] = []
-    names, part = [], []
+    names: list[str] = []
+    part: list[int] = []
     for code, piece in enumerate(PARTS):
         path = folder / POLYVORE.format(piece)
         if not path.is_file():
@@ -272,7 +273,7 @@ def _cells(path: Path, count: int, form: str) -> pd.DataFrame:
     lines = lines[lines.str.strip() != ""].reset_index(drop=True)
     if lines[0].startswith(form.split(",")[0]):
         lines = lines.iloc[1:].reset_index(drop=True)
-    frame = lines.str.split(",", n=count - 1, expand=True)
+    frame: pd.DataFrame = lines.str.split(",", n=count - 1, expand=True)
     if frame.shape[1] < count or frame[count - 1].isna().any():
         short = int(frame[count - 1].isna().to_numpy().argmax()) if frame.shape[1] == count else 0
         raise DataError(f"{path.name} holds the line {shown(lines[short])}, but a line must be {form}")

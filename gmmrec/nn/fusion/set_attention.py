@@ -31,6 +31,7 @@ class SetAttention(nn.Module):
         hidden: Width of the feed-forward layers; None for 4 times ``dim``.
         transition: Whether tokens go through the two layers that make :math:`\mathbf{H}^0`; else through one linear map.
         dropout: Share of attention weights, and of what a layer adds, that is dropped in training.
+        hides: Whether items are ever hidden; without, there is no vector that stands for them.
 
     Shapes:
         - **input:** tokens ``[..., M, in_dim]``, mask ``[..., M]``, replace ``[..., M]``: True in place of present tokens that are
@@ -55,10 +56,11 @@ class SetAttention(nn.Module):
         hidden: int | None = None,
         transition: bool = True,
         dropout: float = 0.0,
+        hides: bool = True,
     ) -> None:
         super().__init__()
         in_dim = in_dim or dim
-        self.unknown = nn.Parameter(nn.init.normal_(torch.empty(in_dim), std=in_dim**-0.5))
+        self.unknown = nn.Parameter(nn.init.normal_(torch.empty(in_dim), std=in_dim**-0.5)) if hides else None
         first = [nn.Linear(in_dim, dim), nn.LeakyReLU()] if transition else []
         self.transition = nn.Sequential(*first, nn.Linear(dim if transition else in_dim, dim))
         self.layers = nn.ModuleList(_Layer(dim, num_heads, hidden or 4 * dim, dropout) for _ in range(num_layers))
@@ -70,6 +72,7 @@ class SetAttention(nn.Module):
         """What every token becomes among the others."""
         tokens = hide_missing(tokens, mask)
         if replace is not None:
+            assert self.unknown is not None  # built to hide items
             tokens = torch.where(replace.unsqueeze(-1), self.unknown, tokens)
         hidden, maps = self.transition(tokens), []
         for layer in self.layers:

@@ -1,0 +1,108 @@
+"""A set that is put together item by item, in view of a context: each item is guessed from those before it."""
+
+import torch
+from torch import Tensor, nn
+
+from gmmrec.nn.attention import MultiHeadAttention
+from gmmrec.nn.fusion.set_attention import SetAttention
+from gmmrec.nn.masked import hide_missing
+
+
+class ContextDecoder(nn.Module):
+    r"""A Transformer decoder without positions: the generation network of POG (Chen et al., KDD 2019).
+
+    Every layer is one of :class:`~gmmrec.nn.fusion.set_attention.SetAttention` in which an item attends to itself and the items
+    before it, with a step between attention and the feed-forward layer that attends to the context :math:`\mathbf{K}`:
+
+    .. math:: \mathbf{Z}' = \mathrm{LN}(\mathbf{Z} + \mathrm{MHA}(\mathbf{Z}, \mathbf{K}, \mathbf{K}))
+
+    A context without any token adds nothing. A reconstruction of https://arxiv.org/abs/1905.01866: which networks there are and
+    what they attend to is the paper's, the algebra that of the standard decoder.
+
+    Args:
+        dim: Width of the model and of the context.
+        num_layers: Number of layers.
+        num_heads: H.
+        in_dim: Width of tokens; None for ``dim``.
+        out_dim: Width of the result; None for the width of tokens.
+        hidden: Width of the feed-forward layers; None for 4 times ``dim``.
+        dropout: Share of attention weights, and of what a layer adds, that is dropped in training.
+
+    Shapes:
+        - **input:** tokens ``[B, N, in_dim]``, mask ``[B, N]``, context ``[B, M, dim]``, its mask ``[B, M]``
+        - **output:** ``[B, N, out_dim]``; zeros in place of missing tokens. Weights of tokens ``[B, layers, H, N, N]`` and of the
+          context ``[B, layers, H, N, M]``
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_layers: int = 2,
+        num_heads: int = 8,
+        in_dim: int | None = None,
+        out_dim: int | None = None,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        in_dim = in_dim or dim
+        self.transition = nn.Sequential(nn.Linear(in_dim, dim), nn.LeakyReLU(), nn.Linear(dim, dim))
+        self.layers = nn.ModuleList(_Layer(dim, num_heads, hidden or 4 * dim, dropout) for _ in range(num_layers))
+        self.output = nn.Linear(dim, out_dim or in_dim, bias=False)
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor, context: Tensor, context_mask: Tensor, *, return_weights: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """What follows every token, and the weights or None."""
+        hidden, maps = self.transition(hide_missing(tokens, mask)), []
+        earlier = torch.ones(mask.shape[-1], mask.shape[-1], dtype=torch.bool, device=mask.device).tril()
+        readable = mask.unsqueeze(-2) & earlier  # [B, N, N]
+        context = hide_missing(context, context_mask)
+        for layer in self.layers:
+            hidden, weights = layer(hide_missing(hidden, mask), readable, context, context_mask, return_weights)
+            maps.append(weights)
+        made = hide_missing(self.output(hidden), mask)
+        if not return_weights:
+            return made, None
+        own, other = (torch.stack([hide_missing(w, mask.unsqueeze(-2)) for w in kind], 1) for kind in zip(*maps, strict=True))
+        return made, (own, other)
+
+    @torch.no_grad()
+    def take_over(self, source: SetAttention) -> None:
+        """Copies all weights of a set attention of the same sizes; the attention to the context keeps its own.
+
+        Raises:
+            ValueError: Sizes differ.
+        """
+        own = dict(self.named_parameters())
+        given = {name: value for name, value in source.named_parameters() if name in own}
+        wanted = {name for name in own if ".context" not in name}
+        if wanted != set(given) or any(own[name].shape != value.shape for name, value in given.items()):
+            raise ValueError(
+                "a decoder takes over a set attention of its own sizes; give both the same widths and numbers of layers"
+            )
+        for name, value in given.items():
+            own[name].copy_(value)
+
+
+class _Layer(nn.Module):
+    """Attention to what came before, attention to the context, a feed-forward layer, each with a residual and a normalisation."""
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(dim, num_heads, dropout=dropout)
+        self.context = MultiHeadAttention(dim, num_heads, dropout=dropout)
+        self.norm, self.context_norm, self.hidden_norm = (nn.LayerNorm(dim) for _ in range(3))
+        self.feed = nn.Sequential(nn.Linear(dim, hidden), nn.LeakyReLU(), nn.Linear(hidden, dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, tokens: Tensor, readable: Tensor, context: Tensor, context_mask: Tensor, return_weights: bool
+    ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
+        heard, own = self.attention(tokens, tokens, readable, return_weights=return_weights)
+        mixed = self.norm(tokens + self.dropout(heard))
+        told, other = self.context(mixed, context, context_mask.unsqueeze(-2), return_weights=return_weights)
+        told = told * context_mask.any(-1)[:, None, None]  # the bias alone would speak where there is nothing to attend to
+        mixed = self.context_norm(mixed + self.dropout(told))
+        return self.hidden_norm(mixed + self.dropout(self.feed(mixed))), (own, other)
