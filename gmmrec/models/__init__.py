@@ -21,6 +21,7 @@ from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
 from gmmrec.models.mmgcn import MMGCN
+from gmmrec.models.mml import MML
 from gmmrec.models.mmt_net import MMTNet
 from gmmrec.models.nor import NOR
 from gmmrec.models.nova_bert import NOVABERT
@@ -53,6 +54,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "mgat": MGAT,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
+    "mml": MML,
     "mmt-net": MMTNet,
     "nor": NOR,
     "nova-bert": NOVABERT,
@@ -106,6 +108,9 @@ CARDS: dict[str, Card] = {
     ),
     "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
+    "mml": Card(
+        "Pan et al., CIKM 2022", "one or more", "equations of the released code; its three stages are one, only fast parts adapt"
+    ),
     "mmt-net": Card(
         "Krishnan et al., SIGIR 2020", "optional", "reconstruction: module roles from summaries, the equations are ours"
     ),

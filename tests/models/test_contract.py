@@ -6,6 +6,7 @@ from gmmrec.models import MODELS
 from gmmrec.models.bert4rec import BERT4Rec
 from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mmgcn import MMGCN
+from gmmrec.models.mml import MML
 from gmmrec.models.mmt_net import MMTNet
 from gmmrec.models.nova_bert import NOVABERT
 from gmmrec.models.nrpa import NRPA
@@ -23,6 +24,7 @@ class TestEveryModel(RecommenderContract):
         MCPTR: {"neighbors": 24},  # all there are: which of equally near ones are taken depends on the rows
         MMGCN: {"dim": 16},  # at 64 it learns so small a set by heart
         UVCAN: {"dim": 8},  # likewise
+        MML: {"dim": 16, "num_layers": 1, "inner_steps": 1, "adapt_steps": 1},  # many tasks for so small a set
         MMTNet: {"dim": 16},  # so does this
         NRPA: {"max_reviews": 30},  # all there are: which of many are read depends on the rows
     }
