@@ -32,6 +32,7 @@ from gmmrec.models.saers import SAERS
 from gmmrec.models.uvcan import UVCAN
 from gmmrec.models.vbpr import VBPR
 from gmmrec.models.vecf import VECF
+from gmmrec.models.vlsnr import VLSNR
 from gmmrec.recommender import Recommender
 
 MODELS: dict[str, type[Recommender[Any]]] = {
@@ -65,6 +66,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "uvcan": UVCAN,
     "vbpr": VBPR,
     "vecf": VECF,
+    "vlsnr": VLSNR,
 }
 
 
@@ -125,6 +127,7 @@ CARDS: dict[str, Card] = {
     "uvcan": Card("Liu et al., WWW 2019", "one or more", "reconstruction: inputs and direction from abstract and surveys"),
     "vbpr": Card("He & McAuley, AAAI 2016", "one or more", "exact for one modality; more, and items without, are additions"),
     "vecf": Card("Chen et al., SIGIR 2019", "one or more", "formulas of the released code; values are normalised, not scaled"),
+    "vlsnr": Card("Han et al., arXiv 2210.02946", "one or more", "reconstruction: blocks from abstract, equations ours"),
 }
 
 

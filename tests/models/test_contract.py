@@ -12,6 +12,7 @@ from gmmrec.models.nova_bert import NOVABERT
 from gmmrec.models.nrpa import NRPA
 from gmmrec.models.pog import POG
 from gmmrec.models.uvcan import UVCAN
+from gmmrec.models.vlsnr import VLSNR
 from tests.contract import RecommenderContract
 
 
@@ -20,6 +21,7 @@ class TestEveryModel(RecommenderContract):
     settings: ClassVar = {
         BERT4Rec: {"dim": 16},  # a Transformer of 64 does not learn at so high a rate
         NOVABERT: {"dim": 16},  # likewise
+        VLSNR: {"dim": 16},  # so it is with this
         POG: {"dim": 16, "hidden_dim": 16},  # and so with this
         MCPTR: {"neighbors": 24},  # all there are: which of equally near ones are taken depends on the rows
         MMGCN: {"dim": 16},  # at 64 it learns so small a set by heart

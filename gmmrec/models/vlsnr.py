@@ -1,0 +1,275 @@
+"""VLSNR: Vision-Linguistics Coordination Time Sequence-aware News Recommendation.
+
+S. Han, W. Huang, X. Luan. 2022. https://arxiv.org/abs/2210.02946
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.attention import MultiHeadAttention, attend
+from gmmrec.nn.chunks import in_chunks
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.encoder.token import TokenEncoder
+from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.vision_language import VisionLanguageFusion
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.masked import hide_missing, masked_mean
+from gmmrec.nn.sequence.attentional_gru import AttentionalGRU, Steps
+from gmmrec.nn.sequence.transformer import Recency
+from gmmrec.nn.tokens import Tokens
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.next_item import HistoryConfig
+from gmmrec.tasks.query import Batch, HistoryQuery
+from gmmrec.typing import ITEM, NodeType
+
+ID = "id"
+"""Name of the token that is an ID embedding; it stands before the tokens of the features."""
+
+CELLS = 2**22
+"""Numbers a block of items, or of pairs, may hold at once: 16 MB."""
+
+
+@dataclass(frozen=True)
+class VLSNRConfig(HistoryConfig):
+    """Settings of VLSNR; the paper's are not known, these are usual for models of news."""
+
+    dim: int = 64
+    """Width of tokens and news."""
+    hidden: int | None = None
+    """Width of the recurrence's state; ``dim`` where not given. The time of ranking grows with its square."""
+    num_heads: int = 8
+    """Heads of the self-attentions; a divisor of ``dim``."""
+    num_layers: int = 1
+    """Layers of attention between the tokens of a piece of news; 0 for their pooling alone."""
+    ffn_mult: int = 0
+    """Width of a feed-forward layer behind each of them, in widths of a token; 0 for none."""
+    recurrence: Literal["update", "input", "post", "plain", "none"] = "update"
+    """How the history is gone through in time: a GRU whose update gate, or whose input, is scaled by what the candidate attends to,
+    additive attention behind an ordinary GRU, the last state of an ordinary GRU, or not at all."""
+    long_term: bool = True
+    """Whether the candidate also attends to all clicks at once."""
+    self_attention: bool = True
+    """Whether clicks attend to each other before."""
+    positions: bool = True
+    """Whether they know their places then; else only the recurrence knows the order."""
+    attention: Literal["full", "mean"] = "full"
+    """All attention, or means in its place: news are means of their tokens, and clicks count alike for all candidates."""
+    ids: bool = False
+    """Whether an item's ID embedding is one of its tokens; an addition, for items that come back, as news do not."""
+    unit_features: bool = True
+    """Whether feature vectors are brought to length 1 before they are projected."""
+    dropout: float = 0.1
+    """Share of what self-attention adds that is dropped in training."""
+    init_std: float = 0.1
+    """Standard deviation of the initial ID embeddings; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(dim=self.dim, hidden=self.dim if self.hidden is None else self.hidden, num_heads=self.num_heads)
+        check_non_negative(num_layers=self.num_layers, ffn_mult=self.ffn_mult, init_std=self.init_std)
+        check_choice(("update", "input", "post", "plain", "none"), recurrence=self.recurrence)
+        check_choice(("full", "mean"), attention=self.attention)
+        check_probability(dropout=self.dropout)
+        if self.recurrence == "none" and not self.long_term:
+            raise ValueError("recurrence 'none' without long_term leaves nothing of a history; switch one of them on")
+
+
+class ClickEncoder(nn.Module):
+    r"""Clicks hear each other: :math:`\mathbf{H} = \mathrm{LN}(\mathbf{N} + \mathrm{MHA}(\mathbf{N} + \mathbf{P}))`.
+
+    Positions are counted from the newest click, and those that are missing are not heard.
+
+    Args:
+        dim: Width of a click.
+        max_length: Longest history.
+        num_heads: Heads of the attention.
+        positions: Whether there are any.
+        dropout: Share of what is heard that is dropped in training.
+
+    Shapes:
+        - **input:** clicks ``[B, L, dim]``, zeros where there is none, mask ``[B, L]``
+        - **output:** ``[B, L, dim]``, the same
+    """
+
+    def __init__(self, dim: int, max_length: int, num_heads: int, *, positions: bool = True, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.positions = Recency(max_length, dim) if positions else None
+        self.hear, self.norm, self.dropout = MultiHeadAttention(dim, num_heads), nn.LayerNorm(dim), nn.Dropout(dropout)
+
+    def forward(self, clicks: Tensor, mask: Tensor) -> Tensor:
+        """What every click becomes among the others."""
+        placed = clicks if self.positions is None else clicks + self.positions(clicks.shape[1])
+        heard, _ = self.hear(placed, placed, mask.unsqueeze(-2))
+        return hide_missing(self.norm(clicks + self.dropout(heard)), mask)
+
+
+class Clicks(NamedTuple):
+    """Histories as far as they do not depend on candidates."""
+
+    values: Tensor
+    """``[B, L, d]``, zeros where there is none."""
+    mask: Tensor
+    """``[B, L]``."""
+    steps: Steps | None
+    """The same as the recurrence has read it."""
+    keys: Tensor | None
+    """What the long-term attention of candidates is computed from ``[B, L, d]``."""
+
+
+class VLSNR(Recommender[HistoryQuery]):
+    """Pictures and words of news read each other; what a reader has clicked is gone through in time, in the eyes of each candidate.
+
+    A RECONSTRUCTION: known are, from abstract and figures, layers of attention between the picture and the text of a piece of news,
+    self-attention over the clicks, an attentional GRU over them, and a relation between clicks and candidates; the released
+    repository holds pictures and no model. The equations in between are ours: additive pooling of tokens, the attentional GRU of
+    DIEN, dot-product attention of candidates to all clicks, a linear map of both interests, the inner product, and the softmax
+    over a positive and its negatives. Readers have no vector but what they have clicked.
+
+    Any modalities will do, of one token or more. A token that is missing has no weight; news without any token are zeros, and so
+    is a reader without clicks, to whom all candidates score 0.
+
+    Raises:
+        ValueError: The items have no features at all, and no ``ids``.
+    """
+
+    query_type, config_class = HistoryQuery, VLSNRConfig
+
+    def __init__(self, schema: GraphSchema, config: VLSNRConfig = VLSNRConfig()) -> None:
+        super().__init__(schema, config)
+        c, self.names = config, schema.modalities(ITEM)
+        if not self.names and not c.ids:
+            raise ValueError(
+                "VLSNR needs at least one modality of the items, but the data set has none; add a feature file or set ids: true"
+            )
+        attend, hidden = c.attention == "full", c.hidden or c.dim
+        self.items = embedding_table(schema.num_nodes[ITEM], c.dim, c.init_std) if c.ids else None
+        self.encode_tokens = nn.ModuleList(TokenEncoder(schema.feature_dims[name], c.dim) for name in self.names)
+        self.fuse = VisionLanguageFusion(
+            c.dim,
+            num_heads=c.num_heads,
+            num_layers=c.num_layers if attend else 0,
+            ffn_mult=c.ffn_mult,
+            pool="additive" if attend else "mean",
+            dropout=c.dropout,
+        )
+        self.mix = None
+        if c.self_attention and attend:
+            self.mix = ClickEncoder(c.dim, c.max_length, c.num_heads, positions=c.positions, dropout=c.dropout)
+        self.recur = None if c.recurrence == "none" else AttentionalGRU(c.dim, hidden, c.recurrence, attend=attend)
+        self.relevance = nn.Linear(c.dim, c.dim, bias=False) if c.long_term and attend else None
+        self.join = nn.Linear((hidden if self.recur else 0) + (c.dim if c.long_term else 0), c.dim, bias=False)  # W_u
+
+    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+        """News vectors ``item`` ``[I, d]``, each computed once, in blocks.
+
+        Also what the tokens count in them, ``item_weights`` ``[I, T]``, and how many of these are of each modality, ``item_sizes``.
+        """
+        rows = torch.arange(graph.num_nodes(ITEM), device=graph.degree(ITEM).device)
+        sizes = self._tokens(graph, rows[:1]).sizes
+        news = [self._news(graph, part) for part in rows.split(max(1, CELLS // (sum(sizes) * self.config.dim)))]
+        vectors, weights = (torch.cat(parts) for parts in zip(*news, strict=True))
+        return {ITEM: vectors, "item_weights": weights, "item_sizes": torch.tensor(sizes)}
+
+    def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
+        """The inner product of a candidate with the reader as the candidate sees them, chunk by chunk of candidates."""
+        return self._score(encoded[ITEM], query.items, query.mask, candidates)
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
+        """How unlikely the positive is among itself and its negatives; only the batch's items are encoded."""
+        history, candidates, mask = batch.query.items, batch.candidates, batch.query.mask
+        rows, place = torch.cat([history.masked_fill(~mask, 0), candidates], dim=1).unique(return_inverse=True)
+        clicked, shown = place.split([history.shape[1], candidates.shape[1]], dim=1)
+        scores = self._score(self._news(graph, rows)[0], clicked, mask, shown)
+        return {"softmax": F.cross_entropy(scores, torch.zeros_like(batch.positive))}
+
+    def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
+        """How much each token counts in the news, and each click for them.
+
+        Args:
+            encoded: What ``encode`` returned.
+            query: B histories.
+            items: One item for each ``[B]``.
+
+        Returns:
+            By modality (and ``"id"``), ``[B]`` or ``[B, T]`` for T tokens: together they sum to 1. ``user:history`` ``[B, L]``: the
+            relevance of each click in the recurrence; ``user:long_term`` ``[B, L]``: that in the attention to all clicks. Their
+            rows stand in ``user:history_items`` and ``user:long_term_items``, -1 where there is none. A ``plain`` recurrence has no
+            relevance to show.
+        """
+        names = ((ID,) if self.items is not None else ()) + self.names
+        parts = encoded["item_weights"][items].split(encoded["item_sizes"].tolist(), dim=1)
+        found = {name: part.squeeze(1) if part.shape[1] == 1 else part for name, part in zip(names, parts, strict=True)}
+        clicks = self._clicks(encoded[ITEM], query.items, query.mask)
+        candidates = F.embedding(items, encoded[ITEM]).unsqueeze(1)
+        rows = query.items[:, -clicks.mask.shape[1] :].masked_fill(~clicks.mask, -1)
+        if self.recur is not None and clicks.steps is not None and self.recur.mode != "plain":
+            found |= {"user:history": self.recur.weights(clicks.steps, candidates)[:, 0], "user:history_items": rows}
+        if self.config.long_term:
+            if clicks.keys is None:
+                weights = equal_shares(clicks.values, clicks.mask)
+            else:
+                seen = attend(candidates, clicks.keys, clicks.values, clicks.mask.unsqueeze(1), return_weights=True)
+                weights = seen[1][:, 0, 0]
+            found |= {"user:long_term": weights, "user:long_term_items": rows}
+        return found
+
+    def _tokens(self, graph: MultimodalGraph, rows: Tensor) -> Tokens:
+        """Tokens of the items in ``rows`` ``[n]``; the biases of the projections are what tells modalities apart."""
+        parts = []
+        if self.items is not None:
+            known = (graph.rows(ITEM) >= 0) & (graph.degree(ITEM) > 0)
+            parts.append((F.embedding(rows, graph.gather(ITEM, self.items)).unsqueeze(1), known[rows]))
+        for name, encode in zip(self.names, self.encode_tokens, strict=True):
+            table = graph.features[name]
+            parts.append((encode(table.values, rows, table.lengths if self.config.unit_features else None), table.mask[rows]))
+        return Tokens.joined(parts)
+
+    def _news(self, graph: MultimodalGraph, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors ``[n, d]`` of the items in ``rows``, and what their tokens count ``[n, T]``."""
+        tokens = self._tokens(graph, rows)
+        vectors, weights = self.fuse(tokens.values, tokens.mask, return_weights=True)
+        return vectors, weights
+
+    def _clicks(self, news: Tensor, history: Tensor, mask: Tensor) -> Clicks:
+        """The newest ``max_length`` items of histories, rows of ``news`` ``[n, d]``."""
+        history, mask = history[:, -self.config.max_length :], mask[:, -self.config.max_length :]
+        values = hide_missing(F.embedding(history.masked_fill(~mask, 0), news), mask)
+        if self.mix is not None:
+            values = self.mix(values, mask)
+        steps = None if self.recur is None else self.recur.read(values, mask)
+        return Clicks(values, mask, steps, None if self.relevance is None else self.relevance(values))
+
+    def _reader(self, clicks: Clicks, candidates: Tensor) -> Tensor:
+        """Readers as candidates ``[1 or B, C, d]`` see them ``[B, C, d]``; ``[B, 1, d]`` where all see the same."""
+        parts = []
+        if self.recur is not None and clicks.steps is not None:
+            parts.append(self.recur.follow(clicks.steps, candidates))
+        if self.config.long_term and clicks.keys is None:
+            parts.append(masked_mean(clicks.values, clicks.mask).unsqueeze(1))
+        elif clicks.keys is not None:
+            parts.append(attend(candidates, clicks.keys, clicks.values, clicks.mask.unsqueeze(1)))
+        width = max(part.shape[1] for part in parts)
+        reader: Tensor = self.join(torch.cat([part.expand(-1, width, -1) for part in parts], dim=-1))
+        return reader
+
+    def _score(self, news: Tensor, history: Tensor, mask: Tensor, candidates: Tensor) -> Tensor:
+        """Scores ``[B, C]``; histories and candidates are rows of ``news`` ``[n, d]``."""
+        clicks = self._clicks(news, history, mask)
+        if self.relevance is None and (self.recur is None or not self.recur.attend):  # to all candidates a reader is the same
+            return inner_product(self._reader(clicks, news[:0].unsqueeze(0))[:, 0], F.embedding(candidates, news))
+
+        def score(part: slice) -> Tensor:
+            seen = F.embedding(candidates[..., part].reshape(-1, candidates[..., part].shape[-1]), news)  # [1 or B, c, d]
+            return (self._reader(clicks, seen) * seen).sum(-1)
+
+        step = max(1, CELLS // (history.shape[0] * (clicks.mask.shape[1] + 2 * self.config.dim)))
+        if self.recur is not None and clicks.steps is not None:
+            step = min(step, self.recur.chunk(clicks.steps, news[:1].unsqueeze(0) if candidates.dim() == 1 else None))
+        return in_chunks(score, candidates.shape[-1], step)
