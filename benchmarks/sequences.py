@@ -1,0 +1,185 @@
+"""Sequences a second of BERT4Rec's training step, beside a floor and, where it is installed, RecBole; prints a table.
+
+    python benchmarks/sequences.py [--threads 1] [--steps 8] [--rounds 5]
+
+A step is the loss and its derivatives, without the optimizer, which is the same for all. Two kinds of made-up data: short histories
+among many items, as in Amazon Beauty, in batches as the task makes them; and long ones among few, as in MovieLens-1M. The rows:
+
+- ``floor``: ``torch.nn.TransformerEncoder`` of the same size on vectors that are there already, and the product of the hidden
+  places with the table of items, with derivatives; no positions, no head, no softmax, no embedding. On the same batches.
+- ``recbole``: the models of RecBole 1.2 with the cross-entropy over all items, on batches as its loader makes them, 50 wide
+  whatever is in them; what is hidden has been drawn before. Its SASRec learns one item a sequence. It is no dependency of this
+  project: ``pip install --no-deps --target FOLDER recbole colorlog colorama thop tabulate texttable`` and ``PYTHONPATH=FOLDER``.
+
+All take turns in one process, after a round to warm up; the table shows medians.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.split import Split
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.graph.build import build_graph
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models.bert4rec import BERT4Rec, BERT4RecConfig
+from gmmrec.models.nova_bert import NOVABERT, NOVABERTConfig
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.next_item import NextItemTask
+from gmmrec.tasks.query import Batch, HistoryQuery
+
+try:
+    from recbole.model.sequential_recommender.bert4rec import BERT4Rec as TheirBERT4Rec
+    from recbole.model.sequential_recommender.sasrec import SASRec as TheirSASRec
+except ImportError:
+    TheirBERT4Rec = TheirSASRec = None
+
+DIM, LAYERS, HEADS, WIDTH, BATCH = 64, 2, 2, 50, 256
+Step = Callable[[Batch[HistoryQuery]], Tensor]
+
+
+def made_up(num_items: int, mean: float, users: int) -> tuple[MultimodalGraph, list[Batch[HistoryQuery]]]:
+    """A log with lengths from an exponential distribution (all 51 where the mean is none), and one epoch of batches."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.full((users,), WIDTH + 1)
+    if mean:
+        lengths = (3 + torch.empty(users).exponential_(1 / (mean - 3), generator=generator)).long().clamp(max=WIDTH + 1)
+    user = torch.repeat_interleave(torch.arange(users), lengths)
+    item = (torch.rand(len(user), generator=generator).square() * num_items).long()  # some are more popular than others
+    log = Interactions(user, item, torch.arange(len(user)))
+    nothing = log.take(torch.arange(0))
+    features = {"attribute": FeatureTable("attribute", torch.rand(num_items, 384, generator=generator))}
+    vocabularies = {"user": Vocabulary(range(users), name="user"), "item": Vocabulary(range(num_items), name="item")}
+    split = Split(log, nothing, nothing)
+    task = NextItemTask(split, users, num_items, CollaborativeConfig(batch_size=BATCH), settings=BERT4RecConfig())
+    graph = build_graph(Dataset("made up", vocabularies, log, features), split)
+    return graph, [batch for _, batch in task.batches(graph, generator)]
+
+
+def ours(model: Recommender[HistoryQuery], graph: MultimodalGraph) -> Step:
+    model.train()
+    return lambda batch: torch.stack(list(model.loss(graph, batch).values())).sum()
+
+
+def floor(num_items: int, share: float) -> Step:
+    """What cannot be left out."""
+    layer = nn.TransformerEncoderLayer(DIM, HEADS, 4 * DIM, 0.2, "gelu", batch_first=True)
+    encoder = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False).train()
+    table = nn.Parameter(0.02 * torch.randn(num_items, DIM))
+    inputs: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def step(batch: Batch[HistoryQuery]) -> Tensor:
+        mask = nn.functional.pad(batch.query.mask, (0, 1), value=True)
+        if tuple(mask.shape) not in inputs:
+            hidden = max(1, round(share * int(mask.sum())))
+            vectors = torch.randn(*mask.shape, DIM, requires_grad=True)
+            inputs[tuple(mask.shape)] = vectors, torch.randint(mask.numel(), (hidden,)), torch.ones(hidden, num_items)
+        vectors, places, ones = inputs[tuple(mask.shape)]
+        states = encoder(vectors, src_key_padding_mask=~mask).flatten(0, 1).index_select(0, places)
+        logits = states @ table.t()
+        logits.backward(ones)
+        return logits.new_zeros((), requires_grad=True)
+
+    return step
+
+
+def theirs(kind: type, num_items: int, share: float) -> Step:
+    """A model of RecBole, on inputs as its loader and its transformation make them."""
+    config = {
+        **{"USER_ID_FIELD": "user", "ITEM_ID_FIELD": "item", "LIST_SUFFIX": "_list", "ITEM_LIST_LENGTH_FIELD": "length"},
+        **{"NEG_PREFIX": "neg_", "MAX_ITEM_LIST_LENGTH": WIDTH, "device": "cpu", "mask_ratio": share, "loss_type": "CE"},
+        **{"n_layers": LAYERS, "n_heads": HEADS, "hidden_size": DIM, "inner_size": 4 * DIM, "initializer_range": 0.02},
+        **{"hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.2, "hidden_act": "gelu", "layer_norm_eps": 1e-12},
+        **{"MASK_ITEM_SEQ": "masked", "POS_ITEMS": "right", "NEG_ITEMS": "wrong", "MASK_INDEX": "places"},
+    }
+    model = kind(config, SimpleNamespace(num=lambda field: num_items + 1)).train()
+    made: dict[int, dict[str, Tensor]] = {}
+
+    def step(batch: Batch[HistoryQuery]) -> Tensor:
+        if id(batch) not in made:
+            made[id(batch)] = for_recbole(batch, num_items, int(share * WIDTH), share)
+        loss: Tensor = model.calculate_loss(made[id(batch)])
+        return loss
+
+    return step
+
+
+def for_recbole(batch: Batch[HistoryQuery], num_items: int, most: int, share: float) -> dict[str, Tensor]:
+    """Items from 1, filled up behind to 50 places; hidden places as many as theirs, in front of them 0."""
+    rows = [torch.cat([items[mask], last[None]]) + 1 for items, mask, last in zip(*_parts(batch), strict=True)]
+    rows = [row[-WIDTH:] for row in rows]
+    sequence = torch.zeros(len(rows), WIDTH, dtype=torch.long)
+    places, right = torch.zeros(2, len(rows), most, dtype=torch.long)
+    for n, row in enumerate(rows):
+        sequence[n, : len(row)] = row
+        hidden = torch.randperm(len(row))[: max(1, min(most, round(share * len(row))))]
+        places[n, -len(hidden) :], right[n, -len(hidden) :] = hidden, row[hidden]
+    masked = sequence.clone()
+    masked[torch.arange(len(rows))[:, None].expand_as(places)[right > 0], places[right > 0]] = num_items + 1
+    lengths = torch.tensor([len(row) - 1 for row in rows])
+    history = sequence.scatter(1, lengths[:, None], 0)
+    return {
+        **{"masked": masked, "right": right, "wrong": right, "places": places},
+        **{"item_list": history, "length": lengths, "item": torch.stack([row[-1] for row in rows])},
+    }
+
+
+def _parts(batch: Batch[HistoryQuery]) -> tuple[Tensor, Tensor, Tensor]:
+    return batch.query.items, batch.query.mask, batch.positive
+
+
+def per_second(steps: dict[str, Step], batches: Sequence[Batch[HistoryQuery]], rounds: int) -> dict[str, float]:
+    """Sequences a second: medians over rounds in which all take turns."""
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 1):
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            for batch in batches:
+                step(batch).backward()
+            found[name].append(sum(map(len, batches)) / (time.perf_counter() - begin))
+    return {name: statistics.median(rates[1:]) for name, rates in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=8, help="batches of 256 in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    flags = parser.parse_args()
+    torch.set_num_threads(flags.threads)
+    torch.manual_seed(0)
+    print(
+        f"torch {torch.__version__}, {flags.threads} thread(s), {DIM} wide, {LAYERS} layers, batches of {BATCH}; sequences a second"
+    )
+    if TheirBERT4Rec is None:
+        print("RecBole is not installed here, so its rows are missing.")
+    print("| histories | items | hidden | step | sequences a second | times floor |\n|---|---:|---:|---|---:|---:|")
+    for name, num_items, mean, share in (("short", 12_101, 8.0, 0.2), ("short", 12_101, 8.0, 0.6), ("long", 3_416, 0.0, 0.2)):
+        graph, batches = made_up(num_items, mean, flags.steps * BATCH)
+        settings = {"dim": DIM, "num_layers": LAYERS, "num_heads": HEADS, "mask_prob": share, "last_copy": 0.0}
+        steps = {
+            "floor": floor(num_items, share),
+            "gmmrec bert4rec": ours(BERT4Rec(graph.schema, BERT4RecConfig(**settings)), graph),
+            "gmmrec nova-bert, 384 features": ours(NOVABERT(graph.schema, NOVABERTConfig(**settings)), graph),
+        }
+        if TheirBERT4Rec is not None:
+            steps |= {
+                "recbole BERT4Rec": theirs(TheirBERT4Rec, num_items, share),
+                "recbole SASRec": theirs(TheirSASRec, num_items, share),
+            }
+        rates = per_second(steps, batches, flags.rounds)
+        for step, rate in rates.items():
+            print(f"| {name} | {num_items:,} | {share:.0%} | {step} | {rate:,.0f} | {rates['floor'] / rate:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
