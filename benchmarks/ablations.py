@@ -71,6 +71,12 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "towers that do not share": {"model.share": "none"},
         "without {modality}": {"data.modalities": "others"},
     },
+    "vlsnr": {
+        "means instead of attention": {"model.attention": "mean"},
+        "an ordinary GRU": {"model.recurrence": "plain"},
+        "without the long-term interest": {"model.long_term": False},
+        "without {modality}": {"data.modalities": "others"},
+    },
     "lattice": {"frozen graph alone": {"model.lam": 1.0}, "learned graph alone": {"model.lam": 0.0}},
 }
 logger = logging.getLogger("ablations")
