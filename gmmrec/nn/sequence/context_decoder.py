@@ -76,7 +76,7 @@ class ContextDecoder(nn.Module):
             ValueError: Sizes differ.
         """
         own = dict(self.named_parameters())
-        given = {name: value for name, value in source.named_parameters() if name in own}
+        given = {name: value for name, value in source.named_parameters() if name != "unknown"}  # what stands for a hidden item
         wanted = {name for name in own if ".context" not in name}
         if wanted != set(given) or any(own[name].shape != value.shape for name, value in given.items()):
             raise ValueError(
