@@ -29,8 +29,10 @@ from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import Recommender
+from gmmrec.serving.links import complete
 from gmmrec.serving.service import Service
 from gmmrec.tasks import task_of
+from gmmrec.tasks.query import LinkQuery
 from gmmrec.tasks.task import Task
 from gmmrec.training.trainer import History
 from gmmrec.typing import NodeType
@@ -55,10 +57,10 @@ class Run:
         config: Every setting, as nested dictionaries.
         results: The first exam by part, as far as evaluated: the ranking, where the model recommends.
         exams: All other exams that the model can take, such as ``"ratings"``, by name and part.
-        main: Name of the first exam.
         history: How training went; None for a loaded run.
         report: What ``metrics.json`` holds.
         tokens: What the tokens of modalities are, for explanations, as far as known.
+        main: Name of the first exam.
     """
 
     model: Recommender[Any]
@@ -69,10 +71,10 @@ class Run:
     config: Mapping[str, Any]
     results: dict[str, Results] = field(default_factory=dict)
     exams: dict[str, dict[str, Results]] = field(default_factory=dict)
-    main: str = RANKING
     history: History | None = None
     report: dict[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, TokenNames] = field(default_factory=dict)
+    main: str = RANKING
 
     @cached_property
     def service(self) -> Service:
@@ -101,6 +103,31 @@ class Run:
     def similar_items(self, items: Sequence[Hashable], k: int = 10) -> pd.DataFrame:
         """See :meth:`gmmrec.serving.service.Service.similar_items`."""
         return self.service.similar_items(items, k)
+
+    def link(
+        self,
+        head: Hashable | None = None,
+        relation: Hashable | None = None,
+        k: int = 10,
+        *,
+        tail: Hashable | None = None,
+        exclude_known: bool = True,
+    ) -> pd.DataFrame:
+        """The tails of facts that begin with ``head``, or the heads of those that end in ``tail``; see :func:`complete`.
+
+        Raises:
+            KeyError: An id is unknown; the message gives the nearest.
+            ValueError: The model knows no facts, or not exactly one end and a relation are given.
+        """
+        triples = self.split.triples
+        if self.model.query_type is not LinkQuery or triples is None:
+            raise ValueError(f"{self.config['model_name']} completes no facts; take a run of mkgformer")
+        if (head is None) == (tail is None) or relation is None:
+            raise ValueError("give a relation and one end of the fact, the head or the tail")
+        frame = self.attributes.get("entity")
+        titles = None if frame is None or "title" not in frame else frame["title"].fillna("").astype(str)
+        parts = (self.model, self.graph, self.vocabularies, triples, tail if head is None else head, relation, k)
+        return complete(*parts, backwards=head is None, exclude_known=exclude_known, titles=titles)
 
     def explain(self, user: Hashable, item: Hashable) -> pd.DataFrame:
         """What of an item counts for a user: columns ``modality``, ``token`` and ``weight``; see :meth:`explanation`."""

@@ -20,6 +20,7 @@ from gmmrec.models.mario import MARIO
 from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
+from gmmrec.models.mkgformer import MKGformer
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mml import MML
 from gmmrec.models.mmt_net import MMTNet
@@ -54,6 +55,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "mcptr": MCPTR,
     "mgat": MGAT,
     "mgcn": MGCN,
+    "mkgformer": MKGformer,
     "mmgcn": MMGCN,
     "mml": MML,
     "mmt-net": MMTNet,
@@ -109,6 +111,9 @@ CARDS: dict[str, Card] = {
         "equations of the released code; widths and loss deviate",
     ),
     "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
+    "mkgformer": Card(
+        "Chen et al., SIGIR 2022", "of entities; optional", "fusion of the released code; features stand in for BERT and CLIP"
+    ),
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
     "mml": Card(
         "Pan et al., CIKM 2022", "one or more", "equations of the released code; its three stages are one, only fast parts adapt"
@@ -116,7 +121,9 @@ CARDS: dict[str, Card] = {
     "mmt-net": Card(
         "Krishnan et al., SIGIR 2020", "optional", "reconstruction: module roles from summaries, the equations are ours"
     ),
-    "nor": Card("Lin et al., TKDE 2019", "one or more; comments", "reconstruction: parts from abstract and figures, the formulas are ours"),
+    "nor": Card(
+        "Lin et al., TKDE 2019", "one or more; comments", "reconstruction: parts from abstract and figures, the formulas are ours"
+    ),
     "nova-bert": Card(
         "Liu et al., AAAI 2021", "optional", "attention and fusions from a report of the paper; no code, the rest reconstructed"
     ),

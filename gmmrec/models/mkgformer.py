@@ -85,7 +85,7 @@ class MKGformer(Recommender[LinkQuery]):
 
     The fusion is that of the released code, which the paper's equations simplify. The encoders are not: the paper fine-tunes BERT
     and CLIP; here their work is done beforehand (features of entities, by any encoder), and small layers learn on top of it.
-    Missing pictures and padding are masked, which the code does not do. A text modality is a run of tokens, a picture modality a set.
+    Missing pictures and padding are masked, which the code does not do. Text is a run of tokens, pictures are a set of regions.
 
     Raises:
         ValueError: The data set has no facts, or ``pictures`` names a modality that entities do not have; in ``prepare``: entities

@@ -16,7 +16,11 @@ from gmmrec.models.vlsnr import VLSNR
 from tests.contract import RecommenderContract
 
 
-@pytest.mark.parametrize("model_class", MODELS.values(), ids=MODELS)
+RANK_ITEMS = {name: model for name, model in MODELS.items() if model.query_type.target == "item"}
+"""Models of other things have a suite of their own: see ``test_mkgformer.py``."""
+
+
+@pytest.mark.parametrize("model_class", RANK_ITEMS.values(), ids=RANK_ITEMS)
 class TestEveryModel(RecommenderContract):
     settings: ClassVar = {
         BERT4Rec: {"dim": 16},  # a Transformer of 64 does not learn at so high a rate

@@ -1,0 +1,81 @@
+"""Answers of a knowledge graph in raw ids: which entities stand in a relation to one."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmrec.data.errors import nearest
+from gmmrec.data.ragged import Ragged
+from gmmrec.data.triples import Triples
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.query import LinkQuery
+from gmmrec.typing import ENTITY
+
+
+def complete(
+    model: Recommender[Any],
+    graph: MultimodalGraph,
+    vocabularies: Mapping[str, Vocabulary],
+    triples: Triples,
+    entity: Hashable,
+    relation: Hashable,
+    k: int = 10,
+    *,
+    backwards: bool = False,
+    exclude_known: bool = True,
+    titles: "pd.Series[Any] | None" = None,
+) -> pd.DataFrame:
+    """The ``k`` entities that most likely complete a fact.
+
+    Args:
+        model: A trained model that is asked with :class:`~gmmrec.tasks.query.LinkQuery`.
+        graph: The prepared graph it is asked on.
+        vocabularies: Raw ids; those of ``"entity"`` and ``"relation"`` are needed.
+        triples: All facts that are known.
+        entity: Raw id of the end that is given: the head, or backwards the tail.
+        relation: Raw id.
+        k: Length of the list; shorter where fewer candidates remain.
+        backwards: Whether heads are asked for.
+        exclude_known: Leave out what is known to be right already.
+        titles: What to show for every entity, or None.
+
+    Returns:
+        Columns ``entity_id``, ``score``, ``rank`` (from 1), and ``title`` where titles are known.
+
+    Raises:
+        KeyError: An id is unknown; the message gives the nearest.
+        ValueError: ``k`` is not positive.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, but is {k}")
+    rows = {name: _row(vocabularies[name], value) for name, value in (("entity", entity), ("relation", relation))}
+    asked = LinkQuery(torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards]))
+    with torch.no_grad():
+        scores = model.eval().score(model.encode(graph), asked, torch.arange(graph.num_nodes(ENTITY)))[0]
+    if exclude_known:
+        scores[_known(triples, rows, backwards).values] = -torch.inf
+    best = scores.topk(min(k, int((scores > -torch.inf).sum())))
+    frame = pd.DataFrame({"entity_id": vocabularies[ENTITY].ids(best.indices), "score": best.values.numpy()})
+    frame["rank"] = range(1, len(frame) + 1)
+    if titles is not None:
+        frame["title"] = titles.iloc[best.indices.numpy()].to_numpy()
+    return frame
+
+
+def _known(triples: Triples, rows: Mapping[str, int], backwards: bool) -> Ragged:
+    given, other = (triples.tail, triples.head) if backwards else (triples.head, triples.tail)
+    found: Tensor = other[(given == rows["entity"]) & (triples.relation == rows["relation"])]
+    return Ragged.from_pairs(torch.zeros_like(found), found, 1)
+
+
+def _row(vocabulary: Vocabulary, raw_id: Hashable) -> int:
+    if raw_id in vocabulary:
+        return int(vocabulary.rows([raw_id])[0])
+    known = vocabulary.ids()
+    hint = nearest(str(raw_id), [str(each) for each in known]) or f"; known ids begin with {', '.join(map(repr, known[:3]))}"
+    raise KeyError(f"unknown {vocabulary.name} id {raw_id!r}{hint}")

@@ -1,0 +1,325 @@
+import copy
+import io
+import math
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import gmmrec
+from gmmrec.data.triples import Triples
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.evaluation.evaluator import EvalConfig
+from gmmrec.evaluation.exams import take_exam
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
+from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.link import LinkTask
+from gmmrec.tasks.query import LinkQuery
+from tests.knowledge import circle, graph_of, without
+from tests.toy import checkerboard
+
+N = 12
+SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 2, "dropout": 0.0, "init_std": 0.3}
+
+
+def build(dataset=None, seed: int = 0, **settings) -> tuple[MKGformer, MultimodalGraph, LinkTask]:
+    split, graph = graph_of(dataset or circle(N))
+    torch.manual_seed(seed)
+    model = MKGformer(graph.schema, MKGformerConfig(**{**SMALL, **settings})).eval()
+    return model, model.prepare(graph), LinkTask(split, 0, 0, CollaborativeConfig(batch_size=100))
+
+
+def batch_of(task: LinkTask, graph: MultimodalGraph):
+    ((_, batch),) = list(task.batches(graph, torch.Generator().manual_seed(0)))
+    return batch
+
+
+def train(model: MKGformer, graph: MultimodalGraph, task: LinkTask, steps: int = 60, lr: float = 0.02) -> list[float]:
+    torch.manual_seed(1)
+    batch, losses = batch_of(task, graph), []
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    model.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = torch.stack(list(model.loss(graph, batch).values())).sum()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    model.eval()
+    return losses
+
+
+def every_question() -> LinkQuery:
+    return LinkQuery(torch.arange(N).repeat(4), torch.arange(4).repeat_interleave(N))
+
+
+def score_all(model: MKGformer, graph: MultimodalGraph) -> Tensor:
+    with torch.no_grad():
+        return model.score(model.encode(graph), every_question(), torch.arange(N))
+
+
+# Acceptance checks; those of the fusion itself are in tests/nn/fusion/test_multi_level.py
+
+
+def test_k1_a_sentence_has_an_entity_its_text_a_relation_and_a_mask() -> None:
+    model, graph, _ = build()
+    seen = []
+    model.fuse.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].shape, output[1].shape)))
+    assert score_all(model, graph).shape == (4 * N, N)
+    assert seen == [((4 * N, 1 + 1 + 3 + 2, 8), (4 * N, 2, 8))]  # a name, three words; two regions
+
+
+def test_k2_what_is_missing_is_never_read() -> None:
+    scores = []
+    for hidden in (0.0, 1000.0):
+        model, graph, task = build()
+        data = copy.copy(graph.data)
+        for name in ("name", "words", "image"):  # as if somebody had written there after the tables were checked
+            data["entity"][name] = data["entity"][name].masked_fill(~data["entity"][f"{name}_mask"][..., None], hidden)
+        graph = MultimodalGraph(data, graph.schema)
+        train(model, graph, task, steps=2)
+        scores.append(score_all(model, graph))
+    assert torch.equal(*scores)
+
+
+def test_k6_the_order_of_regions_means_nothing_but_that_of_words_does() -> None:
+    dataset = circle(N)
+    model, graph, _ = build(dataset)
+
+    def turned(name: str) -> Tensor:
+        table = dataset.features[name]
+        other = replace(table, values=table.values.flip(1), mask=table.mask.flip(1))
+        return score_all(model, graph_of(replace(dataset, features={**dataset.features, name: other}))[1])
+
+    torch.testing.assert_close(turned("image"), score_all(model, graph), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(turned("words"), score_all(model, graph), atol=1e-3)
+
+
+def test_k7_without_correlation_no_picture_is_read() -> None:
+    dataset = circle(N)
+    model, graph, _ = build(dataset, use_caf=False)
+    assert model.fuse is None
+    blind = graph_of(without(dataset, "image"))[1]
+    assert torch.equal(score_all(model, blind), score_all(model, graph))
+    seeing, graph, _ = build(dataset)
+    assert not torch.allclose(score_all(seeing, blind), score_all(seeing, graph))
+
+
+def test_k8_scores_cover_all_entities_and_learned_facts_come_first() -> None:
+    model, graph, task = build(stage="links", objective="softmax", label_smoothing=0.0)
+    losses = train(model, graph, task, steps=150)
+    assert losses[-1] < 0.5 * losses[0]
+    assert score_all(model, graph).shape == (4 * N, N)
+    found = take_exam(model, graph, task.exams("valid")["links"], EvalConfig(bootstrap=0)).mean()
+    asked = batch_of(task, graph)
+    best = score_all(model, graph)[asked.query.relation * N + asked.query.head].argmax(1)
+    assert float((best == asked.positive).float().mean()) == 1.0
+    assert found["mean_rank"] < N / 2  # places on a circle are told by text and pictures
+
+
+# The paper's equations
+
+
+def test_scores_equal_the_sentence_read_by_hand() -> None:
+    model, graph, _ = build(vision_layers=0, text_layers=1, fusion_layers=1)
+    model.double()
+    data = copy.copy(graph.data)
+    head, relation = 5, 3
+    p = {name: value.detach() for name, value in model.named_parameters()}
+    kinds, e = p["kinds"], p["entities"]
+
+    def token(name: str, encoder: torch.nn.Module, kind: int, row: int) -> list[Tensor]:
+        values = data["entity"][name][head].double().view(-1, data["entity"][name].shape[-1])
+        linear = encoder.project
+        return [linear(x / x.norm()) + (kinds[kind] + p["positions"][i] if kind else 0) for i, x in enumerate(values)]
+
+    text = [e[head] + kinds[0], *token("name", model.read_text[0], 3, head), *token("words", model.read_text[1], 4, head)]
+    text = model.text_norm(torch.stack([*text, p["relations"][relation] + kinds[1], p["mask"][0] + kinds[2]]))[None]
+    layer = model.text_layers[0]
+    prefix = layer.keys_and_values(text)
+    text, _ = layer(text)
+    vision = model.vision_norm(torch.stack(token("image", model.read_pictures[0], 0, head)))[None]
+    words, _ = model.fuse(text, vision, prefix=prefix)
+    hidden = model.answer[0](words[0, -1])
+    hidden = model.answer[2](0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2))))
+    expected = e @ hidden + p["offsets"]
+    graph = MultimodalGraph(data, graph.schema)
+    features = {name: replace_values(table) for name, table in graph.features.items()}
+    graph.__dict__["features"] = features
+    found = model.score(model.encode(graph), LinkQuery(torch.tensor([head]), torch.tensor([relation])), torch.arange(N))
+    torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def replace_values(table):
+    """The same table in float64."""
+    double = copy.copy(table)
+    object.__setattr__(double, "values", table.values.double())
+    return double
+
+
+def test_both_objectives_and_both_stages_are_what_they_are_called() -> None:
+    dataset = circle(N)
+    for objective in ("bce", "softmax"):
+        model, graph, task = build(dataset, objective=objective, label_smoothing=0.0, entity_weight=0.5)
+        batch = batch_of(task, graph)
+        terms = model.loss(graph, batch)
+        scores = model.score(model.encode(graph), batch.query, torch.arange(N))
+        if objective == "softmax":
+            expected = -scores.log_softmax(1)[torch.arange(len(batch)), batch.positive].mean()
+        else:
+            right = torch.zeros(len(batch), N)
+            for row, entity in batch.answers.tolist():
+                right[row, entity] = 1
+            p = torch.sigmoid(scores)
+            expected = -(right * p.log() + (1 - right) * (1 - p).log()).mean()
+        torch.testing.assert_close(terms["links"], expected)
+        assert set(terms) == {"links", "entities"}
+        alone = MKGformer(graph.schema, replace(model.config, stage="entities"))
+        alone.load_state_dict(model.state_dict())
+        (described,) = alone.eval().loss(graph, batch).values()
+        torch.testing.assert_close(terms["entities"], 0.5 * described)
+        links = MKGformer(graph.schema, replace(model.config, stage="links"))
+        assert set(links.loss(graph, batch)) == {"links"}
+
+
+def test_entities_are_known_by_their_descriptions_after_the_first_stage() -> None:
+    model, graph, task = build(stage="entities", label_smoothing=0.0)
+    train(model, graph, task, steps=150)
+    batch = batch_of(task, graph)
+    with torch.no_grad():
+        (loss,) = model.loss(graph, batch).values()
+    assert float(loss) < 0.1
+
+
+def test_the_second_stage_goes_on_from_the_first(tmp_path) -> None:
+    settings = {**SMALL, "epochs": 2, "progress": False, "bootstrap": 0}
+    first = gmmrec.fit(circle(N), "mkgformer", out=tmp_path / "first", stage="entities", **settings)
+    model, _, _ = build(stage="links")
+    assert model.start_from(first.model)
+    assert torch.equal(model.entities, first.model.entities)
+    second = gmmrec.fit(circle(N), "mkgformer", init_from=tmp_path / "first", stage="links", lr=1e-9, **settings)
+    torch.testing.assert_close(second.model.entities, first.model.entities, atol=1e-6, rtol=0)
+    other, _, _ = build(dim=4)
+    with pytest.raises(ValueError, match="other sizes, layers or modalities"):
+        other.start_from(first.model)
+
+
+# The contract, for a model that ranks entities
+
+
+@pytest.mark.parametrize("stage", ["joint", "links"])
+def test_gradients_reach_every_parameter(stage) -> None:
+    model, graph, task = build(stage=stage, max_tokens=3)
+    batch = batch_of(task, graph)
+    torch.stack(list(model.train().loss(graph, batch).values())).sum().backward()
+    unreached = {name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())}
+    assert {name for name in unreached if not name.startswith(("fuse.vision", "fuse.text"))} == set()
+    assert all(name.endswith(("key.bias",)) for name in unreached), unreached
+
+
+def test_same_seed_same_scores() -> None:
+    def run() -> Tensor:
+        model, graph, task = build(seed=7, dropout=0.2)
+        train(model, graph, task, steps=3)
+        return score_all(model, graph)
+
+    assert torch.equal(run(), run())
+
+
+def test_scores_are_the_same_in_chunks_and_per_query() -> None:
+    model, graph, _ = build()
+    query, whole = every_question(), score_all(model, graph)
+    with torch.no_grad():
+        encoded = model.encode(graph)
+        parts = [model.score(encoded, query, part) for part in torch.arange(N).split(5)]
+        own = torch.stack([torch.randperm(N, generator=torch.Generator().manual_seed(i))[:4] for i in range(len(query))])
+        alone = model.score(encoded, query.take(torch.tensor([17])), torch.arange(N))
+        torch.testing.assert_close(model.score(encoded, query, own), whole.gather(1, own))
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+    torch.testing.assert_close(alone, whole[[17]])
+
+
+def test_schema_config_and_weights_rebuild_the_model() -> None:
+    model, graph, task = build()
+    train(model, graph, task, steps=2)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    torch.manual_seed(99)
+    rebuilt = MKGformer(model.schema, MKGformerConfig(**asdict(model.config)))
+    rebuilt.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(score_all(rebuilt.eval(), graph), score_all(model, graph))
+
+
+@pytest.mark.parametrize("missing", [("image",), ("name", "words"), ("image", "name", "words")], ids="+".join)
+@pytest.mark.parametrize("gone", [True, False], ids=["no column", "nobody has it"])
+def test_modalities_may_be_missing(missing, gone) -> None:
+    dataset = without(circle(N), *missing)
+    if gone:
+        dataset = replace(dataset, features={name: table for name, table in dataset.features.items() if name not in missing})
+    model, graph, task = build(dataset)
+    train(model, graph, task, steps=2)
+    assert bool(torch.isfinite(score_all(model, graph)).all())
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+def test_held_out_facts_are_not_seen() -> None:
+    dataset = circle(N)
+    scores = []
+    for part in (dataset.triples.part, dataset.triples.part):
+        triples = replace(
+            dataset.triples, tail=torch.where(part > 0, (dataset.triples.tail + len(scores)) % N, dataset.triples.tail)
+        )
+        model, graph, task = build(replace(dataset, triples=triples))
+        train(model, graph, task, steps=2)
+        scores.append(score_all(model, graph))
+    assert torch.equal(*scores)
+
+
+def test_permuting_entities_permutes_scores() -> None:
+    dataset = circle(N)
+    new = torch.randperm(N, generator=torch.Generator().manual_seed(3))  # new row of every old one
+    old = torch.argsort(new)
+    facts = dataset.triples
+    moved = replace(
+        dataset,
+        triples=Triples(new[facts.head], facts.relation, new[facts.tail], facts.part),
+        features={name: replace(t, values=t.values[old], mask=t.mask[old]) for name, t in dataset.features.items()},
+        vocabularies={**dataset.vocabularies, "entity": Vocabulary([f"e{i}" for i in old.tolist()], name="entity")},
+    )
+    model, graph, _ = build(dataset)
+    other, other_graph, _ = build(moved)
+    state = model.state_dict()
+    other.load_state_dict({**state, "entities": state["entities"][old], "offsets": state["offsets"][old]})
+    theirs = score_all(other, other_graph).view(4, N, N)[:, new][:, :, new]
+    torch.testing.assert_close(theirs, score_all(model, graph).view(4, N, N), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dim": 0}, "dim must be greater than 0"),
+        ({"dim": 6, "num_heads": 4}, "num_heads must divide dim"),
+        ({"stage": "third"}, "stage must be one of"),
+        ({"objective": "hinge"}, "objective must be one of"),
+        ({"label_smoothing": 2.0}, "label_smoothing must lie between"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        MKGformerConfig(**settings)
+
+
+def test_data_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="the modalities of the entities are 'name', 'words', 'image'"):
+        build(pictures=("photos",))
+    with pytest.raises(ValueError, match="learns entities by their descriptions, but they have none"):
+        build(replace(circle(N), features={}), stage="entities")
+    toys, _ = checkerboard()
+    with pytest.raises(ValueError, match="the data set has no facts to learn from"):
+        gmmrec.fit(toys, "mkgformer")
+    with pytest.raises(ValueError, match="MKGformer needs facts"):
+        MKGformer(gmmrec.build_graph(toys, gmmrec.split_dataset(toys)).schema)

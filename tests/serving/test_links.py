@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+import gmmrec
+from gmmrec.cli.main import main
+from gmmrec.run import Run
+from gmmrec.tasks.query import LinkQuery
+from tests.knowledge import circle
+from tests.toy import checkerboard
+
+SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 1, "bootstrap": 0, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "circle"
+    gmmrec.fit(circle(12), "mkgformer", out=path, objective="softmax", epochs=2, **SMALL)
+    return path
+
+
+def test_answers_are_the_best_entities_that_are_not_known(folder) -> None:
+    run = Run.load(folder)
+    frame = run.link("e5", "opposite", 20)
+    with torch.no_grad():
+        scores = run.model.score(run.model.encode(run.graph), LinkQuery(torch.tensor([5]), torch.tensor([1])), torch.arange(12))[0]
+    expected = [f"e{row}" for row in scores.argsort(descending=True).tolist() if row != 11]  # e5 is opposite e11: known
+    assert frame["entity_id"].tolist() == expected
+    assert frame["rank"].tolist() == list(range(1, 12))
+    assert len(run.link("e5", "opposite", 20, exclude_known=False)) == 12
+
+
+def test_heads_are_asked_for_backwards(folder) -> None:
+    run = Run.load(folder)
+    frame = run.link(relation="next", tail="e5", k=20)
+    assert "e4" not in set(frame["entity_id"])  # e4 is known
+    assert not frame.equals(run.link("e5", "next", 20))
+
+
+def test_a_run_of_facts_is_saved_evaluated_and_compared(folder, capsys) -> None:
+    run = Run.load(folder)
+    found = run.evaluate("test").mean()
+    assert set(found) == {"mrr", "hits@1", "hits@3", "hits@10", "mean_rank"}
+    assert run.report["test"]["links/mrr"] == pytest.approx(found["mrr"])
+    assert (folder / "per_link.safetensors").is_file()
+    assert not (folder / "per_user.safetensors").exists()
+    assert main(["evaluate", str(folder)]) == 0
+    assert "ends of facts" in capsys.readouterr().out
+
+
+def test_the_command_prints_what_the_run_answers(folder, capsys) -> None:
+    assert main(["link", str(folder), "--head", "e5", "--relation", "next", "-k", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == Run.load(folder).link("e5", "next")["entity_id"][0]
+    assert main(["link", str(folder), "--tail", "e5", "--relation", "next", "--json"]) == 0
+    assert capsys.readouterr().out.startswith('{"rows": [{"entity_id"')
+    assert main(["link", str(folder), "--head", "e55", "--relation", "next"]) == 2
+    assert "unknown entity id 'e55' (did you mean 'e5'?)" in capsys.readouterr().err
+
+
+def test_what_cannot_be_asked_is_refused(folder) -> None:
+    run = Run.load(folder)
+    with pytest.raises(KeyError, match=r"unknown relation id 'nxt' \(did you mean 'next'\?\)"):
+        run.link("e1", "nxt")
+    with pytest.raises(ValueError, match="give a relation and one end"):
+        run.link("e1", "next", tail="e2")
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        run.link("e1", "next", 0)
+    with pytest.raises(ValueError, match="popularity completes no facts"):
+        gmmrec.fit(checkerboard()[0], "popularity").link("a", "b")
