@@ -1,0 +1,173 @@
+"""Missing ends of facts: MKGformer, what it is without text, pictures or its fusions, and TransE, DistMult and ComplEx of PyG.
+
+All are asked the same questions, both ends of every test fact, and ranked among all entities with the other right answers left out
+(``gmmrec.evaluation.links``); validation facts decide which epoch is tested. The baselines are ``torch_geometric.nn.kge`` with the
+loss that they have there (one corrupted fact each), and, named ``softmax``, DistMult and ComplEx with the loss that MKGformer has
+here: the right answer among all entities, from either end.
+
+    python benchmarks/links.py -d runs/content/movie-knowledge --out benchmarks/tables/links-movies.md
+    python benchmarks/links.py -d mkg-y --out benchmarks/tables/links-mkg-y.md --epochs 10
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, TransE
+
+import gmmrec
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.filter import select_modalities
+from gmmrec.evaluation.evaluator import EvalConfig
+from gmmrec.evaluation.exams import watch
+from gmmrec.evaluation.links import evaluate_links, link_groups
+from gmmrec.evaluation.results import aligned
+from gmmrec.graph.build import build_graph
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.link import LinkTask
+from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.training.trainer import TrainConfig, Trainer
+from gmmrec.typing import ENTITY
+
+KINDS: dict[str, type[KGEModel]] = {"transe": TransE, "distmult": DistMult, "complex": ComplEx}
+
+
+@dataclass(frozen=True)
+class EmbeddingsConfig:
+    """Settings of the baselines."""
+
+    kind: str = "distmult"
+    """Which of them."""
+    dim: int = 64
+    """Numbers of a vector (complex numbers count twice)."""
+    softmax: bool = False
+    """Whether the right answer is learned among all entities, not against one corrupted fact."""
+
+
+class Embeddings(Recommender[LinkQuery]):
+    """A model of ``torch_geometric.nn.kge``, asked for all entities at once by matrix products."""
+
+    query_type, config_class = LinkQuery, EmbeddingsConfig
+
+    def __init__(self, schema: GraphSchema, config: EmbeddingsConfig = EmbeddingsConfig()) -> None:
+        super().__init__(schema, config)
+        channels = config.dim // 2 if config.kind == "complex" else config.dim
+        self.model = KINDS[config.kind](schema.num_nodes[ENTITY], schema.num_relations, channels)
+
+    def encode(self, graph: MultimodalGraph) -> dict[str, Tensor]:
+        """Nothing is passed along edges."""
+        return {}
+
+    def score(self, encoded: Mapping[str, Tensor], query: LinkQuery, candidates: Tensor) -> Tensor:
+        """What the model says of every fact, candidates ``[C]`` being its other end."""
+        model, count = self.model, self.schema.num_relations
+        backwards = (query.relation >= count)[:, None]
+        row = query.relation % count
+        known, relation, other = model.node_emb(query.head), model.rel_emb(row), model.node_emb(candidates)
+        if isinstance(model, TransE):
+            known, other = (F.normalize(x, p=model.p_norm, dim=-1) for x in (known, other))
+            return -torch.cdist(known + torch.where(backwards, -relation, relation), other, p=model.p_norm)
+        if isinstance(model, ComplEx):
+            turn = torch.where(backwards, -model.rel_emb_im(row), model.rel_emb_im(row))
+            imaginary, theirs = model.node_emb_im(query.head), model.node_emb_im(candidates)
+            real = known * relation - imaginary * turn
+            return real @ other.t() + (known * turn + imaginary * relation) @ theirs.t()
+        return (known * relation) @ other.t()
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[LinkQuery]) -> dict[str, Tensor]:
+        """PyG's own loss, or that of the right answer among all."""
+        count, head = self.schema.num_relations, batch.query.head
+        if self.config.softmax:
+            scores = self.score({}, batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
+            return {"softmax": F.cross_entropy(scores, batch.positive, label_smoothing=0.1)}
+        forwards = batch.query.relation < count
+        ends = torch.where(forwards, head, batch.positive), torch.where(forwards, batch.positive, head)
+        return {"pyg": self.model.loss(ends[0], batch.query.relation % count, ends[1])}
+
+
+def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[Recommender[Any]], Any, float]]:
+    """What is compared, by name: data, model, settings, learning rate."""
+    found: dict[str, tuple[Dataset, type[Recommender[Any]], Any, float]] = {}
+    for kind, label in (("transe", "TransE"), ("distmult", "DistMult"), ("complex", "ComplEx")):
+        found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim), 1e-2
+    for kind, label in (("distmult", "DistMult, softmax"), ("complex", "ComplEx, softmax")):
+        found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim, softmax=True), 3e-3
+    config = MKGformerConfig(dim=args.dim, objective=args.objective)
+    found["MKGformer"] = dataset, MKGformer, config, args.lr
+    names = list(dataset.features)
+    pictures = [name for name in names if name == "image"]
+    if pictures:
+        texts = [name for name in names if name not in pictures]
+        found["MKGformer, text only"] = select_modalities(dataset, texts), MKGformer, config, args.lr
+        found["MKGformer, pictures only"] = select_modalities(dataset, pictures), MKGformer, config, args.lr
+        found["MKGformer without PGI"] = dataset, MKGformer, replace(config, use_pgi=False), args.lr
+    found["MKGformer, neither"] = select_modalities(dataset, []), MKGformer, config, args.lr
+    found["MKGformer, links alone"] = dataset, MKGformer, replace(config, stage="links"), args.lr
+    return found
+
+
+def main() -> None:
+    """Trains and asks all, and writes the table anew after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-d", "--data", required=True, help="a data set with facts")
+    parser.add_argument("--out", type=Path, required=True, help="Markdown table")
+    parser.add_argument("--only", help="names, separated by semicolons")
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=30, help="at most (default 30); the baselines get four times as many")
+    parser.add_argument("--patience", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--objective", choices=("bce", "softmax"), default="softmax", help="of MKGformer")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of MKGformer")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    dataset = gmmrec.load_dataset(args.data)
+    split = gmmrec.split_dataset(dataset, generator=torch.Generator().manual_seed(0))
+    task = LinkTask(split, 0, 0, CollaborativeConfig(batch_size=args.batch_size))
+    exams = {part: task.exams(part)["links"] for part in ("valid", "test")}
+    whole = build_graph(dataset, split)
+    groups = link_groups(whole, exams["test"])
+    shown = [name for name in groups if name.startswith("facts")]
+    header = ["model", "MRR", "Hits@1", "Hits@3", "Hits@10", "mean rank", *(f"MRR, {name}" for name in shown), "epochs", "CPU s"]
+    rows, only = [header], args.only.split(";") if args.only else None
+    for name, (data, model_class, config, lr) in variants(dataset, args).items():
+        if only is not None and name not in only:
+            continue
+        torch.manual_seed(args.seed)
+        graph = build_graph(data, split)
+        model = model_class(graph.schema, config)
+        epochs, plain = args.epochs, isinstance(config, EmbeddingsConfig) and not config.softmax
+        if isinstance(config, EmbeddingsConfig):
+            epochs *= 4 if plain else 1
+        settings = TrainConfig(lr=lr, epochs=epochs, patience=args.patience, evaluate_every=5 if plain else 1, progress=False)
+        started, eval_config = time.process_time(), EvalConfig(bootstrap=0)
+        look = partial(watch, graph=graph, exam=exams["valid"], monitor="links/mrr", config=eval_config)
+        history = Trainer(settings).fit(model, graph, task.batches, look, generator=torch.Generator().manual_seed(args.seed))
+        spent = time.process_time() - started
+        found = evaluate_links(model, graph, exams["test"], groups=groups, bootstrap=0)
+        mean = found.mean()
+        cells = [f"{mean[metric]:.4f}" for metric in ("mrr", "hits@1", "hits@3", "hits@10")] + [f"{mean['mean_rank']:.0f}"]
+        cells += [f"{found.mean(group)['mrr']:.4f}" for group in shown]
+        rows.append([name, *cells, f"{history.best_epoch} of {len(history.epochs)}", f"{spent:.0f}"])
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        title = f"# Missing ends of facts: {dataset.name}\n\n"
+        about = (
+            f"{len(exams['test']):,} questions (both ends of {len(exams['test']) // 2:,} test facts) among "
+            f"{whole.num_nodes(ENTITY):,} entities, other right answers left out; {task.num_batches} batches of {args.batch_size}; "
+            f"{args.dim} numbers a vector, seed {args.seed}. Made by `benchmarks/links.py`.\n\n"
+        )
+        args.out.write_text(title + about + aligned(rows), encoding="utf-8")
+        print(rows[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()
