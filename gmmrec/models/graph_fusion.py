@@ -17,6 +17,7 @@ from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
+from gmmrec.graph.knowledge import KNOWS, check_linked, with_knowledge
 from gmmrec.graph.latent import LatentGraph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.clustering import balance_loss, cut_loss
@@ -26,6 +27,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
 from gmmrec.nn.encoder import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, propagation
 from gmmrec.nn.encoder.content import ContentEncoder
+from gmmrec.nn.encoder.knowledge import KnowledgeEncoder
 from gmmrec.nn.fusion import FUSIONS
 from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
@@ -35,7 +37,7 @@ from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.relations import Pair, Relation
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM, USER, EdgeType, NodeType
+from gmmrec.typing import ENTITY, ENTITY_ITEM, ITEM, LINKED, USER, EdgeType, NodeType
 
 ALIKE: EdgeType = (ITEM, "alike", ITEM)
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
@@ -101,6 +103,11 @@ class GraphFusionConfig:
     """Number of propagation steps on the item graph."""
     item_unit: bool = False
     """Whether what the item graph adds is brought to unit length, as in LATTICE and HCGCN."""
+    knowledge: Literal["none", "entity"] = "none"
+    """Whether items that are linked to entities of a knowledge graph learn from each other through the facts about them: ID
+    embeddings that flow from item to entity to item are added too."""
+    knowledge_layers: int = 2
+    """Steps from entity to entity; two lead from a film over its actors to other films."""
     edge_dropout: float = 0.0
     """Share of the interactions that is removed from the training graph anew each epoch, as in FREEDOM."""
     preserve_weight: float = 0.0
@@ -124,11 +131,13 @@ class GraphFusionConfig:
         check_choice(tuple(FUSIONS), fusion=self.fusion)
         check_choice(("none", "frozen", "learned"), item_graph=self.item_graph)
         check_choice(tuple(DECODERS), decoder=self.decoder)
+        check_choice(("none", "entity"), knowledge=self.knowledge)
         check_choice(("bpr", "softmax"), ranking=self.ranking)
         check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
         check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
         check_positive(dim=self.dim, num_layers=self.num_layers, modality_dim=self.modality_dim, num_clusters=self.num_clusters)
         check_positive(neighbors=self.neighbors, knn=self.knn, item_layers=self.item_layers, temperature=self.temperature)
+        check_positive(knowledge_layers=self.knowledge_layers)
         check_non_negative(preserve_weight=self.preserve_weight, contrast_weight=self.contrast_weight, l2=self.l2)
         check_non_negative(cluster_weight=self.cluster_weight, init_std=self.init_std)
         if not 0 <= self.edge_dropout < 1:
@@ -200,7 +209,7 @@ class GraphFusion(Recommender[UserQuery]):
             )
         shared = c.ids != "none" or bool({"mgat", "mmgcn"} & set(self.kinds.values()))
         self.users = embedding_table(num_users, c.dim, c.init_std) if shared else None
-        smooths = c.item_graph != "none"
+        smooths = c.item_graph != "none" or c.knowledge != "none"
         self.items = embedding_table(schema.num_nodes[ITEM], c.dim, c.init_std) if shared or smooths else None
         self.ids = None
         if c.ids != "none":
@@ -222,6 +231,10 @@ class GraphFusion(Recommender[UserQuery]):
         self.shares = modality_shares(modalities, c.modality_weights) if c.item_graph == "frozen" else {}
         self.latent = LatentGraph(schema, c.modality_dim, knn=c.knn) if c.item_graph == "learned" else None
         self.smooth = LightConv()
+        self.entities, self.know = None, KnowledgeEncoder(c.knowledge_layers)
+        if c.knowledge == "entity":
+            check_linked(schema.relations)
+            self.entities = embedding_table(schema.num_nodes[ENTITY], c.dim, c.init_std)
 
     def _encoder(self, name: str, kind: str) -> nn.Module:
         c, num_users, width = self.config, self.schema.num_nodes[USER], self.schema.feature_dims[name]
@@ -236,6 +249,8 @@ class GraphFusion(Recommender[UserQuery]):
             graph = graph.with_edges(ALIKE, *alike)
         if self.latent is not None:
             graph = self.latent.prepare(graph)
+        if self.entities is not None:
+            graph = with_knowledge(graph)
         if "mcptr" in (c.ids, *self.kinds.values()):
             for kind in (SHARED_ITEMS, SHARED_USERS):
                 graph = graph.with_edges(kind, *co_interaction_graph(graph, kind[0], k=c.neighbors))
@@ -253,7 +268,7 @@ class GraphFusion(Recommender[UserQuery]):
         """
         views = self._views(graph)
         users = fused(self.fuse_user, views.user)
-        added = self._smoothed(graph, views.ids.item)
+        added = self._added(graph, views.ids.item)
         if not isinstance(self.fuse_item, ModalityAwareFusion):
             items = fused(self.fuse_item, views.item, views.present)
             return {USER: users, ITEM: items if added is None else items + added}
@@ -274,7 +289,7 @@ class GraphFusion(Recommender[UserQuery]):
         """BPR or softmax, L2, and the terms that have a weight."""
         c, views = self.config, self._views(graph)
         users = fused(self.fuse_user, views.user)
-        query, added = F.embedding(batch.query.user, users), self._smoothed(graph, views.ids.item)
+        query, added = F.embedding(batch.query.user, users), self._added(graph, views.ids.item)
         if isinstance(self.fuse_item, ModalityAwareFusion):
             items = self.fuse_item.seen(query, torch.stack(views.item, dim=1), views.present, batch.candidates)
             if added is not None:
@@ -329,6 +344,15 @@ class GraphFusion(Recommender[UserQuery]):
             present.append(table.present)
         mask = torch.stack(present, dim=1)
         return Views(users, items, mask | ~mask.any(1, keepdim=True), ids)
+
+    def _added(self, graph: MultimodalGraph, items: Tensor) -> Tensor | None:
+        """What the item graph and the knowledge graph add to the fused items, where there are such."""
+        smoothed = self._smoothed(graph, items)
+        if self.entities is None:
+            return smoothed
+        edges = (Relation(*graph.edges(kind)) for kind in (LINKED, KNOWS, ENTITY_ITEM))
+        known: Tensor = self.know(items, graph.gather(ENTITY, self.entities), *edges)
+        return known if smoothed is None else smoothed + known
 
     def _smoothed(self, graph: MultimodalGraph, items: Tensor) -> Tensor | None:
         if self.config.item_graph == "none":

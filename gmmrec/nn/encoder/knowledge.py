@@ -1,0 +1,40 @@
+"""Knowledge encoder: what items learn from each other through the facts about them."""
+
+from torch import Tensor, nn
+
+from gmmrec.nn.conv.light import LightConv
+from gmmrec.nn.relations import Relation
+
+
+class KnowledgeEncoder(nn.Module):
+    r"""Light propagation from items over entities to items.
+
+    .. math::
+        \mathbf{E}^{(0)} = \mathbf{E} + \mathbf{L} \mathbf{X}, \qquad \mathbf{E}^{(k+1)} = \mathbf{A} \mathbf{E}^{(k)}, \qquad
+        \mathbf{Y} = \mathbf{L}^\top \frac{1}{K} \sum_{k=1}^{K} \mathbf{E}^{(k)}
+
+    with :math:`\mathbf{L}` the links from items to entities and :math:`\mathbf{A}` the edges between entities: with two layers,
+    films with an actor in common learn from each other, and from what is learned of the actor. No weights are learned here; entities
+    have vectors of their own, given as an argument.
+
+    Args:
+        num_layers: K.
+
+    Shapes:
+        - **input:** items ``[I, D]``, entities ``[N, D]``, edges from items to entities, between entities, and back to items
+        - **output:** ``[I, D]``; zeros for items without an entity
+    """
+
+    def __init__(self, num_layers: int = 2) -> None:
+        super().__init__()
+        self.num_layers = num_layers
+        self.conv = LightConv()
+
+    def forward(self, items: Tensor, entities: Tensor, to_entity: Relation, between: Relation, to_item: Relation) -> Tensor:
+        """What items are to each other by the facts about them."""
+        layer = entities + self.conv((items, entities), *to_entity)
+        total = entities.new_zeros(entities.shape)
+        for _ in range(self.num_layers):
+            layer = self.conv(layer, *between)
+            total = total + layer
+        return self.conv((total / self.num_layers, items), *to_item)
