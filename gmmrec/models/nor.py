@@ -202,14 +202,17 @@ class NOR(Recommender[OutfitQuery]):
             found[f"user:{name}"] = part.flatten(1)
         return found
 
-    def comment(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, items: Tensor, max_words: int = 30) -> Tensor:
-        """What is said about these outfits and items, the likeliest word at every place; the unknown word is never said.
+    def comment(
+        self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, items: Tensor, max_words: int = 30, width: int = 3
+    ) -> Tensor:
+        """What is said about these outfits and items: the likeliest text that is found; the unknown word is never said.
 
         Args:
             encoded: What ``encode`` returned.
             query: B outfits, none of them empty.
             items: The item beside each ``[B]``.
             max_words: Where to stop at the latest.
+            width: Texts that are followed at once; 1 takes the likeliest word at every place.
 
         Returns:
             Word ids ``[B, max_words]``, as in ``dataset.reviews.words``; 0 behind the last.
@@ -217,7 +220,8 @@ class NOR(Recommender[OutfitQuery]):
         Raises:
             ValueError: The model has learned from no comments.
         """
-        return self._writer.generate(self._scene(encoded, query.outfit, query.outfit_mask, items), max_words, forbidden=[UNKNOWN])
+        scene = self._scene(encoded, query.outfit, query.outfit_mask, items)
+        return self._writer.search(scene, max_words, width=width, forbidden=[UNKNOWN]).chosen[:, 0].clamp(min=0)
 
     def gaze(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, items: Tensor, text: Tensor) -> Tensor:
         """Where the decoder looks before every word of comments ``[B, W]``.

@@ -1,4 +1,4 @@
-"""Beam search: the best ways to choose things from a pool one after the other, nothing twice."""
+"""Beam search: the best ways to choose things from a pool one after the other, nothing twice unless it is words."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +42,7 @@ def beam_search(
     max_length: int,
     kind: Tensor | None = None,
     as_sets: bool = False,
+    repeats: bool = False,
 ) -> Beams:
     r"""Follows the ``width`` best beginnings of every search at once; a width of 1 is the greedy choice.
 
@@ -60,6 +61,7 @@ def beam_search(
         max_length: Things to choose, at most.
         kind: Of everything in the pool ``[P]``; of one kind one thing at most is chosen. -1 is of no kind.
         as_sets: Whether the same things in another order are the same; the more likely order is kept then.
+        repeats: Whether things may be chosen again, as words are.
 
     Raises:
         ValueError: ``width`` or ``max_length`` is not positive, or less than ``min_length``.
@@ -84,7 +86,7 @@ def beam_search(
     )  # a set is named by their sum
     for length in range(max_length):
         logits, end = step(chosen[..., :length])
-        free = ~_used(chosen[..., :length], banned, kind)
+        free = ~_used(chosen[..., : 0 if repeats else length], banned, kind)
         logits = logits.masked_fill(~free, -torch.inf)
         may_end = torch.zeros_like(done) if end is None or length < min_length else torch.ones_like(done)
         stuck = ~free.any(-1) & ~may_end

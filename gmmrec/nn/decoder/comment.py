@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.nn.beam import Beams, beam_search
 from gmmrec.nn.decoder.text import BOUNDARY, likeliest, surprise
 from gmmrec.nn.fusion.multi_source import MultiSourceAttention
 from gmmrec.nn.init import embedding_table
@@ -90,6 +91,37 @@ class CommentDecoder(nn.Module):
             Word ids ``[B, num_words]``; 0 behind the last.
         """
         return likeliest(num_words, self.words, self.output, self.first(scene), self.parts(scene), self.step, forbidden=forbidden)
+
+    @torch.no_grad()
+    def search(self, scene: Scene, num_words: int, *, width: int = 3, forbidden: Sequence[int] = ()) -> Beams:
+        """The likeliest texts that are found by following ``width`` beginnings at once.
+
+        Args:
+            scene: What is spoken about.
+            num_words: How many words at most.
+            width: Texts to follow, and to return; 1 for what :meth:`generate` says.
+            forbidden: Words that are never said; the chances of the others are those among themselves.
+        """
+        num_rows, parts = len(scene.summary), self.parts(scene)
+        banned = torch.zeros(num_rows, len(self.words), dtype=torch.bool, device=scene.summary.device)
+        banned[:, [BOUNDARY, *forbidden]] = True
+        (first,) = self.first(scene)
+        before, state = banned.new_zeros(num_rows, 1, 0, dtype=torch.long), first.unsqueeze(1)
+
+        def step(said: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal before, state
+            count, word = said.shape[1], said.new_full(said.shape[:2], BOUNDARY)
+            if said.shape[2]:  # which of the beginnings before is the one that each goes on
+                parent = (said[:, :, None, :-1] == before[:, None]).all(-1).int().argmax(-1)
+                state = state.gather(1, parent.unsqueeze(-1).expand(-1, -1, state.shape[-1]))
+                word = said[..., -1].clamp(min=BOUNDARY)
+            same = [part.repeat_interleave(count, dim=0) for part in parts]
+            (following,) = self.step(F.embedding(word.flatten(), self.words), [state.flatten(0, 1)], same)
+            before, state = said.clone(), following.unflatten(0, (num_rows, count))
+            logits = self.output(state)
+            return logits, logits[..., BOUNDARY]
+
+        return beam_search(step, banned, width=width, max_length=num_words, repeats=True)
 
     @torch.no_grad()
     def gaze(self, scene: Scene, text: Tensor) -> Tensor:

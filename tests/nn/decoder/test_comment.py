@@ -144,6 +144,54 @@ def test_k6_a_word_matters_to_itself_and_to_what_follows_only() -> None:
             assert bool((after[1, place:] != before[1, place:]).all())
 
 
+@torch.no_grad()
+def test_k7_beams_fall_in_score_and_teacher_forcing_agrees() -> None:
+    decoder, whole, length = build(), scene(), 4
+    decoder.output.bias[0] -= 0.3
+    found = decoder.search(whole, length, width=4)
+    assert found.chosen.shape == (len(TEXTS), 4, length)
+    assert bool((found.score.diff(dim=1) <= 0).all())
+    lengths = found.lengths
+    assert 0 < int((lengths < length).sum()) < lengths.numel()  # some end, some are as long as they may be
+    for place in range(4):
+        text = found.chosen[:, place].clamp(min=0)
+        cost = decoder(whole, text).sum(1)
+        written = lengths[:, place] > 0  # a text without words is no text to the loss
+        torch.testing.assert_close(found.score[written, place], -cost[written])
+        for n in range(len(TEXTS)):
+            assert bool((text[n, : lengths[n, place]] > 0).all())
+            assert not bool(text[n, lengths[n, place] :].any())
+
+
+@torch.no_grad()
+def test_k7_a_beam_of_one_is_greedy_and_a_wide_one_finds_the_best() -> None:
+    decoder, whole = build(), scene()
+    decoder.output.bias[0] += 1.5
+    for forbidden in ([], [1, 4]):
+        one = decoder.search(whole, 6, width=1, forbidden=forbidden).chosen[:, 0].clamp(min=0)
+        assert torch.equal(one, decoder.generate(whole, 6, forbidden=forbidden))
+        assert not bool(torch.isin(one, torch.tensor(forbidden)).any())
+    pairs = torch.cartesian_prod(torch.arange(1, V), torch.arange(V))  # all texts of one or two words
+    for place in range(len(TEXTS)):
+        of = row(whole, place)
+        many = Scene(
+            of.summary.expand(len(pairs), -1),
+            [x.expand(len(pairs), -1, -1) for x in of.tokens],
+            [x.expand(len(pairs), -1) for x in of.masks],
+        )
+        beams = decoder.search(of, 2, width=V * V)
+        found = beams.chosen[0, beams.lengths[0] > 0][0].clamp(min=0)
+        assert found.tolist() == pairs[decoder(many, pairs).sum(1).argmin()].tolist()
+
+
+@torch.no_grad()
+def test_k7_the_same_again_is_the_same() -> None:
+    decoder, whole = build(), scene()
+    one, other = (decoder.search(whole, 5) for _ in range(2))
+    assert torch.equal(one.chosen, other.chosen)
+    assert torch.equal(one.score, other.score)
+
+
 def test_learns_what_is_said_of_two_pairs() -> None:
     torch.manual_seed(0)
     decoder = CommentDecoder(V, 2, 2, word_dim=4, state_dim=8)
