@@ -67,11 +67,11 @@ class TransformerEncoder(nn.Module):
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much every token attends to every other in the last layer, ``[..., H, T, T]``."""
         tokens, visible = hide_missing(tokens, mask), who_sees_whom(tokens, mask, causal=self.causal)
-        *before, last = self.layers
-        for layer in before:
+        for layer in self.layers[:-1]:
             tokens = layer(tokens, visible)
-        weights: Tensor = last.weights(tokens, visible)
-        return weights
+        last = self.layers[-1]
+        assert isinstance(last, TransformerLayer)
+        return last.weights(tokens, visible)
 
 
 class TransformerLayer(nn.Module):

@@ -143,8 +143,8 @@ class NonInvasiveTransformer(nn.Module):
     def weights(self, ids: Tensor, sides: Tensor, mask: Tensor | None = None, *, present: Tensor | None = None) -> Tensor:
         """How much every token looks at every other in the last layer, ``[B, H, T, T]``."""
         ids, visible = hide_missing(ids, mask), who_sees_whom(ids, mask, causal=False)
-        *before, last = self.layers
-        for layer in before:
+        for layer in self.layers[:-1]:
             ids = layer(ids, sides, visible, present=present)
-        weights: Tensor = last.weights(ids, sides, visible, present=present)
-        return weights
+        last = self.layers[-1]
+        assert isinstance(last, NonInvasiveLayer)
+        return last.weights(ids, sides, visible, present=present)
