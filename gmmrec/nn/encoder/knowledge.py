@@ -14,8 +14,8 @@ class KnowledgeEncoder(nn.Module):
         \mathbf{Y} = \mathbf{L}^\top \frac{1}{K} \sum_{k=1}^{K} \mathbf{E}^{(k)}
 
     with :math:`\mathbf{L}` the links from items to entities and :math:`\mathbf{A}` the edges between entities: with two layers,
-    films with an actor in common learn from each other, and from what is learned of the actor. No weights are learned here; entities
-    have vectors of their own, given as an argument.
+    films with an actor in common learn from each other, and from what is learned of the actor. Nothing is learned in here: entities
+    have vectors of their own, which are given.
 
     Args:
         num_layers: K.
