@@ -4,13 +4,23 @@ import pytest
 import torch
 
 from gmmrec.nn import loss
-from gmmrec.nn.loss import bpr, embedding_norm, info_nce
+from gmmrec.nn.loss import bpr, embedding_norm, expected_bpr, info_nce
 
 
 def test_bpr_is_the_mean_over_all_pairs() -> None:
     positive, negative = torch.tensor([[2.0], [0.0]]), torch.tensor([[1.0, 2.0], [0.0, -3.0]])
     expected = sum(math.log(1 + math.exp(-difference)) for difference in (1, 0, 0, 3)) / 4
     assert float(bpr(positive, negative)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("variance", [0.0, 0.3, 2.0, 20.0])
+def test_expected_bpr_is_near_the_average_over_normal_scores(variance) -> None:
+    z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    chances = (-z.square() / 2).exp()
+    for margin in (-3.0, 0.0, 1.0, 4.0):
+        exact = (torch.nn.functional.softplus(z * variance**0.5 - margin) * chances).sum() / chances.sum()
+        found = expected_bpr(torch.tensor(margin).double(), torch.tensor(variance).double())
+        torch.testing.assert_close(found, exact, rtol=1e-9, atol=0.035 * variance**0.5)
 
 
 def test_bpr_neither_overflows_nor_loses_its_gradient() -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.nearest import largest, nearest_others
+from gmmrec.nn.nearest import largest, nearest_among, nearest_others
 
 
 @pytest.mark.parametrize("block_size", [None, 1, 4])
@@ -22,3 +22,20 @@ def test_of_equally_near_rows_the_first_are_taken():
 
 def test_no_rows_have_no_neighbours():
     assert list(nearest_others(torch.ones(0, 2), 0)) == []
+
+
+@pytest.mark.parametrize("block_size", [None, 1, 4])
+def test_among_a_pool_nobody_finds_themselves_or_others(block_size):
+    vectors = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pool = torch.tensor([1, 4, 5, 8])
+    similarity, row = (torch.cat(parts) for parts in zip(*nearest_among(vectors, pool, 3, block_size), strict=True))
+    allowed = torch.zeros(9, 9, dtype=torch.bool)
+    allowed[:, pool] = True
+    whole = (vectors @ vectors.t()).masked_fill(~allowed | torch.eye(9, dtype=torch.bool), -torch.inf).sort(1, descending=True)
+    assert torch.equal(row, whole.indices[:, :3])
+    torch.testing.assert_close(similarity, whole.values[:, :3])
+
+
+def test_a_pool_of_oneself_is_too_small():
+    [(similarity, _)] = nearest_among(torch.ones(2, 3), torch.tensor([0]), 1)
+    assert similarity.flatten().tolist() == [-torch.inf, 3.0]
