@@ -43,7 +43,7 @@ def write_folder(dataset: Dataset, folder: str | Path) -> Path:
     for node_type, name in tables.items():
         _attributes(dataset, node_type, node_type).to_csv(folder / name, index=False)
     for table in dataset.features.values():
-        name = table.name if is_alone else _prefixed(table)
+        name = table.name if is_alone else _prefixed(table, facts=dataset.triples is not None)
         _save_npz(folder / f"{name}_feat.npz", table, dataset.vocabularies[table.node_type])
     if dataset.triples is not None:
         _facts(dataset, dataset.triples, folder)
@@ -92,7 +92,7 @@ def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
     for table in dataset.features.values():
         if table.values.dim() != 2:
             raise DataError(f"features {table.name!r} have a token axis, for which MMRec's layout has no place; pool them first")
-        np.save(folder / f"{_prefixed(table)}_feat.npy", table.values.numpy())
+        np.save(folder / f"{_prefixed(table, facts=dataset.triples is not None)}_feat.npy", table.values.numpy())
     return folder
 
 
@@ -164,8 +164,9 @@ def _attributes(dataset: Dataset, node_type: str, key: str) -> pd.DataFrame:
     return frame
 
 
-def _prefixed(table: FeatureTable) -> str:
-    other = next((kind for kind in ("user", "entity") if table.name.startswith(f"{kind}_")), "item")
+def _prefixed(table: FeatureTable, *, facts: bool) -> str:
+    kinds = ("user", "entity") if facts else ("user",)
+    other = next((kind for kind in kinds if table.name.startswith(f"{kind}_")), "item")
     if other not in ("item", table.node_type):
         raise DataError(f"{table.node_type} features {table.name!r} would be read back as features of another kind; rename them")
     return table.name if table.node_type == other else f"{table.node_type}_{table.name}"

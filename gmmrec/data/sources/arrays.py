@@ -19,13 +19,16 @@ SOLE_ARRAYS = ("values", "feat", "features")
 """Names of a value array that say nothing: the modality is then named after the file."""
 
 
-def read_features(folder: Path, catalogues: dict[str, pd.DataFrame], alone: str = "item") -> list[RawFeatures]:
+def read_features(
+    folder: Path, catalogues: dict[str, pd.DataFrame], alone: str = "item", *, facts: bool = False
+) -> list[RawFeatures]:
     """All modalities of a folder, in the order of their file names.
 
     Args:
         folder: Where the files are; a name such as ``user_text_feat.npy`` begins with its node type if that is not the item.
         catalogues: By node type: a table with a column ``id``; an id array named like another of its columns is looked up there.
         alone: Whose features those are whose names begin with no node type.
+        facts: Whether there are entities, so that a name may begin with ``entity_``.
 
     Raises:
         DataError: A file is no array file, holds pickled objects, or its arrays do not fit each other.
@@ -34,7 +37,9 @@ def read_features(folder: Path, catalogues: dict[str, pd.DataFrame], alone: str 
     for path in sorted(folder.iterdir()):
         match = FEATURE_FILE.match(path.name)
         if match:
-            node_type = next((kind for kind in ("user", "entity") if path.name.startswith(f"{kind}_")), alone)
+            node_type = "user" if path.name.startswith("user_") else alone
+            if facts and match["name"].startswith("entity_"):
+                node_type = "entity"
             tables += _tables(path, match["name"], node_type, catalogues.get(node_type))
     sources: dict[str, str] = {}
     for table in tables:

@@ -48,7 +48,7 @@ def read_folder(folder: Path, columns: ColumnNames) -> Tables:
     links = find_file(folder, ("links",), TABLE_SUFFIXES)
     is_alone = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is None
     log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else _log(folder, columns)
-    features = read_features(folder, attributes, "entity" if is_alone else "item")
+    features = read_features(folder, attributes, "entity" if is_alone else "item", facts=True)
     linked = None if links is None else links_table(read_table(links), links)
     triples = facts_table(read_table(facts), facts)
     return Tables(folder.resolve().name, log, attributes, features, triples=triples, links=linked)

@@ -54,7 +54,7 @@ def read_knowledge(folder: Path) -> Tables:
         if frame is not None:
             attributes[kind] = frame
         numbers = order if kind == "entity" else numbers
-    features = [_numbered(table, numbers) for table in read_features(folder, attributes, alone="entity")]
+    features = [_numbered(table, numbers) for table in read_features(folder, attributes, "entity", facts=True)]
     nobody: pd.DataFrame = pd.DataFrame({"user": [], "item": []})
     return Tables(folder.resolve().name, nobody, attributes, features, triples=facts)
 

@@ -179,3 +179,11 @@ def test_links_that_fit_nothing_are_refused(tmp_path):
 def test_a_share_of_facts_must_leave_something():
     with pytest.raises(ValueError, match=r"facts must be at least 0 and less than 0\.5"):
         SplitConfig(facts=0.5)
+
+
+def test_a_modality_may_be_called_entity_where_there_are_no_facts(tmp_path):
+    write(tmp_path, interactions__csv="user,item\n1,10\n2,11\n")
+    for name in ("entity", "entity_names"):
+        np.savez(tmp_path / f"{name}_feat.npz", ids=np.array([10]), values=np.ones((1, 3)))
+    features = load_dataset(tmp_path).features
+    assert {name: table.node_type for name, table in features.items()} == {"entity": "item", "entity_names": "item"}
