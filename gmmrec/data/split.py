@@ -85,6 +85,8 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
     log, strategy = dataset.interactions, config.strategy
     if strategy == "auto":
         strategy = "random" if dataset.given_split is None else "given"
+    if dataset.impressions is not None and strategy != "given":  # or clicks of held-out impressions would train
+        raise DataError(f"impressions of {dataset.name} have parts of their own; choose 'given' instead of split {strategy!r}")
     if strategy == "given":
         if dataset.given_split is None:
             raise DataError(f"{dataset.name} gives no split; choose another strategy, such as 'random'")

@@ -21,6 +21,7 @@ from gmmrec.models.mcptr import MCPTR
 from gmmrec.models.mgat import MGAT
 from gmmrec.models.mgcn import MGCN
 from gmmrec.models.mkgformer import MKGformer
+from gmmrec.models.mm_rec import MMRec
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mml import MML
 from gmmrec.models.mmt_net import MMTNet
@@ -56,6 +57,7 @@ MODELS: dict[str, type[Recommender[Any]]] = {
     "mgat": MGAT,
     "mgcn": MGCN,
     "mkgformer": MKGformer,
+    "mm-rec": MMRec,
     "mmgcn": MMGCN,
     "mml": MML,
     "mmt-net": MMTNet,
@@ -113,6 +115,9 @@ CARDS: dict[str, Card] = {
     "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
     "mkgformer": Card(
         "Chen et al., SIGIR 2022", "of entities; optional", "fusion of the released code; features stand in for BERT and CLIP"
+    ),
+    "mm-rec": Card(
+        "Wu et al., SIGIR 2022", "one or more", "equations of the released code, masks mended; no pre-trained ViLBERT inside"
     ),
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
     "mml": Card(

@@ -5,6 +5,7 @@ import pytest
 from gmmrec.models import MODELS
 from gmmrec.models.bert4rec import BERT4Rec
 from gmmrec.models.mcptr import MCPTR
+from gmmrec.models.mm_rec import MMRec
 from gmmrec.models.mmgcn import MMGCN
 from gmmrec.models.mml import MML
 from gmmrec.models.mmt_net import MMTNet
@@ -26,6 +27,7 @@ class TestEveryModel(RecommenderContract):
         BERT4Rec: {"dim": 16},  # a Transformer of 64 does not learn at so high a rate
         NOVABERT: {"dim": 16},  # likewise
         VLSNR: {"dim": 16},  # so it is with this
+        MMRec: {"dim": 16},  # and with this
         POG: {"dim": 16, "hidden_dim": 16},  # and so with this
         MCPTR: {"neighbors": 24},  # all there are: which of equally near ones are taken depends on the rows
         MMGCN: {"dim": 16},  # at 64 it learns so small a set by heart

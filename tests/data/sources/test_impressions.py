@@ -10,7 +10,7 @@ import torch
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
-from gmmrec.data.split import split_dataset
+from gmmrec.data.split import SplitConfig, split_dataset
 
 ENTITY = (
     '[{"Label": "Super Bowl", "Type": "J", "WikidataId": "Q32096", "Confidence": 0.999, "OccurrenceOffsets": [4], '
@@ -160,6 +160,11 @@ def test_labels_of_entities_become_ones_and_zeros(tmp_path):
     by_id = dict(zip(load_dataset(tmp_path).vocabularies["item"].ids(), table.values.tolist(), strict=True))
     assert (by_id["N1"], by_id["N4"], by_id["N2"]) == ([1.0, 1.0], [1.0, 0.0], [0.0, 0.0])
     assert table.present.sum() == 2
+
+
+def test_other_splits_would_train_on_held_out_clicks(mind):
+    with pytest.raises(DataError, match="choose 'given' instead of split 'random'"):
+        split_dataset(load_dataset(mind), SplitConfig("random"))
 
 
 def test_impressions_keep_all_their_items(mind):

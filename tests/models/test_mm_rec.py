@@ -1,0 +1,349 @@
+"""The numbers of the tests (k1 to k8) are those of the acceptance checks that the released code suggests."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import gmmrec
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.features import FeatureTable
+from gmmrec.models.mm_rec import MMRec, MMRecConfig
+from gmmrec.tasks.query import Batch, HistoryQuery
+from tests.contract import I, U, toy_graph
+from tests.toy import checkerboard
+
+D, WORDS, REGIONS = 8, 4, 5
+
+
+def data(*, seed: int = 0, without: tuple[str, ...] = ()) -> Dataset:
+    """Items with words and regions, of which some are missing, of some all."""
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.rand(I, WORDS, generator=generator) < 0.7
+    regions = torch.rand(I, REGIONS, generator=generator) < 0.7
+    words[:6], regions[:6], regions[6], words[7] = True, True, False, False
+    features = {
+        "regions": FeatureTable("regions", torch.randn(I, REGIONS, 6, generator=generator), regions),
+        "words": FeatureTable("words", torch.randn(I, WORDS, 7, generator=generator), words),
+    }
+    for name in without:
+        features[name] = replace(features[name], mask=torch.zeros_like(features[name].mask))
+    return replace(checkerboard(U, I)[0], features=features)
+
+
+GRAPH = toy_graph(data())
+TEXT, IMAGE = 1, 0  # modalities stand in the order of their names: regions, words
+
+
+def model_of(*, graph=GRAPH, **settings) -> MMRec:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MMRec(graph.schema, MMRecConfig(**{"dim": D, "num_heads": 2, **settings}))
+        for parameter in model.parameters():  # biases and scales too, so that none goes unnoticed
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def query_of(rows: list[list[int]]) -> HistoryQuery:
+    width = max(1, *map(len, rows))
+    items = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    return HistoryQuery(
+        torch.arange(len(rows)), items, torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
+    )
+
+
+@torch.no_grad()
+def scores_of(model: MMRec, query: HistoryQuery, candidates: Tensor | None = None, graph=GRAPH) -> Tensor:
+    return model.score(model.encode(graph), query, torch.arange(I) if candidates is None else candidates)
+
+
+HISTORIES = [[0, 1, 2], [5, 3, 9, 6, 7], [6], [7, 8, 10, 11]]
+
+
+def slow_news(model: MMRec, item: int) -> list[Tensor | None]:
+    """One vector a modality in float64, written from the equations; None where it is missing."""
+    weight = {name: p.detach().double() for name, p in model.named_parameters()}
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ weight[f"{name}.weight"].T + weight[f"{name}.bias"]
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        if not len(x):
+            return x
+        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        return x * weight[f"{name}.weight"] + weight[f"{name}.bias"]
+
+    sides: list[Tensor] = []
+    for n, name in enumerate(model.names):
+        table = GRAPH.features[name]
+        tokens = table.values[item][table.mask[item]].double()
+        if len(tokens):
+            parts = linear(f"streams.{n}.encode.project", tokens / tokens.norm(dim=1, keepdim=True))
+            parts = torch.cat([parts.mean(0, keepdim=True) + weight[f"streams.{n}.whole"], parts])
+            sides.append(norm(f"streams.{n}.norm", parts))
+        else:
+            sides.append(torch.empty(0, D, dtype=torch.double))
+    heads = model.config.num_heads
+    for step in range(model.config.num_layers):
+        new = []
+        for side, own, other in (("left", *sides), ("right", *sides[::-1])):
+            at = f"layers.{step}.0.{side}"
+            query, key, value = (
+                linear(f"{at}.attention.{part}", x) for part, x in (("query", own), ("key", other), ("value", other))
+            )
+            context = torch.zeros_like(own)
+            for h in range(heads if len(other) else 0):
+                part = slice(h * D // heads, (h + 1) * D // heads)
+                logits = query[:, part] @ key[:, part].T / math.sqrt(D // heads)
+                context[:, part] = logits.softmax(1) @ value[:, part]
+            mixed = norm(f"{at}.norm", own + linear(f"{at}.attention.output", context))
+            fed = linear(f"{at}.feed.2", F.gelu(linear(f"{at}.feed.0", mixed)))
+            new.append(norm(f"{at}.hidden_norm", mixed + fed))
+        sides = new
+    found: list[Tensor | None] = []
+    for n, tokens in enumerate(sides):
+        y = linear(f"streams.{n}.project", tokens)
+        shares = (y @ weight[f"streams.{n}.gate.logits.0.weight"][0]).softmax(0)
+        found.append(shares @ y if len(tokens) else None)
+    return found
+
+
+def slow_reader(model: MMRec, history: list[int], item: int) -> tuple[Tensor, Tensor]:
+    """The reader as a candidate sees them, and the score."""
+    reader = torch.zeros(D, dtype=torch.double)
+    candidate = slow_news(model, item)
+    clicks = [slow_news(model, click) for click in history]
+    for own in candidate:
+        for n in range(len(candidate)):
+            there = [click[n] for click in clicks if click[n] is not None]
+            if own is not None and there:
+                stack = torch.stack(there)
+                reader = reader + (stack @ own).softmax(0) @ stack
+    total = sum((own for own in candidate if own is not None), torch.zeros(D, dtype=torch.double))
+    return reader, reader @ total
+
+
+def test_scores_are_those_of_the_equations_written_slowly():
+    model = model_of()
+    scores = scores_of(model, query_of(HISTORIES))
+    for row, history in enumerate(HISTORIES):
+        for item in (0, 4, 6, 7, 12):
+            assert scores[row, item].item() == pytest.approx(slow_reader(model, history, item)[1].item(), rel=1e-4, abs=1e-4)
+
+
+def test_k1_shapes():
+    model = model_of()
+    encoded = model.encode(GRAPH)
+    assert encoded["item_vectors"].shape == (I, 2, D)
+    assert encoded["item"].shape == (I, D)
+    query = query_of(HISTORIES)
+    assert scores_of(model, query).shape == (4, I)
+    assert scores_of(model, query, torch.zeros(4, 3, dtype=torch.long)).shape == (4, 3)
+    clicks = encoded["item_vectors"][query.items]
+    assert model.look(clicks, query=encoded["item_vectors"][:6].expand(4, 6, 2, D)).shape == (4, 6, D)
+
+
+def test_k2_co_attention_sums_to_one_and_does_not_see_what_is_missing():
+    model = model_of()
+    rows = torch.arange(I)
+    sides = [stream.tokens(GRAPH.features[name], rows) for name, stream in zip(model.names, model.streams, strict=True)]
+    (left, left_mask), (right, right_mask) = sides
+    _, weights = model.layers[0][0](left, right, left_mask, right_mask, return_weights=True)
+    for seen, own, other in ((weights[0], left_mask, right_mask), (weights[1], right_mask, left_mask)):
+        assert bool((seen.masked_select(~other[:, None, None, :].expand_as(seen)) == 0).all())
+        both = own & other.any(1, keepdim=True)
+        total = seen.sum(-1).transpose(1, 2)[both]
+        torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_k2_padding_of_tokens_and_clicks_changes_nothing():
+    model, query = model_of(), query_of(HISTORIES)
+    expected = scores_of(model, query)
+    dataset = data()
+    padded = {
+        name: FeatureTable(name, F.pad(table.values, (0, 0, 0, 3), value=9.0), F.pad(table.mask, (0, 3)))
+        for name, table in dataset.features.items()
+    }
+    torch.testing.assert_close(scores_of(model, query, graph=toy_graph(replace(dataset, features=padded))), expected)
+    nothing = torch.full((4, 2), 3)
+    wider = replace(query, items=torch.cat([nothing, query.items], 1), mask=torch.cat([nothing < 0, query.mask], 1))
+    torch.testing.assert_close(scores_of(model, wider), expected)
+
+
+def test_k3_a_single_click_has_all_the_weight():
+    model = model_of()
+    encoded = {name: value.detach() for name, value in model.encode(GRAPH).items()}
+    news = encoded["item"]  # r^t + r^p
+    scores = model.score(encoded, query_of([[2]]), torch.arange(6))[0]
+    torch.testing.assert_close(scores, 2 * news[:6] @ news[2])
+    reader = model.look(encoded["item_vectors"][torch.tensor([[2]])], query=encoded["item_vectors"][None, :6])
+    torch.testing.assert_close(reader, (2 * news[2]).expand(1, 6, D))
+
+
+def test_k4_the_order_of_clicks_means_nothing():
+    model = model_of()
+    torch.testing.assert_close(scores_of(model, query_of([[3, 1, 9, 8]])), scores_of(model, query_of([[8, 9, 3, 1]])))
+
+
+def test_k5_exchanging_text_and_picture_changes_nothing():
+    model, query = model_of(), query_of(HISTORIES)
+    encoded = model.encode(GRAPH)
+    swapped = encoded | {name: encoded[name].flip(1) for name in ("item_vectors", "item_present")}
+    candidates = torch.arange(I)
+    torch.testing.assert_close(model.score(swapped, query, candidates), model.score(encoded, query, candidates))
+
+
+def test_k6_other_candidates_do_not_matter():
+    model, query = model_of(), query_of(HISTORIES)
+    whole = scores_of(model, query)
+    for others in ([4, 0, 1], [4, 12, 7, 3, 6]):
+        torch.testing.assert_close(scores_of(model, query, torch.tensor(others))[:, 0], whole[:, 4])
+
+
+def test_k7_weights_sum_to_one_over_valid_clicks_and_an_empty_history_is_zero():
+    model, query = model_of(), query_of([[0, 1, 2], [5, 3], []])
+    encoded = model.encode(GRAPH)
+    vectors = encoded["item_vectors"]
+    _, weights = model.look(vectors[query.items], query.mask[..., None], vectors[None, :6], return_weights=True)  # [B, C, M', N, M]
+    assert bool((weights.masked_select(~query.mask[:, None, None, :, None].expand_as(weights)) == 0).all())
+    torch.testing.assert_close(weights[:2].sum(3), torch.ones(2, 6, 2, 2))
+    scores = scores_of(model, query)
+    assert bool((scores[2] == 0).all())
+    assert bool(torch.isfinite(scores).all())
+
+
+def test_k8_without_pictures_the_text_stream_goes_on_alone():
+    graph = toy_graph(data(without=("regions",)))
+    model = model_of()
+    encoded = model.encode(graph)
+    assert not bool(encoded["item_present"][:, IMAGE].any())
+    assert bool((encoded["item_vectors"][:, IMAGE] == 0).all())
+    assert all(bool(torch.isfinite(value).all()) for value in encoded.values())
+    for layer in model.layers:  # the same with a context of zeros, whatever there is to read
+        attention = layer[0].right.attention
+        attention.forward = lambda own, *_, block=attention, **__: (block.output(torch.zeros_like(own)), None)
+    torch.testing.assert_close(model.encode(GRAPH)["item_vectors"][:, TEXT], encoded["item_vectors"][:, TEXT])
+    assert bool(torch.isfinite(scores_of(model_of(), query_of(HISTORIES), graph=graph)).all())
+
+
+def test_with_one_modality_nothing_is_read_and_with_three_all_pairs_do():
+    dataset = data()
+    alone = toy_graph(replace(dataset, features={"words": dataset.features["words"]}))
+    model = model_of(graph=alone)
+    assert len(model.layers) == 0
+    encoded = model.encode(alone)
+    assert encoded["item_vectors"].shape == (I, 1, D)
+    torch.testing.assert_close(
+        model.score(encoded, query_of([[2]]), torch.arange(6))[0], encoded["item"][:6] @ encoded["item"][2]
+    )  # one map of weights where there were four
+    image = FeatureTable("image", torch.randn(I, 5, generator=torch.Generator().manual_seed(3)))
+    three = toy_graph(replace(dataset, features={**dataset.features, "image": image}))
+    model = model_of(graph=three)
+    assert model.pairs == [(0, 1), (0, 2), (1, 2)]
+    assert scores_of(model, query_of(HISTORIES), graph=three).shape == (4, I)
+    assert model.attention(model.encode(three), query_of([[2]]), torch.tensor([0]))["image"].shape == (1,)
+
+
+def test_switches_leave_parts_out():
+    query = query_of(HISTORIES)
+    mean = model_of(attention="mean")
+    encoded = mean.encode(GRAPH)
+    mine = HISTORIES[0]  # all their modalities are there: 0, 1 and 2
+    expected = 2 * encoded["item"][:6] @ encoded["item"][mine].mean(0)
+    torch.testing.assert_close(mean.score(encoded, query, torch.arange(6))[0], expected)
+    apart = model_of(co_attention=False)
+    assert len(apart.layers) == 0
+    assert len(list(apart.parameters())) < len(list(model_of().parameters()))
+    other = toy_graph(data(without=("regions",)))
+    torch.testing.assert_close(apart.encode(other)["item_vectors"][:, TEXT], apart.encode(GRAPH)["item_vectors"][:, TEXT])
+    vectors = model_of().encode(GRAPH)["item_vectors"]
+    assert not torch.allclose(vectors[:, TEXT], model_of().encode(other)["item_vectors"][:, TEXT])
+    assert model_of(scaled=True).look.scale == pytest.approx(D**-0.5)
+    assert model_of().look.scale == 1.0
+
+
+def test_the_loss_is_a_softmax_over_the_positive_and_its_negatives():
+    model, query = model_of(), query_of(HISTORIES)
+    positive, negative = torch.tensor([4, 1, 13, 2]), torch.tensor([[5, 6], [7, 8], [9, 10], [0, 0]])
+    batch = Batch(query, positive, negative)
+    whole = scores_of(model, query)
+    picked = torch.cat([whole.gather(1, positive[:, None]), whole.gather(1, negative)], 1)
+    terms = model.loss(GRAPH, batch)
+    torch.testing.assert_close(terms["softmax"], -picked.log_softmax(1)[:, 0].mean())
+    assert set(terms) == {"softmax"}
+
+
+def test_only_the_items_of_a_batch_are_encoded(monkeypatch):
+    model, seen = model_of(), []
+    encode = model._news
+    monkeypatch.setattr(model, "_news", lambda graph, rows: seen.append(rows.tolist()) or encode(graph, rows))
+    model.loss(GRAPH, Batch(query_of([[3, 9], [9]]), torch.tensor([4, 4]), torch.tensor([[5], [3]])))
+    assert seen == [[0, 3, 4, 5, 9]]  # 0 stands in front of the short history
+
+
+def test_news_in_blocks_and_candidates_in_chunks_are_the_same(monkeypatch):
+    model, query = model_of(), query_of(HISTORIES)
+    expected, vectors = scores_of(model, query), model.encode(GRAPH)["item_vectors"]
+    monkeypatch.setattr("gmmrec.models.mm_rec.CELLS", 300)
+    torch.testing.assert_close(model.encode(GRAPH)["item_vectors"], vectors)
+    torch.testing.assert_close(scores_of(model, query), expected)
+
+
+def test_long_histories_are_cut_to_the_newest():
+    model = model_of(max_length=3)
+    torch.testing.assert_close(scores_of(model, query_of([[9, 8, 1, 2, 3]])), scores_of(model, query_of([[1, 2, 3]])))
+
+
+def test_attention_says_what_counts():
+    model, query = model_of(), query_of(HISTORIES)
+    encoded = model.encode(GRAPH)
+    items = torch.tensor([0, 4, 6, 12])
+    found = model.attention(encoded, query, items)
+    assert set(found) == {"words", "regions", "user:history", "user:history_items"}
+    for name in ("words", "regions"):
+        mask = GRAPH.features[name].mask[items]
+        assert found[name].shape == mask.shape
+        assert bool((found[name][~mask] == 0).all())
+        torch.testing.assert_close(found[name].sum(1), mask.any(1).float())
+    torch.testing.assert_close(found["user:history"].sum(1), torch.ones(4))
+    assert found["user:history_items"].tolist() == query.items.masked_fill(~query.mask, -1).tolist()
+    clicks = encoded["item_vectors"][query.items]
+    there = encoded["item_present"][query.items] & query.mask[..., None]
+    maps = model.look(clicks, there, encoded["item_vectors"][items][:, None], return_weights=True)[1][:, 0]
+    torch.testing.assert_close(found["user:history"][0], maps[0].sum((0, 2)) / 4)
+
+
+def test_candidates_with_the_same_history_see_other_readers():
+    model = model_of()
+    reader = slow_reader(model, [0, 1, 2], 4)[0], slow_reader(model, [0, 1, 2], 5)[0]
+    assert not torch.allclose(*reader, rtol=1e-3)
+
+
+def test_without_features_it_says_what_it_needs():
+    with pytest.raises(ValueError, match="MM-Rec needs at least one modality"):
+        MMRec(toy_graph(replace(data(), features={})).schema)
+    with pytest.raises(ValueError, match="attention"):
+        MMRecConfig(attention="none")
+    with pytest.raises(ValueError, match="num_heads must divide the width 6"):
+        MMRec(GRAPH.schema, MMRecConfig(dim=6, num_heads=4))
+
+
+def test_it_is_trained_on_impressions_and_asked_with_them(tmp_path):
+    generator = np.random.default_rng(0)
+    lines = []
+    for n in range(300):  # what is clicked has a number below 60
+        history, (right, wrong) = generator.permutation(60)[:3], generator.permutation(60)[:2]
+        time = f"11/{1 + n // 20}/2019 {1 + n % 10}:00:00 {'AP'[n // 10 % 2]}M"
+        lines.append(f"{n}\tu{n % 30}\t{time}\t{' '.join(map(str, history))}\t{60 + wrong}-0 {right}-1")
+    (tmp_path / "behaviors.tsv").write_text("\n".join(lines))
+    np.savez(tmp_path / "image_feat.npz", ids=np.arange(120), values=np.eye(120)[:, :8] + (np.arange(120) < 60)[:, None])
+    run = gmmrec.fit(str(tmp_path), "mm-rec", dim=16, epochs=6, lr=0.01, batch_size=64, out=tmp_path / "run")
+    assert run.report["test"]["impressions/auc"] > 0.95
+    assert run.config["monitor"] == "impressions/auc"
+    again = gmmrec.load(tmp_path / "run")
+    assert again.evaluate_all("test")["impressions"].mean()["auc"] == pytest.approx(run.report["test"]["impressions/auc"])
+    assert len(again.recommend(histories=[[1, 2]], k=3)) == 3
