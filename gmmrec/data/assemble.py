@@ -128,7 +128,8 @@ def _triples(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Triples 
             )
         entity = torch.full((len(vocabularies["item"]),), -1)
         entity[items[both]] = entities[both]
-    return Triples(*ends, part, entity)
+    head, relation, tail = ends
+    return Triples(head, relation, tail, part, entity)
 
 
 def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes: Mapping[str, pd.DataFrame]) -> Outfits | None:

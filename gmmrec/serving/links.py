@@ -60,7 +60,7 @@ def complete(
     if exclude_known:
         scores[_known(triples, rows, backwards).values] = -torch.inf
     best = scores.topk(min(k, int((scores > -torch.inf).sum())))
-    frame = pd.DataFrame({"entity_id": vocabularies[ENTITY].ids(best.indices), "score": best.values.numpy()})
+    frame: pd.DataFrame = pd.DataFrame({"entity_id": vocabularies[ENTITY].ids(best.indices), "score": best.values.numpy()})
     frame["rank"] = range(1, len(frame) + 1)
     if titles is not None:
         frame["title"] = titles.iloc[best.indices.numpy()].to_numpy()

@@ -37,4 +37,5 @@ class KnowledgeEncoder(nn.Module):
         for _ in range(self.num_layers):
             layer = self.conv(layer, *between)
             total = total + layer
-        return self.conv((total / self.num_layers, items), *to_item)
+        found: Tensor = self.conv((total / self.num_layers, items), *to_item)
+        return found
