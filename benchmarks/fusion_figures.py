@@ -29,6 +29,8 @@ from gmmrec.nn.fusion.interest import InterestAttention
 from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.fusion.multi_order import MultiOrderFusion
+from gmmrec.nn.fusion.multi_source import MultiSourceAttention
+from gmmrec.nn.fusion.mutual import MutualAttentionFusion
 from gmmrec.nn.fusion.personalised import PersonalisedAttention
 from gmmrec.nn.fusion.prefix import PrefixGuidedAttention
 from gmmrec.nn.fusion.region import RegionFusion
@@ -428,6 +430,34 @@ def of_two_sides() -> None:
     )
 
 
+def of_garments() -> None:
+    """Modules of outfits: two garments look at each other, and a state looks at both."""
+    blouse, skirts, there = example(4, seed=15), example(2, 4, seed=16), torch.tensor(MISSING)
+    module = build(22, lambda: MutualAttentionFusion(DIM), 2.5)
+    _, (of_blouse, of_skirts) = module(blouse.expand(2, -1, -1), 1.5 * skirts, there.expand(2, -1), return_weights=True)
+    parts, places = ("collar", "sleeve", "print", "(none)"), ("waist", "pleats", "hem", "lace")
+    save(
+        "mutual",
+        [
+            Panel("mutual: the same blouse\nbeside two skirts", hidden(of_blouse, there), ("skirt A", "skirt B"), parts, most=1.0),
+            Panel("the skirts beside\nthe blouse", of_skirts, ("skirt A", "skirt B"), places, most=1.0),
+        ],
+    )
+    states = example(3, seed=17)
+    module = build(23, lambda: MultiSourceAttention(DIM, 2), 2)
+    sources = [blouse.expand(3, -1, -1), skirts[0].expand(3, -1, -1)]
+    _, weights = module(sources, [there.expand(3, -1), None], states, return_weights=True)
+    words = ("a silk ...", "... collar ...", "... with pleats")
+    shown = hidden(weights.joint, torch.cat([there, torch.ones(4, dtype=torch.bool)]))
+    save(
+        "multi_source",
+        [
+            Panel("multi_source: where a state looks, over both garments", shown, words, (*parts, *places), most=1.0, divide=4),
+            Panel("share of each garment", weights.sources, words, ("blouse", "skirt"), most=1.0),
+        ],
+    )
+
+
 def _split(result: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
     """Both sides and both weights, in whichever way they are nested."""
     *sides, weights = result
@@ -439,6 +469,7 @@ def main() -> None:
     simple()
     of_users()
     of_two_sides()
+    of_garments()
     for path in sorted(FOLDER.glob("*.png")):
         print(f"{path.name:28} {path.stat().st_size / 1000:6.1f} kB")
 
