@@ -37,10 +37,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "NOR": {},
     "NOR without mutual attention": {"mutual": False},
     "NOR without comments": {"comment_weight": 0.0},
+    "NOR without comments and mutual attention": {"comment_weight": 0.0, "mutual": False},
 }
 SETTINGS: dict[str, Any] = {
     "model": {"dim": 32, "attention_hidden": 32, "word_dim": 32, "state_dim": 64, "comment_weight": 0.1},
-    "train": {"lr": 3e-3, "batch_size": 64, "num_negatives": 4, "clip_norm": 5.0, "patience": 5, "progress": False},
+    "train": {"lr": 3e-3, "batch_size": 128, "num_negatives": 4, "clip_norm": 5.0, "patience": 5, "progress": False},
 }
 WORDS = 48
 TEST = 2
@@ -51,22 +52,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/content/garment-pairs"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(arguments.threads)
     dataset = gmmrec.load_dataset(arguments.folder, modalities="regions", review_words=WORDS)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
     for seed in arguments.seeds:  # a whole comparison first, then the next seed
-        for name in VARIANTS:
-            found[name].append(report(dataset, name, seed, arguments.epochs))
-            write(dataset, found)
+        for name in arguments.variants:
+            report(dataset, name, seed, arguments.epochs)
+            write(dataset, arguments.epochs)
 
 
 def report(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, float]:
     """What one run scores, made if it is not there."""
-    path = RUNS / f"{name.replace(' ', '-').lower()}-epochs{epochs}-seed{seed}.json"
+    path = path_of(name, seed, epochs)
     if not path.is_file():
         started = time.perf_counter()
         model, train = SETTINGS["model"] | VARIANTS[name], SETTINGS["train"] | {"epochs": epochs}
@@ -82,6 +83,10 @@ def report(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, flo
         path.write_text(json.dumps(result))
     loaded: dict[str, float] = json.loads(path.read_text())
     return loaded
+
+
+def path_of(name: str, seed: int | str, epochs: int) -> Path:
+    return RUNS / f"{name.replace(' ', '-').lower()}-epochs{epochs}-seed{seed}.json"
 
 
 def pairs(dataset: Dataset, part: int) -> Tensor:
@@ -170,7 +175,11 @@ def popular(dataset: Dataset) -> dict[str, float]:
     return result
 
 
-def write(dataset: Dataset, found: dict[str, list[dict[str, float]]]) -> None:
+def write(dataset: Dataset, epochs: int) -> None:
+    """The table of all that has been measured so far."""
+    found = {
+        name: [json.loads(path.read_text()) for path in sorted(RUNS.glob(path_of(name, "*", epochs).name))] for name in VARIANTS
+    }
     names = [f"{metric} of {kind}" for metric in ("auc", "mrr") for kind in ("lower", "upper")]
     chance = {}
     assert dataset.outfits is not None
@@ -179,23 +188,26 @@ def write(dataset: Dataset, found: dict[str, list[dict[str, float]]]) -> None:
         count = int((dataset.outfits.category == dataset.outfits.category[pairs(dataset, TEST)[0, side]]).sum())
         chance |= {f"auc of {kind}": 0.5, f"mrr of {kind}": sum(1 / (1 + n) for n in range(count)) / count}
     rows = [{"ranking": "by chance", **chance}, {"ranking": "by number of training pairs", **popular(dataset)}]
-    rows += [{"ranking": name, **{key: spread(reports, key) for key in names}} for name, reports in found.items() if reports]
+    rows += [
+        {"ranking": name, **{key: spread(reports, key) for key in names}, "seeds": len(reports)}
+        for name, reports in found.items()
+        if reports
+    ]
     metrics = ("bleu", "rouge-1", "rouge-2", "rouge-l")
     truth = wanted(dataset)
     said: list[dict[str, Any]] = [
         {"comment": name, **text_metrics(texts, truth)} for name, texts in without_a_model(dataset).items()
     ]
     said += [
-        {"comment": name, **{key: spread(reports, key) for key in metrics}}
+        {"comment": name, **{key: spread(reports, key) for key in metrics}, "seeds": len(reports)}
         for name, reports in found.items()
         if reports and "bleu" in reports[0]
     ]
-    seeds = max(map(len, found.values()))
     text = f"""# Matching garments, and comments on them
 
 {len(pairs(dataset, 0))} training pairs of an upper and a lower garment that were bought together, {len(pairs(dataset, TEST))} later
-test pairs, {dataset.num_items} garments known by 7 x 7 regions of their pictures; means of {seeds} seeds, with the standard deviation
-over seeds. Made by `python benchmarks/outfit_comments.py`, which says how.
+test pairs, {dataset.num_items} garments known by 7 x 7 regions of their pictures; means of seeds,
+with the deviation between them; at most {epochs} epochs. Made by `python benchmarks/outfit_comments.py`, which says how.
 
 Which garment goes with the given one, among all of its kind:
 
@@ -217,6 +229,7 @@ def spread(reports: Sequence[dict[str, float]], key: str) -> str:
 
 def table(rows: list[dict[str, Any]], keys: Sequence[str]) -> str:
     frame = pd.DataFrame(rows)
+    frame["seeds"] = ["" if pd.isna(count) else str(int(count)) for count in frame["seeds"]] if "seeds" in frame else ""
     for key in keys:
         frame[key] = [value if isinstance(value, str) else f"{value:.4f}" for value in frame[key]]
     return str(frame.to_markdown(index=False, disable_numparse=True))
