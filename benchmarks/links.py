@@ -7,17 +7,21 @@ here: the right answer among all entities, from either end.
 
     python benchmarks/links.py -d runs/content/movie-knowledge --out benchmarks/tables/links-movies.md
     python benchmarks/links.py -d mkg-y --out benchmarks/tables/links-mkg-y.md --epochs 10
+
+With ``--grid benchmarks/configs/mkg-y/mkgformer.yaml`` validation facts also decide MKGformer's settings, among those of the grid.
 """
 
 import argparse
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, TransE
@@ -36,6 +40,7 @@ from gmmrec.recommender import Recommender
 from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import ENTITY
 
@@ -116,6 +121,33 @@ def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Data
     return found
 
 
+def fit(
+    model_class: type[Recommender[Any]],
+    graph: MultimodalGraph,
+    config: Any,
+    settings: TrainConfig,
+    task: LinkTask,
+    look: Callable[[Recommender[Any]], float],
+    seed: int,
+) -> tuple[Recommender[Any], History]:
+    """A model with the weights of its best epoch, and how that came."""
+    torch.manual_seed(seed)
+    model = model_class(graph.schema, config)
+    return model, Trainer(settings).fit(model, graph, task.batches, look, generator=torch.Generator().manual_seed(seed))
+
+
+def points_of(file: Path, settings: TrainConfig, config: MKGformerConfig) -> list[tuple[TrainConfig, MKGformerConfig]]:
+    """The settings of every point of a grid."""
+    grid, points = yaml.safe_load(file.read_text(encoding="utf-8"))["grid"], []
+    for choice in itertools.product(*grid.values()):
+        changes: dict[str, dict[str, Any]] = {"train": {}, "model": {}}
+        for name, setting in zip(grid, choice, strict=True):
+            section, field = name.split(".")
+            changes[section][field] = setting
+        points.append((replace(settings, **changes["train"]), replace(config, **changes["model"])))
+    return points
+
+
 def main() -> None:
     """Trains and asks all, and writes the table anew after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,6 +160,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--objective", choices=("bce", "softmax"), default="softmax", help="of MKGformer")
     parser.add_argument("--lr", type=float, default=1e-3, help="of MKGformer")
+    parser.add_argument("--grid", type=Path, help="YAML file with settings of MKGformer and a grid of some")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     dataset = gmmrec.load_dataset(args.data)
@@ -142,16 +175,16 @@ def main() -> None:
     for name, (data, model_class, config, lr) in variants(dataset, args).items():
         if only is not None and name not in only:
             continue
-        torch.manual_seed(args.seed)
         graph = build_graph(data, split)
-        model = model_class(graph.schema, config)
         epochs, plain = args.epochs, isinstance(config, EmbeddingsConfig) and not config.softmax
         if isinstance(config, EmbeddingsConfig):
             epochs *= 4 if plain else 1
         settings = TrainConfig(lr=lr, epochs=epochs, patience=args.patience, evaluate_every=5 if plain else 1, progress=False)
         started, eval_config = time.process_time(), EvalConfig(bootstrap=0)
         look = partial(watch, graph=graph, exam=exams["valid"], monitor="links/mrr", config=eval_config)
-        history = Trainer(settings).fit(model, graph, task.batches, look, generator=torch.Generator().manual_seed(args.seed))
+        points = points_of(args.grid, settings, config) if args.grid and model_class is MKGformer else [(settings, config)]
+        fits = [fit(model_class, graph, c, s, task, look, args.seed) for s, c in points]
+        model, history = max(fits, key=lambda made: made[1].best_value or 0.0)
         spent = time.process_time() - started
         found = evaluate_links(model, graph, exams["test"], groups=groups, bootstrap=0)
         mean = found.mean()
