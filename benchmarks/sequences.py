@@ -11,7 +11,8 @@ among many items, as in Amazon Beauty, in batches as the task makes them; and lo
   whatever is in them; what is hidden has been drawn before. Its SASRec learns one item a sequence. It is no dependency of this
   project: ``pip install --no-deps --target FOLDER recbole colorlog colorama thop tabulate texttable`` and ``PYTHONPATH=FOLDER``.
 
-All take turns in one process, after a round to warm up; the table shows medians.
+All take turns in one process, after a round to warm up; the table shows medians. With one thread, seconds are those of the
+processor, so that other work on the machine counts for little.
 """
 
 import argparse
@@ -139,13 +140,14 @@ def _parts(batch: Batch[HistoryQuery]) -> tuple[Tensor, Tensor, Tensor]:
 
 def per_second(steps: dict[str, Step], batches: Sequence[Batch[HistoryQuery]], rounds: int) -> dict[str, float]:
     """Sequences a second: medians over rounds in which all take turns."""
+    now = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):
         for name, step in steps.items():
-            begin = time.perf_counter()
+            begin = now()
             for batch in batches:
                 step(batch).backward()
-            found[name].append(sum(map(len, batches)) / (time.perf_counter() - begin))
+            found[name].append(sum(map(len, batches)) / (now() - begin))
     return {name: statistics.median(rates[1:]) for name, rates in found.items()}
 
 
