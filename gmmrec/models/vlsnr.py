@@ -269,7 +269,5 @@ class VLSNR(Recommender[HistoryQuery]):
             seen = F.embedding(candidates[..., part].reshape(-1, candidates[..., part].shape[-1]), news)  # [1 or B, c, d]
             return (self._reader(clicks, seen) * seen).sum(-1)
 
-        step = max(1, CELLS // (history.shape[0] * (clicks.mask.shape[1] + 2 * self.config.dim)))
-        if self.recur is not None and clicks.steps is not None:
-            step = min(step, self.recur.chunk(clicks.steps, news[:1].unsqueeze(0) if candidates.dim() == 1 else None))
-        return in_chunks(score, candidates.shape[-1], step)
+        cells = history.shape[0] * (clicks.mask.shape[1] + 2 * self.config.dim)  # of one candidate
+        return in_chunks(score, candidates.shape[-1], CELLS // max(1, cells))

@@ -14,8 +14,8 @@ from gmmrec.nn.masked import hide_missing, masked_softmax
 CELLS = 2**24
 """Numbers a chunk of candidates may hold at once: 64 MB."""
 
-CACHED = 2**18
-"""The same on a CPU without gradients: 1 MB, so that a state stays in the cache from step to step."""
+CACHED = 2**19
+"""The same on a CPU without gradients: 2 MB, so that a state stays in the cache from step to step."""
 
 Mode = Literal["update", "input", "post", "plain"]
 
@@ -130,11 +130,7 @@ class AttentionalGRU(nn.Module):
             ValueError: There is neither a query nor weights, and the mode asks for one.
         """
         steps = self.read(tokens, mask, initial)
-        if weights is not None:
-            return in_chunks(lambda part: self._follow(steps, weights[:, part]), weights.shape[1], self.chunk(steps))
-        if query is None or not self.attend:
-            return self.follow(steps, query)
-        return in_chunks(lambda part: self.follow(steps, query[:, part]), query.shape[1], self.chunk(steps, query))
+        return self.follow(steps, query) if weights is None else self._follow(steps, weights)
 
     def read(self, tokens: Tensor, mask: Tensor | None = None, initial: Tensor | None = None) -> Steps:
         """All that does not depend on candidates; arguments as in :meth:`forward`."""
@@ -151,8 +147,14 @@ class AttentionalGRU(nn.Module):
         return Steps(tokens, mask, initial, inputs, packed, self.relevance(tokens) if self.attend else None, None)
 
     def follow(self, steps: Steps, query: Tensor | None = None) -> Tensor:
-        """What has become of the rows for some candidates, ``[N, C, hidden]``, all of them at once."""
-        return self._follow(steps, None if self.mode == "plain" else self.weights(steps, query))
+        """What has become of the rows for each candidate, ``[N, C, hidden]``."""
+        if self.mode == "plain":
+            return self._follow(steps, None)
+        if self.mode == "post" and self.attend and query is not None:
+            shared = len(query) == 1 and not torch.is_grad_enabled()
+            step = self._chunk(steps, steps.shape[1] * (1 if shared else self.hidden))
+            return in_chunks(lambda part: self._follow(steps, self.weights(steps, query[:, part])), query.shape[1], step)
+        return self._follow(steps, self.weights(steps, query))
 
     def weights(self, steps: Steps, query: Tensor | None = None) -> Tensor:
         """How much every step matters to each candidate ``[N, C, L]``; without attention equal shares ``[N, 1, L]``.
@@ -173,37 +175,37 @@ class AttentionalGRU(nn.Module):
             logits = torch.tanh(steps.keys.unsqueeze(1) + self.query(query).unsqueeze(2)) @ self.logit.weight[0]
         return masked_softmax(logits, None if steps.mask is None else steps.mask.unsqueeze(1))
 
-    def chunk(self, steps: Steps, query: Tensor | None = None) -> int:
-        """How many candidates to follow at once, at least one."""
-        rows, length = steps.shape
-        graded = torch.is_grad_enabled()
-        if self.mode == "post":
-            shared = query is not None and len(query) == 1 and not graded
-            cells = length if shared else length * self.hidden
-        else:
-            cells = 4 * self.hidden * (length if graded else 1) + length
-        return max(1, (CELLS if graded or steps.tokens.device.type != "cpu" else CACHED) // max(1, rows * cells))
-
     def _follow(self, steps: Steps, weights: Tensor | None) -> Tensor:
+        """With what every step matters to the candidates ``[N, C or 1, L]``."""
         if steps.states is not None and weights is not None:
             return weights @ steps.states
-        packed = steps.packed
-        if packed is None:
-            return self._run(steps.inputs, steps.initial, weights, [steps.shape[0]] * steps.shape[1])
-        if weights is not None:
-            columns = packed.columns.unsqueeze(1).expand(-1, weights.shape[1], -1)
-            weights = weights[packed.rows].gather(2, columns)
-        last = self._run(steps.inputs, steps.initial[packed.rows], weights, packed.counts)
-        return last[packed.rows.argsort()]
+        packed, initial = steps.packed, steps.initial
+        counts = [steps.shape[0]] * steps.shape[1] if packed is None else packed.counts
+        if packed is not None:
+            initial = initial[packed.rows]
+            if weights is not None:
+                weights = weights[packed.rows].gather(2, packed.columns.unsqueeze(1).expand(-1, weights.shape[1], -1))
+        width = max(initial.shape[1], 1 if weights is None else weights.shape[1])
+        initial = initial.expand(-1, width, -1)
+        weights = None if weights is None else weights.expand(-1, width, -1)
+
+        def run(part: slice) -> Tensor:
+            return self._run(steps.inputs, initial[:, part], None if weights is None else weights[:, part], counts)
+
+        step = self._chunk(steps, 4 * self.hidden * (steps.shape[1] if torch.is_grad_enabled() else 1))
+        last = in_chunks(run, width, step)
+        return last if packed is None else last[packed.rows.argsort()]
+
+    def _chunk(self, steps: Steps, cells: int) -> int:
+        """How many candidates to take at once, if each needs so many numbers of a row."""
+        room = CELLS if torch.is_grad_enabled() or steps.tokens.device.type != "cpu" else CACHED
+        return room // max(1, steps.shape[0] * cells)
 
     def _run(self, inputs: Tensor, initial: Tensor, weights: Tensor | None, counts: list[int]) -> Tensor:
         """The last states ``[N, C, hidden]`` of packed rows, of which ``counts[l]`` have begun by step l."""
-        width = initial.shape[1] if weights is None else max(initial.shape[1], weights.shape[1])
-        initial = initial.expand(-1, width, -1)
         state, shares = initial[:0], [None] * len(counts) if weights is None else weights.unbind(2)
-        for brought, share, count in zip(
-            inputs.unbind(), shares, counts, strict=True
-        ):  # unbound: each has a derivative of its size
+        places = zip(inputs.unbind(), shares, counts, strict=True)  # unbound: the derivative of each is of its own size
+        for brought, share, count in places:
             if count > len(state):
                 state = torch.cat([state, initial[len(state) : count]])
             if count:
