@@ -77,6 +77,11 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "without the long-term interest": {"model.long_term": False},
         "without {modality}": {"data.modalities": "others"},
     },
+    "mm-rec": {
+        "mean instead of attention": {"model.attention": "mean"},
+        "without co-attention": {"model.co_attention": False},
+        "without {modality}": {"data.modalities": "others"},
+    },
     "lattice": {"frozen graph alone": {"model.lam": 1.0}, "learned graph alone": {"model.lam": 0.0}},
 }
 logger = logging.getLogger("ablations")
@@ -109,7 +114,8 @@ def ablate(dataset: str, name: str, seeds: list[int]) -> tuple[str, str] | None:
         logger.info("%s %s: no settings chosen yet; run accuracy.py first", dataset, name)
         return None
     settings = json.loads(chosen.read_text())["settings"]
-    modalities = list(gmmrec.load_dataset(settings["data"]["path"]).features)
+    data = settings["data"]
+    modalities = list(gmmrec.load_dataset(data["path"], modalities=data.get("modalities")).features)
     folders = {"full": [accuracy.folder_of(accuracy.RUNS, dataset, name, settings, seed) for seed in seeds]}
     for seed in seeds:
         accuracy.trained(dataset, name, settings, seed)

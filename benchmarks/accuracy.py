@@ -38,6 +38,8 @@ bundled data set or a folder below --data. Without it, the data set is called as
 BEGIN, END = "<!-- accuracy: begin (made by `python benchmarks/accuracy.py --tables-only`) -->", "<!-- accuracy: end -->"
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 """Shown for every data set; errors of ratings join them where a model predicts ratings."""
+SHOWN = ("impressions/auc", "impressions/mrr", "impressions/ndcg@5", "impressions/ndcg@10")
+"""What joins them where the data tell what people were shown."""
 logger = logging.getLogger("accuracy")
 
 
@@ -169,7 +171,7 @@ def write_table(dataset: str) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     first = next(iter(rows.values()))[1][0]
     monitor = " or ".join(sorted({choice["settings"].get("monitor", "recall@20") for choice, _ in rows.values()}))
-    metrics = (*METRICS, *ERRORS) if ratings else METRICS
+    metrics = (*METRICS, *(ERRORS if ratings else ()), *(SHOWN if SHOWN[0] in first["test"] else ()))
     common = f" Settings that all models share: `{json.dumps(shared(dataset))}`." if shared(dataset) else ""
     lines = [
         f"# {dataset}",
@@ -182,7 +184,8 @@ def write_table(dataset: str) -> None:
         "| model | seeds | " + " | ".join(metrics) + " | points tried | epochs | s per epoch | peak MiB |",
         "|---|---:|" + "---:|" * (len(metrics) + 4),
     ]
-    order = sorted(rows, key=lambda name: -mean(rows[name][1], "recall@20"))
+    leading = SHOWN[0] if SHOWN[0] in metrics else "recall@20"
+    order = sorted(rows, key=lambda name: -mean(rows[name][1], leading))
     for name in order:
         choice, reports = rows[name]
         cells = [f"{mean(reports, m):.4f} ± {deviation(reports, m):.4f}" if m in reports[0]["test"] else "" for m in metrics]
