@@ -30,6 +30,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import Recommender
 from gmmrec.serving.links import complete
+from gmmrec.serving.outfit import complete_outfit
 from gmmrec.serving.service import Service
 from gmmrec.tasks import task_of
 from gmmrec.tasks.query import LinkQuery
@@ -103,6 +104,17 @@ class Run:
     def similar_items(self, items: Sequence[Hashable], k: int = 10) -> pd.DataFrame:
         """See :meth:`gmmrec.serving.service.Service.similar_items`."""
         return self.service.similar_items(items, k)
+
+    def complete(self, items: Sequence[Hashable], user: Hashable | None = None, k: int = 5, **settings: Any) -> pd.DataFrame:
+        """Outfits or bundles that hold some items, with a column ``category`` where that is known.
+
+        See :func:`gmmrec.serving.outfit.complete_outfit`, which has more settings.
+        """
+        frame = complete_outfit(self.service, self.split.outfits, items, user, k, **settings)
+        known = self.attributes.get("item")
+        if known is not None and "category" in known:
+            frame["category"] = known["category"].iloc[self.vocabularies["item"].rows(frame["item_id"].tolist())].to_numpy()
+        return frame
 
     def link(
         self,

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import torch
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.lists import Lists
+from gmmrec.data.outfits import Outfits
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.vocabulary import Vocabulary
 
@@ -53,3 +56,33 @@ def rated_checkerboard(num_users: int = 24, num_items: int = 16, *, seed: int = 
     words = ("", "<unknown>", "poor", "bad", "good", "great", "a", "b", "c", "d")
     log = Interactions(user, item, weight=1 + 4 * liked.float(), review=torch.arange(len(user)))
     return replace(board, interactions=log, reviews=Reviews(tokens, words)), wanted
+
+
+def with_outfits(board: Dataset, *, each: int = 4, seed: int = 0) -> Dataset:
+    """A checkerboard with outfits of items of one parity, for users of that parity, who had some of the others before.
+
+    Items are of three categories in turn. The last outfit of every user is in the test part, the one before it in the validation
+    part, and the log has a given split of its own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows, histories = [], []
+    for user in range(board.num_users):
+        liked = torch.arange(user % 2, board.num_items, 2)
+        for _ in range(each):
+            size = int(torch.randint(2, 5, (), generator=generator))
+            drawn = liked[torch.randperm(len(liked), generator=generator)]
+            rows.append(drawn[:size])
+            histories.append(drawn[size : size + 3])
+    number = torch.arange(board.num_users * each)
+    part = (number % each - (each - 3)).clamp(min=0)
+    kind = torch.arange(board.num_items) % 3
+    history = Lists.from_sequences(histories)
+    outfits = Outfits(Lists.from_sequences(rows), part, number // each, history, kind)
+    items = pd.DataFrame({"category": [f"kind {k}" for k in kind.tolist()]})
+    given = torch.rand(len(board.interactions), generator=generator)
+    return replace(
+        board,
+        outfits=outfits,
+        attributes={**board.attributes, "item": items},
+        given_split=(given > 0.6).long() + (given > 0.8).long(),
+    )

@@ -5,9 +5,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from gmmrec.cli import blend, compare, data, doctor, evaluate, explain, graph, link, models, recommend, rerank, train
+from gmmrec.cli import blend, compare, complete, data, doctor, evaluate, explain, graph, link, models, recommend, rerank, train
 
-COMMANDS = (train, evaluate, recommend, link, explain, data, graph, models, compare, blend, rerank, doctor)
+COMMANDS = (train, evaluate, recommend, complete, link, explain, data, graph, models, compare, blend, rerank, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

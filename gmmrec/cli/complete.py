@@ -1,0 +1,91 @@
+"""``gmmrec complete``: outfits or bundles that hold some items."""
+
+import argparse
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gmmrec.run import Run
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``complete``."""
+    parser = subparsers.add_parser(
+        "complete",
+        help="outfits or bundles that hold some items",
+        description="Adds items to some that are there, one by one, so that they go together: the likeliest outfits first.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
+    parser.add_argument("--items", metavar="ID,ID", default="", help="items that are there; none where not given")
+    parser.add_argument("--user", metavar="ID", help="for whom; nobody in particular where not given")
+    parser.add_argument("-k", type=int, default=5, help="number of outfits")
+    parser.add_argument("--pool", metavar="FILE", type=Path, help="items to choose from, one id a line; all where not given")
+    parser.add_argument(
+        "--beam", type=int, default=20, help="outfits that are followed at once; 1, with -k 1, is the greedy choice"
+    )
+    parser.add_argument("--min-items", type=int, help="items of an outfit, at least")
+    parser.add_argument("--max-items", type=int, help="items of an outfit, at most; as many as usual where not given")
+    parser.add_argument("--one-per-category", action="store_true", help="no two items of one category")
+    parser.add_argument("--images", metavar="FOLDER", type=Path, help="pictures for the page, named after the items: 007.jpg, …")
+    parser.add_argument("--image-column", "--image_column", metavar="COLUMN", help="column with the pictures' names, if not the id")
+    parser.add_argument("--page", metavar="FILE.html", type=Path, help="write a page with the pictures")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Completes, writes and prints."""
+    from gmmrec.run import Run
+
+    if arguments.images is not None and arguments.page is None:
+        raise ValueError("--images are shown on a page; say with --page where to write it, such as --page outfits.html")
+    if arguments.image_column is not None and arguments.images is None:
+        raise ValueError("--image-column says how the pictures in --images are named; give both")
+    finished = Run.load(arguments.folder)
+    items, users = finished.vocabularies["item"], finished.vocabularies["user"]
+    pool = None
+    if arguments.pool is not None:
+        lines = arguments.pool.read_text(encoding="utf-8").split("\n")
+        pool = [items.parse(line.strip()) for line in lines if line.strip()]
+    given = [items.parse(part.strip()) for part in arguments.items.split(",") if part.strip()]
+    frame = finished.complete(
+        given,
+        None if arguments.user is None else users.parse(arguments.user),
+        arguments.k,
+        pool=pool,
+        beam=arguments.beam,
+        min_items=arguments.min_items,
+        max_items=arguments.max_items,
+        one_per_category=arguments.one_per_category,
+    )
+    if arguments.page is not None:
+        from gmmrec.explain.outfit_page import write_page
+
+        pictures = {} if arguments.images is None else _pictures(finished, frame, arguments.images, arguments.image_column)
+        heading = f"Outfits with {', '.join(map(str, given))}" if given else "Outfits"
+        write_page(frame, arguments.page, pictures, heading if arguments.user is None else f"{heading}, for {arguments.user}")
+    if arguments.json:
+        print(f'{{"rows": {frame.to_json(orient="records", force_ascii=False)}}}')
+        return 0
+    print(frame.to_string(index=False, formatters={"score": "{:.4f}".format, "probability": "{:.4f}".format}))
+    return 0
+
+
+def _pictures(finished: "Run", frame: "pd.DataFrame", folder: Path, column: str | None) -> dict[Hashable, Path | None]:
+    from gmmrec.data.encode.images import find_pictures
+    from gmmrec.data.encode.texts import join_columns
+
+    ids = finished.vocabularies["item"].ids()
+    names: Sequence[Hashable | None] = ids
+    if column is not None:
+        if "item" not in finished.attributes:
+            raise ValueError(
+                "the run has no table of items, so that --image-column names nothing; name the pictures after the items"
+            )
+        names = [name or None for name in join_columns(finished.attributes["item"], [column])]
+    shown = set(frame["item_id"])
+    return {raw: path for raw, path in zip(ids, find_pictures(folder, names), strict=True) if raw in shown}

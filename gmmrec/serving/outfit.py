@@ -1,0 +1,169 @@
+"""Outfits completed item by item: greedily, or by beam search over a pool."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmrec.data.outfits import Outfits
+from gmmrec.nn.beam import Beams, beam_search
+from gmmrec.recommender import Recommender
+from gmmrec.serving.service import Service
+from gmmrec.tasks.next_item import Timeline
+from gmmrec.tasks.query import OutfitQuery
+from gmmrec.typing import NodeType
+
+
+@runtime_checkable
+class EndsOutfits(Protocol):
+    """A model that says when an outfit is complete."""
+
+    def end_score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor | None:
+        """How well it would be to add nothing more ``[B]``, on the scale of scores; None where that was not learned."""
+        ...
+
+
+def complete(
+    model: Recommender[Any],
+    encoded: Mapping[NodeType, Tensor],
+    query: OutfitQuery,
+    pool: Tensor,
+    *,
+    width: int,
+    min_new: int,
+    max_new: int,
+    kind: Tensor | None = None,
+) -> Beams:
+    """The likeliest ways to complete outfits, each set of items once; see :func:`gmmrec.nn.beam.beam_search`.
+
+    Args:
+        model: Asked with what is there so far in every step; it scores the pool, and says when to end where it can.
+        encoded: What ``model.encode`` returned.
+        query: Outfits ``[B]`` as they begin; a beginning may be empty.
+        pool: Rows of the items to choose from ``[P]``; those that are there already are never chosen.
+        width: Completions to follow, and to return; 1 is the greedy choice.
+        min_new: Items to add, at least.
+        max_new: Items to add, at most.
+        kind: Of every item of the catalogue ``[I]``, -1 where it is not known; an outfit then gets no second item of a kind.
+    """
+    there = torch.where(query.outfit_mask, query.outfit, -1)
+    banned = (pool[None, :, None] == there[:, None, :]).any(-1)
+    kinds = None if kind is None else kind[pool]
+    if kind is not None and kinds is not None:
+        known = torch.where(query.outfit_mask, kind[query.outfit], -1)
+        banned |= ((kinds[None, :, None] == known[:, None, :]) & (known >= 0)[:, None, :]).any(-1)
+
+    def step(chosen: Tensor) -> tuple[Tensor, Tensor | None]:
+        searches, width, length = chosen.shape
+        part = query.take(torch.arange(searches, device=pool.device).repeat_interleave(width))
+        new = chosen.reshape(searches * width, length)
+        asked = OutfitQuery(
+            part.user,
+            torch.cat([part.outfit, pool[new.clamp(min=0)]], 1),
+            torch.cat([part.outfit_mask, new >= 0], 1),
+            part.history,
+            part.history_mask,
+        )
+        end = model.end_score(encoded, asked) if isinstance(model, EndsOutfits) else None
+        scores = model.score(encoded, asked, pool).view(searches, width, -1)
+        return scores, None if end is None else end.view(searches, width)
+
+    with torch.no_grad():
+        return beam_search(step, banned, width=width, min_length=min_new, max_length=max_new, kind=kinds, as_sets=True)
+
+
+def complete_outfit(
+    service: Service,
+    outfits: Outfits | None,
+    items: Sequence[Hashable],
+    user: Hashable | None = None,
+    k: int = 5,
+    *,
+    pool: Sequence[Hashable] | None = None,
+    beam: int = 20,
+    min_items: int | None = None,
+    max_items: int | None = None,
+    one_per_category: bool = False,
+) -> pd.DataFrame:
+    """The ``k`` likeliest outfits that hold some items.
+
+    Args:
+        service: Knows the model, its ids and what users did.
+        outfits: Those of the data: they say how large outfits are, and of what kind items are.
+        items: Raw ids of the items that are there; may be none.
+        user: Raw id of the one for whom it is; None for nobody in particular.
+        k: Number of outfits; fewer where the pool has no more.
+        pool: Raw ids of the items to choose from; all where not given.
+        beam: Outfits that are followed at once, at least ``k``; 1, with ``k`` 1, is the greedy choice.
+        min_items: Items of an outfit, at least; one more than are there where not given.
+        max_items: Items of an outfit, at most; where not given, the most usual number in training, but one more than are there at
+            least.
+        one_per_category: Whether no two items may be of one category.
+
+    Returns:
+        A row an item: ``outfit`` (from 1, the likeliest first), ``item_id``, ``given`` (whether it was there before),
+        ``probability`` (of the item, of all that could be chosen; 1 for what was there), ``score`` (log probability of what was
+        added), and ``title`` where known.
+
+    Raises:
+        KeyError: An id is unknown.
+        ValueError: The model completes no outfits, an item is given twice, or sizes contradict each other.
+    """
+    if service.model.query_type is not OutfitQuery:
+        raise ValueError("this model ranks items and completes no outfits; take a run of one that does, such as pog")
+    if len(set(items)) < len(items):
+        raise ValueError("an item is given twice; give every item of the outfit once")
+    rows = service.items.rows(list(items))  # [n]
+    usual = 0 if outfits is None else int(outfits.items.counts[outfits.part == 0].bincount().argmax())
+    least = len(rows) + 1 if min_items is None else min_items
+    most = max(usual, least) if max_items is None else max_items
+    if k < 1 or beam < 1 or not len(rows) < most or least > most:
+        raise ValueError(
+            f"k and beam must be 1 or more, and {len(rows)} < max_items >= min_items; but they are {k}, {beam}, {most} and {least}"
+        )
+    kind = None if outfits is None else outfits.category
+    if one_per_category and kind is None:
+        raise ValueError("the items have no categories to tell apart; leave one_per_category out")
+    device = service.graph.degree("item").device
+    choice = torch.arange(len(service.items)) if pool is None else torch.unique(service.items.rows(list(pool)))
+    found = complete(
+        service.model,
+        service.encoded,
+        _query(service, rows, user).to(device),
+        choice.to(device),
+        width=max(beam, k),
+        min_new=max(0, least - len(rows)),
+        max_new=most - len(rows),
+        kind=kind.to(device) if one_per_category and kind is not None else None,
+    )
+    frames = []
+    for place in range(min(k, found.score.shape[1])):
+        if bool(found.score[0, place].isinf()) or not int(found.lengths[0, place]):
+            break
+        new = choice[found.chosen[0, place, : int(found.lengths[0, place])].cpu()]
+        whole = torch.cat([rows, new])
+        frame = pd.DataFrame({"outfit": place + 1, "item_id": service.items.ids(whole)})
+        frame["given"] = torch.arange(len(whole)).numpy() < len(rows)
+        frame["probability"] = torch.cat([torch.ones(len(rows)), found.steps[0, place, : len(new)].cpu().exp()]).numpy()
+        frame["score"] = float(found.score[0, place])
+        if service.titles is not None:
+            frame["title"] = service.titles.iloc[whole.numpy()].to_numpy()
+        frames.append(frame)
+    if not frames:
+        raise ValueError("the pool holds nothing that could be added; give a larger one")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _query(service: Service, rows: Tensor, user: Hashable | None) -> OutfitQuery:
+    """One outfit as it begins, with all that is known of its user."""
+    outfit, mask = rows[None], torch.ones(1, len(rows), dtype=torch.bool)
+    if user is None:
+        return OutfitQuery(torch.tensor([-1]), outfit, mask)
+    row = service.users.rows([user])
+    log = service.log
+    if log is None:
+        return OutfitQuery(row, outfit, mask)
+    history = Timeline(log, len(service.users)).of(row, int(service.model.config.max_length))
+    return OutfitQuery(row, outfit, mask, history.items, history.mask)

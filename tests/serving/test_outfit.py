@@ -1,0 +1,159 @@
+"""Outfits are completed from the pool alone, the likeliest first, and their scores are those of the model told again."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from gmmrec.experiment import fit
+from gmmrec.run import Run
+from gmmrec.serving.outfit import complete
+from gmmrec.tasks.query import OutfitQuery
+from tests.models.test_pog import built, question
+from tests.toy import checkerboard, with_outfits
+
+POOL = torch.tensor([1, 3, 4, 8, 9, 11, 16])
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["pog", "fom"])
+def run(request: Any) -> Run:
+    settings: dict[str, Any] = {"dim": 16, "hidden_dim": 16, "epochs": 2, "personal": request.param}
+    return fit(with_outfits(checkerboard(30, 24)[0]), "pog", **settings, eval={"bootstrap": 0}, split={"strategy": "given"})
+
+
+@pytest.mark.parametrize("personal", [True, False])
+def test_6_generated_items_are_of_the_pool_none_twice_and_as_many_as_allowed(personal):
+    model, graph = built(personal=personal)
+    query, encoded = question(), model.encode(graph)
+    found = complete(model, encoded, query, POOL, width=8, min_new=1, max_new=3)
+    assert found.chosen.shape == (6, 8, 3)
+    for n in range(6):
+        told = set(query.outfit[n][query.outfit_mask[n]].tolist())
+        for line, score in zip(found.chosen[n].tolist(), found.score[n].tolist(), strict=True):
+            new = POOL[[c for c in line if c >= 0]].tolist()
+            if score == -torch.inf:  # there are not so many
+                assert not new
+                continue
+            assert len(set(new)) == len(new)
+            assert not told & set(new)
+            assert 1 <= len(new) <= 3
+    few = complete(model, encoded, query, POOL[:2], width=9, min_new=3, max_new=4)  # the pool ends before the outfits may
+    for n in range(6):
+        left = set(POOL[:2].tolist()) - set(query.outfit[n][query.outfit_mask[n]].tolist())
+        sets = [
+            {int(POOL[c]) for c in line if c >= 0} for line, s in zip(few.chosen[n].tolist(), few.score[n], strict=True) if s > -1e9
+        ]
+        assert sets == [left]
+
+
+def told_again(model: Any, encoded: Any, query: OutfitQuery, pool: torch.Tensor, chosen: list[int], least: int, most: int) -> float:
+    """Log probability of a completion, asked step by step."""
+    total, there = 0.0, query.outfit[query.outfit_mask].tolist()
+    for n in range(len(chosen) + 1):
+        if n == most:
+            break
+        rows = torch.tensor([[*there, *pool[chosen[:n]].tolist()]], dtype=torch.long)
+        asked = replace(query, outfit=rows, outfit_mask=torch.ones_like(rows, dtype=torch.bool))
+        logits = model.score(encoded, asked, pool)[0]
+        logits[[c for c in range(len(pool)) if int(pool[c]) in rows[0].tolist()]] = -torch.inf
+        end = model.end_score(encoded, asked)
+        if end is not None:
+            logits = torch.cat([logits, end if n >= least else torch.tensor([-torch.inf])])
+        elif n == len(chosen):
+            break
+        total += float(logits.log_softmax(0)[chosen[n] if n < len(chosen) else -1])
+    return total
+
+
+@pytest.mark.parametrize("personal", [True, False])
+@pytest.mark.parametrize("width", [1, 6])
+def test_7_scores_fall_and_are_those_of_telling_the_outfit_again(personal, width):
+    model, graph = built(personal=personal)
+    query = question()
+    with torch.no_grad():
+        encoded = model.encode(graph)
+        pool = torch.arange(17)
+        found = complete(model, encoded, query, pool, width=width, min_new=1, max_new=3)
+        assert found.chosen.shape[1] == width
+        for n in range(6):
+            assert found.score[n].tolist() == sorted(found.score[n].tolist(), reverse=True)
+            sets = {frozenset(line) for line in found.chosen[n].tolist()}
+            assert len(sets) == width
+            for line, score in zip(found.chosen[n].tolist(), found.score[n].tolist(), strict=True):
+                chosen = [c for c in line if c >= 0]
+                again = told_again(model, encoded, query.take(torch.tensor([n])), pool, chosen, 1, 3)
+                assert score == pytest.approx(again, abs=1e-3)
+
+
+def test_7_a_beam_of_one_is_greedy():
+    model, graph = built(personal=False)
+    query = question().take(torch.tensor([0]))
+    with torch.no_grad():
+        encoded = model.encode(graph)
+        found = complete(model, encoded, query, POOL, width=1, min_new=3, max_new=3).chosen[0, 0].tolist()
+        rows = query.outfit[query.outfit_mask].tolist()
+        for column in found:
+            there = torch.tensor([rows])
+            scores = model.score(encoded, replace(query, outfit=there, outfit_mask=there >= 0), POOL)[0]
+            scores[[c for c in range(len(POOL)) if int(POOL[c]) in rows]] = -torch.inf
+            assert int(scores.argmax()) == column
+            rows.append(int(POOL[column]))
+
+
+def test_no_second_item_of_a_category():
+    model, graph = built(personal=False)
+    kind = torch.arange(17) % 4
+    kind[16] = -1
+    query = question()
+    found = complete(model, model.encode(graph), query, torch.arange(17), width=5, min_new=1, max_new=5, kind=kind)
+    for n in range(6):
+        told = {int(kind[i]) for i in query.outfit[n][query.outfit_mask[n]] if int(kind[i]) >= 0}
+        for line in found.chosen[n].tolist():
+            new = [int(kind[c]) for c in line if c >= 0 and int(kind[c]) >= 0]
+            assert not told & set(new)
+            assert len(new) == len(set(new))
+
+
+def test_a_run_completes_outfits_in_raw_ids(run, tmp_path):
+    items = run.vocabularies["item"].ids()
+    frame = run.complete(items[:2], run.vocabularies["user"].ids()[0], k=3)
+    assert list(frame.columns) == ["outfit", "item_id", "given", "probability", "score", "category"]
+    for number, outfit in frame.groupby("outfit"):
+        assert outfit["item_id"].tolist()[:2] == items[:2]
+        assert outfit["given"].tolist() == [True, True] + [False] * (len(outfit) - 2)
+        assert outfit["item_id"].is_unique
+        assert number <= 3
+    assert frame.groupby("outfit")["score"].first().is_monotonic_decreasing
+    assert run.complete(items[:2], k=2, max_items=5, min_items=5).groupby("outfit").size().tolist() == [5, 5]
+    few = run.complete(items[:1], k=4, pool=items[3:5], max_items=2, min_items=2)
+    assert sorted(few.loc[~few["given"], "item_id"]) == sorted(items[3:5])
+    kinds = run.complete([], k=3, max_items=3, one_per_category=True)
+    assert all(outfit["category"].is_unique for _, outfit in kinds.groupby("outfit"))
+    again = Run.load(run.save(tmp_path)).complete(items[:2], run.vocabularies["user"].ids()[0], k=3)
+    assert again["item_id"].tolist() == frame["item_id"].tolist()
+
+
+def test_a_run_has_all_exams(run):
+    assert {"recall@20", "blanks/accuracy", "compatibility/auc"} <= set(run.report["test"])
+    assert run.config["monitor"] == "blanks/accuracy"
+
+
+def test_bad_questions_are_said_in_one_sentence(run):
+    items = run.vocabularies["item"].ids()
+    with pytest.raises(ValueError, match="given twice"):
+        run.complete([items[0], items[0]])
+    with pytest.raises(ValueError, match="max_items"):
+        run.complete(items[:3], max_items=3)
+    with pytest.raises(KeyError, match="unknown item"):
+        run.complete([10_000])
+    with pytest.raises(ValueError, match="pool holds nothing"):
+        run.complete(items[:1], pool=items[:1])
+    with pytest.raises(ValueError, match="gmmrec complete"):
+        run.recommend(k=3)
+
+
+def test_a_model_for_users_completes_nothing():
+    found = fit(checkerboard(30, 24)[0], "popularity", eval={"bootstrap": 0})
+    with pytest.raises(ValueError, match="completes no outfits"):
+        found.complete(found.vocabularies["item"].ids()[:1])
