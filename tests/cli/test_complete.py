@@ -1,0 +1,66 @@
+"""gmmrec complete prints outfits in raw ids, and writes them as a page that needs nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gmmrec.cli.main import main
+from gmmrec.experiment import fit
+from tests.toy import checkerboard, with_outfits
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "pog"
+    dataset = with_outfits(checkerboard(12, 16)[0])
+    fit(dataset, "pog", dim=8, hidden_dim=8, num_heads=2, epochs=1, out=path, eval={"bootstrap": 0}, split={"strategy": "given"})
+    return path
+
+
+def test_completes_in_raw_ids(folder, capsys, tmp_path):
+    pool = tmp_path / "pool.txt"
+    pool.write_text("2\n5\n7\n\n")
+    flags = ["complete", str(folder), "--items", "3,4", "--user", "u1", "-k", "2", "--pool", str(pool), "--max-items", "4"]
+    assert main([*flags, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    for number in (1, 2):
+        outfit = [row for row in rows if row["outfit"] == number]
+        assert [row["item_id"] for row in outfit[:2]] == [3, 4]
+        assert [row["given"] for row in outfit[:2]] == [True, True]
+        assert {row["item_id"] for row in outfit[2:]} <= {2, 5, 7}
+        assert 3 <= len(outfit) <= 4
+    assert main(flags) == 0
+    assert "probability" in capsys.readouterr().out
+
+
+def test_writes_a_page_with_pictures(folder, capsys, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    images = tmp_path / "photos"
+    images.mkdir()
+    for item in range(0, 16, 2):
+        image.new("RGB", (300, 200), (16 * item, 0, 0)).save(images / f"{item}.png")
+    page = tmp_path / "out" / "outfits.html"
+    flags = ["complete", str(folder), "--items", "2", "-k", "3", "--min-items", "4", "--max-items", "4"]
+    assert main([*flags, "--images", str(images), "--page", str(page), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<figure") == len(rows) == 12
+    assert text.count("<figure class='given'") == 3
+    assert text.count("data:image/jpeg;base64,") == sum(row["item_id"] % 2 == 0 for row in rows)
+    assert "http" not in text
+
+
+def test_what_is_wrong_is_said_in_one_sentence(folder, capsys, tmp_path):
+    for flags, words in (
+        (["--items", "99"], "unknown item id 99"),
+        (["--items", "3", "--images", str(tmp_path)], "--page where to write it"),
+        (["--items", "3", "--page", str(tmp_path / "x.png")], "ends in .html"),
+        (["--items", "3,4", "--max-items", "2"], "max_items"),
+    ):
+        assert main(["complete", str(folder), *flags]) == 2
+        message = capsys.readouterr().err.strip()
+        assert words in message
+        assert message.count("\n") == 0
+    assert main(["recommend", str(folder)]) == 2
+    assert "gmmrec complete" in capsys.readouterr().err
