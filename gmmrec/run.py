@@ -113,7 +113,8 @@ class Run:
         frame = complete_outfit(self.service, self.split.outfits, items, user, k, **settings)
         known = self.attributes.get("item")
         if known is not None and "category" in known:
-            frame["category"] = known["category"].iloc[self.vocabularies["item"].rows(frame["item_id"].tolist())].to_numpy()
+            rows = self.vocabularies["item"].rows(frame["item_id"].tolist())
+            frame["category"] = known["category"].iloc[rows.numpy()].to_numpy()
         return frame
 
     def link(

@@ -153,7 +153,8 @@ def complete_outfit(
         frames.append(frame)
     if not frames:
         raise ValueError("the pool holds nothing that could be added; give a larger one")
-    return pd.concat(frames, ignore_index=True)
+    outfits_found: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return outfits_found
 
 
 def _query(service: Service, rows: Tensor, user: Hashable | None) -> OutfitQuery:

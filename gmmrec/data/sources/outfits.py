@@ -284,7 +284,8 @@ def _exploded(column: "pd.Series[str]", separator: str | None) -> pd.DataFrame:
     """One row an item: ``group`` (row of the column) and ``item``."""
     parts = column.str.strip().str.split(separator).explode()
     found: pd.DataFrame = pd.DataFrame({"group": parts.index.to_numpy(), "item": parts.to_numpy()})
-    return found[found["item"].fillna("") != ""].reset_index(drop=True)
+    there: pd.DataFrame = found[found["item"].fillna("") != ""].reset_index(drop=True)
+    return there
 
 
 def _parts(labels: "pd.Series[str]", path: Path) -> "NDArray[np.int64]":
