@@ -107,7 +107,9 @@ def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Data
         found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim), 1e-2
     for kind, label in (("distmult", "DistMult, softmax"), ("complex", "ComplEx, softmax")):
         found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim, softmax=True), 3e-3
-    config = MKGformerConfig(dim=args.dim, objective=args.objective)
+    config = MKGformerConfig(
+        dim=args.dim, objective=args.objective, fusion_layers=args.fusion_layers, entity_weight=args.entity_weight
+    )
     found["MKGformer"] = dataset, MKGformer, config, args.lr
     names = list(dataset.features)
     pictures = [name for name in names if name == "image"]
@@ -159,6 +161,8 @@ def main() -> None:
     parser.add_argument("--patience", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--objective", choices=("bce", "softmax"), default="softmax", help="of MKGformer")
+    parser.add_argument("--fusion-layers", type=int, default=MKGformerConfig.fusion_layers, help="of MKGformer")
+    parser.add_argument("--entity-weight", type=float, default=MKGformerConfig.entity_weight, help="of MKGformer")
     parser.add_argument("--lr", type=float, default=1e-3, help="of MKGformer")
     parser.add_argument("--grid", type=Path, help="YAML file with settings of MKGformer and a grid of some")
     parser.add_argument("--seed", type=int, default=0)
