@@ -16,6 +16,7 @@ from gmmrec.config import check_choice, check_non_negative, check_positive, chec
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.classify import classify
 from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.encoder.neighbour_generator import NeighbourEmbeddingGenerator
 from gmmrec.nn.fusion.prediction import LEAST_VARIANCE, PredictionAttentionFusion
 from gmmrec.nn.init import embedding_table
@@ -140,10 +141,10 @@ class MML(Recommender[HistoryQuery]):
             )
         dims, c = [schema.feature_dims[name] for name in self.names], config
         self.items = embedding_table(schema.num_nodes["item"], c.dim, c.init_std)
-        self.project = nn.ModuleList(nn.Linear(width, c.dim) for width in dims)
+        self.project = nn.ModuleList(ContentEncoder(width, c.dim, num_layers=0) for width in dims)
         self.side = None
         if c.bias_scale > 0:
-            self.side = nn.ModuleList(nn.Linear(width, c.dim, bias=False) for width in dims)
+            self.side = nn.ParameterList(embedding_table(c.dim, width, c.init_std) for width in dims)
             self.side_offset = nn.Parameter(torch.zeros(c.dim))
         self.learners = nn.ModuleList(
             AdaptiveTransformer(
@@ -317,7 +318,7 @@ class MML(Recommender[HistoryQuery]):
         tokens, negative = hide_missing(vectors[:, :length] + mean, mask), vectors[:, length + 1 :]
         bias = self._bias(F.embedding(place[:, :length], world.side.detach()))
         episode = Episode(tokens, mask, vectors[:, 1 : length + 1], mask, bias)
-        main = self.learners[0].transformer
+        main: nn.Module = self.learners[0].transformer  # type: ignore[assignment]
         frozen = {name: weight.detach() for name, weight in main.named_parameters()}
         states = functional_call(main, frozen, (tokens, mask), {"bias": bias})
         return self._ranking(states, episode, asked, negative, torch.ones_like(negative[..., 0], dtype=torch.bool))
@@ -351,10 +352,10 @@ class MML(Recommender[HistoryQuery]):
         for m, name in enumerate(self.names):
             features, exists = self._features(graph, name), graph.features[name].present
             exists = exists if rows is None else exists[rows]
-            vectors.append(project_rows(features, rows, self.project[m].weight, self.project[m].bias))
+            vectors.append(self.project[m](features, rows))
             present.append(exists)
             if self.side is not None:
-                side = side + hide_missing(project_rows(features, rows, self.side[m].weight), exists)
+                side = side + hide_missing(project_rows(features, rows, self.side[m]), exists)
         there = torch.stack(present, dim=1)
         if self.side is not None:
             side = side + hide_missing(self.side_offset.expand_as(side), there[:, 1:].any(1))
