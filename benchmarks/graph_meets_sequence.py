@@ -1,6 +1,7 @@
 """A graph gives a sequence model its vectors: the sequence model alone, and started from a graph model's users and items.
 
     python benchmarks/graph_meets_sequence.py [--dataset movies-small-next] [--graph lightgcn] [--sequence marank] [--seeds 0 1 2]
+        [--epochs 60]
 
 Settings are those of benchmarks/configs/DATASET (see benchmarks/accuracy.py), the first value of every grid; both ways to start the
 sequence model have the same ones. The graph sees the training part alone, and the run of every seed starts from the graph of its
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--graph", default="lightgcn")
     parser.add_argument("--sequence", default="marank")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="most epochs of the sequence model, however it starts")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets that are not bundled")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -42,8 +44,11 @@ def main() -> None:
     results: dict[str, list[Results]] = {name: [] for name in names.values()}
 
     def made(way: str, model: str, seed: int, start: Path | None = None) -> Path:
-        settings = settings_of(arguments.dataset, model, arguments.data)
-        settings = {**settings, "model_name": model} | ({} if start is None else {"init_from": str(start)})
+        settings = settings_of(arguments.dataset, model, arguments.data) | {"model_name": model}
+        if way != "graph" and arguments.epochs:
+            settings["train"] = {**settings["train"], "epochs": arguments.epochs}
+        if start is not None:
+            settings["init_from"] = str(start)
         reports[names[way]].append(accuracy.trained(arguments.dataset, way, settings, seed, runs=RUNS / arguments.graph))
         folder = accuracy.folder_of(RUNS / arguments.graph, arguments.dataset, way, settings, seed)
         results[names[way]].append(Results.load(folder))
