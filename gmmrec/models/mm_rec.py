@@ -6,7 +6,7 @@ C. Wu, F. Wu, T. Qi, C. Zhang, Y. Huang, T. Xu. SIGIR 2022. https://arxiv.org/ab
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -197,9 +197,10 @@ class MMRec(Recommender[HistoryQuery]):
 
     def _news(self, graph: MultimodalGraph, rows: Tensor) -> News:
         """The items in ``rows`` ``[n]``."""
-        streams = list(zip(self.names, self.streams, strict=True))
+        streams: list[tuple[str, Any]] = list(zip(self.names, self.streams, strict=True))
         parts = [stream.tokens(graph.features[name], rows) for name, stream in streams]
         tokens, masks = [values for values, _ in parts], [mask for _, mask in parts]
+        layer: Any
         for layer in self.layers:
             read: list[list[Tensor]] = [[] for _ in tokens]
             for (left, right), between in zip(self.pairs, layer, strict=True):

@@ -137,7 +137,7 @@ class _Behaviors:
         return cls(
             user=pd.concat([part.user for part in parts], ignore_index=True),
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
-            history_time=np.concatenate([part.history_time for part in parts]) if timed else None,  # type: ignore[misc]
+            history_time=np.concatenate([part.history_time for part in parts]) if timed else None,
         )
 
 
@@ -226,10 +226,12 @@ def _log(raw: RawImpressions) -> pd.DataFrame:
     past = past[is_first | ~past["pair"].isin(clicks["pair"])].sort_values("time", kind="stable").drop_duplicates("pair")
     past["split"] = 0
     clicks["time"], clicks["split"] = raw.time[clicks["row"]], raw.part[clicks["row"]]
-    log: pd.DataFrame = pd.concat([past, clicks], ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
+    both = pd.concat([past, clicks], ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
     items = raw.items.to_numpy()
-    columns = {"user": names[log["user"]], "item": items[log["item"]], "time": log["time"], "split": log["split"].astype(np.int8)}
-    return pd.DataFrame(columns)
+    log: pd.DataFrame = both[["time"]].assign(
+        user=names[both["user"]], item=items[both["item"]], split=both["split"].astype(np.int8)
+    )
+    return log
 
 
 def _catalogue(folder: Path, places: Sequence[Path]) -> tuple[dict[str, pd.DataFrame], list[RawFeatures]]:
@@ -350,4 +352,5 @@ def _labels(places: Sequence[Path], ids: "pd.Series[Any]") -> list[RawFeatures]:
     both = (row >= 0) & (column >= 0)
     values = np.zeros((len(ids), len(frequent)), np.float16)
     values[row[both], column[both]] = 1
-    return [RawFeatures("entity", path.name, values, ids, values.any(1))]
+    known = np.asarray(values.any(axis=1))
+    return [RawFeatures("entity", path.name, values, ids, known)]
