@@ -207,7 +207,8 @@ class Run:
             tokens = {name: asdict(known) for name, known in self.tokens.items()}
             (folder / "tokens.json").write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
         for node_type, frame in self.attributes.items():
-            frame.to_csv(folder / f"{node_type}s.csv", index=False)
+            if len(frame.columns):  # of some only the ids are known
+                frame.to_csv(folder / f"{node_type}s.csv", index=False)
         (folder / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
         (folder / "metrics.json").write_text(json.dumps(self.report, indent=2), encoding="utf-8")
         if "test" in self.results:

@@ -3,6 +3,7 @@ import torch
 
 import gmmrec
 from gmmrec.cli.main import main
+from gmmrec.data.write import write_folder
 from gmmrec.run import Run
 from gmmrec.tasks.query import LinkQuery
 from tests.knowledge import circle
@@ -14,7 +15,8 @@ SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 1, "bootstrap": 0, "progress
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "circle"
-    gmmrec.fit(circle(12), "mkgformer", out=path, objective="softmax", epochs=2, **SMALL)
+    written = write_folder(circle(12), path.with_name("data"))  # as people have it, with tables of ids alone
+    gmmrec.fit(written, "mkgformer", out=path, objective="softmax", epochs=2, **SMALL)
     return path
 
 
