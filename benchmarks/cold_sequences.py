@@ -159,7 +159,7 @@ Made by `{command}`.
                 star = "*" if lines[name].p is not None and lines[name].p < 0.05 else ""
                 row[name] = f"{lines[name].mean:.4f}{star}"
             rows.append(row)
-        text += f"\n## {metric}\n\n{pd.DataFrame(rows).to_markdown(index=False)}\n"
+        text += f"\n## {metric}\n\n{pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}\n"
     return text
 
 
