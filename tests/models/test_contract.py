@@ -16,7 +16,6 @@ from gmmrec.models.uvcan import UVCAN
 from gmmrec.models.vlsnr import VLSNR
 from tests.contract import RecommenderContract
 
-
 RANK_ITEMS = {name: model for name, model in MODELS.items() if model.query_type.target == "item"}
 """Models of other things have a suite of their own: see ``test_mkgformer.py``."""
 

@@ -15,8 +15,8 @@ BOUNDARY = 0
 """A word id that is no word: the start where words are read, the end where they are foretold, and the padding behind it."""
 
 Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
-"""From the vectors of words ``[B, W]``, states ``[B, ...]`` and what stays the same at every word ``[B, ...]`` to the next states; the
-first of these is what the word after is foretold from."""
+"""From the vectors of words ``[B, W]``, states ``[B, ...]`` and what stays the same at every word ``[B, ...]`` to the next states;
+the first of these is what the word after is foretold from."""
 
 
 class TextDecoder(nn.Module):
