@@ -6,7 +6,7 @@ C. Wu, F. Wu, T. Qi, C. Zhang, Y. Huang, T. Xu. SIGIR 2022. https://arxiv.org/ab
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -197,18 +197,17 @@ class MMRec(Recommender[HistoryQuery]):
 
     def _news(self, graph: MultimodalGraph, rows: Tensor) -> News:
         """The items in ``rows`` ``[n]``."""
-        streams: list[tuple[str, Any]] = list(zip(self.names, self.streams, strict=True))
-        parts = [stream.tokens(graph.features[name], rows) for name, stream in streams]
+        streams = [cast(Stream, stream) for stream in self.streams]
+        parts = [stream.tokens(graph.features[name], rows) for name, stream in zip(self.names, streams, strict=True)]
         tokens, masks = [values for values, _ in parts], [mask for _, mask in parts]
-        layer: Any
         for layer in self.layers:
             read: list[list[Tensor]] = [[] for _ in tokens]
-            for (left, right), between in zip(self.pairs, layer, strict=True):
+            for (left, right), between in zip(self.pairs, cast(nn.ModuleList, layer), strict=True):
                 new = between(tokens[left], tokens[right], masks[left], masks[right])
                 read[left].append(new[0])
                 read[right].append(new[1])
             tokens = [torch.stack(own).mean(0) if len(own) > 1 else own[0] for own in read]
-        pooled = [stream.pool(*part) for (_, stream), *part in zip(streams, tokens, masks, strict=True)]
+        pooled = [stream.pool(*part) for stream, *part in zip(streams, tokens, masks, strict=True)]
         present = torch.stack([mask[:, 0] for mask in masks], 1)
         return News(torch.stack([vectors for vectors, _ in pooled], 1), present, [weights for _, weights in pooled])
 
