@@ -71,6 +71,20 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "towers that do not share": {"model.share": "none"},
         "without {modality}": {"data.modalities": "others"},
     },
+    "nova-bert": {
+        "fused at the input": {"model.invasive": True},
+        "without {modality}": {"data.modalities": "others"},
+    },
+    "marank": {
+        "mean instead of attention": {"model.attention": "mean"},
+        "without the newest item's shortcut": {"model.shortcut": False},
+        "without the long-term part": {"model.long_term": False},
+    },
+    "mml": {
+        "without meta-learning": {"model.meta": False},
+        "without the generator": {"model.generator": False},
+        "mean instead of attention to learners": {"model.fusion": "mean"},
+    },
     "vlsnr": {
         "means instead of attention": {"model.attention": "mean"},
         "an ordinary GRU": {"model.recurrence": "plain"},
