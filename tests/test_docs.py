@@ -17,7 +17,7 @@ def test_code_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     for number, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")), 1):
-        if "pd.read_csv(" in block:
+        if "pd.read_csv(" in block or 'load_dataset(".")' in block:
             continue  # a recipe for somebody's own files; tests/data/test_shared.py runs these on them
         exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
 
