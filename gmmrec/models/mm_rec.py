@@ -50,10 +50,12 @@ class MMRecConfig(HistoryConfig):
     """Whether feature vectors are brought to length 1 before they are projected."""
     dropout: float = 0.1
     """Share of attention weights, and of what a layer of co-attention adds, that is dropped in training."""
+    init_std: float = 0.02
+    """Standard deviation of the initial matrices before the vectors of news: so small that unscaled products begin near 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(dim=self.dim, num_heads=self.num_heads)
+        check_positive(dim=self.dim, num_heads=self.num_heads, init_std=self.init_std)
         check_non_negative(num_layers=self.num_layers)
         check_choice(("candidate", "mean"), attention=self.attention)
         check_probability(dropout=self.dropout)
@@ -73,14 +75,17 @@ class Stream(nn.Module):
         feature_dim: Width of a feature vector.
         dim: Width of tokens and of the result.
         unit: Whether features are brought to length 1.
+        init_std: Standard deviation of the initial W'.
     """
 
-    def __init__(self, feature_dim: int, dim: int, *, unit: bool = True) -> None:
+    def __init__(self, feature_dim: int, dim: int, *, unit: bool = True, init_std: float = 0.02) -> None:
         super().__init__()
         self.unit = unit
         self.encode, self.norm = TokenEncoder(feature_dim, dim), nn.LayerNorm(dim)
         self.whole = nn.Parameter(torch.randn(dim) / dim**0.5)
         self.project, self.gate = nn.Linear(dim, dim), GateFusion(dim)
+        nn.init.normal_(self.project.weight, std=init_std)
+        nn.init.zeros_(self.project.bias)
 
     def tokens(self, table: FeatureTable, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens ``[n, 1 + T, d]`` of some items, and which exist ``[n, 1 + T]``."""
@@ -133,7 +138,9 @@ class MMRec(Recommender[HistoryQuery]):
         if not self.names:
             raise ValueError("MM-Rec needs at least one modality of the items, but the data set has none; add a feature file")
         dim = config.dim
-        self.streams = nn.ModuleList(Stream(schema.feature_dims[name], dim, unit=config.unit_features) for name in self.names)
+        self.streams = nn.ModuleList(
+            Stream(schema.feature_dims[name], dim, unit=config.unit_features, init_std=config.init_std) for name in self.names
+        )
         self.pairs = list(combinations(range(len(self.names)), 2)) if config.co_attention else []
         self.layers = nn.ModuleList(
             nn.ModuleList(CoTransformerLayer(dim, dim, num_heads=config.num_heads, dropout=config.dropout) for _ in self.pairs)

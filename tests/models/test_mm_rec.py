@@ -277,6 +277,13 @@ def test_the_loss_is_a_softmax_over_the_positive_and_its_negatives():
     assert set(terms) == {"softmax"}
 
 
+def test_products_that_are_not_scaled_begin_small():
+    """Otherwise the first losses are far above that of guessing."""
+    torch.manual_seed(0)
+    model = MMRec(GRAPH.schema, MMRecConfig(dim=64)).eval()
+    assert float(scores_of(model, query_of(HISTORIES)).abs().max()) < 1
+
+
 def test_only_the_items_of_a_batch_are_encoded(monkeypatch):
     model, seen = model_of(), []
     encode = model._news
