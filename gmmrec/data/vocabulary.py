@@ -92,7 +92,8 @@ class Vocabulary:
             unknown = [ids[i] for i in torch.nonzero(rows < 0).flatten().tolist()]
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             known = ", ".join(map(repr, self._ids[:2]))
-            raise KeyError(f"unknown {self.name} id {unknown[0]!r}{more}; the {len(self)} known ids begin with {known}")
+            about = f"the {len(self)} known ids begin with {known}" if known else f"the data set has no {self.name}s"
+            raise KeyError(f"unknown {self.name} id {unknown[0]!r}{more}; {about}")
         return rows
 
     def ids(self, rows: Tensor | None = None) -> list[Hashable]:

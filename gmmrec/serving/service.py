@@ -18,7 +18,7 @@ from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.next_item import Timeline
-from gmmrec.tasks.query import HistoryQuery, OutfitQuery
+from gmmrec.tasks.query import HistoryQuery, LinkQuery, OutfitQuery
 from gmmrec.tasks.questions import Questions
 from gmmrec.typing import NodeType
 
@@ -128,6 +128,8 @@ class Service:
         query_type: Any = self.model.query_type
         if query_type is OutfitQuery:
             raise ValueError("this model completes outfits and needs the items that are there; ask it with gmmrec complete")
+        if query_type is LinkQuery:
+            raise ValueError("this model completes facts and needs an end and a relation; ask it with gmmrec link")
         if query_type is not HistoryQuery:
             return query_type(user=rows)  # what else it may hold, such as a situation, is left open
         length = self.model.config.max_length

@@ -57,3 +57,8 @@ def test_text_becomes_the_type_of_the_ids() -> None:
 def test_equal_when_the_ids_stand_in_the_same_order() -> None:
     assert Vocabulary(["a", "b"]) == Vocabulary(["a", "b"], name="user")
     assert Vocabulary(["a", "b"]) != Vocabulary(["b", "a"])
+
+
+def test_a_vocabulary_without_ids_says_so():
+    with pytest.raises(KeyError, match="unknown user id 'x'; the data set has no users"):
+        Vocabulary([], name="user").rows(["x"])
