@@ -215,27 +215,57 @@ def spent(dataset: str) -> str:
 
 
 def write_summary() -> None:
-    """One table of all data sets, recall@20 / ndcg@20, into the README between its two marks."""
+    """A table for every kind of question, of all data sets where it is asked, into the README between its two marks."""
     names = [path.name for path in sorted((HERE / "configs").iterdir()) if any((RUNS / path.name).glob("*/chosen.json"))]
-    cells: dict[str, dict[str, str]] = {}
-    best: dict[str, float] = {}
+    kinds: dict[tuple[str, tuple[str, str]], dict[str, dict[str, list[dict[str, Any]]]]] = {}
     for dataset in names:
+        found = {}
         for chosen in sorted((RUNS / dataset).glob("*/chosen.json")):
-            settings = json.loads(chosen.read_text())["key"]
-            files = sorted(chosen.parent.glob(f"{settings}-seed*/metrics.json"))
-            reports = [json.loads(file.read_text()) for file in files]
-            recall, ndcg = (mean(reports, metric) for metric in ("recall@20", "ndcg@20"))
-            cells.setdefault(chosen.parent.name, {})[dataset] = f"{recall:.4f} / {ndcg:.4f}"
-            best[chosen.parent.name] = max(best.get(chosen.parent.name, 0.0), recall if dataset == "tiktok" else 0.0)
+            files = sorted(chosen.parent.glob(f"{json.loads(chosen.read_text())['key']}-seed*/metrics.json"))
+            found[chosen.parent.name] = [json.loads(file.read_text()) for file in files]
+        kinds.setdefault(kind_of(dataset, found), {})[dataset] = found
+    text = "\n\n".join(summary(title, metrics, found) for (title, metrics), found in sorted(kinds.items()))
+    readme = HERE.parent / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(before + BEGIN + "\n" + text + "\n" + END + rest.split(END)[1])
+
+
+def kind_of(dataset: str, found: dict[str, list[dict[str, Any]]]) -> tuple[str, tuple[str, str]]:
+    """What is asked on a data set, in words, and the two metrics that are shown."""
+    measured = {metric for reports in found.values() for metric in reports[0]["test"]}
+    if "rmse" in measured:
+        return "Ratings (rmse / mae, lower is better)", ("rmse", "mae")
+    if SHOWN[0] in measured:
+        return "What of all that was shown is clicked (auc / ndcg@10)", (SHOWN[0], SHOWN[-1])
+    if shared(dataset).get("split", {}).get("strategy") == "leave_last_out":
+        return "What comes next (recall@10, the hit rate / ndcg@10)", ("recall@10", "ndcg@10")
+    return "All that a user will like (recall@20 / ndcg@20)", ("recall@20", "ndcg@20")
+
+
+def summary(title: str, metrics: tuple[str, str], found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+    """One table: a row a model, a column a data set; best first on the last data set."""
+    names, last = list(found), list(found)[-1]
+    models = sorted({model for rows in found.values() for model in rows})
+    sign = 1 if metrics[0] in ERRORS else -1
+
+    def value(model: str) -> float:
+        reports = found[last].get(model)
+        return sign * mean(reports, metrics[0]) if reports and metrics[0] in reports[0]["test"] else float("inf")
+
+    def cell(model: str, name: str) -> str:
+        reports = found[name].get(model)
+        if not reports or metrics[0] not in reports[0]["test"]:
+            return ""
+        return " / ".join(f"{mean(reports, metric):.4f}" for metric in metrics)
+
     lines = [
+        f"{title}:",
+        "",
         "| model | " + " | ".join(f"[{name}](benchmarks/tables/{name}.md)" for name in names) + " |",
         "|---|" + "---:|" * len(names),
     ]
-    order = sorted(cells, key=lambda name: (-best[name], name))
-    lines += [f"| {model} | " + " | ".join(cells[model].get(name, "") for name in names) + " |" for model in order]
-    readme = HERE.parent / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
+    lines += [f"| {model} | " + " | ".join(cell(model, name) for name in names) + " |" for model in sorted(models, key=value)]
+    return "\n".join(lines)
 
 
 def mean(reports: list[dict[str, Any]], metric: str) -> float:
