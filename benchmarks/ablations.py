@@ -21,7 +21,8 @@ import torch
 import gmmrec
 from gmmrec.evaluation.compare import Row, compare
 from gmmrec.evaluation.modality import average_difference
-from gmmrec.evaluation.results import Results
+from gmmrec.evaluation.exams import exam_of
+from gmmrec.evaluation.results import Results, file_of
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/ablations")
@@ -151,26 +152,31 @@ def ablate(dataset: str, name: str, seeds: list[int]) -> tuple[str, str] | None:
 
 def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
     """Means, differences to the full model with their p-values, and how far similarities are from the raw ones."""
-    results = {title: [Results.load(folder) for folder in runs] for title, runs in folders.items()}
-    compared = {
-        metric: {row.run: row for row in compare(results, metric=metric, reference="full").rows}
-        for metric in ("recall@20", "ndcg@20")
-    }
+    compared = {}
+    for metric in metrics_of(folders["full"][0]):
+        results = {title: [Results.load(folder, file_of(exam_of(metric))) for folder in runs] for title, runs in folders.items()}
+        compared[metric] = {row.run: row for row in compare(results, metric=metric, reference="full").rows}
     rows = []
     for title, runs in folders.items():
         row: dict[str, Any] = {"variant": title}
         for metric, lines in compared.items():
             row[metric] = f"{lines[title].mean:.4f}"
             row[f"p ({metric})"] = "" if title == "full" else f"{lines[title].p:.4f}"
-        row["beside the full model"] = "" if title == "full" else verdict(compared["recall@20"][title])
+        row["beside the full model"] = "" if title == "full" else verdict(next(iter(compared.values()))[title])
         for modality in modalities:
             row[f"avg.diff {modality}"] = f"{difference(runs[0], modality):.3f}"
         rows.append(row)
     return str(pd.DataFrame(rows).to_markdown(index=False))
 
 
+def metrics_of(folder: Path) -> tuple[str, str]:
+    """What is compared: the order of what was shown where the data tell, else the ranking."""
+    shown = (folder / file_of("impressions")).is_file()
+    return ("impressions/auc", "impressions/ndcg@10") if shown else ("recall@20", "ndcg@20")
+
+
 def verdict(line: Row) -> str:
-    """Judged by recall@20; of every part that is left out the papers say "worse"."""
+    """Judged by the first metric; of every part that is left out the papers say "worse"."""
     if line.p is None or line.p >= 0.05:
         return "no difference shown"
     return "worse" if line.difference < 0 else "better"
