@@ -20,8 +20,8 @@ import torch
 
 import gmmrec
 from gmmrec.evaluation.compare import Row, compare
-from gmmrec.evaluation.modality import average_difference
 from gmmrec.evaluation.exams import exam_of
+from gmmrec.evaluation.modality import average_difference
 from gmmrec.evaluation.results import Results, file_of
 
 HERE = Path(__file__).parent
