@@ -84,6 +84,17 @@ def test_k2_what_is_missing_is_never_read() -> None:
     assert torch.equal(*scores)
 
 
+@pytest.mark.parametrize("name", ["image", "words"])
+def test_k2_more_padding_changes_nothing(name: str) -> None:
+    dataset = circle(N)
+    table = dataset.features[name]
+    values = torch.cat([table.values, torch.zeros_like(table.values[:, :1])], 1)
+    padded = replace(table, values=values, mask=torch.cat([table.mask, torch.zeros_like(table.mask[:, :1])], 1))
+    model, graph, _ = build(dataset)
+    other = graph_of(replace(dataset, features={**dataset.features, name: padded}))[1]
+    torch.testing.assert_close(score_all(model, other), score_all(model, graph))
+
+
 def test_k6_the_order_of_regions_means_nothing_but_that_of_words_does() -> None:
     dataset = circle(N)
     model, graph, _ = build(dataset)
