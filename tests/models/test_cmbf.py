@@ -74,7 +74,7 @@ def joined(model: CMBF, graph: MultimodalGraph, users: Tensor, items: Tensor) ->
     return torch.cat(seen, dim=1)
 
 
-# The sheet of equations for one pair, in float64: only tokens that exist, so no masks
+# The equations for one pair, in float64: only tokens that exist, so no masks
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
