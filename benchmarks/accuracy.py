@@ -163,7 +163,10 @@ def write_table(dataset: str) -> None:
         folders = sorted(chosen.parent.glob(f"{choice['key']}-seed*"))
         folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
         rows[name] = (choice, [json.loads((folder / "metrics.json").read_text()) for folder in folders])
-        users[name] = [Results.load(folder) for folder in folders]
+        shown = (
+            folders[0] / file_of("impressions")
+        ).is_file()  # then rankings may be of other questions: by user, or by impression
+        users[name] = [Results.load(folder, file_of("impressions" if shown else "ranking")) for folder in folders]
         if (folders[0] / file_of("ratings")).is_file():
             ratings[name] = [Results.load(folder, file_of("ratings")) for folder in folders]
     if not rows:
@@ -199,8 +202,9 @@ def write_table(dataset: str) -> None:
         settings = {k: v for k, v in rows[name][0]["settings"].items() if k not in ("data", "monitor")}
         lines.append(f"- {name}: `{json.dumps(settings)}`")
     if len(users) > 1:
-        lines += ["", "Each against the best, user by user (seeds averaged by user first):"]
-        lines += ["\n" + compare(users, metric=metric).to_markdown() for metric in ("recall@20", "ndcg@20")]
+        lines += ["", "Each against the best, question by question (seeds averaged first):"]
+        compared = (SHOWN[0], SHOWN[-1]) if SHOWN[0] in metrics else ("recall@20", "ndcg@20")
+        lines += ["\n" + compare(users, metric=metric).to_markdown() for metric in compared]
     if len(ratings) > 1:
         lines += ["", "Each against the best, rating by rating:", "\n" + compare(ratings, metric="rmse").to_markdown()]
     (HERE / "tables").mkdir(exist_ok=True)
