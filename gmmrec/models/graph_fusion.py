@@ -15,31 +15,27 @@ from torch.nn import functional as F
 from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
-from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
 from gmmrec.graph.knowledge import KNOWS, check_linked, with_knowledge
-from gmmrec.graph.latent import LatentGraph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.graph.smoothing import ItemSmoothing
 from gmmrec.nn.clustering import balance_loss, cut_loss
-from gmmrec.nn.conv.light import LightConv
 from gmmrec.nn.decoder import DECODERS
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
-from gmmrec.nn.encoder import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, propagation
+from gmmrec.nn.encoder import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, contents, propagation
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.encoder.knowledge import KnowledgeEncoder
 from gmmrec.nn.fusion import FUSIONS
 from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
-from gmmrec.nn.loss import bpr, embedding_norm, info_nce
-from gmmrec.nn.normalize import unit_rows
+from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm
 from gmmrec.nn.relations import Pair, Relation
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ENTITY, ENTITY_ITEM, ITEM, LINKED, USER, EdgeType, NodeType
 
-ALIKE: EdgeType = (ITEM, "alike", ITEM)
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
 SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
 
@@ -125,9 +121,8 @@ class GraphFusionConfig:
 
     def __post_init__(self) -> None:
         check_choice(("none", *PROPAGATIONS), ids=self.ids)
-        contents = ("none", *CONTENT_ENCODERS)
         for name, kind in (self.content if isinstance(self.content, dict) else {"": self.content}).items():
-            check_choice(contents, **{f"content[{name!r}]" if name else "content": kind})
+            check_choice(("none", *CONTENT_ENCODERS), **{f"content[{name!r}]" if name else "content": kind})
         check_choice(tuple(FUSIONS), fusion=self.fusion)
         check_choice(("none", "frozen", "learned"), item_graph=self.item_graph)
         check_choice(tuple(DECODERS), decoder=self.decoder)
@@ -228,9 +223,19 @@ class GraphFusion(Recommender[UserQuery]):
         self.preserve = None
         if c.preserve_weight > 0 and modalities:
             self.preserve = ModalityPreservingDecoder(c.dim, [schema.feature_dims[name] for name in modalities])
-        self.shares = modality_shares(modalities, c.modality_weights) if c.item_graph == "frozen" else {}
-        self.latent = LatentGraph(schema, c.modality_dim, knn=c.knn) if c.item_graph == "learned" else None
-        self.smooth = LightConv()
+        self.smooth = None
+        if c.item_graph != "none":
+            self.smooth = ItemSmoothing(
+                schema,
+                c.item_graph,
+                knn=c.knn,
+                weighting=c.knn_weighting,
+                degrees=c.knn_degrees,
+                modality_weights=c.modality_weights,
+                modality_dim=c.modality_dim,
+                num_layers=c.item_layers,
+                unit=c.item_unit,
+            )
         self.entities, self.know = None, KnowledgeEncoder(c.knowledge_layers)
         if c.knowledge == "entity":
             check_linked(schema.relations)
@@ -243,23 +248,19 @@ class GraphFusion(Recommender[UserQuery]):
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """The graphs that the chosen parts ask for: of items alike by features, and of co-interactions."""
-        c = self.config
-        if self.shares:
-            alike = item_graph(graph, self.shares, c.knn, weighting=c.knn_weighting, degrees=c.knn_degrees, alone="itself")
-            graph = graph.with_edges(ALIKE, *alike)
-        if self.latent is not None:
-            graph = self.latent.prepare(graph)
+        if self.smooth is not None:
+            graph = self.smooth.prepare(graph)
         if self.entities is not None:
             graph = with_knowledge(graph)
-        if "mcptr" in (c.ids, *self.kinds.values()):
+        if "mcptr" in (self.config.ids, *self.kinds.values()):
             for kind in (SHARED_ITEMS, SHARED_USERS):
-                graph = graph.with_edges(kind, *co_interaction_graph(graph, kind[0], k=c.neighbors))
+                graph = graph.with_edges(kind, *co_interaction_graph(graph, kind[0], k=self.config.neighbors))
         return graph
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
         """Thins the interactions, and mines the learned item graph anew, where either is asked for."""
         graph = denoised(graph, self.config.edge_dropout, generator)
-        return graph if self.latent is None else self.latent.mined(graph)
+        return graph if self.smooth is None else self.smooth.mined(graph)
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
         """Fused vectors; with modality-aware fusion also the views ``item_views`` ``[I, V, D]`` and ``item_present`` ``[I, V]``.
@@ -312,7 +313,9 @@ class GraphFusion(Recommender[UserQuery]):
             raw = [F.embedding(batch.positive, table.pooled) for table in tables]
             terms["preserve"] = c.preserve_weight * self.preserve.loss(items[:, 0], raw, present)
         if c.contrast_weight > 0:
-            terms["contrast"] = c.contrast_weight * self._contrast(views, batch.positive.unique())
+            rows = batch.positive.unique()
+            alike = contrast_with_first([F.embedding(rows, view) for view in views.item], views.present[rows], c.temperature)
+            terms["contrast"] = c.contrast_weight * alike
         if c.cluster_weight > 0:
             edges, q = graph.bipartite, cast(Pair, self.ids.assignment(views.ids))  # type: ignore[union-attr, operator]
             both_ways = (edges.to_user, q.item, q.user), (edges.to_item, q.user, q.item)
@@ -347,20 +350,12 @@ class GraphFusion(Recommender[UserQuery]):
 
     def _added(self, graph: MultimodalGraph, items: Tensor) -> Tensor | None:
         """What the item graph and the knowledge graph add to the fused items, where there are such."""
-        smoothed = self._smoothed(graph, items)
+        smoothed = None if self.smooth is None else self.smooth(graph, items)
         if self.entities is None:
             return smoothed
         edges = (Relation(*graph.edges(kind)) for kind in (LINKED, KNOWS, ENTITY_ITEM))
         known: Tensor = self.know(items, graph.gather(ENTITY, self.entities), *edges)
         return known if smoothed is None else smoothed + known
-
-    def _smoothed(self, graph: MultimodalGraph, items: Tensor) -> Tensor | None:
-        if self.config.item_graph == "none":
-            return None
-        edges: Relation = Relation(*graph.edges(ALIKE)) if self.latent is None else self.latent(graph)
-        for _ in range(self.config.item_layers):
-            items = self.smooth(items, *edges)
-        return unit_rows(items) if self.config.item_unit else items
 
     def _norm(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> Tensor:
         """The L2 term of every table of the nodes, their rows of the batch."""
@@ -370,33 +365,6 @@ class GraphFusion(Recommender[UserQuery]):
         if self.items is not None:
             rows.append(F.embedding(batch.candidates, graph.gather(ITEM, self.items)))
         return embedding_norm(*rows)
-
-    def _contrast(self, views: Views, rows: Tensor) -> Tensor:
-        """Symmetric InfoNCE of the first view with every other, over those items that have both."""
-        total = views.item[0].new_zeros(())
-        for column, view in enumerate(views.item[1:], start=1):
-            both = rows[views.present[rows, 0] & views.present[rows, column]]
-            x, y = F.embedding(both, views.item[0]), F.embedding(both, view)
-            if len(both):
-                total = total + (info_nce(x, y, self.config.temperature) + info_nce(y, x, self.config.temperature)) / 2
-        return total / max(1, len(views.item) - 1)
-
-
-def contents(modalities: tuple[str, ...], wanted: str | Mapping[str, str]) -> dict[str, str]:
-    """The encoder of every modality that has one.
-
-    Raises:
-        ValueError: A modality that is named does not exist.
-
-    >>> contents(("image", "text"), "light"), contents(("image", "text"), {"text": "mgat"})
-    ({'image': 'light', 'text': 'light'}, {'text': 'mgat'})
-    """
-    chosen = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(modalities, wanted)
-    for name in chosen:
-        if name not in modalities:
-            known = ", ".join(map(repr, modalities)) or "none"
-            raise ValueError(f"content names {name!r}, but the modalities of the items are {known}")
-    return {name: chosen[name] for name in modalities if chosen.get(name, "none") != "none"}
 
 
 def fused(fusion: nn.Module | None, views: list[Tensor], present: Tensor | None = None) -> Tensor:

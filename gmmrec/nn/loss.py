@@ -1,7 +1,7 @@
 """Losses: pure functions from scores and vectors to one number."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -126,6 +126,27 @@ def info_nce(anchor: Tensor, target: Tensor, temperature: float, count: Tensor |
         x, y = (unit_rows(v.float() if v.dtype in (torch.float16, torch.bfloat16) else v) for v in (anchor, target))
         weight = x.new_ones(len(x)) if count is None else count.to(x.dtype)
         return _softmax_loss(x / temperature, y, weight, weight / weight.sum(), 1 / temperature)
+
+
+def contrast_with_first(views: Sequence[Tensor], present: Tensor, temperature: float) -> Tensor:
+    """Symmetric :func:`info_nce` of the first view with every other one, the mean over the others; 0 where there is no other.
+
+    Args:
+        views: ``[B, D]`` each.
+        present: Which row has which view, boolean ``[B, V]``; a row takes part in the pairs of which it has both.
+        temperature: Greater than 0.
+
+    >>> x = torch.ones(4, 2)
+    >>> contrast_with_first([x, x], torch.ones(4, 2, dtype=torch.bool), 0.2)        # ln 4
+    tensor(1.3863)
+    """
+    total = views[0].new_zeros(())
+    for column, view in enumerate(views[1:], start=1):
+        both = present[:, 0] & present[:, column]
+        if both.any():
+            x, y = views[0][both], view[both]
+            total = total + (info_nce(x, y, temperature) + info_nce(y, x, temperature)) / 2
+    return total / max(1, len(views) - 1)
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:

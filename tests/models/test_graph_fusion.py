@@ -63,7 +63,7 @@ POINTS: dict[str, tuple[type[Model], Any, dict[str, str], dict[str, Any]]] = {
     "lattice": (
         LATTICE,
         LATTICEConfig(dim=D, modality_dim=5, knn=4),
-        {**SAME, "latent": "latent"},
+        {**SAME, "latent": "smooth.latent"},
         {"ids": "self_loops", "item_graph": "learned", "modality_dim": 5, "knn": 4, "item_unit": True},
     ),
     "mgat": (
@@ -221,12 +221,14 @@ def test_contrast_is_the_mean_over_modalities_of_symmetric_info_nce_over_items_t
     torch.manual_seed(0)
     model = GraphFusion(graph.schema, GraphFusionConfig(dim=D, content="linear", item_graph="none", contrast_weight=1.0))
     views, rows = model._views(graph), torch.tensor([0, 2, 3, 5])  # item 2 has no text, item 3 no image
+    batch = Batch(UserQuery(torch.zeros(5, dtype=torch.long)), torch.tensor([5, 0, 3, 2, 0]), torch.ones(5, 1, dtype=torch.long))
     expected = 0.0
     for column, items in ((1, [0, 2, 5]), (2, [0, 3, 5])):
         x, y = (torch.nn.functional.normalize(views.item[c][items].double()) for c in (0, column))
         logits = x @ y.T / 0.2
         expected += sum(-table.log_softmax(1).diagonal().mean() for table in (logits, logits.T)) / 4
-    torch.testing.assert_close(model._contrast(views, rows).double(), expected, rtol=1e-5, atol=1e-6)
+    assert set(batch.positive.tolist()) == set(rows.tolist())  # an item that the batch has twice counts once
+    torch.testing.assert_close(model.loss(graph, batch)["contrast"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ Two kinds, which any model can take by name:
   and ``perceptron``, which know no users, take features and give vectors of items.
 """
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from gmmrec.nn.conv.light import LightPropagation
@@ -53,3 +55,20 @@ def content_encoder(
         return MMGCNEncoder(num_users, feature_dim, dim, modality_dim=modality_dim, num_layers=num_layers, init_std=init_std)
     flow = propagation(kind, dim, num_layers, num_clusters=num_clusters)
     return PropagatedContent(num_users, feature_dim, dim, flow, init_std=init_std)
+
+
+def contents(modalities: tuple[str, ...], wanted: str | Mapping[str, str]) -> dict[str, str]:
+    """The kind of content encoder of every modality that has one.
+
+    Raises:
+        ValueError: A modality that is named does not exist.
+
+    >>> contents(("image", "text"), "light"), contents(("image", "text"), {"text": "mgat"})
+    ({'image': 'light', 'text': 'light'}, {'text': 'mgat'})
+    """
+    chosen = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(modalities, wanted)
+    for name in chosen:
+        if name not in modalities:
+            known = ", ".join(map(repr, modalities)) or "none"
+            raise ValueError(f"content names {name!r}, but the modalities of the items are {known}")
+    return {name: chosen[name] for name in modalities if chosen.get(name, "none") != "none"}

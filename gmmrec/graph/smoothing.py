@@ -1,0 +1,78 @@
+"""What an item graph adds to items: embeddings smoothed along nearest neighbours by features."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor, nn
+
+from gmmrec.graph.item_graph import item_graph, modality_shares
+from gmmrec.graph.knn import Weighting
+from gmmrec.graph.latent import LatentGraph
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.conv.light import LightConv
+from gmmrec.nn.normalize import unit_rows
+from gmmrec.nn.relations import Relation
+from gmmrec.typing import ITEM, EdgeType
+
+ALIKE: EdgeType = (ITEM, "alike", ITEM)
+"""The frozen item graph."""
+
+
+class ItemSmoothing(nn.Module):
+    """Light propagation on an item graph: FREEDOM's, frozen, of raw features; or LATTICE's, part of which is learned.
+
+    Args:
+        schema: Whose modalities of the items are used.
+        kind: Which of the two graphs.
+        knn: Neighbours an item has by each modality, itself included.
+        weighting: Whether neighbours in the frozen graph count alike or by their cosine similarity, at least 0.
+        degrees: How a neighbour's share in the frozen graph is normalised; see :func:`gmmrec.graph.edges.normalize`.
+        modality_weights: See :func:`gmmrec.graph.item_graph.modality_shares`; of the frozen graph.
+        modality_dim: Width of the projected features that the learned graph compares.
+        num_layers: Steps on the graph.
+        unit: Whether the result is brought to length 1.
+
+    Shapes:
+        - **input:** the prepared graph, items ``[I, D]``
+        - **output:** ``[I, D]``
+
+    Raises:
+        ValueError: The items have no features, or a weight names a modality that they do not have.
+    """
+
+    def __init__(
+        self,
+        schema: GraphSchema,
+        kind: Literal["frozen", "learned"] = "frozen",
+        *,
+        knn: int = 10,
+        weighting: Weighting = "binary",
+        degrees: Literal["incoming", "both_ends"] = "incoming",
+        modality_weights: Mapping[str, float] | None = None,
+        modality_dim: int = 64,
+        num_layers: int = 1,
+        unit: bool = False,
+    ) -> None:
+        super().__init__()
+        self.knn, self.weighting, self.degrees, self.num_layers, self.unit = knn, weighting, degrees, num_layers, unit
+        self.shares = modality_shares(schema.modalities(ITEM), modality_weights) if kind == "frozen" else {}
+        self.latent = LatentGraph(schema, modality_dim, knn=knn) if kind == "learned" else None
+        self.conv = LightConv()
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """The graph with the edges between items."""
+        if self.latent is not None:
+            return self.latent.prepare(graph)
+        edges = item_graph(graph, self.shares, self.knn, weighting=self.weighting, degrees=self.degrees, alone="itself")
+        return graph.with_edges(ALIKE, *edges)
+
+    def mined(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """The graph with the learned edges of the current weights; the frozen ones stay."""
+        return graph if self.latent is None else self.latent.mined(graph)
+
+    def forward(self, graph: MultimodalGraph, items: Tensor) -> Tensor:
+        """The smoothed items."""
+        edges: Relation = Relation(*graph.edges(ALIKE)) if self.latent is None else self.latent(graph)
+        for _ in range(self.num_layers):
+            items = self.conv(items, *edges)
+        return unit_rows(items) if self.unit else items
