@@ -3,15 +3,17 @@
     python data_scripts/regions.py foursquare-us-regions --out runs/content/foursquare
     python benchmarks/transfer.py [--data runs/content/foursquare] [--source new-york] [--regions phoenix seattle] [--seeds 0 1 2]
 
-Every way to train has the same grid of learning rates; the rate whose validation recall@20 is best on average over the regions
-(seed 0) serves all regions and seeds. Runs are kept below runs/transfer and skipped when they are there, so that an interrupted
-benchmark goes on. The table says recall@20 and ndcg@20 over held-out visits (who and when, all places of the region ranked but
-known ones), what training cost, and the differences to training alone over all regions together, paired by visit.
+Every way to train has the same grid of learning rates and of the spread of initial embeddings; the point whose validation recall@20
+is best on average over the regions (seed 0) serves all regions and seeds. With --share the regions are made sparser still. Runs are
+kept below runs/transfer and skipped when they are there, so that an interrupted benchmark goes on. The table says recall@20 and
+ndcg@20 over held-out visits (who and when, all places of the region ranked but known ones), what training cost, and the differences
+to training alone over all regions together, paired by visit.
 """
 
 import argparse
 import json
 import logging
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -31,7 +33,7 @@ from gmmrec.tasks.context import ContextTask
 HERE = Path(__file__).parent
 REGIONS = ["los-angeles", "boston", "miami", "phoenix", "seattle", "pittsburgh", "new-orleans", "indianapolis"]
 WAYS = {"alone": "none", "layers": "layers", "drr": "drr"}
-RATES = (3e-3, 1e-2)
+GRID = [(lr, init_std) for lr in (3e-3, 1e-2) for init_std in (0.01, 0.1)]
 METRICS = ("recall@20", "ndcg@20")
 MODEL = {"dim": 32}
 TRAIN = {"num_negatives": 8, "batch_size": 256, "epochs": 100, "patience": 10, "checkpoint_every": 0, "progress": False}
@@ -45,39 +47,63 @@ def main() -> None:
     parser.add_argument("--source", default="new-york")
     parser.add_argument("--regions", nargs="+", default=REGIONS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="share of the regions' training visits that is kept"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
     data, out = arguments.data, arguments.out / arguments.data.name
-    source = out / arguments.source
+    source, name = out / arguments.source, data.name
     trained(source, data / arguments.source, TRAIN | SOURCE, MODEL, 0)
+    if arguments.share < 1:
+        name = f"{name}-{round(100 * arguments.share)}"
+        data, out = thinned(data, arguments.regions, arguments.share, out.with_name(name)), out.with_name(name)
 
-    def fitted(region: str, way: str, rate: float, seed: int) -> Path:
-        folder = out / region / f"{way}-{rate:g}-seed{seed}"
+    def fitted(region: str, way: str, point: tuple[float, float], seed: int) -> Path:
+        rate, init_std = point
+        folder = out / region / f"{way}-{rate:g}-{init_std:g}-seed{seed}"
         init = None if way == "alone" else source
-        trained(folder, data / region, TRAIN | {"lr": rate}, MODEL | {"transfer": WAYS[way]}, seed, init)
+        model = MODEL | {"transfer": WAYS[way], "init_std": init_std}
+        trained(folder, data / region, TRAIN | {"lr": rate}, model, seed, init)
         return folder
 
     chosen = {}
     for way in WAYS:
         valid = {
-            rate: [report(fitted(region, way, rate, 0))["valid"]["recall@20"] for region in arguments.regions] for rate in RATES
+            point: [report(fitted(region, way, point, 0))["valid"]["recall@20"] for region in arguments.regions] for point in GRID
         }
-        chosen[way] = max(valid, key=lambda rate: sum(valid[rate]))
+        chosen[way] = max(valid, key=lambda point: sum(valid[point]))
     folders = {
-        region: {way: [fitted(region, way, rate, seed) for seed in arguments.seeds] for way, rate in chosen.items()}
+        region: {way: [fitted(region, way, point, seed) for seed in arguments.seeds] for way, point in chosen.items()}
         for region in arguments.regions
     }
-    text = f"# Transfer from {arguments.source} ({data.name})\n\n"
-    text += f"Learning rates chosen on validation: {', '.join(f'{way} {rate:g}' for way, rate in chosen.items())}. "
+    kept = f", {arguments.share:.0%} of the regions' training visits" if arguments.share < 1 else ""
+    text = f"# Transfer from {arguments.source} ({arguments.data.name}{kept})\n\n"
+    points = ", ".join(f"{way} {rate:g} and {init_std:g}" for way, (rate, init_std) in chosen.items())
+    text += f"Learning rates and spreads of initial embeddings chosen on validation: {points}. "
     text += f"Means over seeds {', '.join(map(str, arguments.seeds))}; seconds of one CPU thread for a run, evaluations included; "
     command = " ".join(["python benchmarks/transfer.py", *sys.argv[1:]])
     text += f"the source took {report(source)['cpu_seconds']:.0f} s, once. Made by `{command}`.\n\n"
     text += by_region(folders, data) + "\n\n## All regions together\n\n" + pooled(folders)
-    path = HERE / "tables" / f"transfer-{data.name}.md"
+    path = HERE / "tables" / f"transfer-{name}.md"
     path.write_text(text + "\n")
     print(text)
+
+
+def thinned(data: Path, regions: list[str], share: float, out: Path) -> Path:
+    """A folder with the same regions and that share of their training visits, drawn with seed 0; places and test stay."""
+    for region in regions:
+        folder = out / "data" / region
+        if folder.is_dir():
+            continue
+        visits = pd.read_csv(data / region / "interactions.csv.gz", dtype=str)
+        learned = visits[visits["split"] == "train"]
+        visits = visits.drop(learned.sample(frac=1 - share, random_state=0).index)
+        shutil.copytree(data / region, folder)
+        visits.to_csv(folder / "interactions.csv.gz", index=False)
+    return out / "data"
 
 
 def trained(folder: Path, data: Path, train: dict[str, Any], model: dict[str, Any], seed: int, source: Path | None = None) -> None:
