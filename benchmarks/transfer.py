@@ -47,9 +47,7 @@ def main() -> None:
     parser.add_argument("--source", default="new-york")
     parser.add_argument("--regions", nargs="+", default=REGIONS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument(
-        "--share", type=float, default=1.0, help="share of the regions' training visits that is kept"
-    )
+    parser.add_argument("--share", type=float, default=1.0, help="share of the regions' training visits that is kept")
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
