@@ -17,6 +17,8 @@ import logging
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +108,19 @@ def shared(dataset: str) -> dict[str, Any]:
 
 def is_declared(dataset: str, name: str, chosen: str) -> bool:
     """Whether the settings with this key are a point of the grid that is declared now; if not, it was an earlier one."""
+    return chosen in declared_keys(dataset, name)
+
+
+@cache
+def declared_keys(dataset: str, name: str) -> frozenset[str]:
+    """Keys of all points of the grid of one model; none where it has no settings."""
     path = HERE / "configs" / dataset / f"{name}.yaml"
     if not path.is_file():
-        return False
+        return frozenset()
     values = yaml.safe_load(path.read_text()) or {}
     grid = values.pop("grid", {})
     choices = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
-    return chosen in {key(settings_of(dataset, values, point, Path())) for point in choices}
+    return frozenset(key(settings_of(dataset, values, point, Path())) for point in choices)
 
 
 def folder_of(runs: Path, dataset: str, name: str, settings: dict[str, Any], seed: int) -> Path:
@@ -212,10 +220,17 @@ def write_table(dataset: str) -> None:
 
 
 def spent(dataset: str) -> str:
-    """How many runs there are of a data set, and how long they took: those of the grids included, and those of earlier grids."""
-    reports = [json.loads(file.read_text())["timing"] for file in (RUNS / dataset).glob("*/*/metrics.json")]
-    seconds = sum(timing["epochs"] * timing["seconds_per_epoch"] + timing["evaluation_seconds"] for timing in reports)
-    return f"All {len(reports)} runs, grid points included, took {seconds / 3600:.1f} hours, one after the other."
+    """How many runs there are of the grids of a data set, and how long they took; and all runs, those of earlier grids included."""
+    every = {file.parent: json.loads(file.read_text())["timing"] for file in (RUNS / dataset).glob("*/*/metrics.json")}
+    declared = {folder: t for folder, t in every.items() if is_declared(dataset, folder.parent.name, folder.name.split("-seed")[0])}
+
+    def told(timings: Iterable[dict[str, float]]) -> str:
+        seconds = [timing["epochs"] * timing["seconds_per_epoch"] + timing["evaluation_seconds"] for timing in timings]
+        return f"{len(seconds)} runs took {sum(seconds) / 3600:.1f} hours of one thread"
+
+    text = f"All {told(declared.values())}, grid points included."
+    earlier = [timing for folder, timing in every.items() if folder not in declared]
+    return f"{text} {told(earlier).capitalize()} more, on grids that have been replaced since." if earlier else text
 
 
 def write_summary() -> None:
