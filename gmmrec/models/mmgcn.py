@@ -104,7 +104,7 @@ class MMGCN(Recommender[UserQuery]):
         return self._fused(graph)._asdict()
 
     def _fused(self, graph: MultimodalGraph, users: Tensor | None = None) -> Pair:
-        """Equation 9: the mean or the sum over modalities; of some users ``[B, dim]`` where given, and of all items."""
+        """Equation 9: the mean or the sum over modalities; of distinct users ``[n, dim]`` where given, and of all items."""
         ids, edges = Pair(graph.gather("user", self.users), graph.gather("item", self.items)), graph.bipartite
         present = torch.stack([graph.features[name].present for name in self.modalities])  # [M, I]
         voices = torch.where(present.any(0), present, True).to(ids.item.dtype)
@@ -125,8 +125,9 @@ class MMGCN(Recommender[UserQuery]):
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR, and the mean square of the ID embeddings and of the preferences."""
-        users, items = self._fused(graph, batch.query.user)
-        scores = inner_product(users, F.embedding(batch.candidates, items))  # [B, 1 + K]
+        rows, user = torch.unique(batch.query.user, return_inverse=True)
+        users, items = self._fused(graph, rows)
+        scores = inner_product(F.embedding(user, users), F.embedding(batch.candidates, items))  # [B, 1 + K]
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.config.l2 > 0:
             of_users = [self.users, *(cast(Tensor, branch.preference) for branch in self.branches)]
