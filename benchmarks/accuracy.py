@@ -205,6 +205,7 @@ def write_table(dataset: str) -> None:
         cells += [f"{choice['points']}", f"{timing.epochs:.0f}", f"{timing.seconds_per_epoch:.2f}", f"{memory:.0f}"]
         earlier = "" if is_declared(dataset, name, choice["key"]) else " (earlier grid)"
         lines.append(f"| {name}{earlier} | {len(reports)} | {' | '.join(cells)} |")
+    lines += published(dataset, {name: reports for name, (_, reports) in rows.items()})
     lines += ["", "Settings chosen:", ""]
     for name in order:
         settings = {k: v for k, v in rows[name][0]["settings"].items() if k not in ("data", "monitor")}
@@ -217,6 +218,19 @@ def write_table(dataset: str) -> None:
         lines += ["", "Each against the best, rating by rating:", "\n" + compare(ratings, metric="rmse").to_markdown()]
     (HERE / "tables").mkdir(exist_ok=True)
     (HERE / "tables" / f"{dataset}.md").write_text("\n".join(lines) + "\n")
+
+
+def published(dataset: str, found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Lines that put what others report for a data set beside what was found; none where nothing is known."""
+    known = yaml.safe_load((HERE / "published.yaml").read_text()).get(dataset)
+    if known is None:
+        return []
+    lines = ["", f"Beside what others report: {known['source']}.", ""]
+    lines += ["| model | reported recall@20 | here | reported ndcg@20 | here |", "|---|---:|---:|---:|---:|"]
+    for name, (recall, ndcg) in known["rows"].items():
+        own = [f"{mean(found[name], metric):.4f}" if name in found else "" for metric in ("recall@20", "ndcg@20")]
+        lines.append(f"| {name} | {recall:.4f} | {own[0]} | {ndcg:.4f} | {own[1]} |")
+    return lines
 
 
 def spent(dataset: str) -> str:
