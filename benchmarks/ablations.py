@@ -115,7 +115,9 @@ def main() -> None:
         tables = [table for name in arguments.models if (table := ablate(dataset, name, arguments.seeds)) is not None]
         seeds = ", ".join(map(str, arguments.seeds))
         text = f"# What every part is worth on {dataset}\n\nTest figures, seeds {seeds}, paired by user. "
-        text += f"Made by `python benchmarks/ablations.py --datasets {dataset} --seeds {seeds.replace(',', '')}`.\n"
+        models = " ".join(name for name, _ in tables)
+        command = f"python benchmarks/ablations.py --datasets {dataset} --models {models} --seeds {seeds.replace(',', '')}"
+        text += f"Made by `{command}`.\n"
         for name, table in tables:
             text += f"\n## {name}\n\n{table}\n"
         if tables:
