@@ -107,12 +107,14 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["tiktok", "movies-small"])
     parser.add_argument("--models", nargs="+", default=list(ABLATIONS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", default=[""], help="words; only variants that hold one of them are run")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(arguments.threads)
     for dataset in arguments.datasets:
-        tables = [table for name in arguments.models if (table := ablate(dataset, name, arguments.seeds)) is not None]
+        made = (ablate(dataset, name, arguments.seeds, arguments.variants) for name in arguments.models)
+        tables = [table for table in made if table is not None]
         seeds = ", ".join(map(str, arguments.seeds))
         text = f"# What every part is worth on {dataset}\n\nTest figures, seeds {seeds}, paired by user. "
         models = " ".join(name for name, _ in tables)
@@ -124,8 +126,8 @@ def main() -> None:
             (HERE / "tables" / f"ablations-{dataset}.md").write_text(text)
 
 
-def ablate(dataset: str, name: str, seeds: list[int]) -> tuple[str, str] | None:
-    """The table of one model; None where accuracy.py has not chosen settings yet."""
+def ablate(dataset: str, name: str, seeds: list[int], words: list[str]) -> tuple[str, str] | None:
+    """The table of one model, of the variants there are; None where accuracy.py has not chosen settings yet."""
     chosen = accuracy.RUNS / dataset / name / "chosen.json"
     if not chosen.is_file():
         logger.info("%s %s: no settings chosen yet; run accuracy.py first", dataset, name)
@@ -146,9 +148,12 @@ def ablate(dataset: str, name: str, seeds: list[int]) -> tuple[str, str] | None:
             variant |= {key: value for key, value in point.items() if "." not in key}
             if "model" in point:  # another model, of the same width
                 variant["model"] = point["model"] | {"dim": settings["model"].get("dim", 64)}
-            for seed in seeds:
-                accuracy.trained(dataset, name, variant, seed, runs=RUNS)
-            folders[title.format(modality=modality)] = [accuracy.folder_of(RUNS, dataset, name, variant, seed) for seed in seeds]
+            runs = [accuracy.folder_of(RUNS, dataset, name, variant, seed) for seed in seeds]
+            if any(word in title for word in words):
+                for seed in seeds:
+                    accuracy.trained(dataset, name, variant, seed, runs=RUNS)
+            if all((folder / "metrics.json").is_file() for folder in runs):
+                folders[title.format(modality=modality)] = runs
     return name, to_markdown(folders, modalities)
 
 
