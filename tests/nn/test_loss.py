@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gmmrec.nn import loss
-from gmmrec.nn.loss import bpr, embedding_norm, expected_bpr, info_nce
+from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm, expected_bpr, info_nce
 
 
 def test_bpr_is_the_mean_over_all_pairs() -> None:
@@ -90,3 +90,17 @@ def test_info_nce_in_mixed_precision_is_that_of_32_bits() -> None:
         mixed = info_nce(anchor.bfloat16(), target.bfloat16(), 0.2)
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, info_nce(anchor, target, 0.2))
+
+
+def test_views_are_contrasted_with_the_first_over_rows_that_have_both() -> None:
+    generator = torch.Generator().manual_seed(0)
+    views = [torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(3)]
+    present = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]).bool()
+    expected = 0.0
+    for column, rows in ((1, [0, 1, 4]), (2, [1, 3, 4])):
+        x, y = (torch.nn.functional.normalize(views[c][rows]) for c in (0, column))
+        for logits in (x @ y.T / 0.5, y @ x.T / 0.5):
+            expected += float(-logits.log_softmax(1).diagonal().mean()) / 4
+    assert float(contrast_with_first(views, present, 0.5)) == pytest.approx(expected)
+    assert float(contrast_with_first(views, torch.zeros(5, 3).bool(), 0.5)) == 0
+    assert float(contrast_with_first(views[:1], present[:, :1], 0.5)) == 0
