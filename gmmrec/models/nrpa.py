@@ -131,7 +131,7 @@ class Reader(nn.Module):
         """Biases ``[n]``; zeros without."""
         if self.bias is None:
             return torch.zeros(nodes.shape, device=nodes.device)
-        return graph.gather(self.kind, self.bias)[nodes]
+        return F.embedding(nodes, graph.gather(self.kind, self.bias)[:, None]).squeeze(-1)
 
     def read(self, tokens: Tensor, table: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Reviews d ``[n, L, D]`` from their words ``[n, L, T]``, as nodes with these IDs read them; the words' weights alpha."""
@@ -268,4 +268,5 @@ class NRPA(Recommender[RatingQuery]):
         present = (chosen.tokens > 0).any(-1)[place]
         if without is not None:
             present = present & (chosen.other[place] != without[:, None])
-        return reader.pool(d[place], present, None if ids is None else ids[place])[0]
+        d = F.embedding(place, d.flatten(1)).view(len(place), *d.shape[1:])  # d[place] has a derivative that varies with threads
+        return reader.pool(d, present, None if ids is None else F.embedding(place, ids))[0]
