@@ -41,7 +41,7 @@ def normalize(
     weight = torch.ones(source.shape, device=source.device) if weight is None else weight.float()
     incoming = weight.new_zeros(sizes[1]).index_add_(0, target, weight)
     outgoing = incoming if degrees == "incoming" else weight.new_zeros(sizes[0]).index_add_(0, source, weight)
-    product = outgoing[source] * incoming[target]
+    product = outgoing.index_select(0, source) * incoming.index_select(0, target)
     return torch.where(product > 0, weight * product.clamp(min=torch.finfo(product.dtype).tiny).rsqrt(), 0.0)
 
 

@@ -102,14 +102,14 @@ class LatentGraph(nn.Module):
         for m, name in enumerate(self.modalities):
             pairs, frozen = graph.edges(initial(name))
             edges.append(pairs.as_tensor())
-            weights.append(lam * share[edges[-1][1], m] * cast(Tensor, frozen))
+            weights.append(lam * share[:, m].index_select(0, edges[-1][1]) * cast(Tensor, frozen))
         if self.mine:
             mined, cosines = [], []
             for m, (name, mine) in enumerate(zip(self.modalities, self.mine, strict=True)):
                 pairs = graph.edges(learned(name)).edge_index
                 mined.append(pairs.as_tensor())
                 cosine = cast(LearnedItemGraph, mine).similarity(graph.features[name].pooled, pairs)
-                cosines.append(share[mined[-1][1], m] * cosine.clamp(min=0))
+                cosines.append(share[:, m].index_select(0, mined[-1][1]) * cosine.clamp(min=0))
             edges.append(torch.cat(mined, dim=1))
             weights.append((1 - lam) * normalize(edges[-1], (num_items, num_items), torch.cat(cosines), degrees="incoming"))
         return Relation(*coalesce(torch.cat(edges, 1), torch.cat(weights), num_items, reduce="sum", sort_by_row=False))
