@@ -113,20 +113,24 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(arguments.threads)
     for dataset in arguments.datasets:
-        made = (ablate(dataset, name, arguments.seeds, arguments.variants) for name in arguments.models)
-        tables = [table for table in made if table is not None]
-        seeds = ", ".join(map(str, arguments.seeds))
-        text = f"# What every part is worth on {dataset}\n\nTest figures, seeds {seeds}, paired by user. "
-        models = " ".join(name for name, _ in tables)
-        command = f"python benchmarks/ablations.py --datasets {dataset} --models {models} --seeds {seeds.replace(',', '')}"
-        text += f"Made by `{command}`.\n"
-        for name, table in tables:
-            text += f"\n## {name}\n\n{table}\n"
-        if tables:
-            (HERE / "tables" / f"ablations-{dataset}.md").write_text(text)
+        for name in arguments.models:
+            table = ablate(dataset, name, arguments.seeds, arguments.variants)
+            if table is not None:
+                write_section(dataset, name, table, arguments.seeds)
 
 
-def ablate(dataset: str, name: str, seeds: list[int], words: list[str]) -> tuple[str, str] | None:
+def write_section(dataset: str, name: str, table: str, seeds: list[int]) -> None:
+    """The part of one model in the file of a data set, anew or in place of an earlier one; what stands on others there stays."""
+    path = HERE / "tables" / f"ablations-{dataset}.md"
+    head = f"# What every part is worth on {dataset}\n\nTest figures, paired by user; each part says which seeds, and what made it."
+    first, *parts = path.read_text().split("\n## ") if path.is_file() else [head]
+    sections = {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in parts}
+    command = f"python benchmarks/ablations.py --datasets {dataset} --models {name} --seeds {' '.join(map(str, seeds))}"
+    sections[name] = f"Seeds {', '.join(map(str, seeds))}. Made by `{command}`.\n\n{table}"
+    path.write_text("\n\n".join([first.strip(), *(f"## {title}\n\n{text}" for title, text in sections.items())]) + "\n")
+
+
+def ablate(dataset: str, name: str, seeds: list[int], words: list[str]) -> str | None:
     """The table of one model, of the variants there are; None where accuracy.py has not chosen settings yet."""
     chosen = accuracy.RUNS / dataset / name / "chosen.json"
     if not chosen.is_file():
@@ -154,7 +158,7 @@ def ablate(dataset: str, name: str, seeds: list[int], words: list[str]) -> tuple
                     accuracy.trained(dataset, name, variant, seed, runs=RUNS)
             if all((folder / "metrics.json").is_file() for folder in runs):
                 folders[title.format(modality=modality)] = runs
-    return name, to_markdown(folders, modalities)
+    return to_markdown(folders, modalities)
 
 
 def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:

@@ -38,6 +38,7 @@ SHARED = "dataset.yaml"
 """Settings of all models of a data set: sections of a run that every model's file may add to or overrule; ``data.path`` names a
 bundled data set or a folder below --data. Without it, the data set is called as the folder of the settings."""
 BEGIN, END = "<!-- accuracy: begin (made by `python benchmarks/accuracy.py --tables-only`) -->", "<!-- accuracy: end -->"
+EARLIER = " (earlier grid)"
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 """Shown for every data set; errors of ratings join them where a model predicts ratings."""
 SHOWN = ("impressions/auc", "impressions/mrr", "impressions/ndcg@5", "impressions/ndcg@10")
@@ -179,6 +180,10 @@ def write_table(dataset: str) -> None:
             ratings[name] = [Results.load(folder, file_of("ratings")) for folder in folders]
     if not rows:
         return
+    missing = set(read_table(dataset).index) - set(rows) if table_of(dataset).is_file() else set()
+    if missing:
+        logger.warning("table of %s left as it is: it has %s, of which no run is here", dataset, ", ".join(sorted(missing)))
+        return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     first = next(iter(rows.values()))[1][0]
     monitor = " or ".join(sorted({choice["settings"].get("monitor", "recall@20") for choice, _ in rows.values()}))
@@ -203,7 +208,7 @@ def write_table(dataset: str) -> None:
         timing = pd.DataFrame([report["timing"] for report in reports]).mean()
         memory = max(report["peak_rss_mib"] for report in reports)
         cells += [f"{choice['points']}", f"{timing.epochs:.0f}", f"{timing.seconds_per_epoch:.2f}", f"{memory:.0f}"]
-        earlier = "" if is_declared(dataset, name, choice["key"]) else " (earlier grid)"
+        earlier = "" if is_declared(dataset, name, choice["key"]) else EARLIER
         lines.append(f"| {name}{earlier} | {len(reports)} | {' | '.join(cells)} |")
     lines += published(dataset, {name: reports for name, (_, reports) in rows.items()})
     lines += ["", "Settings chosen:", ""]
@@ -216,8 +221,8 @@ def write_table(dataset: str) -> None:
         lines += ["\n" + compare(users, metric=metric).to_markdown() for metric in compared]
     if len(ratings) > 1:
         lines += ["", "Each against the best, rating by rating:", "\n" + compare(ratings, metric="rmse").to_markdown()]
-    (HERE / "tables").mkdir(exist_ok=True)
-    (HERE / "tables" / f"{dataset}.md").write_text("\n".join(lines) + "\n")
+    table_of(dataset).parent.mkdir(exist_ok=True)
+    table_of(dataset).write_text("\n".join(lines) + "\n")
 
 
 def published(dataset: str, found: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -248,57 +253,60 @@ def spent(dataset: str) -> str:
 
 
 def write_summary() -> None:
-    """A table for every kind of question, of all data sets where it is asked, into the README between its two marks."""
-    names = [path.name for path in sorted((HERE / "configs").iterdir()) if any((RUNS / path.name).glob("*/chosen.json"))]
-    kinds: dict[tuple[str, tuple[str, str]], dict[str, dict[str, list[dict[str, Any]]]]] = {}
-    for dataset in names:
-        found = {}
-        for chosen in sorted((RUNS / dataset).glob("*/chosen.json")):
-            files = sorted(chosen.parent.glob(f"{json.loads(chosen.read_text())['key']}-seed*/metrics.json"))
-            found[chosen.parent.name] = [json.loads(file.read_text()) for file in files]
-        kinds.setdefault(kind_of(dataset, found), {})[dataset] = found
+    """A table for every kind of question, of all data sets where it is asked, into the README between its two marks.
+
+    Read from the tables of the data sets, so that it is whole wherever these are, whichever runs are there.
+    """
+    kinds: dict[tuple[str, tuple[str, str]], dict[str, pd.DataFrame]] = {}
+    for folder in sorted((HERE / "configs").iterdir()):
+        if table_of(folder.name).is_file():
+            found = read_table(folder.name)
+            kinds.setdefault(kind_of(folder.name, found), {})[folder.name] = found
     text = "\n\n".join(summary(title, metrics, found) for (title, metrics), found in sorted(kinds.items()))
     readme = HERE.parent / "README.md"
     before, rest = readme.read_text().split(BEGIN)
     readme.write_text(before + BEGIN + "\n" + text + "\n" + END + rest.split(END)[1])
 
 
-def kind_of(dataset: str, found: dict[str, list[dict[str, Any]]]) -> tuple[str, tuple[str, str]]:
+def table_of(dataset: str) -> Path:
+    """Where the table of a data set stands."""
+    return HERE / "tables" / f"{dataset}.md"
+
+
+def read_table(dataset: str) -> pd.DataFrame:
+    """The means of a data set's table: a row a model, a column a metric; NaN where a metric does not apply."""
+    lines = table_of(dataset).read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("| model | seeds |"))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in itertools.takewhile(lambda x: x, lines[first:])]
+    table = pd.DataFrame(rows[2:], columns=rows[0]).drop(columns="seeds")
+    models = table.pop("model").str.removesuffix(EARLIER).tolist()
+    return table.map(lambda cell: float(cell.split(" ± ")[0] or "nan")).set_axis(models)
+
+
+def kind_of(dataset: str, found: pd.DataFrame) -> tuple[str, tuple[str, str]]:
     """What is asked on a data set, in words, and the two metrics that are shown."""
-    measured = {metric for reports in found.values() for metric in reports[0]["test"]}
-    if "rmse" in measured:
+    if "rmse" in found:
         return "Ratings (rmse / mae, lower is better)", ("rmse", "mae")
-    if SHOWN[0] in measured:
+    if SHOWN[0] in found:
         return "What of all that was shown is clicked (auc / ndcg@10)", (SHOWN[0], SHOWN[-1])
     if shared(dataset).get("split", {}).get("strategy") == "leave_last_out":
         return "What comes next (recall@10, the hit rate / ndcg@10)", ("recall@10", "ndcg@10")
     return "All that a user will like (recall@20 / ndcg@20)", ("recall@20", "ndcg@20")
 
 
-def summary(title: str, metrics: tuple[str, str], found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+def summary(title: str, metrics: tuple[str, str], found: dict[str, pd.DataFrame]) -> str:
     """One table: a row a model, a column a data set; best first on the last data set."""
-    names, last = list(found), list(found)[-1]
-    models = sorted({model for rows in found.values() for model in rows})
-    sign = 1 if metrics[0] in ERRORS else -1
-
-    def value(model: str) -> float:
-        reports = found[last].get(model)
-        return sign * mean(reports, metrics[0]) if reports and metrics[0] in reports[0]["test"] else float("inf")
-
-    def cell(model: str, name: str) -> str:
-        reports = found[name].get(model)
-        if not reports or metrics[0] not in reports[0]["test"]:
-            return ""
-        return " / ".join(f"{mean(reports, metric):.4f}" for metric in metrics)
-
-    lines = [
-        f"{title}:",
-        "",
-        "| model | " + " | ".join(f"[{name}](benchmarks/tables/{name}.md)" for name in names) + " |",
-        "|---|" + "---:|" * len(names),
-    ]
-    lines += [f"| {model} | " + " | ".join(cell(model, name) for name in names) + " |" for model in sorted(models, key=value)]
-    return "\n".join(lines)
+    columns = {
+        f"[{name}](benchmarks/tables/{name}.md)": table[list(metrics)]
+        .dropna()
+        .apply(lambda row: " / ".join(f"{value:.4f}" for value in row), axis=1)
+        for name, table in found.items()
+    }
+    whole = pd.DataFrame(columns)
+    rank = next(reversed(found.values()))[metrics[0]].reindex(whole.index)
+    whole = whole.loc[rank.sort_values(ascending=metrics[0] in ERRORS, kind="stable").index].fillna("")
+    lines = [f"| {model} | " + " | ".join(cells) + " |" for model, cells in zip(whole.index, whole.to_numpy(), strict=True)]
+    return "\n".join([f"{title}:", "", "| model | " + " | ".join(whole) + " |", "|---|" + "---:|" * len(found), *lines])
 
 
 def mean(reports: list[dict[str, Any]], metric: str) -> float:
