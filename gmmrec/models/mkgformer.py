@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.multi_level import MEncoder, TextLayer, VisionLayer
 from gmmrec.nn.init import embedding_table
@@ -111,7 +112,7 @@ class MKGformer(Recommender[LinkQuery]):
         dims = schema.feature_dims
         self.read_text = nn.ModuleList(TokenEncoder(dims[name], c.dim) for name in self.texts)
         self.read_pictures = nn.ModuleList(TokenEncoder(dims[name], c.dim) for name in self.pictures)
-        self.text_norm, self.dropout = nn.LayerNorm(c.dim), nn.Dropout(c.dropout)
+        self.text_norm, self.dropout = nn.LayerNorm(c.dim), Dropout(c.dropout)
         sizes = (c.dim, c.num_heads, 4 * c.dim)
         self.text_layers = nn.ModuleList(TextLayer(*sizes, dropout=c.dropout) for _ in range(c.text_layers))
         self.fuse: MEncoder | None = None

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from gmmrec.config import check_choice, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.init import embedding_table, truncated_normal_
@@ -111,7 +112,7 @@ class NOVABERT(Recommender[HistoryQuery]):
         self.positions = Recency(config.max_length + 1, dim)
         self.encoders = nn.ModuleList(ContentEncoder(schema.feature_dims[name], dim, num_layers=0) for name in self.names)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(1 + num_sides))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.fuse: SideFusion | None = None
         self.transformer: NonInvasiveTransformer | TransformerEncoder
         if config.invasive:

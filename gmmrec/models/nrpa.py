@@ -12,6 +12,7 @@ from gmmrec.config import check_choice, check_non_negative, check_positive, chec
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.biases import rating_biases
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.review import ReviewEncoder
 from gmmrec.nn.fusion.personalised import PersonalisedAttention
 from gmmrec.nn.init import embedding_table
@@ -92,7 +93,7 @@ class Reader(nn.Module):
         self.kind, self.relation, self.config = kind, relation, config
         width = config.num_filters
         self.context = ReviewEncoder(config.word_dim, width, config.window)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         is_learned = config.attention == "learned"
         self.words = PersonalisedAttention(width, config.dim, config.attention_dim) if is_learned else None
         self.reviews = PersonalisedAttention(width, config.dim, config.attention_dim) if is_learned else None

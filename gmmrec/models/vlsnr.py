@@ -16,6 +16,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import MultiHeadAttention, attend
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.fusion.vision_language import VisionLanguageFusion
@@ -101,7 +102,7 @@ class ClickEncoder(nn.Module):
     def __init__(self, dim: int, max_length: int, num_heads: int, *, positions: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
         self.positions = Recency(max_length, dim) if positions else None
-        self.hear, self.norm, self.dropout = MultiHeadAttention(dim, num_heads), nn.LayerNorm(dim), nn.Dropout(dropout)
+        self.hear, self.norm, self.dropout = MultiHeadAttention(dim, num_heads), nn.LayerNorm(dim), Dropout(dropout)
 
     def forward(self, clicks: Tensor, mask: Tensor) -> Tensor:
         """What every click becomes among the others."""

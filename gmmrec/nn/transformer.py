@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.attention import MultiHeadAttention
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing
 
 
@@ -97,7 +98,7 @@ class TransformerLayer(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.ffn = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)) if hidden else None
         self.ffn_norm = nn.LayerNorm(dim) if hidden else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from gmmrec.nn.chunks import in_chunks
+from gmmrec.nn.dropout import Dropout
 
 CELLS = 2**21
 """Numbers that the widest layer of a chunk of pairs may hold: 8 MB."""
@@ -48,9 +49,9 @@ class MLPDecoder(nn.Module):
             )
         self.query = nn.Linear(query_dim, hidden[0])
         self.candidate = nn.Linear(candidate_dim or query_dim, hidden[0], bias=False)
-        layers: list[nn.Module] = [activation(), nn.Dropout(dropout)]
+        layers: list[nn.Module] = [activation(), Dropout(dropout)]
         for width, next_width in pairwise(hidden):
-            layers += [nn.Linear(width, next_width), activation(), nn.Dropout(dropout)]
+            layers += [nn.Linear(width, next_width), activation(), Dropout(dropout)]
         self.rest = nn.Sequential(*layers, nn.Linear(hidden[-1], 1, bias=False))  # a bias would be the same for all
         self.width = max(hidden)
 

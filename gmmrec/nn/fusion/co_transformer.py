@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from gmmrec.nn.attention import MultiHeadAttention, rows_of
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing
 
 
@@ -83,7 +84,7 @@ class _Side(nn.Module):
         self.attention = MultiHeadAttention(dim, num_heads, token_dim=other_dim, width=width, dropout=dropout)
         self.norm, self.hidden_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.feed = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, own: Tensor, other: Tensor, mask: Tensor | None, return_weights: bool) -> tuple[Tensor, Tensor | None]:
         read, weights = self.attention(own, other, None if mask is None else mask.unsqueeze(-2), return_weights=return_weights)

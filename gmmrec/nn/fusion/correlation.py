@@ -5,6 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gmmrec.nn.attention import rows_of
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
@@ -57,7 +58,7 @@ class CorrelationAwareFusion(nn.Module):
         hidden = hidden or 4 * dim
         self.scale = scale
         self.own, self.gathered, self.output = nn.Linear(dim, hidden), nn.Linear(dim, hidden, bias=False), nn.Linear(hidden, dim)
-        self.activation, self.dropout = ACTIVATIONS[activation](), nn.Dropout(dropout)
+        self.activation, self.dropout = ACTIVATIONS[activation](), Dropout(dropout)
         self.norm = nn.LayerNorm(dim) if norm else None
 
     def forward(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gmmrec.nn.attention import attend
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing, masked_mean
 
 
@@ -214,7 +215,7 @@ class _Stream(nn.Module):
         self.own = _Attention(dim, dim, heads, head_dim, attention_dropout)
         self.norm, self.ffn_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.ffn = nn.Sequential(nn.Linear(dim, ffn_mult * dim), nn.ReLU(inplace=True), nn.Linear(ffn_mult * dim, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, own: Tensor, other: Tensor, own_mask: Tensor | None, other_mask: Tensor | None, return_weights: bool

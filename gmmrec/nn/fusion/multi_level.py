@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gmmrec.nn.attention import attend, check_heads
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.fusion.correlation import CorrelationAwareFusion
 from gmmrec.nn.fusion.prefix import PrefixGuidedAttention
 from gmmrec.nn.masked import hide_missing
@@ -48,11 +49,9 @@ class TextLayer(nn.Module):
         check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
-        self.norm, self.dropout = nn.LayerNorm(dim), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(dim), Dropout(dropout)
         self.fuse = CorrelationAwareFusion(dim, hidden, dropout=dropout) if gathers else None
-        self.feed = (
-            None if gathers else nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim), nn.Dropout(dropout))
-        )
+        self.feed = None if gathers else nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim), Dropout(dropout))
         self.feed_norm = None if gathers else nn.LayerNorm(dim)
 
     def keys_and_values(self, tokens: Tensor) -> Prefix:
@@ -110,7 +109,7 @@ class VisionLayer(nn.Module):
         super().__init__()
         self.norm, self.feed_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attention = PrefixGuidedAttention(dim, num_heads, project_prefix=False)
-        self.inner, self.outer, self.dropout = nn.Linear(dim, hidden), nn.Linear(hidden, dim), nn.Dropout(dropout)
+        self.inner, self.outer, self.dropout = nn.Linear(dim, hidden), nn.Linear(hidden, dim), Dropout(dropout)
 
     def forward(
         self,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gmmrec.nn.attention import MultiHeadAttention, rows_of
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing
 
 
@@ -90,7 +91,7 @@ class _Layer(nn.Module):
         self.attention = MultiHeadAttention(dim, num_heads, dropout=dropout)
         self.norm, self.hidden_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.feed = nn.Sequential(nn.Linear(dim, hidden), nn.LeakyReLU(), nn.Linear(hidden, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor | None, return_weights: bool) -> tuple[Tensor, Tensor | None]:
         heard, weights = self.attention(tokens, tokens, None if mask is None else mask.unsqueeze(-2), return_weights=return_weights)

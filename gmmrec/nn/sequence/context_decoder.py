@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gmmrec.nn.attention import MultiHeadAttention
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.fusion.set_attention import SetAttention
 from gmmrec.nn.masked import hide_missing
 
@@ -95,7 +96,7 @@ class _Layer(nn.Module):
         self.context = MultiHeadAttention(dim, num_heads, dropout=dropout)
         self.norm, self.context_norm, self.hidden_norm = (nn.LayerNorm(dim) for _ in range(3))
         self.feed = nn.Sequential(nn.Linear(dim, hidden), nn.LeakyReLU(), nn.Linear(hidden, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, tokens: Tensor, readable: Tensor, context: Tensor, context_mask: Tensor, return_weights: bool

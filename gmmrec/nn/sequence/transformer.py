@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing
 from gmmrec.nn.transformer import TransformerEncoder
@@ -82,7 +83,7 @@ class SequenceTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.positions = Recency(max_length, dim, init_std=init_std)
-        self.norm, self.dropout = nn.LayerNorm(dim), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(dim), Dropout(dropout)
         self.encoder = TransformerEncoder(
             dim,
             num_layers=num_layers,
