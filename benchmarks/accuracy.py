@@ -280,7 +280,8 @@ def read_table(dataset: str) -> pd.DataFrame:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in itertools.takewhile(lambda x: x, lines[first:])]
     table = pd.DataFrame(rows[2:], columns=rows[0]).drop(columns="seeds")
     models = table.pop("model").str.removesuffix(EARLIER).tolist()
-    return table.map(lambda cell: float(cell.split(" ± ")[0] or "nan")).set_axis(models)
+    means: pd.DataFrame = table.map(lambda cell: float(cell.split(" ± ")[0] or "nan")).set_axis(models)
+    return means
 
 
 def kind_of(dataset: str, found: pd.DataFrame) -> tuple[str, tuple[str, str]]:

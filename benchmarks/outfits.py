@@ -2,21 +2,29 @@
 
 Rows: what is worn most; categories (or items) that are worn together more often than chance would have it (PMI); a Siamese network
 that brings items of one outfit near to each other; FOM, which guesses a hidden item from the others; POG, which reads the user's
-history and begins with that FOM; and the same POG asked without histories. All answer the same questions.
+history and begins with that FOM, as the paper has it and with its additions; the same POG asked without histories; and NOR, where
+the data have regions of pictures, with and without mutual attention. All answer the same questions: those that come with the data,
+or every item of every test outfit in turn, beside three items of other test outfits, drawn ROUNDS times. Means and tests are over
+outfits. Validation chooses the epoch and nothing else.
 
-    python benchmarks/outfits.py -d polyvore-outfits --models popularity pmi siamese fom --out benchmarks/tables/outfits-polyvore.md
-    python benchmarks/outfits.py -d hm-baskets --out benchmarks/tables/outfits-hm-baskets.md
+What was trained is kept below runs/outfits, and a killed run goes on where it was.
+
+    python benchmarks/outfits.py -d polyvore-outfits --models popularity pmi siamese fom --no-ids --batch-size 512 --epochs 8
+    python benchmarks/outfits.py -d runs/content/hm-baskets --no-ids --dim 128 --layers 1 --seeds 0 1 2
+    python benchmarks/outfits.py -d runs/content/hm-baskets-regions --models pmi nor nor-mean --seeds 0 1 2
 """
 
 import argparse
+import json
 import logging
-import tempfile
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import accuracy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,17 +32,36 @@ from torch.nn import functional as F
 import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.split import split_dataset
+from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.evaluator import EvalConfig
 from gmmrec.evaluation.exams import take_exam
-from gmmrec.evaluation.results import Results, aligned
+from gmmrec.evaluation.results import Results, file_of
 from gmmrec.graph.build import build_graph
-from gmmrec.run import Run
+from gmmrec.models.pog import POGConfig
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import OutfitQuery
 from gmmrec.tasks.questions import Choices, Sets
 
-MODELS = ("popularity", "pmi", "siamese", "fom", "pog")
+HERE = Path(__file__).parent
+RUNS = Path("runs/outfits")
+TITLES = {
+    "popularity": "popularity of the category",
+    "pmi": "PMI of categories",
+    "siamese": "Siamese network",
+    "fom": "FOM",
+    "pog": "POG, begun with FOM",
+    "pog-alone": "the same POG, told no histories",
+    "recall": "POG with `recall` and `positions`",
+    "recall-alone": "the same, told no histories",
+    "nor": "NOR, matching alone",
+    "nor-mean": "the same without mutual attention",
+}
+MODELS = tuple(TITLES)
+COUNTED = ("popularity", "pmi")
+"""Not trained, so every seed gives the same."""
 SHOWN = {"blanks": "accuracy", "compatibility": "auc"}
+ROUNDS = 10
+"""Draws of wrong candidates for each blank."""
 
 
 class Control(nn.Module):
@@ -125,80 +152,181 @@ def worn_together(dataset: Dataset, *, smoothing: float = 1.0) -> tuple[Tensor, 
     return pairs, ((pairs + smoothing) / (chance + smoothing)).log(), kind
 
 
-def judged(model: Any, graph: Any, task: OutfitTask) -> dict[str, Results]:
-    """The two exams that every row takes."""
-    exams: dict[str, Choices[Any] | Sets] = {"blanks": task.blanks("test"), "compatibility": task.compatibility("test")}
-    return {name: take_exam(model, graph, exam, EvalConfig()) for name, exam in exams.items()}
+class Bench:
+    """Models on one data set, each asked the same.
+
+    Args:
+        flags: Of the command.
+    """
+
+    def __init__(self, flags: argparse.Namespace) -> None:
+        self.flags = flags
+        self.dataset = gmmrec.load_dataset(flags.data, modalities=flags.modalities)
+        self.split = split_dataset(self.dataset)
+        settings = POGConfig(max_length=flags.length)
+        self.task = OutfitTask(self.split, self.dataset.num_users, self.dataset.num_items, settings=settings)
+        self.graph = build_graph(self.dataset, self.split)
+        self.blanks = self.task.blanks("test", rounds=ROUNDS)
+        self.sets = self.task.compatibility("test")
+
+    def judged(self, model: Any, graph: Any, *, histories: bool = True) -> dict[str, Results]:
+        """What a model makes of blanks, by outfit, and of sets."""
+        exams: dict[str, Choices[Any] | Sets] = {"blanks": self.blanks, "compatibility": self.sets}
+        if not histories:
+            told_nothing = {"history": None, "history_mask": None}
+            exams = {name: replace(exam, query=replace(exam.query, **told_nothing)) for name, exam in exams.items()}
+        found = {name: take_exam(model, graph, exam, EvalConfig()) for name, exam in exams.items()}
+        return found | {"blanks": self.by_outfit(found["blanks"])}
+
+    def by_outfit(self, found: Results) -> Results:
+        """One value an outfit: the mean over its blanks."""
+        outfits = self.task.outfits
+        if outfits.blanks is not None:
+            return found
+        count = outfits.items.counts[outfits.part == 2]
+        owner = torch.arange(len(count)).repeat_interleave(count).repeat(ROUNDS)
+        values = {
+            name: torch.zeros(len(count), dtype=torch.double).index_add_(0, owner, value.double()) / (count * ROUNDS)
+            for name, value in found.values.items()
+        }
+        return replace(found, values=values, query=torch.arange(len(count)), relevant=count)
+
+    def results(self, name: str, seed: int) -> tuple[dict[str, Results], float]:
+        """Results and seconds of one row, made if they are not there."""
+        folder = self.folder(name, seed) / "answers"
+        if not (folder / "seconds.json").is_file():
+            started = time.perf_counter()
+            found = self.made(name, seed)
+            seconds = time.perf_counter() - started
+            folder.mkdir(parents=True, exist_ok=True)
+            for exam, results in found.items():
+                results.save(folder, file_of(exam))
+            (folder / "seconds.json").write_text(json.dumps(seconds))
+            logging.info("%s seed %d: %.0f s, %s", name, seed, seconds, {exam: found[exam].mean()[SHOWN[exam]] for exam in SHOWN})
+        return {exam: Results.load(folder, file_of(exam)) for exam in SHOWN}, json.loads((folder / "seconds.json").read_text())
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Where a row is kept."""
+        settings = {
+            key: value for key, value in vars(self.flags).items() if key not in ("data", "models", "seeds", "out", "threads")
+        }
+        return RUNS / self.dataset.name / f"{name}-{accuracy.key(settings)}-seed{seed}"
+
+    def made(self, name: str, seed: int) -> dict[str, Results]:
+        """Trains what is to be trained, and asks it."""
+        if name.endswith("-alone"):
+            whole = name.removesuffix("-alone")
+            self.results(whole, seed)
+            run = gmmrec.load(self.folder(whole, seed))
+            return self.judged(run.model, run.graph, histories=False)
+        pairs, information, kind = worn_together(self.dataset)
+        controls: dict[str, Callable[[], Control]] = {
+            "popularity": lambda: Popularity(pairs, kind),
+            "pmi": lambda: Control(information, kind),
+            "siamese": lambda: self.siamese(seed),
+        }
+        if name in controls:
+            return self.judged(controls[name](), self.graph)
+        run = gmmrec.fit(self.dataset, out=self.folder(name, seed), seed=seed, **self.settings(name, seed))
+        return self.judged(run.model, run.graph)
+
+    def siamese(self, seed: int) -> Siamese:
+        """A trained one."""
+        torch.manual_seed(seed)
+        model = Siamese(torch.cat([table.unit for table in self.graph.features.values()], 1))
+        model.learn(self.task, 10, seed)
+        return model
+
+    def settings(self, name: str, seed: int) -> dict[str, Any]:
+        """Of a model, by what its row is called."""
+        flags = self.flags
+        common = {"monitor": "blanks/auc", "max_length": flags.length, "progress": False}
+        if name.startswith("nor"):
+            train = {"lr": 3e-3, "batch_size": 256, "num_negatives": 4, "clip_norm": 5.0, "patience": 4, "epochs": flags.epochs}
+            small = {"dim": 32, "attention_hidden": 32, "comment_weight": 0.0, "examples": "outfits"}
+            return common | small | {"model": "nor", "mutual": name == "nor", "train": train}
+        sizes = {"dim": flags.dim, "hidden_dim": flags.dim, "num_layers": flags.layers, "ids": not flags.no_ids}
+        found = common | sizes | {"model": "pog", "batch_size": flags.batch_size, "epochs": flags.epochs, "patience": 8}
+        if name == "fom":
+            return found | {"personal": False}
+        self.results("fom", seed)
+        added = {"recall": True, "positions": True} if name == "recall" else {}
+        return found | added | {"init_from": str(self.folder("fom", seed)), "examples": "outfits", "patience": 15}
 
 
-def without_histories(run: Run) -> dict[str, Results]:
-    """What a run achieves if it is told nothing of users."""
-    task = run.task()
-    assert isinstance(task, OutfitTask)
-    found = {}
-    for name, exam in (("blanks", task.blanks("test")), ("compatibility", task.compatibility("test"))):
-        query = replace(exam.query, history=None, history_mask=None)
-        found[name] = take_exam(run.model, run.graph, replace(exam, query=query), run.eval_config())
-    return found
+def table(bench: Bench, names: list[str], seeds: list[int]) -> str:
+    """All rows as means of seeds, and each against FOM (or the last row, where FOM was not asked)."""
+    rows = {
+        name: [bench.results(name, seed) for seed in (seeds if name not in ("popularity", "pmi") else seeds[:1])] for name in names
+    }
+    count = int((bench.task.outfits.part == 2).sum())
+    asked = f"{len(bench.blanks):,} blanks in {count:,} test outfits, {len(bench.sets):,} sets"
+    lines = [
+        f"{asked}; a candidate that scores as much as the right one counts as standing before it. 95 % intervals (one seed) in",
+        "brackets, deviations between seeds behind ±. Seconds are those of a machine that did other things meanwhile.",
+        "",
+        "| model | seeds | blanks: accuracy | blanks: AUC | compatibility: AUC | seconds |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, found in rows.items():
+        cells = [spread([results for results, _ in found], exam, metric) for exam, metric in COLUMNS]
+        lines.append(f"| {TITLES[name]} | {len(found)} | {' | '.join(cells)} | {statistics.mean(s for _, s in found):.0f} |")
+    reference = "fom" if "fom" in rows else names[-1]
+    for exam, metric in COLUMNS[:2]:
+        results = {TITLES[name]: [whole[exam] for whole, _ in found] for name, found in rows.items()}
+        made = compare(results, metric=f"{exam}/{metric}", reference=TITLES[reference]).to_markdown()
+        lines += ["", made.strip().replace("users", "outfits").replace("by user", "by outfit")]
+    return "\n".join(lines) + "\n"
 
 
-def row(name: str, found: Mapping[str, Results], seed: int, seconds: float) -> list[str]:
-    cells = [name, str(seed)]
-    for exam, metric in SHOWN.items():
-        low, high = found[exam].intervals()[metric]
-        cells.append(f"{found[exam].mean()[metric]:.3f} ({low:.3f} to {high:.3f})")
-    return [*cells, f"{seconds:.0f}"]
+COLUMNS = (("blanks", "accuracy"), ("blanks", "auc"), ("compatibility", "auc"))
+
+
+def spread(found: list[dict[str, Results]], exam: str, metric: str) -> str:
+    """The mean over seeds and their deviation, or the interval of the only one."""
+    means = [results[exam].mean()[metric] for results in found]
+    if len(means) > 1:
+        return f"{statistics.mean(means):.4f} ± {statistics.stdev(means):.4f}"
+    low, high = found[0][exam].intervals()[metric]
+    return f"{means[0]:.4f} ({low:.4f} to {high:.4f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", "--data", required=True, help="a data set with outfits")
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
+    parser.add_argument("--modalities", nargs="+", help="all, if not said")
+    parser.add_argument("--models", nargs="+", default=MODELS[:8], choices=MODELS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--dim", type=int, default=64, help="width of items and of networks")
+    parser.add_argument("--layers", type=int, default=2, help="of every network")
     parser.add_argument("--no-ids", action="store_true", help="items are known by their features alone")
     parser.add_argument("--length", type=int, default=20, help="items of a history")
-    parser.add_argument("--out", type=Path, help="the table, as Markdown")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="the table; benchmarks/tables/outfits-DATA.md, if not said")
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    dataset = gmmrec.load_dataset(flags.data)
-    split = split_dataset(dataset)
-    task = OutfitTask(split, dataset.num_users, dataset.num_items)
-    graph = build_graph(dataset, split)
-    rows = []
+    torch.set_num_threads(flags.threads)
+    bench = Bench(flags)
+    for seed in flags.seeds:  # a whole comparison first, then the next seed
+        for name in flags.models:
+            if seed == flags.seeds[0] or name not in COUNTED:
+                bench.results(name, seed)
+    command = " ".join(["python benchmarks/outfits.py -d", flags.data, *said(parser, flags)])
+    text = f"# Outfits of {bench.dataset.name}\n\nMade by `{command}`.\n\n{table(bench, list(flags.models), flags.seeds)}"
+    (flags.out or HERE / "tables" / f"outfits-{bench.dataset.name}.md").write_text(text, encoding="utf-8")
+    print(text)
 
-    def report(name: str, found: Mapping[str, Results], seed: int, started: float) -> None:
-        rows.append(row(name, found, seed, time.perf_counter() - started))
-        text = aligned([["model", "seed", "blanks: accuracy", "compatibility: AUC", "seconds"], *rows])
-        print(text, flush=True)
-        if flags.out is not None:
-            flags.out.write_text(f"# Outfits of {dataset.name}\n\n{text}", encoding="utf-8")
 
-    pairs, information, kind = worn_together(dataset)
-    for seed in flags.seeds:
-        started = time.perf_counter()
-        if "popularity" in flags.models and seed == flags.seeds[0]:
-            report("popularity of the category", judged(Popularity(pairs, kind), graph, task), seed, started)
-        if "pmi" in flags.models and seed == flags.seeds[0]:
-            report("PMI of categories", judged(Control(information, kind), graph, task), seed, started)
-        if "siamese" in flags.models:
-            torch.manual_seed(seed)
-            siamese = Siamese(torch.cat([table.unit for table in graph.features.values()], 1))
-            siamese.learn(task, 10, seed)
-            report("Siamese network", judged(siamese, graph, task), seed, started)
-        settings: dict[str, Any] = {"seed": seed, "epochs": flags.epochs, "batch_size": flags.batch_size, "ids": not flags.no_ids}
-        settings |= {"patience": 6, "max_length": flags.length}
-        with tempfile.TemporaryDirectory() as folder:
-            if "fom" in flags.models or "pog" in flags.models:
-                started = time.perf_counter()
-                fom = gmmrec.fit(dataset, "pog", personal=False, out=folder, **settings)
-                report("FOM", {name: fom.exams[name]["test"] for name in SHOWN}, seed, started)
-            if "pog" in flags.models:
-                started = time.perf_counter()
-                pog = gmmrec.fit(dataset, "pog", init_from=folder, **settings)
-                report("POG, begun with FOM", {name: pog.exams[name]["test"] for name in SHOWN}, seed, started)
-                report("the same POG, told no histories", without_histories(pog), seed, started)
+def said(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> list[str]:
+    """The flags that differ from what they are if not said."""
+    words = []
+    for key, value in vars(flags).items():
+        if value != parser.get_default(key) and key not in ("data", "out", "threads"):
+            words.append(f"--{key.replace('_', '-')}")
+            words += [] if value is True else [str(part) for part in (value if isinstance(value, list) else [value])]
+    return words
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.attention import attend
 from gmmrec.nn.fusion.set_attention import SetAttention
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_mean
 from gmmrec.nn.sequence.context_decoder import ContextDecoder
+from gmmrec.nn.sequence.transformer import Recency
 from gmmrec.nn.triplet import draw_triplets, triplet_margin
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.outfit import OutfitConfig
@@ -55,6 +57,11 @@ class POGConfig(OutfitConfig):
     """What a guess is compared with: vectors of items, or what the first layers of the network make of them."""
     attention: Literal["self", "mean"] = "self"
     """``mean``: items of an outfit are averaged, and so is the history, in place of all attention."""
+    positions: bool = False
+    """Whether the network that reads the history knows how long ago each of its items was taken."""
+    recall: bool = False
+    """Whether a guess may also point at items of the history themselves, so that what somebody comes back to, and what resembles
+    it, is found whatever the networks have learned of it; an addition."""
     shuffle: bool = True
     """Whether the items of a training outfit come in another order each time; else as in the data."""
     freeze_items: bool = False
@@ -111,7 +118,7 @@ class POG(Recommender[OutfitQuery]):
         self.items = embedding_table(schema.num_nodes["item"], dim, config.init_std) if config.ids else None
         sizes: dict[str, Any] = {"num_layers": config.num_layers, "num_heads": config.num_heads, "in_dim": dim}
         out = dim if config.score_space == "item" else width
-        self.fom = self.per = self.gen = self.guess = self.taste = None
+        self.fom = self.per = self.gen = self.guess = self.taste = self.recency = self.seek = None
         if config.learn == "items":
             return
         if config.attention == "mean":
@@ -123,6 +130,9 @@ class POG(Recommender[OutfitQuery]):
             return
         self.per = SetAttention(width, out_dim=width, dropout=config.dropout, hides=False, **sizes)
         self.gen = ContextDecoder(width, out_dim=out, dropout=config.dropout, **sizes)
+        self.recency = Recency(config.max_length, dim) if config.positions else None
+        if config.recall:
+            self.seek, self.trust = nn.Linear(out, width), nn.Parameter(torch.ones(()))
         self.start = nn.Parameter(nn.init.normal_(torch.empty(dim), std=dim**-0.5))
         self.end = nn.Parameter(nn.init.normal_(torch.empty(out), std=out**-0.5))
 
@@ -139,8 +149,9 @@ class POG(Recommender[OutfitQuery]):
         with torch.no_grad():
             for name in shared:
                 own[name].copy_(theirs[name])
-        if source.fom is not None and self.gen is not None:
-            self.gen.take_over(source.fom)
+            if source.fom is not None and self.gen is not None:
+                self.gen.take_over(source.fom)
+                self.start.copy_(theirs["fom.unknown"])
         return True
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
@@ -256,12 +267,36 @@ class POG(Recommender[OutfitQuery]):
         assert self.per is not None
         if history is None or history_mask is None:
             history, history_mask = outfit[:, :0], mask[:, :0]
-        context = torch.as_tensor(self.per(history, history_mask))
-        first = (~mask).sum(1, keepdim=True)
-        place = torch.arange(mask.shape[1] + 1, device=mask.device)
-        tokens = torch.cat([torch.zeros_like(self.start).expand(len(mask), 1, -1), outfit], 1)
-        tokens = torch.where((place == first).unsqueeze(-1), self.start, tokens)
-        return self.gen(tokens, place >= first, context, history_mask)[0], place >= first
+        history, history_mask = history[:, -self.config.max_length :], history_mask[:, -self.config.max_length :]
+        placed = history if self.recency is None else history + self.recency(history.shape[1])
+        context = torch.as_tensor(self.per(placed, history_mask))
+        length = mask.shape[1]
+        there = torch.arange(length + 1, device=mask.device) >= (~mask).sum(1, keepdim=True)
+        tokens = torch.cat([outfit, self.start.expand(len(mask), length + 1, -1)], 1)
+        visible = behind(length, device=mask.device)
+        guess = self.gen(tokens, torch.cat([mask, there], 1), context, history_mask, visible=visible)[0][:, length:]
+        if self.seek is not None:
+            found = hide_missing(self._targets(history), history_mask)
+            guess = guess + self.trust * attend(self.seek(guess), context, found, history_mask.unsqueeze(1))
+        return guess, there
+
+
+def behind(length: int, device: torch.device | None = None) -> Tensor:
+    """Who reads whom among the items of an outfit and, after them, the hidden places behind its first 0, 1, ..., all items.
+
+    An item reads itself and those before it; a hidden place reads itself and the items before it.
+
+    >>> behind(2).int()
+    tensor([[1, 0, 0, 0, 0],
+            [1, 1, 0, 0, 0],
+            [0, 0, 1, 0, 0],
+            [1, 0, 0, 1, 0],
+            [1, 1, 0, 0, 1]], dtype=torch.int32)
+    """
+    items = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    nothing = items.new_zeros(1, length)
+    places = torch.eye(length + 1, dtype=torch.bool, device=device)
+    return torch.cat([F.pad(items, (0, length + 1)), torch.cat([torch.cat([nothing, items]), places], 1)])
 
 
 def in_front(items: Tensor, mask: Tensor, *, shuffle: bool = False) -> tuple[Tensor, Tensor]:

@@ -160,13 +160,25 @@ class OutfitTask:
         """The ranking, blanks to be filled in, and sets to be told from random ones."""
         return {"ranking": self.questions(part, mask), "blanks": self.blanks(part), "compatibility": self.compatibility(part)}
 
-    def blanks(self, part: Literal["valid", "test"]) -> Choices[OutfitQuery]:
-        """Fill in the blank: the questions of the data for the test part, else the left-out item against three of other outfits."""
+    def blanks(self, part: Literal["valid", "test"], *, rounds: int = 0) -> Choices[OutfitQuery]:
+        """Fill in the blank: the questions of the data for the test part, else the left-out item against three of other outfits.
+
+        Args:
+            part: Where the outfits are.
+            rounds: 0: one item of every outfit, drawn with a fixed seed. Else every item of every outfit in turn, each so many times
+                beside others; questions of the data are asked as they are.
+
+        Raises:
+            ValueError: The part is unknown or holds no outfit.
+        """
         outfit, given = self._held_out(part), self.outfits.blanks
         if given is not None and part == "test":
             rows, mask = given.items.last(int(given.items.counts.max()))
             return Choices(self._for_nobody(rows, mask), given.candidates, given.right)
         place, generator = self._drawn(outfit, part), torch.Generator().manual_seed(SEEDS[part])
+        if rounds:
+            place = torch.nonzero(torch.isin(self._outfit, outfit)).flatten().repeat(rounds)
+            outfit = self._outfit[place]
         wrong = _distinct(UniformNegatives(self._members, self._pool(outfit)), outfit, WRONG, generator)
         candidates = torch.cat([self.outfits.items.values[place][:, None], wrong], 1)
         right = torch.zeros_like(candidates, dtype=torch.bool)

@@ -107,9 +107,23 @@ def slow_set(w: dict[str, Tensor], name: str, x: Tensor, config: POGConfig) -> T
 
 
 def slow_gen(w: dict[str, Tensor], x: Tensor, history: Tensor, config: POGConfig) -> Tensor:
-    """What follows the start and every item; the context is left out where there is none."""
-    context = slow_set(w, "per", history, config) if len(history) else None
-    h = perceptron(w, "gen.transition", torch.cat([w["start"][None], x]))
+    """What follows the first 0, 1, ..., all items: each a hidden place; the context is left out where there is none."""
+    if not len(history):
+        return torch.stack([slow_place(w, x[:t], None, config) for t in range(len(x) + 1)])
+    placed = history + w["recency.table"][: len(history)].flip(0) if config.positions else history
+    context = slow_set(w, "per", placed, config)
+    guesses = torch.stack([slow_place(w, x[:t], context, config) for t in range(len(x) + 1)])
+    if config.recall:
+        own = perceptron(w, "gen.transition", history) if config.score_space == "model" else history
+        for t, guess in enumerate(guesses.clone()):
+            sought = w["seek.weight"] @ guess + w["seek.bias"]
+            guesses[t] += w["trust"] * ((context @ sought / math.sqrt(len(sought))).softmax(0) @ own)
+    return guesses
+
+
+def slow_place(w: dict[str, Tensor], x: Tensor, context: Tensor | None, config: POGConfig) -> Tensor:
+    """The guess at a hidden place behind items that each read themselves and those before them."""
+    h = perceptron(w, "gen.transition", torch.cat([x, w["start"][None]]))
     for n in range(config.num_layers):
         layer = f"gen.layers.{n}"
         heard = torch.cat([attended(w, f"{layer}.attention", h[t : t + 1], h[: t + 1], config.num_heads) for t in range(len(h))])
@@ -117,7 +131,7 @@ def slow_gen(w: dict[str, Tensor], x: Tensor, history: Tensor, config: POGConfig
         told = 0.0 if context is None else attended(w, f"{layer}.context", z, context, config.num_heads)
         z = normal(w, f"{layer}.context_norm", z + told)
         h = normal(w, f"{layer}.hidden_norm", z + perceptron(w, f"{layer}.feed", z))
-    return h @ w["gen.output.weight"].T
+    return h[-1] @ w["gen.output.weight"].T
 
 
 def slow_guess(model: POG, x: Tensor, items: list[int], history: list[int]) -> Tensor:
@@ -131,10 +145,13 @@ def rows_of(values: Tensor, mask: Tensor) -> list[list[int]]:
     return [line[there].tolist() for line, there in zip(values, mask, strict=True)]
 
 
-@pytest.mark.parametrize("personal", [True, False])
+@pytest.mark.parametrize(
+    "settings", [{"personal": False}, {}, {"recall": True}, {"positions": True}, {"recall": True, "positions": True}]
+)
 @pytest.mark.parametrize("space", ["item", "model"])
-def test_scores_are_those_of_a_slow_version(personal, space):
-    model, graph = built(personal=personal, score_space=space)
+def test_scores_are_those_of_a_slow_version(settings, space):
+    model, graph = built(score_space=space, **settings)
+    personal = model.config.personal
     query = question()
     x = slow_items(model, graph)
     targets = x if space == "item" else perceptron(weights_of(model), "gen.transition" if personal else "fom.transition", x)
@@ -260,11 +277,30 @@ def test_8_gen_takes_over_all_of_fom_bit_for_bit():
     assert pog.start_from(fom)
     after, theirs = pog.state_dict(), fom.state_dict()
     for name, value in theirs.items():
-        if name != "fom.unknown":
-            assert torch.equal(after[name.replace("fom.", "gen.")], value)
-    kept = [name for name in after if ".context" in name or name.split(".")[0] in ("per", "start", "end")]
+        assert torch.equal(after["start" if name == "fom.unknown" else name.replace("fom.", "gen.")], value)
+    silent = [name for name in after if ".context.output" in name]
+    assert not any(bool(after[name].any()) for name in silent)
+    kept = [name for name in after if (".context" in name and name not in silent) or name.split(".")[0] in ("per", "end")]
     assert len(kept) > 20
     assert all(torch.equal(after[name], before[name]) for name in kept)
+
+
+def test_8_pog_of_one_layer_begins_as_its_fom():
+    fom, graph = built(personal=False, num_layers=1)
+    pog, _ = built(seed=1, num_layers=1)
+    before = scores_of(pog, graph, question())
+    pog.start_from(fom)
+    expected = scores_of(fom, graph, question())
+    torch.testing.assert_close(scores_of(pog, graph, question()), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_newest_of_a_long_history_are_read():
+    for settings in ({}, {"positions": True, "recall": True}):
+        model, graph = built(max_length=3, **settings)
+        query = question()
+        expected = scores_of(model, graph, replace(query, history=query.history[:, -3:], history_mask=query.history_mask[:, -3:]))
+        torch.testing.assert_close(scores_of(model, graph, query), expected)
 
 
 def test_stages_follow_each_other():

@@ -169,6 +169,24 @@ def test_questions_of_the_data_are_asked_in_the_test_part():
     assert len(task.blanks("valid")) == NUM_OUTFITS // 3
 
 
+def test_every_item_may_be_a_blank_beside_others_each_time():
+    task = task_of(made())
+    items, part = task.outfits.items, task.outfits.part
+    blanks = task.blanks("test", rounds=3)
+    candidates = blanks.candidates.values.view(-1, 4)
+    asked = items.values[part[items.groups] == 2]
+    assert torch.equal(candidates[:, 0], asked.repeat(3))
+    assert torch.equal(blanks.right.view(-1, 4).sum(1), torch.ones(3 * len(asked)))
+    wrong = candidates[:, 1:].sort(dim=1).values
+    assert bool((wrong.diff(dim=1) > 0).all())
+    owner = items.groups[part[items.groups] == 2].repeat(3)
+    for row, outfit, query, there in zip(candidates, owner, blanks.query.outfit, blanks.query.outfit_mask, strict=True):
+        whole = set(items.take(outfit[None]).values.tolist())
+        assert set(query[there].tolist()) == whole - {int(row[0])}
+        assert not set(row[1:].tolist()) & whole
+    assert not torch.equal(wrong[: len(asked)], wrong[len(asked) : 2 * len(asked)])
+
+
 def test_same_generator_same_batches():
     def answers(seed: int) -> list[int]:
         generator = torch.Generator().manual_seed(seed)

@@ -30,7 +30,8 @@ class ContextDecoder(nn.Module):
         dropout: Share of attention weights, and of what a layer adds, that is dropped in training.
 
     Shapes:
-        - **input:** tokens ``[B, N, in_dim]``, mask ``[B, N]``, context ``[B, M, dim]``, its mask ``[B, M]``
+        - **input:** tokens ``[B, N, in_dim]``, mask ``[B, N]``, context ``[B, M, dim]``, its mask ``[B, M]``, visible ``[N, N]``:
+          True where a token (the row) reads another; None: every token reads itself and those before it
         - **output:** ``[B, N, out_dim]``; zeros in place of missing tokens. Weights of tokens ``[B, layers, H, N, N]`` and of the
           context ``[B, layers, H, N, M]``
     """
@@ -53,12 +54,20 @@ class ContextDecoder(nn.Module):
         self.output = nn.Linear(dim, out_dim or in_dim, bias=False)
 
     def forward(
-        self, tokens: Tensor, mask: Tensor, context: Tensor, context_mask: Tensor, *, return_weights: bool = False
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        context: Tensor,
+        context_mask: Tensor,
+        *,
+        visible: Tensor | None = None,
+        return_weights: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """What follows every token, and the weights or None."""
         hidden, maps = self.transition(hide_missing(tokens, mask)), []
-        earlier = torch.ones(mask.shape[-1], mask.shape[-1], dtype=torch.bool, device=mask.device).tril()
-        readable = mask.unsqueeze(-2) & earlier  # [B, N, N]
+        if visible is None:
+            visible = torch.ones(mask.shape[-1], mask.shape[-1], dtype=torch.bool, device=mask.device).tril()
+        readable = mask.unsqueeze(-2) & visible  # [B, N, N]
         context = hide_missing(context, context_mask)
         for layer in self.layers:
             hidden, weights = layer(hide_missing(hidden, mask), readable, context, context_mask, return_weights)
@@ -71,7 +80,7 @@ class ContextDecoder(nn.Module):
 
     @torch.no_grad()
     def take_over(self, source: SetAttention) -> None:
-        """Copies all weights of a set attention of the same sizes; the attention to the context keeps its own.
+        """Copies all weights of a set attention of the same sizes; the attention to the context is silent until it has learned.
 
         Raises:
             ValueError: Sizes differ.
@@ -85,6 +94,10 @@ class ContextDecoder(nn.Module):
             )
         for name, value in given.items():
             own[name].copy_(value)
+        for layer in self.layers:
+            assert isinstance(layer, _Layer)
+            for silent in layer.context.output.parameters():
+                silent.zero_()
 
 
 class _Layer(nn.Module):
