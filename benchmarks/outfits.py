@@ -51,8 +51,8 @@ TITLES = {
     "fom": "FOM",
     "pog": "POG, begun with FOM",
     "pog-alone": "the same POG, told no histories",
-    "recall": "POG with `recall` and `positions`",
-    "recall-alone": "the same, told no histories",
+    "repeats": "POG with `repeats`",
+    "repeats-alone": "the same, told no histories",
     "nor": "NOR, matching alone",
     "nor-mean": "the same without mutual attention",
 }
@@ -250,8 +250,8 @@ class Bench:
         if name == "fom":
             return found | {"personal": False}
         self.results("fom", seed)
-        added = {"recall": True, "positions": True} if name == "recall" else {}
-        return found | added | {"init_from": str(self.folder("fom", seed)), "examples": "outfits", "patience": 15}
+        found |= {"freeze_items": True, "positions": True, "repeats": name == "repeats"}
+        return found | {"init_from": str(self.folder("fom", seed)), "examples": "outfits", "patience": 15}
 
 
 def table(bench: Bench, names: list[str], seeds: list[int]) -> str:

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.nn.attention import attend
 from gmmrec.nn.fusion.set_attention import SetAttention
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_mean
@@ -59,9 +58,8 @@ class POGConfig(OutfitConfig):
     """``mean``: items of an outfit are averaged, and so is the history, in place of all attention."""
     positions: bool = False
     """Whether the network that reads the history knows how long ago each of its items was taken."""
-    recall: bool = False
-    """Whether a guess may also point at items of the history themselves, so that what somebody comes back to, and what resembles
-    it, is found whatever the networks have learned of it; an addition."""
+    repeats: bool = False
+    """Whether what somebody has had already gains by it, one learned number; an addition, for shops that people come back to."""
     shuffle: bool = True
     """Whether the items of a training outfit come in another order each time; else as in the data."""
     freeze_items: bool = False
@@ -118,7 +116,7 @@ class POG(Recommender[OutfitQuery]):
         self.items = embedding_table(schema.num_nodes["item"], dim, config.init_std) if config.ids else None
         sizes: dict[str, Any] = {"num_layers": config.num_layers, "num_heads": config.num_heads, "in_dim": dim}
         out = dim if config.score_space == "item" else width
-        self.fom = self.per = self.gen = self.guess = self.taste = self.recency = self.seek = None
+        self.fom = self.per = self.gen = self.guess = self.taste = self.recency = self.again = None
         if config.learn == "items":
             return
         if config.attention == "mean":
@@ -131,8 +129,7 @@ class POG(Recommender[OutfitQuery]):
         self.per = SetAttention(width, out_dim=width, dropout=config.dropout, hides=False, **sizes)
         self.gen = ContextDecoder(width, out_dim=out, dropout=config.dropout, **sizes)
         self.recency = Recency(config.max_length, dim) if config.positions else None
-        if config.recall:
-            self.seek, self.trust = nn.Linear(out, width), nn.Parameter(torch.ones(()))
+        self.again = nn.Parameter(torch.zeros(())) if config.repeats else None
         self.start = nn.Parameter(nn.init.normal_(torch.empty(dim), std=dim**-0.5))
         self.end = nn.Parameter(nn.init.normal_(torch.empty(out), std=out**-0.5))
 
@@ -162,7 +159,8 @@ class POG(Recommender[OutfitQuery]):
     def score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, candidates: Tensor) -> Tensor:
         """The guess of what completes the outfit, compared with candidates."""
         guess, targets = self._asked(encoded["item"], query), F.embedding(candidates, encoded["target"])
-        return guess @ targets.t() if candidates.dim() == 1 else (targets @ guess.unsqueeze(-1)).squeeze(-1)
+        fits = guess @ targets.t() if candidates.dim() == 1 else (targets @ guess.unsqueeze(-1)).squeeze(-1)
+        return fits + self._repeats(query, candidates)
 
     def end_score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor | None:
         """How well it would be to add nothing more ``[B]``; None for a model that has not learned when to end."""
@@ -174,9 +172,9 @@ class POG(Recommender[OutfitQuery]):
         Probabilities are measured against at most ``REFERENCE`` items that stand evenly spread in the catalogue.
         """
         row, column = query.outfit_mask.nonzero(as_tuple=True)
-        guess, targets = self._asked(encoded["item"], query.without(row, column)), encoded["target"]
-        spread = torch.linspace(0, len(targets) - 1, min(len(targets), REFERENCE), device=targets.device).long()
-        found = (guess * targets[query.outfit[row, column]]).sum(-1) - (guess @ targets[spread].t()).logsumexp(-1)
+        asked, own, num_items = query.without(row, column), query.outfit[row, column], len(encoded["target"])
+        spread = torch.linspace(0, num_items - 1, min(num_items, REFERENCE), device=own.device).long()
+        found = self.score(encoded, asked, own[:, None])[:, 0] - self.score(encoded, asked, spread).logsumexp(-1)
         return found.new_zeros(len(query)).index_add_(0, row, found) / query.outfit_mask.sum(1).clamp(min=1)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[OutfitQuery]) -> dict[str, Tensor]:
@@ -195,13 +193,20 @@ class POG(Recommender[OutfitQuery]):
             history = F.embedding(where, self._vectors(graph, known))
         targets = self._targets(items)
         if self.gen is not None:
-            return {"log_loss": self._next_items(items, targets, outfit, positive, query, history)}
+            return {"log_loss": self._next_items(items, targets, outfit, positive, query, history, self._repeats(query, rows))}
         guess = self._guess(F.embedding(outfit, items), query.outfit_mask, history, query.history_mask)
         logits = (guess @ targets.t()).masked_fill(_members(outfit, query.outfit_mask, len(rows)), -torch.inf)
         return {"log_loss": F.cross_entropy(logits, positive)}
 
     def _next_items(
-        self, items: Tensor, targets: Tensor, outfit: Tensor, positive: Tensor, query: OutfitQuery, history: Tensor | None
+        self,
+        items: Tensor,
+        targets: Tensor,
+        outfit: Tensor,
+        positive: Tensor,
+        query: OutfitQuery,
+        history: Tensor | None,
+        gains: Tensor | float,
     ) -> Tensor:
         """Every outfit counts alike, and so does every step of it, the end included; what is there already is no candidate."""
         outfit, mask = in_front(outfit, query.outfit_mask, shuffle=self.config.shuffle)
@@ -209,6 +214,8 @@ class POG(Recommender[OutfitQuery]):
         there = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         guess, mask = self._generate(F.embedding(whole, items), there, history, query.history_mask)
         logits = guess @ torch.cat([targets, self.end[None]]).t()  # [B, 1 + L, candidates + 1]
+        if isinstance(gains, Tensor):
+            logits = logits + F.pad(gains, (0, 1)).unsqueeze(1)
         logits = logits.masked_fill(_earlier(whole, there, logits.shape[-1]), -torch.inf)
         wanted = torch.cat([whole, torch.full_like(positive, len(targets))[:, None]], 1)
         losses = F.cross_entropy(logits[mask], wanted[mask], reduction="none")
@@ -274,11 +281,18 @@ class POG(Recommender[OutfitQuery]):
         there = torch.arange(length + 1, device=mask.device) >= (~mask).sum(1, keepdim=True)
         tokens = torch.cat([outfit, self.start.expand(len(mask), length + 1, -1)], 1)
         visible = behind(length, device=mask.device)
-        guess = self.gen(tokens, torch.cat([mask, there], 1), context, history_mask, visible=visible)[0][:, length:]
-        if self.seek is not None:
-            found = hide_missing(self._targets(history), history_mask)
-            guess = guess + self.trust * attend(self.seek(guess), context, found, history_mask.unsqueeze(1))
-        return guess, there
+        return self.gen(tokens, torch.cat([mask, there], 1), context, history_mask, visible=visible)[0][:, length:], there
+
+    def _repeats(self, query: OutfitQuery, candidates: Tensor) -> Tensor | float:
+        """What candidates ``[C]`` or ``[B, C]`` gain by being in the history ``[B, C]``."""
+        if self.again is None or query.history is None or query.history_mask is None:
+            return 0.0
+        history, mask = query.history[:, -self.config.max_length :], query.history_mask[:, -self.config.max_length :]
+        if candidates.dim() == 2:
+            return self.again * ((candidates.unsqueeze(2) == history.unsqueeze(1)) & mask.unsqueeze(1)).any(2)
+        rows, order = candidates.sort()
+        place = torch.searchsorted(rows, history.contiguous()).clamp(max=len(rows) - 1)
+        return self.again * _members(place, mask & (rows[place] == history), len(rows))[:, order.argsort()]
 
 
 def behind(length: int, device: torch.device | None = None) -> Tensor:

@@ -23,7 +23,10 @@ SMALL: dict[str, Any] = {"dim": 8, "hidden_dim": 12, "num_heads": 2}
 def built(*, seed: int = 0, **settings: Any) -> tuple[POG, MultimodalGraph]:
     graph = toy_graph(with_kinds())
     torch.manual_seed(seed)
-    return POG(graph.schema, POGConfig(**{**SMALL, **settings})).eval(), graph
+    model = POG(graph.schema, POGConfig(**{**SMALL, **settings})).eval()
+    if model.again is not None:
+        model.again.data.fill_(0.7)  # it begins at 0
+    return model, graph
 
 
 def with_kinds() -> Any:
@@ -112,13 +115,7 @@ def slow_gen(w: dict[str, Tensor], x: Tensor, history: Tensor, config: POGConfig
         return torch.stack([slow_place(w, x[:t], None, config) for t in range(len(x) + 1)])
     placed = history + w["recency.table"][: len(history)].flip(0) if config.positions else history
     context = slow_set(w, "per", placed, config)
-    guesses = torch.stack([slow_place(w, x[:t], context, config) for t in range(len(x) + 1)])
-    if config.recall:
-        own = perceptron(w, "gen.transition", history) if config.score_space == "model" else history
-        for t, guess in enumerate(guesses.clone()):
-            sought = w["seek.weight"] @ guess + w["seek.bias"]
-            guesses[t] += w["trust"] * ((context @ sought / math.sqrt(len(sought))).softmax(0) @ own)
-    return guesses
+    return torch.stack([slow_place(w, x[:t], context, config) for t in range(len(x) + 1)])
 
 
 def slow_place(w: dict[str, Tensor], x: Tensor, context: Tensor | None, config: POGConfig) -> Tensor:
@@ -141,12 +138,17 @@ def slow_guess(model: POG, x: Tensor, items: list[int], history: list[int]) -> T
     return slow_set(w, "fom", torch.cat([x[items], w["fom.unknown"][None]]), model.config)[-1]
 
 
+def had(model: POG, history: list[int]) -> Tensor:
+    """What every item gains by having been had."""
+    return torch.tensor([0.7 if model.config.repeats and i in history else 0.0 for i in range(I)], dtype=torch.double)
+
+
 def rows_of(values: Tensor, mask: Tensor) -> list[list[int]]:
     return [line[there].tolist() for line, there in zip(values, mask, strict=True)]
 
 
 @pytest.mark.parametrize(
-    "settings", [{"personal": False}, {}, {"recall": True}, {"positions": True}, {"recall": True, "positions": True}]
+    "settings", [{"personal": False}, {}, {"repeats": True}, {"positions": True}, {"repeats": True, "positions": True}]
 )
 @pytest.mark.parametrize("space", ["item", "model"])
 def test_scores_are_those_of_a_slow_version(settings, space):
@@ -156,7 +158,7 @@ def test_scores_are_those_of_a_slow_version(settings, space):
     x = slow_items(model, graph)
     targets = x if space == "item" else perceptron(weights_of(model), "gen.transition" if personal else "fom.transition", x)
     expected = [
-        targets @ slow_guess(model, x, items, history)
+        targets @ slow_guess(model, x, items, history) + had(model, history)
         for items, history in zip(rows_of(query.outfit, query.outfit_mask), rows_of(query.history, query.history_mask), strict=True)
     ]
     torch.testing.assert_close(scores_of(model, graph, query).double(), torch.stack(expected), rtol=1e-4, atol=1e-5)
@@ -181,8 +183,9 @@ def test_fom_loss_is_the_log_loss_of_the_hidden_item_among_the_batch_without_the
     torch.testing.assert_close(model.loss(graph, batch)["log_loss"].double(), torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
 
 
-def test_pog_loss_is_the_mean_log_loss_of_every_item_after_those_before_it_and_of_the_end():
-    model, graph = built(dropout=0.0, shuffle=False)
+@pytest.mark.parametrize("settings", [{}, {"repeats": True, "positions": True}])
+def test_pog_loss_is_the_mean_log_loss_of_every_item_after_those_before_it_and_of_the_end(settings):
+    model, graph = built(dropout=0.0, shuffle=False, **settings)
     batch = example()
     w, x = weights_of(model), slow_items(model, graph)
     told, known = (
@@ -196,20 +199,26 @@ def test_pog_loss_is_the_mean_log_loss_of_every_item_after_those_before_it_and_o
         steps = []
         for t in range(len(whole) + 1):
             candidates = sorted(everything - set(whole[:t]))
-            logits = torch.cat([x[candidates], w["end"][None]]) @ guesses[t]
+            logits = torch.cat([x[candidates] @ guesses[t] + had(model, history)[candidates], w["end"][None] @ guesses[t]])
             steps.append(-logits.log_softmax(0)[candidates.index(whole[t]) if t < len(whole) else -1])
         losses.append(torch.stack(steps).mean())
     torch.testing.assert_close(model.loss(graph, batch)["log_loss"].double(), torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
 
 
-def test_compatibility_is_the_mean_log_probability_of_every_item_given_the_others():
-    model, graph = built(personal=False)
+@pytest.mark.parametrize("settings", [{"personal": False}, {"repeats": True}])
+def test_compatibility_is_the_mean_log_probability_of_every_item_given_the_others(settings):
+    model, graph = built(**settings)
     query = question()
     query = query.take(torch.nonzero(query.outfit_mask.sum(1) > 1).flatten())
     x = slow_items(model, graph)
+    told, known = rows_of(query.outfit, query.outfit_mask), rows_of(query.history, query.history_mask)
     expected = [
-        sum(float((x @ slow_guess(model, x, [j for j in items if j != i], [])).log_softmax(0)[i]) for i in items) / len(items)
-        for items in rows_of(query.outfit, query.outfit_mask)
+        sum(
+            float((x @ slow_guess(model, x, [j for j in items if j != i], history) + had(model, history)).log_softmax(0)[i])
+            for i in items
+        )
+        / len(items)
+        for items, history in zip(told, known, strict=True)
     ]
     with torch.no_grad():
         found = model.compatibility(model.encode(graph), query)
@@ -295,8 +304,35 @@ def test_8_pog_of_one_layer_begins_as_its_fom():
     assert not torch.allclose(before, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_candidates_of_a_question_score_as_in_the_whole_catalogue():
+    model, graph = built(repeats=True)
+    query, candidates = question(), torch.stack([torch.randperm(I)[:6] for _ in range(6)])
+    with torch.no_grad():
+        found = model.score(model.encode(graph), query, candidates)
+        some = model.score(model.encode(graph), query, torch.tensor([5, 1, 8]))
+    expected = scores_of(model, graph, query)
+    torch.testing.assert_close(found, expected.gather(1, candidates))
+    torch.testing.assert_close(some, expected[:, [5, 1, 8]])
+
+
+def test_4_a_guess_depends_on_what_stands_before_it_alone():
+    model, graph = built(positions=True)
+    items = model.encode(graph)["item"].detach()
+    outfit, mask = torch.randn(3, 4, 8), torch.arange(4) >= torch.tensor([[0], [1], [3]])
+    history, told = items[torch.randint(I, (3, 2))], torch.tensor([[True, True], [False, True], [False, False]])
+    with torch.no_grad():
+        expected, there = model._generate(outfit, mask, history, told)
+        for t in range(4):
+            other = outfit.clone()
+            other[:, t:] += 3
+            found, _ = model._generate(other, mask, history, told)
+            assert torch.equal(found[:, : t + 1], expected[:, : t + 1])
+            assert not torch.allclose(found[0, t + 1], expected[0, t + 1])
+    assert torch.equal(there.sum(1), mask.sum(1) + 1)
+
+
 def test_only_the_newest_of_a_long_history_are_read():
-    for settings in ({}, {"positions": True, "recall": True}):
+    for settings in ({}, {"positions": True, "repeats": True}):
         model, graph = built(max_length=3, **settings)
         query = question()
         expected = scores_of(model, graph, replace(query, history=query.history[:, -3:], history_mask=query.history_mask[:, -3:]))
