@@ -94,7 +94,8 @@ class POG(Recommender[OutfitQuery]):
     positions, the three stages and the softmax over candidates are the paper's; sizes, the algebra of the layers (the standard
     Transformer's), distance and margin of the triplets, and the candidates of the softmax (all items of the batch and the
     negatives) are not known. Ours: a missing modality adds nothing to an item; ids are off for items never trained on; an example
-    of POG is an outfit in random order.
+    of POG is an outfit in random order; the next item is guessed at a hidden place behind those so far, as in FOM, so that POG
+    begins as its FOM; ``repeats``.
     """
 
     query_type = OutfitQuery
