@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -91,6 +92,15 @@ def test_the_split_survives_the_disk(toy, tmp_path):
     again = load_split(tmp_path / "split.safetensors")
     for part in ("train", "valid", "test"):
         assert torch.equal(getattr(parts, part).item, getattr(again, part).item)
+
+
+def test_what_cold_users_had_before_is_kept_with_the_run_and_not_recommended_again(toy, tmp_path):
+    log = replace(toy.interactions, time=toy.interactions.user * 100 + toy.interactions.item)
+    gmmrec.fit(replace(toy, interactions=log), "popularity", out=tmp_path, split={"strategy": "cold_users"})
+    run = Run.load(tmp_path)
+    assert run.split.support.user.unique().tolist() == [36, 37, 38, 39]
+    found = run.recommend(["u39"], k=30)
+    assert set(found["item_id"]) == set(range(30)) - set(log.item[log.user == 39].tolist())
 
 
 @pytest.mark.parametrize(

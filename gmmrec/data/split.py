@@ -1,11 +1,12 @@
 """Splits: pure functions from interactions to train, validation and test parts over the same vocabularies.
 
-A strategy gives every interaction its part ``[E]`` (0 train, 1 valid, 2 test); :func:`split_dataset` chooses and applies one.
+A strategy gives every interaction its part ``[E]`` (0 train, 1 valid, 2 test, 3 support); :func:`split_dataset` chooses and applies
+one.
 """
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -20,14 +21,15 @@ from gmmrec.data.triples import Triples
 
 logger = logging.getLogger(__name__)
 
-Strategy = Literal["auto", "given", "random", "leave_last_out", "by_time", "cold_items"]
-TRAIN, VALID, TEST = 0, 1, 2
+Strategy = Literal["auto", "given", "random", "leave_last_out", "by_time", "cold_items", "cold_users"]
+TRAIN, VALID, TEST, SUPPORT = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
 class Split:
     """Three parts of one log. Graphs see ``train`` only; ``valid`` selects; ``test`` reports.
 
+    Some splits have a fourth, the ``support``: what is known of the people who are asked about, but never trained on.
     Impressions, outfits and triples, where there are any, say themselves which part each of them belongs to; facts without
     parts are divided at random.
     """
@@ -38,6 +40,12 @@ class Split:
     impressions: Impressions | None = None
     outfits: Outfits | None = None
     triples: Triples | None = None
+    support: Interactions | None = None
+
+    @property
+    def past(self) -> list[Interactions]:
+        """What is known before the first question: the training part and, where there is one, the support."""
+        return [self.train] if self.support is None else [self.train, self.support]
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,12 @@ class SplitConfig:
 
     strategy: Strategy = "auto"
     """``given``: the source's own parts; ``random``: per user; ``leave_last_out``: per user, by time; ``by_time``: at two moments;
-    ``cold_items``: whole items; ``auto``: given where there is one, else random."""
+    ``cold_items``: whole items; ``cold_users``: the last events of whoever came last; ``auto``: given where there is one, else
+    random."""
     valid: float = 0.1
-    """Share of the log (of the items for ``cold_items``) that selects models."""
+    """Share of the log (of the items for ``cold_items``) that selects models; not read by ``cold_users``."""
     test: float = 0.1
-    """Share of the log (of the items for ``cold_items``) that results are reported on."""
+    """Share of the log (of the items for ``cold_items``, of the users for ``cold_users``) that results are reported on."""
     facts: float = 0.1
     """Share of the facts of a knowledge graph that validates, and share that tests, where the source gives no parts; 0 keeps all in
     training, for models that only read them."""
@@ -58,7 +67,7 @@ class SplitConfig:
     """Seed of the draws; apart from the seed of training, so that runs with other seeds are asked the same questions."""
 
     def __post_init__(self) -> None:
-        check_choice(("auto", "given", "random", "leave_last_out", "by_time", "cold_items"), strategy=self.strategy)
+        check_choice(get_args(Strategy), strategy=self.strategy)
         check_positive(valid=self.valid, test=self.test)
         if not 0 <= self.facts < 0.5:
             raise ValueError(
@@ -97,6 +106,8 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
         part = leave_last_out(_timed(dataset, strategy))
     elif strategy == "by_time":
         part = by_time(_timed(dataset, strategy), config.valid, config.test)
+    elif strategy == "cold_users":
+        part = cold_users(_timed(dataset, strategy), config.test)
     else:
         part = cold_items(log, config.valid, config.test, generator)
     for code, name in enumerate(("train", "valid", "test")):
@@ -107,7 +118,8 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
             )
     train, valid, test = (log.take(part == code) for code in (TRAIN, VALID, TEST))
     triples = None if dataset.triples is None else divided(dataset.triples, config.facts, generator)
-    split = Split(train, valid, test, dataset.impressions, dataset.outfits, triples)
+    support = log.take(part == SUPPORT) if strategy == "cold_users" else None
+    split = Split(train, valid, test, dataset.impressions, dataset.outfits, triples, support)
     trained = torch.bincount(split.train.user, minlength=dataset.num_users) > 0
     unseen = torch.unique(torch.cat([split.valid.user, split.test.user]))
     unseen = unseen[~trained[unseen]]
@@ -171,6 +183,24 @@ def by_time(log: Interactions, valid: float, test: float) -> Tensor:
     num_test, num_valid = max(1, round(test * len(log))), max(1, round(valid * len(log)))
     from_test, from_valid = moments[-num_test], moments[max(0, len(log) - num_test - num_valid)]
     return torch.where(log.time >= from_test, TEST, torch.where(log.time >= from_valid, VALID, TRAIN))
+
+
+def cold_users(log: Interactions, test: float) -> Tensor:
+    """Parts ``[E]`` by user: of the share that came last, by their first event, nothing is trained on.
+
+    Of each of them the last interaction tests, the one before validates, and what came earlier is support; who has fewer than 3 has
+    support alone. Everybody else trains, with all that they did, also later. Users who came in the same second stay together.
+
+    >>> user, time = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([1, 2, 9, 6, 3, 5, 4])
+    >>> cold_users(Interactions(user, torch.arange(7), time=time), 0.5).tolist()
+    [0, 0, 0, 2, 3, 1, 3]
+    """
+    assert log.time is not None
+    user, group = torch.unique(log.user, return_inverse=True)
+    came = torch.full_like(user, torch.iinfo(torch.long).max).scatter_reduce_(0, group, log.time, "amin")
+    last_ones = came >= came.sort().values[-max(1, round(test * len(user)))]
+    part = leave_last_out(log)
+    return torch.where(last_ones[group], torch.where(part == TRAIN, SUPPORT, part), TRAIN)
 
 
 def cold_items(log: Interactions, valid: float, test: float, generator: Generator | None = None) -> Tensor:

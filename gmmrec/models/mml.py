@@ -5,12 +5,13 @@ X. Pan, Y. Chen, C. Tian, Z. Lin, J. Wang, H. Hu, W. X. Zhao. CIKM 2022. https:/
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -20,8 +21,8 @@ from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.encoder.neighbour_generator import NeighbourEmbeddingGenerator
 from gmmrec.nn.fusion.prediction import LEAST_VARIANCE, PredictionAttentionFusion
 from gmmrec.nn.init import embedding_table
-from gmmrec.nn.masked import hide_missing, masked_softmax
-from gmmrec.nn.nearest import nearest_among
+from gmmrec.nn.masked import hide_missing, masked_moments, masked_softmax
+from gmmrec.nn.nearest import edges_from_nearest
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Relation
 from gmmrec.nn.sequence.adaptive import AdaptiveTransformer, Episode
@@ -33,6 +34,9 @@ from gmmrec.typing import EdgeType, NodeType
 
 INTERACTION = "interaction"
 """Name of the main learner, that of the item IDs; the others have the names of the modalities."""
+
+STAGES = {"generate": "generator", "fuse": "fusion"}
+"""The stage that a part of the model learns in; all other parts are learners."""
 
 TASKS = 64
 """Users that adapt at once when scores are asked for: each has weights of its own for as long."""
@@ -55,6 +59,9 @@ class MMLConfig(HistoryConfig):
     """Width of a feed-forward layer, in widths of an embedding."""
     dropout: float = 0.5
     """Share of the input, of the attention weights and of what every step of a layer adds that is dropped."""
+    stage: Literal["all", "learners", "generator", "fusion"] = "all"
+    """What is learned: one of the three stages, in this order, each a run that begins with the one before (``init_from``) and
+    leaves all else as it is; or everything at once, with one loss."""
     meta: bool = True
     """Learn weights that are good to begin with, and adapt them to every history; False: the same model, without either."""
     first_order: bool = True
@@ -97,6 +104,13 @@ class MMLConfig(HistoryConfig):
         check_non_negative(adapt_steps=self.adapt_steps, adapt_lr=self.adapt_lr)
         check_probability(dropout=self.dropout, replace_prob=self.replace_prob)
         check_choice(("attention", "mean"), fusion=self.fusion)
+        check_choice(("all", "learners", "generator", "fusion"), stage=self.stage)
+        if self.stage == "generator" and not (self.generator and self.replace_prob):
+            raise ValueError(
+                "stage 'generator' needs generator: true and a replace_prob above 0; set them, or leave this stage out"
+            )
+        if self.stage == "fusion" and self.fusion != "attention":
+            raise ValueError(f"fusion {self.fusion!r} has nothing to learn in stage 'fusion'; leave this stage out")
 
 
 class Items(NamedTuple):
@@ -122,9 +136,9 @@ class MML(Recommender[HistoryQuery]):
     nobody has taken yet gets an ID embedding made of its features and of its neighbours'.
 
     The text of the paper was not open to us; equations are those of the released code. Its stages, learners, then generator, then
-    fusion, are terms of one loss here: no term's gradient reaches what another one trains. Deviations from that code, and what is
-    reconstructed, are listed in the documentation. An item without a modality is not there for its learner, whose score for it is
-    an average one; a learner that knows no item of a history has no say in the answer.
+    fusion, are three runs, or by default terms of one loss: no term's gradient reaches what another one trains. Deviations from
+    that code, and what is reconstructed, are listed in the documentation. An item without a modality is not there for its learner,
+    whose score for it is an average one; a learner that knows no item of a history has no say in the answer.
 
     Raises:
         ValueError: The items have no features at all.
@@ -146,20 +160,10 @@ class MML(Recommender[HistoryQuery]):
         if c.bias_scale > 0:
             self.side = nn.ParameterList(embedding_table(c.dim, width, c.init_std) for width in dims)
             self.side_offset = nn.Parameter(torch.zeros(c.dim))
+        sizes: dict[str, Any] = {"num_layers": c.num_layers, "num_heads": c.num_heads, "ffn_mult": c.ffn_mult}
+        rates: dict[str, Any] = {"dropout": c.dropout, "attention_dropout": c.dropout, "init_std": c.init_std}
         self.learners = nn.ModuleList(
-            AdaptiveTransformer(
-                SequenceTransformer(
-                    c.dim,
-                    c.max_length,
-                    num_layers=c.num_layers,
-                    num_heads=c.num_heads,
-                    ffn_mult=c.ffn_mult,
-                    dropout=c.dropout,
-                    attention_dropout=c.dropout,
-                    causal=True,
-                    init_std=c.init_std,
-                )
-            )
+            AdaptiveTransformer(SequenceTransformer(c.dim, c.max_length, causal=True, **sizes, **rates))
             for _ in (INTERACTION, *self.names)
         )
         self.generate = NeighbourEmbeddingGenerator(dims, c.dim) if c.generator else None
@@ -171,6 +175,24 @@ class MML(Recommender[HistoryQuery]):
         self.fuse = None
         if c.fusion == "attention":
             self.fuse = PredictionAttentionFusion(c.max_length * c.dim, (c.fusion_hidden,), normalize="none")
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(c.stage in ("all", STAGES.get(name.partition(".")[0], "learners")))
+
+    def train(self, mode: bool = True) -> Self:
+        """Learners that stand still answer as when they are asked: without dropout."""
+        super().train(mode)
+        self.learners.train(mode and self.config.stage in ("all", "learners"))
+        return self
+
+    def start_from(self, source: Recommender[Any]) -> bool:
+        """Takes over all weights of a run of MML on the same data, an earlier stage; of other models their vectors of items."""
+        if not isinstance(source, MML):
+            return False
+        theirs = source.state_dict()
+        if {name: x.shape for name, x in self.state_dict().items()} != {name: x.shape for name, x in theirs.items()}:
+            raise ValueError("the run of init_from has other items, features, sizes or parts; fit all stages on the same data")
+        self.load_state_dict(theirs)
+        return True
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """Joins every item to those that are nearest by a modality and have training interactions."""
@@ -178,12 +200,8 @@ class MML(Recommender[HistoryQuery]):
             return graph
         for name in self.names:
             present = graph.features[name].present
-            pool = (present & trained(graph)).nonzero().flatten()
-            blocks = nearest_among(self._features(graph, name), pool, min(self.config.knn, len(pool)))
-            similarity, source = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-            target = torch.arange(len(present), device=pool.device)[:, None].expand_as(source)
-            exists = present[:, None] & similarity.isfinite()
-            graph = graph.with_edges(nearest_known(name), torch.stack([source[exists], target[exists]]))
+            edges = edges_from_nearest(self._features(graph, name), present, present & trained(graph), self.config.knn)
+            graph = graph.with_edges(nearest_known(name), edges)
         return graph
 
     def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
@@ -198,21 +216,11 @@ class MML(Recommender[HistoryQuery]):
             new = (~seen).nonzero().flatten()
             if len(new):
                 made, exists = self._generated(graph, new)
-                ids = vectors[:, 0].index_copy(0, new[exists], made[exists])
-                vectors = torch.cat([ids.unsqueeze(1), vectors[:, 1:]], dim=1)
-        counted = present & seen[:, None]
-        number = counted.sum(0).clamp(min=1)[:, None]
-        mean = hide_missing(vectors, counted).sum(0) / number
+                ids = vectors[:, :1].index_copy(0, new[exists], made[exists].unsqueeze(1))
+                vectors = torch.cat([ids, vectors[:, 1:]], dim=1)
+        mean, covariance = masked_moments(vectors, present & seen[:, None])
         centred = hide_missing(vectors - mean, present)
-        known = hide_missing(centred, counted)
-        covariance = torch.einsum("imd,ime->mde", known, known) / number[:, None]
-        return {
-            "item": centred.flatten(1),
-            "item_present": present,
-            "item_side": side,
-            "mean": mean,
-            "covariance": covariance,
-        }
+        return {"item": centred.flatten(1), "item_present": present, "item_side": side, "mean": mean, "covariance": covariance}
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
         """Every learner adapts to the history; their scores, each standardised over all items, are added up by attention.
@@ -225,8 +233,11 @@ class MML(Recommender[HistoryQuery]):
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """BPR of every learner at its adapted weights; the fusion's cross-entropy over all items; the generator's BPR."""
+        c, stage = self.config, self.config.stage
         with torch.no_grad():
             encoded = self.encode(graph)
+        if stage == "fusion":  # the learners adapt as they do when they are asked
+            return {"fusion": self._fusion_loss(encoded, self._ask(encoded, batch.query)[0], batch.positive)}
         items, mask = self._newest(batch.query)
         length = items.shape[1]
         rows, place = torch.cat([items, batch.candidates], dim=1).unique(return_inverse=True)
@@ -236,20 +247,17 @@ class MML(Recommender[HistoryQuery]):
         following = torch.cat([history[:, 1:], place[:, length : length + 1]], dim=1)
         asked = mask & (torch.arange(length - 1, -1, -1, device=mask.device) < self._num_asked(mask))
         terms, states, known = {}, [], []
-        for m, name in enumerate((INTERACTION, *self.names)):
+        for m, name in enumerate((INTERACTION, *self.names) if stage != "generator" else ()):
             episode = self._episode(m, world, encoded["mean"][m], history, following, mask)
-            c = self.config
             state = self._states(m, encoded, episode, mask & ~asked, c.inner_steps, c.inner_lr)
             against = F.embedding(negative, world.vectors[:, m]), world.present[negative, m]
             terms[f"bpr_{name}"] = self._ranking(state, episode, asked, *against)
             states.append(state.detach())
             known.append(episode.known[:, -1])
-        if self.fuse is not None:
-            wanted, _ = self._wanted(encoded, states, known)
-            everything = encoded["item"]
-            terms["fusion"] = classify(wanted, everything, everything.new_zeros(len(everything)), batch.positive).mean()
-        if self.generate is not None and self.config.replace_prob > 0:
-            terms["generator"] = self._generator_loss(graph, encoded, world, rows, place, mask, asked)
+        if self.fuse is not None and stage == "all":
+            terms["fusion"] = self._fusion_loss(encoded, self._wanted(encoded, states, known)[0], batch.positive)
+        if self.generate is not None and self.config.replace_prob > 0 and stage != "learners":
+            terms["generator"] = self._generator_loss(graph, encoded["mean"][0], world, rows, place, mask, asked)
         return terms
 
     def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
@@ -296,18 +304,16 @@ class MML(Recommender[HistoryQuery]):
             weights = self.fuse.weights(F.pad(together, (0, 0, missing, 0)).flatten(2), present)
         return ((weights / spread).unsqueeze(-1) * last).flatten(1), weights
 
+    def _fusion_loss(self, encoded: Mapping[NodeType, Tensor], wanted: Tensor, positive: Tensor) -> Tensor:
+        """Mean cross-entropy of the right items ``[B]`` among all."""
+        everything = encoded["item"]
+        return classify(wanted, everything, everything.new_zeros(len(everything)), positive).mean()
+
     def _generator_loss(
-        self,
-        graph: MultimodalGraph,
-        encoded: Mapping[NodeType, Tensor],
-        world: Items,
-        rows: Tensor,
-        place: Tensor,
-        mask: Tensor,
-        asked: Tensor,
+        self, graph: MultimodalGraph, mean: Tensor, world: Items, rows: Tensor, place: Tensor, mask: Tensor, asked: Tensor
     ) -> Tensor:
         """The main learner's BPR with some embeddings exchanged for made ones; all but the generator stands still."""
-        length, mean = mask.shape[1], encoded["mean"][0]
+        length = mask.shape[1]
         vectors = F.embedding(place, world.vectors[:, 0].detach())  # [B, L + 1 + K, d]
         exchanged = torch.rand(place.shape, device=place.device) < self.config.replace_prob
         exchanged[0, length] |= ~exchanged.any()

@@ -1,4 +1,4 @@
-"""Softmax and mean over tokens of which some are missing; where all are, the result is zero and never NaN."""
+"""Softmax, mean and spread over tokens of which some are missing; where all are, the result is zero and never NaN."""
 
 import torch
 from torch import Tensor
@@ -42,3 +42,15 @@ def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
         return tokens.mean(-2)
     total = tokens.masked_fill(~mask.unsqueeze(-1), 0.0).sum(-2)
     return total / mask.sum(-1, keepdim=True).clamp(min=1)
+
+
+def masked_moments(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``[M, D]`` and covariance ``[M, D, D]`` of those of N vectors ``[N, M, D]`` that are present ``[N, M]``; 0 of none.
+
+    >>> masked_moments(torch.tensor([[[2.0]], [[4.0]], [[9.0]]]), torch.tensor([[True], [True], [False]]))
+    (tensor([[3.]]), tensor([[[1.]]]))
+    """
+    number = mask.sum(0).clamp(min=1)[:, None]
+    mean = hide_missing(vectors, mask).sum(0) / number
+    centred = hide_missing(vectors - mean, mask)
+    return mean, torch.einsum("imd,ime->mde", centred, centred) / number[:, None]

@@ -1,11 +1,15 @@
 """Learning to learn: weights that take a few steps of their own for every task, all tasks at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 Weights = dict[str, Tensor]
 """Parameters by name, as in ``module.named_parameters()``; of many tasks, with a leading axis ``[N, ...]``."""
@@ -46,8 +50,9 @@ def inner_loop(
     num_tasks = next(len(value) for value in tasks if value is not None)
     axes = tuple(None if value is None else 0 for value in tasks)
     adapted, where = dict(weights), None  # the first step is taken from the same weights, which need not be repeated
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order), sdpa_kernel(SDPBackend.MATH):  # see on_own_weights
-        for _ in range(steps):
+    norms = nullcontext() if first_order else _PlainLayerNorms()
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order), sdpa_kernel(SDPBackend.MATH), norms:
+        for _ in range(steps):  # see on_own_weights
             gradient = vmap(grad(loss), in_dims=(where, *axes), randomness="different")(adapted, *tasks)
             adapted, where = {name: value - lr * gradient[name] for name, value in adapted.items()}, 0
     if not steps:
@@ -88,3 +93,23 @@ def on_own_weights(
         axes = (0, 0, 0) if named else (0, 0, None)
         together: Tensor = vmap(call, in_dims=axes, randomness="different")(dict(weights), inputs, named)
     return together
+
+
+class _PlainLayerNorms(TorchFunctionMode):
+    """Layer norms by their formula: of the fused ones, ``vmap`` takes mean and scale as constants in the second derivative.
+
+    See https://github.com/pytorch/functorch/issues/534.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        return (_layer_norm if func is F.layer_norm else func)(*args, **(kwargs or {}))
+
+
+def _layer_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    axes = tuple(range(-len(normalized_shape), 0))
+    centred = x - x.mean(axes, keepdim=True)
+    normal = centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
+    scaled = normal if weight is None else normal * weight
+    return scaled if bias is None else scaled + bias

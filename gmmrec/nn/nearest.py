@@ -63,6 +63,27 @@ def nearest_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None 
         yield values, pool[column]
 
 
+def edges_from_nearest(vectors: Tensor, present: Tensor, pool: Tensor, k: int) -> Tensor:
+    """Edges ``[2, E]`` to every row that is present from the ``k`` rows of a pool that are nearest to it by inner product.
+
+    Args:
+        vectors: ``[N, D]``.
+        present: Which rows there are ``[N]``.
+        pool: Which rows may be found ``[N]``; all of them present.
+        k: At most, where the pool is smaller.
+
+    >>> present, pool = torch.tensor([True, True, True, False]), torch.tensor([True, True, False, False])
+    >>> edges_from_nearest(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [1.0, 1.0]]), present, pool, 1)
+    tensor([[1, 0, 1],
+            [0, 1, 2]])
+    """
+    rows = pool.nonzero().flatten()
+    similarity, source = (torch.cat(part) for part in zip(*nearest_among(vectors, rows, min(k, len(rows))), strict=True))
+    target = torch.arange(len(present), device=rows.device)[:, None].expand_as(source)
+    exists = present[:, None] & similarity.isfinite()
+    return torch.stack([source[exists], target[exists]])
+
+
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` largest values of every row and their columns ``[n, k]``; of equal values the first columns, in no order.
 

@@ -173,7 +173,7 @@ def known_items(split: Split, num_users: int, part: Literal["valid", "test"], ma
     check_choice(("train", "train+valid", "none"), mask=mask)
     if part == "valid" and mask == "train+valid":
         raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
-    known = {"train": [split.train], "train+valid": [split.train, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]
+    known = {"train": split.past, "train+valid": [*split.past, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]
     user, item = (torch.cat([getattr(log, end) for log in known]) for end in ("user", "item"))
     return Ragged.from_pairs(user, item, num_users)
 

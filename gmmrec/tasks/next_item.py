@@ -83,8 +83,8 @@ class NextItemTask:
 
     An example is an event of the training part with what its user had taken before in that part; the first event of a user is no
     example. A question is a held-out event: the user, with everything that came before it (for a validation event in the training
-    and the validation part, for a test event in all parts); the right answer is its one item. Nothing that came later, and nothing
-    of the event itself, is told. Repeated items are events like all others.
+    part, the support and the validation part, for a test event in all parts); the right answer is its one item. Nothing that came
+    later, and nothing of the event itself, is told. Repeated items are events like all others.
 
     Args:
         split: Training, validation and test interactions.
@@ -155,7 +155,7 @@ class NextItemTask:
             ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
         """
         events, excluded, kept = new_answers(self.split, self.num_users, part, mask)
-        known = [self.split.train, self.split.valid] + ([self.split.test] if part == "test" else [])
+        known = [*self.split.past, self.split.valid] + ([self.split.test] if part == "test" else [])
         timeline = Timeline(joined(known), self.num_users)
         asked: Interactions = getattr(self.split, part)
         before = sum(len(log) for log in known) - len(asked)

@@ -21,6 +21,7 @@ def test_a_split_with_everything_comes_back(tmp_path):
         *(log, log.take(slice(0, 0)), log),
         impressions=Impressions(part, lists, torch.tensor([True, False, True]), lists, part),
         outfits=Outfits(lists, part, blanks=Blanks(lists, lists, torch.tensor([True, False, True]))),
+        support=log,
     )
     save_split(split, tmp_path / "split.safetensors")
     again = load_split(tmp_path / "split.safetensors")
@@ -31,7 +32,7 @@ def test_a_split_with_everything_comes_back(tmp_path):
     assert again.outfits is not None
     assert again.outfits.blanks is not None
     assert again.outfits.history is None
-    assert {f.name for f in fields(again)} == {"train", "valid", "test", "impressions", "outfits", "triples"}
+    assert {f.name for f in fields(again)} == {"train", "valid", "test", "impressions", "outfits", "triples", "support"}
 
 
 def test_nothing_is_unpacked_from_nothing():

@@ -6,7 +6,7 @@ import torch
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.split import SplitConfig, by_time, cold_items, complete, leave_last_out, random, split_dataset
+from gmmrec.data.split import SplitConfig, by_time, cold_items, cold_users, complete, leave_last_out, random, split_dataset
 from gmmrec.data.vocabulary import Vocabulary
 
 
@@ -92,6 +92,40 @@ def test_cold_items_are_never_trained_on():
     assert not torch.equal(part, cold_items(log, 0.1, 0.2, generator(1)))
 
 
+def test_of_whoever_came_last_nothing_is_trained_on():
+    log = log_of([2, 9, 5, 1, 4, 7, 3, 2, 6, 8])
+    log = Interactions(log.user, log.item, time=torch.randint(500, (len(log),), generator=generator()))
+    part = cold_users(log, 0.4)
+    came = [int(log.time[log.user == user].min()) for user in range(10)]
+    last_ones = sorted(range(10), key=lambda user: came[user])[-4:]
+    for user in range(10):
+        own = log.user == user
+        expected = [0] * int(own.sum())
+        if user in last_ones:
+            count = len(expected)
+            expected = [3] * count if count < 3 else [3] * (count - 2) + [1, 2]
+        assert part[own][log.time[own].argsort(stable=True)].tolist() == expected
+    assert log.time[part == 0].max() > min(came[user] for user in last_ones)  # others train with what they did later, too
+
+
+def test_users_who_came_in_the_same_second_are_held_out_together():
+    log = log_of([3, 3, 3])
+    log = Interactions(log.user, log.item, time=(log.user > 0).long())
+    assert torch.equal(cold_users(log, 0.1) == 0, log.user == 0)
+
+
+def test_support_is_a_part_of_its_own():
+    log = log_of([4, 5, 6])
+    log = Interactions(log.user, log.item, time=10 * log.user + log.item)
+    split = split_dataset(dataset_of(log), SplitConfig(strategy="cold_users", test=0.3))
+    assert split.support.user.tolist() == [2] * 4
+    assert sorted(split.support.item.tolist()) == [0, 1, 2, 3]
+    assert (split.valid.item.tolist(), split.test.item.tolist()) == ([4], [5])
+    assert split.train.user.unique().tolist() == [0, 1]
+    assert split.past == [split.train, split.support]
+    assert split_dataset(dataset_of(log), SplitConfig(strategy="leave_last_out")).support is None
+
+
 def test_complete_takes_a_tenth_of_the_training_part():
     log = log_of([2, 3, 20, 50])
     given = torch.zeros(75, dtype=torch.int8)
@@ -109,13 +143,13 @@ def test_complete_leaves_a_whole_split_alone():
     assert torch.equal(complete(log, given, 0.1, generator()), given)
 
 
-@pytest.mark.parametrize("strategy", ["random", "leave_last_out", "by_time", "cold_items", "given", "auto"])
+@pytest.mark.parametrize("strategy", ["random", "leave_last_out", "by_time", "cold_items", "cold_users", "given", "auto"])
 def test_every_strategy_divides_the_whole_log(strategy):
     log = log_of([12] * 8)
     log = Interactions(log.user, log.item, time=torch.arange(96), weight=torch.arange(96.0))
     given = torch.arange(96) % 3 if strategy == "given" else None
     split = split_dataset(dataset_of(log, given), SplitConfig(strategy=strategy), generator())
-    weights = torch.cat([split.train.weight, split.valid.weight, split.test.weight])
+    weights = torch.cat([part.weight for part in (*split.past, split.valid, split.test)])
     assert weights.sort().values.tolist() == list(range(96))
     assert len(split.train) > 0
     assert len(split.test) > 0
@@ -144,6 +178,8 @@ def test_users_of_test_alone_are_reported(caplog):
         (log_of([5]), None, "given", "toy gives no split"),
         (log_of([5]), None, "by_time", "split 'by_time' needs times"),
         (log_of([5]), None, "leave_last_out", "split 'leave_last_out' needs times"),
+        (log_of([5]), None, "cold_users", "split 'cold_users' needs times"),
+        (log_of([5], time=torch.arange(5)), None, "cold_users", "has an empty train part"),
         (log_of([5], time=torch.zeros(5, dtype=torch.long)), None, "by_time", "has an empty train part"),
     ],
 )

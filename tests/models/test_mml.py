@@ -3,7 +3,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+import gmmrec
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
@@ -17,12 +19,17 @@ SETTINGS = {"dim": D, "max_length": 6, "num_layers": 1, "dropout": 0.0, "inner_l
 NEW = 7  # the item that nobody has taken
 
 
-def setting(*, zero_features=False, **settings):
-    """A model in double precision with tables that say something, and its graph; nobody has taken item 7."""
+def setting(*, zero_features=False, changed=None, **settings):
+    """A model whose tables say something, and its graph; nobody has taken item 7."""
     dataset, _ = checkerboard(U, I)
     dataset = replace(dataset, interactions=dataset.interactions.take((dataset.interactions.item != NEW).nonzero().flatten()))
     if zero_features:
         tables = {name: FeatureTable(name, torch.zeros_like(table.values)) for name, table in dataset.features.items()}
+        dataset = replace(dataset, features=tables)
+    if changed is not None:  # an item that looks and reads otherwise
+        tables = {name: FeatureTable(name, table.values.clone(), table.mask) for name, table in dataset.features.items()}
+        for table in tables.values():
+            table.values[changed] = table.values[changed].flip(0)
         dataset = replace(dataset, features=tables)
     log = dataset.interactions
     nothing = log.take(torch.arange(0))
@@ -76,14 +83,51 @@ def test_k1_scoring_and_learning_leave_the_meta_weights_alone():
     assert all(torch.equal(kept[name], value) for name, value in encoded.items())  # tables are slow: nobody has their own
 
 
-@pytest.mark.parametrize("idle", [{"inner_lr": 0.0}, {"inner_steps": 0}, {"inner_lr": 0.0, "first_order": False}])
+@pytest.mark.parametrize("idle", [{"inner_lr": 0.0}, {"inner_steps": 0}, {"inner_lr": 0.0, "first_order": False}, {"meta": False}])
 def test_k2_without_inner_steps_the_outer_gradient_is_the_ordinary_one(idle):
-    model, graph, _ = setting(**idle)
-    plain, _, _ = setting(meta=False)
-    assert_same(gradients(model, graph, BATCH, "bpr"), gradients(plain, graph, BATCH, "bpr"))
-    adapting, _, _ = setting()
-    one, other = (gradients(m, graph, BATCH, "bpr")["items"] for m in (adapting, plain))
-    assert not torch.allclose(one, other, rtol=1e-3)
+    model, graph, _ = setting(bias_scale=0.5, **idle)
+    found = gradients(model, graph, BATCH, "bpr")
+    model.zero_grad()
+    slow_bpr(model, graph, [([0, 2, 4, 6], 8, [1, 3]), ([1, 3, 5], 9, [2, 4])]).backward()
+    assert_same(found, {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()})
+    adapting, _, _ = setting(bias_scale=0.5)
+    assert not torch.allclose(gradients(adapting, graph, BATCH, "bpr")["items"], found["items"], rtol=1e-3)
+
+
+def slow_bpr(model, graph, users):
+    """The learners' losses, user by user, without adaptation: history, what comes next, and what does not."""
+    features, present = ([getattr(graph.features[name], kind) for name in model.names] for kind in ("unit", "present"))
+    side = sum(torch.where(p[:, None], x @ w.T, 0.0) for x, p, w in zip(features, present, model.side, strict=True))
+    side = side + model.side_offset  # every item has a text
+    tables = [model.items, *(project(x) for project, x in zip(model.project, features, strict=True))]
+    total = 0.0
+    for m, (table, there) in enumerate(zip(tables, [torch.ones(I, dtype=torch.bool), *present], strict=True)):
+        for history, positive, negatives in users:
+            bias = model.config.bias_scale * side[history] @ side[history].T if m == 0 else None
+            tokens, mask = torch.where(there[:, None], table, 0.0)[history], there[history]
+            state = model.learners[m].transformer(tokens[None], mask[None], bias=None if bias is None else bias[None])[0, -1]
+            wrong = [i for i in negatives if there[i]]
+            total = total - F.logsigmoid((table[positive] - table[wrong]) @ state).mean() / len(users)
+    return total
+
+
+def test_the_whole_gradient_is_that_of_finite_differences_and_the_first_order_is_another():
+    model, graph, _ = setting(first_order=False, inner_lr=0.5)
+    cheap, _, _ = setting(first_order=True, inner_lr=0.5)
+    exact, first = (
+        {name: g for name, g in gradients(m, graph, BATCH, "bpr").items() if name.startswith("learners")} for m in (model, cheap)
+    )
+    length = torch.stack([g.square().sum() for g in exact.values()]).sum().sqrt()
+    direction, losses, step = {name: g / length for name, g in exact.items()}, [], 0.01
+    for sign in (1, -1):
+        moved = copy.deepcopy(model)
+        with torch.no_grad():
+            for name, way in direction.items():
+                moved.get_parameter(name).add_(sign * step * way)
+            losses.append(sum(value for name, value in moved.loss(graph, BATCH).items() if name.startswith("bpr")))
+    slope = (losses[0] - losses[1]) / (2 * step)
+    torch.testing.assert_close(slope, length, rtol=1e-3, atol=0.0)
+    assert abs(sum((first[name] * way).sum() for name, way in direction.items()) / slope - 1) > 0.05
 
 
 @pytest.mark.parametrize("first_order", [True, False])
@@ -197,6 +241,72 @@ def test_k8_without_replacement_the_generator_does_not_learn_and_with_it_nothing
     assert {name.split(".")[0] for name, value in fused.items() if bool(value.any())} == {"fuse"}
 
 
+@pytest.mark.parametrize(
+    ("stage", "terms", "parts"),
+    [
+        ("learners", ["bpr_interaction", "bpr_image", "bpr_text"], {"items", "project", "side", "side_offset", "learners"}),
+        ("generator", ["generator"], {"generate"}),
+        ("fusion", ["fusion"], {"fuse"}),
+    ],
+)
+def test_a_stage_has_a_loss_of_its_own_which_is_the_one_it_has_among_all(stage, terms, parts):
+    model, graph, _ = setting(stage=stage, inner_steps=1, adapt_steps=1, num_queries=1)
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == parts
+    every, _, _ = setting(inner_steps=1, adapt_steps=1, num_queries=1)
+    torch.manual_seed(0)
+    alone = model.loss(graph, BATCH)
+    torch.manual_seed(0)
+    together = every.loss(graph, BATCH)
+    assert list(alone) == terms
+    for name in terms:
+        torch.testing.assert_close(alone[name], together[name])
+
+
+def test_the_fusion_learns_alone_from_learners_that_do_as_when_they_are_asked():
+    model, graph, _ = setting(stage="fusion", dropout=0.5)
+    with torch.no_grad():
+        scores = model.score(model.encode(graph), BATCH.query, torch.arange(I))
+        loss = model.train().loss(graph, BATCH)["fusion"]
+    torch.testing.assert_close(loss, F.cross_entropy(scores, BATCH.positive))
+    assert model.fuse.training
+    assert setting(stage="learners")[0].train().learners[1].training
+
+
+def test_three_runs_are_three_stages_and_each_moves_its_own_part_alone(tmp_path):
+    dataset, _ = checkerboard(U, I)
+    quick = {
+        **SETTINGS,
+        "epochs": 2,
+        "lr": 0.05,
+        "replace_prob": 0.5,
+        "inner_steps": 1,
+        "adapt_steps": 1,
+        "split": {"valid": 0.2, "test": 0.2},
+    }
+    before, moved = None, {}
+    for stage, own in (("learners", None), ("generator", "generate"), ("fusion", "fuse")):
+        start = {} if before is None else {"init_from": tmp_path / before}
+        gmmrec.fit(dataset, "mml", stage=stage, out=tmp_path / stage, **start, **quick)
+        after = gmmrec.load(tmp_path / stage).model.state_dict()
+        if before is not None:
+            earlier = gmmrec.load(tmp_path / before).model.state_dict()
+            moved[own] = {name.split(".")[0] for name in after if not torch.equal(after[name], earlier[name])}
+        before = stage
+    assert moved == {"generate": {"generate"}, "fuse": {"fuse"}}
+
+
+def test_a_stage_begins_with_what_the_one_before_has_learned():
+    source, _, _ = setting(stage="learners")
+    model = MML(source.schema, MMLConfig(**SETTINGS, stage="generator"))
+    assert not torch.equal(model.items, source.items)
+    assert model.start_from(source)
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+    assert not model.items.requires_grad
+    with pytest.raises(ValueError, match="the run of init_from has other items, features, sizes or parts"):
+        MML(source.schema, MMLConfig(**{**SETTINGS, "dim": 4})).start_from(source)
+    assert not model.start_from(gmmrec.MODELS["bm3"](source.schema))
+
+
 def test_learners_are_trained_as_if_each_were_alone():
     model, graph, _ = setting()
     for m, name in enumerate((INTERACTION, "image", "text")):
@@ -204,6 +314,18 @@ def test_learners_are_trained_as_if_each_were_alone():
         own = f"learners.{m}."
         assert any(key.startswith(own) for key in moved)
         assert not any(key.startswith("learners.") and not key.startswith(own) for key in moved)
+
+
+def test_features_reach_the_scores_of_others_only_if_the_item_was_trained_on():
+    others = torch.tensor([i for i in range(I) if i not in (8, NEW)])
+    scores = []
+    for changed in (None, NEW, 8):  # neither is in the histories
+        model, graph, _ = setting(changed=changed)
+        with torch.no_grad():
+            scores.append(model.score(model.encode(graph), BATCH.query, torch.arange(I)))
+    assert torch.equal(scores[0][:, others], scores[1][:, others])
+    assert not torch.allclose(scores[0][:, NEW], scores[1][:, NEW])
+    assert not torch.allclose(scores[0][:, others], scores[2][:, others])  # by mean and covariance of the items
 
 
 def test_a_learner_that_knows_nothing_of_a_history_has_no_say():
@@ -244,6 +366,10 @@ def test_detached_bias_and_odd_settings():
         MMLConfig(fusion="sum")
     with pytest.raises(ValueError, match="num_queries must be greater than 0, but is 0"):
         MMLConfig(num_queries=0)
+    with pytest.raises(ValueError, match="stage 'generator' needs generator: true and a replace_prob above 0"):
+        MMLConfig(stage="generator", generator=False)
+    with pytest.raises(ValueError, match="fusion 'mean' has nothing to learn in stage 'fusion'"):
+        MMLConfig(stage="fusion", fusion="mean")
     with pytest.raises(ValueError, match="MML needs at least one modality of the items"):
         MML(replace(graph.schema, feature_dims={}, feature_nodes={}))
 

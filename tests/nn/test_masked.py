@@ -1,6 +1,6 @@
 import torch
 
-from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
+from gmmrec.nn.masked import hide_missing, masked_mean, masked_moments, masked_softmax
 
 MASK = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
 
@@ -30,3 +30,14 @@ def test_hidden_tokens_are_zeros_without_gradient() -> None:
     tokens = torch.full((3, 3, 2), torch.nan, requires_grad=True)
     assert not bool(hide_missing(tokens, MASK)[~MASK].any())
     assert hide_missing(tokens, None) is tokens
+
+
+def test_moments_of_what_is_present() -> None:
+    vectors = torch.randn(3, 3, 2, generator=torch.Generator().manual_seed(0)).masked_fill(~MASK[..., None], torch.nan)
+    vectors[:, 1], mask = torch.nan, MASK & torch.tensor([True, False, True])  # of the second nothing is known
+    mean, covariance = masked_moments(vectors, mask)
+    for m in (0, 2):
+        known = vectors[mask[:, m], m]
+        torch.testing.assert_close(mean[m], known.mean(0))
+        torch.testing.assert_close(covariance[m], torch.cov(known.T, correction=0))
+    assert not bool(mean[1].any() | covariance[1].any())

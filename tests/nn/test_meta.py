@@ -63,8 +63,10 @@ def test_first_order_gradient_is_the_mean_of_those_at_the_adapted_weights():
         torch.testing.assert_close(weight.grad, gradient)
 
 
-def test_second_order_gradient_goes_through_the_steps():
+@pytest.mark.parametrize("norm", [nn.Tanh(), nn.LayerNorm(4), nn.LayerNorm(4, elementwise_affine=False)])
+def test_second_order_gradient_goes_through_the_steps(norm):
     module, support, query = setting()
+    module[1] = norm.double()
 
     def outer(*flat):
         begin = dict(zip((name for name, _ in module.named_parameters()), flat, strict=True))
@@ -72,6 +74,17 @@ def test_second_order_gradient_goes_through_the_steps():
         return on_own_weights(module, weights, (query,)).square().mean()
 
     assert torch.autograd.gradcheck(outer, tuple(module.parameters()))
+
+
+def test_both_orders_take_the_same_steps():
+    torch.manual_seed(0)
+    module, x = SequenceTransformer(8, 4, num_layers=1, causal=True), torch.randn(3, 4, 8)
+    steps = [
+        inner_loop(loss_of(module), dict(module.named_parameters()), (x,), steps=2, lr=0.01, first_order=order)
+        for order in (True, False)
+    ]
+    for name, weight in steps[0].items():
+        torch.testing.assert_close(weight, steps[1][name])
 
 
 def test_attention_has_second_derivatives_here():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.nearest import largest, nearest_among, nearest_others
+from gmmrec.nn.nearest import edges_from_nearest, largest, nearest_among, nearest_others
 
 
 @pytest.mark.parametrize("block_size", [None, 1, 4])
@@ -39,3 +39,20 @@ def test_among_a_pool_nobody_finds_themselves_or_others(block_size):
 def test_a_pool_of_oneself_is_too_small():
     [(similarity, _)] = nearest_among(torch.ones(2, 3), torch.tensor([0]), 1)
     assert similarity.flatten().tolist() == [-torch.inf, 3.0]
+
+
+def test_edges_lead_from_the_pool_to_all_that_are_there():
+    vectors = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    present = torch.tensor([True] * 8 + [False])
+    for size in (1, 3, 6):
+        pool = present & (torch.arange(9) < size)
+        whole = (vectors @ vectors.t()).fill_diagonal_(-torch.inf).masked_fill(~pool, -torch.inf)
+        found = {
+            (source, target)
+            for target in range(8)
+            for source in whole[target].topk(3).indices.tolist()
+            if whole[target, source] > -torch.inf
+        }
+        edges = edges_from_nearest(vectors, present, pool, 3)
+        assert set(map(tuple, edges.t().tolist())) == found
+        assert edges.shape[1] == len(found)

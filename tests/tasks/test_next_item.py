@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.split import Split, by_time, leave_last_out
+from gmmrec.data.split import Split, by_time, cold_users, leave_last_out
 from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.tasks.next_item import HistoryConfig, NextItemTask, Timeline, by_length
 from gmmrec.tasks.query import HistoryQuery
@@ -83,6 +83,27 @@ def test_questions_are_told_everything_before_them_and_nothing_else(strategy):
             here = joined[place + n]
             assert user == here[2]
             assert history == [v for t, i, u, v in sorted(joined) if u == user and (t, i) < here[:2]][-7:]
+
+
+def test_of_cold_users_the_support_is_told_and_never_learned():
+    whole = log(300)
+    part = cold_users(whole, 0.3)
+    split = replace(split_of(whole, part), support=whole.take(part == 3))
+    task = NextItemTask(split, NUM_USERS, NUM_ITEMS)
+    cold = set(split.support.user.tolist())
+    assert not cold & {user for user, _, _ in examples(task)}
+    for end, name in ((-2, "valid"), (-1, "test")):
+        asked = task.questions(name, "none")
+        expected = {user: items for user, items in sequences(whole).items() if user in cold}
+        assert dict(told(asked.query)) == {user: items[:end] for user, items in expected.items()}
+        answers = dict(zip(asked.query.user.tolist(), asked.relevant.values.tolist(), strict=True))
+        assert answers == {user: items[end] for user, items in expected.items()}
+    known = sequences(split.support)
+    for name, mask, more in (("valid", "train", {}), ("test", "train", {}), ("test", "train+valid", sequences(split.valid))):
+        asked = task.questions(name, mask)
+        for n, user in enumerate(asked.query.user.tolist()):
+            excluded = asked.excluded.take(torch.tensor([n])).values.tolist()
+            assert set(excluded) == {*known[user], *more.get(user, [])}
 
 
 def test_later_events_change_no_question_and_no_example():
