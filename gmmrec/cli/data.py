@@ -43,7 +43,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     to.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder")
     to.set_defaults(run=lambda arguments: convert(_load(arguments), arguments.to, arguments.out))
 
-    made = commands.add_parser("features", help="make features of items from pictures or texts", allow_abbrev=False)
+    made = commands.add_parser("features", help="make features of items or entities from pictures or texts", allow_abbrev=False)
     _add_source(made)
     features.add_arguments(made)
     made.set_defaults(run=lambda arguments: features.run(_load(arguments), arguments))

@@ -1,4 +1,4 @@
-"""``gmmrec data features``: features of items from their pictures or texts."""
+"""``gmmrec data features``: features of items or entities from their pictures or texts."""
 
 import argparse
 import json
@@ -10,15 +10,18 @@ if TYPE_CHECKING:
     from gmmrec.data.encode.extract import Extraction
     from gmmrec.data.encode.source import Source
 
+PLURAL = {"item": "items", "entity": "entities"}
+
 SHOWN = 5
-"""How many items without a value are printed; the file beside the features lists all."""
+"""How many ids without a value are printed; the file beside the features lists all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds all but the data set."""
     inputs = parser.add_mutually_exclusive_group(required=True)
-    inputs.add_argument("--image", metavar="FOLDER", type=Path, help="pictures, named after the items: 007.jpg, .png, .webp, …")
-    inputs.add_argument("--text", metavar="COLUMN[,COLUMN]", help="columns of the items' table")
+    inputs.add_argument("--image", metavar="FOLDER", type=Path, help="pictures, named after the ids: 007.jpg, .png, .webp, …")
+    inputs.add_argument("--text", metavar="COLUMN[,COLUMN]", help="columns of the table of items or entities")
+    parser.add_argument("--of", choices=tuple(PLURAL), default="item", help="whose features (default item)")
     parser.add_argument(
         "--encoder",
         metavar="NAME",
@@ -48,28 +51,31 @@ def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
     from gmmrec.data.encode.texts import Spells, Texts
     from gmmrec.data.tokens import PIECES, write_pieces
 
-    name = arguments.name or ("image" if arguments.image else "text")
+    if not dataset.vocabularies.get(arguments.of):
+        (other,) = set(PLURAL) - {arguments.of}
+        raise ValueError(f"{dataset.name} has no {PLURAL[arguments.of]}; say --of {other}, or give another data set")
+    name = ("entity_" if arguments.of == "entity" else "") + (arguments.name or ("image" if arguments.image else "text"))
     folder = _folder(dataset, arguments, name)
     source = _pictures(dataset, arguments) if arguments.image else _texts(dataset, arguments)
     found = extract(source, folder / f"{name}{ENDING}", dim=arguments.dim, batch_size=arguments.batch_size, progress=True)
     if isinstance(source, Texts) and source.tokens is not None and isinstance(source.encoder, Spells):
         pieces = source.encoder.pieces(source.texts, source.tokens)
         write_pieces(found.path.with_name(f"{name}{PIECES}"), source.ids, pieces)
-    print(json.dumps(found.facts(), indent=2) if arguments.json else to_text(found, name))
+    print(json.dumps(found.facts(), indent=2) if arguments.json else to_text(found, name, PLURAL[arguments.of]))
     return 0
 
 
-def to_text(found: "Extraction", name: str) -> str:
+def to_text(found: "Extraction", name: str, owners: str = "items") -> str:
     """What was done, as aligned lines."""
     from gmmrec.data.errors import shown
 
     axis = f"{found.shape[1]} tokens of {found.shape[2]}" if len(found.shape) == 3 else f"{found.shape[1]}"
-    rows = [(f"modality {name}", f"{found.shape[0]:,} of {found.items:,} items, {axis} numbers each ({found.dtype})")]
+    rows = [(f"modality {name}", f"{found.shape[0]:,} of {found.items:,} {owners}, {axis} numbers each ({found.dtype})")]
     rows += [("encoder", f"{found.settings['encoder']}, {found.encoder_dim} wide")]
     if found.kept_variance is not None:
         rows += [("reduced", f"to {found.shape[-1]} principal components, which keep {found.kept_variance:.1%} of the variance")]
     if found.resumed:
-        rows += [("resumed", f"{found.resumed:,} items were done by an earlier run")]
+        rows += [("resumed", f"{found.resumed:,} {owners} were done by an earlier run")]
     if found.missing:
         first = [f"{shown(item)} ({reason})" for item, reason in list(found.missing.items())[:SHOWN]]
         more = ", …" if len(found.missing) > SHOWN else ""
@@ -87,6 +93,8 @@ def _folder(dataset: "Dataset", arguments: argparse.Namespace, name: str) -> Pat
 
     if not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"a modality must be named by letters, digits, _ and -, but is {name!r}")
+    if arguments.of == "item" and dataset.triples is not None and name.startswith("entity_"):
+        raise ValueError(f"{name}_feat.npz would be read as features of entities; choose another --name, or say --of entity")
     if arguments.out is not None:
         return Path(arguments.out)
     folder = Path(arguments.data).expanduser()
@@ -107,9 +115,9 @@ def _pictures(dataset: "Dataset", arguments: argparse.Namespace) -> "Source":
 
     if arguments.tokens is not None:
         raise ValueError("--tokens belongs to --text; pictures have --regions and --crops")
-    ids = dataset.vocabularies["item"].ids()
+    ids = dataset.vocabularies[arguments.of].ids()
     column = arguments.image_column
-    names = ids if column is None else [name or None for name in join_columns(_items(dataset), [column])]
+    names = ids if column is None else [name or None for name in join_columns(_table(dataset, arguments.of), [column])]
     paths = find_pictures(arguments.image, names)
     encoder = load_image_encoder(arguments.encoder, device=_device(arguments.device))
     return Pictures(ids, paths, encoder, regions=arguments.regions, crops=arguments.crops)
@@ -121,19 +129,20 @@ def _texts(dataset: "Dataset", arguments: argparse.Namespace) -> "Source":
 
     if arguments.regions is not None or arguments.crops or arguments.image_column is not None:
         raise ValueError("--regions, --crops and --image-column belong to --image; texts have --tokens")
-    texts = join_columns(_items(dataset), arguments.text.split(","))
+    texts = join_columns(_table(dataset, arguments.of), arguments.text.split(","))
     encoder = load_text_encoder(arguments.encoder, device=_device(arguments.device))
-    return Texts(dataset.vocabularies["item"].ids(), texts, encoder, tokens=arguments.tokens)
+    return Texts(dataset.vocabularies[arguments.of].ids(), texts, encoder, tokens=arguments.tokens)
 
 
-def _items(dataset: "Dataset") -> Any:
-    """The items' table; a title that only repeats the id was put there for people, and is taken out."""
-    if "item" not in dataset.attributes:
-        raise ValueError(f"{dataset.name} has no table of items; add items.csv with the items' ids and columns")
-    frame = dataset.attributes["item"]
+def _table(dataset: "Dataset", owner: str) -> Any:
+    """What is known of items or entities; a title that only repeats the id was put there for people, and is taken out."""
+    if owner not in dataset.attributes:
+        plural = PLURAL[owner]
+        raise ValueError(f"{dataset.name} has no table of {plural}; add {plural}.csv with their ids and columns")
+    frame = dataset.attributes[owner]
     if "title" not in frame:
         return frame
-    ids = [str(item) for item in dataset.vocabularies["item"].ids()]
+    ids = [str(raw_id) for raw_id in dataset.vocabularies[owner].ids()]
     return frame.assign(title=frame["title"].where(frame["title"].astype(str) != ids, None))
 
 

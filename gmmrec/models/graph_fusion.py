@@ -101,7 +101,7 @@ class GraphFusionConfig:
     """Whether what the item graph adds is brought to unit length, as in LATTICE and HCGCN."""
     knowledge: Literal["none", "entity"] = "none"
     """Whether items that are linked to entities of a knowledge graph learn from each other through the facts about them: ID
-    embeddings that flow from item to entity to item are added too."""
+    embeddings that flow from item to entity to item are added too, and so are features of entities where the data have any."""
     knowledge_layers: int = 2
     """Steps from entity to entity; two lead from a film over its actors to other films."""
     edge_dropout: float = 0.0
@@ -199,9 +199,7 @@ class GraphFusion(Recommender[UserQuery]):
         self.kinds = contents(modalities, c.content)
         flows = any(kind not in ("linear", "perceptron") for kind in self.kinds.values())
         if c.ids == "none" and not flows:
-            raise ValueError(
-                "nobody speaks for the users; set ids to 'light', or content to an encoder with a graph, such as 'mgat'"
-            )
+            raise ValueError("nobody speaks for the users; set ids to 'light', or content to an encoder with a graph, like 'mgat'")
         shared = c.ids != "none" or bool({"mgat", "mmgcn"} & set(self.kinds.values()))
         self.users = embedding_table(num_users, c.dim, c.init_std) if shared else None
         smooths = c.item_graph != "none" or c.knowledge != "none"
@@ -220,10 +218,9 @@ class GraphFusion(Recommender[UserQuery]):
         if num_views > 1:
             self.fuse_item = parts.fuse_item or FUSIONS[c.fusion](c.dim, num_views)
         self.decode = parts.decode or DECODERS[c.decoder](c.dim)
-        self.preserve = None
+        self.preserve = self.smooth = self.entities = None
         if c.preserve_weight > 0 and modalities:
             self.preserve = ModalityPreservingDecoder(c.dim, [schema.feature_dims[name] for name in modalities])
-        self.smooth = None
         if c.item_graph != "none":
             self.smooth = ItemSmoothing(
                 schema,
@@ -236,10 +233,11 @@ class GraphFusion(Recommender[UserQuery]):
                 num_layers=c.item_layers,
                 unit=c.item_unit,
             )
-        self.entities, self.know = None, KnowledgeEncoder(c.knowledge_layers)
         if c.knowledge == "entity":
             check_linked(schema.relations)
             self.entities = embedding_table(schema.num_nodes[ENTITY], c.dim, c.init_std)
+            widths = [schema.feature_dims[name] for name in schema.modalities(ENTITY)]
+            self.know = KnowledgeEncoder(c.knowledge_layers, widths, c.dim)
 
     def _encoder(self, name: str, kind: str) -> nn.Module:
         c, num_users, width = self.config, self.schema.num_nodes[USER], self.schema.feature_dims[name]
@@ -354,7 +352,8 @@ class GraphFusion(Recommender[UserQuery]):
         if self.entities is None:
             return smoothed
         edges = (Relation(*graph.edges(kind)) for kind in (LINKED, KNOWS, ENTITY_ITEM))
-        known: Tensor = self.know(items, graph.gather(ENTITY, self.entities), *edges)
+        features = [graph.features[name].unit for name in self.schema.modalities(ENTITY)]
+        known: Tensor = self.know(items, graph.gather(ENTITY, self.entities), *edges, features)
         return known if smoothed is None else smoothed + known
 
     def _norm(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> Tensor:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+import gmmrec
 from gmmrec.cli.main import main
 from gmmrec.data.load import load_dataset
 from gmmrec.data.tokens import TokenNames
@@ -138,3 +139,63 @@ def test_a_modality_that_is_there_is_not_replaced(data, capsys):
     code, _, err = run(capsys, "-d", data, "--text", "kind", "--encoder", "e")
     assert code == 2
     assert "shop has the modality 'text' already" in err
+
+
+@pytest.fixture
+def facts(tmp_path):
+    """Films and who made them; entities have titles, some a folder with two pictures, of which the second one is of no use."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    films = {"/m/heat": "/m/mann", "/m/ali": "/m/mann", "/m/alien": "/m/scott", "/m/legend": "/m/scott"}
+    lines = [f"{film},directed_by,{who},train" for film, who in films.items() if film != "/m/legend"]
+    lines += ["/m/legend,directed_by,/m/scott,test", "/m/heat,genre,crime,valid", "/m/ali,genre,crime,train"]
+    (folder / "triples.csv").write_text("head,relation,tail,split\n" + "\n".join(lines) + "\n")
+    (folder / "entities.csv").write_text("entity,title\n/m/heat,los angeles\n/m/ali,a boxer\n/m/alien,a cat in space\n")
+    for row, name in enumerate(("m.heat", "m.scott")):
+        save_picture(folder / "pictures" / name / "a.png", row)
+        save_picture(folder / "pictures" / name / "b.png", row + 50)
+    return folder
+
+
+def test_features_of_entities_are_found_and_learned_from(facts, capsys):
+    code, out, _ = run(
+        capsys, "-d", facts, "--of", "entity", "--image", facts / "pictures", "--regions", 2, "--encoder", "e", "--batch_size", 2
+    )
+    assert code == 0
+    assert "modality entity_image  2 of 7 entities, 4 tokens of 3 numbers each" in out
+    assert run(capsys, "-d", facts, "--of", "entity", "--text", "title", "--tokens", 4, "--encoder", "e")[0] == 0
+    dataset = load_dataset(facts)
+    assert {name: table.node_type for name, table in dataset.features.items()} == dict.fromkeys(
+        ("entity_image", "entity_text"), "entity"
+    )
+    ids, image, text = dataset.vocabularies["entity"], *(dataset.features[f"entity_{name}"] for name in ("image", "text"))
+    assert ids.ids(image.present.nonzero().flatten()) == ["/m/heat", "/m/scott"]
+    assert ids.ids(text.present.nonzero().flatten()) == ["/m/heat", "/m/ali", "/m/alien"]  # a title made of the id is none
+    row = int(ids.rows(["/m/scott"])[0])
+    assert torch.allclose(image.values[row] * 255, torch.tensor(colour(1)).float(), atol=0.1)
+    found = gmmrec.fit(facts, "mkgformer", dim=8, epochs=1, progress=False)
+    assert (found.model.texts, found.model.pictures) == (("entity_text",), ("entity_image",))
+    assert found.history.epochs[0].terms["entities"] > 0  # who is described by them; 0 where nobody is
+
+
+def test_entities_beside_items(data, capsys):
+    (data / "triples.csv").write_text("head,relation,tail\na,likes,b\nb,likes,c\n")
+    (data / "entities.csv").write_text("entity,about\na,red fish\nc,cat\n")
+    assert run(capsys, "-d", data, "--of", "entity", "--text", "about", "--name", "words", "--encoder", "e")[0] == 0
+    assert run(capsys, "-d", data, "--text", "title", "--encoder", "e")[0] == 0
+    features = load_dataset(data).features
+    assert {name: table.node_type for name, table in features.items()} == {"entity_words": "entity", "text": "item"}
+    assert features["entity_words"].present.tolist() == [True, True, False]
+    code, _, err = run(capsys, "-d", data, "--text", "title", "--name", "entity_title", "--encoder", "e")
+    assert code == 2
+    assert "would be read as features of entities" in err
+
+
+def test_who_is_not_there_has_no_features(data, facts, capsys):
+    for folder, flags, message in (
+        (facts, (), "films has no items; say --of entity"),
+        (data, ("--of", "entity"), "shop has no entities; say --of item"),
+    ):
+        code, _, err = run(capsys, "-d", folder, "--text", "title", "--encoder", "e", *flags)
+        assert code == 2
+        assert message in err

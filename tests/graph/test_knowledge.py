@@ -3,7 +3,9 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from gmmrec.data.features import FeatureTable
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
@@ -69,6 +71,27 @@ def test_knowledge_reaches_items_through_what_they_share() -> None:
         model.entities[I] += 1.0  # the odd colour
     changed = (model.encode(graph)["item"] != before).any(1)
     assert changed.tolist() == [i != 5 for i in range(I)]  # item 5 is no entity
+
+
+def test_features_of_entities_take_part_where_there_are_any() -> None:
+    dataset, _ = known_board()
+    plain = graph_of(dataset)
+    looks = FeatureTable("looks", torch.randn(I + 1, 5), torch.arange(I + 1) != 2, "entity")
+    graph = graph_of(replace(dataset, features={**dataset.features, "looks": looks}))
+    config = GraphFusionConfig(dim=8, knowledge="entity")
+    torch.manual_seed(0)
+    model, without = GraphFusion(graph.schema, config).eval(), GraphFusion(plain.schema, config).eval()
+    missing = without.load_state_dict(model.state_dict(), strict=False)
+    assert (missing.missing_keys, missing.unexpected_keys) == ([], ["know.read.0.weight"])
+    with torch.no_grad():
+        added = F.normalize(looks.values, dim=1) @ model.know.read[0].weight.T
+        without.entities += added
+    assert not bool(added[2].any())
+    found, expected = model.encode(model.prepare(graph))["item"], without.encode(without.prepare(plain))["item"]
+    torch.testing.assert_close(found, expected)
+    before = model.know.read[0].weight.detach().clone()
+    train(model, model.prepare(graph), dataset.interactions, epochs=1)
+    assert not torch.equal(model.know.read[0].weight, before)
 
 
 @pytest.mark.parametrize("model_class", [GraphFusion])

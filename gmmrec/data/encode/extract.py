@@ -168,4 +168,4 @@ def _write_report(extraction: Extraction) -> None:
     listing.unlink(missing_ok=True)
     if extraction.missing:
         with listing.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("item", "reason"), *extraction.missing.items()])
+            csv.writer(file).writerows([("id", "reason"), *extraction.missing.items()])

@@ -104,27 +104,34 @@ class Pictures:
 def find_pictures(folder: Path, names: Sequence[Hashable | None]) -> list[Path | None]:
     """The picture of every name in a folder or the folders in it, None where there is none.
 
+    Where no picture has one of the names, folders may: the first picture in the folder ``NAME`` is taken, by its own name.
+
     Args:
         folder: Holds ``NAME.jpg``, ``.png``, ``.webp`` or another of :data:`SUFFIXES`, in upper or lower case.
-        names: Item ids, or file names with or without their ending, exactly as they are spelled: ``007`` is not ``7``.
+        names: Ids, or file names with or without their ending, exactly as they are spelled: ``007`` is not ``7``. An id with
+            slashes, which no file can have, is looked for as FB15k-237-IMG's folders are named: ``/m/01`` as ``m.01``.
 
     Raises:
         DataError: The folder is not there, none of its pictures fits, or two fit one name.
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {str(folder)!r} with pictures; give the folder that holds <item id>.jpg")
-    wanted = ["" if name is None else str(name) for name in names]
+    wanted = ["" if name is None else str(name).removeprefix("/").replace("/", ".") for name in names]
+    pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     found: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            found[path.stem].append(path)
-            found[path.name].append(path)
+    for path in pictures:
+        found[path.stem].append(path)
+        found[path.name].append(path)
     if not any(name in found for name in wanted):
-        known = listed(dict.fromkeys(path.name for paths in found.values() for path in paths), limit=3) or "no pictures at all"
+        found.clear()
+        for within, path in {path.parent: path for path in reversed(pictures)}.items():
+            found[within.name].append(path)
+    if not any(name in found for name in wanted):
         raise DataError(
-            f"no picture in {folder.name} is named after an item: it holds {known}, but the names looked for are such as "
-            f"{listed((name for name in wanted if name), limit=3)}; rename the files, or say which column of the items "
-            f"holds their names (image column)"
+            f"no picture in {folder.name}, and no folder of pictures, is named after an id: it holds "
+            f"{listed((path.name for path in pictures), limit=3) or 'no pictures at all'}, but the names looked for are such as "
+            f"{listed((name for name in wanted if name), limit=3)}; rename the files, or say which column of the table holds their "
+            f"names (image column)"
         )
     for name in wanted:
         if name in found and len(found[name]) > 1:

@@ -79,7 +79,7 @@ def join_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     for column in columns:
         if column not in frame:
             raise DataError(
-                f"the items have no column {column!r}{nearest(column, frame.columns)}; they have {listed(frame.columns)}"
+                f"the table has no column {column!r}{nearest(column, frame.columns)}; its columns are {listed(frame.columns)}"
             )
     spelled = [spell(frame[column]) for column in columns]
     return [". ".join(cell for cell in cells if cell) for cells in zip(*spelled, strict=True)]

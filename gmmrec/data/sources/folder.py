@@ -3,8 +3,8 @@
 One of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, gzipped or not, or .parquet), or one line a user:
 ``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Beside it, each where there is one: ``split``, ``items``,
 ``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and, from items to entities,
-``links``. A folder may hold facts alone; features are those of the entities then. Sets of items stand in ``outfits``; see
-:mod:`gmmrec.data.sources.outfits`.
+``links``. A folder may hold facts alone, also as RecBole's ``NAME.kg``; features are those of the entities
+then. Sets of items stand in ``outfits``; see :mod:`gmmrec.data.sources.outfits`.
 """
 
 import logging
@@ -29,6 +29,7 @@ ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"),
 FACT_FILES = {"entity": ("entities",), "relation": ("relations",)}
 PART_FILES = {"train": 0, "valid": 1, "test": 2}
 TEXT_SUFFIXES = (".txt", ".txt.gz")
+RECBOLE_FACTS = (".kg", ".kg.gz")
 
 
 def read_folder(folder: Path, columns: ColumnNames) -> Tables:
@@ -38,29 +39,41 @@ def read_folder(folder: Path, columns: ColumnNames) -> Tables:
         DataError: The folder holds no interactions, or a file in it cannot be used.
     """
     attributes = {}
+    is_alone = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is None
     facts = find_file(folder, ("triples",), TABLE_SUFFIXES)
+    if facts is None and is_alone:
+        facts = _recbole_facts(folder)
     for node_type, stems in (ATTRIBUTE_FILES | (FACT_FILES if facts else {})).items():
         path = find_file(folder, stems, TABLE_SUFFIXES)
         if path is not None:
             attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type, None))
     if facts is None:
-        return _with_outfits(folder, columns, attributes)
+        return _with_outfits(folder, columns, attributes, is_alone=is_alone)
     links = find_file(folder, ("links",), TABLE_SUFFIXES)
-    is_alone = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is None
     log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else _log(folder, columns)
     features = read_features(folder, attributes, "entity" if is_alone else "item", facts=True)
     linked = None if links is None else links_table(read_table(links), links)
-    triples = facts_table(read_table(facts), facts)
+    is_plain = facts.name.endswith(RECBOLE_FACTS)
+    triples = facts_table(read_table(facts, separator="\t" if is_plain else None, quoted=not is_plain), facts)
     return Tables(folder.resolve().name, log, attributes, features, triples=triples, links=linked)
 
 
-def _with_outfits(folder: Path, columns: ColumnNames, attributes: dict[str, pd.DataFrame]) -> Tables:
+def _recbole_facts(folder: Path) -> Path | None:
+    """``NAME.kg`` of a folder without interactions of any kind."""
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(RECBOLE_FACTS))
+    if not files or find_file(folder, ("outfits",), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) or any(folder.glob("*.inter*")):
+        return None
+    if len(files) > 1:
+        raise DataError(f"folder {folder.name} holds {len(files)} tables of facts ({listed(p.name for p in files)}); keep one")
+    return files[0]
+
+
+def _with_outfits(folder: Path, columns: ColumnNames, attributes: dict[str, pd.DataFrame], *, is_alone: bool) -> Tables:
     """Interactions, with outfits where there are any; outfits without interactions make their own."""
-    path = find_file(folder, ("outfits",), TABLE_SUFFIXES)
+    path = find_file(folder, ("outfits",), (*TABLE_SUFFIXES, *TEXT_SUFFIXES))
     if path is None:
         return Tables(folder.resolve().name, _log(folder, columns), attributes, read_features(folder, attributes))
     outfits, makers, catalogue = outfit_table(path)
-    is_alone = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is None
     if is_alone and outfits.user is not None:
         raise DataError(f"{path.name} names users, but folder {folder.name} has no interactions.csv of theirs; add it")
     if catalogue is not None:

@@ -58,7 +58,7 @@ def test_every_item_gets_the_values_of_its_own_picture_and_the_dataset_finds_the
     assert list(found.missing) == ["gone", "hole"]
 
     listing = pd.read_csv(data / "image_feat.missing.csv", dtype=str)
-    assert listing["item"].tolist() == ["gone", "hole"]
+    assert listing["id"].tolist() == ["gone", "hole"]
     assert listing["reason"][0] == "no picture"
     assert listing["reason"][1].startswith("hole.png cannot be read: ")
     report = json.loads((data / "image_feat.json").read_text())

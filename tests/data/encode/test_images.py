@@ -26,6 +26,18 @@ def test_two_pictures_of_one_name_are_refused_only_where_they_are_wanted(tmp_pat
     assert find_pictures(tmp_path, [2, 3]) == [tmp_path / "2.jpg", None]  # ids that are integers
 
 
+def test_folders_named_after_ids_give_their_first_picture(tmp_path):
+    for name in ("m.01/b.jpg", "m.01/a.png", "deep/m.02/c.webp", "m.03/notes.txt", "m.04/._a.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    found = find_pictures(tmp_path, ["/m/02", "m.01", "/m/03", "/m/04", None])
+    names = [path and path.relative_to(tmp_path).as_posix() for path in found]
+    assert names == ["deep/m.02/c.webp", "m.01/a.png", None, None, None]
+    (tmp_path / "m.02.png").write_bytes(b"")
+    assert find_pictures(tmp_path, ["/m/02", "m.01"]) == [tmp_path / "m.02.png", None]  # folders are mere folders then
+
+
 def test_a_folder_that_fits_no_item_is_refused(tmp_path):
     with pytest.raises(DataError, match="there is no folder"):
         find_pictures(tmp_path / "none", ["1"])

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+import gmmrec
 from gmmrec.data.errors import DataError
 from gmmrec.data.filter import k_core
 from gmmrec.data.load import load_dataset
@@ -121,6 +122,37 @@ def test_recboles_facts_and_links(tmp_path):
     assert int(other) == -1
 
 
+def test_recboles_facts_alone_can_be_learned(tmp_path):
+    lines = [f"m.{i}\tnext\tm.{(i + 1) % 20}" for i in range(20)] + ['m.0\tsays\t"m.1']
+    write(tmp_path, x__kg="head_id:token\trelation_id:token\ttail_id:token\n" + "\n".join(lines) + "\n")
+    write(tmp_path, entities__csv="entity,name\nm.0,Zero\n")
+    np.savez(tmp_path / "image_feat.npz", ids=np.array(["m.0"]), values=np.ones((1, 3)))
+    dataset = load_dataset(tmp_path)
+    assert facts(dataset) == [(*line.split("\t"), 0) for line in lines]
+    assert (dataset.num_users, dataset.num_items, dataset.features["image"].node_type) == (0, 0, "entity")
+    assert dataset.attributes["entity"]["title"][0] == "Zero"
+    run = gmmrec.fit(tmp_path, "mkgformer", dim=8, epochs=1, progress=False)
+    assert len(run.results["test"]) == 4  # two facts, asked for both ends
+
+
+@pytest.mark.parametrize("beside", ["interactions__csv", "outfits__csv"])
+def test_recboles_facts_do_not_hide_what_else_there_is(tmp_path, beside):
+    header = {"interactions__csv": "user,item\n1,7\n1,8\n", "outfits__csv": "items\n7 8\n"}[beside]
+    write(tmp_path, x__kg="head_id:token\trelation_id:token\ttail_id:token\na\tr\tb\n", **{beside: header})
+    dataset = load_dataset(tmp_path)
+    assert dataset.triples is None
+    assert dataset.num_items == 2
+
+
+def test_tables_of_facts_parted_by_tabs(tmp_path):
+    write(tmp_path, triples__tsv="head\trelation\ttail\tsplit\na, b\tis\tc d\ttrain\nc d\tis\ta, b\ttest\n")
+    write(tmp_path, entities__tsv="entity\ttitle\na, b\tboth\n", relations__tsv="relation\ttitle\nis\tis a\n")
+    dataset = load_dataset(tmp_path)
+    assert facts(dataset) == [("a, b", "is", "c d", 0), ("c d", "is", "a, b", 2)]
+    assert dataset.attributes["entity"]["title"].tolist() == ["both", "c d"]
+    assert dataset.attributes["relation"]["title"].tolist() == ["is a"]
+
+
 def test_what_is_written_reads_back(tmp_path):
     write(tmp_path, train__txt="a\tr\tb\nb\tr\tc\n", valid__txt="a\tr\tc\n", test__txt="c\tr\ta\n", entities__txt="a\nb\nc\nd\n")
     np.savez(tmp_path / "text_feat.npz", ids=np.array(["a", "d"]), values=np.ones((2, 3)))
@@ -156,6 +188,8 @@ def test_facts_without_parts_are_divided_after_the_interactions(tmp_path):
         ({"triples__csv": "head,tail\na,b\n"}, "triples.csv has no column 'relation'"),
         ({"triples__csv": "head,relation,tail\na,,b\n"}, "no value in column 'relation'"),
         ({"triples__csv": "head,relation,tail,split\na,r,b,later\n"}, "puts a fact into part 'later'"),
+        ({"x__kg": "head_id:token\ttail_id:token\na\tb\n"}, "x.kg has no column 'relation'"),
+        ({"x__kg": "head\n", "y__kg": "head\n"}, "holds 2 tables of facts \\('x.kg', 'y.kg'\\); keep one"),
         ({"triples__csv": "head,relation,tail\n"}, "holds no facts below its header"),
         ({"triples__csv": "head,relation,tail\na,r,b\n", "links__csv": "item,thing\n1,a\n"}, "links.csv has no column 'entity'"),
     ],
