@@ -158,6 +158,7 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)
     finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
+    finished.words = () if dataset.reviews is None else dataset.reviews.words
     started = time.perf_counter()
     judge(finished, config.eval)
     finished.report |= costs(history, time.perf_counter() - started)

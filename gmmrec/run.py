@@ -62,6 +62,7 @@ class Run:
         report: What ``metrics.json`` holds.
         tokens: What the tokens of modalities are, for explanations, as far as known.
         main: Name of the first exam.
+        words: The word of every id, where texts were learned from.
     """
 
     model: Recommender[Any]
@@ -76,11 +77,12 @@ class Run:
     report: dict[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, TokenNames] = field(default_factory=dict)
     main: str = RANKING
+    words: Sequence[str] = ()
 
     @cached_property
     def service(self) -> Service:
         """Answers questions in raw ids; everything a user did in any part counts as seen."""
-        log = joined([getattr(self.split, part) for part in PARTS])
+        log = joined([*self.split.past, self.split.valid, self.split.test])
         seen = Ragged.from_pairs(log.user, log.item, len(self.vocabularies["user"]))
         return Service(self.model, self.graph, self.vocabularies, seen, self.titles, log)
 
@@ -110,7 +112,7 @@ class Run:
 
         See :func:`gmmrec.serving.outfit.complete_outfit`, which has more settings.
         """
-        frame = complete_outfit(self.service, self.split.outfits, items, user, k, **settings)
+        frame = complete_outfit(self.service, self.split.outfits, items, user, k, words=self.words, **settings)
         known = self.attributes.get("item")
         if known is not None and "category" in known:
             rows = self.vocabularies["item"].rows(frame["item_id"].tolist())
@@ -149,6 +151,8 @@ class Run:
     def explanation(self, user: Hashable, item: Hashable) -> Explanation:
         """What of an item counts for a user, for :func:`gmmrec.explain.picture.draw`.
 
+        Where in a picture attributes show is read from the folder of the data, as far as it is still there.
+
         Raises:
             KeyError: An id is unknown.
             ValueError: The model has no attention to show.
@@ -165,7 +169,8 @@ class Run:
         def label(row: int) -> str:
             return titles[row] or str(items[row])
 
-        parts = parts_of(weights, self.graph, rows, ids, tokens=self.tokens, item_labels=label)
+        folder = Path(self.config["data"]["path"])
+        parts = parts_of(weights, self.graph, rows, ids, tokens=self.tokens, item_labels=label, folder=folder)
         return Explanation(user, item, label(rows["item"]), float(score), meaning, parts)
 
     def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
@@ -206,6 +211,8 @@ class Run:
         if self.tokens:
             tokens = {name: asdict(known) for name, known in self.tokens.items()}
             (folder / "tokens.json").write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
+        if self.words:
+            (folder / "words.json").write_text(json.dumps(self.words, ensure_ascii=False), encoding="utf-8")
         for node_type, frame in self.attributes.items():
             if len(frame.columns):  # of some only the ids are known
                 frame.to_csv(folder / f"{node_type}s.csv", index=False)
@@ -239,7 +246,7 @@ class Run:
         attributes = {
             node_type: pd.read_csv(folder / f"{node_type}s.csv") for node_type in ids if (folder / f"{node_type}s.csv").is_file()
         }
-        report, tokens = folder / "metrics.json", folder / "tokens.json"
+        report, tokens, words = (folder / f"{name}.json" for name in ("metrics", "tokens", "words"))
         known = json.loads(tokens.read_text(encoding="utf-8")) if tokens.is_file() else {}
         return cls(
             model=load_model(folder / "model.safetensors"),
@@ -250,6 +257,7 @@ class Run:
             config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
             report=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {},
             tokens={name: TokenNames(**fields) for name, fields in known.items()},
+            words=json.loads(words.read_text(encoding="utf-8")) if words.is_file() else (),
         )
 
 

@@ -1,6 +1,8 @@
 """``gmmrec complete``: outfits or bundles that hold some items."""
 
 import argparse
+import json
+import logging
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gmmrec.run import Run
+
+PICTURES, PAGE = "pictures", "outfits.html"
+"""The folder of pictures beside the data that is looked for, and the page in the run's folder."""
+logger = logging.getLogger(__name__)
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,9 +36,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--min-items", type=int, help="items of an outfit, at least")
     parser.add_argument("--max-items", type=int, help="items of an outfit, at most; as many as usual where not given")
     parser.add_argument("--one-per-category", action="store_true", help="no two items of one category")
-    parser.add_argument("--images", metavar="FOLDER", type=Path, help="pictures for the page, named after the items: 007.jpg, …")
+    parser.add_argument(
+        "--images", metavar="FOLDER", type=Path, help="pictures, named after the items: 007.jpg, …; else DATA/pictures"
+    )
     parser.add_argument("--image-column", "--image_column", metavar="COLUMN", help="column with the pictures' names, if not the id")
-    parser.add_argument("--page", metavar="FILE.html", type=Path, help="write a page with the pictures")
+    parser.add_argument(
+        "--page", metavar="FILE.html", type=Path, help="the page with the outfits (DIR/outfits.html where there are pictures)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=run)
 
@@ -41,8 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Completes, writes and prints."""
     from gmmrec.run import Run
 
-    if arguments.images is not None and arguments.page is None:
-        raise ValueError("--images are shown on a page; say with --page where to write it, such as --page outfits.html")
     if arguments.image_column is not None and arguments.images is None:
         raise ValueError("--image-column says how the pictures in --images are named; give both")
     finished = Run.load(arguments.folder)
@@ -62,17 +70,33 @@ def run(arguments: argparse.Namespace) -> int:
         max_items=arguments.max_items,
         one_per_category=arguments.one_per_category,
     )
-    if arguments.page is not None:
-        from gmmrec.explain.outfit_page import write_page
-
-        pictures = {} if arguments.images is None else _pictures(finished, frame, arguments.images, arguments.image_column)
-        heading = f"Outfits with {', '.join(map(str, given))}" if given else "Outfits"
-        write_page(frame, arguments.page, pictures, heading if arguments.user is None else f"{heading}, for {arguments.user}")
+    heading = f"Outfits with {', '.join(map(str, given))}" if given else "Outfits"
+    page = _page(arguments, finished, frame, heading if arguments.user is None else f"{heading}, for {arguments.user}")
     if arguments.json:
-        print(f'{{"rows": {frame.to_json(orient="records", force_ascii=False)}}}')
+        print(f'{{"page": {json.dumps(page and str(page))}, "rows": {frame.to_json(orient="records", force_ascii=False)}}}')
         return 0
     print(frame.to_string(index=False, formatters={"score": "{:.4f}".format, "probability": "{:.4f}".format}))
+    if page is not None:
+        print(f"\nwrote {page}")
     return 0
+
+
+def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame", heading: str) -> Path | None:
+    """Writes the page where it is asked for, or there are pictures to show; nobody asked for the latter, so it only warns."""
+    from gmmrec.explain.outfit_page import write_page
+
+    beside = Path(finished.config["data"]["path"]).expanduser() / PICTURES
+    images = arguments.images or (beside if beside.is_dir() else None)
+    if images is None and arguments.page is None:
+        return None
+    try:
+        pictures = {} if images is None else _pictures(finished, frame, images, arguments.image_column)
+        return write_page(frame, arguments.page or arguments.folder / PAGE, pictures, heading)
+    except (ValueError, OSError) as error:
+        if arguments.images is not None or arguments.page is not None:
+            raise
+        logger.warning("no page is written: %s", error)
+        return None
 
 
 def _pictures(finished: "Run", frame: "pd.DataFrame", folder: Path, column: str | None) -> dict[Hashable, Path | None]:

@@ -3,10 +3,13 @@
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 TokenKind: TypeAlias = Literal["grid", "crops", "names", "pieces", "numbered"]
 
@@ -77,6 +80,47 @@ def read_tokens(path: Path, count: int) -> TokenNames | None:
         return TokenNames("crops")
     pieces = path.with_name(f"{stem}{PIECES}")
     return TokenNames("pieces", pieces=_read_pieces(pieces)) if pieces.is_file() else None
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Where in the picture of one item its tokens come from.
+
+    Attributes:
+        strength: How much of a token shows in every region ``[T, H, W]``, between 0 and 1.
+        boxes: What the token was pooled from ``[T, 4]``: top, left, bottom, right, in regions.
+    """
+
+    strength: NDArray[np.float32]
+    boxes: NDArray[np.int64]
+
+    def take(self, places: Sequence[int]) -> "Maps":
+        """Those of some tokens."""
+        return Maps(self.strength[places], self.boxes[places])
+
+
+def read_maps(path: Path, node_id: Hashable, count: int) -> Maps | None:
+    """Where the ``count`` tokens of one node come from; None where the file does not know it, or is not there.
+
+    Args:
+        path: ``NAME_maps.npz`` with ``ids``, ``maps`` and ``boxes``, as ``data_scripts/attribute_regions.py`` writes it.
+        node_id: Raw id.
+        count: Tokens of a node.
+
+    Raises:
+        ValueError: The maps are of other tokens.
+    """
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        found: dict[str, NDArray[Any]] = {name: file[name] for name in ("ids", "maps", "boxes")}
+    if found["maps"].shape[1] != count:
+        raise ValueError(
+            f"{path} has maps of {found['maps'].shape[1]} tokens but the run was trained with {count}; train it again, or put back "
+            "the file that was there"
+        )
+    rows = np.flatnonzero(found["ids"].astype(str) == str(node_id))
+    return Maps(found["maps"][rows[0]].astype(np.float32), found["boxes"][rows[0]].astype(np.int64)) if len(rows) else None
 
 
 def write_pieces(path: Path, ids: Iterable[object], pieces: Iterable[Sequence[str]]) -> None:

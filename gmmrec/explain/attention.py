@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.tokens import TokenKind, TokenNames
+from gmmrec.data.tokens import Maps, TokenKind, TokenNames, read_maps
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
 from gmmrec.typing import NodeType
@@ -65,6 +66,7 @@ class Part:
         places: Where these stand among all tokens.
         weights: Of these tokens.
         size: Side of a grid.
+        maps: Where in the picture these tokens come from, as far as known.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Part:
     places: list[int]
     weights: list[float]
     size: int = 0
+    maps: Maps | None = None
 
     @property
     def total(self) -> float:
@@ -150,6 +153,7 @@ def parts_of(
     *,
     tokens: Mapping[str, TokenNames] | None = None,
     item_labels: Callable[[int], str] = str,
+    folder: Path | None = None,
 ) -> list[Part]:
     """Names for the weights of one pair; tokens that are not there are left out.
 
@@ -160,6 +164,7 @@ def parts_of(
         ids: Their raw ids.
         tokens: What the tokens of modalities are, as far as known.
         item_labels: What to call an item, from its row.
+        folder: Of the data, where ``NAME_maps.npz`` may say in which regions named tokens show.
     """
     parts = []
     for name, value in sorted(weights.items(), key=lambda entry: entry[0].startswith(USER)):
@@ -182,7 +187,11 @@ def parts_of(
         places = there.nonzero().flatten().tolist()
         known = (tokens or {}).get(modality) or guess_tokens(modality, len(value))
         names = known.labels(ids[node_type], len(value))
-        parts.append(Part(name, known.kind, [names[place] for place in places], places, value[places].tolist(), known.size))
+        maps = None
+        if folder is not None and known.kind == "names" and node_type == "item":
+            maps = read_maps(folder / f"{modality}_maps.npz", ids["item"], len(value))
+        weighed = [names[place] for place in places], places, value[places].tolist()
+        parts.append(Part(name, known.kind, *weighed, known.size, None if maps is None else maps.take(places)))
     return parts
 
 

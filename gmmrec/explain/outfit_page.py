@@ -52,7 +52,10 @@ def _item(row: "pd.Series[Any]", picture: Path | None) -> str:
     shown = f"<span>{name}</span>" if picture is None else f"<img alt='{name}' src='{_embedded(picture)}'>"
     chance = "given" if row["given"] else f"{row['probability']:.1%} of the choices"
     kind = "given" if row["given"] else "added"
-    caption = f"{name}<br><small>{escape(str(row['item_id']))} · {chance}</small>"
+    known = [str(row["item_id"]), *(row[["category"]].dropna() if "category" in row else []), chance]
+    caption = f"{name}<br><small>{escape(' · '.join(map(str, known)))}</small>"
+    if row.get("comment"):
+        caption += f"<br><q>{escape(row['comment'])}</q>"
     return f"<figure class='{kind}'><div class='box'>{shown}</div><figcaption>{caption}</figcaption></figure>"
 
 

@@ -3,16 +3,15 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmmrec.data.encode.images import CROP
 from gmmrec.explain.attention import USER, Explanation, Part
+from gmmrec.explain.overlay import COLOURS, SHADE, lay, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import TwoSlopeNorm
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
@@ -26,10 +25,6 @@ MOST = 12
 """Bars of one panel; the strongest are shown."""
 COLUMNS = 76
 """Letters in a line of words."""
-SHADE = 0.5
-"""How much of a region is colour rather than picture."""
-COLOURS = "coolwarm"
-"""Blue below the even share, red above it."""
 INK = "#30507a"
 
 
@@ -37,12 +32,13 @@ def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = N
     """Draws an explanation into a file (``.png``, ``.pdf``, ``.svg``).
 
     Weights of regions and crops lie on the picture as colours, on a scale whose middle is the even share, so that even attention
-    looks even; all other weights are bars, with the even share as a line.
+    looks even; attributes whose places are known lie there as heat and boxes. All other weights, and those of attributes too, are
+    bars, with the even share as a line.
 
     Args:
         explanation: What counted.
         path: The file.
-        picture: Of the item; without one, grids and crops are drawn on a blank square.
+        picture: Of the item; without one, grids, crops and maps are drawn on a blank square.
 
     Raises:
         ValueError: matplotlib is not installed, or cannot write such a file.
@@ -54,7 +50,7 @@ def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = N
         raise ValueError("drawing needs matplotlib, which is not installed; run: pip install 'gmmrec[pictures]'") from None
     path = Path(path)
     parts = [part for part in explanation.parts if part.kind == "whole" or part.total > 0]  # nothing to see in zeros
-    on_picture = [part for part in parts if part.kind in ("grid", "crops")]
+    on_picture = [part for part in parts if part.kind in ("grid", "crops") or part.maps is not None]
     with matplotlib.rc_context({"text.parse_math": False, "font.size": 10}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # titles in scripts that the font lacks
         panels = _panels(explanation, parts)
@@ -197,75 +193,27 @@ def _words(axes: "Axes", part: Part) -> None:
             axes.text(column + len(word) / 2, row + 0.52, word, family="monospace", fontsize=9, ha="center", va="center")
 
 
-def largest(part: Part) -> float:
-    """The end of the scale: twice the even share, or the largest weight."""
-    return max(2 * part.even, *part.weights)
-
-
-def scale(part: Part) -> "TwoSlopeNorm":
-    """From weights to colours: 0, the even share in the middle, and :func:`largest`."""
-    from matplotlib.colors import TwoSlopeNorm
-
-    return TwoSlopeNorm(vmin=0.0, vcenter=part.even, vmax=largest(part))
-
-
 def _picture(figure: "Figure", part: Part | None, picture: "Image | None", top: float, tall: float) -> None:
     """The picture with one part on it, at its own aspect ratio."""
     height = figure.get_figheight()
     axes = figure.add_axes((0.25 / WIDTH, (top - tall + 0.35) / height, (LEFT - 1.1) / WIDTH, (tall - 0.7) / height), anchor="NW")
     wide, high = (1, 1) if picture is None else picture.size
-    extent = (0, wide, high, 0)
     blank = np.full((1, 1, 3), 255, np.uint8)
-    axes.imshow(blank if picture is None else np.asarray(picture), extent=extent, interpolation="antialiased")
+    axes.imshow(blank if picture is None else np.asarray(picture), extent=(0, wide, high, 0), interpolation="antialiased")
     axes.set_xticks([])
     axes.set_yticks([])
     if part is None:
         return
     figure.text(0.25 / WIDTH, (top - 0.15) / height, part.name, va="center", weight="bold")
-    norm = scale(part)
-    if part.kind == "grid":
-        grid = np.full(part.size**2, np.nan)
-        grid[part.places] = part.weights
-        shown: Any = axes.imshow(
-            grid.reshape(part.size, part.size), extent=extent, cmap=COLOURS, norm=norm, alpha=SHADE, interpolation="nearest"
-        )
-    else:
-        shown = _crops(axes, part, norm, wide, high)
+    shown, marks = lay(axes, part, wide, high)
     axes.set_xlim(0, wide)
     axes.set_ylim(high, 0)
     axes.apply_aspect()
     box = axes.get_position()
     bar_axes = figure.add_axes((box.x1 + 0.12 / WIDTH, box.y0, 0.14 / WIDTH, box.height))
     bar = figure.colorbar(shown, cax=bar_axes, spacing="proportional")
-    most = largest(part)
-    labels = ["0", f"even\n{part.even:.3g}", f"{most / part.even:.3g} x\n{most:.3g}"]
-    bar.set_ticks([0.0, part.even, most], labels=labels)
+    bar.set_ticks(list(marks), labels=list(marks.values()))
     bar.ax.tick_params(labelsize=8, length=2)
-
-
-def _crops(axes: "Axes", part: Part, norm: "TwoSlopeNorm", wide: float, high: float) -> Any:
-    """Frames of the crops, each with its weight in the corner that it is named after."""
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.patches import Rectangle
-
-    rest = 1 - CROP
-    corners = [(0, 0), (rest, 0), (0, rest), (rest, rest), (rest / 2, rest / 2)]
-    spots = [(0.03, 0.03), (0.97, 0.03), (0.03, 0.97), (0.97, 0.97), (0.5, 0.5)]
-    for place, weight in zip(part.places, part.weights, strict=True):
-        (x, y), (across, down) = corners[place], spots[place]
-        inset = 0.006 * (1 + place)  # frames share edges of the picture: each is drawn a little further in
-        colour = colormaps[COLOURS](norm(weight))
-        frame = ((x + inset) * wide, (y + inset) * high)
-        axes.add_patch(
-            Rectangle(frame, (CROP - 2 * inset) * wide, (CROP - 2 * inset) * high, fill=False, edgecolor=colour, linewidth=2.5)
-        )
-        align = {0.03: ("left", "top"), 0.97: ("right", "bottom"), 0.5: ("center", "center")}
-        axes.text(
-            across * wide, down * high, f"{weight:.3g}", ha=align[across][0], va=align[down][1], fontsize=9,
-            bbox={"facecolor": colour, "edgecolor": "black", "linewidth": 0.6, "boxstyle": "round,pad=0.25"},
-        )  # fmt: skip
-    return ScalarMappable(norm, COLOURS)
 
 
 def _short(text: str, length: int) -> str:

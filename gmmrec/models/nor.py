@@ -21,6 +21,7 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import masked_mean
 from gmmrec.nn.tokens import Tokens
 from gmmrec.recommender import Recommender
+from gmmrec.tasks.outfit import OutfitConfig
 from gmmrec.tasks.query import Batch, OutfitQuery
 from gmmrec.typing import NodeType
 
@@ -32,7 +33,7 @@ UNKNOWN = 1
 
 
 @dataclass(frozen=True)
-class NORConfig:
+class NORConfig(OutfitConfig):
     """Settings of NOR; the paper's are not known, these are ours."""
 
     dim: int = 64
@@ -57,6 +58,7 @@ class NORConfig:
     """Standard deviation of the initial embeddings of ``use_ids``; 0 for Xavier's uniform values."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(dim=self.dim, attention_hidden=self.attention_hidden, word_dim=self.word_dim, state_dim=self.state_dim)
         check_non_negative(comment_weight=self.comment_weight, init_std=self.init_std)
 
@@ -87,8 +89,8 @@ class NOR(Recommender[OutfitQuery]):
     A RECONSTRUCTION: known are the parts, what goes into each and what comes out (abstract and figures of the paper); all formulas
     are the usual ones for such parts. Regions come from given features in place of a network that is trained along. The paper has
     tops and bottoms; here the sides are the given garment and the candidate, whatever they are. An outfit of several garments is
-    ours: a candidate's score is its mean score beside each of them, and a comment sees the regions of them all. Neither the user
-    nor their history is asked.
+    ours: a candidate's score is the mean of its log-odds beside each of them, and a comment sees the regions of them all. Neither
+    the user nor their history is asked.
 
     Raises:
         ValueError: The items have no features at all.
@@ -127,7 +129,11 @@ class NOR(Recommender[OutfitQuery]):
         return encoded
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, candidates: Tensor) -> Tensor:
-        """The chance that a candidate matches, ``p(r = 1)``, on average over the garments of the outfit; 0 beside no garment."""
+        """Log-odds of a match, ``ln p(r = 1) - ln p(r = 0)``, on average over the garments of the outfit; 0 beside no garment.
+
+        Its sigmoid is the chance beside one garment. Outfits are put together by a softmax over candidates, which takes scores for
+        logits: where negatives are drawn evenly, odds are in proportion to how often a candidate is found beside a garment.
+        """
         line, column = query.outfit_mask.nonzero(as_tuple=True)
         given, place = query.outfit[line, column], None
         if candidates.dim() == 1:  # every garment meets all candidates once, in however many outfits it is
@@ -138,9 +144,9 @@ class NOR(Recommender[OutfitQuery]):
         def score(part: slice) -> Tensor:
             rows = candidates[..., part]
             logits = self._all_pairs(left, encoded, rows) if place is not None else self._own_pairs(left, encoded, rows[line])
-            chances = logits.softmax(-1)[..., 1]
-            chances = chances if place is None else chances[place]
-            return chances.new_zeros(len(query), rows.shape[-1]).index_add(0, line, chances) / count
+            odds = logits[..., 1] - logits[..., 0]
+            odds = odds if place is None else odds[place]
+            return odds.new_zeros(len(query), rows.shape[-1]).index_add(0, line, odds) / count
 
         num_tokens, width = left.tokens.shape[1:]
         held = 2 * num_tokens * (1 if candidates.dim() == 1 else self.config.attention_hidden) + 2 * width
@@ -233,6 +239,11 @@ class NOR(Recommender[OutfitQuery]):
             ValueError: The model has learned from no comments.
         """
         return self._writer.gaze(self._scene(encoded, query.outfit, query.outfit_mask, items), text)
+
+    @property
+    def can_comment(self) -> bool:
+        """Whether it has learned to write comments."""
+        return self.write is not None
 
     @property
     def _writer(self) -> CommentDecoder:

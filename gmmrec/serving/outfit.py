@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.outfits import Outfits
+from gmmrec.evaluation.text import plain
 from gmmrec.nn.beam import Beams, beam_search
 from gmmrec.recommender import Recommender
 from gmmrec.serving.service import Service
@@ -22,6 +23,20 @@ class EndsOutfits(Protocol):
 
     def end_score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor | None:
         """How well it would be to add nothing more ``[B]``, on the scale of scores; None where that was not learned."""
+        ...
+
+
+@runtime_checkable
+class WritesComments(Protocol):
+    """A model that says something about an item of an outfit."""
+
+    @property
+    def can_comment(self) -> bool:
+        """Whether it has learned to."""
+        ...
+
+    def comment(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, items: Tensor) -> Tensor:
+        """Word ids ``[B, T]`` of what is said about items ``[B]`` beside outfits that are not empty; 0 behind the last."""
         ...
 
 
@@ -86,6 +101,7 @@ def complete_outfit(
     min_items: int | None = None,
     max_items: int | None = None,
     one_per_category: bool = False,
+    words: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The ``k`` likeliest outfits that hold some items.
 
@@ -101,11 +117,12 @@ def complete_outfit(
         max_items: Items of an outfit, at most; where not given, the most usual number in training, but one more than are there at
             least.
         one_per_category: Whether no two items may be of one category.
+        words: The word of every id, for models that write comments.
 
     Returns:
         A row an item: ``outfit`` (from 1, the likeliest first), ``item_id``, ``given`` (whether it was there before),
         ``probability`` (of the item, of all that could be chosen; 1 for what was there), ``score`` (log probability of what was
-        added), and ``title`` where known.
+        added), ``title`` where known, and ``comment`` (on what was added, beside all the rest) of a model that writes them.
 
     Raises:
         KeyError: An id is unknown.
@@ -150,6 +167,8 @@ def complete_outfit(
         frame["score"] = float(found.score[0, place])
         if service.titles is not None:
             frame["title"] = service.titles.iloc[whole.numpy()].to_numpy()
+        if words and isinstance(service.model, WritesComments) and service.model.can_comment:
+            frame["comment"] = [""] * len(rows) + _comments(service.model, service.encoded, whole.to(device), len(new), words)
         frames.append(frame)
     if not frames:
         raise ValueError("the pool holds nothing that could be added; give a larger one")
@@ -168,3 +187,15 @@ def _query(service: Service, rows: Tensor, user: Hashable | None) -> OutfitQuery
         return OutfitQuery(row, outfit, mask)
     history = Timeline(log, len(service.users)).of(row, int(service.model.config.max_length))
     return OutfitQuery(row, outfit, mask, history.items, history.mask)
+
+
+@torch.no_grad()
+def _comments(
+    model: WritesComments, encoded: Mapping[NodeType, Tensor], outfit: Tensor, new: int, words: Sequence[str]
+) -> list[str]:
+    """What is said about each of the last ``new`` items of an outfit ``[n]`` beside all others; nothing about one that is alone."""
+    if len(outfit) == 1:
+        return [""]
+    column = torch.arange(len(outfit) - new, len(outfit), device=outfit.device)
+    whole = OutfitQuery(torch.full_like(outfit[:1], -1), outfit[None], torch.ones_like(outfit[None], dtype=torch.bool))
+    return plain(model.comment(encoded, whole.without(torch.zeros_like(column), column), outfit[column]), words)

@@ -1,12 +1,16 @@
 """gmmrec complete prints outfits in raw ids, and writes them as a page that needs nothing else."""
 
 import json
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
 
 from gmmrec.cli.main import main
 from gmmrec.experiment import fit
+from gmmrec.explain.outfit_page import write_page
 from tests.toy import checkerboard, with_outfits
 
 
@@ -23,7 +27,9 @@ def test_completes_in_raw_ids(folder, capsys, tmp_path):
     pool.write_text("2\n5\n7\n\n")
     flags = ["complete", str(folder), "--items", "3,4", "--user", "u1", "-k", "2", "--pool", str(pool), "--max-items", "4"]
     assert main([*flags, "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
+    found = json.loads(capsys.readouterr().out)
+    rows = found["rows"]
+    assert found["page"] is None
     for number in (1, 2):
         outfit = [row for row in rows if row["outfit"] == number]
         assert [row["item_id"] for row in outfit[:2]] == [3, 4]
@@ -43,18 +49,56 @@ def test_writes_a_page_with_pictures(folder, capsys, tmp_path):
     page = tmp_path / "out" / "outfits.html"
     flags = ["complete", str(folder), "--items", "2", "-k", "3", "--min-items", "4", "--max-items", "4"]
     assert main([*flags, "--images", str(images), "--page", str(page), "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
-    text = page.read_text(encoding="utf-8")
+    found = json.loads(capsys.readouterr().out)
+    rows, text = found["rows"], page.read_text(encoding="utf-8")
+    assert found["page"] == str(page)
     assert text.count("<figure") == len(rows) == 12
     assert text.count("<figure class='given'") == 3
     assert text.count("data:image/jpeg;base64,") == sum(row["item_id"] % 2 == 0 for row in rows)
     assert "http" not in text
+    said = re.findall(r"<small>(\d+) · (kind \d) · ", text)
+    assert said == [(str(row["item_id"]), row["category"]) for row in rows]
+    assert main([*flags, "--images", str(images)]) == 0
+    assert capsys.readouterr().out.endswith(f"\nwrote {folder / 'outfits.html'}\n")
+    assert (folder / "outfits.html").read_text(encoding="utf-8") == text
+
+
+def test_pictures_beside_the_data_make_a_page(folder, capsys, caplog, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    copy, pictures = tmp_path / "run", tmp_path / "shop" / "pictures"
+    copy.mkdir()
+    pictures.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.is_file() and file.suffix != ".html":
+            (copy / file.name).write_bytes(file.read_bytes())
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["data"]["path"] = str(tmp_path / "shop")
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    flags = ["complete", str(copy), "--items", "2", "-k", "1", "--min-items", "4"]
+    image.new("RGB", (3, 2)).save(pictures / "hat.png")
+    assert main(flags) == 0  # nobody asked for the pictures: outfits are found without them
+    assert "no page is written: no picture in pictures" in caplog.text
+    assert "wrote" not in capsys.readouterr().out
+    assert not (copy / "outfits.html").exists()
+    image.new("RGB", (3, 2)).save(pictures / "2.png")
+    assert main(flags) == 0
+    assert f"wrote {copy / 'outfits.html'}" in capsys.readouterr().out
+    assert (copy / "outfits.html").read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 1
+
+
+def test_the_page_holds_comments_and_no_category_where_none_is_known(tmp_path):
+    frame = pd.DataFrame({"outfit": 1, "item_id": ["a", "b"], "given": [True, False], "probability": [1.0, 0.25], "score": -1.5})
+    frame = frame.assign(category=[None, "hats"], comment=["", "red & warm"])
+    text = write_page(frame, tmp_path / "page.html", {}, "Outfits").read_text(encoding="utf-8")
+    assert "<small>a · given</small></figcaption>" in text
+    assert "<small>b · hats · 25.0% of the choices</small><br><q>red &amp; warm</q></figcaption>" in text
 
 
 def test_what_is_wrong_is_said_in_one_sentence(folder, capsys, tmp_path):
     for flags, words in (
         (["--items", "99"], "unknown item id 99"),
-        (["--items", "3", "--images", str(tmp_path)], "--page where to write it"),
+        (["--items", "3", "--images", str(tmp_path)], "it holds no pictures at all"),
+        (["--items", "3", "--image-column", "category"], "give both"),
         (["--items", "3", "--page", str(tmp_path / "x.png")], "ends in .html"),
         (["--items", "3,4", "--max-items", "2"], "max_items"),
     ):

@@ -6,7 +6,7 @@ import pytest
 
 from gmmrec.data.filter import k_core
 from gmmrec.data.load import load_dataset
-from gmmrec.data.tokens import TokenNames, read_tokens, write_pieces
+from gmmrec.data.tokens import TokenNames, read_maps, read_tokens, write_pieces
 
 
 def write(folder, name, count, **files):
@@ -31,6 +31,19 @@ def test_what_does_not_fit_is_not_believed(tmp_path):
     assert read_tokens(write(tmp_path, "regions", 8, made={"regions": 3}), 8) is None
     assert read_tokens(write(tmp_path, "slots", 3, names={"names": ["collar", "sleeve"]}), 3) is None
     assert read_tokens(write(tmp_path, "lists", 3, names=["a", "b", "c"]), 3) is None
+
+
+def test_maps_are_those_of_one_item(tmp_path):
+    maps, boxes = np.random.default_rng(0).random((2, 3, 4, 4)).astype(np.float16), np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    path = tmp_path / "slots_maps.npz"
+    assert read_maps(path, 7, 3) is None
+    np.savez(path, ids=np.array([9, 7]), maps=maps, boxes=boxes, classes=np.zeros((2, 3)))
+    found = read_maps(path, 7, 3).take([0, 2])
+    assert np.array_equal(found.strength, maps[1, [0, 2]].astype(np.float32))
+    assert found.boxes.tolist() == boxes[1, [0, 2]].tolist()
+    assert read_maps(path, 8, 3) is None
+    with pytest.raises(ValueError, match="has maps of 3 tokens but the run was trained with 4; train it again"):
+        read_maps(path, 7, 4)
 
 
 @pytest.mark.parametrize(

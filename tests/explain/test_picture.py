@@ -2,11 +2,13 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
-from gmmrec.data.tokens import TokenNames
+from gmmrec.data.tokens import Maps, TokenNames
 from gmmrec.explain.attention import Explanation, Part
-from gmmrec.explain.picture import draw, largest
+from gmmrec.explain.overlay import BOXES, HEAT, largest
+from gmmrec.explain.picture import draw
 
 GREY = (120, 120, 120)
 
@@ -86,7 +88,95 @@ def test_the_scale_ends_at_twice_the_even_share_or_the_largest_weight():
     assert (half.even, largest(half)) == (pytest.approx(0.125), pytest.approx(0.35))
 
 
-def test_crops_words_attributes_modalities_and_histories_are_drawn(tmp_path):
+def slots(weights, strength, boxes):
+    """Attributes ``a``, ``b``, … of which it is known where they show."""
+    count = len(weights)
+    maps = Maps(np.array(strength, np.float32), np.array(boxes))
+    return Part("slots", "names", [chr(ord("a") + n) for n in range(count)], list(range(count)), weights, maps=maps)
+
+
+def inked(pixels, colour, most=3):
+    return np.abs(pixels - np.rint(255 * np.array(to_rgb(colour)))).max(-1) <= most
+
+
+def outline(pixels, colour):
+    """Top, left, bottom and right of all that has a colour."""
+    rows, columns = np.nonzero(inked(pixels, colour))
+    return np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+
+
+def test_attributes_are_seen_where_they_show_as_strongly_as_they_count(tmp_path):
+    strength = np.zeros((3, 4, 4))
+    strength[0, 2, 0] = strength[1, 3, 2] = strength[1, 2, 0] = 1.0
+    strength[1, 2, 3] = strength[2, 2, 2] = 0.5
+    part = slots([0.3, 0.1, 0.0], strength, [[0, 0, 1, 1]] * 3)  # 0.4 of the attention is on attributes
+    block = inside(drawn(tmp_path, [part], Image.new("RGB", (300, 300), GREY)))
+    for row, column, share in ((2, 0, 1.0), (3, 2, 0.25), (2, 3, 0.125), (2, 2, 0.0), (3, 0, 0.0), (1, 0, 0.0), (2, 1, 0.0)):
+        spot = block[int((row + 0.5) / 4 * len(block)), int((column + 0.5) / 4 * block.shape[1])]
+        wanted = (1 - 0.7 * share) * np.array(GREY) + 0.7 * share * 255 * np.array(to_rgb(HEAT))
+        assert np.abs(spot - wanted).max() <= 3, (row, column)
+
+
+def test_boxes_of_attributes_are_where_they_were_found(tmp_path):
+    nowhere = np.zeros((3, 8, 4))
+    part = slots([0.5, 0.4, 0.1], nowhere, [[1, 0, 3, 2], [4, 1, 8, 4], [0, 0, 8, 4]])
+    pixels = drawn(tmp_path, [part], Image.new("RGB", (200, 400), GREY))
+    is_grey = np.abs(pixels - GREY).max(-1) == 0
+    rows, columns = (np.flatnonzero(is_grey.sum(axis) > 50) for axis in (1, 0))
+    assert len(range(rows[0], rows[-1])) == pytest.approx(2 * len(range(columns[0], columns[-1])), abs=8)
+    cell = (rows[-1] - rows[0]) / 8
+    for colour, box in zip(BOXES, ([1, 0, 3, 2], [4, 1, 8, 4]), strict=False):
+        found = outline(pixels[:, :375], colour) - np.tile([rows[0], columns[0]], 2)
+        assert found == pytest.approx(cell * np.array(box), abs=8)
+    assert not inked(pixels[:, :375], BOXES[2]).any()  # below the even share
+
+
+def test_even_attributes_are_all_named_each_on_a_line_of_its_own(tmp_path):
+    part = slots([0.25] * 4, np.zeros((4, 7, 7)), [[6, 0, 7, 7]] * 4)
+    pixels = drawn(tmp_path, [part], Image.new("RGB", (300, 300), GREY))
+    lines = []
+    for colour in BOXES:
+        wide = np.flatnonzero(inked(pixels[:, :120], colour).sum(1) > 15)
+        assert len(wide) >= 12
+        lines.append(np.median(wide))
+    assert np.diff(lines).min() > 15
+    assert wide.max() <= 460  # within the picture, which ends there
+
+
+def test_attributes_and_places_are_drawn_without_a_picture_too(tmp_path):
+    strength = np.zeros((1, 2, 2))
+    strength[0, 1, 1] = 1
+    *others, bottom_right = quarters(drawn(tmp_path, [slots([1.0], strength, [[0, 0, 2, 2]])])[110:460, 25:375])
+    assert np.median(bottom_right, 0) == pytest.approx(0.3 * 255 + 0.7 * 255 * np.array(to_rgb(HEAT)), abs=3)
+    for other in others:
+        assert (np.median(other, 0) == 255).all()
+
+
+def test_without_maps_attributes_are_bars_as_long_as_their_weights(tmp_path):
+    part = Part("slots", "names", ["collar", "sleeve"], [0, 1], [0.6, 0.2])
+    ink = inked(drawn(tmp_path, [part]), "#30507a")
+    lengths = ink.sum(1)[ink.sum(1) > 50]
+    assert lengths.max() == pytest.approx(3 * lengths.min(), rel=0.03)
+    assert lengths[0] > lengths[-1]  # collar above
+    with_picture = drawn(tmp_path, [part], Image.new("RGB", (300, 300), GREY))
+    assert np.abs(inside(with_picture) - GREY).max() == 0
+
+
+def test_words_are_coloured_by_their_weights_in_their_order(tmp_path):
+    words = ["red", "fish", "##es"] + ["swim"] * 30
+    weights = [0.3, 0.0, 0.3] + [0.4 / 30] * 30
+    pixels = drawn(tmp_path, [Part("words", "pieces", words, list(range(33)), weights)])
+    red, blue = pixels[..., 0] - pixels[..., 2] > 60, pixels[..., 2] - pixels[..., 0] > 60
+    line = np.flatnonzero(red.sum(1) > 20)  # the line in which red words stand
+    found = [np.flatnonzero(shade[line[2]]) for shade in (red, blue)]
+    letter = (1200 - 20 - 90) / 76
+    ends = [20 + letter * column for column in (0, 3, 8, 10)]  # "##es" goes on without a gap
+    assert [found[0][0], found[0][found[0] < ends[2] - 2][-1], found[0][-1]] == pytest.approx([ends[0], ends[1], ends[3]], abs=2)
+    assert [found[1][0], found[1][found[1] < ends[3]][-1]] == pytest.approx([20 + letter * 4, ends[2]], abs=2)
+    assert not red[line[-1] + 3 :].any()
+
+
+def test_everything_finds_its_place_at_once(tmp_path):
     words = ["a", "very", "long", "text", "with", "##in", "words", "that", "do", "not", "fit", "in", "##to", "one", "line"] * 4
     parts = [
         Part("id", "whole", [""], [0], [0.2]),

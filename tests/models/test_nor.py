@@ -16,7 +16,7 @@ from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.models.nor import NOR, NORConfig
+from gmmrec.models.nor import NOR, UNKNOWN, NORConfig
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import Batch, OutfitQuery
 
@@ -72,6 +72,8 @@ def a_batch() -> Batch[OutfitQuery]:
 
 class Slow:
     """The formulas on single garments."""
+
+    signs = torch.tensor([-1.0, 1.0]).double()
 
     def __init__(self, model: NOR, graph: MultimodalGraph) -> None:
         self.model, self.graph, self.w = model, graph, dict(model.named_parameters())
@@ -155,8 +157,8 @@ def test_scores_are_those_of_the_formulas(settings) -> None:
         torch.testing.assert_close(model.score(model.encode(graph), query, own), found.gather(1, own))
         for row, given in zip(found, members(query), strict=True):
             for item in range(I):
-                expected = sum(float(slow.chances(g, item)[1]) for g in given) / max(1, len(given))
-                assert float(row[item]) == pytest.approx(expected, rel=1e-6)
+                expected = sum(float(slow.chances(g, item).log() @ slow.signs) for g in given) / max(1, len(given))
+                assert float(row[item]) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("settings", ALL, ids=str)
@@ -193,6 +195,8 @@ def test_k1_chances_and_weights_have_their_shapes_and_sums() -> None:
     chances = model._own_pairs(left, encoded, items[:, None]).softmax(-1)
     assert chances.shape == (3, 1, 2)
     torch.testing.assert_close(chances.sum(-1), torch.ones(3, 1))
+    alone = OutfitQuery(query.user, query.outfit[:, :1], query.outfit_mask[:, :1])
+    torch.testing.assert_close(model.score(encoded, alone, items[:, None]).sigmoid(), chances[..., 1])
     found = model.attention(encoded, query, items)
     assert {name: tuple(value.shape) for name, value in found.items()} == {
         "regions": (3, T),
@@ -244,8 +248,7 @@ def test_k4_the_candidate_decides_what_counts_of_a_garment() -> None:
     assert not torch.allclose(one, other)
     with torch.no_grad():
         model.fuse.left.guide.weight.zero_()
-    one, other = weights(model)
-    assert torch.equal(one, other)
+    torch.testing.assert_close(*weights(model))
     one, other = weights(build(graph, mutual=False).float())
     assert torch.equal(one, other)
     assert len(one.unique()) == 1
@@ -289,13 +292,34 @@ def test_k6_a_word_matters_to_itself_and_to_what_follows_only() -> None:
     graph, batch = toy(), a_batch()
     model = build(graph).float()
     scene = model._scene(model.encode(graph), batch.query.outfit[2:3], batch.query.outfit_mask[2:3], batch.positive[2:3])
-    before = model.write(scene, batch.text[2:3])[0]
+    before, seen = model.write(scene, batch.text[2:3])[0], model.write.gaze(scene, batch.text[2:3])[0]
     for place in range(4):
         changed = batch.text[2:3].clone()
         changed[0, place] = 5
-        after = model.write(scene, changed)[0]
+        after, looks = model.write(scene, changed)[0], model.write.gaze(scene, changed)[0]
         assert torch.equal(after[:place], before[:place])
         assert bool((after[place:] != before[place:]).all())
+        assert torch.equal(looks[: place + 2], seen[: place + 2])  # a word is read with what was seen before it
+        assert bool((looks[place + 2 :] != seen[place + 2 :]).any(1).all())
+
+
+@torch.no_grad()
+def test_k7_the_comment_is_the_best_of_its_beam_and_telling_it_again_costs_its_score() -> None:
+    graph, query, items = toy(), outfits().take(slice(0, 3)), torch.tensor([4, 8, 3])
+    model = build(graph).float()
+    model.write.output.bias[UNKNOWN] += 2.0  # it would be said, were it allowed
+    encoded = model.encode(graph)
+    scene = model._scene(encoded, query.outfit, query.outfit_mask, items)
+    assert bool((model.write.search(scene, 4).chosen == UNKNOWN).any())
+    found = model.write.search(scene, 4, forbidden=[UNKNOWN])
+    assert torch.equal(model.comment(encoded, query, items, max_words=4), found.chosen[:, 0].clamp(min=0))
+    model.write.output.bias[UNKNOWN] = -torch.inf
+    told = 0
+    for place in range(3):
+        text, written = found.chosen[:, place].clamp(min=0), found.lengths[:, place] > 0  # without words it is no text to the loss
+        torch.testing.assert_close(found.score[written, place], -model.write(scene, text).sum(1)[written])
+        told += int(written.sum())
+    assert told > 3
 
 
 def test_k8_either_loss_reaches_the_regions() -> None:
@@ -353,8 +377,8 @@ def test_learns_which_garments_match_and_what_to_say() -> None:
         scores = model.score(encoded, query, torch.arange(6, I))
         said = model.comment(encoded, query, 6 + torch.arange(6) % 2, max_words=4)
     same = (torch.arange(6)[:, None] + torch.arange(6, I)) % 2 == 0
-    assert bool(scores[same].min() > 0.6)
-    assert bool(scores[~same].max() < 0.4)
+    assert bool(scores.sigmoid()[same].min() > 0.6)
+    assert bool(scores.sigmoid()[~same].max() < 0.4)
     assert said[:, :3].tolist() == [[3, 5, 6] if top % 2 else [4, 5, 6] for top in range(6)]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from gmmrec.data.reviews import Reviews
+from gmmrec.evaluation.text import plain
 from gmmrec.experiment import fit
 from gmmrec.run import Run
 from gmmrec.serving.outfit import complete
@@ -16,10 +18,17 @@ from tests.toy import checkerboard, with_outfits
 POOL = torch.tensor([1, 3, 4, 8, 9, 11, 16])
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["pog", "fom"])
+MODELS: dict[str, dict[str, Any]] = {
+    "pog": {"model": "pog", "hidden_dim": 16},
+    "fom": {"model": "pog", "hidden_dim": 16, "personal": False},
+    "nor": {"model": "nor", "attention_hidden": 8},
+}
+
+
+@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
 def run(request: Any) -> Run:
-    settings: dict[str, Any] = {"dim": 16, "hidden_dim": 16, "epochs": 2, "personal": request.param}
-    return fit(with_outfits(checkerboard(30, 24)[0]), "pog", **settings, eval={"bootstrap": 0}, split={"strategy": "given"})
+    common: dict[str, Any] = {"dim": 16, "epochs": 2, "eval": {"bootstrap": 0}, "split": {"strategy": "given"}}
+    return fit(with_outfits(checkerboard(30, 24)[0]), **request.param, **common)
 
 
 @pytest.mark.parametrize("personal", [True, False])
@@ -86,19 +95,28 @@ def test_7_scores_fall_and_are_those_of_telling_the_outfit_again(personal, width
                 assert score == pytest.approx(again, abs=1e-3)
 
 
-def test_7_a_beam_of_one_is_greedy():
-    model, graph = built(personal=False)
-    query = question().take(torch.tensor([0]))
+@pytest.mark.parametrize("personal", [True, False])
+def test_7_a_beam_of_one_is_greedy(personal):
+    model, graph = built(personal=personal, seed=1)
+    lengths = set()
     with torch.no_grad():
         encoded = model.encode(graph)
-        found = complete(model, encoded, query, POOL, width=1, min_new=3, max_new=3).chosen[0, 0].tolist()
-        rows = query.outfit[query.outfit_mask].tolist()
-        for column in found:
-            there = torch.tensor([rows])
-            scores = model.score(encoded, replace(query, outfit=there, outfit_mask=there >= 0), POOL)[0]
-            scores[[c for c in range(len(POOL)) if int(POOL[c]) in rows]] = -torch.inf
-            assert int(scores.argmax()) == column
-            rows.append(int(POOL[column]))
+        for n in range(6):
+            query = question().take(torch.tensor([n]))
+            found = complete(model, encoded, query, POOL, width=1, min_new=1, max_new=3).chosen[0, 0].tolist()
+            rows, chosen = query.outfit[query.outfit_mask].tolist(), [-1, -1, -1]
+            for place in range(3):
+                there = torch.tensor([rows], dtype=torch.long)
+                asked = replace(query, outfit=there, outfit_mask=there >= 0)
+                scores, end = model.score(encoded, asked, POOL)[0], model.end_score(encoded, asked)
+                scores[[c for c in range(len(POOL)) if int(POOL[c]) in rows]] = -torch.inf
+                if place and end is not None and float(end) > float(scores.max()):
+                    break
+                chosen[place] = int(scores.argmax())
+                rows.append(int(POOL[chosen[place]]))
+            assert found == chosen
+            lengths.add(sum(c >= 0 for c in chosen))
+    assert lengths == ({1, 2, 3} if personal else {3})  # the end is chosen, and is not
 
 
 def test_no_second_item_of_a_category():
@@ -132,6 +150,32 @@ def test_a_run_completes_outfits_in_raw_ids(run, tmp_path):
     assert all(outfit["category"].is_unique for _, outfit in kinds.groupby("outfit"))
     again = Run.load(run.save(tmp_path)).complete(items[:2], run.vocabularies["user"].ids()[0], k=3)
     assert again["item_id"].tolist() == frame["item_id"].tolist()
+
+
+def test_what_is_added_is_commented_on_beside_the_rest(tmp_path):
+    board = with_outfits(checkerboard(30, 24)[0])
+    text = torch.randint(2, 6, (len(board.outfits), 3), generator=torch.Generator().manual_seed(0))
+    words = ("", "<unknown>", "red", "blue", "warm", "cool")
+    told = replace(board, outfits=replace(board.outfits, text=text), reviews=Reviews(torch.zeros(0, 3, dtype=torch.int32), words))
+    settings: dict[str, Any] = {"dim": 8, "epochs": 1, "lr": 0.05, "eval": {"bootstrap": 0}, "split": {"strategy": "given"}}
+    fit(told, "nor", **settings, out=tmp_path)
+    run, generator = Run.load(tmp_path), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in run.model.parameters():
+            parameter.normal_(std=2.0, generator=generator)  # so that what it says depends on what it sees
+    items = run.vocabularies["item"].ids()
+    frame = run.complete(items[:2], k=1, min_items=4, max_items=4)
+    rows = run.vocabularies["item"].rows(frame["item_id"].tolist())
+    expected = ["", ""]
+    for place in (2, 3):
+        others = rows[torch.arange(4) != place][None]
+        query = OutfitQuery(torch.tensor([-1]), others, torch.ones_like(others, dtype=torch.bool))
+        expected += plain(run.model.comment(run.model.encode(run.graph), query, rows[place : place + 1]), words)
+    assert frame["comment"].tolist() == expected
+    assert any(expected)
+    assert run.complete([], k=1, max_items=1)["comment"].tolist() == [""]  # nothing stands beside it
+    silent = fit(told, "nor", **settings, comment_weight=0)
+    assert "comment" not in silent.complete(items[:2], k=1)
 
 
 def test_a_run_has_all_exams(run):

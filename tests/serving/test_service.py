@@ -1,12 +1,16 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import gmmrec
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
+from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.serving.service import Service
+from gmmrec.tasks.query import HistoryQuery
 from tests.toy import checkerboard
 
 
@@ -68,6 +72,27 @@ def test_a_new_person_is_scored_by_what_their_history_sends_them(service):
     assert mine.loc[list(range(16))].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     fresh = service.recommend(histories=[[0, 2, 4]], k=16)
     assert not set(fresh.item_id) & {0, 2, 4}
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.query_type is HistoryQuery])
+def test_models_that_are_asked_with_histories_answer_new_people(name, tmp_path):
+    settings = {"dim": 8, "max_length": 4, "epochs": 1, "progress": False, "eval": {"bootstrap": 0}}
+    settings |= {"adapt_steps": 1, "inner_steps": 1} if name == "mml" else {}  # it takes its time
+    run = gmmrec.fit(checkerboard(12, 30)[0], name, out=tmp_path, **settings)
+    people = [[0, 2, 4], [7], [9, 1, 13, 3, 5, 21, 17]]
+    frame = run.recommend(histories=people, k=6)
+    assert np.isfinite(frame.score).all()
+    pd.testing.assert_frame_equal(gmmrec.load(tmp_path).recommend(histories=people, k=6), frame)
+    everything = run.recommend(histories=people, k=30, exclude_seen=False)
+    cut = run.recommend(histories=[person[-4:] for person in people], k=30, exclude_seen=False)
+    pd.testing.assert_frame_equal(cut, everything)
+    for number, person in enumerate(people):
+        mine, alone = frame[frame.user_id == f"history-{number}"], run.recommend(histories=[person], k=6)
+        assert mine["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+        assert not set(mine.item_id) & set(person)
+        assert set(everything.item_id[everything.user_id == f"history-{number}"]) == set(range(30))
+        assert alone.item_id.tolist() == mine.item_id.tolist()
+        np.testing.assert_allclose(alone.score, mine.score, rtol=1e-4, atol=1e-6)
 
 
 def test_similar_items_are_the_nearest_by_cosine(service):

@@ -1,11 +1,11 @@
 """Reads outfits: a table of them beside any interactions, and the public forms of Polyvore and of iFashion.
 
-- ``outfits.csv`` in a folder: a line an outfit, its items with blanks between in the column ``items``; where known ``outfit`` (its
-  id), ``user`` (for whom), ``history`` (what that user had taken before, oldest first, with blanks), ``text`` (what was written
-  about it) and ``split``. Without interactions, every outfit interacts with its items as their maker. An item may be written
-  ``position:category``; it is then called ``OUTFIT_POSITION``, ``categories.csv`` names the categories, and
-  ``fitb_test_derived.csv.gz`` with ``compatibility_test_derived.csv.gz`` may hold questions. The column ``category`` of
-  ``items.csv`` says of what kind items are.
+- ``outfits.csv`` in a folder: a line an outfit, its items in the column ``items`` with blanks between, or in every line with
+  commas, or with semicolons; where known ``outfit`` (its id), ``user`` (for whom), ``history`` (what that user had taken before,
+  oldest first, written as ``items`` are), ``text`` (what was written about it) and ``split``. Without interactions, every outfit
+  interacts with its items as their maker. An item may be written ``position:category``; it is then called ``OUTFIT_POSITION``,
+  ``categories.csv`` names the categories, and ``fitb_test_derived.csv.gz`` with ``compatibility_test_derived.csv.gz`` may hold
+  questions. The column ``category`` of ``items.csv`` says of what kind items are. ``outfits.txt`` is the column ``items`` alone.
 - Polyvore: ``train_no_dup.json``, ``valid_no_dup.json``, ``test_no_dup.json``, ``fill_in_blank_test.json``,
   ``fashion_compatibility_prediction.txt``, ``category_id.txt``.
 - iFashion: ``outfit_data.txt`` (``outfit_id,item;item;…``), ``user_data.txt`` (``user_id,item;item;…,outfit_id``) and
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.sources.columns import SPLIT_LABELS
-from gmmrec.data.sources.table import read_table, read_text
+from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text
 from gmmrec.data.sources.tables import RawFeatures, RawOutfits, Tables
 
 logger = logging.getLogger(__name__)
@@ -58,16 +58,21 @@ def read_outfits(folder: Path) -> Tables:
 def outfit_table(path: Path) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | None]:
     """Outfits from a table, the interactions of their makers, and the items where these are written ``position:category``.
 
+    Args:
+        path: The table, or a text file with the items of an outfit in every line.
+
     Raises:
         DataError: A column is missing, or an outfit has no items, one of them twice, or an unknown part.
     """
-    frame = read_table(path)
+    is_table = path.name.endswith(TABLE_SUFFIXES)
+    frame = read_table(path) if is_table else pd.DataFrame({"items": [x for x in read_text(path).splitlines() if x.strip()]})
     if "items" not in frame:
         raise DataError(f"{path.name} has no column 'items' with the items of every outfit, but {listed(frame.columns)}; add it")
     if frame.empty:
         raise DataError(f"{path.name} holds no outfits below its header; export it again")
     name = frame["outfit"] if "outfit" in frame else pd.Series([str(row) for row in range(len(frame))])
-    items = _exploded(frame["items"], " ")
+    separator = _separator(frame["items"].fillna(""), path)
+    items = _exploded(frame["items"], separator)
     catalogue = None
     if items["item"].str.fullmatch(r"\d+:\d+").all():
         place = items["item"].str.split(":", expand=True)
@@ -75,7 +80,7 @@ def outfit_table(path: Path) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | N
         catalogue = pd.DataFrame({"id": items["item"], "category": place[1]})
     part = _parts(frame["split"], path) if "split" in frame else None
     user = frame.get("user")
-    history = _exploded(frame["history"].fillna(""), " ") if "history" in frame else None
+    history = _exploded(frame["history"].fillna(""), separator) if "history" in frame else None
     outfits, makers, catalogue = made(path.parent, items, part, name, user, history, catalogue)
     return replace(outfits, text=frame.get("text")), makers, catalogue
 
@@ -280,9 +285,23 @@ def _cells(path: Path, count: int, form: str) -> pd.DataFrame:
     return frame
 
 
+def _separator(cells: "pd.Series[str]", path: Path) -> str:
+    """What stands between items: a comma or a semicolon, where every cell has it, and no other, between ids; else blanks."""
+    for sign in ",;":
+        if cells.str.fullmatch(rf"\s*[^\s,;]+(\s*{sign}\s*[^\s,;]+)+\s*").all():
+            return sign
+    odd = cells.str.contains(r"[,;]\s|\s[,;]|^\S*[,;]\S*$")
+    if odd.any():
+        raise DataError(
+            f"{path.name} has the items {shown(cells[odd].iloc[0])}; put blanks between ids in all lines, or commas in all lines, "
+            "or semicolons"
+        )
+    return " "
+
+
 def _exploded(column: "pd.Series[str]", separator: str | None) -> pd.DataFrame:
     """One row an item: ``group`` (row of the column) and ``item``."""
-    parts = column.str.strip().str.split(separator).explode()
+    parts = column.str.strip().str.split(separator).explode().str.strip()
     found: pd.DataFrame = pd.DataFrame({"group": parts.index.to_numpy(), "item": parts.to_numpy()})
     there: pd.DataFrame = found[found["item"].fillna("") != ""].reset_index(drop=True)
     return there

@@ -53,6 +53,29 @@ def test_a_table_beside_interactions(tmp_path):
         load_dataset(str(tmp_path), k_core=2)
 
 
+@pytest.mark.parametrize("form", ["{} {}  {}", "{},{},{}", "{}, {} ,{}", "{};{};{}"])
+def test_items_have_blanks_commas_or_semicolons_between(tmp_path, form):
+    outfits = [("a", "c", "b"), ("c", "b", "d")]
+    lines = [f'"{form.format(*items)}","{form.format(*items[:1] * 3)}"' for items in outfits]
+    log = "user,item\n" + "".join(f"u,{item}\n" for item in "abcd")
+    dataset = load_dataset(str(write_table(tmp_path, "items,history\n" + "\n".join(lines) + "\n", log)))
+    assert outfits_of(dataset) == [list(items) for items in outfits]
+    assert lists_of(dataset, dataset.outfits.history) == [["a"] * 3, ["c"] * 3]
+
+
+def test_ids_may_hold_commas_where_blanks_stand_between(tmp_path):
+    dataset = load_dataset(str(write_table(tmp_path, 'items\n"a,1 b;2"\nc d\n"a,1 c"\n')))
+    assert outfits_of(dataset) == [["a,1", "b;2"], ["c", "d"], ["a,1", "c"]]
+
+
+def test_a_text_file_with_a_line_an_outfit(tmp_path):
+    (tmp_path / "outfits.txt").write_text("7 9\n\n 9 8 7 \n8 7\n")
+    (tmp_path / "items.csv").write_text("item,category\n7,shoes\n8,hats\n9,\n")
+    dataset = load_dataset(str(tmp_path))
+    assert outfits_of(dataset) == [[7, 9], [9, 8, 7], [8, 7]]
+    assert dataset.outfits.category.tolist() == [0, 1, -1]
+
+
 def test_outfits_alone_are_interactions_of_their_makers_and_a_tenth_validates(tmp_path):
     lines = [f"o{n},{n}:5 {n + 1}:7 {n + 2}:{n % 3},{'test' if n < 4 else 'train'}" for n in range(40)]
     write_table(tmp_path, "outfit,items,split\n" + "\n".join(lines) + "\n")
@@ -203,6 +226,10 @@ def test_bad_files_of_polyvore(tmp_path):
         ("outfit,things\n1,a b\n", "no column 'items'"),
         ("outfit,items\n1,a\n", "outfit 1 has 1 items"),
         ("outfit,items\n1,a b a\n", "holds item a twice"),
+        ('items\n"a,b"\na b\n', "has the items 'a,b'; put blanks between ids in all lines, or commas"),
+        ('items\n"a, b"\n"a,b;c"\n', "has the items 'a, b'"),
+        ('items\na b\n"a ;b c"\n', "has the items 'a ;b c'"),
+        ('items\n"a,b"\n"b,c,"\n', "has the items 'a,b'"),
         ("outfit,items,split\n1,a b,later\n", "the split 'later'"),
         ("outfit,items,user\n1,a b,u\n", r"no interactions\.csv of theirs"),
         ("outfit,items\n", "no outfits below its header"),
