@@ -16,18 +16,22 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Outfits
-from gmmrec.data.split import Split
+from gmmrec.data.split import Split, SplitConfig, Strategy, split_dataset
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
 from gmmrec.models.bias import Bias
+from gmmrec.models.mm_rec import MMRec
+from gmmrec.models.mml import MML
 from gmmrec.models.popularity import Popularity
+from gmmrec.models.vlsnr import VLSNR
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.tasks.next_item import NextItemTask, Timeline
@@ -47,6 +51,10 @@ class RecommenderContract:
     """Settings other than the defaults, by model."""
     unpersonalised: ClassVar[frozenset[type[Model]]] = frozenset({Bias, Popularity})
     """Models that give everybody the same ranking: they cannot learn who likes what."""
+    by_features: ClassVar[frozenset[type[Model]]] = frozenset({MMRec, MML, VLSNR})
+    """Models that are asked with histories and know a candidate by its features, not by its ID alone."""
+    standardised: ClassVar[frozenset[type[Model]]] = frozenset({MML})
+    """Models that are asked with histories and put scores on the scale of all items that somebody took in training."""
 
     def build(self, model_class: type[Model], graph: MultimodalGraph, *, seed: int = 0) -> tuple[Model, MultimodalGraph]:
         torch.manual_seed(seed)
@@ -105,6 +113,44 @@ class RecommenderContract:
                 torch.testing.assert_close(model.score(encoded, same, torch.arange(I)), expected, rtol=1e-4, atol=1e-5)
             none = replace(shorter, mask=torch.zeros_like(shorter.mask))
             assert bool(torch.isfinite(model.score(encoded, none, torch.arange(I))).all())
+
+    @pytest.mark.parametrize("strategy", ["by_time", "leave_last_out"])
+    def test_a_question_knows_nothing_of_itself_and_of_what_came_later(self, model_class: type[Model], strategy: Strategy) -> None:
+        if model_class.query_type is not HistoryQuery:
+            pytest.skip("is not asked with histories")
+        dataset = timed(board(model_class)[0])
+        split, model, graph = self.split_by(strategy, dataset, model_class)
+        train(model, graph, split.train, epochs=2)
+        weights = model.state_dict()
+        for part, log in (("valid", split.valid), ("test", split.test)):
+            for moment in log.time[:: len(log) // 4].tolist():  # type: ignore[index]
+                expected = answer(model, graph, split, part, moment)
+                # What others took later is part of their training, and so of the scale of all scores: only the rest can be changed.
+                kept = split.train.time if model_class in self.standardised else None
+                other_split, other, other_graph = self.split_by(strategy, changed_from(moment, dataset, kept), model_class)
+                other.load_state_dict(weights)
+                assert torch.equal(answer(other, other_graph, other_split, part, moment), expected)
+
+    def split_by(self, strategy: Strategy, dataset: Dataset, model_class: type[Model]) -> tuple[Split, Model, MultimodalGraph]:
+        split = split_dataset(dataset, SplitConfig(strategy, valid=0.2, test=0.2))
+        return split, *self.build(model_class, build_graph(dataset, split))
+
+    def test_features_of_an_item_outside_of_the_history_change_at_most_its_own_score(self, model_class: type[Model]) -> None:
+        if model_class.query_type is not HistoryQuery:
+            pytest.skip("is not asked with histories")
+        dataset, item = board(model_class)[0], 4
+        log = dataset.interactions
+        if model_class in self.standardised:  # nobody took it, so that the scale is the same
+            dataset = replace(dataset, interactions=log.take(log.item != item))
+        users = torch.ones(U, dtype=torch.bool)
+        users[dataset.interactions.user[dataset.interactions.item == item]] = False
+        before, after = (
+            score_all(*self.build(model_class, toy_graph(data)), log=dataset.interactions)[users]
+            for data in (dataset, with_new_features(dataset, item))
+        )
+        others = torch.arange(I) != item
+        assert torch.equal(after[:, others], before[:, others])
+        assert bool(((after[:, item] != before[:, item]) == (model_class in self.by_features)).all())
 
     def test_scores_are_the_same_in_chunks_and_per_query(self, model_class: type[Model]) -> None:
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
@@ -253,6 +299,45 @@ def with_mask(dataset: Dataset, name: str, rows: Tensor) -> Dataset:
     mask = dataset.features[name].mask.clone()
     mask[rows] = False
     return replace(dataset, features={**dataset.features, name: FeatureTable(name, dataset.features[name].values, mask)})
+
+
+def with_new_features(dataset: Dataset, item: int) -> Dataset:
+    """The data set in which one item has other features."""
+    generator, features = torch.Generator().manual_seed(7), {}
+    for name, table in dataset.features.items():
+        values = table.values.clone()
+        values[item] = torch.randn(table.dim, generator=generator)
+        features[name] = FeatureTable(name, values, table.mask)
+    return replace(dataset, features=features)
+
+
+def timed(dataset: Dataset) -> Dataset:
+    """The data set in which every interaction has a time of its own, in the order of the log."""
+    log = dataset.interactions
+    return replace(dataset, interactions=replace(log, time=60 * torch.arange(1, 1 + len(log))))
+
+
+def changed_from(moment: int, dataset: Dataset, kept: Tensor | None = None) -> Dataset:
+    """The data set in which all that happened later than ``moment`` happened in another order, then and later to other items.
+
+    Events at the times ``kept`` stay as they are.
+    """
+    log, generator = dataset.interactions, torch.Generator().manual_seed(0)
+    assert log.time is not None
+    free = torch.ones(len(log), dtype=torch.bool) if kept is None else ~torch.isin(log.time, kept)
+    item = torch.where(free & (log.time >= moment), torch.randint(I, (len(log),), generator=generator), log.item)
+    late = int(log.time.max()) + 1 + torch.randperm(len(log), generator=generator)
+    time = torch.where(free & (log.time > moment), late, log.time)
+    return replace(dataset, interactions=replace(log, item=item, time=time))
+
+
+def answer(model: Model, graph: MultimodalGraph, split: Split, part: Any, moment: int) -> Tensor:
+    """Scores ``[1, I]`` in the question of the event at one time, as wide as all, for the rounding depends on the width."""
+    (row,) = torch.nonzero(getattr(split, part).time == moment).flatten().tolist()
+    query = NextItemTask(split, U, I, settings=model.config).questions(part, "none").query.take([row])
+    wide = {name: F.pad(getattr(query, name), (I - query.mask.shape[1], 0)) for name in ("items", "mask", "time")}
+    with torch.no_grad():
+        return model.score(model.encode(graph), replace(query, **wide), torch.arange(I))
 
 
 def permuted(dataset: Dataset, user: Tensor, item: Tensor) -> Dataset:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gmmrec.evaluation.exams import exam_of
 from gmmrec.evaluation.metrics import ERRORS, LOWER_IS_BETTER, finish
-from gmmrec.evaluation.results import EVERYTHING, Results, file_of
+from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, file_of
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
 
 
@@ -53,6 +53,7 @@ class Comparison:
     num_users: int
     left_out: int
     rows: tuple[Row, ...]
+    sampled: int = 0
 
     @property
     def note(self) -> str:
@@ -64,6 +65,8 @@ class Comparison:
         if self.left_out:
             who = "that" if unit == "rating" else "who"
             note += f" Only {unit}s in common count: {self.left_out} {who} were not asked in every run are left out."
+        if self.sampled:
+            note += f" Ranked among {self.sampled} sampled candidates: {SAMPLED}."
         return note
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,7 +155,8 @@ def compare(
         rows[name] = Row(name, len(parts[name]), means[name], change, *intervals[name], *tests)
     asked = torch.unique(torch.cat([part.query for _, part in members])).numel()
     left_out = max(asked - positions[0].numel(), 0)
-    return Comparison(metric, group, best, positions[0].numel(), left_out, tuple(rows[name] for name in order))
+    ordered = tuple(rows[name] for name in order)
+    return Comparison(metric, group, best, positions[0].numel(), left_out, ordered, members[0][1].sampled)
 
 
 def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:

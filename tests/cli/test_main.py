@@ -3,13 +3,41 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from gmmrec.cli.main import main
-from tests.toy import checkerboard
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.write import write_folder
+from gmmrec.models import MODELS
+from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkQuery, OutfitQuery, RatingQuery, UserQuery
+from tests.knowledge import circle
+from tests.toy import checkerboard, rated_checkerboard, with_outfits
+
+KINDS = {
+    UserQuery: "pictures",
+    ContextQuery: "times",
+    HistoryQuery: "times",
+    RatingQuery: "ratings",
+    OutfitQuery: "outfits",
+    LinkQuery: "facts",
+}
+"""What a folder holds for models of each kind of question."""
+OTHERS = {"ease": "plain", "mm-rec": "impressions", "vlsnr": "impressions"}
+RANKING = {"recall@20", "ndcg@20"}
+METRICS = {
+    "plain": RANKING,
+    "pictures": RANKING,
+    "times": RANKING,
+    "ratings": {"rmse", "mae"},
+    "impressions": {*RANKING, "impressions/auc", "impressions/mrr"},
+    "outfits": {"blanks/accuracy", "compatibility/auc"},
+    "facts": {"links/mrr", "links/hits@10"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +60,40 @@ def run(data, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def folders(data, tmp_path_factory):
+    """One for every kind of question."""
+    parent = tmp_path_factory.mktemp("kinds")
+    board, _ = checkerboard(30, 20)
+    regions = torch.randn(20, 3, 5, generator=torch.Generator().manual_seed(0))
+    board = replace(board, features={**board.features, "regions": FeatureTable("regions", regions)})
+    log = board.interactions
+    order = torch.randperm(len(log), generator=torch.Generator().manual_seed(0))
+    written = {
+        "pictures": board,
+        "times": replace(board, interactions=replace(log, time=1_500_000_000 + 7_000 * order)),
+        "outfits": with_outfits(board),
+        "facts": circle(12),
+    }
+    found = {"plain": data} | {kind: write_folder(dataset, parent / kind) for kind, dataset in written.items()}
+    outfits = written["outfits"].outfits
+    rows = [outfits.items.take(torch.tensor([n])).values.tolist() for n in range(len(outfits))]
+    frame = {"items": [" ".join(map(str, row)) for row in rows], "user": [f"u{u}" for u in outfits.user.tolist()]}
+    frame["split"] = [("train", "valid", "test")[part] for part in outfits.part.tolist()]
+    pd.DataFrame(frame).to_csv(found["outfits"] / "outfits.csv", index=False)
+    found["impressions"] = write_folder(replace(board, interactions=log.take(order[:0])), parent / "impressions")
+    (found["impressions"] / "interactions.csv.gz").unlink()
+    shows = [f"{n}\tu{n % 7}\t11/{1 + n // 2}/2019 8:00:00 AM\t{n % 20} {n % 9}\t{n % 13}-1 {13 + n % 7}-0\n" for n in range(40)]
+    (found["impressions"] / "behaviors.tsv").write_text("".join(shows))
+    rated, _ = rated_checkerboard(30, 20)
+    texts = [" ".join(rated.reviews.words[word] for word in review if word) for review in rated.reviews.tokens.tolist()]
+    columns = {"user": rated.interactions.user, "item": rated.interactions.item, "rating": rated.interactions.weight}
+    found["ratings"] = parent / "ratings"
+    found["ratings"].mkdir()
+    pd.DataFrame({**columns, "review": texts}).to_csv(found["ratings"] / "interactions.csv", index=False)
+    return found
+
+
 def output(capsys, *arguments):
     code = main(list(arguments))
     captured = capsys.readouterr()
@@ -44,6 +106,20 @@ def test_train_writes_a_run_folder(run):
     metrics = json.loads((run / "metrics.json").read_text())
     assert {"test", "valid", "groups", "timing", "peak_rss_mib"} <= set(metrics)
     assert {"recall@20", "ndcg@20"} <= set(metrics["test"])
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("lightgcn", "popularity")])  # trained elsewhere here
+def test_every_model_trains_on_data_of_its_kind(folders, tmp_path, name):
+    config = MODELS[name].config_class
+    kind = OTHERS.get(name, KINDS[MODELS[name].query_type])
+    flags = ["--train.epochs", "1", "--train.progress", "false", "--eval.bootstrap", "0"]
+    flags += ["--model.dim", "8"] if "dim" in {field.name for field in fields(config)} else []
+    flags += ["--model.adapt_steps", "1"] if name == "mml" else []  # it takes its time
+    flags += ["--split", "leave_last_out"] if kind == "times" else []
+    assert main(["train", "-m", name, "-d", str(folders[kind]), "--out", str(tmp_path / "run"), *flags]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["model"] == name
+    assert set(metrics["test"]) == set(metrics["valid"]) >= METRICS[kind]
 
 
 def test_json_is_one_object_and_nothing_else(capsys, run, data, tmp_path):
@@ -67,8 +143,6 @@ def test_json_is_one_object_and_nothing_else(capsys, run, data, tmp_path):
 
 
 def test_models_lists_all(capsys):
-    from gmmrec.models import MODELS
-
     code, out, _ = output(capsys, "models", "--json")
     rows = json.loads(out)
     assert code == 0
@@ -99,6 +173,18 @@ def test_evaluate_repeats_the_report(capsys, run):
     assert json.loads(out)["test"]["recall@20"] == pytest.approx(metrics["test"]["recall@20"])
     _, out, _ = output(capsys, "evaluate", str(run), "--eval.mask", "train+valid", "--json")
     assert json.loads(out)["masked"] == "train+valid"
+
+
+def test_evaluate_warns_of_sampled_candidates(capsys, run):
+    warning = "such figures mislead, and may order models otherwise than a ranking of all (Krichene and Rendle, KDD 2020)"
+    code, out, _ = output(capsys, "evaluate", str(run), "--eval.num_sampled", "5")
+    assert code == 0
+    assert f"Ranked among 5 sampled candidates: {warning}." in out
+    _, out, _ = output(capsys, "evaluate", str(run), "--eval.num_sampled", "5", "--json")
+    found = json.loads(out)
+    assert (found["sampled"], found["warning"]) == (5, warning)
+    _, out, _ = output(capsys, "evaluate", str(run))
+    assert "mislead" not in out
 
 
 @pytest.mark.parametrize(

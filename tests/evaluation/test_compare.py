@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from gmmrec.evaluation.compare import align, compare, read_runs
-from gmmrec.evaluation.results import GroupValues, Results
+from gmmrec.evaluation.results import SAMPLED, GroupValues, Results
 
 NUM_USERS = 120
 
@@ -87,12 +87,22 @@ def test_seeds_are_averaged_by_user():
         (replace(run_of(0.3), relevant=torch.zeros(NUM_USERS).long()), "120 of their 120 common users have other test items"),
         (replace(run_of(0.3), query=torch.arange(NUM_USERS) + 500), "no test user in common"),
         (replace(run_of(0.3), query=torch.arange(NUM_USERS) // 2), "b asks some users more than once"),
+        (replace(run_of(0.3), sampled=100), "the first ranked all candidates, the second 100; evaluate both alike"),
         (replace(run_of(0.3), values={"mrr@5": torch.zeros(NUM_USERS)}), "run b has no values of 'ndcg@20'; it has mrr@5"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(other, message):
     with pytest.raises(ValueError, match=message):
         compare({"a": run_of(0.4), "b": other})
+
+
+def test_a_comparison_among_sampled_candidates_says_so():
+    runs = {"a": run_of(0.4), "b": run_of(0.3)}
+    sampled = compare({name: replace(run, sampled=100) for name, run in runs.items()}, group="all")
+    said = f"Ranked among 100 sampled candidates: {SAMPLED}."
+    assert sampled.note == f"{compare(runs).note} {said}"
+    assert said in sampled.to_dict()["note"]
+    assert said in sampled.to_markdown()
 
 
 def test_one_run_is_no_comparison():

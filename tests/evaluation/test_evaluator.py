@@ -8,6 +8,7 @@ from torch_geometric.data import HeteroData
 
 from gmmrec.data.ragged import Ragged
 from gmmrec.evaluation.evaluator import EvalConfig, Group, default_groups, evaluate
+from gmmrec.evaluation.exams import take_exam, watch
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.recommender import Recommender
@@ -100,6 +101,14 @@ def test_equals_counting_by_hand(case):
     assert "items without text" not in results.groups
     assert results.masked == "train"
     assert results.query.tolist() == questions.query.user.tolist()
+
+
+def test_training_watches_the_ranking_of_all_whatever_the_report_samples(case):
+    graph, questions, known, wanted = case
+    model, config = Fixed(graph.schema), EvalConfig(num_sampled=3, bootstrap=0)
+    expected = mean(slow_recall(model, known, wanted, 5))
+    assert watch(model, graph, questions, "recall@5", config) == pytest.approx(expected)
+    assert take_exam(model, graph, questions, config).mean()["recall@5"] > expected + 0.1
 
 
 def test_user_groups_are_quartiles_of_activity(case):

@@ -1,13 +1,14 @@
 """Results: groups, tables, and the file."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 
 from gmmrec.data.ragged import Ragged
-from gmmrec.evaluation.results import FILE, GroupValues, Results, fingerprint
+from gmmrec.evaluation.results import FILE, SAMPLED, GroupValues, Results, fingerprint
 
 
 @pytest.fixture
@@ -72,6 +73,18 @@ def test_file_gives_everything_back(results, tmp_path):
         assert torch.equal(getattr(again, name), getattr(results, name))
     assert torch.equal(again.values["recall@5"], results.values["recall@5"])
     assert torch.equal(again.groups["cold items"].position, results.groups["cold items"].position)
+
+
+def test_figures_of_sampled_candidates_come_with_a_warning_also_from_the_file(results, tmp_path):
+    sampled = replace(results, sampled=100)
+    sampled.save(tmp_path)
+    for found in (sampled, Results.load(tmp_path)):
+        assert found.sampled == 100
+        assert found.to_dict() == {**results.to_dict(), "sampled": 100, "warning": SAMPLED}
+        assert f"\nRanked among 100 sampled candidates: {SAMPLED}.\n" in found.to_markdown()
+    results.save(tmp_path)
+    assert Results.load(tmp_path).sampled == 0
+    assert SAMPLED not in results.to_markdown()
 
 
 def test_part_keeps_questions_and_values_together(results):

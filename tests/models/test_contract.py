@@ -35,3 +35,10 @@ class TestEveryModel(RecommenderContract):
         MMTNet: {"dim": 16},  # so does this
         NRPA: {"max_reviews": 30},  # all there are: which of many are read depends on the rows
     }
+
+
+@pytest.mark.parametrize("model_class", [NOVABERT])
+class TestInvasiveNOVABERT(RecommenderContract):
+    """Its histories are read by another Transformer."""
+
+    settings: ClassVar = {NOVABERT: {"dim": 16, "invasive": True}}

@@ -17,6 +17,7 @@ from gmmrec.models.irn import DRAWN, IRN, IRNConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM_USER
 from tests.contract import I, U, score_all, toy_graph, training_batch, with_mask
+from tests.memory import Largest
 from tests.toy import checkerboard
 
 D, HIDDEN = 8, 5
@@ -165,6 +166,15 @@ def test_the_ranking_of_all_items_equals_pairs_with_gradients(attention, pair, b
 
 
 # Acceptance checks
+
+
+@pytest.mark.parametrize(("attention", "pair"), FORMS)
+def test_vectors_of_all_pairs_are_never_held(attention, pair, monkeypatch) -> None:
+    monkeypatch.setattr("gmmrec.nn.fusion.interest.CACHED", 1)
+    model, graph = build(attention=attention, pair=pair)
+    with Largest() as seen:
+        score_all(model, graph)
+    assert seen.numel < I * I * HIDDEN < U * I * D  # items are paired with those of histories, users with none
 
 
 def test_k1_the_target_never_counts_in_its_own_history() -> None:

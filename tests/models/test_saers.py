@@ -9,8 +9,10 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.saers import SAERS, SAERSConfig
+from gmmrec.nn.pairs import BLOCK_CELLS
 from gmmrec.tasks.query import Batch, UserQuery
 from tests.contract import I, U, score_all, toy_graph
+from tests.memory import Largest
 from tests.toy import checkerboard
 
 D, A, R = 8, 4, 5
@@ -221,6 +223,16 @@ def test_scores_and_weights_of_tokens_equal_the_dense_formula(settings, unit_fea
         assert total == pytest.approx(float(any(attributes)), abs=1e-5)
     if settings.get("regions") is None:
         assert [weights[name].dim() for name in ("image", "text", "parts")] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("settings", FORMS, ids=str)
+def test_vectors_of_all_pairs_are_never_held(settings, monkeypatch) -> None:
+    monkeypatch.setattr("gmmrec.nn.fusion.attribute.CELLS", 1)
+    monkeypatch.setitem(BLOCK_CELLS, "cpu", 1)
+    model, graph = build(**settings)
+    with Largest() as seen:
+        score_all(model, graph)
+    assert seen.numel < U * I * D
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)

@@ -14,6 +14,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.uvcan import UVCAN, UVCANConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from tests.contract import I, U, score_all, toy_graph, with_mask
+from tests.memory import Largest
 from tests.toy import checkerboard
 
 D = 8
@@ -173,6 +174,15 @@ def test_chunks_and_candidates_of_ones_own_change_nothing(settings, monkeypatch)
             with torch.no_grad():
                 found = model.score(model.encode(graph), UserQuery(torch.arange(U)), candidates)
         torch.testing.assert_close(found, whole.gather(1, candidates))
+
+
+@pytest.mark.parametrize("settings", FORMS, ids=str)
+def test_vectors_of_all_pairs_are_never_held(settings, monkeypatch) -> None:
+    monkeypatch.setattr(module, "CELLS", 1)
+    model, graph = build(**settings)
+    with Largest() as seen:
+        score_all(model, graph)
+    assert seen.numel < U * I * D
 
 
 @pytest.mark.parametrize("loss", ["bpr", "bce"])

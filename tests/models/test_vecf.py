@@ -17,6 +17,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.vecf import VECF, VECFConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from tests.contract import I, U, score_all, toy_graph
+from tests.memory import Largest
 from tests.toy import checkerboard
 
 D, R, WORDS = 8, 4, 12
@@ -282,6 +283,15 @@ def test_scores_and_weights_equal_the_dense_formula(settings, cells, monkeypatch
         y, al, _ = slow(model, graph, user, item)
         assert float(scores[user, item]) == pytest.approx(y, abs=2e-5)
         assert weights[user, item].tolist() == pytest.approx(al, abs=1e-5)
+
+
+@pytest.mark.parametrize("settings", FORMS, ids=str)
+def test_vectors_of_all_pairs_are_never_held(settings, monkeypatch) -> None:
+    monkeypatch.setattr(module, "CELLS", 1)
+    model, graph = build(**{"hidden": D, **settings})
+    with Largest() as seen:
+        score_all(model, graph)
+    assert seen.numel < U * I * D
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)

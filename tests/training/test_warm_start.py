@@ -4,12 +4,14 @@ import re
 import pytest
 import torch
 
+import gmmrec
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.marank import MARank, MARankConfig
 from gmmrec.models.popularity import Popularity
 from gmmrec.training.warm_start import warm_start
+from tests.toy import checkerboard
 
 SCHEMA = GraphSchema({"user": 3, "item": 4}, {}, {}, ())
 IDS = {"user": Vocabulary(["a", "b", "c"], name="user"), "item": Vocabulary([10, 11, 12, 13])}
@@ -42,6 +44,30 @@ def test_both_tables_of_items_are_filled():
     assert torch.equal(model.items, found["item"][[3, 2, 1, 0]])
     assert torch.equal(model.context_items, model.items)
     assert model.context_items.data_ptr() != model.items.data_ptr()
+
+
+SMALL = {"dim": 8, "epochs": 1, "progress": False, "eval": {"bootstrap": 0}}
+
+
+@pytest.fixture(scope="module")
+def freedom(tmp_path_factory):
+    return gmmrec.fit(checkerboard()[0], "freedom", out=tmp_path_factory.mktemp("freedom"), **SMALL)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("bert4rec", {}), ("nova-bert", {}), ("vlsnr", {"ids": True})])
+def test_models_of_histories_begin_with_the_items_of_a_graph_model(freedom, name, settings, tmp_path):
+    folder = freedom.save(tmp_path)
+    with torch.no_grad():
+        items = freedom.model.encode(freedom.graph)["item"]
+    assert not torch.allclose(items, freedom.model.items)  # what was propagated, not the table
+    run = gmmrec.fit(checkerboard()[0], name, init_from=folder, lr=1e-30, **SMALL, **settings)
+    assert torch.equal(run.model.items, items)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("mm-rec", "MMRec"), ("vlsnr", "VLSNR")])
+def test_models_that_know_items_by_their_features_alone_start_from_nothing(freedom, name, shown, tmp_path):
+    with pytest.raises(ValueError, match=f"but {shown} has none of items; leave it out"):
+        gmmrec.fit(checkerboard()[0], name, init_from=freedom.save(tmp_path), **SMALL)
 
 
 class ItemsAlone(torch.nn.Module):

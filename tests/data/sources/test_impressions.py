@@ -18,13 +18,14 @@ ENTITY = (
     '{"Label": "Texas", "Type": "G", "WikidataId": "Q1439", "Confidence": 1.0, "OccurrenceOffsets": [20], '
     '"SurfaceForms": ["Texas"]}]'
 )
+PLACE = '[{"Label": "Utah", "Type": "G", "WikidataId": "Q99", "Confidence": 1, "OccurrenceOffsets": [0], "SurfaceForms": ["Utah"]}]'
 UNKNOWN = (
     '[{"Label": "Nobody", "Type": "P", "WikidataId": "Q1", "Confidence": 1.0, "OccurrenceOffsets": [0], "SurfaceForms": ["N"]}]'
 )
 NEWS = [
     f'N1\tsports\tfootball_nfl\tThe Super Bowl in "Texas"\tAn abstract.\thttps://example.org/1.html\t{ENTITY}\t[]',
-    "N2\tfinance\tmarkets\tThe bowl of stocks\t\thttps://example.org/2.html\t[]\t[]",
-    f"N3\tnews\tnewsus\tNobody knows\tMore.\thttps://example.org/3.html\t{UNKNOWN}\t[]",
+    "N2\tfinance\tmarkets\tThe bowl of stocks\t\thttps://example.org/2.html\t\t",
+    f"N3\tnews\tnewsus\tNobody knows\tMore.\thttps://example.org/3.html\t{UNKNOWN}\t{PLACE}",
     "N4\tsports\tgolf\tGolf\tEven more.\thttps://example.org/4.html\t[]\t[]",
     "N5\tsports\tgolf\tNever seen\t\thttps://example.org/5.html\t[]\t[]",
 ]
@@ -34,7 +35,8 @@ TRAIN = [
     "3\tU1\t11/14/2019 12:00:00 AM\tN1 N2 N3\tN4-0 N3-0",
 ]
 DEV = ["1\tU1\t11/15/2019 5:55:33 PM\tN1 N2 N3\tN4-1 N2-0", "2\tU3\t11/15/2019 5:55:33 PM\tN2 N4\tN1-1 N3-0"]
-ENTITIES = ["Q32096\t1.0\t2.0\t", "Q1439\t3.0\t-4.5\t", "Q99\t0.5\t0.5\t"]
+VECTORS = {"Q32096": np.linspace(-1, 1, 100), "Q1439": np.linspace(0, 4, 100), "Q99": np.ones(100)}
+ENTITIES = ["\t".join([name, *map(str, vector), ""]) for name, vector in VECTORS.items()]
 
 
 def write(folder: Path, name: str, lines: list[str]) -> None:
@@ -44,7 +46,7 @@ def write(folder: Path, name: str, lines: list[str]) -> None:
 
 @pytest.fixture
 def mind(tmp_path: Path) -> Path:
-    for part, behaviors, news in (("train", TRAIN, NEWS[:3]), ("dev", DEV, NEWS[1:])):
+    for part, behaviors, news in (("MINDsmall_train", TRAIN, NEWS[:3]), ("MINDsmall_dev", DEV, NEWS[1:])):
         write(tmp_path / part, "behaviors.tsv", behaviors)
         write(tmp_path / part, "news.tsv", news)
         write(tmp_path / part, "entity_embedding.vec", ENTITIES)
@@ -123,8 +125,8 @@ def test_news_have_titles_categories_and_entities_with_their_vectors(mind):
     assert items["abstract"][0] == "An abstract."
     assert items["abstract"].isna().tolist() == [False, True, False, False, True]
     entity = dataset.features["entity"]
-    assert entity.values[0].tolist() == [[1.0, 2.0], [3.0, -4.5]]
-    assert entity.mask.any(1).tolist() == [True, False, False, False, False]  # nothing is known of Q1
+    assert torch.equal(entity.values[0], torch.tensor(np.stack([VECTORS["Q32096"], VECTORS["Q1439"]]), dtype=torch.float))
+    assert entity.mask.any(1).tolist() == [True, False, False, False, False]  # nothing is known of Q1, Q99 is not in a title
     assert entity.tokens.labels("N1", 2) == ["Super_Bowl", "Texas"]
 
 
@@ -185,12 +187,12 @@ def test_impressions_keep_all_their_items(mind):
         ("news.tsv", "N9\ta\tb\tc\td\te\tnothing\t[]", "news.tsv line 4 has 'nothing' as the entities of its title"),
         ("news.tsv", 'N9\ta\tb\tc\td\te\t[{"Label": "x"}]\t[]', "news.tsv line 4 has .* no JSON list of objects with 'WikidataId'"),
         ("news.tsv", NEWS[0], "news.tsv has news 'N1' twice"),
-        ("entity_embedding.vec", "Q5\t1.0", "entity_embedding.vec line 4 has 1 numbers, but the lines before it 2"),
-        ("entity_embedding.vec", "Q1\t1.0\tx", "entity_embedding.vec line 4 holds something that is not a number"),
+        ("entity_embedding.vec", "Q5\t1.0", "entity_embedding.vec line 4 has 1 numbers, but the lines before it 100"),
+        ("entity_embedding.vec", "Q1\tx" + "\t0" * 99, "entity_embedding.vec line 4 holds something that is not a number"),
     ],
 )
 def test_what_is_broken_is_said_with_file_and_line(mind, name, line, says):
-    path = mind / "train" / name
+    path = mind / "MINDsmall_train" / name
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(DataError, match=says) as caught:
         load_dataset(mind)

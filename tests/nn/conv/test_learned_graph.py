@@ -1,9 +1,9 @@
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmmrec.nn import nearest
 from gmmrec.nn.conv.learned_graph import LearnedItemGraph
+from tests.memory import Largest
 
 I, F = 12, 5  # noqa: E741
 
@@ -61,17 +61,6 @@ def test_k1_every_item_has_k_neighbours_and_itself_at_one():
 
 def test_k8_all_pairs_are_never_held(monkeypatch):
     monkeypatch.setattr(nearest, "BLOCK_BYTES", 3 * 8 * 100)  # three rows at once
-
-    class Largest(TorchDispatchMode):
-        numel = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, tuple | list) else [out]:
-                if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
-                    self.numel = max(self.numel, tensor.numel())
-            return out
-
     graph, features = build(4), draw(100, F)
     with Largest() as seen:
         graph(features)[1].sum().backward()
