@@ -242,8 +242,8 @@ class Bench:
         flags = self.flags
         common = {"monitor": "blanks/auc", "max_length": flags.length, "progress": False}
         if name.startswith("nor"):
-            train = {"lr": 3e-3, "batch_size": 256, "num_negatives": 4, "clip_norm": 5.0, "patience": 4, "epochs": flags.epochs}
-            small = {"dim": 32, "attention_hidden": 32, "comment_weight": 0.0, "examples": "outfits"}
+            train = {"lr": 3e-3, "batch_size": 128, "num_negatives": 4, "clip_norm": 5.0, "patience": 5, "epochs": flags.epochs}
+            small = {"dim": 32, "attention_hidden": 32, "comment_weight": 0.0, "examples": "outfits", "unit_features": False}
             return common | small | {"model": "nor", "mutual": name == "nor", "train": train}
         sizes = {"dim": flags.dim, "hidden_dim": flags.dim, "num_layers": flags.layers, "ids": not flags.no_ids}
         found = common | sizes | {"model": "pog", "batch_size": flags.batch_size, "epochs": flags.epochs, "patience": 8}

@@ -12,7 +12,7 @@ import pandas as pd
 SIDE = 180
 """Pixels of a picture's longer side."""
 STYLE = """
-body { font: 15px system-ui, sans-serif; margin: 2em auto; max-width: 1200px; color: #222; }
+body { font: 15px system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222; }
 .outfit { display: flex; flex-wrap: wrap; gap: 12px; padding: 12px 0 20px; border-bottom: 1px solid #ddd; }
 figure { margin: 0; width: 184px; } figure.given .box { outline: 3px solid #30507a; }
 .box { width: 184px; height: 184px; display: flex; align-items: center; justify-content: center; background: #f4f4f4; }
