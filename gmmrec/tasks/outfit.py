@@ -165,8 +165,8 @@ class OutfitTask:
 
         Args:
             part: Where the outfits are.
-            rounds: 0: one item of every outfit, drawn with a fixed seed. Else every item of every outfit in turn, each so many times
-                beside others; questions of the data are asked as they are.
+            rounds: 0: one item of every outfit, drawn with a fixed seed. Else every item of every outfit in turn, each so many
+                times beside others; questions of the data are asked as they are.
 
         Raises:
             ValueError: The part is unknown or holds no outfit.
