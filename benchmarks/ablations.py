@@ -10,6 +10,7 @@ papers claim (worse without the part, every time), and which was found: differen
 import argparse
 import json
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ import pandas as pd
 import torch
 
 import gmmrec
+from gmmrec.data.load import DataConfig, load_dataset
 from gmmrec.evaluation.compare import Row, compare
 from gmmrec.evaluation.exams import exam_of
+from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.modality import average_difference
 from gmmrec.evaluation.results import Results, file_of
+from gmmrec.experiment import RunConfig, read_config
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/ablations")
@@ -58,6 +62,8 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "uvcan": {
         "mean instead of attention": {"model.attention": "mean"},
         "one step": {"model.steps": 1},
+        "two steps": {"model.steps": 2},
+        "three steps": {"model.steps": 3},
         "without {modality}": {"data.modalities": "others"},
     },
     "cmbf": {"concatenation": {"model.fusion": "concat"}},
@@ -97,6 +103,18 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "without co-attention": {"model.co_attention": False},
         "without {modality}": {"data.modalities": "others"},
     },
+    "nrpa": {
+        "mean instead of attention": {"model.attention": "mean"},
+        "attention alike for everybody": {"model.personalised": "none"},
+        "without biases": {"model.biases": False},
+    },
+    "mmt-net": {
+        "a plain layer on the context": {"model.order": 1},
+        "groups that do not shift each other": {"model.residual": False},
+        "without the event's context": {"model.groups": ["historical", "attributional"]},
+        "without the past": {"model.groups": ["interactional", "attributional"]},
+        "without attributes": {"model.groups": ["interactional", "historical"]},
+    },
     "lattice": {"frozen graph alone": {"model.lam": 1.0}, "learned graph alone": {"model.lam": 0.0}},
 }
 logger = logging.getLogger("ablations")
@@ -116,16 +134,17 @@ def main() -> None:
         for name in arguments.models:
             table = ablate(dataset, name, arguments.seeds, arguments.variants)
             if table is not None:
-                write_section(dataset, name, table, arguments.seeds)
+                write_section(dataset, name, table, arguments.seeds, arguments.variants)
 
 
-def write_section(dataset: str, name: str, table: str, seeds: list[int]) -> None:
+def write_section(dataset: str, name: str, table: str, seeds: list[int], words: list[str]) -> None:
     """The part of one model in the file of a data set, anew or in place of an earlier one; what stands on others there stays."""
     path = HERE / "tables" / f"ablations-{dataset}.md"
     head = f"# What every part is worth on {dataset}\n\nTest figures, paired by user; each part says which seeds, and what made it."
     first, *parts = path.read_text().split("\n## ") if path.is_file() else [head]
     sections = {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in parts}
     command = f"python benchmarks/ablations.py --datasets {dataset} --models {name} --seeds {' '.join(map(str, seeds))}"
+    command += f" --variants {shlex.join(words)}" if all(words) else ""
     sections[name] = f"Seeds {', '.join(map(str, seeds))}. Made by `{command}`.\n\n{table}"
     path.write_text("\n\n".join([first.strip(), *(f"## {title}\n\n{text}" for title, text in sections.items())]) + "\n")
 
@@ -138,7 +157,7 @@ def ablate(dataset: str, name: str, seeds: list[int], words: list[str]) -> str |
         return None
     settings = json.loads(chosen.read_text())["settings"]
     data = settings["data"]
-    modalities = list(gmmrec.load_dataset(data["path"], modalities=data.get("modalities")).features)
+    modalities = list(load_dataset(data["path"], modalities=data.get("modalities")).features)
     folders = {"full": [accuracy.folder_of(accuracy.RUNS, dataset, name, settings, seed) for seed in seeds]}
     for seed in seeds:
         accuracy.trained(dataset, name, settings, seed)
@@ -152,6 +171,8 @@ def ablate(dataset: str, name: str, seeds: list[int], words: list[str]) -> str |
             variant |= {key: value for key, value in point.items() if "." not in key}
             if "model" in point:  # another model, of the same width
                 variant["model"] = point["model"] | {"dim": settings["model"].get("dim", 64)}
+            if config_of(name, variant) == config_of(name, settings):
+                continue
             runs = [accuracy.folder_of(RUNS, dataset, name, variant, seed) for seed in seeds]
             if any(word in title for word in words):
                 for seed in seeds:
@@ -159,6 +180,11 @@ def ablate(dataset: str, name: str, seeds: list[int], words: list[str]) -> str |
             if all((folder / "metrics.json").is_file() for folder in runs):
                 folders[title.format(modality=modality)] = runs
     return to_markdown(folders, modalities)
+
+
+def config_of(name: str, settings: dict[str, Any]) -> RunConfig:
+    """The whole configuration of a run, with what its settings leave open."""
+    return read_config(settings.get("model_name", name), {key: value for key, value in settings.items() if key != "model_name"})
 
 
 def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
@@ -173,7 +199,8 @@ def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
         for metric, lines in compared.items():
             row[metric] = f"{lines[title].mean:.4f}"
             row[f"p ({metric})"] = "" if title == "full" else f"{lines[title].p:.4f}"
-        row["beside the full model"] = "" if title == "full" else verdict(next(iter(compared.values()))[title])
+        judge = next(iter(compared))
+        row["beside the full model"] = "" if title == "full" else verdict(judge, compared[judge][title])
         for modality in modalities:
             row[f"avg.diff {modality}"] = f"{difference(runs[0], modality):.3f}"
         rows.append(row)
@@ -181,22 +208,24 @@ def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
 
 
 def metrics_of(folder: Path) -> tuple[str, str]:
-    """What is compared: the order of what was shown where the data tell, else the ranking."""
+    """What is compared: ratings where they are predicted, the order of what was shown where the data tell, else the ranking."""
+    if (folder / file_of("ratings")).is_file():
+        return "rmse", "mae"
     shown = (folder / file_of("impressions")).is_file()
     return ("impressions/auc", "impressions/ndcg@10") if shown else ("recall@20", "ndcg@20")
 
 
-def verdict(line: Row) -> str:
+def verdict(metric: str, line: Row) -> str:
     """Judged by the first metric; of every part that is left out the papers say "worse"."""
     if line.p is None or line.p >= 0.05:
         return "no difference shown"
-    return "worse" if line.difference < 0 else "better"
+    return "worse" if (line.difference < 0) != (metric in ERRORS) else "better"
 
 
 def difference(folder: Path, modality: str) -> float:
     """How far the similarities of the items' vectors are from those of their raw features."""
     run = gmmrec.load(folder)
-    dataset = gmmrec.load_dataset(run.config["data"]["path"])
+    dataset = load_dataset(DataConfig(**run.config["data"]), modalities=None)
     with torch.no_grad():
         vectors = run.model.encode(run.graph)["item"]
     return average_difference(vectors, dataset.features[modality], num_pairs=1_000_000, generator=torch.Generator().manual_seed(0))

@@ -28,6 +28,7 @@ from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.fusion.interest import InterestAttention
 from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
+from gmmrec.nn.fusion.multi_level import MEncoder
 from gmmrec.nn.fusion.multi_order import MultiOrderFusion
 from gmmrec.nn.fusion.multi_source import MultiSourceAttention
 from gmmrec.nn.fusion.mutual import MutualAttentionFusion
@@ -418,6 +419,13 @@ def of_two_sides() -> None:
         "correlation",
         [Panel("correlation: words read regions\nby plain similarity", hidden(weights, pairs), WORDS, REGIONS, most=1.0)],
     )
+    _, _, found = build(24, lambda: MEncoder(DIM, 2, num_layers=2), 2)(words, regions, is_word, is_region, return_weights=True)
+    panels = []
+    for layer, (pgi, caf) in enumerate(zip(found.pgi, found.caf, strict=True), start=1):
+        title = f"{'multi_level, ' if layer == 1 else ''}layer {layer}: regions read\nwords and regions (mean of 2 heads)"
+        panels.append(Panel(title, hidden(pgi.mean(0), mask), REGIONS, columns, most=1.0, digits=1, divide=5))
+        panels.append(Panel("then words gather\nwhat regions are now", hidden(caf, pairs), WORDS, REGIONS, most=1.0, digits=1))
+    save("multi_level", panels)
     module = build(20, lambda: SetAttention(DIM, num_layers=1, num_heads=2), 2)
     outfit, there = example(4, seed=14), torch.tensor(MISSING)
     guess = torch.tensor([False, True, False, False])

@@ -14,7 +14,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.tasks.query import Batch, ContextQuery, UserQuery
 from gmmrec.typing import EdgeType, NodeType
 
 CELLS = 2**24
@@ -27,7 +27,10 @@ Scale = Literal["standard", "ranks"]
 
 @dataclass(frozen=True)
 class TrainedPart:
-    """One trained model among those that rank together: all that its constructor needs."""
+    """One trained model among those that rank together: all that its constructor needs.
+
+    A model that ranks items in a situation is asked without one.
+    """
 
     model: str
     """Name in the table of models."""
@@ -50,11 +53,11 @@ class TrainedPart:
             raise ValueError(
                 f"{type(model).__name__} is none of gmmrec's models, so that a saved run could not rebuild it as a part"
             )
-        if model.query_type is not UserQuery:
+        if model.query_type not in (UserQuery, ContextQuery):
             raise ValueError(f"a part must rank items for users, but {names[type(model)]} answers {model.query_type.__name__}")
         return cls(names[type(model)], asdict(model.config), asdict(model.schema))
 
-    def build(self) -> Recommender[UserQuery]:
+    def build(self) -> Recommender[Any]:
         """The model with initial weights."""
         model_class = MODELS[self.model]
         return model_class(self.graph_schema, model_class.config_class(**self.config))
@@ -153,18 +156,24 @@ class Blend(Recommender[UserQuery]):
     def part_scores(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, place: int) -> Tensor:
         """Comparable scores ``[B, I]`` of one part, by its place among the parts."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = self._part(place).score(part_of(encoded, place), query, items)
+        scores = ask(self._part(place), place, encoded, query, items)
         return standardize(scores) if self.config.scale == "standard" else reciprocal_ranks(scores)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """No terms: the parts are trained already."""
         return {}
 
-    def _part(self, place: int) -> Recommender[UserQuery]:
-        return cast(Recommender[UserQuery], self.parts[place])
+    def _part(self, place: int) -> Recommender[Any]:
+        return cast(Recommender[Any], self.parts[place])
 
     def _shares(self) -> list[tuple[int, float]]:
         return [(place, weight) for place, weight in enumerate(self.config.weights) if weight > 0]
+
+
+def ask(part: Recommender[Any], place: int, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    """Scores of one part, by its place among the parts; nothing is said of a situation where it would take one."""
+    query_type: Any = part.query_type
+    return part.score(part_of(encoded, place), query_type(user=query.user), candidates)
 
 
 def part_of(encoded: Mapping[NodeType, Tensor], place: int) -> dict[NodeType, Tensor]:

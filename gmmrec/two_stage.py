@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gmmrec.config import check_positive
 from gmmrec.data.ragged import Ragged
-from gmmrec.ensemble import CELLS, TrainedPart, merge, part_of, view
+from gmmrec.ensemble import CELLS, TrainedPart, ask, merge, view
 from gmmrec.evaluation.ranking import top_columns
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.recommender import Recommender
@@ -93,7 +93,7 @@ class TwoStage(Recommender[UserQuery]):
     def shortlist(self, encoded: Mapping[NodeType, Tensor], query: UserQuery) -> tuple[Tensor, Tensor, Tensor]:
         """The fast model's scores ``[B, I]``, the candidates, best first, ``[B, top]``, and which of these are any ``[B, top]``."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = self._part(FAST).score(part_of(encoded, FAST), query, items)
+        scores = ask(self._part(FAST), FAST, encoded, query, items)
         seen = Ragged(encoded["seen/indptr"], encoded["seen/items"]).take(query.user)
         unseen = scores.clone()
         unseen[seen.groups, seen.values] = -torch.inf
@@ -106,11 +106,11 @@ class TwoStage(Recommender[UserQuery]):
 
     def _catalogue(self, encoded: Mapping[NodeType, Tensor], query: UserQuery) -> Tensor:
         scores, rows, chosen = self.shortlist(encoded, query)
-        slow = self._part(SLOW).score(part_of(encoded, SLOW), query, rows).to(scores.dtype)
+        slow = ask(self._part(SLOW), SLOW, encoded, query, rows).to(scores.dtype)
         return stack_scores(scores, slow, rows, chosen)
 
-    def _part(self, place: int) -> Recommender[UserQuery]:
-        return cast(Recommender[UserQuery], self.parts[place])
+    def _part(self, place: int) -> Recommender[Any]:
+        return cast(Recommender[Any], self.parts[place])
 
 
 def stack_scores(scores: Tensor, better: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:

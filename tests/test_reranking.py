@@ -3,8 +3,10 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
 import gmmrec
+from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.evaluation.compare import compare, read_runs
 from tests.toy import checkerboard
@@ -42,6 +44,29 @@ def test_the_folder_needs_nothing_else(folders, tmp_path):
     assert set(stranger.item_id).isdisjoint([1, 3, 5])
     comparison = compare(read_runs([tmp_path / "both", *folders]), metric="recall@20")
     assert {row.run for row in comparison.rows} == {"both", "popularity", "mario"}
+
+
+def test_a_model_of_situations_ranks_in_the_mean_one(tmp_path):
+    toy = checkerboard(40, 30)[0]
+    log = toy.interactions
+    toy = replace(toy, interactions=Interactions(log.user, log.item, time=18_000 * torch.arange(len(log))))
+    fast = gmmrec.fit(toy, "popularity")
+    slow = gmmrec.fit(toy, "mmt-net", epochs=2, lr=0.02, dim=8, batch_size=64, progress=False)
+    assert bool(slow.model.event_mean.any())
+    made = gmmrec.rerank(fast, slow, top=30)
+    ours, theirs = made.recommend(k=30), slow.recommend(k=30)
+    pd.testing.assert_frame_equal(ours[["user_id", "item_id", "rank"]], theirs[["user_id", "item_id", "rank"]])
+    made.save(tmp_path / "both")
+    pd.testing.assert_frame_equal(gmmrec.load(tmp_path / "both").recommend(["u1"], k=5), made.recommend(["u1"], k=5))
+    blended = gmmrec.blend([fast, slow], weights=[0, 1]).recommend(k=30)
+    pd.testing.assert_frame_equal(blended[["user_id", "item_id", "rank"]], theirs[["user_id", "item_id", "rank"]])
+
+
+def test_a_model_that_needs_more_than_a_user_is_refused(folders):
+    toy = checkerboard(40, 30)[0]
+    sequential = gmmrec.fit(toy, "marank", epochs=1, dim=8, progress=False)
+    with pytest.raises(ValueError, match="a part must rank items for users, but marank answers HistoryQuery"):
+        gmmrec.rerank(folders[0], sequential)
 
 
 def test_runs_of_other_splits_and_impossible_numbers_are_refused(folders):

@@ -237,19 +237,26 @@ def test_check_8_the_target_review_is_never_in_its_own_input(limit):
     """Whatever stands in the review of a pair, its predicted rating is the same, and no gradient comes from it."""
     model, _, dataset = made(max_reviews=limit)
     log = dataset.interactions
+    unused = 1
+    assert not bool((dataset.reviews.tokens == unused).any())
     for edge in (0, 5, 9, 14):
-        batch = batch_of(dataset, torch.tensor([edge]))
-        losses, others = [], []
-        for word in (2, 5, 7):
+        batch, beside = batch_of(dataset, torch.tensor([edge])), torch.arange(len(log)) != edge
+        others = [batch_of(dataset, torch.nonzero((own == own[edge]) & beside).flatten()) for own in (log.user, log.item)]
+        losses = []
+        for word in (2, 5, 7, unused):
             tokens = dataset.reviews.tokens.clone()
             tokens[int(log.review[edge])] = word
             graph = whole(replace(dataset, reviews=replace(dataset.reviews, tokens=tokens)))
-            losses.append(model.loss(graph, batch)["mse"].item())
-            same_user = batch_of(dataset, torch.nonzero((log.user == log.user[edge]) & (torch.arange(len(log)) != edge)).flatten())
-            others.append(model.loss(graph, same_user)["mse"].item())
-        assert losses[0] == losses[1] == losses[2]
-        if limit == 50:
-            assert len(set(others)) == 3  # for the user's other ratings it does count
+            losses.append([model.loss(graph, asked)["mse"] for asked in (batch, *others)])
+        target, *elsewhere = zip(*losses, strict=True)
+        assert len({loss.item() for loss in target}) == 1
+        (gradient,) = torch.autograd.grad(target[-1], model.table)
+        assert not bool(gradient[unused - 1].any())
+        assert bool(gradient.any())
+        if limit == 50:  # for other ratings, the user's and the item's, it does count
+            for found in elsewhere:
+                assert len({loss.item() for loss in found}) == 4
+                assert bool(torch.autograd.grad(found[-1], model.table)[0][unused - 1].any())
 
 
 def test_held_out_reviews_are_not_read():

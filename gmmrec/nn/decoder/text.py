@@ -112,7 +112,7 @@ def surprise(
     :func:`~gmmrec.nn.classify.classify`.
 
     Args:
-        text: Word ids ``[B, T]``, 0 behind the last.
+        text: Word ids ``[B, T]``, 0 behind the last; nothing is read behind the first 0.
         words: Table of word vectors ``[V, W]``.
         output: From a state to the logits of all words.
         state: Before the first word.
@@ -124,7 +124,7 @@ def surprise(
     """
     text = text.long()
     num_rows, length = text.shape
-    num_words = (text != BOUNDARY).sum(1)
+    num_words = (text == BOUNDARY).cumsum(1).eq(0).sum(1)
     num_steps, order = torch.where(num_words > 0, num_words + 1, 0).clamp(max=length).sort(descending=True)
     text, state, parts = text[order], [s[order] for s in state], [part[order] for part in parts]
     asked = num_steps > torch.arange(length, device=text.device)[:, None]  # [T, B], step by step, the longest texts first

@@ -127,6 +127,9 @@ def test_k5_padding_and_missing_texts_count_nothing() -> None:
         torch.testing.assert_close(decoder(wide, TEXTS), decoder(whole, TEXTS))
         torch.testing.assert_close(decoder(whole, F.pad(TEXTS, (0, 3)))[[0, 2, 3, 4], :T], decoder(whole, TEXTS)[[0, 2, 3, 4]])
         assert not bool(decoder(whole, F.pad(TEXTS, (0, 3)))[:, T + 1 :].any())
+        beyond = TEXTS.clone()
+        beyond[[0, 2, 3], -1] = 6
+        torch.testing.assert_close(decoder(whole, beyond), decoder(whole, TEXTS), rtol=0, atol=0)
     found = decoder(whole, torch.zeros_like(TEXTS))
     assert found.tolist() == torch.zeros(len(TEXTS), T).tolist()
 

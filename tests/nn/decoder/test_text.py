@@ -96,9 +96,14 @@ def test_k6_nothing_behind_the_end_counts() -> None:
     decoder, (ids, seen) = build(), inputs()
     with torch.no_grad():
         short, long = decoder(ids[:1], seen[:1], TEXTS[:1, :4]), decoder(ids[:1], seen[:1], TEXTS[:1])
+        until = torch.tensor([[2, 3, 0, 0, 0], [4, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+        beyond = torch.tensor([[2, 3, 0, 5, 6], [4, 0, 3, 0, 1], [0, 2, 5, 6, 1]])
+        quiet, loud = (decoder(ids[:3], seen[:3], texts) for texts in (until, beyond))
     torch.testing.assert_close(long[:, :4], short)
     assert long[0, 3] > 0  # the end
     assert long[0, 4] == 0
+    torch.testing.assert_close(loud, quiet, rtol=0, atol=0)
+    assert (loud > 0).sum(1).tolist() == [3, 2, 0]
 
 
 @pytest.mark.parametrize("cell", CELLS)

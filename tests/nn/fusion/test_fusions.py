@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gmmrec.nn.fusion import FUSIONS
 from gmmrec.nn.fusion.attribute import AttributeFusion
+from gmmrec.nn.fusion.behaviour_aware import BehaviourAwareFusion
 from gmmrec.nn.fusion.interest import InterestAttention
 from gmmrec.nn.fusion.personalised import PersonalisedAttention
 from gmmrec.nn.fusion.region import RegionFusion
@@ -17,10 +18,11 @@ MODULES = {
     "region": lambda dim, num_tokens: RegionFusion(dim),
     "attribute": lambda dim, num_tokens: AttributeFusion(dim),
     "attribute_bilinear": lambda dim, num_tokens: AttributeFusion(dim, score="bilinear"),
+    "behaviour_aware": BehaviourAwareFusion,
     "interest": lambda dim, num_tokens: InterestAttention(dim, beta=1.0),
     "personalised": lambda dim, num_tokens: PersonalisedAttention(dim),
 }
-ORDERED = ("concat", "cross_stitch", "context")
+ORDERED = ("behaviour_aware", "concat", "cross_stitch", "context")
 """Each token has parameters of its own."""
 
 
