@@ -15,6 +15,7 @@ import torch
 
 from gmmrec.config import read_settings, unknown_setting
 from gmmrec.data.dataset import Dataset
+from gmmrec.data.errors import listed
 from gmmrec.data.load import DataConfig, load_dataset
 from gmmrec.data.split import Split, SplitConfig, split_dataset
 from gmmrec.evaluation.evaluator import EvalConfig
@@ -198,21 +199,32 @@ def fit(
     """Trains and evaluates a model with a few words.
 
     Args:
-        dataset: A data set, or what :func:`gmmrec.load_dataset` takes.
+        dataset: A data set, or what :func:`gmmrec.load_dataset` takes: it is then read with the settings of the section ``data``.
         model: A name from ``gmmrec.MODELS``.
         out: Folder for the run, if it is to be kept.
         **settings: Any setting by its own name where only one section has it (``dim=32, epochs=20, seed=1``), or whole sections
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:
-        ValueError: A setting is unknown or impossible.
+        ValueError: A setting is unknown or impossible, or says how to read a data set that is read already.
     """
     if isinstance(settings.get("init_from"), Path):
         settings["init_from"] = str(settings["init_from"])
-    loaded = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     values = nested(settings, sections_of(model))
+    reading = values.setdefault("data", {})
+    if "path" in reading:
+        raise ValueError("fit() takes the path of the data as its first argument; leave data.path out of the settings")
+    if isinstance(dataset, Dataset) and reading:
+        raise ValueError(
+            f"the settings {listed(sorted(reading))} say how data are read, but {dataset.name} is read already; "
+            "give them to load_dataset(), or give fit() the path"
+        )
+    if isinstance(dataset, str | Path):
+        reading["path"] = str(dataset)
     config = read_config(model, {**values, **values.pop("run", {})})
-    return run(config, dataset=loaded, folder=None if out is None else Path(out))
+    if isinstance(dataset, pd.DataFrame):
+        dataset = load_dataset(dataset, **reading)
+    return run(config, dataset=dataset if isinstance(dataset, Dataset) else None, folder=None if out is None else Path(out))
 
 
 def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[str, dict[str, Any]]:

@@ -117,6 +117,34 @@ def test_wrong_settings_are_named(toy, settings, message):
         gmmrec.fit(toy, "lightgcn", **settings)
 
 
+@pytest.fixture
+def table(tmp_path):
+    """Forty people who rate thirty things 1 to 5, as a file."""
+    row, column = torch.meshgrid(torch.arange(40), torch.arange(30), indexing="ij")
+    frame = pd.DataFrame({"user": row.flatten(), "item": column.flatten(), "rating": ((row + column) % 5 + 1).flatten()})
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    return tmp_path / "log.csv"
+
+
+def test_data_are_read_as_the_settings_say(table):
+    """The path is kept whole, so that what lies beside the data is found later."""
+    from_path = gmmrec.fit(table, "popularity", min_rating=4)
+    from_text = gmmrec.fit(str(table), "popularity", data={"min_rating": 4})
+    from_frame = gmmrec.fit(pd.read_csv(table), "popularity", min_rating=4)
+    for run in (from_path, from_text, from_frame):
+        assert sum(len(part.user) for part in (run.split.train, run.split.valid, run.split.test)) == 40 * 30 * 2 // 5
+        assert run.config["data"]["min_rating"] == 4
+    assert from_path.config["data"]["path"] == from_text.config["data"]["path"] == str(table)
+    assert len(gmmrec.fit(table, "popularity").split.train.user) > len(from_path.split.train.user)
+
+
+def test_settings_of_reading_need_something_to_read(toy, table):
+    with pytest.raises(ValueError, match="'k_core', 'min_rating' say how data are read, but checkerboard is read already"):
+        gmmrec.fit(toy, "popularity", k_core=2, min_rating=4)
+    with pytest.raises(ValueError, match="leave data.path out"):
+        gmmrec.fit(table, "popularity", data={"path": "elsewhere"})
+
+
 def test_an_unknown_model_is_named(toy):
     with pytest.raises(ValueError, match="unknown model 'lightgcm'; the nearest known name is 'lightgcn'"):
         gmmrec.fit(toy, "lightgcm")
