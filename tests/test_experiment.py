@@ -141,7 +141,7 @@ def test_data_are_read_as_the_settings_say(table):
 def test_settings_of_reading_need_something_to_read(toy, table):
     with pytest.raises(ValueError, match="'k_core', 'min_rating' say how data are read, but checkerboard is read already"):
         gmmrec.fit(toy, "popularity", k_core=2, min_rating=4)
-    with pytest.raises(ValueError, match="leave data.path out"):
+    with pytest.raises(ValueError, match=r"leave data\.path out"):
         gmmrec.fit(table, "popularity", data={"path": "elsewhere"})
 
 

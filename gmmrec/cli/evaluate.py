@@ -17,6 +17,9 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument(
         "--eval.num_sampled", dest="num_sampled", metavar="N", type=int, help="rank among N sampled items (misleads)"
     )
+    parser.add_argument(
+        "--eval.sampled_by", dest="sampled_by", choices=("uniform", "popularity"), help="how these are drawn (default: as trained)"
+    )
     parser.add_argument("--eval.ks", dest="ks", metavar="K,K", help="list lengths, such as 5,10,20")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=evaluate)
@@ -34,8 +37,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
         if not all(k.strip().isdigit() for k in arguments.ks.split(",")):
             raise ValueError(f"--eval.ks takes list lengths separated by commas, such as 5,10,20, but is {arguments.ks!r}")
         config = replace(config, ks=tuple(int(k) for k in arguments.ks.split(",")))
-    if arguments.num_sampled:
+    if arguments.num_sampled is not None:
         config = replace(config, num_sampled=arguments.num_sampled)
+    if arguments.sampled_by:
+        config = replace(config, sampled_by=arguments.sampled_by)
     found = finished.evaluate_all(arguments.part, config)
     if arguments.json:
         print(json.dumps({arguments.part: all_means(found), **details(found)}))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gmmrec.evaluation.exams import exam_of
 from gmmrec.evaluation.metrics import ERRORS, LOWER_IS_BETTER, finish
-from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, file_of
+from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates, file_of
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
 
 
@@ -54,6 +54,7 @@ class Comparison:
     left_out: int
     rows: tuple[Row, ...]
     sampled: int = 0
+    sampled_by: str = "uniform"
 
     @property
     def note(self) -> str:
@@ -66,7 +67,7 @@ class Comparison:
             who = "that" if unit == "rating" else "who"
             note += f" Only {unit}s in common count: {self.left_out} {who} were not asked in every run are left out."
         if self.sampled:
-            note += f" Ranked among {self.sampled} sampled candidates: {SAMPLED}."
+            note += f" Ranked among {candidates(self.sampled, self.sampled_by)}: {SAMPLED}."
         return note
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +157,8 @@ def compare(
     asked = torch.unique(torch.cat([part.query for _, part in members])).numel()
     left_out = max(asked - positions[0].numel(), 0)
     ordered = tuple(rows[name] for name in order)
-    return Comparison(metric, group, best, positions[0].numel(), left_out, ordered, members[0][1].sampled)
+    sampling = members[0][1].sampled, members[0][1].sampled_by
+    return Comparison(metric, group, best, positions[0].numel(), left_out, ordered, *sampling)
 
 
 def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
@@ -172,10 +174,11 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
                 f"{first_name} and {name} cannot be compared: the first masks the items of {first.masked}, the second those of "
                 f"{run.masked}; evaluate both with the same mask"
             )
-        if run.sampled != first.sampled:
+        ranked = [candidates(of.sampled, of.sampled_by) for of in (first, run)]
+        if ranked[0] != ranked[1]:
             raise ValueError(
-                f"{first_name} and {name} cannot be compared: the first ranked {first.sampled or 'all'} candidates, the second "
-                f"{run.sampled or 'all'}; evaluate both alike"
+                f"{first_name} and {name} cannot be compared: the first ranked {ranked[0]}, the second {ranked[1]}; "
+                "evaluate both alike"
             )
     if all(torch.equal(run.query, first.query) and torch.equal(run.relevant, first.relevant) for _, run in others):
         return [torch.arange(len(first))] * len(runs)

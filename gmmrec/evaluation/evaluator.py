@@ -131,6 +131,8 @@ def evaluate(
         values = _measure(hits(top, questions.relevant), questions.relevant.counts, settings)
         by_group = {}
         for name, group in (groups or {}).items():
+            if group.only and num_sampled:
+                continue  # candidates are sampled among all items
             mask = group.mask.to(count.device)
             if group.over == "questions":
                 position = mask.nonzero().flatten()
@@ -155,6 +157,7 @@ def evaluate(
         catalogue=catalogue,
         bootstrap=bootstrap,
         sampled=num_sampled,
+        sampled_by=sampled_by,
     )
 
 

@@ -64,6 +64,7 @@ class Results:
         bootstrap: Resamples behind an interval; 0 for none.
         seed: Of the resampling.
         sampled: Among how many sampled candidates was ranked; 0 for all.
+        sampled_by: How they were sampled, ``"uniform"`` or ``"popularity"``; of no meaning where all were ranked.
     """
 
     values: Mapping[str, Tensor]
@@ -75,6 +76,7 @@ class Results:
     bootstrap: int = 1000
     seed: int = 0
     sampled: int = 0
+    sampled_by: str = "uniform"
 
     def __len__(self) -> int:
         return self.query.numel()
@@ -120,7 +122,7 @@ class Results:
         """Everything but the values per question, ready for JSON."""
         return {
             "masked": self.masked,
-            **({"sampled": self.sampled, "warning": SAMPLED} if self.sampled else {}),
+            **({"sampled": self.sampled, "sampled_by": self.sampled_by, "warning": SAMPLED} if self.sampled else {}),
             "num_questions": len(self),
             "metrics": self.mean(),
             "intervals": {metric: list(ends) for metric, ends in self.intervals().items()},
@@ -166,7 +168,7 @@ class Results:
         masked = "all items are ranked" if self.masked == "none" else f"items known from {self.masked} are not ranked"
         text = f"{len(self)} questions; {masked}; 95 % intervals in brackets.\n\n"
         if self.sampled:
-            text += f"Ranked among {self.sampled} sampled candidates: {SAMPLED}.\n\n"
+            text += f"Ranked among {candidates(self.sampled, self.sampled_by)}: {SAMPLED}.\n\n"
         text += aligned([["metric", *(f"@{k}" for k in ks)], *([name, *(cell(f"{name}@{k}") for k in ks)] for name in names)])
         if self.groups:
             k = 20 if 20 in ks else ks[-1]
@@ -198,7 +200,7 @@ class Results:
             tensors[f"{name}/position"] = group.position
             tensors |= {f"{name}/{metric}": value for metric, value in group.values.items()}
         about = {"masked": self.masked, "catalogue": dict(self.catalogue), "bootstrap": self.bootstrap, "seed": self.seed}
-        about |= {"sampled": self.sampled} if self.sampled else {}
+        about |= {"sampled": self.sampled, "sampled_by": self.sampled_by} if self.sampled else {}
         path = Path(folder) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"gmmrec": json.dumps(about)})
@@ -227,6 +229,16 @@ class Results:
                 values = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name and k != key}
                 groups[name] = GroupValues(tensors[key], values)
         return cls(groups.pop(EVERYTHING).values, tensors["query"], tensors["relevant"], groups=groups, **about)
+
+
+def candidates(sampled: int, sampled_by: str) -> str:
+    """What was ranked, in words.
+
+    >>> candidates(0, "uniform"), candidates(100, "uniform"), candidates(100, "popularity")
+    ('all candidates', '100 candidates sampled uniformly', '100 candidates sampled by popularity')
+    """
+    how = "uniformly" if sampled_by == "uniform" else f"by {sampled_by}"
+    return f"{sampled} candidates sampled {how}" if sampled else "all candidates"
 
 
 def fingerprint(relevant: Ragged) -> Tensor:

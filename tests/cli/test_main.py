@@ -179,10 +179,10 @@ def test_evaluate_warns_of_sampled_candidates(capsys, run):
     warning = "such figures mislead, and may order models otherwise than a ranking of all (Krichene and Rendle, KDD 2020)"
     code, out, _ = output(capsys, "evaluate", str(run), "--eval.num_sampled", "5")
     assert code == 0
-    assert f"Ranked among 5 sampled candidates: {warning}." in out
-    _, out, _ = output(capsys, "evaluate", str(run), "--eval.num_sampled", "5", "--json")
+    assert f"Ranked among 5 candidates sampled uniformly: {warning}." in out
+    _, out, _ = output(capsys, "evaluate", str(run), "--eval.num_sampled", "5", "--eval.sampled_by", "popularity", "--json")
     found = json.loads(out)
-    assert (found["sampled"], found["warning"]) == (5, warning)
+    assert (found["sampled"], found["sampled_by"], found["warning"]) == (5, "popularity", warning)
     _, out, _ = output(capsys, "evaluate", str(run))
     assert "mislead" not in out
 

@@ -87,7 +87,7 @@ def test_seeds_are_averaged_by_user():
         (replace(run_of(0.3), relevant=torch.zeros(NUM_USERS).long()), "120 of their 120 common users have other test items"),
         (replace(run_of(0.3), query=torch.arange(NUM_USERS) + 500), "no test user in common"),
         (replace(run_of(0.3), query=torch.arange(NUM_USERS) // 2), "b asks some users more than once"),
-        (replace(run_of(0.3), sampled=100), "the first ranked all candidates, the second 100; evaluate both alike"),
+        (replace(run_of(0.3), sampled=100), "the first ranked all candidates, the second 100 candidates sampled uniformly; "),
         (replace(run_of(0.3), values={"mrr@5": torch.zeros(NUM_USERS)}), "run b has no values of 'ndcg@20'; it has mrr@5"),
     ],
 )
@@ -96,10 +96,19 @@ def test_what_cannot_be_compared_is_refused(other, message):
         compare({"a": run_of(0.4), "b": other})
 
 
+def test_samples_of_two_kinds_are_not_compared():
+    uniform = replace(run_of(0.4), sampled=100)
+    popular = replace(run_of(0.3), sampled=100, sampled_by="popularity")
+    with pytest.raises(
+        ValueError, match="first ranked 100 candidates sampled uniformly, the second 100 candidates sampled by popularity"
+    ):
+        compare({"a": uniform, "b": popular})
+
+
 def test_a_comparison_among_sampled_candidates_says_so():
     runs = {"a": run_of(0.4), "b": run_of(0.3)}
     sampled = compare({name: replace(run, sampled=100) for name, run in runs.items()}, group="all")
-    said = f"Ranked among 100 sampled candidates: {SAMPLED}."
+    said = f"Ranked among 100 candidates sampled uniformly: {SAMPLED}."
     assert sampled.note == f"{compare(runs).note} {said}"
     assert said in sampled.to_dict()["note"]
     assert said in sampled.to_markdown()

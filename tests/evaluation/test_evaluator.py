@@ -1,6 +1,6 @@
 """The evaluator against a slow count by hand, with groups and modes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -108,7 +108,17 @@ def test_training_watches_the_ranking_of_all_whatever_the_report_samples(case):
     model, config = Fixed(graph.schema), EvalConfig(num_sampled=3, bootstrap=0)
     expected = mean(slow_recall(model, known, wanted, 5))
     assert watch(model, graph, questions, "recall@5", config) == pytest.approx(expected)
-    assert take_exam(model, graph, questions, config).mean()["recall@5"] > expected + 0.1
+    found = take_exam(model, graph, questions, replace(config, sampled_by="popularity"))
+    assert found.mean()["recall@5"] > expected + 0.1
+    assert (found.sampled, found.sampled_by) == (3, "popularity")
+
+
+def test_items_are_not_said_to_be_ranked_among_themselves_where_candidates_are_sampled(case):
+    graph, questions, _, _ = case
+    cold = Group(graph.degree("item") == 0, "items")
+    groups = {"cold": cold, "alone": replace(cold, only=True)}
+    assert set(evaluate(Fixed(graph.schema), graph, questions, groups=groups).groups) == {"cold", "alone"}
+    assert set(evaluate(Fixed(graph.schema), graph, questions, groups=groups, num_sampled=3).groups) == {"cold"}
 
 
 def test_user_groups_are_quartiles_of_activity(case):

@@ -76,12 +76,12 @@ def test_file_gives_everything_back(results, tmp_path):
 
 
 def test_figures_of_sampled_candidates_come_with_a_warning_also_from_the_file(results, tmp_path):
-    sampled = replace(results, sampled=100)
+    sampled = replace(results, sampled=100, sampled_by="popularity")
     sampled.save(tmp_path)
     for found in (sampled, Results.load(tmp_path)):
         assert found.sampled == 100
-        assert found.to_dict() == {**results.to_dict(), "sampled": 100, "warning": SAMPLED}
-        assert f"\nRanked among 100 sampled candidates: {SAMPLED}.\n" in found.to_markdown()
+        assert found.to_dict() == {**results.to_dict(), "sampled": 100, "sampled_by": "popularity", "warning": SAMPLED}
+        assert f"\nRanked among 100 candidates sampled by popularity: {SAMPLED}.\n" in found.to_markdown()
     results.save(tmp_path)
     assert Results.load(tmp_path).sampled == 0
     assert SAMPLED not in results.to_markdown()
