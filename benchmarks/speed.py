@@ -3,8 +3,9 @@
 a  one epoch of LightGCN through the trainer, against PyTorch Geometric's own LightGCN on the same batches
 b  ``weighted_sum``, forward and with its derivative, against the bare sparse product
 c  the peak memory of a process that trains
+d  ``classify``, the cross-entropy over 12,101 items of 3,000 hidden places and its derivative, against PyTorch's own
 
-    python benchmarks/speed.py --part a,b,c
+    python benchmarks/speed.py --part a,b,c,d
 
 19,445 users, 7,050 items, 118,551 training interactions: the real ones where ``shared/data/amazon-baby`` lies beside the checkout,
 else synthetic ones in the same number. 64 wide, 2 layers, 2,048 interactions a batch. Both sides of a comparison take turns;
@@ -25,6 +26,7 @@ from statistics import median
 import torch
 import torch_geometric
 from torch import Tensor
+from torch.nn import functional as F
 
 from gmmrec.data.load import load_dataset
 from gmmrec.data.sources.synthetic import SyntheticConfig, synthetic_dataset
@@ -32,6 +34,7 @@ from gmmrec.data.split import Split, split_dataset
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
+from gmmrec.nn.classify import classify
 from gmmrec.nn.propagate import structure_of, weighted_sum
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.training.trainer import TrainConfig, Trainer
@@ -144,7 +147,30 @@ def part_c(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
     return [{"what": "peak memory of training", "MiB": peak}]
 
 
-PARTS = {"a": part_a, "b": part_b, "c": part_c}
+def part_d(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Row]:
+    """As in a batch of BERT4Rec on Amazon Beauty; the floor is the three products that logits and their derivatives need."""
+    places, items = 3_000, 12_101
+    x, weight, bias = torch.randn(places, DIM), torch.randn(items, DIM) / DIM**0.5, torch.zeros(items)
+    target, leaves = torch.randint(items, (places,)), (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_())
+
+    def products() -> None:
+        with torch.no_grad():
+            logits = x @ weight.t()
+            logits @ weight
+            logits.t() @ x
+
+    def whole() -> None:
+        torch.autograd.grad(F.cross_entropy(F.linear(x, weight, bias), target), leaves)
+
+    def blocks() -> None:
+        torch.autograd.grad(classify(x, weight, bias, target).mean(), leaves)
+
+    seconds = take_turns([products, whole, blocks], 2 * repetitions)
+    names = ("three products, logits held whole", "F.cross_entropy(F.linear(...))", "classify")
+    return [{"what": name, "milliseconds": 1000 * s, "ratio": s / seconds[0]} for name, s in zip(names, seconds, strict=True)]
+
+
+PARTS = {"a": part_a, "b": part_b, "c": part_c, "d": part_d}
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
@@ -157,7 +183,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default="a,b,c", help="which comparisons (default: %(default)s)")
+    parser.add_argument("--part", default="a,b,c,d", help="which comparisons (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="threads torch may use (default: %(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="timed rounds, twenty times as many in b (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmarks" / "speed.json", help="where the figures go")
