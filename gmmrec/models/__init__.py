@@ -121,7 +121,7 @@ CARDS: dict[str, Card] = {
     ),
     "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
     "mml": Card(
-        "Pan et al., CIKM 2022", "one or more", "equations of the released code; its three stages are one, only fast parts adapt"
+        "Pan et al., CIKM 2022", "one or more", "equations of the released code; three stages or one, only fast parts adapt"
     ),
     "mmt-net": Card(
         "Krishnan et al., SIGIR 2020", "optional", "reconstruction: module roles from summaries, the equations are ours"
