@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.nn.dropout import drop
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
@@ -46,8 +47,8 @@ def attend(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Scaled dot-product attention, :math:`\mathrm{softmax}(\mathbf{Q} \mathbf{K}^\top / \sqrt{d}) \mathbf{V}` in every head.
 
-    Source: Vaswani et al., 2017, section 3.2. Where weights are not asked for, torch's fused kernel computes the same in half the
-    time.
+    Source: Vaswani et al., 2017, section 3.2. Where weights are neither asked for nor dropped, torch's fused kernel computes the
+    same in half the time.
 
     Args:
         query: What looks.
@@ -76,7 +77,7 @@ def attend(
     if return_weights:
         logits = query @ key.mT / query.shape[-1] ** 0.5
         weights = masked_softmax(logits if bias is None else logits + bias, mask)
-        seen = F.dropout(weights, dropout, dropout > 0) @ value
+        seen = drop(weights, dropout) @ value
         return _joined(seen), weights
     if mask is None:
         return _joined(_fused(query, key, value, bias, dropout))
@@ -162,9 +163,22 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropo
     def flat(x: Tensor) -> Tensor:
         return x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:])
 
+    query, key, value = flat(query), flat(key), flat(value)
     masks = None if mask is None else flat(mask)
-    seen = F.scaled_dot_product_attention(flat(query), flat(key), flat(value), attn_mask=masks, dropout_p=dropout)
+    seen: Tensor
+    if dropout and query.device.type == "cpu":  # no kernel there drops weights, and torch's own way around is slower than this
+        seen = drop(_logits(query, key, masks).softmax(-1), dropout) @ value
+    else:
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=masks, dropout_p=dropout)
     return seen.reshape(*lead, *seen.shape[-3:])
+
+
+def _logits(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled products ``[..., P, T]``; the mask as in :func:`_fused`."""
+    logits: Tensor = (query / query.shape[-1] ** 0.5) @ key.mT
+    if mask is None:
+        return logits
+    return logits.masked_fill_(~mask, -math.inf) if mask.dtype is torch.bool else logits.add_(mask)
 
 
 def _joined(heads: Tensor) -> Tensor:

@@ -29,15 +29,24 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drops in training, and gives back ``x`` itself in evaluation."""
-        dropped = round(self.p * LEVELS)
-        if not self.training or not dropped:
-            return x
-        if dropped == LEVELS or x.device.type != "cpu":
-            return F.dropout(x, self.p)
-        bits = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 4),)).view(torch.int16)[: x.numel()]
-        keep = (bits >= dropped - LEVELS // 2).view(x.shape)
-        return x * keep.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+        return drop(x, self.p) if self.training else x
 
     def extra_repr(self) -> str:
         """The share."""
         return f"p={self.p}"
+
+
+def drop(x: Tensor, p: float) -> Tensor:
+    """What :class:`Dropout` does in training.
+
+    >>> drop(torch.ones(3), 1.0)
+    tensor([0., 0., 0.])
+    """
+    dropped = round(p * LEVELS)
+    if not dropped:
+        return x
+    if dropped == LEVELS or x.device.type != "cpu":
+        return F.dropout(x, p)
+    bits = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 4),)).view(torch.int16)[: x.numel()]
+    keep = (bits >= dropped - LEVELS // 2).view(x.shape)
+    return x * keep.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gmmrec.nn import attention
 from gmmrec.nn.attention import MultiHeadAttention, attend
 from tests.nn.fusion.checks import assert_same, random, softmax
 
@@ -105,6 +106,21 @@ def test_dropout_is_for_training_and_keeps_the_mean() -> None:
         exact = layer(tokens, tokens)[0]
         assert bool((drawn.std(0) > 0.01).all())
         torch.testing.assert_close(drawn.mean(0), exact, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("mask", [None, KEYS], ids=["no mask", "tokens"])
+@pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
+def test_what_is_dropped_are_the_weights_of_the_kernel(mask, biased, monkeypatch) -> None:
+    """Nothing is dropped by this ``drop``, so the way without a kernel must end where the kernel ends."""
+    asked = []
+    monkeypatch.setattr(attention, "drop", lambda weights, p: asked.append((weights, p)) or weights)
+    parts = random(B, P, W), random(B, T, W, seed=1), random(B, T, W, seed=2), mask
+    bias = random(B, P, T, seed=3) if biased else None
+    seen = attend(*parts, bias=bias, num_heads=H, dropout=0.25)
+    ((weights, p),) = asked
+    torch.testing.assert_close(seen, attend(*parts, bias=bias, num_heads=H))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, P, dtype=weights.dtype))
+    assert p == 0.25
 
 
 def test_heads_must_share_the_width() -> None:
