@@ -4,7 +4,8 @@
 
 The settings are those that ``accuracy.py`` chose on validation; an ablation changes what ABLATIONS says and nothing else. Runs are
 kept below runs/ablations and skipped when they are there. The tables in benchmarks/tables/ablations-DATASET.md say which sign the
-papers claim (worse without the part, every time), and which was found: differences of test metrics, paired by user, over all seeds.
+papers claim (worse without the part, every time), and which was found: differences of test metrics, paired by user, over all seeds,
+where they are also larger than seeds alone would make them.
 """
 
 import argparse
@@ -12,7 +13,10 @@ import json
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
+from math import sqrt
 from pathlib import Path
+from statistics import stdev, variance
 from typing import Any
 
 import accuracy
@@ -188,19 +192,23 @@ def config_of(name: str, settings: dict[str, Any]) -> RunConfig:
 
 
 def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
-    """Means, differences to the full model with their p-values, and how far similarities are from the raw ones."""
-    compared = {}
+    """Means and deviations of the seeds, p-values of differences to the full model, and how far similarities are from raw ones."""
+    compared, by_seed = {}, {}
     for metric in metrics_of(folders["full"][0]):
         results = {title: [Results.load(folder, file_of(exam_of(metric))) for folder in runs] for title, runs in folders.items()}
         compared[metric] = {row.run: row for row in compare(results, metric=metric, reference="full").rows}
+        name = metric.rpartition("/")[2]
+        by_seed[metric] = {title: [found.mean()[name] for found in of_seeds] for title, of_seeds in results.items()}
     rows = []
     for title, runs in folders.items():
         row: dict[str, Any] = {"variant": title}
         for metric, lines in compared.items():
-            row[metric] = f"{lines[title].mean:.4f}"
+            values = by_seed[metric][title]
+            row[metric] = f"{lines[title].mean:.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
             row[f"p ({metric})"] = "" if title == "full" else f"{lines[title].p:.4f}"
         judge = next(iter(compared))
-        row["beside the full model"] = "" if title == "full" else verdict(judge, compared[judge][title])
+        seeds = by_seed[judge]["full"], by_seed[judge][title]
+        row["beside the full model"] = "" if title == "full" else verdict(judge, compared[judge][title], *seeds)
         for modality in modalities:
             row[f"avg.diff {modality}"] = f"{difference(runs[0], modality):.3f}"
         rows.append(row)
@@ -215,11 +223,25 @@ def metrics_of(folder: Path) -> tuple[str, str]:
     return ("impressions/auc", "impressions/ndcg@10") if shown else ("recall@20", "ndcg@20")
 
 
-def verdict(metric: str, line: Row) -> str:
-    """Judged by the first metric; of every part that is left out the papers say "worse"."""
-    if line.p is None or line.p >= 0.05:
+def verdict(metric: str, line: Row, full: Sequence[float], variant: Sequence[float]) -> str:
+    """Judged by the first metric; of every part that is left out the papers say "worse".
+
+    p tells what other users might have said of these models; what other seeds might have made of them, only the seeds tell. So a
+    difference has to be twice its own error between the seeds as well. With one seed that cannot be known.
+
+    >>> line = Row("without", 3, 0.08, -0.01, p=0.0001)
+    >>> verdict("recall@20", line, [0.091, 0.089, 0.090], [0.080, 0.081, 0.079])
+    'worse'
+    >>> verdict("recall@20", line, [0.080, 0.100, 0.090], [0.081, 0.095, 0.064])
+    'no more than seeds differ'
+    """
+    if line.p is None or line.difference is None or line.p >= 0.05:
         return "no difference shown"
-    return "worse" if (line.difference < 0) != (metric in ERRORS) else "better"
+    said = "worse" if (line.difference < 0) != (metric in ERRORS) else "better"
+    if len(full) < 2:
+        return f"{said} (one seed)"
+    error = sqrt(variance(full) / len(full) + variance(variant) / len(variant))
+    return said if abs(line.difference) > 2 * error else "no more than seeds differ"
 
 
 def difference(folder: Path, modality: str) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,8 @@ class Row:
         p: Of the two-sided sign-flip test.
         p_holm: The same, corrected after Holm for the number of runs that are compared with the reference.
         p_wilcoxon: Of Wilcoxon's signed-rank test, as a second opinion; not corrected.
+        deviation: Standard deviation of the metric between the runs that were averaged; None of one run. The interval and the
+            p-values know of other users, not of other seeds.
     """
 
     run: str
@@ -41,6 +44,7 @@ class Row:
     p: float | None = None
     p_holm: float | None = None
     p_wilcoxon: float | None = None
+    deviation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Comparison:
         if self.left_out:
             who = "that" if unit == "rating" else "who"
             note += f" Only {unit}s in common count: {self.left_out} {who} were not asked in every run are left out."
+        if any(row.deviation is not None for row in self.rows):
+            note += " Behind ± stands the deviation between seeds, of which intervals and p-values know nothing."
         if self.sampled:
             note += f" Ranked among {candidates(self.sampled, self.sampled_by)}: {SAMPLED}."
         return note
@@ -86,7 +92,8 @@ class Comparison:
             f"|---|{'---:|' * 7}",
         ]
         for row in self.rows:
-            cells = [row.run, str(row.seeds), f"{row.mean:.4f}"]
+            spread = "" if row.deviation is None else f" ± {row.deviation:.4f}"
+            cells = [row.run, str(row.seeds), f"{row.mean:.4f}{spread}"]
             if row.p is None:
                 cells += ["reference", *[""] * 4]
             else:
@@ -139,8 +146,12 @@ def compare(
     positions = align(members)
 
     values = {name: torch.zeros(positions[0].numel(), dtype=torch.float64) for name in parts}
+    by_seed: dict[str, list[float]] = {name: [] for name in parts}
     for (name, part), position in zip(members, positions, strict=True):
-        values[name] += part.values[column][position].double() / len(parts[name])
+        of_seed = part.values[column][position].double()
+        values[name] += of_seed / len(parts[name])
+        by_seed[name].append(finish(column, float(of_seed.mean())))
+    deviations = {name: stdev(found) if len(found) > 1 else None for name, found in by_seed.items()}
     means = {name: finish(column, float(value.mean())) for name, value in values.items()}
     order = sorted(means, key=means.__getitem__, reverse=column not in LOWER_IS_BETTER)
     best = reference or order[0]
@@ -150,10 +161,10 @@ def compare(
 
     p_values = sign_flip_test(torch.stack(list(differences.values()), dim=1), resamples, torch.Generator().manual_seed(seed))
     intervals = bootstrap_intervals(differences, resamples, torch.Generator().manual_seed(seed))
-    rows = {best: Row(best, len(parts[best]), means[best])}
+    rows = {best: Row(best, len(parts[best]), means[best], deviation=deviations[best])}
     for (name, difference), p, p_holm in zip(differences.items(), p_values, holm(p_values), strict=True):
         change, tests = float(difference.mean()), (p, p_holm, wilcoxon_test(difference))
-        rows[name] = Row(name, len(parts[name]), means[name], change, *intervals[name], *tests)
+        rows[name] = Row(name, len(parts[name]), means[name], change, *intervals[name], *tests, deviations[name])
     asked = torch.unique(torch.cat([part.query for _, part in members])).numel()
     left_out = max(asked - positions[0].numel(), 0)
     ordered = tuple(rows[name] for name in order)

@@ -1,6 +1,7 @@
 """Comparison of runs: pairing, refusals, seeds, folders."""
 
 from dataclasses import replace
+from statistics import stdev
 
 import pytest
 import torch
@@ -78,6 +79,17 @@ def test_seeds_are_averaged_by_user():
     comparison = compare({"model": seeds, "other": run_of(0.1)})
     assert comparison.rows[0].seeds == 3
     assert comparison.rows[0].mean == pytest.approx(sum(run.mean()["ndcg@20"] for run in seeds) / 3)
+
+
+def test_the_deviation_between_seeds_stands_beside_the_mean():
+    """Users may be sure of a difference that other seeds would not have made: the table shows both."""
+    seeds = [run_of(0.4, seed=seed) for seed in (1, 2, 3)]
+    comparison = compare({"model": seeds, "other": run_of(0.1)})
+    deviation = stdev(run.mean()["ndcg@20"] for run in seeds)
+    assert [row.deviation for row in comparison.rows] == [pytest.approx(deviation), None]
+    assert f"| model | 3 | {comparison.rows[0].mean:.4f} ± {deviation:.4f} |" in comparison.to_markdown()
+    assert "deviation between seeds, of which intervals and p-values know nothing" in comparison.note
+    assert "seeds" not in compare({"model": seeds[0], "other": run_of(0.1)}).note
 
 
 @pytest.mark.parametrize(
