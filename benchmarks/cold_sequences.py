@@ -1,14 +1,15 @@
 """What meta-learning is worth to people of whom little is known: MML, and MML with one part less.
 
-    python benchmarks/cold_sequences.py [--datasets hm-fashion-next] [--seeds 0 1 2] [--epochs 100] [--small]
+    python benchmarks/cold_sequences.py [--datasets hm-fashion-next] [--split cold_users] [--seeds 0 1 2] [--epochs 100] [--small]
 
 Of the people who came last, three of ten, nothing is trained on (``cold_users``): the model is told what they did so far, adapts to
-it, and is asked for their last event; the one before it validates. Everybody else trains. Settings are those of
+it, and is asked for their last event; the one before it validates. Everybody else trains. With ``--split cold_items`` two items of
+ten are held out instead, and every event with one of them is asked for; one of ten validates. Settings are those of
 ``configs/DATASET/mml.yaml``, the first point of its grid; a variant changes what VARIANTS says and nothing else. ``adapt_steps: 0``
 is asked of the same trained weights. Early stopping looks at the validation part; stage by stage, each of the three stops by
 itself. Results are kept below runs/cold_sequences, and what is there is not made again, so a killed run goes on where it was.
-Tables in benchmarks/tables/cold-sequences-DATASET.md: means of the seeds by group, and which differences to the full model, paired
-by user (each has one question), are unlikely by chance.
+Tables in benchmarks/tables/cold-sequences-DATASET.md (cold-items-DATASET.md): means of the seeds by group, and which differences to
+the full model, paired by question, are unlikely by chance. A cold user has one question.
 """
 
 import argparse
@@ -42,7 +43,15 @@ from gmmrec.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/cold_sequences")
-SPLIT = {"split.strategy": "cold_users", "split.test": 0.3}
+SPLITS: dict[str, dict[str, Any]] = {
+    "cold_users": {"split.strategy": "cold_users", "split.test": 0.3},
+    "cold_items": {"split.strategy": "cold_items", "split.valid": 0.1, "split.test": 0.2},
+}
+FILES = {"cold_users": "cold-sequences", "cold_items": "cold-items"}
+ASKED = {
+    "cold_users": "People who came last, of whom nothing is trained on, are asked for their last event",
+    "cold_items": "Every event with an item that nobody has taken in training is asked for, among all items",
+}
 FULL, UNADAPTED = "MML", "MML, not adapted when asked"
 VARIANTS: dict[str, dict[str, Any]] = {
     FULL: {},
@@ -60,6 +69,7 @@ logger = logging.getLogger("cold_sequences")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", default=["hm-fashion-next"])
+    parser.add_argument("--split", choices=SPLITS, default="cold_users", help="who or what is cold")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="the full model is always made")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="at most so many, instead of what the settings say")
@@ -69,7 +79,11 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(arguments.threads)
-    changes = ({} if arguments.epochs is None else {"train.epochs": arguments.epochs}) | (SMALL if arguments.small else {})
+    changes = (
+        SPLITS[arguments.split]
+        | ({} if arguments.epochs is None else {"train.epochs": arguments.epochs})
+        | (SMALL if arguments.small else {})
+    )
     for dataset in arguments.datasets:
         found: dict[str, list[Results]] = {}
         for title in dict.fromkeys((FULL, *arguments.variants)):
@@ -77,7 +91,7 @@ def main() -> None:
                 for name, results in answers(dataset, title, seed, arguments.data, changes).items():
                     found.setdefault(name, []).append(results)
         text = table(dataset, found, arguments)
-        (HERE / "tables" / f"cold-sequences-{dataset}.md").write_text(text)
+        (HERE / "tables" / f"{FILES[arguments.split]}-{dataset}.md").write_text(text)
         print(text)
 
 
@@ -105,7 +119,7 @@ def settings_of(dataset: str, title: str, seed: int, data: Path, changes: dict[s
     """Those of the accuracy tables with another split, and what the variant changes."""
     values = yaml.safe_load((HERE / "configs" / dataset / "mml.yaml").read_text())
     point = {name: tried[0] for name, tried in values.pop("grid").items()}
-    point |= SPLIT | changes | VARIANTS[title]
+    point |= changes | VARIANTS[title]
     settings = accuracy.settings_of(dataset, values, point, data)
     return read_config("mml", settings | {"seed": seed})
 
@@ -148,12 +162,14 @@ def table(dataset: str, found: dict[str, list[Results]], arguments: argparse.Nam
     groups = [EVERYTHING, *found[FULL][0].groups]
     seeds = [str(seed) for seed in arguments.seeds]
     command = f"python benchmarks/cold_sequences.py --datasets {dataset} --seeds {' '.join(seeds)}"
+    command += "" if arguments.split == "cold_users" else f" --split {arguments.split}"
     command += "" if arguments.epochs is None else f" --epochs {arguments.epochs}"
     command += " --small" if arguments.small else ""
-    text = f"""# People of whom little is known, on {dataset}
+    who = "People" if arguments.split == "cold_users" else "Items"
+    text = f"""# {who} of whom little is known, on {dataset}
 
-People who came last, of whom nothing is trained on, are asked for their last event; means of seeds {", ".join(seeds)}. A star: the
-difference to the full model, paired by user, has p below 0.05; not corrected for the number of comparisons.
+{ASKED[arguments.split]}; means of seeds {", ".join(seeds)}. A star: the
+difference to the full model, paired by question, has p below 0.05; not corrected for the number of comparisons.
 Made by `{command}`.
 """
     for metric in METRICS:
