@@ -127,7 +127,7 @@ def settings_of(dataset: str, title: str, seed: int, data: Path, changes: dict[s
 def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, Questions[HistoryQuery]]:
     """A model that has learned, in three stages if the first of them is asked for; its graph, and the questions of the test."""
     dataset = load_dataset(config.data)
-    split = split_dataset(dataset, config.split)
+    split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     task = NextItemTask(split, dataset.num_users, dataset.num_items, config.train, settings=config.model)
     graph = build_graph(dataset, split, config.graph)
     with torch.random.fork_rng():
