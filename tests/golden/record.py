@@ -62,8 +62,16 @@ def this_platform(packages: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def written(golden: Mapping[str, Any]) -> str:
-    """The golden file as text: sorted, a line a number."""
-    return json.dumps(golden, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    """The golden file as text: sorted, a line a number or list."""
+    rows = [
+        f" {json.dumps(name)}: {{\n" + ",\n".join(f"  {json.dumps(key)}: {_line(row[key])}" for key in sorted(row)) + "\n }"
+        for name, row in sorted(golden["rows"].items())
+    ]
+    return f'{{"platform": {_line(golden["platform"])},\n"rows": {{\n' + ",\n".join(rows) + "\n}}\n"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def read(path: Path) -> dict[str, Any]:
