@@ -35,7 +35,7 @@ from gmmrec.serving.service import Service
 from gmmrec.tasks import task_of
 from gmmrec.tasks.query import LinkQuery
 from gmmrec.tasks.task import Task
-from gmmrec.training.trainer import History
+from gmmrec.training.history import History
 from gmmrec.typing import NodeType
 
 Part = Literal["valid", "test"]
