@@ -149,7 +149,7 @@ class Run:
         return self.explanation(user, item).to_frame()
 
     def explanation(self, user: Hashable, item: Hashable) -> Explanation:
-        """What of an item counts for a user, for :func:`gmmrec.explain.picture.draw`.
+        """What of an item counts for a user, for :func:`gmmrec.report.picture.draw`.
 
         Where in a picture attributes show is read from the folder of the data, as far as it is still there.
 

@@ -10,7 +10,7 @@ import yaml
 
 from gmmrec.cli.main import main
 from gmmrec.experiment import fit
-from gmmrec.explain.outfit_page import write_page
+from gmmrec.report.outfits import write_page
 from tests.toy import checkerboard, with_outfits
 
 
