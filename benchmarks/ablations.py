@@ -30,7 +30,7 @@ from gmmrec.evaluation.exams import exam_of
 from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.modality import average_difference
 from gmmrec.evaluation.results import Results, file_of
-from gmmrec.experiment import RunConfig, read_config
+from gmmrec.runs.recipe import RunConfig, read_config
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/ablations")

@@ -30,7 +30,7 @@ from gmmrec.data.sources.bundled import bundled_names
 from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.results import Results, file_of
-from gmmrec.experiment import read_config, run
+from gmmrec.runs.recipe import read_config, run
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/accuracy")

@@ -32,10 +32,10 @@ from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.evaluator import Group, evaluate
 from gmmrec.evaluation.exams import watch
 from gmmrec.evaluation.results import EVERYTHING, Results
-from gmmrec.experiment import RunConfig, read_config
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mml import MML
+from gmmrec.runs.recipe import RunConfig, read_config
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.query import HistoryQuery
 from gmmrec.tasks.questions import Questions

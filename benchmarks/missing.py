@@ -26,7 +26,7 @@ from gmmrec.data.filter import hide_features
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import SplitConfig, split_dataset
-from gmmrec.experiment import read_config, run
+from gmmrec.runs.recipe import read_config, run
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/missing")

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.evaluation.text import most_frequent, plain, text_metrics
-from gmmrec.run import Run
+from gmmrec.runs.run import Run
 from gmmrec.tasks.query import OutfitQuery
 
 HERE = Path(__file__).parent

@@ -26,8 +26,8 @@ import gmmrec
 from gmmrec.evaluation.evaluator import evaluate
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.significance import bootstrap_intervals, sign_flip_test
-from gmmrec.experiment import read_config, run
 from gmmrec.models.popularity import Popularity
+from gmmrec.runs.recipe import read_config, run
 from gmmrec.tasks.context import ContextTask
 
 HERE = Path(__file__).parent

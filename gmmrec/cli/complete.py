@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
 PICTURES, PAGE = "pictures", "outfits.html"
 """The folder of pictures beside the data that is looked for, and the page in the run's folder."""
@@ -49,7 +49,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def run(arguments: argparse.Namespace) -> int:
     """Completes, writes and prints."""
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
     if arguments.image_column is not None and arguments.images is None:
         raise ValueError("--image-column says how the pictures in --images are named; give both")

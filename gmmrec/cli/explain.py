@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
 SHOWN = 10
 """Tokens of a modality that are printed."""
@@ -33,7 +33,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def run(arguments: argparse.Namespace) -> int:
     """Explains, draws and prints."""
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
     if arguments.images is not None and arguments.out is None:
         raise ValueError("--images are drawn into a file; say with --out where, such as --out why.png")

@@ -34,7 +34,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 def train(arguments: argparse.Namespace) -> int:
     """Runs the experiment."""
     from gmmrec.config import settings_parser
-    from gmmrec.experiment import read_config, run, sections_of
+    from gmmrec.runs.recipe import read_config, run, sections_of
 
     values = read_yaml(arguments.config) if arguments.config else {}
     if arguments.resume and not arguments.config and arguments.out and (arguments.out / "config.yaml").is_file():

@@ -1,6 +1,6 @@
 """Outfits as a page: the given items, the added ones, and their pictures, in one file."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def write_outfits(frame: pd.DataFrame, path: str | Path, pictures: Mapping[Hasha
 
 def _item(row: "pd.Series[Any]", picture: Path | None) -> dict[str, Any]:
     chance = "given" if row["given"] else f"{row['probability']:.1%} of the choices"
-    category = row[["category"]].dropna() if "category" in row else []
+    category: Sequence[Any] = list(row[["category"]].dropna()) if "category" in row else []
     return {
         "name": str(row.get("title", row["item_id"])),
         "given": bool(row["given"]),

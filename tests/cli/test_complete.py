@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from gmmrec.cli.main import main
-from gmmrec.experiment import fit
 from gmmrec.report.outfits import write_outfits
+from gmmrec.runs.recipe import fit
 from tests.toy import checkerboard, with_outfits
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 import gmmrec
-from gmmrec.experiment import read_config, sections_of
-from gmmrec.experiment import run as run_experiment
+from gmmrec.runs.recipe import read_config, sections_of
+from gmmrec.runs.recipe import run as run_experiment
 
 MODELS = gmmrec.MODELS
 MODEL = "model_name"

@@ -13,10 +13,10 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.results import Results, file_of
-from gmmrec.experiment import read_config
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bias import Bias, BiasConfig
+from gmmrec.runs.recipe import read_config
 from gmmrec.tasks.query import RatingQuery
 from tests.toy import rated_checkerboard
 

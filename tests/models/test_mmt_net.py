@@ -8,10 +8,10 @@ from torch import Tensor
 import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
-from gmmrec.experiment import read_config, run
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mmt_net import MMTNet, MMTNetConfig
+from gmmrec.runs.recipe import read_config, run
 from gmmrec.tasks.context import time_context
 from gmmrec.tasks.query import Batch, ContextQuery
 from tests.contract import I, U, score_all, toy_graph
@@ -185,7 +185,7 @@ def settings(**changes) -> dict:
     return {"model": model, "train": train, "eval": {"bootstrap": 0}, "split": {"strategy": "random"}, **changes}
 
 
-def trained(dataset: Dataset, folder=None, **changes) -> gmmrec.run.Run:
+def trained(dataset: Dataset, folder=None, **changes) -> gmmrec.runs.run.Run:
     return run(read_config("mmt-net", settings(**changes)), dataset=dataset, folder=folder)
 
 
@@ -359,7 +359,7 @@ def test_without_features_there_are_degrees_and_events() -> None:
 
 def test_a_run_recommends_without_a_context_and_to_newcomers(tmp_path) -> None:
     made = trained(timed(), tmp_path / "run")
-    loaded = gmmrec.run.Run.load(tmp_path / "run")
+    loaded = gmmrec.runs.run.Run.load(tmp_path / "run")
     frame = loaded.recommend(["u0", "u5"], k=3)
     assert frame["user_id"].tolist() == ["u0"] * 3 + ["u5"] * 3
     assert frame.equals(made.recommend(["u0", "u5"], k=3))
@@ -373,7 +373,7 @@ def test_a_run_recommends_without_a_context_and_to_newcomers(tmp_path) -> None:
 def test_without_transfer_a_run_starts_from_the_vectors_of_its_ids(tmp_path) -> None:
     source = trained(timed(), tmp_path / "source", split={"strategy": "random", "seed": 0})
     target = MMTNet(toy_graph(timed()).schema, MMTNetConfig(dim=8))
-    gmmrec.experiment.start_from(target, timed(), source.split, str(tmp_path / "source"))
+    gmmrec.runs.recipe.start_from(target, timed(), source.split, str(tmp_path / "source"))
     assert torch.equal(target.users, source.model.users)
 
 

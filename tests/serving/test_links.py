@@ -4,7 +4,7 @@ import torch
 import gmmrec
 from gmmrec.cli.main import main
 from gmmrec.data.write import write_folder
-from gmmrec.run import Run
+from gmmrec.runs.run import Run
 from gmmrec.tasks.query import LinkQuery
 from tests.knowledge import circle
 from tests.toy import checkerboard

@@ -8,8 +8,8 @@ import torch
 
 from gmmrec.data.reviews import Reviews
 from gmmrec.evaluation.text import plain
-from gmmrec.experiment import fit
-from gmmrec.run import Run
+from gmmrec.runs.recipe import fit
+from gmmrec.runs.run import Run
 from gmmrec.serving.outfit import complete
 from gmmrec.tasks.query import OutfitQuery
 from tests.models.test_pog import built, question

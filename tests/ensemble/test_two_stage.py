@@ -1,17 +1,17 @@
 import pytest
 import torch
 
-import gmmrec.two_stage
-from gmmrec.checkpoint import load_model, save_model
+import gmmrec.ensemble.two_stage
 from gmmrec.data.ragged import Ragged
-from gmmrec.ensemble import Blend, TrainedPart, merge
+from gmmrec.ensemble.blend import Blend, TrainedPart, merge
+from gmmrec.ensemble.two_stage import TwoStage, TwoStageConfig, stack_scores
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.models.freedom import FREEDOM, FREEDOMConfig
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.mario import MARIO, MARIOConfig
 from gmmrec.models.popularity import Popularity
+from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.tasks.query import UserQuery
-from gmmrec.two_stage import TwoStage, TwoStageConfig, stack_scores
 from gmmrec.typing import ITEM_USER
 from tests.contract import I, U, score_all, toy_graph, training_batch
 from tests.toy import checkerboard
@@ -86,7 +86,7 @@ def test_what_the_user_knows_takes_no_place_among_the_candidates(pair):
 def test_a_score_does_not_depend_on_candidates_or_blocks(pair, monkeypatch):
     model, graph = staged(pair, 4)
     whole, encoded = score_all(model, graph), model.encode(graph)
-    monkeypatch.setattr(gmmrec.two_stage, "CELLS", 3 * I)  # three users at a time
+    monkeypatch.setattr(gmmrec.ensemble.two_stage, "CELLS", 3 * I)  # three users at a time
     torch.testing.assert_close(score_all(model, graph), whole)
     rows = torch.tensor([5, 0, 16])
     torch.testing.assert_close(model.score(encoded, UserQuery(torch.arange(U)), rows), whole[:, rows])

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from gmmrec.config import check_positive
-from gmmrec.ensemble import merge
-from gmmrec.run import Run, check_same, judge
-from gmmrec.two_stage import TwoStage
+from gmmrec.ensemble.blend import merge
+from gmmrec.ensemble.two_stage import TwoStage
+from gmmrec.runs.run import Run, check_same, judge
 
 
 def rerank(fast: Run | str | Path, slow: Run | str | Path, *, top: int = 200, out: str | Path | None = None) -> Run:
-    """Lets one trained run put another's best items in order; see :class:`gmmrec.two_stage.TwoStage` for how.
+    """Lets one trained run put another's best items in order; see :class:`gmmrec.ensemble.two_stage.TwoStage` for how.
 
     Args:
         fast: A finished run, or its folder: it scores the whole catalogue.
@@ -18,7 +18,7 @@ def rerank(fast: Run | str | Path, slow: Run | str | Path, *, top: int = 200, ou
         out: Folder for the run, if it is to be kept; it does not need the two runs any more.
 
     Returns:
-        A run whose model is a :class:`~gmmrec.two_stage.TwoStage`, evaluated like any other.
+        A run whose model is a :class:`~gmmrec.ensemble.two_stage.TwoStage`, evaluated like any other.
 
     Raises:
         ValueError: The runs are not of the same data and split, one is made of several runs itself, or ``top`` is below 1.

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import gmmrec.evaluation.weights as module
+import gmmrec.ensemble.weights as module
 from gmmrec.data.ragged import Ragged
+from gmmrec.ensemble.weights import mixture_values, search_weights
 from gmmrec.evaluation.metrics import METRICS, parse_metric
-from gmmrec.evaluation.weights import mixture_values, search_weights
 from gmmrec.tasks.query import UserQuery
 from gmmrec.tasks.questions import Questions
 

@@ -3,14 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-import gmmrec.ensemble
-from gmmrec.checkpoint import load_model, save_model
+import gmmrec.ensemble.blend
 from gmmrec.data.features import FeatureTable
-from gmmrec.ensemble import Blend, BlendConfig, TrainedPart, merge, reciprocal_ranks, standardize, view
+from gmmrec.ensemble.blend import Blend, BlendConfig, TrainedPart, merge, reciprocal_ranks, standardize, view
 from gmmrec.models.freedom import FREEDOM, FROZEN, FREEDOMConfig
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.mgat import MGAT, MGATConfig
 from gmmrec.models.popularity import Popularity
+from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.tasks.query import UserQuery
 from gmmrec.typing import USER_ITEM
 from tests.contract import I, U, score_all, toy_graph, training_batch
@@ -81,11 +81,11 @@ def test_a_score_does_not_depend_on_candidates_or_blocks(pairs, scale, monkeypat
     users = UserQuery(torch.tensor([4, 0, 4, 9, 1]))
     candidates = torch.tensor([[3, 3, 16], [1, 0, 2], [5, 6, 7], [0, 1, 2], [8, 4, 0]])
     for cells in (2**24, 2 * I, 1):
-        monkeypatch.setattr(gmmrec.ensemble, "CELLS", cells)
+        monkeypatch.setattr(gmmrec.ensemble.blend, "CELLS", cells)
         torch.testing.assert_close(model.score(encoded, users, torch.tensor([7, 2])), whole[users.user][:, [7, 2]])
         torch.testing.assert_close(model.score(encoded, users, candidates), whole[users.user].gather(1, candidates))
     everybody = UserQuery(torch.arange(U))
-    monkeypatch.setattr(gmmrec.ensemble, "CELLS", 2**24)
+    monkeypatch.setattr(gmmrec.ensemble.blend, "CELLS", 2**24)
     assert torch.equal(model.score(encoded, everybody, torch.tensor([7, 2])), whole[:, [7, 2]])  # bit for bit in the same block
 
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gmmrec.checkpoint import load_model, save_model
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.models import MODELS
+from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.tasks.query import RatingQuery
 from tests.toy import checkerboard, rated_checkerboard
 

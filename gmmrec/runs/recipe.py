@@ -23,7 +23,7 @@ from gmmrec.evaluation.exams import exam_of, mask_of, watch
 from gmmrec.graph.build import GraphConfig, build_graph
 from gmmrec.models import MODELS
 from gmmrec.recommender import Recommender
-from gmmrec.run import Run, judge
+from gmmrec.runs.run import Run, judge
 from gmmrec.tasks import task_of
 from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.training.history import History

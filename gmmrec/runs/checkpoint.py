@@ -8,11 +8,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from gmmrec.ensemble import Blend
+from gmmrec.ensemble.blend import Blend
+from gmmrec.ensemble.two_stage import TwoStage
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models import MODELS
 from gmmrec.recommender import Recommender
-from gmmrec.two_stage import TwoStage
 
 MIXTURES: dict[str, type[Recommender[Any]]] = {"blend": Blend, "two-stage": TwoStage}
 

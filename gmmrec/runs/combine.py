@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from gmmrec.config import check_choice
-from gmmrec.ensemble import Blend, Scale, merge, mix
+from gmmrec.ensemble.blend import Blend, Scale, merge, mix
+from gmmrec.ensemble.weights import search_weights
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
-from gmmrec.evaluation.weights import search_weights
-from gmmrec.run import Run, check_same, judge
+from gmmrec.runs.run import Run, check_same, judge
 from gmmrec.tasks.query import UserQuery
 
 
@@ -25,7 +25,7 @@ def blend(
     weights: Sequence[float] | None = None,
     out: str | Path | None = None,
 ) -> Run:
-    """Lets trained runs rank together; see :class:`gmmrec.ensemble.Blend` for how.
+    """Lets trained runs rank together; see :class:`gmmrec.ensemble.blend.Blend` for how.
 
     Args:
         runs: Finished runs, or their folders: of the same data set and split.

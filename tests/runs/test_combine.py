@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import gmmrec
-from gmmrec.blending import alike
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.ensemble import Blend
+from gmmrec.ensemble.blend import Blend
 from gmmrec.evaluation.compare import compare, read_runs
+from gmmrec.runs.combine import alike
 from gmmrec.tasks.query import UserQuery
 from tests.toy import checkerboard
 

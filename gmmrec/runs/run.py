@@ -15,7 +15,6 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from gmmrec.checkpoint import load_model, save_model
 from gmmrec.data.interactions import joined
 from gmmrec.data.pack import packed, unpacked
 from gmmrec.data.ragged import Ragged
@@ -29,6 +28,7 @@ from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import Recommender
+from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.serving.links import complete
 from gmmrec.serving.outfit import complete_outfit
 from gmmrec.serving.service import Service

@@ -9,9 +9,9 @@ import yaml
 
 import gmmrec
 from gmmrec.data.split import Split
-from gmmrec.experiment import nested, read_config, sections_of
-from gmmrec.experiment import run as run_experiment
-from gmmrec.run import Run, load_split, save_split
+from gmmrec.runs.recipe import nested, read_config, sections_of
+from gmmrec.runs.recipe import run as run_experiment
+from gmmrec.runs.run import Run, load_split, save_split
 from tests.toy import checkerboard
 
 METRIC = "a metric is written NAME@K with NAME one of recall, ndcg, precision, hit, mrr, map (ndcg@20, say), but is {}"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gmmrec.config import check_positive
 from gmmrec.data.ragged import Ragged
-from gmmrec.ensemble import CELLS, TrainedPart, ask, merge, view
+from gmmrec.ensemble.blend import CELLS, TrainedPart, ask, merge, view
 from gmmrec.evaluation.ranking import top_columns
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.recommender import Recommender
@@ -47,8 +47,8 @@ class TwoStage(Recommender[UserQuery]):
     Items that the user has in the training part are no candidates, so that ``top`` items are left once they are masked. An item
     that the fast model rules out with minus infinity stays ruled out, and so does a candidate that the slow one rules out.
 
-    The graph is merged as that of a :class:`~gmmrec.ensemble.Blend`, and ``encode`` names vectors in the same way; ``"item"`` are
-    the slow model's, ``"seen/indptr"`` and ``"seen/items"`` the training items of every user. Nothing is trained.
+    The graph is merged as that of a :class:`~gmmrec.ensemble.blend.Blend`, and ``encode`` names vectors in the same way; ``"item"``
+    are the slow model's, ``"seen/indptr"`` and ``"seen/items"`` the training items of every user. Nothing is trained.
     """
 
     query_type, config_class = UserQuery, TwoStageConfig
@@ -60,7 +60,7 @@ class TwoStage(Recommender[UserQuery]):
 
     @classmethod
     def of(cls, fast: Recommender[Any], slow: Recommender[Any], schema: GraphSchema, top: int = 200) -> "TwoStage":
-        """Copies of two trained models, for a graph that :func:`~gmmrec.ensemble.merge` made of theirs, in this order."""
+        """Copies of two trained models, for a graph that :func:`~gmmrec.ensemble.blend.merge` made of theirs, in this order."""
         made = cls(schema, TwoStageConfig(TrainedPart.of(fast), TrainedPart.of(slow), top))
         for own, model in zip(made.parts, (fast, slow), strict=True):
             own.load_state_dict(model.state_dict())
