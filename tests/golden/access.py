@@ -176,9 +176,9 @@ def explain(run: Any, user: Any, item: Any) -> pd.DataFrame:
     return run.explain(user, item)
 
 
-def complete(run: Any, items: Sequence[Any], user: Any, k: int) -> pd.DataFrame:
+def complete(run: Any, items: Sequence[Any], user: Any, k: int, least: int, most: int) -> pd.DataFrame:
     """Columns ``outfit``, ``item_id``, ``probability``, ``score``, and ``comment`` of models that write."""
-    return run.complete(items, user, k)
+    return run.complete(items, user, k, min_items=least, max_items=most, beam=6)
 
 
 def link(run: Any, head: Any, relation: Any, k: int) -> pd.DataFrame:

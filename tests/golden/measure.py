@@ -117,7 +117,7 @@ def answers(run: Any) -> Row:
         return row
     if kind == "outfits":
         for items, user in ((("i0", "i4"), "u0"), (("i3",), None)):
-            frame = access.complete(run, items, user, 3)
+            frame = access.complete(run, items, user, 3, len(items) + 1, len(items) + 3)
             row[f"complete: {' '.join(items)} for {user}"] = pairs(frame["item_id"], frame["probability"])
             row[f"complete: {' '.join(items)} for {user}: scores"] = frame["score"].tolist()
             if "comment" in frame:
