@@ -19,7 +19,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
 from gmmrec.data.reviews import Reviews, read_reviews
-from gmmrec.data.sources.tables import RawFeatures, Tables
+from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 

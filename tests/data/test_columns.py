@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.errors import DataError
-from gmmrec.data.sources.columns import ColumnNames, interaction_log
-from gmmrec.data.sources.table import read_table
+from gmmrec.data.files import read_table
 
 
 def log_of(tmp_path, text, name="interactions.csv", **columns):

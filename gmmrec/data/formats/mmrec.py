@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.arrays import read_features
+from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.errors import DataError, listed
-from gmmrec.data.sources.arrays import read_features
-from gmmrec.data.sources.atomic import interaction_files
-from gmmrec.data.sources.columns import ColumnNames, interaction_log
-from gmmrec.data.sources.folder import ATTRIBUTE_FILES, find_file, read_attributes
-from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table
-from gmmrec.data.sources.tables import Tables
+from gmmrec.data.files import TABLE_SUFFIXES, read_table
+from gmmrec.data.formats.atomic import interaction_files
+from gmmrec.data.formats.folder import ATTRIBUTE_FILES, find_file, read_attributes
+from gmmrec.data.tables import Tables
 
 MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv", "itemID")}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.errors import DataError, listed, nearest, shown
-from gmmrec.data.sources.table import line_of
+from gmmrec.data.files import line_of
 
 logger = logging.getLogger(__name__)
 

@@ -25,10 +25,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gmmrec.data.columns import SPLIT_LABELS
 from gmmrec.data.errors import DataError, listed, shown
-from gmmrec.data.sources.columns import SPLIT_LABELS
-from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text
-from gmmrec.data.sources.tables import RawFeatures, RawOutfits, Tables
+from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text
+from gmmrec.data.tables import RawFeatures, RawOutfits, Tables
 
 logger = logging.getLogger(__name__)
 

@@ -29,11 +29,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gmmrec.data.arrays import read_features
 from gmmrec.data.errors import DataError, shown
-from gmmrec.data.sources.arrays import read_features
-from gmmrec.data.sources.folder import ATTRIBUTE_FILES, find_file, read_attributes
-from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text, telling_what_is_wrong_with
-from gmmrec.data.sources.tables import RawFeatures, RawImpressions, Tables
+from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text, telling_what_is_wrong_with
+from gmmrec.data.formats.folder import ATTRIBUTE_FILES, find_file, read_attributes
+from gmmrec.data.tables import RawFeatures, RawImpressions, Tables
 from gmmrec.data.tokens import TokenNames
 
 TIME = "%m/%d/%Y %I:%M:%S %p"

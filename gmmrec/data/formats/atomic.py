@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.errors import DataError
-from gmmrec.data.sources.columns import ColumnNames, interaction_log
-from gmmrec.data.sources.folder import attribute_table
-from gmmrec.data.sources.knowledge import facts_table, links_table
-from gmmrec.data.sources.table import read_table
-from gmmrec.data.sources.tables import RawFeatures, Tables
+from gmmrec.data.files import read_table
+from gmmrec.data.formats.folder import attribute_table
+from gmmrec.data.formats.knowledge import facts_table, links_table
+from gmmrec.data.tables import RawFeatures, Tables
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 PARTS = {"train": 0, "valid": 1, "test": 2}

@@ -3,9 +3,9 @@ import gzip
 import numpy as np
 import pytest
 
+from gmmrec.data.columns import ColumnNames
 from gmmrec.data.errors import DataError
-from gmmrec.data.sources.columns import ColumnNames
-from gmmrec.data.sources.folder import read_attributes, read_folder, read_lists
+from gmmrec.data.formats.folder import read_attributes, read_folder, read_lists
 
 
 def test_sequences_become_times(tmp_path):

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.arrays import read_features
+from gmmrec.data.columns import ALIASES, SPLIT_LABELS, raw_ids, spelled_plainly
 from gmmrec.data.errors import DataError, listed, shown
-from gmmrec.data.sources.arrays import read_features
-from gmmrec.data.sources.columns import ALIASES, SPLIT_LABELS, raw_ids, spelled_plainly
-from gmmrec.data.sources.table import first_line, read_text
-from gmmrec.data.sources.tables import RawFeatures, Tables
+from gmmrec.data.files import first_line, read_text
+from gmmrec.data.tables import RawFeatures, Tables
 
 PARTS = {"train": (0, ("train",)), "valid": (1, ("valid", "dev")), "test": (2, ("test",))}
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz", "2id.txt")

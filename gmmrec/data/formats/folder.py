@@ -4,7 +4,7 @@ One of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, g
 ``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Beside it, each where there is one: ``split``, ``items``,
 ``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and, from items to entities,
 ``links``. A folder may hold facts alone, also as RecBole's ``NAME.kg``; features are those of the entities
-then. Sets of items stand in ``outfits``; see :mod:`gmmrec.data.sources.outfits`.
+then. Sets of items stand in ``outfits``; see :mod:`gmmrec.data.formats.outfits`.
 """
 
 import logging
@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.arrays import read_features
+from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_ids
 from gmmrec.data.errors import DataError, listed, shown
-from gmmrec.data.sources.arrays import read_features
-from gmmrec.data.sources.columns import ColumnNames, find_column, interaction_log, raw_ids
-from gmmrec.data.sources.knowledge import facts_table, links_table
-from gmmrec.data.sources.outfits import category_features, outfit_table
-from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text
-from gmmrec.data.sources.tables import Tables
+from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text
+from gmmrec.data.formats.knowledge import facts_table, links_table
+from gmmrec.data.formats.outfits import category_features, outfit_table
+from gmmrec.data.tables import Tables
 
 logger = logging.getLogger(__name__)
 
