@@ -11,6 +11,7 @@ import pandas as pd
 
 from gmmrec.data.errors import DataError, listed, nearest, shown
 from gmmrec.data.files import line_of
+from gmmrec.data.parts import PART_LABELS
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +28,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "tail": ("tail", "tailid", "object"),
 }
 """Column names that are understood without a setting, the first found wins; upper case, ``_`` and ``:type`` do not matter."""
-
-SPLIT_LABELS = {"train": 0, "training": 0, "0": 0, "valid": 1, "validation": 1, "val": 1, "tune": 1, "dev": 1, "1": 1}
-SPLIT_LABELS |= {"test": 2, "testing": 2, "2": 2}
 
 YEAR_2100 = 4_102_444_800
 """Unix seconds of 2100-01-01; a later time is almost surely in milliseconds."""
@@ -212,7 +210,7 @@ def _texts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
 def _parts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     column = column.reset_index(drop=True)
     codes, labels = pd.factorize(column)
-    parts = np.array([SPLIT_LABELS.get(str(label).strip().lower(), -1) for label in labels] + [-1], dtype=np.int8)[codes]
+    parts = np.array([PART_LABELS.get(str(label).strip().lower(), -1) for label in labels] + [-1], dtype=np.int8)[codes]
     if (parts < 0).any():
         row = int((parts < 0).argmax())
         raise DataError(f"{_cell(column, row, path)}; a split label is 'train', 'valid' or 'test'")

@@ -20,6 +20,7 @@ from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text
 from gmmrec.data.formats.knowledge import facts_table, links_table
 from gmmrec.data.formats.outfits import category_features, outfit_table
+from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import Tables
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 LOG_FILES = ("interactions", "ratings", "reviews", "checkins")
 ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
 FACT_FILES = {"entity": ("entities",), "relation": ("relations",)}
-PART_FILES = {"train": 0, "valid": 1, "test": 2}
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 RECBOLE_FACTS = (".kg", ".kg.gz")
 
@@ -136,9 +136,9 @@ def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
     sequences = find_file(folder, ("sequences",), TEXT_SUFFIXES)
     if sequences is not None:
         return read_lists(sequences, ordered=True)
-    parts = {part: found for part in PART_FILES if (found := find_file(folder, (part,), TEXT_SUFFIXES)) is not None}
-    if "train" in parts:
-        logs = [read_lists(path, ordered=False).assign(split=np.int8(PART_FILES[part])) for part, path in parts.items()]
+    parts = {part: found for part in GIVEN_PARTS if (found := find_file(folder, (part.value,), TEXT_SUFFIXES)) is not None}
+    if SplitPart.TRAIN in parts:
+        logs = [read_lists(path, ordered=False).assign(split=np.int8(part.code)) for part, path in parts.items()]
         whole: pd.DataFrame = pd.concat(logs, ignore_index=True)
         return whole
     files = sorted(path.name for path in folder.iterdir())

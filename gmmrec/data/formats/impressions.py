@@ -33,12 +33,14 @@ from gmmrec.data.arrays import read_features
 from gmmrec.data.errors import DataError, shown
 from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text, telling_what_is_wrong_with
 from gmmrec.data.formats.folder import ATTRIBUTE_FILES, find_file, read_attributes
+from gmmrec.data.parts import TEST, TRAIN
 from gmmrec.data.tables import RawFeatures, RawImpressions, Tables
 from gmmrec.data.tokens import TokenNames
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
 NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
-PARTS = {"train": 0, "dev": 2}
+FOLDERS = {"train": TRAIN, "dev": TEST}
+"""Part of the impressions of each folder, by the end of its name."""
 HELD_OUT = 0.1
 """Share of the impressions that validates, and share that tests where there is no ``dev``."""
 ENTITIES, WORDS, LABELS = 8, 24, 512
@@ -148,7 +150,7 @@ def _folders(folder: Path) -> list[tuple[str, Path]]:
     if _file(folder, "behaviors.tsv") is not None:
         return [("train", folder)]
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and _file(path, "behaviors.tsv") is not None)
-    found = [(part, path) for part in PARTS for path in inner if path.name.lower().endswith(part)]
+    found = [(part, path) for part in FOLDERS for path in inner if path.name.lower().endswith(part)]
     return found if found and found[0][0] == "train" else []
 
 
@@ -202,8 +204,8 @@ def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
 
 def _parts(time: "NDArray[np.int64]", part: str, *, alone: bool) -> "NDArray[np.int64]":
     """Parts by time: the last impressions validate, and test where nothing else does; those of the same second stay together."""
-    if PARTS[part] == 2:
-        return np.full(len(time), 2)
+    if FOLDERS[part] == TEST:
+        return np.full(len(time), TEST)
     moments, count = np.sort(time), max(1, round(HELD_OUT * len(time)))
     ends = (moments[-count],) if not alone else (moments[-min(2 * count, len(time))], moments[-count])
     return np.searchsorted(np.array(ends), time, side="right")
@@ -224,7 +226,7 @@ def _log(raw: RawImpressions) -> pd.DataFrame:
     first = pd.Series(raw.time).groupby(user).transform("min").to_numpy()
     is_first = (raw.time == first)[past["row"]]  # in the history of the first impression it is no click of a later one
     past = past[is_first | ~past["pair"].isin(clicks["pair"])].sort_values("time", kind="stable").drop_duplicates("pair")
-    past["split"] = 0
+    past["split"] = TRAIN
     clicks["time"], clicks["split"] = raw.time[clicks["row"]], raw.part[clicks["row"]]
     both = pd.concat([past, clicks], ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
     items = raw.items.to_numpy()

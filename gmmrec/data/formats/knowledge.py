@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.arrays import read_features
-from gmmrec.data.columns import ALIASES, SPLIT_LABELS, raw_ids, spelled_plainly
+from gmmrec.data.columns import ALIASES, raw_ids, spelled_plainly
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.files import first_line, read_text
+from gmmrec.data.parts import GIVEN_PARTS, PART_LABELS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
 
-PARTS = {"train": (0, ("train",)), "valid": (1, ("valid", "dev")), "test": (2, ("test",))}
+STEMS = {part: (part.value, "dev") if part is SplitPart.VALID else (part.value,) for part in GIVEN_PARTS}
+"""Names of the file of every part, without their endings."""
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz", "2id.txt")
 CATALOGUES = {"entity": ("entity2id.txt", "entities.txt"), "relation": ("relation2id.txt", "relations.txt")}
 TEXTS = {"title": "{}2text.txt", "description": "{}2textlong.txt"}
@@ -28,7 +30,7 @@ TEXTS = {"title": "{}2text.txt", "description": "{}2textlong.txt"}
 
 def is_knowledge(folder: Path) -> bool:
     """Whether a folder holds facts in a text layout: three fields a line with tabs between, or a list of entities beside them."""
-    train = _part(folder, "train")
+    train = _part(folder, SplitPart.TRAIN)
     if train is None:
         return False
     return first_line(train).count("\t") == 2 or any((folder / name).is_file() for name in CATALOGUES["entity"])
@@ -43,10 +45,10 @@ def read_knowledge(folder: Path) -> Tables:
     Raises:
         DataError: There is no training part, or a line does not hold what it should.
     """
-    paths = {part: path for part in PARTS if (path := _part(folder, part)) is not None}
-    if "train" not in paths:
+    paths = {part: path for part in GIVEN_PARTS if (path := _part(folder, part)) is not None}
+    if SplitPart.TRAIN not in paths:
         raise DataError(f"folder {folder.name} holds no facts to learn from; add train.txt with a head, relation and tail a line")
-    facts = pd.concat([_facts(path).assign(split=np.int8(PARTS[part][0])) for part, path in paths.items()], ignore_index=True)
+    facts = pd.concat([_facts(path).assign(split=np.int8(part.code)) for part, path in paths.items()], ignore_index=True)
     named = {"entity": pd.concat([facts["head"], facts["tail"]]).unique(), "relation": facts["relation"].unique()}
     attributes, numbers = {}, None
     for kind, used in named.items():
@@ -77,7 +79,7 @@ def facts_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
             )
         found[role] = raw_ids(frame[column], path)
     if "split" in plain:
-        parts = frame[plain["split"]].astype(str).str.lower().map(SPLIT_LABELS)
+        parts = frame[plain["split"]].astype(str).str.lower().map(PART_LABELS)
         if parts.isna().any():
             odd = frame[plain["split"]][parts.isna()].iloc[0]
             raise DataError(f"{path.name} puts a fact into part {shown(odd)}; parts are 'train', 'valid' and 'test'")
@@ -108,9 +110,8 @@ def links_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table
 
 
-def _part(folder: Path, part: str) -> Path | None:
-    stems = PARTS[part][1]
-    return next((path for stem in stems for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
+def _part(folder: Path, part: SplitPart) -> Path | None:
+    return next((path for stem in STEMS[part] for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
 def _facts(path: Path) -> pd.DataFrame:

@@ -25,17 +25,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.columns import SPLIT_LABELS
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text
+from gmmrec.data.parts import GIVEN_PARTS, PART_LABELS, TRAIN, SplitPart
 from gmmrec.data.tables import RawFeatures, RawOutfits, Tables
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "valid", "test")
 POLYVORE = "{}_no_dup.json"
 IFASHION = ("outfit_data.txt", "user_data.txt", "item_data.txt")
-VALID, TEST = 0.1, 0.1
+HELD_OUT = {SplitPart.VALID: 0.1, SplitPart.TEST: 0.1}
 """Shares of the outfits that are held out where the source does not say which."""
 CELLS = 2**28
 """Most ones and zeros of the modality of categories; of more categories than fit, the most frequent ones are told apart."""
@@ -141,10 +140,10 @@ def with_validation(part: "NDArray[np.int64]") -> "NDArray[np.int64]":
     [80, 10, 10]
     """
     part, generator = part.copy(), np.random.default_rng(0)
-    for code, share in ((1, VALID), (2, TEST)):
-        if not (part == code).any():
-            training = np.flatnonzero(part == 0)
-            part[generator.permutation(training)[: max(1, round(share * len(part)))]] = code
+    for held_out, share in HELD_OUT.items():
+        if not (part == held_out.code).any():
+            training = np.flatnonzero(part == TRAIN)
+            part[generator.permutation(training)[: max(1, round(share * len(part)))]] = held_out.code
     return part
 
 
@@ -173,7 +172,7 @@ def _read_polyvore(folder: Path) -> Tables:
     rows: list[tuple[int, str, str, str]] = []
     names: list[str] = []
     part: list[int] = []
-    for code, piece in enumerate(PARTS):
+    for piece in GIVEN_PARTS:
         path = folder / POLYVORE.format(piece)
         if not path.is_file():
             raise DataError(f"folder {folder.name} has {POLYVORE.format('train')}, but no {path.name}; add it")
@@ -187,7 +186,7 @@ def _read_polyvore(folder: Path) -> Tables:
             except (KeyError, TypeError) as error:
                 raise DataError(f"{path.name} has an outfit without {error}; expected 'set_id', and items with 'index'") from None
             names.append(own)
-            part.append(code)
+            part.append(piece.code)
     table = pd.DataFrame(rows, columns=["group", "id", "category", "title"])
     items = table[["group", "id"]].rename(columns={"id": "item"})
     outfits, makers, _ = made(folder, items, np.array(part), pd.Series(names))
@@ -308,7 +307,7 @@ def _exploded(column: "pd.Series[str]", separator: str | None) -> pd.DataFrame:
 
 
 def _parts(labels: "pd.Series[str]", path: Path) -> "NDArray[np.int64]":
-    found = labels.astype(str).str.lower().map(SPLIT_LABELS)
+    found = labels.astype(str).str.lower().map(PART_LABELS)
     if found.isna().any():
         raise DataError(f"{path.name} has the split {shown(labels[found.isna()].iloc[0])}; use train, valid and test")
     return found.to_numpy(np.int64)
