@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.attributes import attribute_table
 from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.errors import DataError
-from gmmrec.data.files import read_table
-from gmmrec.data.formats.folder import attribute_table
-from gmmrec.data.formats.knowledge import facts_table, links_table
+from gmmrec.data.facts import facts_table, links_table
+from gmmrec.data.files import find_file, read_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
 
@@ -66,7 +66,7 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
 
 
 def _file(folder: Path, name: str, ending: str) -> Path | None:
-    return next((path for end in ("", ".gz") if (path := folder / f"{name}.{ending}{end}").is_file()), None)
+    return find_file(folder, (f"{name}.{ending}",), ("", ".gz"))
 
 
 def _log(path: Path, columns: ColumnNames) -> pd.DataFrame:
