@@ -119,13 +119,13 @@ def _triples(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Triples 
     ]
     part = torch.from_numpy(facts["split"].to_numpy(np.int64, copy=True)) if "split" in facts else torch.zeros_like(ends[0])
     entity = None
-    if tables.links is not None:
-        items, entities = (_found(tables.links[kind], vocabularies[kind]) for kind in ("item", "entity"))
+    if tables.alignment is not None:
+        items, entities = (_found(tables.alignment[kind], vocabularies[kind]) for kind in ("item", "entity"))
         both = (items >= 0) & (entities >= 0)
         if not bool(both.any()):
             raise DataError(
-                f"{tables.name} links items such as {tables.links['item'].iloc[0]!r} to entities, but no such pair is known to "
-                "both the interactions and the facts; write the ids alike"
+                f"{tables.name} aligns items such as {tables.alignment['item'].iloc[0]!r} with entities, but no such "
+                "pair is known to both the interactions and the facts; write the ids alike"
             )
         entity = torch.full((len(vocabularies["item"]),), -1)
         entity[items[both]] = entities[both]

@@ -54,7 +54,7 @@ class Description:
     split: dict[str, int] | None
     """Interactions of every given part."""
     knowledge: dict[str, int] | None
-    """Facts, entities, relations and linked items; None where there are no facts."""
+    """Facts, entities, relations and aligned items; None where there are no facts."""
 
 
 def describe(dataset: Dataset) -> Description:
@@ -98,9 +98,9 @@ def _knowledge(dataset: Dataset) -> dict[str, int] | None:
     triples = dataset.triples
     if triples is None:
         return None
-    linked = 0 if triples.entity is None else int((triples.entity >= 0).sum())
+    aligned = 0 if triples.entity is None else int((triples.entity >= 0).sum())
     entities, relations = (len(dataset.vocabularies[kind]) for kind in ("entity", "relation"))
-    return {"facts": len(triples), "entities": entities, "relations": relations, "linked items": linked}
+    return {"facts": len(triples), "entities": entities, "relations": relations, "aligned items": aligned}
 
 
 def _degrees(degree: Tensor) -> Degrees:

@@ -1,4 +1,4 @@
-"""Parses tables of facts, and tables that say which entity an item is."""
+"""Parses tables of facts, and tables that align items with entities."""
 
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ def facts_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table
 
 
-def links_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Columns ``item`` and ``entity`` from a table that says which entity an item is.
+def alignment_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Columns ``item`` and ``entity`` from a table that aligns items with entities.
 
     Raises:
-        DataError: A column is missing, or an item is linked twice.
+        DataError: A column is missing, or an item is aligned twice.
     """
     plain = {spelled_plainly(column): column for column in reversed(list(frame.columns))}
     found = {}
@@ -50,11 +50,11 @@ def links_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         column = next((plain[alias] for alias in ALIASES[role] if alias in plain), None)
         if column is None:
             raise DataError(
-                f"{path.name} has no column {role!r}; links need item and entity, but its columns are {listed(frame.columns)}"
+                f"{path.name} has no column {role!r}; alignment needs item and entity, its columns are {listed(frame.columns)}"
             )
         found[role] = raw_ids(frame[column], path)
     table: pd.DataFrame = pd.DataFrame(found)
     if table["item"].duplicated().any():
         twice = table["item"][table["item"].duplicated()].iloc[0]
-        raise DataError(f"{path.name} links item {shown(twice)} more than once; keep one entity for each item")
+        raise DataError(f"{path.name} aligns item {shown(twice)} more than once; keep one entity for each item")
     return table

@@ -100,7 +100,7 @@ class Tables:
         features: All modalities.
         text_ids: Node types whose ids are declared to be strings, even where they look like integers.
         triples: Facts: columns ``head``, ``relation``, ``tail`` (raw ids) and, where known, ``split``; None where there are none.
-        links: Which entity an item is: columns ``item`` and ``entity`` (raw ids).
+        alignment: The entity that an item is: columns ``item`` and ``entity`` (raw ids).
         outfits: Sets of items, where there are any.
         impressions: What people were shown, where that is known.
     """
@@ -111,6 +111,6 @@ class Tables:
     features: Sequence[RawFeatures] = ()
     text_ids: frozenset[str] = frozenset()
     triples: pd.DataFrame | None = None
-    links: pd.DataFrame | None = None
+    alignment: pd.DataFrame | None = None
     outfits: RawOutfits | None = None
     impressions: RawImpressions | None = None

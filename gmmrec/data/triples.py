@@ -14,7 +14,7 @@ class Triples:
         relation: Rows of relations ``[n]``.
         tail: Rows of entities ``[n]``.
         part: Part of each fact ``[n]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
-        entity: The entity of every item of the data set ``[I]``, -1 for none; None where items and facts are not linked.
+        entity: The entity of every item of the data set ``[I]``, -1 for none; None where items are not aligned with entities.
 
     Raises:
         ValueError: Columns differ in length.

@@ -30,8 +30,8 @@ def write_folder(dataset: Dataset, folder: str | Path) -> Path:
     """Writes ``interactions.csv.gz``, ``items.csv``, ``users.csv`` and ``NAME_feat.npz``; returns the folder.
 
     Features of users get the prefix ``user_``. Ids without interaction and features are kept in the attribute tables. Facts go to
-    ``triples.csv.gz``, ``entities.csv``, ``relations.csv`` and ``links.csv``; features of entities get the prefix ``entity_`` where
-    there are interactions, and where there are none, no files of users and items are written.
+    ``triples.csv.gz``, ``entities.csv``, ``relations.csv`` and ``alignment.csv``; features of entities get the prefix ``entity_``
+    where there are interactions, and where there are none, no files of users and items are written.
 
     Raises:
         DataError: A modality's name would be read back as that of another node type.
@@ -61,7 +61,7 @@ def _facts(dataset: Dataset, triples: Triples, folder: Path) -> None:
     if triples.entity is not None:
         item = torch.nonzero(triples.entity >= 0).flatten()
         ends = {"item": _raw(dataset, "item", item.numpy()), "entity": _raw(dataset, "entity", triples.entity[item].numpy())}
-        pd.DataFrame(ends).to_csv(folder / "links.csv", index=False)
+        pd.DataFrame(ends).to_csv(folder / "alignment.csv", index=False)
 
 
 def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:

@@ -21,12 +21,12 @@ from gmmrec.graph.edges import cooccurrence_edges, normalize
 from gmmrec.graph.knn import knn_edges
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.typing import (
+    ALIGNED,
     ENTITY,
     ENTITY_ITEM,
     ITEM,
     ITEM_ITEM,
     ITEM_USER,
-    LINKED,
     RELATED,
     USER,
     USER_ITEM,
@@ -131,7 +131,7 @@ def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | 
 
 
 def _add_facts(data: HeteroData, triples: Triples) -> tuple[EdgeType, ...]:
-    """The training facts as edges from head to tail, and the links of items; an entity's degree is its number of training facts."""
+    """Training facts as edges from head to tail, and the alignment of items; an entity's degree is its number of training facts."""
     num_items, num_entities = data[ITEM].num_nodes, data[ENTITY].num_nodes
     train = triples.take(triples.part == TRAIN)
     data[ENTITY].degree = torch.bincount(torch.cat([train.head, train.tail]), minlength=num_entities).float()
@@ -145,13 +145,13 @@ def _add_facts(data: HeteroData, triples: Triples) -> tuple[EdgeType, ...]:
     item = torch.nonzero(triples.entity >= 0).flatten()
     entity = triples.entity[item]
     for kind, (source, target), sizes in (
-        (LINKED, (item, entity), (num_items, num_entities)),
+        (ALIGNED, (item, entity), (num_items, num_entities)),
         (ENTITY_ITEM, (entity, item), (num_entities, num_items)),
     ):
         order = torch.argsort(target, stable=True)
         edge_index = EdgeIndex(torch.stack([source, target])[:, order].contiguous(), sparse_size=sizes, sort_order="col")
         data[kind].edge_index = edge_index
-    return (RELATED, LINKED, ENTITY_ITEM)
+    return (RELATED, ALIGNED, ENTITY_ITEM)
 
 
 def _with_cooccurrence(graph: MultimodalGraph, train: Interactions, node_type: NodeType, k: int) -> MultimodalGraph:

@@ -1,7 +1,7 @@
 """Reads RecBole's atomic files: ``NAME.inter``, ``NAME.item`` and ``NAME.user``, gzipped or not, with typed headers.
 
 Columns of type ``float_seq`` in the item and user files are features. ``NAME.train.inter``, ``NAME.valid.inter`` and
-``NAME.test.inter`` in place of ``NAME.inter`` give a split. ``NAME.kg`` holds facts, ``NAME.link`` which entity an item is.
+``NAME.test.inter`` in place of ``NAME.inter`` give a split. ``NAME.kg`` holds facts, ``NAME.link`` aligns items with entities.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import pandas as pd
 from gmmrec.data.attributes import attribute_table
 from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.errors import DataError
-from gmmrec.data.facts import facts_table, links_table
+from gmmrec.data.facts import alignment_table, facts_table
 from gmmrec.data.files import find_file, read_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
@@ -59,10 +59,10 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
             ids = attributes[node_type]["id"]
             vectors = [column for column, kind in types.items() if kind == "float_seq"]
             features += [_features(column, found, frame[column], ids, node_type) for column in vectors]
-    facts, links = _file(folder, name, "kg"), _file(folder, name, "link")
+    facts, link = _file(folder, name, "kg"), _file(folder, name, "link")
     triples = None if facts is None else facts_table(_typed_table(facts)[0], facts)
-    linked = None if links is None or facts is None else links_table(_typed_table(links)[0], links)
-    return Tables(name, log, attributes, features, triples=triples, links=linked)
+    alignment = None if link is None or facts is None else alignment_table(_typed_table(link)[0], link)
+    return Tables(name, log, attributes, features, triples=triples, alignment=alignment)
 
 
 def _file(folder: Path, name: str, ending: str) -> Path | None:

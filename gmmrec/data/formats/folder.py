@@ -2,9 +2,9 @@
 
 One of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, gzipped or not, or .parquet), or one line a user:
 ``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Beside it, each where there is one: ``split``, ``items``,
-``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and, from items to entities,
-``links``. A folder may hold facts alone, also as RecBole's ``NAME.kg``; features are those of the entities
-then. Sets of items stand in ``outfits``; see :mod:`gmmrec.data.formats.outfits`.
+``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and the ``alignment`` of
+items with entities. A folder may hold facts alone, also as RecBole's ``NAME.kg``; features are those of the entities then.
+Sets of items stand in ``outfits``; see :mod:`gmmrec.data.formats.outfits`.
 """
 
 import logging
@@ -15,9 +15,9 @@ import pandas as pd
 
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import ATTRIBUTE_FILES, read_attributes
-from gmmrec.data.columns import ColumnNames, interaction_log
+from gmmrec.data.columns import ColumnNames, find_column, interaction_log
 from gmmrec.data.errors import DataError, listed, shown
-from gmmrec.data.facts import facts_table, links_table
+from gmmrec.data.facts import alignment_table, facts_table
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text
 from gmmrec.data.formats.outfits import category_features, outfit_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
@@ -48,13 +48,24 @@ def read_folder(folder: Path, columns: ColumnNames) -> Tables:
             attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type, None))
     if facts is None:
         return _with_outfits(folder, columns, attributes, is_alone=is_alone)
-    links = find_file(folder, ("links",), TABLE_SUFFIXES)
     log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else _log(folder, columns)
     features = read_features(folder, attributes, "entity" if is_alone else "item", facts=True)
-    linked = None if links is None else links_table(read_table(links), links)
+    alignment = _alignment(folder)
     is_plain = facts.name.endswith(RECBOLE_FACTS)
     triples = facts_table(read_table(facts, separator="\t" if is_plain else None, quoted=not is_plain), facts)
-    return Tables(folder.resolve().name, log, attributes, features, triples=triples, links=linked)
+    return Tables(folder.resolve().name, log, attributes, features, triples=triples, alignment=alignment)
+
+
+def _alignment(folder: Path) -> pd.DataFrame | None:
+    """The entity of every item that has one; ``links``, the file's former name, is refused."""
+    path = find_file(folder, ("alignment",), TABLE_SUFFIXES)
+    if path is not None:
+        return alignment_table(read_table(path), path)
+    former = find_file(folder, ("links",), TABLE_SUFFIXES)
+    if former is not None and find_column(read_table(former), "entity", None, former.name, required=False):
+        new = former.name.replace("links", "alignment")
+        raise DataError(f"{former.name} aligns items with entities, but that file is now called {new}; rename it")
+    return None
 
 
 def _recbole_facts(folder: Path) -> Path | None:
