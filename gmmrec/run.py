@@ -19,7 +19,7 @@ from gmmrec.checkpoint import load_model, save_model
 from gmmrec.data.interactions import joined
 from gmmrec.data.pack import packed, unpacked
 from gmmrec.data.parts import GIVEN_PARTS
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
@@ -83,7 +83,7 @@ class Run:
     def service(self) -> Service:
         """Answers questions in raw ids; everything a user did in any part counts as seen."""
         log = joined([*self.split.past, self.split.valid, self.split.test])
-        seen = Ragged.from_pairs(log.user, log.item, len(self.vocabularies["user"]))
+        seen = RaggedSets.from_pairs(log.user, log.item, len(self.vocabularies["user"]))
         return Service(self.model, self.graph, self.vocabularies, seen, self.titles, log)
 
     @property

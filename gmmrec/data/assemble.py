@@ -16,9 +16,9 @@ from gmmrec.data.errors import DataError, shown
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
 from gmmrec.data.parts import TRAIN
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.reviews import Reviews, read_reviews
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.triples import Triples
@@ -140,12 +140,12 @@ def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes:
         return None
     items = vocabularies["item"]
 
-    def lists(frame: pd.DataFrame, count: int) -> Lists:
+    def lists(frame: pd.DataFrame, count: int) -> RaggedLists:
         rows = _found(frame["item"], items)
         if bool((rows < 0).any()):
             strange = frame["item"].iloc[int((rows < 0).int().argmax())]
             raise DataError(f"an outfit of {tables.name} holds item {shown(strange)}, of which nothing else is known; list it")
-        return Lists.from_groups(torch.from_numpy(frame["group"].to_numpy(np.int64, copy=True)), rows, count)
+        return RaggedLists.from_groups(torch.from_numpy(frame["group"].to_numpy(np.int64, copy=True)), rows, count)
 
     count = len(raw.part)
     user = None
@@ -180,8 +180,8 @@ def _impressions(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Impr
         return None
     items = _rows(raw.items, vocabularies["item"])
 
-    def lists(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Lists:
-        return Lists(torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])), items[torch.from_numpy(values)])
+    def lists(values: NDArray[np.int64], counts: NDArray[np.int64]) -> RaggedLists:
+        return RaggedLists(torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])), items[torch.from_numpy(values)])
 
     return Impressions(
         _rows(raw.user, vocabularies["user"]),

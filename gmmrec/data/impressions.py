@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gmmrec.data.lists import Lists
 from gmmrec.data.parts import SplitPart
+from gmmrec.data.ragged import RaggedLists
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Impressions:
     """
 
     user: Tensor
-    shown: Lists
+    shown: RaggedLists
     clicked: Tensor
-    history: Lists
+    history: RaggedLists
     part: Tensor
     time: Tensor | None = None
     history_time: Tensor | None = None
@@ -59,12 +59,12 @@ class Impressions:
 
     def take(self, index: Tensor) -> "Impressions":
         """The impressions at positions ``[n]``."""
-        place, _ = self.shown.places(index)
-        told, _ = self.history.places(index)
+        seen, _ = self.shown.positions(index)
+        told, _ = self.history.positions(index)
         return Impressions(
             self.user[index],
             self.shown.take(index),
-            self.clicked[place],
+            self.clicked[seen],
             self.history.take(index),
             self.part[index],
             None if self.time is None else self.time[index],

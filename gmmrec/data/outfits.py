@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gmmrec.data.lists import Lists
+from gmmrec.data.ragged import RaggedLists
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Blanks:
         right: Whether each candidate is the answer (bool), in the order of ``candidates.values``.
     """
 
-    items: Lists
-    candidates: Lists
+    items: RaggedLists
+    candidates: RaggedLists
     right: Tensor
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Compatibilities:
         real: Whether each is a real outfit ``[n]`` (bool).
     """
 
-    items: Lists
+    items: RaggedLists
     real: Tensor
 
     def __len__(self) -> int:
@@ -59,10 +59,10 @@ class Outfits:
         ValueError: Columns differ in length.
     """
 
-    items: Lists
+    items: RaggedLists
     part: Tensor
     user: Tensor | None = None
-    history: Lists | None = None
+    history: RaggedLists | None = None
     category: Tensor | None = None
     text: Tensor | None = None
     blanks: Blanks | None = None
