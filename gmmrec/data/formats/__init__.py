@@ -1,1 +1,1 @@
-"""One reader a format."""
+"""One reader per format: a path in, :class:`~gmmrec.data.tables.Tables` out."""
