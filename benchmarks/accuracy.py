@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 import yaml
 
-from gmmrec.data.sources.bundled import bundled_names
+from gmmrec.data.formats.bundled import bundled_names
 from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.results import Results, file_of

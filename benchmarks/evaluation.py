@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch_geometric.data import HeteroData
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
@@ -34,9 +34,9 @@ class Pairs:
     user: torch.Tensor
     item: torch.Tensor
 
-    def by_user(self) -> Ragged:
+    def by_user(self) -> RaggedSets:
         """The items of every user."""
-        return Ragged.from_pairs(self.user, self.item, NUM_USERS)
+        return RaggedSets.from_pairs(self.user, self.item, NUM_USERS)
 
 
 def read(folder: Path) -> tuple[Pairs, Pairs]:

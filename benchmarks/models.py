@@ -28,8 +28,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.load import load_dataset
-from gmmrec.data.sources.synthetic import SyntheticConfig, synthetic_dataset
 from gmmrec.data.split import split_dataset
+from gmmrec.data.synthetic import SyntheticConfig, synthetic_dataset
 from gmmrec.evaluation.evaluator import evaluate
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph

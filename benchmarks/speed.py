@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gmmrec.data.load import load_dataset
-from gmmrec.data.sources.synthetic import SyntheticConfig, synthetic_dataset
 from gmmrec.data.split import Split, split_dataset
+from gmmrec.data.synthetic import SyntheticConfig, synthetic_dataset
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig

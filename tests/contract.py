@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split, SplitConfig, Strategy, split_dataset
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -372,11 +372,11 @@ def training_batch(
         (batch,) = [batch for _, batch in task.batches(None, generator)]  # type: ignore[arg-type]
         return batch
     if query_type is OutfitQuery:
-        whole = Lists.from_groups(interactions.user, interactions.item, U)
+        whole = RaggedLists.from_groups(interactions.user, interactions.item, U)
         user = torch.nonzero(whole.counts >= 3).flatten()
         whole = whole.take(user)
         is_worn = (torch.arange(len(whole.values)) - whole.indptr[whole.groups]) % 3 > 0  # two of three, the others came before
-        worn, before = (Lists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (is_worn, ~is_worn))
+        worn, before = (RaggedLists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (is_worn, ~is_worn))
         outfits = Outfits(worn, torch.zeros(len(worn), dtype=torch.long), user, before)
         split = Split(interactions, interactions, interactions, outfits=outfits)
         (batch,) = [batch for _, batch in OutfitTask(split, U, I).batches(None, generator)]  # type: ignore[arg-type]

@@ -9,20 +9,21 @@ import pandas as pd
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.data.assemble import assemble
+from gmmrec.data.columns import ColumnNames
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.files import TABLE_SUFFIXES, first_line
 from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, select_modalities, shift_times
-from gmmrec.data.sources.atomic import interaction_files, read_atomic
-from gmmrec.data.sources.bundled import bundled_names, read_bundled
-from gmmrec.data.sources.columns import ColumnNames
-from gmmrec.data.sources.folder import read_folder
-from gmmrec.data.sources.frame import read_frame, read_table_file
-from gmmrec.data.sources.impressions import is_impressions, read_impressions
-from gmmrec.data.sources.knowledge import is_knowledge, read_knowledge
-from gmmrec.data.sources.mmrec import read_mmrec
-from gmmrec.data.sources.outfits import is_outfits, read_outfits
-from gmmrec.data.sources.table import TABLE_SUFFIXES, first_line
-from gmmrec.data.sources.tables import Tables
+from gmmrec.data.formats.atomic import interaction_files, read_atomic
+from gmmrec.data.formats.bundled import bundled_names, read_bundled
+from gmmrec.data.formats.folder import read_folder
+from gmmrec.data.formats.frame import read_frame, read_table_file
+from gmmrec.data.formats.ifashion import is_ifashion, read_ifashion
+from gmmrec.data.formats.impressions import is_impressions, read_impressions
+from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
+from gmmrec.data.formats.mmrec import read_mmrec
+from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
+from gmmrec.data.tables import Tables
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
     if chosen == "knowledge":
         return read_knowledge(folder)
     if chosen == "outfits":
-        return read_outfits(folder)
+        return read_polyvore(folder) if is_polyvore(folder) else read_ifashion(folder)
     if chosen == "impressions":
         return read_impressions(folder)
     return {"folder": read_folder, "atomic": read_atomic, "mmrec": read_mmrec}[chosen](folder, columns)
@@ -149,7 +150,7 @@ def _format_of(path: Path) -> Format:
     files = interaction_files(path if path.is_dir() else path.parent)
     if not files and is_impressions(path):
         return "impressions"
-    if not files and is_outfits(path):
+    if not files and (is_polyvore(path) or is_ifashion(path)):
         return "outfits"
     if not files:
         return "knowledge" if is_knowledge(path) else "folder"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gmmrec.config import check_positive
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.ensemble.blend import CELLS, TrainedPart, ask, merge, view
 from gmmrec.evaluation.ranking import top_columns
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -77,7 +77,7 @@ class TwoStage(Recommender[UserQuery]):
             found = self._part(place).encode(view(graph, place, part.graph_schema))
             encoded |= {f"{place}/{name}": vector for name, vector in found.items()}
         item, user = graph.edges(ITEM_USER).edge_index.as_tensor()
-        seen = Ragged.from_pairs(user, item, graph.num_nodes("user"))
+        seen = RaggedSets.from_pairs(user, item, graph.num_nodes("user"))
         return {**encoded, "item": encoded[f"{SLOW}/item"], "seen/indptr": seen.indptr, "seen/items": seen.values}
 
     def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class TwoStage(Recommender[UserQuery]):
         """The fast model's scores ``[B, I]``, the candidates, best first, ``[B, top]``, and which of these are any ``[B, top]``."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
         scores = ask(self._part(FAST), FAST, encoded, query, items)
-        seen = Ragged(encoded["seen/indptr"], encoded["seen/items"]).take(query.user)
+        seen = RaggedSets(encoded["seen/indptr"], encoded["seen/items"]).take(query.user)
         unseen = scores.clone()
         unseen[seen.groups, seen.values] = -torch.inf
         best, rows = top_columns(unseen, self.config.top)

@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gmmrec.data.lists import Lists
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.evaluation.evaluator import EvalConfig, evaluating
 from gmmrec.evaluation.results import Results, fingerprint
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -55,7 +54,7 @@ def evaluate_choices(
             parts.append(choice_metrics(scores.masked_fill(~present, -torch.inf), right, present))
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     groups = choices.candidates.groups
-    answers = Ragged.from_pairs(groups[choices.right], choices.candidates.values[choices.right], len(choices))
+    answers = RaggedSets.from_pairs(groups[choices.right], choices.candidates.values[choices.right], len(choices))
     return Results(values, torch.arange(len(choices)), fingerprint(answers).cpu(), "choices", bootstrap=bootstrap)
 
 
@@ -103,7 +102,7 @@ def _greater(scores: Tensor, among: Tensor, *, or_equal: bool = False) -> Tensor
     return torch.searchsorted(ordered, -scores, right=or_equal).clamp(max=among.sum(1, keepdim=True))
 
 
-def _chunks(candidates: Lists, chunk_size: int) -> list[Tensor]:
+def _chunks(candidates: RaggedLists, chunk_size: int) -> list[Tensor]:
     """Positions of questions, as many at once as ``chunk_size`` and ``CELLS`` allow."""
     widest = max(1, int(candidates.counts.max()))
     return list(torch.arange(len(candidates), device=candidates.indptr.device).split(max(1, min(chunk_size, CELLS // widest))))

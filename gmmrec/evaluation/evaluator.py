@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.catalogue import coverage, novelty
 from gmmrec.evaluation.metrics import METRICS
 from gmmrec.evaluation.ranking import hits, rank, rank_sampled
@@ -218,11 +218,11 @@ def _measure(hit: Tensor, num_relevant: Tensor, settings: EvalConfig) -> dict[st
     return {f"{name}@{k}": METRICS[name](hit[:, :k], num_relevant) for name in settings.metrics for k in settings.ks}
 
 
-def _restrict(relevant: Ragged, mask: Tensor) -> Ragged:
+def _restrict(relevant: RaggedSets, mask: Tensor) -> RaggedSets:
     """The same sets, without the rows outside ``mask`` ``[I]``."""
     keep = mask[relevant.values]
     indptr = torch.cat([relevant.indptr.new_zeros(1), keep.cumsum(0)])[relevant.indptr]
-    return Ragged(indptr, relevant.values[keep])
+    return RaggedSets(indptr, relevant.values[keep])
 
 
 def _names(questions: Questions[Any]) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.evaluator import EvalConfig, Group, evaluating
 from gmmrec.evaluation.results import GroupValues, Results, fingerprint
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -67,7 +67,7 @@ def evaluate_links(
     return Results(values, query, fingerprint(links.known).cpu(), "links", by_group, bootstrap=bootstrap)
 
 
-def filtered_ranks(scores: Tensor, answer: Tensor, known: Ragged) -> Tensor:
+def filtered_ranks(scores: Tensor, answer: Tensor, known: RaggedSets) -> Tensor:
     """Rank of each answer among all candidates that are no other right answers ``[B]`` (float32).
 
     One more than the number of candidates that score higher, and half the number of those that score the same: a model that cannot
@@ -78,7 +78,8 @@ def filtered_ranks(scores: Tensor, answer: Tensor, known: Ragged) -> Tensor:
         answer: Columns ``[B]``.
         known: All right answers of every question; the answer itself may be among them.
 
-    >>> filtered_ranks(torch.tensor([[3.0, 2.0, 2.0, 9.0]]), torch.tensor([1]), Ragged(torch.tensor([0, 2]), torch.tensor([1, 3])))
+    >>> known = RaggedSets(torch.tensor([0, 2]), torch.tensor([1, 3]))
+    >>> filtered_ranks(torch.tensor([[3.0, 2.0, 2.0, 9.0]]), torch.tensor([1]), known)
     tensor([2.5000])
     """
     own = scores.gather(1, answer[:, None])  # [B, 1]

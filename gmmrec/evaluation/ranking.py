@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.questions import Questions
 from gmmrec.typing import NodeType
@@ -129,7 +129,7 @@ def rank_sampled(
     return top
 
 
-def hits(top: Tensor, relevant: Ragged) -> Tensor:
+def hits(top: Tensor, relevant: RaggedSets) -> Tensor:
     """Whether each ranked candidate is relevant to its question.
 
     Args:
@@ -139,7 +139,7 @@ def hits(top: Tensor, relevant: Ragged) -> Tensor:
     Returns:
         ``[Q, K]``, bool; -1 is never a hit.
 
-    >>> hits(torch.tensor([[3, 1], [2, -1]]), Ragged(torch.tensor([0, 1, 3]), torch.tensor([1, 2, 3])))
+    >>> hits(torch.tensor([[3, 1], [2, -1]]), RaggedSets(torch.tensor([0, 1, 3]), torch.tensor([1, 2, 3])))
     tensor([[False,  True],
             [ True, False]])
     """
@@ -147,7 +147,7 @@ def hits(top: Tensor, relevant: Ragged) -> Tensor:
     return relevant.contains(question, top.clamp(min=0)) & (top >= 0)
 
 
-def members(sets: Ragged, start: int, stop: int) -> tuple[Tensor, Tensor]:
+def members(sets: RaggedSets, start: int, stop: int) -> tuple[Tensor, Tensor]:
     """Group (counted from ``start``) and value of all members of the groups ``start … stop - 1``."""
     indptr = sets.indptr[start : stop + 1]
     group = torch.repeat_interleave(torch.arange(stop - start, device=indptr.device), indptr.diff())

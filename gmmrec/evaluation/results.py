@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.significance import bootstrap_intervals
 
@@ -241,10 +241,10 @@ def candidates(sampled: int, sampled_by: str) -> str:
     return f"{sampled} candidates sampled {how}" if sampled else "all candidates"
 
 
-def fingerprint(relevant: Ragged) -> Tensor:
+def fingerprint(relevant: RaggedSets) -> Tensor:
     """A number per set ``[G]`` (int64), the same for the same rows; different for different rows but for rare chance.
 
-    >>> a, b, c = fingerprint(Ragged(torch.tensor([0, 2, 4, 6]), torch.tensor([3, 8, 3, 8, 4, 7]))).tolist()
+    >>> a, b, c = fingerprint(RaggedSets(torch.tensor([0, 2, 4, 6]), torch.tensor([3, 8, 3, 8, 4, 7]))).tolist()
     >>> a == b, a == c
     (True, False)
     """

@@ -16,7 +16,7 @@ from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.knn import Weighting
-from gmmrec.graph.knowledge import KNOWS, check_linked, with_knowledge
+from gmmrec.graph.knowledge import KNOWS, check_aligned, with_knowledge
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.graph.smoothing import ItemSmoothing
 from gmmrec.nn.clustering import balance_loss, cut_loss
@@ -34,7 +34,7 @@ from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm
 from gmmrec.nn.relations import Pair, Relation
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ENTITY, ENTITY_ITEM, ITEM, LINKED, USER, EdgeType, NodeType
+from gmmrec.typing import ALIGNED, ENTITY, ENTITY_ITEM, ITEM, USER, EdgeType, NodeType
 
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
 SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
@@ -100,7 +100,7 @@ class GraphFusionConfig:
     item_unit: bool = False
     """Whether what the item graph adds is brought to unit length, as in LATTICE and HCGCN."""
     knowledge: Literal["none", "entity"] = "none"
-    """Whether items that are linked to entities of a knowledge graph learn from each other through the facts about them: ID
+    """Whether items aligned with entities of a knowledge graph learn from each other through the facts about them: ID
     embeddings that flow from item to entity to item are added too, and so are features of entities where the data have any."""
     knowledge_layers: int = 2
     """Steps from entity to entity; two lead from a film over its actors to other films."""
@@ -234,7 +234,7 @@ class GraphFusion(Recommender[UserQuery]):
                 unit=c.item_unit,
             )
         if c.knowledge == "entity":
-            check_linked(schema.relations)
+            check_aligned(schema.relations)
             self.entities = embedding_table(schema.num_nodes[ENTITY], c.dim, c.init_std)
             widths = [schema.feature_dims[name] for name in schema.modalities(ENTITY)]
             self.know = KnowledgeEncoder(c.knowledge_layers, widths, c.dim)
@@ -351,7 +351,7 @@ class GraphFusion(Recommender[UserQuery]):
         smoothed = None if self.smooth is None else self.smooth(graph, items)
         if self.entities is None:
             return smoothed
-        edges = (Relation(*graph.edges(kind)) for kind in (LINKED, KNOWS, ENTITY_ITEM))
+        edges = (Relation(*graph.edges(kind)) for kind in (ALIGNED, KNOWS, ENTITY_ITEM))
         features = [graph.features[name].unit for name in self.schema.modalities(ENTITY)]
         known: Tensor = self.know(items, graph.gather(ENTITY, self.entities), *edges, features)
         return known if smoothed is None else smoothed + known

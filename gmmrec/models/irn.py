@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch_geometric import EdgeIndex
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.history import history_matrix
 from gmmrec.nn.encoder.content import ContentEncoder
@@ -208,7 +208,7 @@ class IRN(Recommender[UserQuery]):
         own = (graph.gather("item", table) for table in (self.targets, self.past))
         return Items(*(content + (table if rows is None else F.embedding(rows, table)) for table in own))
 
-    def _extrapolation(self, graph: MultimodalGraph, history: Ragged, batch: Batch[UserQuery], liked: Tensor) -> Tensor:
+    def _extrapolation(self, graph: MultimodalGraph, history: RaggedSets, batch: Batch[UserQuery], liked: Tensor) -> Tensor:
         """What scores ``[B, 1 + K]`` over a part of the history are multiplied by; 1 where all of it was looked at."""
         is_positive = (history.values == batch.positive.repeat_interleave(history.counts)).float()
         among = torch.zeros_like(liked[:, 0]).index_add_(0, history.groups, is_positive)
@@ -218,11 +218,11 @@ class IRN(Recommender[UserQuery]):
         return factor
 
 
-def _histories(edge_index: EdgeIndex) -> Ragged:
+def _histories(edge_index: EdgeIndex) -> RaggedSets:
     """The items of every user."""
-    return Ragged(*edge_index.get_csc()[0])
+    return RaggedSets(*edge_index.get_csc()[0])
 
 
-def _of_users(histories: Tensor, users: Tensor) -> Ragged:
+def _of_users(histories: Tensor, users: Tensor) -> RaggedSets:
     """The items of some users, from the sparse matrix of all."""
-    return Ragged(histories.crow_indices().long(), histories.col_indices().long()).take(users)
+    return RaggedSets(histories.crow_indices().long(), histories.col_indices().long()).take(users)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.errors import nearest
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -67,10 +67,10 @@ def complete(
     return frame
 
 
-def _known(triples: Triples, rows: Mapping[str, int], backwards: bool) -> Ragged:
+def _known(triples: Triples, rows: Mapping[str, int], backwards: bool) -> RaggedSets:
     given, other = (triples.tail, triples.head) if backwards else (triples.head, triples.tail)
     found: Tensor = other[(given == rows["entity"]) & (triples.relation == rows["relation"])]
-    return Ragged.from_pairs(torch.zeros_like(found), found, 1)
+    return RaggedSets.from_pairs(torch.zeros_like(found), found, 1)
 
 
 def _row(vocabulary: Vocabulary, raw_id: Hashable) -> int:

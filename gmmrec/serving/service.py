@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.ranking import rank
 from gmmrec.graph.fold_in import with_new_users
@@ -43,7 +42,7 @@ class Service:
         model: Recommender[Any],
         graph: MultimodalGraph,
         vocabularies: Mapping[NodeType, Vocabulary],
-        seen: Ragged,
+        seen: RaggedSets,
         titles: Sequence[str] | None = None,
         log: Interactions | None = None,
     ) -> None:
@@ -93,7 +92,7 @@ class Service:
             else:
                 names = self.users.ids() if users is None else list(users)
                 known, encoded, rows = self.seen, self.encoded, self.users.rows(names)
-            nothing = Ragged.from_pairs(rows[:0], rows[:0], len(rows))
+            nothing = RaggedSets.from_pairs(rows[:0], rows[:0], len(rows))
             excluded = known.take(rows) if exclude_seen else nothing
             asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
             questions = Questions(self.query(asked, histories), nothing, excluded, "everything known")
@@ -135,16 +134,16 @@ class Service:
         length = self.model.config.max_length
         if histories is None:
             return self._timeline.of(rows, length)
-        lists = Lists.from_sequences([self.items.rows(history) for history in histories])
+        lists = RaggedLists.from_sequences([self.items.rows(history) for history in histories])
         return HistoryQuery(rows, *lists.last(length))
 
-    def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[Ragged, dict[NodeType, Tensor], Tensor]:
+    def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[RaggedSets, dict[NodeType, Tensor], Tensor]:
         lengths = torch.tensor([len(history) for history in histories])
         if not len(histories) or int(lengths.min()) == 0:
             raise ValueError("every history needs at least one item id; recommend popular items to people you know nothing of")
         items = self.items.rows([item for history in histories for item in history])
         people = torch.arange(len(histories))
-        known = Ragged.from_pairs(people.repeat_interleave(lengths), items, len(histories))
+        known = RaggedSets.from_pairs(people.repeat_interleave(lengths), items, len(histories))
         return known, self.model.encode(with_new_users(self.graph, known)), people
 
     def _table(self, asker: str, names: Sequence[Hashable], answer: str, rows: Tensor, scores: Tensor) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from torch_geometric.sampler import NegativeSampling
 
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.reviews import Reviews, training_texts
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -145,11 +145,13 @@ class CollaborativeTask:
                 exams["impressions"] = Choices(UserQuery(shown.user), shown.shown, shown.clicked)
         return exams
 
-    def _by_user(self, interactions: Interactions) -> Ragged:
-        return Ragged.from_pairs(interactions.user, interactions.item, self.num_users)
+    def _by_user(self, interactions: Interactions) -> RaggedSets:
+        return RaggedSets.from_pairs(interactions.user, interactions.item, self.num_users)
 
 
-def new_answers(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> tuple[Interactions, Ragged, Tensor]:
+def new_answers(
+    split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask
+) -> tuple[Interactions, RaggedSets, Tensor]:
     """The interactions of one part whose items may be ranked, the items of every user that may not, and where the former stood.
 
     Raises:
@@ -163,7 +165,7 @@ def new_answers(split: Split, num_users: int, part: Literal["valid", "test"], ma
     return answers.take(new), excluded, torch.nonzero(new).flatten()
 
 
-def known_items(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> Ragged:
+def known_items(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> RaggedSets:
     """The items of every user that are not ranked in the questions of one part.
 
     Raises:
@@ -175,7 +177,7 @@ def known_items(split: Split, num_users: int, part: Literal["valid", "test"], ma
         raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
     known = {"train": split.past, "train+valid": [*split.past, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]
     user, item = (torch.cat([getattr(log, end) for log in known]) for end in ("user", "item"))
-    return Ragged.from_pairs(user, item, num_users)
+    return RaggedSets.from_pairs(user, item, num_users)
 
 
 def sampled_batches(

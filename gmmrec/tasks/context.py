@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -116,7 +116,7 @@ class ContextTask:
         """
         events, excluded, _ = new_answers(self.split, self.pairs.num_users, part, mask)
         query = ContextQuery(events.user, None if events.time is None else time_context(events.time))
-        relevant = Ragged(torch.arange(len(events) + 1), events.item)
+        relevant = RaggedSets(torch.arange(len(events) + 1), events.item)
         return Questions(query, relevant, excluded.take(events.user), mask)
 
     def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:

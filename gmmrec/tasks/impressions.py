@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gmmrec.data.lists import Lists, windows
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -57,9 +56,9 @@ class ImpressionTask:
         self.impressions = split.impressions
         shown, clicked = self.impressions.shown, self.impressions.clicked
         impression = shown.groups  # of every item shown
-        taken = Ragged.from_pairs(impression[clicked], shown.values[clicked], len(shown))
+        taken = RaggedSets.from_pairs(impression[clicked], shown.values[clicked], len(shown))
         passed = ~taken.contains(impression, shown.values)  # an item that is shown twice is clicked if one of the two is
-        self._passed = Lists.from_groups(impression[passed], shown.values[passed], len(shown))
+        self._passed = RaggedLists.from_groups(impression[passed], shown.values[passed], len(shown))
         lengths = self.impressions.history.counts
         usable = (self.impressions.part == 0) & (self._passed.counts > 0) & (lengths > 0)
         self._examples = torch.nonzero(usable[taken.groups]).flatten()
@@ -113,7 +112,7 @@ class ImpressionTask:
         new = self.impressions.of_part(part)[impression] & ~excluded.contains(user[impression], item)
         if not bool(new.any()):
             raise ValueError(f"no impression of the {part} part has a click that is not in {mask}, so there is nothing to ask")
-        relevant = Ragged.from_pairs(impression[new], item[new], len(shown))
+        relevant = RaggedSets.from_pairs(impression[new], item[new], len(shown))
         asked = torch.nonzero(relevant.counts).flatten()
         return Questions(self.query(asked), relevant.take(asked), excluded.take(user[asked]), mask)
 
@@ -134,10 +133,10 @@ class ImpressionTask:
         return {"ranking": self.questions(part, mask), "impressions": self.choices(part)}
 
 
-def draw(lists: Lists, count: int, generator: torch.Generator) -> Tensor:
+def draw(lists: RaggedLists, count: int, generator: torch.Generator) -> Tensor:
     """Values ``[G, count]`` of lists, of which none may be empty: all different places, as far as a list has so many, then repeats.
 
-    >>> draw(Lists(torch.tensor([0, 3, 4]), torch.tensor([5, 5, 5, 7])), 2, torch.Generator().manual_seed(0))
+    >>> draw(RaggedLists(torch.tensor([0, 3, 4]), torch.tensor([5, 5, 5, 7])), 2, torch.Generator().manual_seed(0))
     tensor([[5, 5],
             [7, 7]])
     """

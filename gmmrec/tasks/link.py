@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.config import check_choice
-from gmmrec.data.lists import Lists
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -63,9 +62,9 @@ class LinkTask:
         self.answer = torch.cat([triples.tail, triples.head])
         keys = self.query.head * 2 * self.num_relations + self.query.relation
         distinct, self._question = keys.unique(return_inverse=True)  # the same question, asked by several facts
-        self._known = Ragged.from_pairs(self._question, self.answer, len(distinct))
+        self._known = RaggedSets.from_pairs(self._question, self.answer, len(distinct))
         self._train = torch.nonzero(self.part == PARTS["train"]).flatten()
-        self._learned = Lists.from_groups(self._question[self._train], self.answer[self._train], len(distinct))
+        self._learned = RaggedLists.from_groups(self._question[self._train], self.answer[self._train], len(distinct))
 
     @property
     def num_batches(self) -> int:
@@ -81,7 +80,7 @@ class LinkTask:
             graph: The graph of this epoch.
             generator: Source of the order and of the negatives.
         """
-        seen = Ragged.from_pairs(self._learned.groups, self._learned.values, len(self._learned))
+        seen = RaggedSets.from_pairs(self._learned.groups, self._learned.values, len(self._learned))
         negatives = UniformNegatives(seen, graph.num_nodes(ENTITY))
         for place in torch.randperm(self._train.numel(), generator=generator).split(self.config.batch_size):
             index = self._train[place]
@@ -99,11 +98,11 @@ class LinkTask:
         """
         index = self._asked(part)
         question, first = self._question[index].unique(return_inverse=True)
-        relevant = Ragged.from_pairs(first, self.answer[index], len(question))
+        relevant = RaggedSets.from_pairs(first, self.answer[index], len(question))
         example = torch.empty_like(question).scatter_(0, first, index)
         known = self._known.take(question)
         other = ~relevant.contains(known.groups, known.values)
-        excluded = Ragged.from_pairs(known.groups[other], known.values[other], len(question))
+        excluded = RaggedSets.from_pairs(known.groups[other], known.values[other], len(question))
         return Questions(self.query.take(example), relevant, excluded, "train+valid")
 
     def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:

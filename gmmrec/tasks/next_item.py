@@ -9,8 +9,7 @@ from torch import Tensor
 
 from gmmrec.config import check_positive
 from gmmrec.data.interactions import Interactions, joined
-from gmmrec.data.lists import windows
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets, windows
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -120,7 +119,7 @@ class NextItemTask:
         if not self._examples.numel():
             raise ValueError("no user has two training interactions; expected at least one, to learn what comes next")
         self._lengths = rank[self._examples].clamp(max=self.settings.max_length)
-        seen = Ragged.from_pairs(split.train.user, split.train.item, num_users)
+        seen = RaggedSets.from_pairs(split.train.user, split.train.item, num_users)
         pool = num_items if config.negatives_from == "all" else split.train.item
         self._negatives = UniformNegatives(seen, pool)
 
@@ -161,7 +160,7 @@ class NextItemTask:
         before = sum(len(log) for log in known) - len(asked)
         place = timeline.place[before + kept]
         query = timeline.before(place, self.settings.max_length)
-        return Questions(query, Ragged(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
+        return Questions(query, RaggedSets(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
 
     def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
         """The ranking of what comes next."""

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from gmmrec.config import check_choice, check_positive
-from gmmrec.data.lists import Lists, windows
 from gmmrec.data.outfits import Outfits
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -91,7 +90,7 @@ class OutfitTask:
         no_histories = self.outfits.user is None or self.outfits.history is not None
         self._ends = None if no_histories else self._history_ends()
         pool = num_items if config.negatives_from == "all" else items.values[self._examples]
-        self._members = Ragged.from_pairs(self._outfit, items.values, len(self.outfits))
+        self._members = RaggedSets.from_pairs(self._outfit, items.values, len(self.outfits))
         self._negatives = UniformNegatives(self._members, pool)
 
     @property
@@ -152,8 +151,8 @@ class OutfitTask:
         place = self._drawn(outfit, part)
         query = self.query(outfit, place)
         line, column = query.outfit_mask.nonzero(as_tuple=True)
-        excluded = Ragged.from_pairs(line, query.outfit[line, column], len(outfit))
-        relevant = Ragged(torch.arange(len(outfit) + 1), self.outfits.items.values[place])
+        excluded = RaggedSets.from_pairs(line, query.outfit[line, column], len(outfit))
+        relevant = RaggedSets(torch.arange(len(outfit) + 1), self.outfits.items.values[place])
         return Questions(query, relevant, excluded, "the outfit")
 
     def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
@@ -183,7 +182,7 @@ class OutfitTask:
         candidates = torch.cat([self.outfits.items.values[place][:, None], wrong], 1)
         right = torch.zeros_like(candidates, dtype=torch.bool)
         right[:, 0] = True
-        lists = Lists(torch.arange(len(outfit) + 1) * candidates.shape[1], candidates.flatten())
+        lists = RaggedLists(torch.arange(len(outfit) + 1) * candidates.shape[1], candidates.flatten())
         return Choices(self.query(outfit, place), lists, right.flatten())
 
     def compatibility(self, part: Literal["valid", "test"]) -> Sets:
@@ -193,7 +192,7 @@ class OutfitTask:
             rows, mask = given.items.last(int(given.items.counts.max()))
             return Sets(self._for_nobody(rows, mask), given.real)
         real = self.query(outfit)
-        nothing = Ragged.from_pairs(outfit[:0], outfit[:0], len(self.outfits))
+        nothing = RaggedSets.from_pairs(outfit[:0], outfit[:0], len(self.outfits))
         generator = torch.Generator().manual_seed(SEEDS[part])
         drawn = _distinct(UniformNegatives(nothing, self._pool(outfit)), outfit, real.outfit.shape[1], generator)
         drawn = drawn.masked_fill(~real.outfit_mask, 0)
@@ -249,7 +248,7 @@ class OutfitTask:
         return OutfitQuery(user, rows, mask, nothing, nothing > 0)
 
 
-def drawn_places(items: Lists, groups: Tensor, generator: torch.Generator) -> Tensor:
+def drawn_places(items: RaggedLists, groups: Tensor, generator: torch.Generator) -> Tensor:
     """Where one value of each group ``[n]``, drawn at random, stands among all values ``[n]``."""
     chance = torch.rand(len(groups), generator=generator, dtype=torch.float64)
     return items.indptr[groups] + (chance * items.counts[groups]).long()

@@ -6,8 +6,7 @@ from typing import Any, Generic, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from gmmrec.data.lists import Lists
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.tasks.query import LinkQuery, OutfitQuery, Q
 
 Mask: TypeAlias = Literal["train", "train+valid", "none"]
@@ -26,8 +25,8 @@ class Questions(Generic[Q]):
     """
 
     query: Q
-    relevant: Ragged
-    excluded: Ragged
+    relevant: RaggedSets
+    excluded: RaggedSets
     masked: str
 
     def __len__(self) -> int:
@@ -76,7 +75,7 @@ class Choices(Generic[Q]):
     """
 
     query: Q
-    candidates: Lists
+    candidates: RaggedLists
     right: Tensor
 
     def __post_init__(self) -> None:
@@ -90,7 +89,7 @@ class Choices(Generic[Q]):
 
     def take(self, index: Tensor) -> "Choices[Q]":
         """The questions at positions ``index`` ``[m]``."""
-        place, _ = self.candidates.places(index)
+        place, _ = self.candidates.positions(index)
         return Choices(self.query.take(index), self.candidates.take(index), self.right[place])
 
     def to(self, device: torch.device | str) -> "Choices[Q]":
@@ -142,7 +141,7 @@ class Links:
 
     query: LinkQuery
     answer: Tensor
-    known: Ragged
+    known: RaggedSets
     backwards: Tensor
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import gmmrec.ensemble.two_stage
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.ensemble.blend import Blend, TrainedPart, merge
 from gmmrec.ensemble.two_stage import TwoStage, TwoStageConfig, stack_scores
 from gmmrec.graph.fold_in import with_new_users
@@ -135,13 +135,13 @@ def test_nan_is_passed_on(pair, monkeypatch):
 def test_new_users_are_ranked_by_their_histories(pair):
     model, graph = staged(pair, 3)
     history = [0, 2, 4]
-    wider = with_new_users(graph, Ragged.from_pairs(torch.zeros(3, dtype=torch.long), torch.tensor(history), 1))
+    wider = with_new_users(graph, RaggedSets.from_pairs(torch.zeros(3, dtype=torch.long), torch.tensor(history), 1))
     encoded, query = model.encode(wider), UserQuery(torch.tensor([U]))
     scores, rows, chosen = model.shortlist(encoded, query)
     expected = [item for item in order(scores[0]) if item not in history][:3]
     assert (rows[0].tolist(), chosen.tolist()) == (expected, [[True] * 3])
     slow, slow_graph = pair[1]
-    alone = with_new_users(slow_graph, Ragged(torch.tensor([0, 3]), torch.tensor(history)))
+    alone = with_new_users(slow_graph, RaggedSets(torch.tensor([0, 3]), torch.tensor(history)))
     own = slow.score(slow.encode(alone), query, rows)
     torch.testing.assert_close(model.score(encoded, query, rows), own)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import gmmrec.ensemble.weights as module
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.ensemble.weights import mixture_values, search_weights
 from gmmrec.evaluation.metrics import METRICS, parse_metric
 from gmmrec.tasks.query import UserQuery
@@ -24,7 +24,7 @@ def questions(seed=0):
     relevant, excluded = (draw < 0.04), (draw > 0.9)
     relevant[:, 0] |= ~relevant.any(1)
     excluded &= ~relevant
-    ragged = (Ragged.from_pairs(*mask.nonzero(as_tuple=True), Q) for mask in (relevant, excluded))
+    ragged = (RaggedSets.from_pairs(*mask.nonzero(as_tuple=True), Q) for mask in (relevant, excluded))
     return Questions(UserQuery(torch.arange(Q)), *ragged, "train")
 
 

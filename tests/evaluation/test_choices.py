@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from gmmrec.data.lists import Lists
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.evaluation.choices import choice_metrics, evaluate_choices
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.query import UserQuery
@@ -39,7 +39,7 @@ def asked(num: int = 40, *, seed: int = 0) -> Choices[UserQuery]:
         labels[0], labels[1] = True, False
         right.append(labels)
     user = torch.randint(U, (num,), generator=generator)
-    return Choices(UserQuery(user), Lists.from_sequences(rows), torch.cat(right))
+    return Choices(UserQuery(user), RaggedLists.from_sequences(rows), torch.cat(right))
 
 
 def test_metrics_agree_with_scikit_learn_and_a_loop():
@@ -77,7 +77,7 @@ def test_infinite_scores_are_the_least():
 
 
 def test_questions_that_tell_nothing_are_refused():
-    lists = Lists(torch.tensor([0, 2]), torch.tensor([0, 1]))
+    lists = RaggedLists(torch.tensor([0, 2]), torch.tensor([0, 1]))
     for right in ([True, True], [False, False]):
         with pytest.raises(ValueError, match="every choice needs a right and a wrong candidate"):
             Choices(UserQuery(torch.tensor([0])), lists, torch.tensor(right))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.evaluator import EvalConfig, Group, default_groups, evaluate
 from gmmrec.evaluation.exams import take_exam, watch
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -64,7 +64,7 @@ def case():
     data["item"].text, data["item"].text_mask = data["item"].image, torch.ones(NUM_ITEMS, dtype=torch.bool)
     schema = GraphSchema({"user": NUM_USERS, "item": NUM_ITEMS}, {"image": 3, "text": 3}, {"image": "item", "text": "item"}, ())
     asked = wanted.any(1).nonzero().flatten()
-    sets = [Ragged.from_pairs(*mask.nonzero(as_tuple=True), NUM_USERS).take(asked) for mask in (wanted, known)]
+    sets = [RaggedSets.from_pairs(*mask.nonzero(as_tuple=True), NUM_USERS).take(asked) for mask in (wanted, known)]
     return MultimodalGraph(data, schema), Questions(UserQuery(asked), *sets, masked="train"), known, wanted
 
 

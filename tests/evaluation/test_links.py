@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.evaluator import EvalConfig
 from gmmrec.evaluation.exams import take_exam, watch
 from gmmrec.evaluation.links import filtered_ranks, link_groups
@@ -45,14 +45,14 @@ def test_ranks_equal_those_of_the_definition() -> None:
     answer = torch.randint(9, (50,), generator=generator)
     known = [torch.randperm(9, generator=generator)[: i % 5].tolist() + [int(answer[i])] * (i % 2) for i in range(50)]
     pairs = torch.tensor([(i, entity) for i, entities in enumerate(known) for entity in entities])
-    found = filtered_ranks(scores, answer, Ragged.from_pairs(pairs[:, 0], pairs[:, 1], 50))
+    found = filtered_ranks(scores, answer, RaggedSets.from_pairs(pairs[:, 0], pairs[:, 1], 50))
     assert found.tolist() == [slow_rank(scores[i], int(answer[i]), known[i]) for i in range(50)]
 
 
 def test_k8_the_true_entity_is_first_when_only_other_true_answers_score_higher() -> None:
     scores = torch.tensor([[5.0, 9.0, 1.0, 8.0]])
-    assert filtered_ranks(scores, torch.tensor([0]), Ragged(torch.tensor([0, 3]), torch.tensor([0, 1, 3]))).item() == 1
-    assert filtered_ranks(scores, torch.tensor([0]), Ragged(torch.tensor([0, 2]), torch.tensor([0, 1]))).item() == 2
+    assert filtered_ranks(scores, torch.tensor([0]), RaggedSets(torch.tensor([0, 3]), torch.tensor([0, 1, 3]))).item() == 1
+    assert filtered_ranks(scores, torch.tensor([0]), RaggedSets(torch.tensor([0, 2]), torch.tensor([0, 1]))).item() == 2
 
 
 def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:

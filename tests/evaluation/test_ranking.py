@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.ranking import hits, rank, rank_sampled
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.recommender import Recommender
@@ -59,7 +59,7 @@ def questions_of(excluded: torch.Tensor) -> Questions[UserQuery]:
     num_users = excluded.shape[0]
     users = torch.arange(num_users)
     return Questions(
-        UserQuery(users), Ragged.from_pairs(users, users * 0, num_users), Ragged.from_pairs(user, item, num_users), "train"
+        UserQuery(users), RaggedSets.from_pairs(users, users * 0, num_users), RaggedSets.from_pairs(user, item, num_users), "train"
     )
 
 
@@ -147,16 +147,16 @@ def test_wrong_shape_is_refused():
 
 
 def test_minus_one_is_no_hit_even_beside_the_last_item_of_a_neighbour():
-    relevant = Ragged.from_pairs(torch.tensor([0, 1]), torch.tensor([4, 0]), 2)
+    relevant = RaggedSets.from_pairs(torch.tensor([0, 1]), torch.tensor([4, 0]), 2)
     assert hits(torch.tensor([[4, -1], [-1, 0]]), relevant).tolist() == [[True, False], [False, True]]
 
 
 def test_sampled_candidates_hold_the_answer_and_nothing_excluded():
     generator = torch.Generator().manual_seed(0)
     table = torch.rand(5, 40, generator=generator)
-    relevant = Ragged(torch.arange(6), torch.tensor([3, 8, 8, 0, 39]))
-    excluded = Ragged.from_pairs(torch.arange(5).repeat_interleave(20), torch.randint(1, 39, (100,), generator=generator), 5)
-    excluded = Ragged.from_pairs(
+    relevant = RaggedSets(torch.arange(6), torch.tensor([3, 8, 8, 0, 39]))
+    excluded = RaggedSets.from_pairs(torch.arange(5).repeat_interleave(20), torch.randint(1, 39, (100,), generator=generator), 5)
+    excluded = RaggedSets.from_pairs(
         *((x[~relevant.contains(excluded.groups, excluded.values)]) for x in (excluded.groups, excluded.values)), 5
     )
     questions = Questions(UserQuery(torch.arange(5)), relevant, excluded, "train")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.results import FILE, SAMPLED, GroupValues, Results, fingerprint
 
 
@@ -104,10 +104,12 @@ def test_folder_without_values_is_refused_in_a_sentence(tmp_path):
 
 def test_fingerprints_tell_sets_apart():
     generator = torch.Generator().manual_seed(0)
-    sets = Ragged.from_pairs(torch.arange(3000).repeat_interleave(4), torch.randint(50_000, (12_000,), generator=generator), 3000)
+    sets = RaggedSets.from_pairs(
+        torch.arange(3000).repeat_interleave(4), torch.randint(50_000, (12_000,), generator=generator), 3000
+    )
     found = fingerprint(sets)
     assert torch.unique(found).numel() == 3000
     order = torch.randperm(3000, generator=generator)
     assert torch.equal(fingerprint(sets.take(order)), found[order])
-    swapped = fingerprint(Ragged(torch.tensor([0, 2, 4]), torch.tensor([1, 4, 2, 3])))  # equal sums
+    swapped = fingerprint(RaggedSets(torch.tensor([0, 2, 4]), torch.tensor([1, 4, 2, 3])))  # equal sums
     assert swapped[0] != swapped[1]

@@ -7,7 +7,7 @@ import torch
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
@@ -115,7 +115,7 @@ def test_subgraphs_keep_what_their_edges_carry():
 
 def test_new_users_have_neither_ratings_nor_reviews():
     graph = build_graph(*written())
-    wider = with_new_users(graph, Ragged.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([1, 4, 2]), 2))
+    wider = with_new_users(graph, RaggedSets.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([1, 4, 2]), 2))
     assert len(wider.attribute(ITEM_USER, "text")) == wider.edges(ITEM_USER).edge_index.shape[1]
     check(wider, new_users=2)
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
@@ -98,7 +98,7 @@ def of_histories(model: IRN, graph: MultimodalGraph, histories: list[list[int]])
     counts = torch.tensor([len(h) for h in histories])
     indptr = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
     values = torch.tensor([j for h in histories for j in h], dtype=torch.long)
-    more = with_new_users(graph, Ragged(indptr, values))
+    more = with_new_users(graph, RaggedSets(indptr, values))
     with torch.no_grad():
         return model.score(model.encode(more), UserQuery(U + torch.arange(len(histories))), torch.arange(I))
 

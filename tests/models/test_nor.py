@@ -9,8 +9,8 @@ from torch import Tensor
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
@@ -355,7 +355,7 @@ def matching_pairs() -> tuple[MultimodalGraph, Split]:
     rows = [torch.tensor([top, bottom]) for top in range(6) for bottom in range(6, I) if (top + bottom) % 2 == 0]
     words = [[3, 5, 6] if int(row[0]) % 2 else [4, 5, 6] for row in rows]
     nothing = Interactions(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
-    sets = Outfits(Lists.from_sequences(rows), torch.zeros(len(rows), dtype=torch.long), text=torch.tensor(words))
+    sets = Outfits(RaggedLists.from_sequences(rows), torch.zeros(len(rows), dtype=torch.long), text=torch.tensor(words))
     return graph, Split(nothing, nothing, nothing, outfits=sets)
 
 

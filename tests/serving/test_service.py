@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import gmmrec
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.models import MODELS
@@ -21,7 +21,7 @@ def service():
     graph = build_graph(dataset, Split(log, log.take(torch.arange(0)), log.take(torch.arange(0))))
     torch.manual_seed(0)
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=2))
-    seen = Ragged.from_pairs(log.user, log.item, dataset.num_users)
+    seen = RaggedSets.from_pairs(log.user, log.item, dataset.num_users)
     return Service(model, graph, dataset.vocabularies, seen, [f"title {i}" for i in range(dataset.num_items)])
 
 

@@ -7,7 +7,7 @@ import torch
 
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
 from gmmrec.tasks import task_of
 from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
@@ -22,9 +22,9 @@ def impressions(*, seed: int = 0) -> Impressions:
     """Histories of 0 to 7, 1 to 8 items shown; some all clicked, some without a click, some items shown twice."""
     generator = torch.Generator().manual_seed(seed)
 
-    def lists(least: int, most: int) -> Lists:
+    def lists(least: int, most: int) -> RaggedLists:
         sizes = torch.randint(least, most, (NUM,), generator=generator).tolist()
-        return Lists.from_sequences([torch.randint(NUM_ITEMS, (size,), generator=generator) for size in sizes])
+        return RaggedLists.from_sequences([torch.randint(NUM_ITEMS, (size,), generator=generator) for size in sizes])
 
     shown, history = lists(1, 9), lists(0, 8)
     clicked = torch.rand(shown.values.numel(), generator=generator) < 0.4
@@ -100,7 +100,7 @@ def test_negatives_were_shown_beside_the_click_and_not_clicked():
 
 
 def test_places_are_drawn_alike():
-    lists = Lists(torch.tensor([0, 4, 6]), torch.tensor([1, 2, 3, 4, 8, 9])).take(torch.zeros(30_000, dtype=torch.long))
+    lists = RaggedLists(torch.tensor([0, 4, 6]), torch.tensor([1, 2, 3, 4, 8, 9])).take(torch.zeros(30_000, dtype=torch.long))
     counts = draw(lists, 2, torch.Generator().manual_seed(0)).flatten().bincount().tolist()
     assert counts[1:] == pytest.approx([15_000] * 4, rel=0.03)
 

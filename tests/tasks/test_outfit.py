@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
 from gmmrec.tasks import TASKS
 from gmmrec.tasks.collaborative import CollaborativeConfig
@@ -35,7 +35,7 @@ def made(*, seed: int = 0, users: bool = True) -> Split:
         )
         for n in (200, 20, 20)
     ]
-    return Split(*events, outfits=Outfits(Lists.from_sequences(rows), part, user, text=torch.arange(NUM_OUTFITS)[:, None]))
+    return Split(*events, outfits=Outfits(RaggedLists.from_sequences(rows), part, user, text=torch.arange(NUM_OUTFITS)[:, None]))
 
 
 def task_of(split: Split, **settings: Any) -> OutfitTask:
@@ -113,7 +113,7 @@ def test_histories_are_the_training_interactions_before_the_first_item_of_the_ou
 
 def test_histories_of_the_data_come_first():
     split = made()
-    history = Lists.from_groups(torch.arange(NUM_OUTFITS).repeat(2), torch.arange(2 * NUM_OUTFITS) % NUM_ITEMS, NUM_OUTFITS)
+    history = RaggedLists.from_groups(torch.arange(NUM_OUTFITS).repeat(2), torch.arange(2 * NUM_OUTFITS) % NUM_ITEMS, NUM_OUTFITS)
     split = replace(split, outfits=replace(split.outfits, history=history))
     query = task_of(split).query(torch.tensor([3, 4]))
     assert told(query.history, query.history_mask) == [[3, 48], [4, 49]]
@@ -155,8 +155,8 @@ def test_the_same_outfits_are_asked_the_same():
 
 def test_questions_of_the_data_are_asked_in_the_test_part():
     split = made()
-    rows = Lists.from_sequences([torch.tensor([1, 2, 3]), torch.tensor([4])])
-    candidates = Lists.from_sequences([torch.tensor([9, 8]), torch.tensor([7, 6])])
+    rows = RaggedLists.from_sequences([torch.tensor([1, 2, 3]), torch.tensor([4])])
+    candidates = RaggedLists.from_sequences([torch.tensor([9, 8]), torch.tensor([7, 6])])
     blanks = Blanks(rows, candidates, torch.tensor([False, True, True, False]))
     sets = Compatibilities(rows, torch.tensor([True, False]))
     task = task_of(replace(split, outfits=replace(split.outfits, blanks=blanks, compatibilities=sets)))
@@ -209,7 +209,7 @@ def test_bad_input_is_said_in_one_sentence():
         OutfitTask(split, NUM_USERS, NUM_ITEMS, CollaborativeConfig(sampled=True))
     with pytest.raises(ValueError, match="test part holds no outfit"):
         task_of(replace(split, outfits=replace(split.outfits, part=torch.zeros(NUM_OUTFITS, dtype=torch.long)))).exams("test")
-    alone = Outfits(Lists.from_sequences([torch.tensor([1])]), torch.zeros(1, dtype=torch.long))
+    alone = Outfits(RaggedLists.from_sequences([torch.tensor([1])]), torch.zeros(1, dtype=torch.long))
     with pytest.raises(ValueError, match="at least two items"):
         task_of(replace(split, outfits=alone))
     with pytest.raises(ValueError, match="max_length"):

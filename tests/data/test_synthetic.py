@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.data.sources.synthetic import SyntheticConfig, synthetic_dataset
+from gmmrec.data.synthetic import SyntheticConfig, synthetic_dataset
 
 
 def generator(seed=0):

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gmmrec.data.arrays import read_features
 from gmmrec.data.errors import DataError
-from gmmrec.data.sources.arrays import read_features
 
 
 def refused(folder, catalogues=None):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from gmmrec.data.sources.columns import ColumnNames, interaction_log
-from gmmrec.data.sources.table import read_table
-from gmmrec.data.sources.tables import Tables
+from gmmrec.data.columns import ColumnNames, interaction_log
+from gmmrec.data.files import read_table
+from gmmrec.data.tables import Tables
 
 
 def read_table_file(path: Path, columns: ColumnNames) -> Tables:

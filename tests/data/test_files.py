@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gmmrec.data.errors import DataError
-from gmmrec.data.sources.table import line_of, read_table, read_text
+from gmmrec.data.files import line_of, read_table, read_text
 
 TEXT = "user,item\n1,2\n3,4\n"
 

@@ -92,7 +92,7 @@ def test_tables_of_facts_beside_interactions(tmp_path):
         interactions__csv="user,item\n1,10\n1,11\n1,12\n2,10\n2,12\n",
         triples__csv="head,relation,tail,split\nm1,actor,p1,train\nm2,actor,p1,valid\nm2,genre,g,test\n",
         entities__csv="entity,name\nm1,Heat\nm9,Alone\n",
-        links__csv="item,entity\n10,m1\n12,m2\n99,m1\n11,unheard\n",
+        alignment__csv="item,entity\n10,m1\n12,m2\n99,m1\n11,unheard\n",
     )
     np.savez(tmp_path / "entity_image_feat.npz", ids=np.array(["m2"]), values=np.ones((1, 3)))
     np.savez(tmp_path / "text_feat.npz", ids=np.array([10]), values=np.ones((1, 2)))
@@ -104,7 +104,7 @@ def test_tables_of_facts_beside_interactions(tmp_path):
     assert {name: table.node_type for name, table in dataset.features.items()} == {"entity_image": "entity", "text": "item"}
     cut = k_core(dataset, 2)
     assert cut.vocabularies["item"].ids() == [10, 12]
-    assert cut.triples.entity.tolist() == [0, 2]  # links follow the items
+    assert cut.triples.entity.tolist() == [0, 2]  # the alignment follows the items
     assert cut.vocabularies["entity"] == dataset.vocabularies["entity"]
 
 
@@ -117,8 +117,8 @@ def test_recboles_facts_and_links(tmp_path):
     )
     dataset = load_dataset(tmp_path)
     assert facts(dataset) == [("m.1", "film.actor", "m.2", 0), ("m.3", "film.actor", "m.2", 0)]  # a repeated fact is one
-    linked, other = dataset.triples.entity[dataset.vocabularies["item"].rows([8, 7])]
-    assert dataset.vocabularies["entity"].ids(linked[None]) == ["m.3"]
+    aligned, other = dataset.triples.entity[dataset.vocabularies["item"].rows([8, 7])]
+    assert dataset.vocabularies["entity"].ids(aligned[None]) == ["m.3"]
     assert int(other) == -1
 
 
@@ -191,20 +191,40 @@ def test_facts_without_parts_are_divided_after_the_interactions(tmp_path):
         ({"x__kg": "head_id:token\ttail_id:token\na\tb\n"}, "x.kg has no column 'relation'"),
         ({"x__kg": "head\n", "y__kg": "head\n"}, "holds 2 tables of facts \\('x.kg', 'y.kg'\\); keep one"),
         ({"triples__csv": "head,relation,tail\n"}, "holds no facts below its header"),
-        ({"triples__csv": "head,relation,tail\na,r,b\n", "links__csv": "item,thing\n1,a\n"}, "links.csv has no column 'entity'"),
+        (
+            {"triples__csv": "head,relation,tail\na,r,b\n", "alignment__csv": "item,thing\n1,a\n"},
+            "alignment.csv has no column 'entity'",
+        ),
+        (
+            {"triples__csv": "head,relation,tail\na,r,b\n", "links__csv": "item,entity\n1,a\n"},
+            "links.csv aligns items with entities, but that file is now called alignment.csv; rename it",
+        ),
     ],
     ids=str,
 )
 def test_bad_files_are_named(tmp_path, files, message):
-    if "links__csv" in files:
+    if any(name.startswith(("alignment", "links")) for name in files):
         files = files | {"interactions__csv": "user,item\n1,1\n2,2\n"}
     with pytest.raises(DataError, match=message):
         load_dataset(write(tmp_path, **files))
 
 
-def test_links_that_fit_nothing_are_refused(tmp_path):
+def test_links_to_other_web_sites_are_nobodys_alignment(tmp_path):
     write(
-        tmp_path, interactions__csv="user,item\n1,1\n", triples__csv="head,relation,tail\na,r,b\n", links__csv="item,entity\nx,a\n"
+        tmp_path,
+        ratings__csv="userId,movieId\n1,1\n2,2\n",
+        triples__csv="head,relation,tail\na,r,b\n",
+        links__csv="movieId,imdbId,tmdbId\n1,0114709,862\n",
+    )
+    assert load_dataset(tmp_path).triples.entity is None
+
+
+def test_an_alignment_that_fits_nothing_is_refused(tmp_path):
+    write(
+        tmp_path,
+        interactions__csv="user,item\n1,1\n",
+        triples__csv="head,relation,tail\na,r,b\n",
+        alignment__csv="item,entity\nx,a\n",
     )
     with pytest.raises(DataError, match="no such pair is known"):
         load_dataset(tmp_path)

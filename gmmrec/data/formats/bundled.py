@@ -3,9 +3,9 @@
 from importlib.resources import files
 from pathlib import Path
 
-from gmmrec.data.sources.columns import ColumnNames
-from gmmrec.data.sources.folder import read_folder
-from gmmrec.data.sources.tables import Tables
+from gmmrec.data.columns import ColumnNames
+from gmmrec.data.formats.folder import read_folder
+from gmmrec.data.tables import Tables
 
 
 def bundled_names() -> list[str]:

@@ -2,32 +2,31 @@
 
 One of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, gzipped or not, or .parquet), or one line a user:
 ``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Beside it, each where there is one: ``split``, ``items``,
-``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and, from items to entities,
-``links``. A folder may hold facts alone, also as RecBole's ``NAME.kg``; features are those of the entities
-then. Sets of items stand in ``outfits``; see :mod:`gmmrec.data.sources.outfits`.
+``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and the ``alignment`` of
+items with entities. A folder may hold facts alone, also as RecBole's ``NAME.kg``; features are those of the entities then.
+Sets of items stand in ``outfits``; see :mod:`gmmrec.data.formats.outfits`.
 """
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.arrays import read_features
+from gmmrec.data.attributes import ATTRIBUTE_FILES, read_attributes
+from gmmrec.data.columns import ColumnNames, find_column, interaction_log
 from gmmrec.data.errors import DataError, listed, shown
-from gmmrec.data.sources.arrays import read_features
-from gmmrec.data.sources.columns import ColumnNames, find_column, interaction_log, raw_ids
-from gmmrec.data.sources.knowledge import facts_table, links_table
-from gmmrec.data.sources.outfits import category_features, outfit_table
-from gmmrec.data.sources.table import TABLE_SUFFIXES, read_table, read_text
-from gmmrec.data.sources.tables import Tables
+from gmmrec.data.facts import alignment_table, facts_table
+from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text
+from gmmrec.data.formats.outfits import category_features, outfit_table
+from gmmrec.data.parts import GIVEN_PARTS, SplitPart
+from gmmrec.data.tables import Tables
 
 logger = logging.getLogger(__name__)
 
 LOG_FILES = ("interactions", "ratings", "reviews", "checkins")
-ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
 FACT_FILES = {"entity": ("entities",), "relation": ("relations",)}
-PART_FILES = {"train": 0, "valid": 1, "test": 2}
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 RECBOLE_FACTS = (".kg", ".kg.gz")
 
@@ -49,13 +48,24 @@ def read_folder(folder: Path, columns: ColumnNames) -> Tables:
             attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type, None))
     if facts is None:
         return _with_outfits(folder, columns, attributes, is_alone=is_alone)
-    links = find_file(folder, ("links",), TABLE_SUFFIXES)
     log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else _log(folder, columns)
     features = read_features(folder, attributes, "entity" if is_alone else "item", facts=True)
-    linked = None if links is None else links_table(read_table(links), links)
+    alignment = _alignment(folder)
     is_plain = facts.name.endswith(RECBOLE_FACTS)
     triples = facts_table(read_table(facts, separator="\t" if is_plain else None, quoted=not is_plain), facts)
-    return Tables(folder.resolve().name, log, attributes, features, triples=triples, links=linked)
+    return Tables(folder.resolve().name, log, attributes, features, triples=triples, alignment=alignment)
+
+
+def _alignment(folder: Path) -> pd.DataFrame | None:
+    """The entity of every item that has one; ``links``, the file's former name, is refused."""
+    path = find_file(folder, ("alignment",), TABLE_SUFFIXES)
+    if path is not None:
+        return alignment_table(read_table(path), path)
+    former = find_file(folder, ("links",), TABLE_SUFFIXES)
+    if former is not None and find_column(read_table(former), "entity", None, former.name, required=False):
+        new = former.name.replace("links", "alignment")
+        raise DataError(f"{former.name} aligns items with entities, but that file is now called {new}; rename it")
+    return None
 
 
 def _recbole_facts(folder: Path) -> Path | None:
@@ -86,45 +96,6 @@ def _with_outfits(folder: Path, columns: ColumnNames, attributes: dict[str, pd.D
     return Tables(folder.resolve().name, log, attributes, features, text_ids, outfits=outfits)
 
 
-def find_file(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> Path | None:
-    """The first file of a folder with one of these names."""
-    return next((path for stem in stems for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
-
-
-def read_attributes(path: Path, node_type: str, given: str | None = None) -> pd.DataFrame:
-    """The attributes of one node type from a file, as :func:`attribute_table` makes them."""
-    return attribute_table(read_table(path), path, node_type, given)
-
-
-def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str | None = None) -> pd.DataFrame:
-    """A table with a column ``id``; columns that hold only numbers become numbers, and a ``name`` is also the ``title``.
-
-    Raises:
-        DataError: There is no id column, or an id is missing or occurs twice.
-    """
-    given = given if given in frame.columns else None
-    key = str(find_column(frame, node_type, given, path.name))
-    ids = raw_ids(frame[key], path)
-    if ids.duplicated().any():
-        row = int(ids.duplicated().to_numpy().argmax())
-        raise DataError(f"{path.name} has {node_type} id {shown(ids[row])} more than once; keep one row for each id")
-    frame = frame.drop(columns=[key, *(["id"] if key != "id" and "id" in frame else [])])
-    title = next((column for column in ("title", "movie_title", "name") if column in frame), None)
-    if title is not None and title != "title":
-        frame = frame.assign(title=frame[title])
-    numbers = {str(column): numbers_where_possible(frame[column]) for column in frame if column != "title"}
-    table: pd.DataFrame = frame.assign(**numbers, id=ids)
-    return table
-
-
-def numbers_where_possible(column: "pd.Series[str]") -> "pd.Series[float] | pd.Series[str]":
-    """A text column as numbers if all its values are such; codes with a leading zero stay text."""
-    if pd.api.types.is_numeric_dtype(column) or column.isna().all() or column.str.match(r"^0\d").any():
-        return column
-    numbers = pd.to_numeric(column, errors="coerce")
-    return column if (numbers.isna() & column.notna()).any() else numbers
-
-
 def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
     path = find_file(folder, LOG_FILES, TABLE_SUFFIXES)
     if path is not None:
@@ -136,9 +107,9 @@ def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
     sequences = find_file(folder, ("sequences",), TEXT_SUFFIXES)
     if sequences is not None:
         return read_lists(sequences, ordered=True)
-    parts = {part: found for part in PART_FILES if (found := find_file(folder, (part,), TEXT_SUFFIXES)) is not None}
-    if "train" in parts:
-        logs = [read_lists(path, ordered=False).assign(split=np.int8(PART_FILES[part])) for part, path in parts.items()]
+    parts = {part: found for part in GIVEN_PARTS if (found := find_file(folder, (part.value,), TEXT_SUFFIXES)) is not None}
+    if SplitPart.TRAIN in parts:
+        logs = [read_lists(path, ordered=False).assign(split=np.int8(part.code)) for part, path in parts.items()]
         whole: pd.DataFrame = pd.concat(logs, ignore_index=True)
         return whole
     files = sorted(path.name for path in folder.iterdir())

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gmmrec.data.columns import ALIASES, spelled_plainly
 from gmmrec.data.errors import DataError, listed, shown
-from gmmrec.data.sources.columns import ALIASES, spelled_plainly
-from gmmrec.data.sources.tables import RawFeatures
+from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import read_tokens
 
 FEATURE_FILE = re.compile(r"(?P<name>.+?)_feat(ure)?s?\.(npy|npz)$")

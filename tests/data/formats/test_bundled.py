@@ -1,5 +1,5 @@
+from gmmrec.data.formats.bundled import bundled_names, read_bundled
 from gmmrec.data.load import load_dataset
-from gmmrec.data.sources.bundled import bundled_names, read_bundled
 
 
 def test_every_bundled_set_loads_and_carries_its_licence(request):
