@@ -28,8 +28,9 @@ import yaml
 
 from gmmrec.data.sources.bundled import bundled_names
 from gmmrec.evaluation.compare import compare
+from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.metrics import ERRORS
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.results import file_of
 from gmmrec.experiment import read_config, run
 
 HERE = Path(__file__).parent
@@ -175,9 +176,9 @@ def write_table(dataset: str) -> None:
         shown = (
             folders[0] / file_of("impressions")
         ).is_file()  # then rankings may be of other questions: by user, or by impression
-        users[name] = [Results.load(folder, file_of("impressions" if shown else "ranking")) for folder in folders]
-        if (folders[0] / file_of("ratings")).is_file():
-            ratings[name] = [Results.load(folder, file_of("ratings")) for folder in folders]
+        users[name] = [load_results(folder, "impressions" if shown else "ranking") for folder in folders]
+        if (folders[0] / file_of("rating")).is_file():
+            ratings[name] = [load_results(folder, "rating") for folder in folders]
     if not rows:
         return
     missing = set(read_table(dataset).index) - set(rows) if table_of(dataset).is_file() else set()
