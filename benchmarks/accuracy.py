@@ -173,9 +173,7 @@ def write_table(dataset: str) -> None:
         folders = sorted(chosen.parent.glob(f"{choice['key']}-seed*"))
         folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
         rows[name] = (choice, [json.loads((folder / "metrics.json").read_text()) for folder in folders])
-        shown = (
-            folders[0] / file_of("impressions")
-        ).is_file()  # then rankings may be of other questions: by user, or by impression
+        shown = (folders[0] / file_of("impressions")).is_file()  # rankings may then be of other questions: by user, or impression
         users[name] = [load_results(folder, "impressions" if shown else "ranking") for folder in folders]
         if (folders[0] / file_of("rating")).is_file():
             ratings[name] = [load_results(folder, "rating") for folder in folders]

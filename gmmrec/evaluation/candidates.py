@@ -69,8 +69,8 @@ def candidate_metrics(scores: Tensor, relevant: Tensor, present: Tensor) -> dict
 
     ``auc``: the share of (relevant, other) pairs in order, ties counted half. ``mrr``: the mean of the reciprocal ranks of all
     relevant candidates. ``ndcg@k``: gains of relevant candidates discounted by :math:`\log_2(1 + \mathrm{rank})`, over the best
-    that is possible. ``accuracy``: whether the first is relevant. Ranks among equal scores are the worst possible: a model that cannot tell
-    candidates apart gains nothing by it.
+    that is possible. ``accuracy``: whether the first is relevant. Ranks among equal scores are the worst possible: a model that
+    cannot tell candidates apart gains nothing by it.
 
     Args:
         scores: ``[B, C]``, minus infinity where there is no candidate.

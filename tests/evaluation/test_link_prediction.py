@@ -63,7 +63,7 @@ def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:
     assert right.mean() == {"mrr": 1.0, "hits@1": 1.0, "hits@3": 1.0, "hits@10": 1.0, "mean_rank": 1.0}
     level = evaluate_task(Oracle(12, scale=0.0), graph, task, EvalConfig())
     assert level.mean()["mean_rank"] == 6.5  # 12 candidates, all alike
-    assert "ends of facts" in right.to_markdown()
+    assert "triples with one end to predict" in right.to_markdown()
 
 
 def test_watching_turns_ranks_round() -> None:

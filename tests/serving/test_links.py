@@ -46,7 +46,7 @@ def test_a_run_of_facts_is_saved_evaluated_and_compared(folder, capsys) -> None:
     assert (folder / "results_link_prediction.safetensors").is_file()
     assert not (folder / "results_ranking.safetensors").exists()
     assert main(["evaluate", str(folder)]) == 0
-    assert "ends of facts" in capsys.readouterr().out
+    assert "triples with one end to predict" in capsys.readouterr().out
 
 
 def test_the_command_prints_what_the_run_answers(folder, capsys) -> None:

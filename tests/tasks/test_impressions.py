@@ -132,8 +132,8 @@ def test_questions_are_the_impressions_with_their_own_histories():
             a, b = found.shown.indptr[place : place + 2].tolist()
             one = choices.take(torch.tensor([n]))
             assert one.candidates.values.tolist() == found.shown.values[a:b].tolist()
-            assert one.right.tolist() == found.clicked[a:b].tolist()
-            assert 0 < int(one.right.sum()) < b - a
+            assert one.label.tolist() == found.clicked[a:b].tolist()
+            assert 0 < int(one.label.sum()) < b - a
         expected = [
             n
             for n in range(NUM)
@@ -194,7 +194,7 @@ def test_models_asked_with_histories_are_asked_with_impressions_where_there_are_
     own = CollaborativeTask(TaskInputs(split, NUM_USERS, NUM_ITEMS)).evaluation_tasks("test")["impressions"]
     same = task_on(impressions()).candidates("test")
     assert torch.equal(own.candidates.values, same.candidates.values)
-    assert torch.equal(own.right, same.right)
+    assert torch.equal(own.label, same.label)
     assert torch.equal(own.query.user, same.query.user)
 
 

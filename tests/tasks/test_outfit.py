@@ -197,7 +197,7 @@ def test_same_generator_same_batches():
 
 
 def test_the_task_belongs_to_its_query():
-    assert TASKS[OutfitQuery] is OutfitTask
+    assert TASKS[OutfitQuery](made()) is OutfitTask
     assert OutfitTask.monitor == "fill_in_the_blank/accuracy"
 
 
