@@ -26,10 +26,10 @@ import torch
 import gmmrec
 from gmmrec.data.load import DataConfig, load_dataset
 from gmmrec.evaluation.compare import Row, compare
-from gmmrec.evaluation.exams import exam_of
+from gmmrec.evaluation.kinds import load_results, task_of_metric
 from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.modality import average_difference
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.results import file_of
 from gmmrec.runs.recipe import RunConfig, read_config
 
 HERE = Path(__file__).parent
@@ -195,7 +195,7 @@ def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
     """Means and deviations of the seeds, p-values of differences to the full model, and how far similarities are from raw ones."""
     compared, by_seed = {}, {}
     for metric in metrics_of(folders["full"][0]):
-        results = {title: [Results.load(folder, file_of(exam_of(metric))) for folder in runs] for title, runs in folders.items()}
+        results = {title: [load_results(folder, task_of_metric(metric)) for folder in runs] for title, runs in folders.items()}
         compared[metric] = {row.run: row for row in compare(results, metric=metric, reference="full").rows}
         name = metric.rpartition("/")[2]
         by_seed[metric] = {title: [found.mean()[name] for found in of_seeds] for title, of_seeds in results.items()}
@@ -217,7 +217,7 @@ def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
 
 def metrics_of(folder: Path) -> tuple[str, str]:
     """What is compared: ratings where they are predicted, the order of what was shown where the data tell, else the ranking."""
-    if (folder / file_of("ratings")).is_file():
+    if (folder / file_of("rating")).is_file():
         return "rmse", "mae"
     shown = (folder / file_of("impressions")).is_file()
     return ("impressions/auc", "impressions/ndcg@10") if shown else ("recall@20", "ndcg@20")

@@ -28,8 +28,9 @@ import yaml
 
 from gmmrec.data.formats.bundled import bundled_names
 from gmmrec.evaluation.compare import compare
+from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.metrics import ERRORS
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.results import file_of
 from gmmrec.runs.recipe import read_config, run
 
 HERE = Path(__file__).parent
@@ -172,12 +173,10 @@ def write_table(dataset: str) -> None:
         folders = sorted(chosen.parent.glob(f"{choice['key']}-seed*"))
         folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
         rows[name] = (choice, [json.loads((folder / "metrics.json").read_text()) for folder in folders])
-        shown = (
-            folders[0] / file_of("impressions")
-        ).is_file()  # then rankings may be of other questions: by user, or by impression
-        users[name] = [Results.load(folder, file_of("impressions" if shown else "ranking")) for folder in folders]
-        if (folders[0] / file_of("ratings")).is_file():
-            ratings[name] = [Results.load(folder, file_of("ratings")) for folder in folders]
+        shown = (folders[0] / file_of("impressions")).is_file()  # rankings may then be of other questions: by user, or impression
+        users[name] = [load_results(folder, "impressions" if shown else "ranking") for folder in folders]
+        if (folders[0] / file_of("rating")).is_file():
+            ratings[name] = [load_results(folder, "rating") for folder in folders]
     if not rows:
         return
     missing = set(read_table(dataset).index) - set(rows) if table_of(dataset).is_file() else set()

@@ -18,11 +18,13 @@ import torch
 from torch_geometric.data import HeteroData
 
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
+from gmmrec.evaluation.evaluator import evaluate
+from gmmrec.evaluation.groups import default_groups
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
-from gmmrec.tasks.questions import Questions
 
 NUM_USERS, NUM_ITEMS, DIM, K = 19_445, 7_050, 64, 50
 
@@ -54,7 +56,7 @@ def read(folder: Path) -> tuple[Pairs, Pairs]:
     return Pairs(*drawn[0]), Pairs(*drawn[1])
 
 
-def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, Questions[UserQuery]]:
+def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, RankingEvaluation[UserQuery]]:
     """A LightGCN without layers (its encoding is its factors), and one question a user."""
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = NUM_USERS, NUM_ITEMS
@@ -63,7 +65,7 @@ def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, Quest
     schema = GraphSchema({"user": NUM_USERS, "item": NUM_ITEMS}, {}, {}, ())
     everybody = torch.arange(NUM_USERS)  # one relevant item at least, so that all users are ranked
     filled = Pairs(torch.cat([test.user, everybody]), torch.cat([test.item, everybody % NUM_ITEMS]))
-    questions = Questions(UserQuery(everybody), filled.by_user(), train.by_user(), "train")
+    questions = RankingEvaluation(UserQuery(everybody), filled.by_user(), train.by_user(), "train")
     return LightGCN(schema, LightGCNConfig(dim=DIM, num_layers=0)), MultimodalGraph(data, schema), questions
 
 

@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from gmmrec.evaluation.compare import compare
+from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.results import Results
 
 HERE = Path(__file__).parent
@@ -51,7 +52,7 @@ def main() -> None:
             settings["init_from"] = str(start)
         reports[names[way]].append(accuracy.trained(arguments.dataset, way, settings, seed, runs=RUNS / arguments.graph))
         folder = accuracy.folder_of(RUNS / arguments.graph, arguments.dataset, way, settings, seed)
-        results[names[way]].append(Results.load(folder))
+        results[names[way]].append(load_results(folder))
         return folder
 
     for seed in arguments.seeds:

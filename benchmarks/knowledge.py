@@ -20,7 +20,7 @@ from pathlib import Path
 
 import gmmrec
 from gmmrec.data.filter import select_modalities
-from gmmrec.evaluation.results import aligned
+from gmmrec.evaluation.report import aligned
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 VARIANTS = {

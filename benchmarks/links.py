@@ -1,7 +1,8 @@
 """Missing ends of facts: MKGformer, what it is without text, pictures or its fusions, and TransE, DistMult and ComplEx of PyG.
 
 All are asked the same questions, both ends of every test fact, and ranked among all entities with the other right answers left out
-(``gmmrec.evaluation.links``); validation facts decide which epoch is tested. The baselines are ``torch_geometric.nn.kge`` with the
+(``gmmrec.evaluation.link_prediction``); validation facts decide which epoch is tested. The baselines are those of
+``torch_geometric.nn.kge`` with the
 loss that they have there (one corrupted fact each), and, named ``softmax``, DistMult and ComplEx with the loss that MKGformer has
 here: the right answer among all entities, from either end.
 
@@ -29,15 +30,15 @@ from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, TransE
 import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.filter import select_modalities
-from gmmrec.evaluation.evaluator import EvalConfig
-from gmmrec.evaluation.exams import watch
-from gmmrec.evaluation.links import evaluate_links, link_groups
-from gmmrec.evaluation.results import aligned
+from gmmrec.evaluation.kinds import monitored_value
+from gmmrec.evaluation.link_prediction import evaluate_link_prediction, link_groups
+from gmmrec.evaluation.report import aligned
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import Batch, LinkQuery
 from gmmrec.training.history import History
@@ -169,10 +170,10 @@ def main() -> None:
     args = parser.parse_args()
     dataset = gmmrec.load_dataset(args.data)
     split = gmmrec.split_dataset(dataset, generator=torch.Generator().manual_seed(0))
-    task = LinkTask(split, 0, 0, CollaborativeConfig(batch_size=args.batch_size))
-    exams = {part: task.exams(part)["links"] for part in ("valid", "test")}
+    task = LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=args.batch_size)))
+    asked = {part: task.evaluation_tasks(part)["link_prediction"] for part in ("valid", "test")}
     whole = build_graph(dataset, split)
-    groups = link_groups(whole, exams["test"])
+    groups = link_groups(whole, asked["test"])
     shown = [name for name in groups if name.startswith("facts")]
     header = ["model", "MRR", "Hits@1", "Hits@3", "Hits@10", "mean rank", *(f"MRR, {name}" for name in shown), "epochs", "CPU s"]
     rows, only = [header], args.only.split(";") if args.only else None
@@ -185,12 +186,12 @@ def main() -> None:
             epochs *= 4 if plain else 1
         settings = TrainConfig(lr=lr, epochs=epochs, patience=args.patience, evaluate_every=5 if plain else 1, progress=False)
         started, eval_config = time.process_time(), EvalConfig(bootstrap=0)
-        look = partial(watch, graph=graph, exam=exams["valid"], monitor="links/mrr", config=eval_config)
+        look = partial(monitored_value, graph=graph, task=asked["valid"], monitor="link_prediction/mrr", config=eval_config)
         points = points_of(args.grid, settings, config) if args.grid and model_class is MKGformer else [(settings, config)]
         fits = [fit(model_class, graph, c, s, task, look, args.seed) for s, c in points]
         model, history = max(fits, key=lambda made: made[1].best_value or 0.0)
         spent = time.process_time() - started
-        found = evaluate_links(model, graph, exams["test"], groups=groups, bootstrap=0)
+        found = evaluate_link_prediction(model, graph, asked["test"], groups=groups, bootstrap=0)
         mean = found.mean()
         cells = [f"{mean[metric]:.4f}" for metric in ("mrr", "hits@1", "hits@3", "hits@10")] + [f"{mean['mean_rank']:.0f}"]
         cells += [f"{found.mean(group)['mrr']:.4f}" for group in shown]
@@ -198,7 +199,7 @@ def main() -> None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         title = f"# Missing ends of facts: {dataset.name}\n\n"
         about = (
-            f"{len(exams['test']):,} questions (both ends of {len(exams['test']) // 2:,} test facts) among "
+            f"{len(asked['test']):,} questions (both ends of {len(asked['test']) // 2:,} test facts) among "
             f"{whole.num_nodes(ENTITY):,} entities, other right answers left out; {task.num_batches} batches of {args.batch_size}; "
             f"{args.dim} numbers a vector, seed {args.seed}. Made by `benchmarks/links.py`.\n\n"
         )

@@ -36,7 +36,8 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM
 
@@ -58,7 +59,7 @@ def load() -> tuple[MultimodalGraph, CollaborativeTask]:
     else:
         dataset = synthetic_dataset(SIZES, generator)
     split = split_dataset(dataset)
-    return build_graph(dataset, split), CollaborativeTask(split, dataset.num_users, dataset.num_items, CollaborativeConfig())
+    return build_graph(dataset, split), CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items, BatchConfig()))
 
 
 def built(name: str, graph: MultimodalGraph) -> tuple[Recommender[Any], MultimodalGraph, float]:
@@ -128,7 +129,7 @@ def peak_megabytes(name: str, threads: int) -> float:
         step = stepper(model, graph, task)
         for _ in range(5):
             step()
-    evaluate(model.eval(), graph, task.questions("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
+    evaluate(model.eval(), graph, task.ranking("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
     status = Path("/proc/self/status")  # where there is one: ru_maxrss is handed down by the process that started this one
     if status.is_file():
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
@@ -137,7 +138,7 @@ def peak_megabytes(name: str, threads: int) -> float:
 
 def validation(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> float:
     begin = time.perf_counter()
-    evaluate(model.eval(), graph, task.questions("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
+    evaluate(model.eval(), graph, task.ranking("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
     model.train()
     return time.perf_counter() - begin
 

@@ -71,7 +71,7 @@ def report(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, flo
     if not path.is_file():
         started = time.perf_counter()
         model, train = SETTINGS["model"] | VARIANTS[name], SETTINGS["train"] | {"epochs": epochs}
-        finished = gmmrec.fit(dataset, "nor", **model, train=train, seed=seed, monitor="blanks/auc")
+        finished = gmmrec.fit(dataset, "nor", **model, train=train, seed=seed, monitor="fill_in_the_blank/auc")
         result = {"seconds": time.perf_counter() - started} | matching(dataset, finished)
         if model["comment_weight"]:
             texts = comments(dataset, finished)

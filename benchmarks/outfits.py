@@ -33,14 +33,15 @@ import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.split import split_dataset
 from gmmrec.evaluation.compare import compare
-from gmmrec.evaluation.evaluator import EvalConfig
-from gmmrec.evaluation.exams import take_exam
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.kinds import evaluate_task, load_results
+from gmmrec.evaluation.results import Results
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import build_graph
 from gmmrec.models.pog import POGConfig
+from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import OutfitQuery
-from gmmrec.tasks.questions import Choices, Sets
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/outfits")
@@ -59,7 +60,7 @@ TITLES = {
 MODELS = tuple(TITLES)
 COUNTED = ("popularity", "pmi")
 """Not trained, so every seed gives the same."""
-SHOWN = {"blanks": "accuracy", "compatibility": "auc"}
+SHOWN = {"fill_in_the_blank": "accuracy", "compatibility": "auc"}
 ROUNDS = 10
 """Draws of wrong candidates for each blank."""
 
@@ -164,19 +165,22 @@ class Bench:
         self.dataset = gmmrec.load_dataset(flags.data, modalities=flags.modalities)
         self.split = split_dataset(self.dataset)
         settings = POGConfig(max_length=flags.length)
-        self.task = OutfitTask(self.split, self.dataset.num_users, self.dataset.num_items, settings=settings)
+        self.task = OutfitTask(TaskInputs(self.split, self.dataset.num_users, self.dataset.num_items, settings=settings))
         self.graph = build_graph(self.dataset, self.split)
-        self.blanks = self.task.blanks("test", rounds=ROUNDS)
+        self.blanks = self.task.fill_in_the_blank("test", rounds=ROUNDS)
         self.sets = self.task.compatibility("test")
 
     def judged(self, model: Any, graph: Any, *, histories: bool = True) -> dict[str, Results]:
         """What a model makes of blanks, by outfit, and of sets."""
-        exams: dict[str, Choices[Any] | Sets] = {"blanks": self.blanks, "compatibility": self.sets}
+        tasks: dict[str, CandidateEvaluation[Any] | CompatibilityEvaluation] = {
+            "fill_in_the_blank": self.blanks,
+            "compatibility": self.sets,
+        }
         if not histories:
             told_nothing = {"history": None, "history_mask": None}
-            exams = {name: replace(exam, query=replace(exam.query, **told_nothing)) for name, exam in exams.items()}
-        found = {name: take_exam(model, graph, exam, EvalConfig()) for name, exam in exams.items()}
-        return found | {"blanks": self.by_outfit(found["blanks"])}
+            tasks = {name: replace(task, query=replace(task.query, **told_nothing)) for name, task in tasks.items()}
+        found = {name: evaluate_task(model, graph, task, EvalConfig()) for name, task in tasks.items()}
+        return found | {"fill_in_the_blank": self.by_outfit(found["fill_in_the_blank"])}
 
     def by_outfit(self, found: Results) -> Results:
         """One value an outfit: the mean over its blanks."""
@@ -199,11 +203,11 @@ class Bench:
             found = self.made(name, seed)
             seconds = time.perf_counter() - started
             folder.mkdir(parents=True, exist_ok=True)
-            for exam, results in found.items():
-                results.save(folder, file_of(exam))
+            for task, results in found.items():
+                results.save(folder, task)
             (folder / "seconds.json").write_text(json.dumps(seconds))
-            logging.info("%s seed %d: %.0f s, %s", name, seed, seconds, {exam: found[exam].mean()[SHOWN[exam]] for exam in SHOWN})
-        return {exam: Results.load(folder, file_of(exam)) for exam in SHOWN}, json.loads((folder / "seconds.json").read_text())
+            logging.info("%s seed %d: %.0f s, %s", name, seed, seconds, {task: found[task].mean()[SHOWN[task]] for task in SHOWN})
+        return {task: load_results(folder, task) for task in SHOWN}, json.loads((folder / "seconds.json").read_text())
 
     def folder(self, name: str, seed: int) -> Path:
         """Where a row is kept."""
@@ -240,7 +244,7 @@ class Bench:
     def settings(self, name: str, seed: int) -> dict[str, Any]:
         """Of a model, by what its row is called."""
         flags = self.flags
-        common = {"monitor": "blanks/auc", "max_length": flags.length, "progress": False}
+        common = {"monitor": "fill_in_the_blank/auc", "max_length": flags.length, "progress": False}
         if name.startswith("nor"):
             train = {"lr": 3e-3, "batch_size": 128, "num_negatives": 4, "clip_norm": 5.0, "patience": 5, "epochs": flags.epochs}
             small = {"dim": 32, "attention_hidden": 32, "comment_weight": 0.0, "examples": "outfits", "unit_features": False}
@@ -269,25 +273,25 @@ def table(bench: Bench, names: list[str], seeds: list[int]) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, found in rows.items():
-        cells = [spread([results for results, _ in found], exam, metric) for exam, metric in COLUMNS]
+        cells = [spread([results for results, _ in found], task, metric) for task, metric in COLUMNS]
         lines.append(f"| {TITLES[name]} | {len(found)} | {' | '.join(cells)} | {statistics.mean(s for _, s in found):.0f} |")
     reference = "fom" if "fom" in rows else names[-1]
-    for exam, metric in COLUMNS[:2]:
-        results = {TITLES[name]: [whole[exam] for whole, _ in found] for name, found in rows.items()}
-        made = compare(results, metric=f"{exam}/{metric}", reference=TITLES[reference]).to_markdown()
+    for task, metric in COLUMNS[:2]:
+        results = {TITLES[name]: [whole[task] for whole, _ in found] for name, found in rows.items()}
+        made = compare(results, metric=f"{task}/{metric}", reference=TITLES[reference]).to_markdown()
         lines += ["", made.strip().replace("users", "outfits").replace("by user", "by outfit")]
     return "\n".join(lines) + "\n"
 
 
-COLUMNS = (("blanks", "accuracy"), ("blanks", "auc"), ("compatibility", "auc"))
+COLUMNS = (("fill_in_the_blank", "accuracy"), ("fill_in_the_blank", "auc"), ("compatibility", "auc"))
 
 
-def spread(found: list[dict[str, Results]], exam: str, metric: str) -> str:
+def spread(found: list[dict[str, Results]], task: str, metric: str) -> str:
     """The mean over seeds and their deviation, or the interval of the only one."""
-    means = [results[exam].mean()[metric] for results in found]
+    means = [results[task].mean()[metric] for results in found]
     if len(means) > 1:
         return f"{statistics.mean(means):.4f} ± {statistics.stdev(means):.4f}"
-    low, high = found[0][exam].intervals()[metric]
+    low, high = found[0][task].intervals()[metric]
     return f"{means[0]:.4f} ({low:.4f} to {high:.4f})"
 
 

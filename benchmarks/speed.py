@@ -39,6 +39,7 @@ from gmmrec.nn.attention import attend
 from gmmrec.nn.classify import classify
 from gmmrec.nn.propagate import structure_of, weighted_sum
 from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import ITEM_USER, USER_ITEM
 
@@ -63,7 +64,7 @@ def load() -> tuple[MultimodalGraph, CollaborativeTask, str]:
         train, source = dataset.interactions, "synthetic interactions"
     nothing = train.take(torch.arange(0))
     split = Split(train, nothing, nothing)
-    return build_graph(dataset, split), CollaborativeTask(split, dataset.num_users, dataset.num_items), source
+    return build_graph(dataset, split), CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items)), source
 
 
 def take_turns(runs: Sequence[Callable[[], object]], repetitions: int) -> list[float]:

@@ -24,11 +24,13 @@ import torch
 
 import gmmrec
 from gmmrec.evaluation.evaluator import evaluate
+from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.significance import bootstrap_intervals, sign_flip_test
 from gmmrec.models.popularity import Popularity
 from gmmrec.runs.recipe import read_config, run
 from gmmrec.tasks.context import ContextTask
+from gmmrec.tasks.inputs import TaskInputs
 
 HERE = Path(__file__).parent
 REGIONS = ["los-angeles", "boston", "miami", "phoenix", "seattle", "pittsburgh", "new-orleans", "indianapolis"]
@@ -128,7 +130,9 @@ def by_region(folders: dict[str, dict[str, list[Path]]], data: Path) -> str:
     rows = []
     for region, ways in folders.items():
         first = gmmrec.load(next(iter(ways.values()))[0])
-        questions = ContextTask(first.split, *(len(first.vocabularies[kind]) for kind in ("user", "item"))).questions("test")
+        questions = ContextTask(TaskInputs(first.split, *(len(first.vocabularies[kind]) for kind in ("user", "item")))).ranking(
+            "test"
+        )
         popular = evaluate(Popularity(first.graph.schema), first.graph, questions, ks=(20,), bootstrap=0).mean()
         rows.append({"region": f"{region} ({len(first.split.train)} visits)", "way": "popularity"} | format_means([popular]))
         for way, runs in ways.items():
@@ -157,7 +161,7 @@ def pooled(folders: dict[str, dict[str, list[Path]]]) -> str:
     rows = []
     for metric in METRICS:
         values = {
-            way: torch.cat([seed_mean([Results.load(folder) for folder in ways[way]], metric) for ways in folders.values()])
+            way: torch.cat([seed_mean([load_results(folder) for folder in ways[way]], metric) for ways in folders.values()])
             for way in WAYS
         }
         differences = {way: value - values["alone"] for way, value in values.items() if way != "alone"}

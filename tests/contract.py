@@ -33,7 +33,7 @@ from gmmrec.models.mml import MML
 from gmmrec.models.popularity import Popularity
 from gmmrec.models.vlsnr import VLSNR
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import NextItemTask, Timeline
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import Batch, HistoryQuery, OutfitQuery, RatingQuery, UserQuery
@@ -334,7 +334,7 @@ def changed_from(moment: int, dataset: Dataset, kept: Tensor | None = None) -> D
 def answer(model: Model, graph: MultimodalGraph, split: Split, part: Any, moment: int) -> Tensor:
     """Scores ``[1, I]`` in the question of the event at one time, as wide as all, for the rounding depends on the width."""
     (row,) = torch.nonzero(getattr(split, part).time == moment).flatten().tolist()
-    query = NextItemTask(split, U, I, settings=model.config).questions(part, "none").query.take([row])
+    query = NextItemTask(TaskInputs(split, U, I, settings=model.config)).ranking(part, "none").query.take([row])
     wide = {name: F.pad(getattr(query, name), (I - query.mask.shape[1], 0)) for name in ("items", "mask", "time")}
     with torch.no_grad():
         return model.score(model.encode(graph), replace(query, **wide), torch.arange(I))
@@ -368,7 +368,7 @@ def training_batch(
         user, item = interactions.user, interactions.item
         return Batch(RatingQuery(user), item, item.new_empty(len(item), 0), rating=interactions.weight)
     if query_type is HistoryQuery:
-        task = NextItemTask(Split(interactions, interactions, interactions), U, I, CollaborativeConfig(num_negatives=2))
+        task = NextItemTask(TaskInputs(Split(interactions, interactions, interactions), U, I, BatchConfig(num_negatives=2)))
         (batch,) = [batch for _, batch in task.batches(None, generator)]  # type: ignore[arg-type]
         return batch
     if query_type is OutfitQuery:
@@ -379,7 +379,7 @@ def training_batch(
         worn, before = (RaggedLists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (is_worn, ~is_worn))
         outfits = Outfits(worn, torch.zeros(len(worn), dtype=torch.long), user, before)
         split = Split(interactions, interactions, interactions, outfits=outfits)
-        (batch,) = [batch for _, batch in OutfitTask(split, U, I).batches(None, generator)]  # type: ignore[arg-type]
+        (batch,) = [batch for _, batch in OutfitTask(TaskInputs(split, U, I)).batches(None, generator)]  # type: ignore[arg-type]
         return batch
     unseen = torch.ones(U, I)
     unseen[interactions.user, interactions.item] = 0

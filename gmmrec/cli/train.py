@@ -58,7 +58,7 @@ def train(arguments: argparse.Namespace) -> int:
         print(json.dumps(finished.report))
         return 0
     print(finished.results["test"].to_markdown())
-    for found in finished.exams.values():
+    for found in finished.other_results.values():
         print(found["test"].to_markdown())
     print(f"\nwritten to {folder}", file=sys.stderr)
     return 0

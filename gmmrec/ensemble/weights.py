@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from gmmrec.evaluation.metrics import METRICS, parse_metric
 from gmmrec.evaluation.ranking import hits, members, top_columns
-from gmmrec.tasks.questions import Questions
+from gmmrec.nn.blocks import block_rows
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ PartScores = Callable[[Any], Tensor]
 """From a query of ``B`` questions to comparable scores ``[P, B, I]`` of all parts."""
 
 
-def mixture_values(part_scores: PartScores, questions: Questions[Any], num_items: int, weights: Tensor, metric: str) -> Tensor:
+def mixture_values(
+    part_scores: PartScores, questions: RankingEvaluation[Any], num_items: int, weights: Tensor, metric: str
+) -> Tensor:
     """Mean of a metric for every one of many mixtures.
 
     Scores are asked for once, however many mixtures there are, and never held for more than a chunk of questions.
@@ -46,7 +49,7 @@ def mixture_values(part_scores: PartScores, questions: Questions[Any], num_items
     """
     name, k = parse_metric(metric)
     totals = torch.zeros(len(weights), dtype=torch.float64)
-    size = max(1, CELLS // max(1, weights.shape[1] * num_items))
+    size = block_rows(CELLS, weights.shape[1] * num_items)
     for start in range(0, len(questions), size):
         stop = min(start + size, len(questions))
         line, excluded = members(questions.excluded, start, stop)
@@ -106,7 +109,7 @@ def _mixture(scores: Tensor, weight: Sequence[float]) -> Tensor:
 
 
 def search_weights(
-    part_scores: PartScores, questions: Questions[Any], num_items: int, num_parts: int, metric: str
+    part_scores: PartScores, questions: RankingEvaluation[Any], num_items: int, num_parts: int, metric: str
 ) -> tuple[tuple[float, ...], float]:
     """The weights, summing to 1, under which a mixture does best by a metric, and its value.
 

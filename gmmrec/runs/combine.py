@@ -113,7 +113,7 @@ def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequenc
         groups: Places of parts that share one weight evenly.
     """
     sizes = len(run.vocabularies["user"]), len(run.vocabularies["item"])
-    questions = run.task().questions("valid")
+    questions = run.task().ranking("valid")
     with evaluating(model):
         encoded = model.encode(run.graph)
 

@@ -18,14 +18,14 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import listed
 from gmmrec.data.load import DataConfig, load_dataset
 from gmmrec.data.split import Split, SplitConfig, split_dataset
-from gmmrec.evaluation.evaluator import EvalConfig
-from gmmrec.evaluation.exams import exam_of, mask_of, watch
+from gmmrec.evaluation.kinds import monitored_value, task_of_metric
+from gmmrec.evaluation.settings import EvalConfig, mask_of
 from gmmrec.graph.build import GraphConfig, build_graph
 from gmmrec.models import MODELS
 from gmmrec.recommender import Recommender
 from gmmrec.runs.run import Run, judge
 from gmmrec.tasks import task_of
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.training.warm_start import places, warm_start
@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrainSettings(TrainConfig, CollaborativeConfig):
+class TrainSettings(TrainConfig, BatchConfig):
     """The section ``train``: how batches are made (read by the task) and how steps are taken (read by the trainer)."""
 
     def __post_init__(self) -> None:
-        CollaborativeConfig.__post_init__(self)
+        BatchConfig.__post_init__(self)
         TrainConfig.__post_init__(self)
 
 
@@ -50,8 +50,8 @@ class TopConfig:
     seed: int = 0
     """Seed of initialisation, batches and negatives. The split has its own, so that all seeds are asked the same questions."""
     monitor: str | None = None
-    """The validation metric that early stopping looks at: one of the ranking, or of another exam as EXAM/METRIC; the task's own
-    where nothing is said (recall@20, rmse). An error is handed to the trainer with a minus sign: higher is better."""
+    """The validation metric that early stopping looks at: one of the ranking, or of another evaluation task as TASK/METRIC; the
+    model's own where nothing is said (recall@20, rmse). An error is handed to the trainer with a minus sign: higher is better."""
     init_from: str | None = None
     """Folder of a finished run whose vectors of users and items the tables of ids begin with, matched by raw id; ids that it does
     not know keep their initial vectors. Both runs need the same dim. A model with a setting ``transfer`` may take over modules
@@ -59,7 +59,7 @@ class TopConfig:
 
     def __post_init__(self) -> None:
         if self.monitor is not None:
-            exam_of(self.monitor)
+            task_of_metric(self.monitor)
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
         config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = MODELS[config.model_name]
-    task_class, sizes = task_of(model_class.query_type, split), (dataset.num_users, dataset.num_items)
-    task = task_class(split, *sizes, config.train, dataset.reviews, config.model)
+    inputs = TaskInputs(split, dataset.num_users, dataset.num_items, config.train, dataset.reviews, config.model)
+    task = task_of(model_class.query_type, split)(inputs)
     if config.monitor is None:
         config = replace(config, monitor=task.monitor)
     assert config.monitor is not None
@@ -147,14 +147,14 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
             graph = model.prepare(graph)
         trainer = Trainer(config.train)
         on_device = graph.to(trainer.device)
-        exams = task.exams("valid", mask_of(config.eval, "valid"))
-        exam = exam_of(config.monitor)
-        if exam not in exams:
+        tasks = task.evaluation_tasks("valid", mask_of(config.eval, "valid"))
+        monitored = task_of_metric(config.monitor)
+        if monitored not in tasks:
             raise ValueError(
-                f"monitor {config.monitor!r} belongs to the exam {exam!r}, which {config.model_name} does not take on this data; "
-                f"it takes {' and '.join(exams)}"
+                f"monitor {config.monitor!r} belongs to the evaluation task {monitored!r}, which {config.model_name} does not have "
+                f"on this data; it has {' and '.join(tasks)}"
             )
-        validate = partial(watch, graph=on_device, exam=exams[exam], monitor=config.monitor, config=config.eval)
+        validate = partial(monitored_value, graph=on_device, task=tasks[monitored], monitor=config.monitor, config=config.eval)
         history = trainer.fit(model, graph, task.batches, validate, generator=generator, run_dir=folder, resume=resume)
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)

@@ -22,9 +22,9 @@ from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.evaluator import EvalConfig
-from gmmrec.evaluation.exams import RANKING, mask_of, take_exam
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.kinds import evaluate_task, metric_name
+from gmmrec.evaluation.results import Results
+from gmmrec.evaluation.settings import EvalConfig, mask_of
 from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
@@ -34,7 +34,7 @@ from gmmrec.serving.links import complete
 from gmmrec.serving.outfit import complete_outfit
 from gmmrec.serving.service import Service
 from gmmrec.tasks import task_of
-from gmmrec.tasks.query import LinkQuery
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.task import Task
 from gmmrec.training.history import History
 from gmmrec.typing import NodeType
@@ -56,12 +56,12 @@ class Run:
         vocabularies: Raw ids by node type.
         attributes: Tables by node type; ``title`` is shown beside item ids.
         config: Every setting, as nested dictionaries.
-        results: The first exam by part, as far as evaluated: the ranking, where the model recommends.
-        exams: All other exams that the model can take, such as ``"ratings"``, by name and part.
+        results: Of the main evaluation task by part, as far as evaluated: the ranking, where the model recommends.
+        other_results: Of all other evaluation tasks, such as ``"rating"``, by name and part.
         history: How training went; None for a loaded run.
         report: What ``metrics.json`` holds.
         tokens: What the tokens of modalities are, for explanations, as far as known.
-        main: Name of the first exam.
+        main: Name of the main evaluation task.
         words: The word of every id, where texts were learned from.
     """
 
@@ -72,11 +72,11 @@ class Run:
     attributes: Mapping[NodeType, pd.DataFrame]
     config: Mapping[str, Any]
     results: dict[str, Results] = field(default_factory=dict)
-    exams: dict[str, dict[str, Results]] = field(default_factory=dict)
+    other_results: dict[str, dict[str, Results]] = field(default_factory=dict)
     history: History | None = None
     report: dict[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, TokenNames] = field(default_factory=dict)
-    main: str = RANKING
+    main: str = "ranking"
     words: Sequence[str] = ()
 
     @cached_property
@@ -135,7 +135,7 @@ class Run:
             ValueError: The model knows no facts, or not exactly one end and a relation are given.
         """
         triples = self.split.triples
-        if self.model.query_type is not LinkQuery or triples is None:
+        if triples is None:
             raise ValueError(f"{self.config['model_name']} completes no facts; take a run of mkgformer")
         if (head is None) == (tail is None) or relation is None:
             raise ValueError("give a relation and one end of the fact, the head or the tail")
@@ -174,24 +174,24 @@ class Run:
         return Explanation(user, item, label(rows["item"]), float(score), meaning, parts)
 
     def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
-        """Gives the run the first exam of one part, the ranking as a rule; the settings are its own where none are given."""
+        """Results of the main evaluation task of one part, the ranking as a rule; settings are the run's where none are given."""
         (first,) = self._take(part, config, only_first=True).values()
         return first
 
     def evaluate_all(self, part: Part = "test", config: EvalConfig | None = None) -> dict[str, Results]:
-        """All exams of one part by name, the ranking first; ``"ratings"`` where the model predicts ratings."""
+        """Results of all evaluation tasks of one part by name, the main one first."""
         return self._take(part, config)
 
     def _take(self, part: Part, config: EvalConfig | None, *, only_first: bool = False) -> dict[str, Results]:
         config = config or self.eval_config()
-        exams = self.task().exams(part, mask_of(config, part))
-        asked = list(exams.items())[: 1 if only_first else None]
-        return {name: take_exam(self.model, self.graph, exam, config) for name, exam in asked}
+        tasks = self.task().evaluation_tasks(part, mask_of(config, part))
+        asked = list(tasks.items())[: 1 if only_first else None]
+        return {name: evaluate_task(self.model, self.graph, task, config) for name, task in asked}
 
     def task(self) -> Task:
         """The task that asks the model's questions."""
         sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
-        return task_of(self.model.query_type, self.split)(self.split, *sizes, settings=self.model.config)
+        return task_of(self.model.query_type, self.split)(TaskInputs(self.split, *sizes, settings=self.model.config))
 
     def eval_config(self) -> EvalConfig:
         """How the run was evaluated."""
@@ -219,10 +219,10 @@ class Run:
         (folder / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
         (folder / "metrics.json").write_text(json.dumps(self.report, indent=2), encoding="utf-8")
         if "test" in self.results:
-            self.results["test"].save(folder, file_of(self.main))
-        for exam, found in self.exams.items():
+            self.results["test"].save(folder, self.main)
+        for task, found in self.other_results.items():
             if "test" in found:
-                found["test"].save(folder, file_of(exam))
+                found["test"].save(folder, task)
         return folder
 
     @classmethod
@@ -299,12 +299,12 @@ def load(folder: str | Path) -> Run:
 
 
 def judge(run: Run, config: EvalConfig | None = None, **facts: Any) -> None:
-    """Gives a run all its exams of both parts, and fills in its report; ``facts`` join it."""
+    """Evaluates a run on all tasks of both parts, and fills in its report; ``facts`` join it."""
     judged: dict[Part, dict[str, Results]] = {part: run.evaluate_all(part, config) for part in ("valid", "test")}
     for part, taken in judged.items():
         run.main = next(iter(taken))
         for name, found in taken.items():
-            (run.results if name == run.main else run.exams.setdefault(name, {}))[part] = found
+            (run.results if name == run.main else run.other_results.setdefault(name, {}))[part] = found
     run.report = {
         "model": run.config["model_name"],
         "dataset": run.config["data"]["path"],
@@ -316,17 +316,12 @@ def judge(run: Run, config: EvalConfig | None = None, **facts: Any) -> None:
 
 
 def all_means(found: Mapping[str, Results]) -> dict[str, float]:
-    """The mean of every metric of all exams; names of others than the ranking and ratings begin with the exam's."""
-    plain = (RANKING, "ratings")
-    return {
-        metric if exam in plain else f"{exam}/{metric}": mean
-        for exam, results in found.items()
-        for metric, mean in results.mean().items()
-    }
+    """The mean of every metric of all evaluation tasks, under the name that ``monitor`` takes."""
+    return {metric_name(task, results, metric): mean for task, results in found.items() for metric, mean in results.mean().items()}
 
 
 def details(found: Mapping[str, Results]) -> dict[str, Any]:
-    """Everything else that is told of exams: that of the first one, and by name that of the others."""
+    """All other figures of evaluation tasks: those of the main one, and by name those of the others."""
     (_, main), *others = found.items()
     first = {key: value for key, value in main.to_dict().items() if key != "metrics"}
     return first | {name: results.to_dict() for name, results in others}

@@ -13,7 +13,6 @@ from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import LinkQuery
 from gmmrec.typing import ENTITY
 
 
@@ -33,7 +32,7 @@ def complete(
     """The ``k`` entities that most likely complete a fact.
 
     Args:
-        model: A trained model that is asked with :class:`~gmmrec.tasks.query.LinkQuery`.
+        model: A trained model whose queries are :class:`~gmmrec.tasks.query.LinkQuery`.
         graph: The prepared graph it is asked on.
         vocabularies: Raw ids; those of ``"entity"`` and ``"relation"`` are needed.
         triples: All facts that are known.
@@ -49,12 +48,13 @@ def complete(
 
     Raises:
         KeyError: An id is unknown; the message gives the nearest.
-        ValueError: ``k`` is not positive.
+        ValueError: ``k`` is not positive, or the model completes no facts.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, but is {k}")
     rows = {name: _row(vocabularies[name], value) for name, value in (("entity", entity), ("relation", relation))}
-    asked = LinkQuery(torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards]))
+    known = torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards])
+    asked = model.query_type.for_links(*known)
     with torch.no_grad():
         scores = model.eval().score(model.encode(graph), asked, torch.arange(graph.num_nodes(ENTITY)))[0]
     if exclude_known:

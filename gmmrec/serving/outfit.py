@@ -129,11 +129,10 @@ def complete_outfit(
         KeyError: An id is unknown.
         ValueError: The model completes no outfits, an item is given twice, or sizes contradict each other.
     """
-    if service.model.query_type is not OutfitQuery:
-        raise ValueError("this model ranks items and completes no outfits; take a run of one that does, such as pog")
     if len(set(items)) < len(items):
         raise ValueError("an item is given twice; give every item of the outfit once")
     rows = service.items.rows(list(items))  # [n]
+    query = _query(service, rows, user)
     usual = 0 if outfits is None else int(outfits.items.counts[outfits.part == TRAIN].bincount().argmax())
     least = len(rows) + 1 if min_items is None else min_items
     most = max(usual, least) if max_items is None else max_items
@@ -149,7 +148,7 @@ def complete_outfit(
     found = complete(
         service.model,
         service.encoded,
-        _query(service, rows, user).to(device),
+        query.to(device),
         choice.to(device),
         width=max(beam, k),
         min_new=max(0, least - len(rows)),
@@ -179,15 +178,14 @@ def complete_outfit(
 
 def _query(service: Service, rows: Tensor, user: Hashable | None) -> OutfitQuery:
     """One outfit as it begins, with all that is known of its user."""
-    outfit, mask = rows[None], torch.ones(1, len(rows), dtype=torch.bool)
+    query_type, outfit, mask = service.model.query_type, rows[None], torch.ones(1, len(rows), dtype=torch.bool)
     if user is None:
-        return OutfitQuery(torch.tensor([-1]), outfit, mask)
-    row = service.users.rows([user])
-    log = service.log
+        return query_type.for_outfits(torch.tensor([-1]), outfit, mask)
+    row, log = service.users.rows([user]), service.log
     if log is None:
-        return OutfitQuery(row, outfit, mask)
-    history = Timeline(log, len(service.users)).of(row, int(service.model.config.max_length))
-    return OutfitQuery(row, outfit, mask, history.items, history.mask)
+        return query_type.for_outfits(row, outfit, mask)
+    timeline = Timeline(log, len(service.users))
+    return query_type.for_outfits(row, outfit, mask, lambda users: timeline.of(users, int(service.model.config.max_length)))
 
 
 @torch.no_grad()

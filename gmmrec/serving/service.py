@@ -12,17 +12,17 @@ from torch.nn import functional as F
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.ranking import rank
+from gmmrec.evaluation.ranking import Ranked, rank
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.next_item import Timeline
-from gmmrec.tasks.query import HistoryQuery, LinkQuery, OutfitQuery
-from gmmrec.tasks.questions import Questions
+from gmmrec.tasks.query import HistoryQuery
 from gmmrec.typing import NodeType
 
 CHUNK = 1024
-"""Items compared with the catalogue at once."""
+"""Users asked, or items compared with the catalogue, at once."""
 
 
 class Service:
@@ -92,13 +92,14 @@ class Service:
             else:
                 names = self.users.ids() if users is None else list(users)
                 known, encoded, rows = self.seen, self.encoded, self.users.rows(names)
-            nothing = RaggedSets.from_pairs(rows[:0], rows[:0], len(rows))
-            excluded = known.take(rows) if exclude_seen else nothing
-            asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
-            questions = Questions(self.query(asked, histories), nothing, excluded, "everything known")
-            top = rank(self.model, encoded, questions, len(self.items), k=k)
-            scores = self.model.score(encoded, questions.query, top.clamp(min=0))
-        return self._table("user_id", names, "item_id", top, scores)
+            found = []
+            for start in range(0, max(1, len(rows)), CHUNK):
+                part = slice(start, start + CHUNK)
+                told = None if histories is None else histories[part]
+                excluded = known.take(rows[part]) if exclude_seen else None
+                found.append(self._best(encoded, rows[part], told, excluded, k))
+        items, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return self._table("user_id", names, "item_id", items, scores)
 
     def similar_items(self, items: Sequence[Hashable], k: int = 10) -> pd.DataFrame:
         """The ``k`` items whose representations point the same way (cosine) as each given item's.
@@ -117,6 +118,21 @@ class Service:
         scores, similar = (torch.cat(parts) for parts in zip(*best, strict=True))
         return self._table("item_id", list(items), "similar_id", similar, scores)
 
+    def _best(
+        self,
+        encoded: Mapping[NodeType, Tensor],
+        rows: Tensor,
+        histories: Sequence[Sequence[Hashable]] | None,
+        excluded: RaggedSets | None,
+        k: int,
+    ) -> Ranked:
+        """The best ``k`` items of users in ``rows`` ``[B]``, or of new people, whose numbers begin with 0."""
+        asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
+        nothing = RaggedSets.from_pairs(rows[:0], rows[:0], len(rows))
+        excluded = nothing if excluded is None else excluded
+        questions = RankingEvaluation(self.query(asked, histories), nothing, excluded, "everything known")
+        return rank(self.model, encoded, questions, len(self.items), k=k)
+
     @cached_property
     def _timeline(self) -> Timeline:
         log = self.log or Interactions(self.seen.groups, self.seen.values)
@@ -124,18 +140,15 @@ class Service:
 
     def query(self, rows: Tensor, histories: Sequence[Sequence[Hashable]] | None = None) -> Any:
         """The question what users in these rows ``[B]`` like, as the model takes it, after histories or what is known of them."""
-        query_type: Any = self.model.query_type
-        if query_type is OutfitQuery:
-            raise ValueError("this model completes outfits and needs the items that are there; ask it with gmmrec complete")
-        if query_type is LinkQuery:
-            raise ValueError("this model completes facts and needs an end and a relation; ask it with gmmrec link")
-        if query_type is not HistoryQuery:
-            return query_type(user=rows)  # what else it may hold, such as a situation, is left open
-        length = self.model.config.max_length
-        if histories is None:
-            return self._timeline.of(rows, length)
-        lists = RaggedLists.from_sequences([self.items.rows(history) for history in histories])
-        return HistoryQuery(rows, *lists.last(length))
+
+        def before(users: Tensor) -> HistoryQuery:
+            length = self.model.config.max_length
+            if histories is None:
+                return self._timeline.of(users, length)
+            lists = RaggedLists.from_sequences([self.items.rows(history) for history in histories])
+            return HistoryQuery(users, *lists.last(length))
+
+        return self.model.query_type.for_users(rows, before)
 
     def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[RaggedSets, dict[NodeType, Tensor], Tensor]:
         lengths = torch.tensor([len(history) for history in histories])

@@ -14,7 +14,7 @@ from gmmrec.cli.settings import SHORT, expand
 from gmmrec.config import read_settings
 from gmmrec.data.load import DataConfig
 from gmmrec.data.split import SplitConfig
-from gmmrec.evaluation.evaluator import EvalConfig
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import GraphConfig
 from gmmrec.models import CARDS
 

@@ -7,8 +7,8 @@ import gmmrec.ensemble.weights as module
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.ensemble.weights import mixture_values, search_weights
 from gmmrec.evaluation.metrics import METRICS, parse_metric
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
-from gmmrec.tasks.questions import Questions
 
 Q, ITEMS = 37, 120
 
@@ -25,7 +25,7 @@ def questions(seed=0):
     relevant[:, 0] |= ~relevant.any(1)
     excluded &= ~relevant
     ragged = (RaggedSets.from_pairs(*mask.nonzero(as_tuple=True), Q) for mask in (relevant, excluded))
-    return Questions(UserQuery(torch.arange(Q)), *ragged, "train")
+    return RankingEvaluation(UserQuery(torch.arange(Q)), *ragged, "train")
 
 
 def slow(scores, asked, weight, metric):

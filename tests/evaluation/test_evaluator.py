@@ -7,13 +7,15 @@ import torch
 from torch_geometric.data import HeteroData
 
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.evaluation.evaluator import EvalConfig, Group, default_groups, evaluate
-from gmmrec.evaluation.exams import take_exam, watch
+from gmmrec.evaluation.evaluator import evaluate
+from gmmrec.evaluation.groups import Group, default_groups
+from gmmrec.evaluation.kinds import evaluate_task, monitored_value
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.recommender import Recommender
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
-from gmmrec.tasks.questions import Questions
 
 NUM_USERS, NUM_ITEMS = 12, 20
 
@@ -65,7 +67,7 @@ def case():
     schema = GraphSchema({"user": NUM_USERS, "item": NUM_ITEMS}, {"image": 3, "text": 3}, {"image": "item", "text": "item"}, ())
     asked = wanted.any(1).nonzero().flatten()
     sets = [RaggedSets.from_pairs(*mask.nonzero(as_tuple=True), NUM_USERS).take(asked) for mask in (wanted, known)]
-    return MultimodalGraph(data, schema), Questions(UserQuery(asked), *sets, masked="train"), known, wanted
+    return MultimodalGraph(data, schema), RankingEvaluation(UserQuery(asked), *sets, masked="train"), known, wanted
 
 
 def slow_recall(model, known, wanted, k, pool=None):
@@ -107,8 +109,8 @@ def test_training_watches_the_ranking_of_all_whatever_the_report_samples(case):
     graph, questions, known, wanted = case
     model, config = Fixed(graph.schema), EvalConfig(num_sampled=3, bootstrap=0)
     expected = mean(slow_recall(model, known, wanted, 5))
-    assert watch(model, graph, questions, "recall@5", config) == pytest.approx(expected)
-    found = take_exam(model, graph, questions, replace(config, sampled_by="popularity"))
+    assert monitored_value(model, graph, questions, "recall@5", config) == pytest.approx(expected)
+    found = evaluate_task(model, graph, questions, replace(config, sampled_by="popularity"))
     assert found.mean()["recall@5"] > expected + 0.1
     assert (found.sampled, found.sampled_by) == (3, "popularity")
 

@@ -17,6 +17,7 @@ from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.nor import NOR, UNKNOWN, NORConfig
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import Batch, OutfitQuery
 
@@ -363,7 +364,7 @@ def test_learns_which_garments_match_and_what_to_say() -> None:
     graph, split = matching_pairs()
     torch.manual_seed(0)
     model = NOR(graph.schema, NORConfig(dim=16, attention_hidden=16, word_dim=8, state_dim=16))
-    task, generator = OutfitTask(split, 1, I), torch.Generator().manual_seed(0)
+    task, generator = OutfitTask(TaskInputs(split, 1, I)), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(60):
         for _, batch in task.batches(graph, generator):

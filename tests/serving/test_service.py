@@ -123,3 +123,23 @@ def test_frames_are_plain(service):
     frame = service.recommend(["u0"], k=2)
     assert isinstance(frame, pd.DataFrame)
     assert list(frame.columns) == ["user_id", "item_id", "score", "rank", "title"]
+
+
+def test_users_are_asked_in_chunks_and_every_pair_is_scored_once(service, monkeypatch):
+    import gmmrec.serving.service as module
+
+    whole, history = service.recommend(k=5), [[n % 16, (n + 3) % 16] for n in range(9)]
+    people = service.recommend(histories=history, k=5)
+    sizes, score = [], service.model.score
+
+    def counted(encoded, query, candidates):
+        sizes.append(len(query) * candidates.shape[-1])
+        return score(encoded, query, candidates)
+
+    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(service.model, "score", counted)
+    pd.testing.assert_frame_equal(service.recommend(k=5), whole)
+    assert sum(sizes) == 24 * 16
+    assert max(sizes) == 4 * 16
+    pd.testing.assert_frame_equal(service.recommend(histories=history, k=5), people)
+    assert service.recommend([], k=5).empty

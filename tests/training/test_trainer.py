@@ -92,8 +92,8 @@ def test_without_validation_the_last_weights_are_kept():
 def test_it_learns_what_can_be_learnt():
     graph, task = toy_task()
     model, history = fit({"epochs": 30, "lr": 0.05}, validate=mean_margin(graph, task))
-    scores = model.score(model.encode(graph), task.questions("valid").query, torch.arange(task.num_items))
-    questions = task.questions("valid")
+    scores = model.score(model.encode(graph), task.ranking("valid").query, torch.arange(task.num_items))
+    questions = task.ranking("valid")
     scores[questions.excluded.groups, questions.excluded.values] = -torch.inf
     best = scores.argmax(1)
     assert torch.equal(best % 2, questions.query.user % 2)  # even users like even items

@@ -12,7 +12,8 @@ from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.loss import bpr
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import UserQuery
 from tests.toy import checkerboard
 
@@ -56,7 +57,7 @@ def toy_task(batch_size: int = 16) -> tuple[MultimodalGraph, CollaborativeTask]:
     dataset, wanted = checkerboard()
     held_out = Interactions(*torch.nonzero(wanted, as_tuple=True))
     split = Split(dataset.interactions, held_out, held_out)
-    task = CollaborativeTask(split, dataset.num_users, dataset.num_items, CollaborativeConfig(batch_size))
+    task = CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items, BatchConfig(batch_size)))
     return build_graph(dataset, split), task
 
 
@@ -69,7 +70,7 @@ def seeded(kind, graph, config, seed: int = 0):
 
 def mean_margin(graph: MultimodalGraph, task: CollaborativeTask):
     """A value to watch: by how much held-out likes are scored above all items, on average."""
-    questions = task.questions("valid")
+    questions = task.ranking("valid")
 
     def value(model) -> float:
         assert not model.training

@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.evaluation.evaluator import EvalConfig
-from gmmrec.evaluation.exams import take_exam, watch
-from gmmrec.evaluation.links import filtered_ranks, link_groups
+from gmmrec.evaluation.kinds import evaluate_task, monitored_value
+from gmmrec.evaluation.link_prediction import filtered_ranks, link_groups
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.recommender import Recommender
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import LinkQuery
 from tests.knowledge import circle, graph_of
@@ -57,21 +58,21 @@ def test_k8_the_true_entity_is_first_when_only_other_true_answers_score_higher()
 
 def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:
     split, graph = graph_of(circle(12))
-    exam = LinkTask(split, 0, 0).exams("test")["links"]
-    right = take_exam(Oracle(12), graph, exam, EvalConfig(bootstrap=10))
+    task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
+    right = evaluate_task(Oracle(12), graph, task, EvalConfig(bootstrap=10))
     assert right.mean() == {"mrr": 1.0, "hits@1": 1.0, "hits@3": 1.0, "hits@10": 1.0, "mean_rank": 1.0}
-    level = take_exam(Oracle(12, scale=0.0), graph, exam, EvalConfig())
+    level = evaluate_task(Oracle(12, scale=0.0), graph, task, EvalConfig())
     assert level.mean()["mean_rank"] == 6.5  # 12 candidates, all alike
-    assert "ends of facts" in right.to_markdown()
+    assert "triples with one end to predict" in right.to_markdown()
 
 
 def test_watching_turns_ranks_round() -> None:
     split, graph = graph_of(circle(12))
-    exam = LinkTask(split, 0, 0).exams("test")["links"]
-    assert watch(Oracle(12), graph, exam, "links/mean_rank", EvalConfig()) == -1
-    assert watch(Oracle(12), graph, exam, "links/hits@3", EvalConfig()) == 1
-    with pytest.raises(ValueError, match="names no metric of this exam"):
-        watch(Oracle(12), graph, exam, "links/recall@20", EvalConfig())
+    task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
+    assert monitored_value(Oracle(12), graph, task, "link_prediction/mean_rank", EvalConfig()) == -1
+    assert monitored_value(Oracle(12), graph, task, "link_prediction/hits@3", EvalConfig()) == 1
+    with pytest.raises(ValueError, match="names no metric of this evaluation task"):
+        monitored_value(Oracle(12), graph, task, "link_prediction/recall@20", EvalConfig())
 
 
 def test_groups_are_the_ends_and_the_modalities_that_a_fact_touches() -> None:
@@ -79,14 +80,14 @@ def test_groups_are_the_ends_and_the_modalities_that_a_fact_touches() -> None:
     dataset.features["image"].mask[4] = False  # entity 3 and 4 have none: nor has the fact between them
     split, graph = graph_of(dataset)
     split.triples.part[3] = 2
-    exam = LinkTask(split, 0, 0).exams("test")["links"]
-    groups = {name: group.mask.tolist() for name, group in link_groups(graph, exam).items()}
+    task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
+    groups = {name: group.mask.tolist() for name, group in link_groups(graph, task).items()}
     assert groups["tails"] == [True, True, False, False]
     assert groups["facts without image"] == [True, False, True, False]
 
 
 def test_diverged_models_are_named() -> None:
     split, graph = graph_of(circle(12))
-    exam = LinkTask(split, 0, 0).exams("test")["links"]
+    task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     with pytest.raises(ValueError, match="Oracle gives NaN scores"):
-        take_exam(Oracle(12, scale=float("nan")), graph, exam, EvalConfig())
+        evaluate_task(Oracle(12, scale=float("nan")), graph, task, EvalConfig())

@@ -7,11 +7,15 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.evaluation.evaluator import EvalConfig, Group, evaluating
-from gmmrec.evaluation.results import GroupValues, Results, fingerprint
+from gmmrec.evaluation.evaluator import evaluating
+from gmmrec.evaluation.groups import Group
+from gmmrec.evaluation.report import table_report
+from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results, fingerprint
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.questions import Links
+from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
 from gmmrec.typing import ENTITY
 
 CELLS = 2**23
@@ -20,10 +24,10 @@ DEPTHS = (1, 3, 10)
 """Lengths of the lists of ``hits@k``."""
 
 
-def evaluate_links(
+def evaluate_link_prediction(
     model: Recommender[Any],
     graph: MultimodalGraph,
-    links: Links,
+    task: LinkPredictionEvaluation,
     *,
     chunk_size: int = EvalConfig.chunk_size,
     groups: Mapping[str, Group] | None = None,
@@ -34,7 +38,7 @@ def evaluate_links(
     Args:
         model: A model that is asked with :class:`~gmmrec.tasks.query.LinkQuery`, on the device of ``graph``.
         graph: What ``model.prepare`` returned.
-        links: What is asked.
+        task: Triples with one end to predict.
         chunk_size: Questions scored at once, at most.
         groups: Of questions, reported beside the whole; see :func:`link_groups`.
         bootstrap: Resamples behind the intervals.
@@ -46,25 +50,25 @@ def evaluate_links(
     Raises:
         ValueError: The model scores NaN.
     """
-    links = links.to(graph.degree(ENTITY).device)
+    task = task.to(graph.degree(ENTITY).device)
     num_entities = graph.num_nodes(ENTITY)
-    entities = torch.arange(num_entities, device=links.answer.device)
+    entities = torch.arange(num_entities, device=task.answer.device)
     with evaluating(model):
         encoded, ranks = model.encode(graph), []
-        for index in torch.arange(len(links), device=entities.device).split(max(1, min(chunk_size, CELLS // num_entities))):
-            part = links.take(index)
+        for index in torch.arange(len(task), device=entities.device).split(min(chunk_size, block_rows(CELLS, num_entities))):
+            part = task.take(index)
             scores = model.score(encoded, part.query, entities).float()
             if bool(scores.isnan().any()):
                 raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
             ranks.append(filtered_ranks(scores, part.answer, part.known))
     rank = torch.cat(ranks).cpu()
     values = {"mrr": 1 / rank, **{f"hits@{k}": (rank <= k).float() for k in DEPTHS}, "mean_rank": rank}
-    query = ((links.query.relation * num_entities + links.query.head) * num_entities + links.answer).cpu()
+    query = ((task.query.relation * num_entities + task.query.head) * num_entities + task.answer).cpu()
     by_group = {}
     for name, group in (groups or {}).items():
         position = group.mask.cpu().nonzero().flatten()
         by_group[name] = GroupValues(position, {metric: value[position] for metric, value in values.items()})
-    return Results(values, query, fingerprint(links.known).cpu(), "links", by_group, bootstrap=bootstrap)
+    return Results(LINK_PREDICTION, values, query, fingerprint(task.known).cpu(), "known answers", by_group, bootstrap=bootstrap)
 
 
 def filtered_ranks(scores: Tensor, answer: Tensor, known: RaggedSets) -> Tensor:
@@ -91,12 +95,35 @@ def filtered_ranks(scores: Tensor, answer: Tensor, known: RaggedSets) -> Tensor:
     return 1 + above + level / 2
 
 
-def link_groups(graph: MultimodalGraph, links: Links) -> dict[str, Group]:
+def link_groups(graph: MultimodalGraph, task: LinkPredictionEvaluation) -> dict[str, Group]:
     """The groups that every report shows: which end is asked for, and facts of which an end has a modality, or none has."""
-    backwards = links.backwards.to(graph.degree(ENTITY).device)
+    backwards = task.backwards.to(graph.degree(ENTITY).device)
     groups = {"tails": Group(~backwards, "questions"), "heads": Group(backwards, "questions")}
     for modality in graph.schema.modalities(ENTITY):
         present = graph.features[modality].present
-        touched = present[links.query.head.to(present.device)] | present[links.answer.to(present.device)]
+        touched = present[task.query.head.to(present.device)] | present[task.answer.to(present.device)]
         groups |= {f"facts with {modality}": Group(touched, "questions"), f"facts without {modality}": Group(~touched, "questions")}
     return {name: group for name, group in groups.items() if bool(group.mask.any()) and not bool(group.mask.all())}
+
+
+def _evaluate(
+    model: Recommender[Any],
+    graph: MultimodalGraph,
+    task: LinkPredictionEvaluation,
+    config: EvalConfig,
+    groups: Mapping[str, Group],
+) -> Results:
+    return evaluate_link_prediction(model, graph, task, chunk_size=config.chunk_size, groups=groups, bootstrap=config.bootstrap)
+
+
+LINK_PREDICTION = EvaluationKind(
+    name="link_prediction",
+    task=LinkPredictionEvaluation,
+    unit="questions",
+    paired_by="question",
+    headline="triples with one end to predict among all entities; other true answers are not ranked",
+    evaluate=_evaluate,
+    report=table_report,
+    groups=link_groups,
+    lower_is_better=frozenset({"mean_rank"}),
+)
