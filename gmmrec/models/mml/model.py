@@ -15,17 +15,17 @@ from typing_extensions import Self
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.models.mml.adaptive import AdaptiveTransformer, Episode
+from gmmrec.models.mml.neighbour_generator import NeighbourEmbeddingGenerator
+from gmmrec.models.mml.prediction import LEAST_VARIANCE, PredictionAttentionFusion
 from gmmrec.nn.classify import classify
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.content import ContentEncoder
-from gmmrec.nn.encoder.neighbour_generator import NeighbourEmbeddingGenerator
-from gmmrec.nn.fusion.prediction import LEAST_VARIANCE, PredictionAttentionFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_moments, masked_softmax
 from gmmrec.nn.nearest import edges_from_nearest
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Relation
-from gmmrec.nn.sequence.adaptive import AdaptiveTransformer, Episode
 from gmmrec.nn.sequence.transformer import SequenceTransformer, short_ones_together
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.next_item import HistoryConfig

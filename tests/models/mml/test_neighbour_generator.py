@@ -1,6 +1,6 @@
 import torch
 
-from gmmrec.nn.encoder.neighbour_generator import NeighbourEmbeddingGenerator
+from gmmrec.models.mml.neighbour_generator import NeighbourEmbeddingGenerator
 from gmmrec.nn.relations import Relation
 from tests.nn.fusion.checks import random
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gmmrec.models.mml.meta import Weights, inner_loop, on_own_weights
 from gmmrec.nn.loss import expected_bpr
-from gmmrec.nn.meta import Weights, inner_loop, on_own_weights
 from gmmrec.nn.sequence.transformer import SequenceTransformer
 
 
@@ -68,7 +68,7 @@ class AdaptiveTransformer(nn.Module):
     def forward(
         self, episode: Episode, support: Tensor, covariance: Tensor, *, steps: int, lr: float, first_order: bool = True
     ) -> Tensor:
-        """States at the weights that every user ends with, after gradient descent at rate ``lr`` (see ``gmmrec.nn.meta``)."""
+        """States at the weights that every user ends with, after gradient descent at rate ``lr`` (see ``gmmrec.models.mml.meta``)."""
         if not steps:
             return self._read(self.transformer(episode.tokens, episode.mask, bias=episode.bias), episode)
         weights = self.adapted(episode, support, covariance, steps=steps, lr=lr, first_order=first_order)

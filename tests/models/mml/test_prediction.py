@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.fusion.prediction import PredictionAttentionFusion, standardized
+from gmmrec.models.mml.prediction import PredictionAttentionFusion, standardized
 from tests.nn.fusion.checks import random
 
 N, M, S, C = 5, 3, 6, 7

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from gmmrec.nn.meta import inner_loop, on_own_weights
+from gmmrec.models.mml.meta import inner_loop, on_own_weights
 from gmmrec.nn.sequence.transformer import SequenceTransformer
 
 STEPS, LR = 3, 0.1

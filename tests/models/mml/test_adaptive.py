@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gmmrec.nn.sequence.adaptive import AdaptiveTransformer, Episode
+from gmmrec.models.mml.adaptive import AdaptiveTransformer, Episode
 from gmmrec.nn.sequence.transformer import SequenceTransformer
 from tests.nn.fusion.checks import random
 
