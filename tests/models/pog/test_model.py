@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
-from gmmrec.models.pog import POG, POGConfig, in_front
+from gmmrec.models.pog.model import POG, POGConfig, in_front
 from gmmrec.tasks.query import Batch, OutfitQuery
 from tests.contract import I, U, toy_graph
 from tests.toy import checkerboard

@@ -2,7 +2,7 @@
 
 import torch
 
-from gmmrec.nn.triplet import draw_triplets, triplet_margin
+from gmmrec.models.pog.triplet import draw_triplets, triplet_margin
 
 
 def test_8_nothing_is_lost_where_the_other_is_far_and_the_margin_where_both_are_the_same():

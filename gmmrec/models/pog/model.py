@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.models.pog.triplet import draw_triplets, triplet_margin
 from gmmrec.nn.fusion.set_attention import SetAttention
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_mean
 from gmmrec.nn.sequence.context_decoder import ContextDecoder
 from gmmrec.nn.sequence.transformer import Recency
-from gmmrec.nn.triplet import draw_triplets, triplet_margin
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.outfit import OutfitConfig
 from gmmrec.tasks.query import Batch, OutfitQuery
