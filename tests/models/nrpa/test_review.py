@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gmmrec.nn.encoder.review import ReviewEncoder
+from gmmrec.models.nrpa.review import ReviewEncoder
 
 V, W, D = 30, 5, 7
 

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.models.nrpa.review import ReviewEncoder
 from gmmrec.nn.biases import rating_biases
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
 from gmmrec.nn.dropout import Dropout
-from gmmrec.nn.encoder.review import ReviewEncoder
 from gmmrec.nn.fusion.personalised import PersonalisedAttention
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import embedding_norm

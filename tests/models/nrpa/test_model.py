@@ -15,7 +15,7 @@ from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bias import Bias, BiasConfig
-from gmmrec.models.nrpa import NRPA, NRPAConfig, Reader
+from gmmrec.models.nrpa.model import NRPA, NRPAConfig, Reader
 from gmmrec.tasks.query import Batch, RatingQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM
 from tests.toy import rated_checkerboard
@@ -324,7 +324,7 @@ def test_who_has_no_review_gets_zeros_and_a_finite_gradient():
 def test_chunks_of_nodes_change_nothing(monkeypatch):
     model, graph, _ = made()
     expected = model.encode(graph)
-    monkeypatch.setattr("gmmrec.models.nrpa.CELLS", 1)
+    monkeypatch.setattr("gmmrec.models.nrpa.model.CELLS", 1)
     found = model.encode(graph)
     for name, vectors in expected.items():
         torch.testing.assert_close(found[name], vectors)
