@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.moments import RunningMoments
+from gmmrec.models.mmt_net.moments import RunningMoments
 
 
 def test_batches_count_alike_until_they_fade() -> None:

@@ -1,6 +1,6 @@
 import torch
 
-from gmmrec.nn.standardize import Standardize
+from gmmrec.models.mmt_net.standardize import Standardize
 
 
 def test_rows_that_are_there_get_mean_0_and_deviation_1() -> None:

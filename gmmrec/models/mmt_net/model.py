@@ -13,14 +13,14 @@ from torch.nn import functional as F
 
 from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.models.mmt_net.moments import RunningMoments
+from gmmrec.models.mmt_net.standardize import Standardize
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.fusion.context import ContextFusion, ContextModulation, ResidualAdapter
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import embedding_norm
 from gmmrec.nn.masked import hide_missing
-from gmmrec.nn.moments import RunningMoments
 from gmmrec.nn.propagate import weighted_sum
-from gmmrec.nn.standardize import Standardize
 from gmmrec.recommender import Recommender
 from gmmrec.tasks.query import Batch, ContextQuery
 from gmmrec.typing import ITEM_USER, NodeType

@@ -307,7 +307,7 @@ def test_an_events_context_decides() -> None:
 def test_chunks_of_any_size_give_the_same_scores(monkeypatch) -> None:
     model, graph = build()
     whole = score_all(model, graph)
-    monkeypatch.setattr("gmmrec.models.mmt_net.CELLS", 1)
+    monkeypatch.setattr("gmmrec.models.mmt_net.model.CELLS", 1)
     with Largest() as seen:
         torch.testing.assert_close(score_all(model, graph), whole)
     assert seen.numel < U * I * model.config.dim  # no vectors of all pairs
