@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from gmmrec.nn.encoder.knowledge import KnowledgeEncoder
+from gmmrec.models.graph_fusion.knowledge import KnowledgeEncoder
 from gmmrec.nn.relations import Relation
 
 
