@@ -21,12 +21,12 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.graph.smoothing import ItemSmoothing
 from gmmrec.models.graph_fusion.knowledge import KnowledgeEncoder
 from gmmrec.nn.clustering import balance_loss, cut_loss
-from gmmrec.nn.decoder import DECODERS
+from gmmrec.nn.decoder.by_name import DECODERS
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
-from gmmrec.nn.encoder import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, contents, propagation
+from gmmrec.nn.encoder.by_name import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, contents, propagation
 from gmmrec.nn.encoder.content import ContentEncoder
-from gmmrec.nn.fusion import FUSIONS
+from gmmrec.nn.fusion.by_name import FUSIONS
 from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table

@@ -68,7 +68,7 @@ class AdaptiveTransformer(nn.Module):
     def forward(
         self, episode: Episode, support: Tensor, covariance: Tensor, *, steps: int, lr: float, first_order: bool = True
     ) -> Tensor:
-        """States at the weights that every user ends with, after gradient descent at rate ``lr`` (see ``gmmrec.models.mml.meta``)."""
+        """States at the weights that every user ends with, after gradient descent at rate ``lr`` (see :mod:`.meta`)."""
         if not steps:
             return self._read(self.transformer(episode.tokens, episode.mask, bias=episode.bias), episode)
         weights = self.adapted(episode, support, covariance, steps=steps, lr=lr, first_order=first_order)
