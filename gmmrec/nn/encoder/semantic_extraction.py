@@ -10,6 +10,11 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.nn.choice import check_choice
+
+Slope = Literal["weight", "gradient"]
+Pool = Literal["mean", "max"]
+
 UNLABELLED = -1
 """The label of an attribute that nobody has looked at."""
 
@@ -69,7 +74,7 @@ class SemanticExtraction(nn.Module):
         pooled = maps.mean((2, 3))
         return [head(pooled) for head in self.heads]
 
-    def activation_maps(self, maps: Tensor, classes: Tensor, *, by: Literal["weight", "gradient"] = "weight") -> Tensor:
+    def activation_maps(self, maps: Tensor, classes: Tensor, *, by: Slope = "weight") -> Tensor:
         """How strongly every region speaks for a class of every attribute; nothing is below 0.
 
         Args:
@@ -81,6 +86,7 @@ class SemanticExtraction(nn.Module):
         Returns:
             ``[N, A, H, W]``.
         """
+        check_choice(Slope, by=by)
         if by == "weight":
             chosen = torch.stack(
                 [head.get_parameter("weight")[c] for head, c in zip(self.heads, classes.unbind(1), strict=True)], 1
@@ -156,7 +162,7 @@ def _box(picture: NDArray[np.float32], threshold: float) -> tuple[int, int, int,
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
-def pool_boxes(regions: Tensor, boxes: Tensor, grid: tuple[int, int], *, pool: Literal["mean", "max"] = "mean") -> Tensor:
+def pool_boxes(regions: Tensor, boxes: Tensor, grid: tuple[int, int], *, pool: Pool = "mean") -> Tensor:
     """One vector a box: RoI pooling into a single cell.
 
     Args:
@@ -171,6 +177,7 @@ def pool_boxes(regions: Tensor, boxes: Tensor, grid: tuple[int, int], *, pool: L
     >>> pool_boxes(torch.tensor([[[1.0], [2.0], [3.0], [4.0]]]), torch.tensor([[[0, 1, 2, 2]]]), (2, 2))
     tensor([[[3.]]])
     """
+    check_choice(Pool, pool=pool)
     height, width = grid
     top, left, bottom, right = boxes.unsqueeze(-1).unbind(-2)  # [N, A, 1]
     row, column = torch.arange(height, device=boxes.device), torch.arange(width, device=boxes.device)
