@@ -14,7 +14,6 @@ from gmmrec.nn.encoder.content import ContentEncoder, PropagatedContent
 from gmmrec.nn.encoder.hcgcn import HCGCNEncoder
 from gmmrec.nn.encoder.mgat import MGATEncoder, MGATLayer
 from gmmrec.nn.encoder.mmgcn import MMGCNEncoder, MMGCNLayer
-from gmmrec.nn.encoder.semantic_extraction import SemanticExtraction
 from gmmrec.nn.encoder.token import TokenEncoder
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "MMGCNEncoder",
     "MMGCNLayer",
     "PropagatedContent",
-    "SemanticExtraction",
     "TextSetEncoder",
     "TokenEncoder",
     "content_encoder",

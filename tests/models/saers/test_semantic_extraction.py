@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmmrec.nn.encoder.semantic_extraction import SemanticExtraction, labelled_loss, largest_boxes, pool_boxes
+from gmmrec.models.saers.semantic_extraction import SemanticExtraction, labelled_loss, largest_boxes, pool_boxes
 
 N, D, GRID, CLASSES = 5, 6, (3, 4), (2, 4, 3)
 
