@@ -14,7 +14,7 @@ from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder import *  # noqa: F403
 from gmmrec.nn.fusion import *  # noqa: F403
 from gmmrec.nn.loss import bpr, contrast_with_first, cosine_distance, embedding_norm, expected_bpr, info_nce
-from gmmrec.nn.masked import masked_mean, masked_softmax
+from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
 from gmmrec.nn.nearest import nearest_among, nearest_others
 from gmmrec.nn.propagate import sampled_dot, weighted_sum
 from gmmrec.nn.relations import Bipartite, Pair, Relation
@@ -39,6 +39,7 @@ __all__ = [
     "cosine_distance",
     "embedding_norm",
     "expected_bpr",
+    "hide_missing",
     "info_nce",
     "masked_mean",
     "masked_softmax",

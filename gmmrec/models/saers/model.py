@@ -82,8 +82,8 @@ class SAERS(Recommender[UserQuery]):
 
     A RECONSTRUCTION: two spaces, one of whole pictures and one of attributes, attention of the user over the attributes, and BPR
     are known from the abstract and summaries; the equations are ours, as is the term of ids, and no code is known. The paper cuts
-    the regions out with a network trained on labelled attributes; :mod:`gmmrec.models.saers.semantic_extraction` does so on grids of
-    regions, and its result is given as a modality. Without one, learned slots gather regions, which is not in the paper.
+    the regions out with a network trained on labelled attributes; :mod:`.semantic_extraction` does so on grids of regions,
+    and its result is given as a modality. Without one, learned slots gather regions, which is not in the paper.
 
     An item without a picture, or without any attribute that applies, has 0 in that space; one without training interactions is
     ranked by its content alone.
