@@ -37,6 +37,7 @@ def normalize(
     >>> normalize(torch.tensor([[0, 0, 1], [0, 1, 1]]), (2, 2))
     tensor([0.7071, 0.5000, 0.7071])
     """
+    check_choice(("both_ends", "incoming"), degrees=degrees)
     source, target = edge_index[0], edge_index[1]
     weight = torch.ones(source.shape, device=source.device) if weight is None else weight.float()
     incoming = weight.new_zeros(sizes[1]).index_add_(0, target, weight)

@@ -16,7 +16,7 @@ from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.co_interaction import CoInteractionEncoder, TextSetEncoder
-from gmmrec.nn.fusion import FUSIONS
+from gmmrec.nn.fusion.by_name import FUSIONS
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import info_nce
 from gmmrec.nn.project import project_rows

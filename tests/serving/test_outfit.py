@@ -12,7 +12,7 @@ from gmmrec.runs.recipe import fit
 from gmmrec.runs.run import Run
 from gmmrec.serving.outfit import complete
 from gmmrec.tasks.query import OutfitQuery
-from tests.models.test_pog import built, question
+from tests.models.pog.test_model import built, question
 from tests.toy import checkerboard, with_outfits
 
 POOL = torch.tensor([1, 3, 4, 8, 9, 11, 16])
