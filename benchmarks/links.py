@@ -14,7 +14,7 @@ With ``--grid benchmarks/configs/mkg-y/mkgformer.yaml`` validation facts also de
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from gmmrec.evaluation.results import aligned
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import Batch, LinkQuery
@@ -59,21 +59,19 @@ class EmbeddingsConfig:
     """Whether the right answer is learned among all entities, not against one corrupted fact."""
 
 
-class Embeddings(Recommender[LinkQuery]):
+class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
     """A model of ``torch_geometric.nn.kge``, asked for all entities at once by matrix products."""
-
-    query_type, config_class = LinkQuery, EmbeddingsConfig
 
     def __init__(self, schema: GraphSchema, config: EmbeddingsConfig = EmbeddingsConfig()) -> None:
         super().__init__(schema, config)
         channels = config.dim // 2 if config.kind == "complex" else config.dim
         self.model = KINDS[config.kind](schema.num_nodes[ENTITY], schema.num_relations, channels)
 
-    def encode(self, graph: MultimodalGraph) -> dict[str, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Nothing is passed along edges."""
-        return {}
+        return Encoded({})
 
-    def score(self, encoded: Mapping[str, Tensor], query: LinkQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: LinkQuery, candidates: Tensor) -> Tensor:
         """What the model says of every fact, candidates ``[C]`` being its other end."""
         model, count = self.model, self.schema.num_relations
         backwards = (query.relation >= count)[:, None]
@@ -93,7 +91,7 @@ class Embeddings(Recommender[LinkQuery]):
         """PyG's own loss, or that of the right answer among all."""
         count, head = self.schema.num_relations, batch.query.head
         if self.config.softmax:
-            scores = self.score({}, batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
+            scores = self.score(Encoded({}), batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
             return {"softmax": F.cross_entropy(scores, batch.positive, label_smoothing=0.1)}
         forwards = batch.query.relation < count
         ends = torch.where(forwards, head, batch.positive), torch.where(forwards, batch.positive, head)

@@ -10,7 +10,7 @@ from gmmrec.data.ragged import Ragged
 from gmmrec.evaluation.evaluator import EvalConfig, evaluating
 from gmmrec.evaluation.results import Results, fingerprint
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.tasks.questions import Choices
 
 CELLS = 2**22
@@ -18,7 +18,7 @@ CELLS = 2**22
 
 
 def evaluate_choices(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     choices: Choices[Any],
     *,
@@ -42,7 +42,7 @@ def evaluate_choices(
     """
     choices = choices.to(graph.degree(choices.query.target).device)
     with evaluating(model):
-        encoded = model.encode(graph)
+        encoded = encode(model, graph)
         parts = []
         for index in _chunks(choices.candidates, chunk_size):
             part = choices.take(index)

@@ -15,7 +15,7 @@ from gmmrec.evaluation.metrics import METRICS
 from gmmrec.evaluation.ranking import hits, rank, rank_sampled
 from gmmrec.evaluation.results import GroupValues, Results, fingerprint
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.tasks.questions import Mask, Questions
 from gmmrec.typing import ITEM
 
@@ -76,7 +76,7 @@ class Group:
 
 
 def evaluate(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     questions: Questions[Any],
     *,
@@ -118,7 +118,7 @@ def evaluate(
     num_items = count.numel()
 
     with evaluating(model):
-        encoded = model.encode(graph)
+        encoded = encode(model, graph)
 
         def lists(asked: Questions[Any], pool: Tensor | None = None) -> Tensor:
             if num_sampled:
@@ -202,7 +202,7 @@ def activity_groups(degree: Tensor) -> dict[str, Group]:
 
 
 @contextmanager
-def evaluating(model: Recommender[Any]) -> Iterator[None]:
+def evaluating(model: AnyRecommender) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -1,7 +1,5 @@
 """Every kind of exam and who takes it: from a model, a graph and an exam to results."""
 
-from typing import Any
-
 from gmmrec.evaluation.choices import evaluate_choices
 from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
 from gmmrec.evaluation.links import evaluate_links, link_groups
@@ -10,14 +8,14 @@ from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.sets import evaluate_sets
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.questions import Choices, Exam, Links, Mask, Ratings, Sets
 
 RANKING = "ranking"
 """Name of the exam that ranks everything."""
 
 
-def take_exam(model: Recommender[Any], graph: MultimodalGraph, exam: Exam, config: EvalConfig) -> Results:
+def take_exam(model: AnyRecommender, graph: MultimodalGraph, exam: Exam, config: EvalConfig) -> Results:
     """What a trained model, on the device of its graph, achieves in an exam, with the groups that every report shows."""
     if isinstance(exam, Ratings):
         groups = rating_groups(graph, exam)
@@ -44,7 +42,7 @@ def take_exam(model: Recommender[Any], graph: MultimodalGraph, exam: Exam, confi
     )
 
 
-def watch(model: Recommender[Any], graph: MultimodalGraph, exam: Exam, monitor: str, config: EvalConfig) -> float:
+def watch(model: AnyRecommender, graph: MultimodalGraph, exam: Exam, monitor: str, config: EvalConfig) -> float:
     """One metric of an exam, higher is better (an error gets a minus sign); nothing else is computed of a ranking.
 
     Raises:

@@ -1,7 +1,6 @@
 """From a model and facts with one end hidden to results: rank all entities, leaving other right answers out."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from gmmrec.data.ragged import Ragged
 from gmmrec.evaluation.evaluator import EvalConfig, Group, evaluating
 from gmmrec.evaluation.results import GroupValues, Results, fingerprint
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.tasks.questions import Links
 from gmmrec.typing import ENTITY
 
@@ -21,7 +20,7 @@ DEPTHS = (1, 3, 10)
 
 
 def evaluate_links(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     links: Links,
     *,
@@ -50,7 +49,7 @@ def evaluate_links(
     num_entities = graph.num_nodes(ENTITY)
     entities = torch.arange(num_entities, device=links.answer.device)
     with evaluating(model):
-        encoded, ranks = model.encode(graph), []
+        encoded, ranks = encode(model, graph), []
         for index in torch.arange(len(links), device=entities.device).split(max(1, min(chunk_size, CELLS // num_entities))):
             part = links.take(index)
             scores = model.score(encoded, part.query, entities).float()

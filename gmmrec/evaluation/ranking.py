@@ -1,23 +1,21 @@
 """Exact rankings of the whole catalogue, in chunks, without the excluded candidates."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gmmrec.data.ragged import Ragged
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.tasks.questions import Questions
-from gmmrec.typing import NodeType
 
 CELLS = 2**24
 """Scores held at once where the number of candidates in a chunk is not given: 64 MB."""
 
 
 def rank(
-    model: Recommender[Any],
-    encoded: Mapping[NodeType, Tensor],
+    model: AnyRecommender,
+    encoded: Encoded,
     questions: Questions[Any],
     num_candidates: int,
     *,
@@ -79,8 +77,8 @@ def rank(
 
 
 def rank_sampled(
-    model: Recommender[Any],
-    encoded: Mapping[NodeType, Tensor],
+    model: AnyRecommender,
+    encoded: Encoded,
     questions: Questions[Any],
     degree: Tensor,
     count: int,
@@ -154,7 +152,7 @@ def members(sets: Ragged, start: int, stop: int) -> tuple[Tensor, Tensor]:
     return group, sets.values[int(indptr[0]) : int(indptr[-1])]
 
 
-def _scores(model: Recommender[Any], encoded: Mapping[NodeType, Tensor], query: Any, candidates: Tensor) -> Tensor:
+def _scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates: Tensor) -> Tensor:
     """Scores ``[B, C]`` as float32 that may be overwritten: a copy, for a model may return a view of what it keeps."""
     scores = model.score(encoded, query, candidates)
     expected = (len(query), candidates.numel())

@@ -10,7 +10,7 @@ from gmmrec.evaluation.evaluator import EvalConfig, Group, activity_groups, eval
 from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.results import GroupValues, Results
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.tasks.questions import Ratings
 
 CHUNK = 4096
@@ -18,7 +18,7 @@ CHUNK = 4096
 
 
 def evaluate_ratings(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     ratings: Ratings[Any],
     *,
@@ -47,7 +47,7 @@ def evaluate_ratings(
     """
     ratings = ratings.to(graph.degree("user").device)
     with evaluating(model):
-        encoded = model.encode(graph)
+        encoded = encode(model, graph)
         parts = []
         for start in range(0, len(ratings), chunk_size):
             part = slice(start, start + chunk_size)

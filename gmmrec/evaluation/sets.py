@@ -1,31 +1,19 @@
 """From a model and sets of items to results: how well real sets are told from random ones."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
-
 import torch
 from torch import Tensor
 
+from gmmrec.abilities import ScoresCompatibility, offered
 from gmmrec.evaluation.evaluator import EvalConfig, evaluating
 from gmmrec.evaluation.results import Results
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, encode
 from gmmrec.tasks.query import OutfitQuery
 from gmmrec.tasks.questions import Sets
-from gmmrec.typing import NodeType
-
-
-@runtime_checkable
-class JudgesSets(Protocol):
-    """A model that says itself how well the items of a set go together."""
-
-    def compatibility(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor:
-        """A number for every set ``[B]``; higher is better."""
-        ...
 
 
 def evaluate_sets(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     sets: Sets,
     *,
@@ -49,7 +37,7 @@ def evaluate_sets(
     """
     sets = sets.to(graph.degree(sets.query.target).device)
     with evaluating(model):
-        encoded = model.encode(graph)
+        encoded = encode(model, graph)
         parts = torch.arange(len(sets), device=sets.real.device).split(chunk_size)
         found = torch.cat([set_scores(model, encoded, sets.query.take(part)) for part in parts]).float()
     if bool(found.isnan().any()):
@@ -60,13 +48,13 @@ def evaluate_sets(
     return Results({"auc": shares(found, sets.real).cpu()}, torch.arange(len(sets)), number.cpu(), "sets", bootstrap=bootstrap)
 
 
-def set_scores(model: Recommender[Any], encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor:
+def set_scores(model: AnyRecommender, encoded: Encoded, query: OutfitQuery) -> Tensor:
     """How well the items of each set go together ``[B]``: what the model says itself, else the mean score of its items.
 
     Every item is scored as what completes the rest of its set.
     """
-    if isinstance(model, JudgesSets):
-        return model.compatibility(encoded, query)
+    if own := offered(model, ScoresCompatibility):
+        return own.compatibility(encoded, query)
     row, column = query.outfit_mask.nonzero(as_tuple=True)
     scores = model.score(encoded, query.without(row, column), query.outfit[row, column][:, None])
     total = scores.new_zeros(len(query)).index_add_(0, row, scores.flatten())

@@ -1,6 +1,6 @@
 """MODELS: every model of the package, by the name used on the command line."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gmmrec.models.bert4rec import BERT4Rec
 from gmmrec.models.bias import Bias
@@ -35,9 +35,9 @@ from gmmrec.models.uvcan import UVCAN
 from gmmrec.models.vbpr import VBPR
 from gmmrec.models.vecf import VECF
 from gmmrec.models.vlsnr import VLSNR
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 
-MODELS: dict[str, type[Recommender[Any]]] = {
+MODELS: dict[str, type[AnyRecommender]] = {
     "bert4rec": BERT4Rec,
     "bias": Bias,
     "bm3": BM3,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_choice, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
@@ -32,9 +33,9 @@ from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm
 from gmmrec.nn.relations import Pair, Relation
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ENTITY, ENTITY_ITEM, ITEM, LINKED, USER, EdgeType, NodeType
+from gmmrec.typing import ENTITY, ENTITY_ITEM, ITEM, LINKED, USER, EdgeType
 
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
 SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
@@ -175,7 +176,26 @@ class Views(NamedTuple):
     ids: Pair
 
 
-class GraphFusion(Recommender[UserQuery]):
+class ItemViews(NamedTuple):
+    """Items that are fused for each user anew."""
+
+    tokens: Tensor
+    """``[I, V, D]``."""
+    present: Tensor
+    """``[I, V]``."""
+    added: Tensor
+    """What the item graph adds ``[I, D]``."""
+
+
+@dataclass(frozen=True)
+class GraphFusionEncoded(Encoded):
+    """Fused vectors, and the views of the items where they are fused for each user."""
+
+    item_views: ItemViews | None = None
+    """What modality-aware fusion fuses for each user; None with other fusions."""
+
+
+class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded], FoldsInUsers):
     """Views of users and items (their ID embeddings, every modality), each with its own graph encoder, are fused and decoded.
 
     The ID view comes first, then the modalities in the order of the data set. An item has the view of a modality if it has features
@@ -190,8 +210,6 @@ class GraphFusion(Recommender[UserQuery]):
     Raises:
         ValueError: The parts do not fit together, or name modalities that the items do not have.
     """
-
-    query_type, config_class = UserQuery, GraphFusionConfig
 
     def __init__(self, schema: GraphSchema, config: GraphFusionConfig = GraphFusionConfig(), parts: Parts = Parts()) -> None:
         super().__init__(schema, config)
@@ -260,29 +278,27 @@ class GraphFusion(Recommender[UserQuery]):
         graph = denoised(graph, self.config.edge_dropout, generator)
         return graph if self.smooth is None else self.smooth.mined(graph)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Fused vectors; with modality-aware fusion also the views ``item_views`` ``[I, V, D]`` and ``item_present`` ``[I, V]``.
-
-        Then ``item`` is the mean of an item's views, for comparing items, and ``item_added`` what the item graph adds.
-        """
+    def encode(self, graph: MultimodalGraph) -> GraphFusionEncoded:
+        """Fused vectors; with modality-aware fusion also the views, and ``item`` is their mean, for comparing items."""
         views = self._views(graph)
         users = fused(self.fuse_user, views.user)
         added = self._added(graph, views.ids.item)
         if not isinstance(self.fuse_item, ModalityAwareFusion):
             items = fused(self.fuse_item, views.item, views.present)
-            return {USER: users, ITEM: items if added is None else items + added}
+            return GraphFusionEncoded({USER: users, ITEM: items if added is None else items + added})
         tokens = torch.stack(views.item, dim=1)
         added = torch.zeros_like(tokens[:, 0]) if added is None else added
         mean = (equal_shares(tokens, views.present).unsqueeze(1) @ tokens).squeeze(1)
-        return {USER: users, ITEM: mean + added, "item_views": tokens, "item_present": views.present, "item_added": added}
+        return GraphFusionEncoded({USER: users, ITEM: mean + added}, ItemViews(tokens, views.present, added))
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: GraphFusionEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The decoder on both vectors, the item's being fused for each user if the fusion is modality-aware."""
         users = F.embedding(query.user, encoded[USER])
-        if not isinstance(self.fuse_item, ModalityAwareFusion):
+        if not isinstance(self.fuse_item, ModalityAwareFusion) or encoded.item_views is None:
             return self.decode(users, F.embedding(candidates, encoded[ITEM]))
-        seen = self.fuse_item.score_rows(users, encoded["item_views"], encoded["item_present"], candidates)
-        return seen + inner_product(users, F.embedding(candidates, encoded["item_added"]))
+        tokens, present, added = encoded.item_views
+        seen = self.fuse_item.score_rows(users, tokens, present, candidates)
+        return seen + inner_product(users, F.embedding(candidates, added))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR or softmax, L2, and the terms that have a weight."""

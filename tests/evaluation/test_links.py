@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -5,23 +7,26 @@ from gmmrec.data.ragged import Ragged
 from gmmrec.evaluation.evaluator import EvalConfig
 from gmmrec.evaluation.exams import take_exam, watch
 from gmmrec.evaluation.links import filtered_ranks, link_groups
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import LinkQuery
 from tests.knowledge import circle, graph_of
 
 
-class Oracle(Recommender[LinkQuery]):
+@dataclass(frozen=True)
+class NoConfig:
+    """Nothing to set."""
+
+
+class Oracle(Recommender[LinkQuery, NoConfig]):
     """Knows which way the circle goes, and says 0 for everything else."""
 
-    query_type = LinkQuery
-
     def __init__(self, num_entities: int, scale: float = 1.0) -> None:
-        super().__init__(None, None)  # type: ignore[arg-type]
+        super().__init__(None, NoConfig())  # type: ignore[arg-type]
         self.size, self.scale = num_entities, scale
 
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         step = torch.tensor([1, self.size // 2, -1, self.size // 2])[query.relation]

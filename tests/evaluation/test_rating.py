@@ -13,6 +13,7 @@ from gmmrec.evaluation.evaluator import Group
 from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
 from gmmrec.evaluation.results import Results, file_of
 from gmmrec.graph.build import build_graph
+from gmmrec.recommender import Encoded
 from gmmrec.tasks.query import RatingQuery
 from gmmrec.tasks.questions import Ratings
 
@@ -30,7 +31,7 @@ class Guesser(torch.nn.Module):
         self.sizes: list[int] = []
 
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         self.sizes.append(len(query.user))
