@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative
+from gmmrec.config import check_literals, check_non_negative
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models import MODELS
@@ -90,7 +90,7 @@ class BlendConfig:
         check_non_negative(**{f"weights[{place}]": weight for place, weight in enumerate(self.weights)})
         if not sum(self.weights) > 0:
             raise ValueError(f"weights must hold a number greater than 0, but are {list(self.weights)}")
-        check_choice(("standard", "ranks"), scale=self.scale)
+        check_literals(self)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import Attends
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import check_heads
@@ -78,7 +78,7 @@ class CMBFConfig:
         check_positive(dim=self.dim, image_tokens=self.image_tokens, num_layers=self.num_layers)
         check_positive(**{f"hidden[{place}]": width for place, width in enumerate(self.hidden)})
         check_non_negative(encoder_layers=self.encoder_layers, l2=self.l2, init_std=self.init_std)
-        check_choice(("cross_modal", "concat"), fusion=self.fusion)
+        check_literals(self)
         check_heads(self.dim, self.num_heads)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")

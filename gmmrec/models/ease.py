@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_positive
+from gmmrec.config import check_literals, check_positive
 from gmmrec.graph.gram import interaction_gram
 from gmmrec.graph.histories import histories
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -33,7 +33,7 @@ class EASEConfig:
 
     def __post_init__(self) -> None:
         check_positive(reg=self.reg)
-        check_choice(("float32", "float64"), precision=self.precision)
+        check_literals(self)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.gram import add_feature_gram, interaction_gram
 from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
@@ -56,12 +56,10 @@ class EASEFeaturesConfig:
     """Number format of the solution; float32 takes half the memory and time. The weights are kept in float32 either way."""
 
     def __post_init__(self) -> None:
-        check_choice(("cease", "add_ease", "l3ae", "knn"), form=self.form)
+        check_literals(self)
         check_positive(reg=self.reg, feature_reg=self.feature_reg, knn=self.knn)
         check_non_negative(feature_weight=self.feature_weight, knn_weight=self.knn_weight)
         check_probability(share=self.share)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("float32", "float64"), precision=self.precision)
         if self.modality_weights is not None:
             check_non_negative(**{f"modality_weights[{name!r}]": value for name, value in self.modality_weights.items()})
             if not sum(self.modality_weights.values()) > 0:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Backend, Weighting
@@ -65,9 +65,7 @@ class FREEDOMConfig:
         check_positive(dim=self.dim, knn=self.knn)
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, aux_weight=self.aux_weight)
         check_non_negative(l2=self.l2, init_std=self.init_std)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
+        check_literals(self)
         if not 0 <= self.edge_dropout < 1:
             raise ValueError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
         if self.modality_weights is not None:

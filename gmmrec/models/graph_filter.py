@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
@@ -57,9 +57,7 @@ class GraphFilterConfig:
     def __post_init__(self) -> None:
         check_non_negative(item_power=self.item_power, second_hop=self.second_hop, item_weight=self.item_weight)
         check_positive(hops=self.hops, item_layers=self.item_layers, knn=self.knn)
-        check_choice(("scores", "both"), item_ends=self.item_ends)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
+        check_literals(self)
 
 
 @dataclass(frozen=True)

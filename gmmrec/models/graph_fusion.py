@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_choice, check_literals, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.knn import Weighting
@@ -24,7 +24,7 @@ from gmmrec.nn.clustering import balance_loss, cut_loss
 from gmmrec.nn.decoder import DECODERS
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
-from gmmrec.nn.encoder import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, contents, propagation
+from gmmrec.nn.encoder import CONTENT_ENCODERS, content_encoder, contents, propagation
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.encoder.knowledge import KnowledgeEncoder
 from gmmrec.nn.fusion import FUSIONS
@@ -121,16 +121,9 @@ class GraphFusionConfig:
     """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
 
     def __post_init__(self) -> None:
-        check_choice(("none", *PROPAGATIONS), ids=self.ids)
+        check_literals(self)
         for name, kind in (self.content if isinstance(self.content, dict) else {"": self.content}).items():
             check_choice(("none", *CONTENT_ENCODERS), **{f"content[{name!r}]" if name else "content": kind})
-        check_choice(tuple(FUSIONS), fusion=self.fusion)
-        check_choice(("none", "frozen", "learned"), item_graph=self.item_graph)
-        check_choice(tuple(DECODERS), decoder=self.decoder)
-        check_choice(("none", "entity"), knowledge=self.knowledge)
-        check_choice(("bpr", "softmax"), ranking=self.ranking)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
         check_positive(dim=self.dim, num_layers=self.num_layers, modality_dim=self.modality_dim, num_clusters=self.num_clusters)
         check_positive(neighbors=self.neighbors, knn=self.knn, item_layers=self.item_layers, temperature=self.temperature)
         check_positive(knowledge_layers=self.knowledge_layers)

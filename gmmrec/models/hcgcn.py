@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Backend, Weighting
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -78,9 +78,7 @@ class HCGCNConfig:
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, l2=self.l2, init_std=self.init_std)
         check_non_negative(cluster_weight=self.cluster_weight, item_cluster_weight=self.item_cluster_weight)
         check_non_negative(modal_weight=self.modal_weight)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
-        check_choice(("cut", "sharpen"), clustering=self.clustering)
+        check_literals(self)
 
 
 class Content(NamedTuple):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch_geometric import EdgeIndex
 
 from gmmrec.abilities import Attends, FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.ragged import Ragged
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.encoder.content import ContentEncoder
@@ -60,9 +60,7 @@ class IRNConfig:
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, num_layers=self.num_layers, hidden=self.hidden, beta=self.beta, max_history=self.max_history)
         check_non_negative(l2=self.l2, init_std=self.init_std)
-        check_choice(("scalar", "gate", "none"), share=self.share)
-        check_choice(("interest", "mean"), attention=self.attention)
-        check_choice(("concat", "prod", "both"), pair=self.pair)
+        check_literals(self)
         if self.beta > 1:
             raise ValueError(f"beta must be at most 1, but is {self.beta}")
 

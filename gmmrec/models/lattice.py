@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.knn import Backend
 from gmmrec.graph.latent import LatentGraph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -52,7 +52,7 @@ class LATTICEConfig:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, knn=self.knn)
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, l2=self.l2, init_std=self.init_std)
         check_probability(lam=self.lam)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
+        check_literals(self)
 
 
 class LATTICE(Recommender[UserQuery, LATTICEConfig], FoldsInUsers):

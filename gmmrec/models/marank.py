@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gmmrec.abilities import Attends, ReadsHistories
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
@@ -52,7 +52,7 @@ class MARankConfig(HistoryConfig):
         super().__post_init__()
         check_positive(dim=self.dim, init_std=self.init_std)
         check_non_negative(orders=self.orders, num_layers=self.num_layers, l2=self.l2)
-        check_choice(("multi_order", "mean"), attention=self.attention)
+        check_literals(self)
         check_probability(dropout=self.dropout)
 
 

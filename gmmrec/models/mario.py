@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import WeighsModalities
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
@@ -67,10 +67,7 @@ class MARIOConfig:
         check_positive(dim=self.dim, encoder_layers=self.encoder_layers)
         check_non_negative(num_layers=self.num_layers, decoder_hidden=self.decoder_hidden or 0)
         check_non_negative(mp_weight=self.mp_weight, l2=self.l2, init_std=self.init_std)
-        check_choice(("mf", "lightgcn"), backbone=self.backbone)
-        check_choice(("additive", "dot"), attention=self.attention)
-        check_choice(("scalar", "vector"), granularity=self.granularity)
-        check_choice(("cosine", "squared"), mp_distance=self.mp_distance)
+        check_literals(self)
 
 
 @dataclass(frozen=True)

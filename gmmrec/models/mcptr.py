@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
@@ -64,9 +64,7 @@ class MCPTRConfig:
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, neighbors=self.neighbors, temperature=self.temperature)
         check_non_negative(num_layers=self.num_layers, contrast_weight=self.contrast_weight, l2=self.l2, init_std=self.init_std)
-        check_choice(("count", "cosine", "binary"), edge_weights=self.edge_weights)
-        check_choice(("light", "attention"), graph_layer=self.graph_layer)
-        check_choice(("self_attention", "attention", "mean", "concat"), fusion=self.fusion)
+        check_literals(self)
         if self.contrast is not None:
             object.__setattr__(self, "contrast", tuple(self.contrast))
             if len(set(self.contrast)) != 2 or len(self.contrast) != 2:

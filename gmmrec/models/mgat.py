@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers, SplitsScores
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.mgat import MGATEncoder
@@ -45,9 +45,7 @@ class MGATConfig:
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, num_layers=self.num_layers)
-        check_choice(("concat", "last"), combine=self.combine)
-        check_choice(("inner_product", "none"), gate=self.gate)
-        check_choice(("e", "2"), loss_base=self.loss_base)
+        check_literals(self)
         check_non_negative(l2=self.l2)
 
 

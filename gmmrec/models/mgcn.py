@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.item_graph import item_graph
 from gmmrec.graph.knn import Backend
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -70,8 +70,7 @@ class MGCNConfig:
         check_positive(dim=self.dim, knn=self.knn, temperature=self.temperature)
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, contrast_weight=self.contrast_weight)
         check_non_negative(l2=self.l2, init_std=self.init_std)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
-        check_choice(("paper", "code"), fuse=self.fuse)
+        check_literals(self)
 
 
 class Purifier(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import WarmStarts
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.token import TokenEncoder
@@ -71,8 +71,7 @@ class MKGformerConfig:
         check_positive(max_tokens=self.max_tokens)
         check_non_negative(vision_layers=self.vision_layers, entity_weight=self.entity_weight, init_std=self.init_std)
         check_probability(label_smoothing=self.label_smoothing, dropout=self.dropout)
-        check_choice(("joint", "entities", "links"), stage=self.stage)
-        check_choice(("bce", "softmax"), objective=self.objective)
+        check_literals(self)
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads must divide dim, but {self.num_heads} does not divide {self.dim}")
 

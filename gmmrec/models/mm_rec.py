@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
@@ -57,7 +57,7 @@ class MMRecConfig(HistoryConfig):
         super().__post_init__()
         check_positive(dim=self.dim, num_heads=self.num_heads, init_std=self.init_std)
         check_non_negative(num_layers=self.num_layers)
-        check_choice(("candidate", "mean"), attention=self.attention)
+        check_literals(self)
         check_probability(dropout=self.dropout)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.mmgcn import MMGCNEncoder
@@ -50,9 +50,7 @@ class MMGCNConfig:
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, num_layers=self.num_layers)
-        check_choice(("mean", "max"), aggr=self.aggr)
-        check_choice(("add", "concat"), combine=self.combine)
-        check_choice(("mean", "sum"), fusion=self.fusion)
+        check_literals(self)
         check_non_negative(l2=self.l2, init_std=self.init_std)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from gmmrec.abilities import Attends, FeatureBased, ReadsHistories, StandardizesScores, WarmStarts
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.classify import classify
 from gmmrec.nn.decoder.inner_product import inner_product
@@ -103,8 +103,7 @@ class MMLConfig(HistoryConfig):
         check_non_negative(inner_steps=self.inner_steps, inner_lr=self.inner_lr, bias_scale=self.bias_scale)
         check_non_negative(adapt_steps=self.adapt_steps, adapt_lr=self.adapt_lr)
         check_probability(dropout=self.dropout, replace_prob=self.replace_prob)
-        check_choice(("attention", "mean"), fusion=self.fusion)
-        check_choice(("all", "learners", "generator", "fusion"), stage=self.stage)
+        check_literals(self)
         if self.stage == "generator" and not (self.generator and self.replace_prob):
             raise ValueError(
                 "stage 'generator' needs generator: true and a replace_prob above 0; set them, or leave this stage out"

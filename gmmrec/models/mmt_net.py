@@ -5,14 +5,14 @@ A. Krishnan, M. Das, M. Bendre, H. Yang, H. Sundaram. SIGIR 2020. https://arxiv.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers, WarmStarts
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.fusion.context import ContextFusion, ContextModulation, ResidualAdapter
@@ -26,7 +26,8 @@ from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, ContextQuery
 from gmmrec.typing import ITEM_USER, NodeType
 
-GROUPS = ("interactional", "historical", "attributional")
+Group = Literal["interactional", "historical", "attributional"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 """What of the context belongs to the event, to the past of user and item, and to what they are."""
 PARTS = ("user", "item", "pair")
 """Whose a column of the context is; those of the event count as the user's."""
@@ -49,7 +50,7 @@ class MMTNetConfig:
     """Whether every group of the context is shifted by what the others say."""
     num_layers: int = 1
     """Layers on an embedding after the context was multiplied in; 0 for the product alone."""
-    groups: tuple[str, ...] = GROUPS
+    groups: tuple[Group, ...] = GROUPS
     """Which groups of the context are used: the event's own (``interactional``), degrees and the mean features of the user's items
     (``historical``), features and their distance from that mean (``attributional``)."""
     context_dim: int = 5
@@ -72,12 +73,9 @@ class MMTNetConfig:
         object.__setattr__(self, "groups", tuple(self.groups))
         check_positive(dim=self.dim, order=self.order, context_dim=self.context_dim, feature_dim=self.feature_dim)
         check_non_negative(num_layers=self.num_layers, moment_weight=self.moment_weight, l2=self.l2, init_std=self.init_std)
-        for group in self.groups:
-            check_choice(GROUPS, groups=group)
+        check_literals(self)
         if not self.groups:
             raise ValueError(f"groups must name at least one of {', '.join(map(repr, GROUPS))}, but is empty")
-        check_choice(("none", "layers", "drr"), transfer=self.transfer)
-        check_choice(("bce", "squared"), loss=self.loss)
 
 
 class Side(NamedTuple):

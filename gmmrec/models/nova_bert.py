@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import Attends, ReadsHistories
-from gmmrec.config import check_choice, check_positive, check_probability
+from gmmrec.config import check_literals, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.dropout import Dropout
@@ -71,8 +71,7 @@ class NOVABERTConfig(HistoryConfig):
         check_positive(mask_prob=self.mask_prob, max_masked=self.max_masked, init_std=self.init_std)
         check_probability(dropout=self.dropout, attention_dropout=self.attention_dropout)
         check_probability(mask_prob=self.mask_prob, last_copy=self.last_copy)
-        check_choice(("add", "concat", "gate"), fusor=self.fusor)
-        check_choice(("softmax", "sigmoid"), gate=self.gate)
+        check_literals(self)
 
 
 class Sequence(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.biases import rating_biases
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
@@ -65,8 +65,7 @@ class NRPAConfig:
         check_positive(init_std=self.init_std)
         check_non_negative(l2=self.l2, shrinkage=self.shrinkage)
         check_probability(dropout=self.dropout)
-        check_choice(("both", "words", "reviews", "none"), personalised=self.personalised)
-        check_choice(("learned", "mean"), attention=self.attention)
+        check_literals(self)
         if self.window % 2 == 0:
             raise ValueError(f"window must be an odd number of words, but is {self.window}")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import EndsOutfits, ReadsHistories, ScoresCompatibility, WarmStarts
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.fusion.set_attention import SetAttention
 from gmmrec.nn.init import embedding_table
@@ -75,9 +75,7 @@ class POGConfig(OutfitConfig):
         check_positive(dim=self.dim, hidden_dim=self.hidden_dim, num_layers=self.num_layers, num_heads=self.num_heads)
         check_probability(dropout=self.dropout)
         check_non_negative(margin=self.margin, init_std=self.init_std)
-        check_choice(("outfits", "items"), learn=self.learn)
-        check_choice(("item", "model"), score_space=self.score_space)
-        check_choice(("self", "mean"), attention=self.attention)
+        check_literals(self)
         if self.attention == "mean" and self.score_space == "model":
             raise ValueError("score_space 'model' compares with layers that attention 'mean' does not have; set score_space: item")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import Attends
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.fusion.attribute import AttributeFusion, SlotPooling, strongest
@@ -60,9 +60,7 @@ class SAERSConfig:
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, num_slots=self.num_slots)
         check_non_negative(l2=self.l2, init_std=self.init_std)
-        check_choice(("learned", "given"), slots=self.slots)
-        check_choice(("preference", "mean"), attention=self.attention)
-        check_choice(("mlp", "bilinear"), score=self.score)
+        check_literals(self)
         if not (self.semantic_space or self.global_space or self.ids):
             raise ValueError("semantic_space, global_space and ids are all off, so nothing is left to score with; switch one on")
         if self.slots == "given" and self.semantic_space and self.regions is None:

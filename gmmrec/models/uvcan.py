@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import Attends
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.encoder.token import TokenEncoder
@@ -72,11 +72,7 @@ class UVCANConfig:
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, hidden=self.dim if self.hidden is None else self.hidden)
         check_non_negative(steps=self.steps, l2=self.l2, init_std=self.init_std)
-        check_choice(("co", "mean"), attention=self.attention)
-        check_choice(("product", "additive"), score=self.score)
-        check_choice(("mean", "first"), start=self.start)
-        check_choice(("inner", "steps_sum", "mlp"), prediction=self.prediction)
-        check_choice(("bpr", "bce"), loss=self.loss)
+        check_literals(self)
 
 
 @dataclass(frozen=True)

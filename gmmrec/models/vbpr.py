@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
@@ -41,7 +41,7 @@ class VBPRConfig:
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, content_dim=self.content_dim)
-        check_choice(("by_modality", "concatenated"), features=self.features)
+        check_literals(self)
         check_non_negative(l2=self.l2, l2_content=self.l2_content, init_std=self.init_std)
 
 

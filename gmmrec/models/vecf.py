@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import Attends, GeneratesText
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
@@ -78,10 +78,7 @@ class VECFConfig:
         check_positive(dim=self.dim, attention_hidden=self.attention_hidden, hidden=self.hidden, num_layers=self.num_layers)
         check_positive(vocabulary=self.vocabulary, word_dim=self.word_dim, state_dim=self.state_dim, context_dim=self.context_dim)
         check_non_negative(review_weight=self.review_weight, l2=self.l2, init_std=self.init_std)
-        check_choice(("product", "additive", "mean"), attention=self.attention)
-        check_choice(("mul", "add", "concat"), merge=self.merge)
-        check_choice(("mlp", "dot", "fm"), predictor=self.predictor)
-        check_choice(("gru", "lstm"), cell=self.cell)
+        check_literals(self)
         if self.vocabulary <= UNKNOWN:
             raise ValueError(f"vocabulary must be at least 2, for padding and the unknown word, but is {self.vocabulary}")
         if self.merge == "concat" and self.dim < 2:

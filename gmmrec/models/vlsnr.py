@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import MultiHeadAttention, attend
 from gmmrec.nn.chunks import in_chunks
@@ -75,8 +75,7 @@ class VLSNRConfig(HistoryConfig):
         super().__post_init__()
         check_positive(dim=self.dim, hidden=self.dim if self.hidden is None else self.hidden, num_heads=self.num_heads)
         check_non_negative(num_layers=self.num_layers, ffn_mult=self.ffn_mult, init_std=self.init_std)
-        check_choice(("update", "input", "post", "plain", "none"), recurrence=self.recurrence)
-        check_choice(("full", "mean"), attention=self.attention)
+        check_literals(self)
         check_probability(dropout=self.dropout)
         if self.recurrence == "none" and not self.long_term:
             raise ValueError("recurrence 'none' without long_term leaves nothing of a history; switch one of them on")

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch_geometric.loader import LinkLoader
 from torch_geometric.sampler import NegativeSampling
 
-from gmmrec.config import check_choice, check_positive
+from gmmrec.config import check_choice, check_literals, check_positive
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.reviews import Reviews, training_texts
@@ -43,7 +43,7 @@ class CollaborativeConfig:
         if not self.num_neighbors or min(self.num_neighbors) < -1:
             raise ValueError(f"num_neighbors must hold a number for every hop, -1 for all, but is {list(self.num_neighbors)}")
         check_positive(batch_size=self.batch_size, num_negatives=self.num_negatives)
-        check_choice(("all", "train"), negatives_from=self.negatives_from)
+        check_literals(self)
 
 
 DEFAULT = CollaborativeConfig()
@@ -170,7 +170,7 @@ def known_items(split: Split, num_users: int, part: Literal["valid", "test"], ma
         ValueError: The part or the mask is unknown, or the mask holds the part itself.
     """
     check_choice(("valid", "test"), part=part)
-    check_choice(("train", "train+valid", "none"), mask=mask)
+    check_choice(get_args(Mask), mask=mask)
     if part == "valid" and mask == "train+valid":
         raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
     known = {"train": split.past, "train+valid": [*split.past, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.query import Batch
@@ -69,10 +69,7 @@ class TrainConfig:
         check_positive(evaluate_every=self.evaluate_every)
         check_non_negative(weight_decay=self.weight_decay, clip_norm=self.clip_norm, min_delta=self.min_delta)
         check_non_negative(checkpoint_every=self.checkpoint_every)
-        check_choice(("adam", "adamw"), optimizer=self.optimizer)
-        check_choice(("constant", "cosine", "exponential"), schedule=self.schedule)
-        check_choice(("32-true", "bf16-mixed", "16-mixed"), precision=self.precision)
-        check_choice(("auto", "cpu", "cuda", "mps"), accelerator=self.accelerator)
+        check_literals(self)
 
 
 class Trainer:
