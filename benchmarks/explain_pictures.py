@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
 from gmmrec.experiment import read_config, run
-from gmmrec.explain.picture import draw
+from gmmrec.report.picture import draw
 from gmmrec.run import Run
 
 ROOT = Path(__file__).parents[1]

@@ -36,7 +36,7 @@ from gmmrec.evaluation.results import aligned
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
-from gmmrec.recommender import Encoded, Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import Batch, LinkQuery
@@ -98,9 +98,9 @@ class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
         return {"pyg": self.model.loss(ends[0], batch.query.relation % count, ends[1])}
 
 
-def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[Recommender[Any]], Any, float]]:
+def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[AnyRecommender], Any, float]]:
     """What is compared, by name: data, model, settings, learning rate."""
-    found: dict[str, tuple[Dataset, type[Recommender[Any]], Any, float]] = {}
+    found: dict[str, tuple[Dataset, type[AnyRecommender], Any, float]] = {}
     for kind, label in (("transe", "TransE"), ("distmult", "DistMult"), ("complex", "ComplEx")):
         found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim), 1e-2
     for kind, label in (("distmult", "DistMult, softmax"), ("complex", "ComplEx, softmax")):
@@ -122,14 +122,14 @@ def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Data
 
 
 def fit(
-    model_class: type[Recommender[Any]],
+    model_class: type[AnyRecommender],
     graph: MultimodalGraph,
     config: Any,
     settings: TrainConfig,
     task: LinkTask,
-    look: Callable[[Recommender[Any]], float],
+    look: Callable[[AnyRecommender], float],
     seed: int,
-) -> tuple[Recommender[Any], History]:
+) -> tuple[AnyRecommender, History]:
     """A model with the weights of its best epoch, and how that came."""
     torch.manual_seed(seed)
     model = model_class(graph.schema, config)

@@ -35,7 +35,7 @@ from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
 from gmmrec.tasks.query import UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM
@@ -61,7 +61,7 @@ def load() -> tuple[MultimodalGraph, CollaborativeTask]:
     return build_graph(dataset, split), CollaborativeTask(split, dataset.num_users, dataset.num_items, CollaborativeConfig())
 
 
-def built(name: str, graph: MultimodalGraph) -> tuple[Recommender[Any], MultimodalGraph, float]:
+def built(name: str, graph: MultimodalGraph) -> tuple[AnyRecommender, MultimodalGraph, float]:
     """A model with the common settings, its graph, and the seconds ``prepare`` took."""
     config_class = MODELS[name].config_class
     known = {field.name for field in fields(config_class)}
@@ -74,7 +74,7 @@ def built(name: str, graph: MultimodalGraph) -> tuple[Recommender[Any], Multimod
     return model.train(), graph, time.perf_counter() - begin
 
 
-def stepper(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> Callable[[], float]:
+def stepper(model: AnyRecommender, graph: MultimodalGraph, task: CollaborativeTask) -> Callable[[], float]:
     """A function that takes one training step, epoch after epoch, and returns its seconds.
 
     Drawing the batch counts, and so does what a model does at the beginning of an epoch: one share of it in every step.
@@ -135,7 +135,7 @@ def peak_megabytes(name: str, threads: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTES_A_UNIT
 
 
-def validation(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> float:
+def validation(model: AnyRecommender, graph: MultimodalGraph, task: CollaborativeTask) -> float:
     begin = time.perf_counter()
     evaluate(model.eval(), graph, task.questions("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
     model.train()

@@ -13,14 +13,14 @@ from gmmrec.models import MODELS
 from gmmrec.recommender import AnyRecommender
 from gmmrec.two_stage import TwoStage
 
-KNOWN: dict[str, type[AnyRecommender]] = {**MODELS, "blend": Blend, "two-stage": TwoStage}
+MIXTURES: dict[str, type[AnyRecommender]] = {"blend": Blend, "two-stage": TwoStage}
 
 
 def save_model(model: AnyRecommender, path: Path) -> None:
     """Writes weights, name, schema and settings to ``path``; together they rebuild the model without the data."""
-    names = {model_class: name for name, model_class in KNOWN.items()}
+    mixtures = {model_class: name for name, model_class in MIXTURES.items()}
     header = {
-        "model": names.get(type(model), type(model).__qualname__),
+        "model": mixtures.get(type(model)) or MODELS.name_of(type(model)) or type(model).__qualname__,
         "schema": json.dumps(asdict(model.schema)),
         "config": json.dumps(asdict(model.config)),
     }
@@ -47,9 +47,10 @@ def load_model(path: Path, model_class: type[AnyRecommender] | None = None) -> A
     if "model" not in header:
         raise ValueError(f"{path} holds tensors but no gmmrec model; train one with 'gmmrec train --out DIR'")
     if model_class is None:
-        if header["model"] not in KNOWN:
-            raise ValueError(f"{path} holds a {header['model']!r}, which is none of gmmrec's models; pass model_class=")
-        model_class = KNOWN[header["model"]]
+        name = header["model"]
+        if name not in MIXTURES and name not in MODELS:
+            raise ValueError(f"{path} holds a {name!r}, which is none of gmmrec's models; pass model_class=")
+        model_class = MIXTURES[name] if name in MIXTURES else MODELS[name]
     model = model_class(schema_from_json(header["schema"]), model_class.config_class(**json.loads(header["config"])))
     model.load_state_dict(tensors)
     return model.eval()

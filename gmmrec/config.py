@@ -147,7 +147,7 @@ def read_settings(
     Raises:
         ValueError: A setting is unknown (the message gives the nearest known name), has the wrong type or an impossible value.
     """
-    parser = settings_parser(sections, prog=prog)
+    parser, arguments = settings_parser(sections, prog=prog), bracketed(sections, arguments)
     known = [f"{name}.{field}" for name, section in sections.items() for field in (f.name for f in fields(section))]
     for name, section_values in values.items():
         for field in section_values if isinstance(section_values, Mapping) else ():
@@ -163,6 +163,38 @@ def read_settings(
     except ArgumentError as error:
         raise ValueError(_in_one_sentence(str(error))) from None
     return {name: instances[name] for name in sections}
+
+
+def bracketed(sections: Mapping[str, type], arguments: Sequence[str]) -> list[str]:
+    """Return flags in which values of lists, such as ``5,10``, stand in the brackets that the parser expects.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Lengths:
+    ...     ks: tuple[int, ...] = (5,)
+    >>> bracketed({"eval": Lengths}, ["--eval.ks", "5,10"]), bracketed({"eval": Lengths}, ["--eval.ks=5"])
+    (['--eval.ks', '[5,10]'], ['--eval.ks=[5]'])
+    """
+    lists = {
+        f"--{name}.{field}"
+        for name, section in sections.items()
+        for field, kind in get_type_hints(section).items()
+        if get_origin(kind) in (tuple, list)
+    }
+    found = list(arguments)
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag not in lists:
+            continue
+        if equals:
+            found[position] = f"{flag}={_in_brackets(value)}"
+        elif position + 1 < len(found):
+            found[position + 1] = _in_brackets(found[position + 1])
+    return found
+
+
+def _in_brackets(value: str) -> str:
+    return value if value.startswith("[") else f"[{value}]"
 
 
 def unknown_setting(name: str, known: Collection[str]) -> ValueError:

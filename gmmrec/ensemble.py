@@ -47,16 +47,16 @@ class TrainedPart:
         Raises:
             ValueError: The model cannot be rebuilt from its name, or answers no users' queries.
         """
-        names = {model_class: name for name, model_class in MODELS.items()}
         if isinstance(model, Blend):
             raise ValueError("a blend cannot be part of a blend; name the runs that it was made of")
-        if type(model) not in names:
+        name = MODELS.name_of(type(model))
+        if name is None:
             raise ValueError(
                 f"{type(model).__name__} is none of gmmrec's models, so that a saved run could not rebuild it as a part"
             )
         if model.query_type not in (UserQuery, ContextQuery):
-            raise ValueError(f"a part must rank items for users, but {names[type(model)]} answers {model.query_type.__name__}")
-        return cls(names[type(model)], asdict(model.config), asdict(model.schema))
+            raise ValueError(f"a part must rank items for users, but {name} answers {model.query_type.__name__}")
+        return cls(name, asdict(model.config), asdict(model.schema))
 
     def build(self) -> AnyRecommender:
         """The model with initial weights."""

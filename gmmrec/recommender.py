@@ -93,7 +93,7 @@ class Recommender(nn.Module, ABC, Generic[Q, C, E]):
         super().__init_subclass__(**kwargs)
         for base in cls.__dict__.get("__orig_bases__", ()):
             if get_origin(base) is Recommender:
-                cls.query_type, cls.config_class = _declared(cls, *get_args(base)[:2])
+                cls.query_type, cls.config_class = _declared(cls, *(*get_args(base), None)[:2])  # Python 3.10 leaves defaults out
         if not hasattr(cls, "config_class"):
             raise _undeclared(cls)
 

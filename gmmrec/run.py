@@ -35,7 +35,7 @@ from gmmrec.serving.service import Service
 from gmmrec.tasks import task_of
 from gmmrec.tasks.query import LinkQuery
 from gmmrec.tasks.task import Task
-from gmmrec.training.trainer import History
+from gmmrec.training.history import History
 from gmmrec.typing import NodeType
 
 Part = Literal["valid", "test"]
@@ -149,7 +149,7 @@ class Run:
         return self.explanation(user, item).to_frame()
 
     def explanation(self, user: Hashable, item: Hashable) -> Explanation:
-        """What of an item counts for a user, for :func:`gmmrec.explain.picture.draw`.
+        """What of an item counts for a user, for :func:`gmmrec.report.picture.draw`.
 
         Where in a picture attributes show is read from the folder of the data, as far as it is still there.
 

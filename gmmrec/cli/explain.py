@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     user, item = (finished.vocabularies[kind].parse(getattr(arguments, kind)) for kind in ("user", "item"))
     found = finished.explanation(user, item)
     if arguments.out is not None:
-        from gmmrec.explain.picture import draw
+        from gmmrec.report.picture import draw
 
         picture = None if arguments.images is None else _picture(finished, item, arguments.images, arguments.image_column)
         draw(found, arguments.out, picture)

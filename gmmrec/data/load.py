@@ -54,6 +54,8 @@ class DataConfig:
     review_column: str | None = None
     """Column of reviews, what the user wrote; None looks for a usual name such as ``review`` or ``reviewText``,
     ``none`` does without."""
+    title_column: str | None = None
+    """Column of the table of items that is shown beside ids; None takes ``title`` where there is one."""
     review_words: int = 32
     """Words of a review that are kept; the rest is cut off."""
     duplicates: Duplicates = "first"
@@ -94,6 +96,8 @@ def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small"
         config, frame = DataConfig(path=str(source), **settings), None
     columns = ColumnNames(**{field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)})
     dataset = assemble(_read(config, columns) if frame is None else read_frame(frame, columns), config.review_words)
+    if config.title_column is not None:
+        dataset = with_titles(dataset, config.title_column)
     before = len(dataset.interactions)
     dataset = drop_duplicates(dataset, config.duplicates)
     if len(dataset.interactions) < before:
@@ -149,3 +153,17 @@ def _format_of(path: Path) -> Format:
     if not files:
         return "knowledge" if is_knowledge(path) else "folder"
     return "atomic" if ":" in first_line(files[0]) else "mmrec"
+
+
+def with_titles(dataset: Dataset, column: str) -> Dataset:
+    """Return a data set whose items are titled by one of their columns.
+
+    Raises:
+        DataError: There is no such column; the message lists those there are.
+    """
+    frame = dataset.attributes.get("item")
+    if frame is None or column not in frame.columns:
+        known = [] if frame is None else [str(name) for name in frame.columns]
+        there = f"its columns are {listed(known)}" if known else "there is no table of items with columns of its own"
+        raise DataError(f"{dataset.name}: items have no column {column!r} for title_column{nearest(column, known)}; {there}")
+    return replace(dataset, attributes={**dataset.attributes, "item": frame.assign(title=frame[column])})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmmrec.explain.attention import USER, Explanation, Part
-from gmmrec.explain.overlay import COLOURS, SHADE, lay, scale
+from gmmrec.report.overlay import COLOURS, SHADE, lay, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from PIL import Image
 
 from gmmrec.data.tokens import Maps, TokenNames
 from gmmrec.explain.attention import Explanation, Part
-from gmmrec.explain.overlay import BOXES, HEAT, largest
-from gmmrec.explain.picture import draw
+from gmmrec.report.overlay import BOXES, HEAT, largest
+from gmmrec.report.picture import draw
 
 GREY = (120, 120, 120)
 
