@@ -15,7 +15,7 @@ With ``--grid benchmarks/configs/mkg-y/mkgformer.yaml`` validation facts also de
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import Batch, LinkQuery
@@ -60,21 +60,19 @@ class EmbeddingsConfig:
     """Whether the right answer is learned among all entities, not against one corrupted fact."""
 
 
-class Embeddings(Recommender[LinkQuery]):
+class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
     """A model of ``torch_geometric.nn.kge``, asked for all entities at once by matrix products."""
-
-    query_type, config_class = LinkQuery, EmbeddingsConfig
 
     def __init__(self, schema: GraphSchema, config: EmbeddingsConfig = EmbeddingsConfig()) -> None:
         super().__init__(schema, config)
         channels = config.dim // 2 if config.kind == "complex" else config.dim
         self.model = KINDS[config.kind](schema.num_nodes[ENTITY], schema.num_relations, channels)
 
-    def encode(self, graph: MultimodalGraph) -> dict[str, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Nothing is passed along edges."""
-        return {}
+        return Encoded({})
 
-    def score(self, encoded: Mapping[str, Tensor], query: LinkQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: LinkQuery, candidates: Tensor) -> Tensor:
         """What the model says of every fact, candidates ``[C]`` being its other end."""
         model, count = self.model, self.schema.num_relations
         backwards = (query.relation >= count)[:, None]
@@ -94,16 +92,16 @@ class Embeddings(Recommender[LinkQuery]):
         """PyG's own loss, or that of the right answer among all."""
         count, head = self.schema.num_relations, batch.query.head
         if self.config.softmax:
-            scores = self.score({}, batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
+            scores = self.score(Encoded({}), batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
             return {"softmax": F.cross_entropy(scores, batch.positive, label_smoothing=0.1)}
         forwards = batch.query.relation < count
         ends = torch.where(forwards, head, batch.positive), torch.where(forwards, batch.positive, head)
         return {"pyg": self.model.loss(ends[0], batch.query.relation % count, ends[1])}
 
 
-def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[Recommender[Any]], Any, float]]:
+def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[AnyRecommender], Any, float]]:
     """What is compared, by name: data, model, settings, learning rate."""
-    found: dict[str, tuple[Dataset, type[Recommender[Any]], Any, float]] = {}
+    found: dict[str, tuple[Dataset, type[AnyRecommender], Any, float]] = {}
     for kind, label in (("transe", "TransE"), ("distmult", "DistMult"), ("complex", "ComplEx")):
         found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim), 1e-2
     for kind, label in (("distmult", "DistMult, softmax"), ("complex", "ComplEx, softmax")):
@@ -125,14 +123,14 @@ def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Data
 
 
 def fit(
-    model_class: type[Recommender[Any]],
+    model_class: type[AnyRecommender],
     graph: MultimodalGraph,
     config: Any,
     settings: TrainConfig,
     task: LinkTask,
-    look: Callable[[Recommender[Any]], float],
+    look: Callable[[AnyRecommender], float],
     seed: int,
-) -> tuple[Recommender[Any], History]:
+) -> tuple[AnyRecommender, History]:
     """A model with the weights of its best epoch, and how that came."""
     torch.manual_seed(seed)
     model = model_class(graph.schema, config)

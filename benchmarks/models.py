@@ -35,7 +35,7 @@ from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import UserQuery
@@ -62,7 +62,7 @@ def load() -> tuple[MultimodalGraph, CollaborativeTask]:
     return build_graph(dataset, split), CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items, BatchConfig()))
 
 
-def built(name: str, graph: MultimodalGraph) -> tuple[Recommender[Any], MultimodalGraph, float]:
+def built(name: str, graph: MultimodalGraph) -> tuple[AnyRecommender, MultimodalGraph, float]:
     """A model with the common settings, its graph, and the seconds ``prepare`` took."""
     config_class = MODELS[name].config_class
     known = {field.name for field in fields(config_class)}
@@ -75,7 +75,7 @@ def built(name: str, graph: MultimodalGraph) -> tuple[Recommender[Any], Multimod
     return model.train(), graph, time.perf_counter() - begin
 
 
-def stepper(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> Callable[[], float]:
+def stepper(model: AnyRecommender, graph: MultimodalGraph, task: CollaborativeTask) -> Callable[[], float]:
     """A function that takes one training step, epoch after epoch, and returns its seconds.
 
     Drawing the batch counts, and so does what a model does at the beginning of an epoch: one share of it in every step.
@@ -136,7 +136,7 @@ def peak_megabytes(name: str, threads: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTES_A_UNIT
 
 
-def validation(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> float:
+def validation(model: AnyRecommender, graph: MultimodalGraph, task: CollaborativeTask) -> float:
     begin = time.perf_counter()
     evaluate(model.eval(), graph, task.ranking("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
     model.train()

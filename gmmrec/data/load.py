@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.assemble import assemble
 from gmmrec.data.columns import ColumnNames
 from gmmrec.data.dataset import Dataset
@@ -70,8 +70,7 @@ class DataConfig:
     """Names of the feature tables to use, as a list or as ``image,text``; None uses all, an empty list none."""
 
     def __post_init__(self) -> None:
-        check_choice(("auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits", "impressions"), format=self.format)
-        check_choice(("first", "last", "sum", "keep", "error"), duplicates=self.duplicates)
+        check_literals(self)
         check_non_negative(k_core=self.k_core)
         check_positive(review_words=self.review_words)
 

@@ -37,7 +37,7 @@ class SplitPart(str, Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> None:
-        check_choice([part.value for part in cls], part=value)  # type: ignore[arg-type]
+        check_choice([part.value for part in cls], part=value)
 
 
 TRAIN, VALID, TEST, SUPPORT = (part.code for part in SplitPart)

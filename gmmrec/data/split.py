@@ -6,12 +6,12 @@ and applies one.
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
-from gmmrec.config import check_choice, check_positive
+from gmmrec.config import check_literals, check_positive
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
 from gmmrec.data.impressions import Impressions
@@ -83,7 +83,7 @@ class SplitConfig:
     """Seed of the draws; apart from the seed of training, so that runs with other seeds are asked the same questions."""
 
     def __post_init__(self) -> None:
-        check_choice(get_args(Strategy), strategy=self.strategy)
+        check_literals(self)
         check_positive(valid=self.valid, test=self.test)
         if not 0 <= self.facts < 0.5:
             raise ValueError(

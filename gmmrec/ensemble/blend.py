@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from gmmrec.config import check_choice, check_non_negative
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.nn.normalize import unit_rows
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, ContextQuery, UserQuery
-from gmmrec.typing import EdgeType, NodeType
+from gmmrec.typing import EdgeType
 
 CELLS = 2**24
 """Scores of one part held at once: 64 MB."""
@@ -40,7 +41,7 @@ class TrainedPart:
     """The fields of the schema it was built with."""
 
     @classmethod
-    def of(cls, model: Recommender[Any]) -> "TrainedPart":
+    def of(cls, model: AnyRecommender) -> "TrainedPart":
         """What describes a model.
 
         Raises:
@@ -57,7 +58,7 @@ class TrainedPart:
             raise ValueError(f"a part must rank items for users, but {name} answers {model.query_type.__name__}")
         return cls(name, asdict(model.config), asdict(model.schema))
 
-    def build(self) -> Recommender[Any]:
+    def build(self) -> AnyRecommender:
         """The model with initial weights."""
         model_class = MODELS[self.model]
         return model_class(self.graph_schema, model_class.config_class(**self.config))
@@ -89,10 +90,18 @@ class BlendConfig:
         check_non_negative(**{f"weights[{place}]": weight for place, weight in enumerate(self.weights)})
         if not sum(self.weights) > 0:
             raise ValueError(f"weights must hold a number greater than 0, but are {list(self.weights)}")
-        check_choice(("standard", "ranks"), scale=self.scale)
+        check_literals(self)
 
 
-class Blend(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class BlendEncoded(Encoded):
+    """Vectors to compare items by, and what every model encoded."""
+
+    members: Mapping[int, Encoded]
+    """By position among the models; those without a share are missing."""
+
+
+class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers):
     r"""Adds up the scores of trained models after making them comparable, user by user.
 
     .. math::
@@ -108,11 +117,9 @@ class Blend(Recommender[UserQuery]):
     The graph of a blend holds all that the parts' graphs hold. Relations that are not the same in all of them are named after
     their part (``"0/frozen_knn"``), and every part sees its own. Nothing is trained.
 
-    ``encode`` yields the vectors of the parts under names such as ``"0/user"``, and ``"item"``: all parts' item vectors at unit
-    length side by side, each times the root of its weight, so that their cosine is the weighted mean of the parts' cosines.
+    ``encode`` yields what the parts encode, and ``"item"``: all parts' item vectors at unit length side by side, each times the
+    root of its weight, so that their cosine is the weighted mean of the parts' cosines.
     """
-
-    query_type, config_class = UserQuery, BlendConfig
 
     def __init__(self, schema: GraphSchema, config: BlendConfig) -> None:
         super().__init__(schema, config)
@@ -121,7 +128,7 @@ class Blend(Recommender[UserQuery]):
 
     @classmethod
     def of(
-        cls, models: Sequence[Recommender[Any]], schema: GraphSchema, weights: Sequence[float], scale: Scale = "standard"
+        cls, models: Sequence[AnyRecommender], schema: GraphSchema, weights: Sequence[float], scale: Scale = "standard"
     ) -> "Blend":
         """A blend of copies of trained models, for a graph that :func:`merge` made of theirs."""
         blend = cls(schema, BlendConfig(tuple(TrainedPart.of(model) for model in models), tuple(weights), scale))
@@ -133,16 +140,15 @@ class Blend(Recommender[UserQuery]):
         """The parts' own prepared graphs, merged."""
         return merge([self._part(place).prepare(graph) for place in range(len(self.parts))])
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> BlendEncoded:
         """The vectors of every part that has a share, and vectors of items to compare items by."""
-        encoded, vectors = dict[NodeType, Tensor](), []
+        members, vectors = dict[int, Encoded](), []
         for place, weight in self._shares():
-            found = self._part(place).encode(view(graph, place, self.config.parts[place].graph_schema))
-            encoded |= {f"{place}/{node_type}": vector for node_type, vector in found.items()}
-            vectors.append(unit_rows(found["item"]) * weight**0.5)
-        return {**encoded, "item": torch.cat(vectors, dim=1)}
+            members[place] = self._part(place).encode(view(graph, place, self.config.parts[place].graph_schema))
+            vectors.append(unit_rows(members[place]["item"]) * weight**0.5)
+        return BlendEncoded({"item": torch.cat(vectors, dim=1)}, members)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: BlendEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The weighted sum of comparable scores. The whole catalogue is scored, a block of users at a time."""
         size = max(1, CELLS // max(1, encoded["item"].shape[0]))
         blocks = []
@@ -153,37 +159,27 @@ class Blend(Recommender[UserQuery]):
             blocks.append(mixture[:, own] if own.dim() == 1 else mixture.gather(1, own))
         return torch.cat(blocks)
 
-    def part_scores(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, place: int) -> Tensor:
+    def part_scores(self, encoded: BlendEncoded, query: UserQuery, place: int) -> Tensor:
         """Comparable scores ``[B, I]`` of one part, by its place among the parts."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = ask(self._part(place), place, encoded, query, items)
+        scores = ask(self._part(place), encoded.members[place], query, items)
         return standardize(scores) if self.config.scale == "standard" else reciprocal_ranks(scores)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """No terms: the parts are trained already."""
         return {}
 
-    def _part(self, place: int) -> Recommender[Any]:
-        return cast(Recommender[Any], self.parts[place])
+    def _part(self, place: int) -> AnyRecommender:
+        return cast(AnyRecommender, self.parts[place])
 
     def _shares(self) -> list[tuple[int, float]]:
         return [(place, weight) for place, weight in enumerate(self.config.weights) if weight > 0]
 
 
-def ask(part: Recommender[Any], place: int, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
-    """Scores of one part, by its place among the parts; nothing is said of a situation where it would take one."""
+def ask(part: AnyRecommender, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
+    """Scores of one part, from what it encoded; nothing is said of a situation where it would take one."""
     query_type: Any = part.query_type
-    return part.score(part_of(encoded, place), query_type(user=query.user), candidates)
-
-
-def part_of(encoded: Mapping[NodeType, Tensor], place: int) -> dict[NodeType, Tensor]:
-    """What one part encoded, under the names it knows.
-
-    >>> part_of({"0/user": torch.zeros(1), "1/user": torch.ones(1), "item": torch.zeros(1)}, 1)
-    {'user': tensor([1.])}
-    """
-    start = f"{place}/"
-    return {name[len(start) :]: vector for name, vector in encoded.items() if name.startswith(start)}
+    return part.score(encoded, query_type(user=query.user), candidates)
 
 
 def mix(parts: Iterable[tuple[float, Tensor]]) -> Tensor:

@@ -1,20 +1,20 @@
 """Two-stage ranking: a fast model finds candidates, a slow one puts them in order."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_positive
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.ensemble.blend import CELLS, TrainedPart, ask, merge, view
 from gmmrec.evaluation.ranking import top_columns
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM_USER, NodeType
+from gmmrec.typing import ITEM_USER
 
 FAST, SLOW = 0, 1
 """Places of the two models."""
@@ -38,7 +38,17 @@ class TwoStageConfig:
         check_positive(top=self.top)
 
 
-class TwoStage(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class TwoStageEncoded(Encoded):
+    """Vectors to compare items by, the slow model's, and all that ranking needs."""
+
+    fast: Encoded
+    slow: Encoded
+    seen: RaggedSets
+    """Training items of every user."""
+
+
+class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInUsers):
     """The fast model's best items come first, in the slow model's order; all others follow in the fast model's order.
 
     Candidates keep the score that the slow model gives them. All other items get what lies below the lowest of these, so that the
@@ -47,11 +57,8 @@ class TwoStage(Recommender[UserQuery]):
     Items that the user has in the training part are no candidates, so that ``top`` items are left once they are masked. An item
     that the fast model rules out with minus infinity stays ruled out, and so does a candidate that the slow one rules out.
 
-    The graph is merged as that of a :class:`~gmmrec.ensemble.blend.Blend`, and ``encode`` names vectors in the same way; ``"item"``
-    are the slow model's, ``"seen/indptr"`` and ``"seen/items"`` the training items of every user. Nothing is trained.
+    The graph is merged as that of a :class:`~gmmrec.ensemble.blend.Blend`. Nothing is trained.
     """
-
-    query_type, config_class = UserQuery, TwoStageConfig
 
     def __init__(self, schema: GraphSchema, config: TwoStageConfig) -> None:
         super().__init__(schema, config)
@@ -59,7 +66,7 @@ class TwoStage(Recommender[UserQuery]):
         self.requires_grad_(False)
 
     @classmethod
-    def of(cls, fast: Recommender[Any], slow: Recommender[Any], schema: GraphSchema, top: int = 200) -> "TwoStage":
+    def of(cls, fast: AnyRecommender, slow: AnyRecommender, schema: GraphSchema, top: int = 200) -> "TwoStage":
         """Copies of two trained models, for a graph that :func:`~gmmrec.ensemble.blend.merge` made of theirs, in this order."""
         made = cls(schema, TwoStageConfig(TrainedPart.of(fast), TrainedPart.of(slow), top))
         for own, model in zip(made.parts, (fast, slow), strict=True):
@@ -70,17 +77,14 @@ class TwoStage(Recommender[UserQuery]):
         """Both models' own prepared graphs, merged."""
         return merge([self._part(place).prepare(graph) for place in (FAST, SLOW)])
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> TwoStageEncoded:
         """The vectors of both models, and the training items of every user."""
-        encoded = dict[NodeType, Tensor]()
-        for place, part in enumerate((self.config.fast, self.config.slow)):
-            found = self._part(place).encode(view(graph, place, part.graph_schema))
-            encoded |= {f"{place}/{name}": vector for name, vector in found.items()}
+        parts = enumerate((self.config.fast, self.config.slow))
+        fast, slow = (self._part(place).encode(view(graph, place, part.graph_schema)) for place, part in parts)
         item, user = graph.edges(ITEM_USER).edge_index.as_tensor()
-        seen = RaggedSets.from_pairs(user, item, graph.num_nodes("user"))
-        return {**encoded, "item": encoded[f"{SLOW}/item"], "seen/indptr": seen.indptr, "seen/items": seen.values}
+        return TwoStageEncoded({"item": slow["item"]}, fast, slow, RaggedSets.from_pairs(user, item, graph.num_nodes("user")))
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: TwoStageEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The whole catalogue is scored by the fast model and its best by the slow one, a block of users at a time."""
         size = max(1, CELLS // max(1, encoded["item"].shape[0]))
         blocks = []
@@ -90,11 +94,11 @@ class TwoStage(Recommender[UserQuery]):
             blocks.append(scores[:, own] if own.dim() == 1 else scores.gather(1, own))
         return torch.cat(blocks)
 
-    def shortlist(self, encoded: Mapping[NodeType, Tensor], query: UserQuery) -> tuple[Tensor, Tensor, Tensor]:
+    def shortlist(self, encoded: TwoStageEncoded, query: UserQuery) -> tuple[Tensor, Tensor, Tensor]:
         """The fast model's scores ``[B, I]``, the candidates, best first, ``[B, top]``, and which of these are any ``[B, top]``."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = ask(self._part(FAST), FAST, encoded, query, items)
-        seen = RaggedSets(encoded["seen/indptr"], encoded["seen/items"]).take(query.user)
+        scores = ask(self._part(FAST), encoded.fast, query, items)
+        seen = encoded.seen.take(query.user)
         unseen = scores.clone()
         unseen[seen.groups, seen.values] = -torch.inf
         best, rows = top_columns(unseen, self.config.top)
@@ -104,13 +108,13 @@ class TwoStage(Recommender[UserQuery]):
         """No terms: both models are trained already."""
         return {}
 
-    def _catalogue(self, encoded: Mapping[NodeType, Tensor], query: UserQuery) -> Tensor:
+    def _catalogue(self, encoded: TwoStageEncoded, query: UserQuery) -> Tensor:
         scores, rows, chosen = self.shortlist(encoded, query)
-        slow = ask(self._part(SLOW), SLOW, encoded, query, rows).to(scores.dtype)
+        slow = ask(self._part(SLOW), encoded.slow, query, rows).to(scores.dtype)
         return stack_scores(scores, slow, rows, chosen)
 
-    def _part(self, place: int) -> Recommender[Any]:
-        return cast(Recommender[Any], self.parts[place])
+    def _part(self, place: int) -> AnyRecommender:
+        return cast(AnyRecommender, self.parts[place])
 
 
 def stack_scores(scores: Tensor, better: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:

@@ -1,34 +1,24 @@
 """From a model and sets of items to results: how well real sets are told from random ones."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from gmmrec.abilities import ScoresCompatibility, offered
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.report import table_report
 from gmmrec.evaluation.results import EvaluationKind, Results
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, encode
 from gmmrec.tasks.evaluation_tasks import CompatibilityEvaluation
 from gmmrec.tasks.query import OutfitQuery
-from gmmrec.typing import NodeType
-
-
-@runtime_checkable
-class JudgesSets(Protocol):
-    """A model that says itself how well the items of a set go together."""
-
-    def compatibility(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor:
-        """A number for every set ``[B]``; higher is better."""
-        ...
 
 
 def evaluate_compatibility(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     task: CompatibilityEvaluation,
     *,
@@ -52,7 +42,7 @@ def evaluate_compatibility(
     """
     task = task.to(graph.degree(task.query.target).device)
     with evaluating(model):
-        encoded = model.encode(graph)
+        encoded = encode(model, graph)
         parts = torch.arange(len(task), device=task.label.device).split(chunk_size)
         found = torch.cat([compatibility_scores(model, encoded, task.query.take(part)) for part in parts]).float()
     if bool(found.isnan().any()):
@@ -65,13 +55,13 @@ def evaluate_compatibility(
     )
 
 
-def compatibility_scores(model: Recommender[Any], encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor:
+def compatibility_scores(model: AnyRecommender, encoded: Encoded, query: OutfitQuery) -> Tensor:
     """How well the items of each set go together ``[B]``: what the model says itself, else the mean score of its items.
 
     Every item is scored as what completes the rest of its set.
     """
-    if isinstance(model, JudgesSets):
-        return model.compatibility(encoded, query)
+    if own := offered(model, ScoresCompatibility):
+        return own.compatibility(encoded, query)
     row, column = query.outfit_mask.nonzero(as_tuple=True)
     scores = model.score(encoded, query.without(row, column), query.outfit[row, column][:, None])
     total = scores.new_zeros(len(query)).index_add_(0, row, scores.flatten())
@@ -99,7 +89,7 @@ def shares(scores: Tensor, label: Tensor) -> Tensor:
 
 
 def _evaluate(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     task: CompatibilityEvaluation,
     config: EvalConfig,

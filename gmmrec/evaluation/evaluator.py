@@ -16,12 +16,12 @@ from gmmrec.evaluation.report import ranking_report
 from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results, fingerprint
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 
 
 def evaluate(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     questions: RankingEvaluation[Any],
     *,
@@ -63,7 +63,7 @@ def evaluate(
     num_items = count.numel()
 
     with evaluating(model):
-        encoded = model.encode(graph)
+        encoded = encode(model, graph)
 
         def lists(asked: RankingEvaluation[Any], pool: Tensor | None = None) -> Tensor:
             if num_sampled:
@@ -110,7 +110,7 @@ def evaluate(
 
 
 @contextmanager
-def evaluating(model: Recommender[Any]) -> Iterator[None]:
+def evaluating(model: AnyRecommender) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -134,7 +134,7 @@ def _restrict(relevant: RaggedSets, mask: Tensor) -> RaggedSets:
 
 
 def _evaluate_ranking(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     task: RankingEvaluation[Any],
     config: EvalConfig,

@@ -1,7 +1,6 @@
 """From a model and facts with one end hidden to results: rank all entities, leaving other right answers out."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results, fing
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.blocks import block_rows
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
 from gmmrec.typing import ENTITY
 
@@ -25,7 +24,7 @@ DEPTHS = (1, 3, 10)
 
 
 def evaluate_link_prediction(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     task: LinkPredictionEvaluation,
     *,
@@ -54,7 +53,7 @@ def evaluate_link_prediction(
     num_entities = graph.num_nodes(ENTITY)
     entities = torch.arange(num_entities, device=task.answer.device)
     with evaluating(model):
-        encoded, ranks = model.encode(graph), []
+        encoded, ranks = encode(model, graph), []
         for index in torch.arange(len(task), device=entities.device).split(min(chunk_size, block_rows(CELLS, num_entities))):
             part = task.take(index)
             scores = model.score(encoded, part.query, entities).float()
@@ -107,7 +106,7 @@ def link_groups(graph: MultimodalGraph, task: LinkPredictionEvaluation) -> dict[
 
 
 def _evaluate(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     task: LinkPredictionEvaluation,
     config: EvalConfig,

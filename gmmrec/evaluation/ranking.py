@@ -1,6 +1,5 @@
 """Exact rankings of the whole catalogue, in chunks, without the excluded candidates."""
 
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -8,9 +7,8 @@ from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.nn.blocks import block_rows
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
-from gmmrec.typing import NodeType
 
 CELLS = 2**24
 """Scores held at once where the number of candidates in a chunk is not given: 64 MB."""
@@ -26,8 +24,8 @@ class Ranked(NamedTuple):
 
 
 def rank(
-    model: Recommender[Any],
-    encoded: Mapping[NodeType, Tensor],
+    model: AnyRecommender,
+    encoded: Encoded,
     questions: RankingEvaluation[Any],
     num_candidates: int,
     *,
@@ -91,8 +89,8 @@ def rank(
 
 
 def rank_sampled(
-    model: Recommender[Any],
-    encoded: Mapping[NodeType, Tensor],
+    model: AnyRecommender,
+    encoded: Encoded,
     questions: RankingEvaluation[Any],
     degree: Tensor,
     count: int,
@@ -168,7 +166,7 @@ def members(sets: RaggedSets, start: int, stop: int) -> tuple[Tensor, Tensor]:
     return group, sets.values[int(indptr[0]) : int(indptr[-1])]
 
 
-def _scores(model: Recommender[Any], encoded: Mapping[NodeType, Tensor], query: Any, candidates: Tensor) -> Tensor:
+def _scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates: Tensor) -> Tensor:
     """Scores ``[B, C]`` as float32 that may be overwritten: a copy, for a model may return a view of what it keeps."""
     scores = model.score(encoded, query, candidates)
     expected = (len(query), candidates.numel())

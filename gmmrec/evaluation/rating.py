@@ -13,7 +13,7 @@ from gmmrec.evaluation.report import table_report
 from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Recommender, encode
 from gmmrec.tasks.evaluation_tasks import RatingEvaluation
 
 CHUNK = 4096
@@ -21,7 +21,7 @@ CHUNK = 4096
 
 
 def evaluate_ratings(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     ratings: RatingEvaluation[Any],
     *,
@@ -50,7 +50,7 @@ def evaluate_ratings(
     """
     ratings = ratings.to(graph.degree("user").device)
     with evaluating(model):
-        encoded = model.encode(graph)
+        encoded = encode(model, graph)
         parts = []
         for start in range(0, len(ratings), chunk_size):
             part = slice(start, start + chunk_size)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_choice, check_literals, check_non_negative, check_positive
 from gmmrec.evaluation.metrics import METRICS
 from gmmrec.tasks.evaluation_tasks import Mask
 
@@ -40,8 +40,7 @@ class EvalConfig:
             check_choice(tuple(METRICS), metrics=name)
         for k in self.ks:
             check_positive(ks=k)
-        check_choice(("train", "train+valid", "none"), mask=self.mask)
-        check_choice(("uniform", "popularity"), sampled_by=self.sampled_by)
+        check_literals(self)
         check_non_negative(num_sampled=self.num_sampled)
         check_positive(chunk_size=self.chunk_size, candidate_chunk=1 if self.candidate_chunk is None else self.candidate_chunk)
         check_non_negative(bootstrap=self.bootstrap)

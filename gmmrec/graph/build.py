@@ -8,7 +8,7 @@ import torch
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
-from gmmrec.config import check_choice, check_non_negative
+from gmmrec.config import check_literals, check_non_negative
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
@@ -56,8 +56,7 @@ class GraphConfig:
 
     def __post_init__(self) -> None:
         check_non_negative(knn=self.knn, co_occurrence=self.co_occurrence, user_co_occurrence=self.user_co_occurrence)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
+        check_literals(self)
 
 
 def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfig()) -> MultimodalGraph:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from gmmrec.recommender import Recommender
+    from gmmrec.recommender import AnyRecommender
 
 
 class Card(NamedTuple):
@@ -258,12 +258,12 @@ CARDS: dict[str, Card] = {
 }
 
 
-class ModelTable(Mapping[str, "type[Recommender[Any]]"]):
+class ModelTable(Mapping[str, "type[AnyRecommender]"]):
     """Model classes by name. Names are known at once; looking up a class imports its module, and with it torch."""
 
-    def __getitem__(self, name: str) -> "type[Recommender[Any]]":
+    def __getitem__(self, name: str) -> "type[AnyRecommender]":
         module, _, cls = CARDS[name].path.partition(":")
-        found: type[Recommender[Any]] = getattr(import_module(module), cls)
+        found: type[AnyRecommender] = getattr(import_module(module), cls)
         return found
 
     def __iter__(self) -> Iterator[str]:

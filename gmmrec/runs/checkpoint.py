@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -12,12 +11,12 @@ from gmmrec.ensemble.blend import Blend
 from gmmrec.ensemble.two_stage import TwoStage
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models import MODELS
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 
-MIXTURES: dict[str, type[Recommender[Any]]] = {"blend": Blend, "two-stage": TwoStage}
+MIXTURES: dict[str, type[AnyRecommender]] = {"blend": Blend, "two-stage": TwoStage}
 
 
-def save_model(model: Recommender[Any], path: Path) -> None:
+def save_model(model: AnyRecommender, path: Path) -> None:
     """Writes weights, name, schema and settings to ``path``; together they rebuild the model without the data."""
     mixtures = {model_class: name for name, model_class in MIXTURES.items()}
     header = {
@@ -29,7 +28,7 @@ def save_model(model: Recommender[Any], path: Path) -> None:
     save_file(tensors, path, metadata=header)
 
 
-def load_model(path: Path, model_class: type[Recommender[Any]] | None = None) -> Recommender[Any]:
+def load_model(path: Path, model_class: type[AnyRecommender] | None = None) -> AnyRecommender:
     """Rebuilds a saved model, in evaluation mode.
 
     Args:

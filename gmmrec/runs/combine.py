@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ def blend(
     if not runs:
         raise ValueError("there is no run to blend; name at least one")
     parse_metric(metric)
-    check_choice(("standard", "ranks"), scale=scale)
+    check_choice(get_args(Scale), scale=scale)
     names = [f"run {place}" if isinstance(run, Run) else str(run) for place, run in enumerate(runs, 1)]
     loaded = [run if isinstance(run, Run) else Run.load(run) for run in runs]
     for name, run in zip(names[1:], loaded[1:], strict=True):

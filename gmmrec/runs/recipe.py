@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from gmmrec.abilities import WarmStarts, offered
 from gmmrec.config import read_settings, unknown_setting
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import listed
@@ -22,7 +23,7 @@ from gmmrec.evaluation.kinds import monitored_value, task_of_metric
 from gmmrec.evaluation.settings import EvalConfig, mask_of
 from gmmrec.graph.build import GraphConfig, build_graph
 from gmmrec.models import MODELS
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.runs.run import Run, judge
 from gmmrec.tasks import task_of
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
@@ -169,16 +170,17 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
     return finished
 
 
-def start_from(model: Recommender[Any], dataset: Dataset, split: Split, folder: str) -> None:
-    """Lets a model take over what it can of a finished run (:meth:`gmmrec.recommender.Recommender.start_from`).
+def start_from(model: AnyRecommender, dataset: Dataset, split: Split, folder: str) -> None:
+    """Lets a model take over what it can of a finished run (:class:`~gmmrec.abilities.WarmStarts`).
 
     If that is nothing, its tables of ids are filled with the run's vectors; see :func:`gmmrec.training.warm_start.warm_start`. Logs
     a warning where that run was trained on interactions that this one validates or tests on.
     """
     source = Run.load(folder)
-    if not model.start_from(source.model):
+    own = offered(model, WarmStarts)
+    if own is None or not own.start_from(source.model):
         with torch.no_grad():
-            vectors = source.model.encode(source.graph)
+            vectors = encode(source.model, source.graph)
         warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
     user, item = (places(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
     log = source.split.train

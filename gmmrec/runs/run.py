@@ -28,7 +28,7 @@ from gmmrec.evaluation.settings import EvalConfig, mask_of
 from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.serving.links import complete
 from gmmrec.serving.outfit import complete_outfit
@@ -65,7 +65,7 @@ class Run:
         words: The word of every id, where texts were learned from.
     """
 
-    model: Recommender[Any]
+    model: AnyRecommender
     graph: MultimodalGraph
     split: Split
     vocabularies: Mapping[NodeType, Vocabulary]

@@ -12,12 +12,12 @@ from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.typing import ENTITY
 
 
 def complete(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     vocabularies: Mapping[str, Vocabulary],
     triples: Triples,
@@ -56,7 +56,7 @@ def complete(
     known = torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards])
     asked = model.query_type.for_links(*known)
     with torch.no_grad():
-        scores = model.eval().score(model.encode(graph), asked, torch.arange(graph.num_nodes(ENTITY)))[0]
+        scores = model.eval().score(encode(model, graph), asked, torch.arange(graph.num_nodes(ENTITY)))[0]
     if exclude_known:
         scores[_known(triples, rows, backwards).values] = -torch.inf
     best = scores.topk(min(k, int((scores > -torch.inf).sum())))

@@ -1,5 +1,6 @@
 """Service: a trained model behind raw ids. Ids in, DataFrames out."""
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -9,17 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gmmrec.abilities import FoldsInUsers, ReadsHistories, offered
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.ranking import Ranked, rank
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, encode
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.next_item import Timeline
 from gmmrec.tasks.query import HistoryQuery
 from gmmrec.typing import NodeType
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1024
 """Users asked, or items compared with the catalogue, at once."""
@@ -39,7 +43,7 @@ class Service:
 
     def __init__(
         self,
-        model: Recommender[Any],
+        model: AnyRecommender,
         graph: MultimodalGraph,
         vocabularies: Mapping[NodeType, Vocabulary],
         seen: RaggedSets,
@@ -51,11 +55,11 @@ class Service:
         self.titles = None if titles is None else pd.Series(list(titles), dtype=object)
 
     @cached_property
-    def encoded(self) -> dict[NodeType, Tensor]:
+    def encoded(self) -> Encoded:
         """Representations of all nodes, computed at the first question."""
         with torch.no_grad():
-            encoded = self.model.encode(self.graph)
-        return {name: values.detach() for name, values in encoded.items()}  # a table of ids may be handed out as it is
+            encoded = encode(self.model, self.graph)
+        return encoded.detach()  # a table of ids may be handed out as it is
 
     def recommend(
         self,
@@ -120,7 +124,7 @@ class Service:
 
     def _best(
         self,
-        encoded: Mapping[NodeType, Tensor],
+        encoded: Encoded,
         rows: Tensor,
         histories: Sequence[Sequence[Hashable]] | None,
         excluded: RaggedSets | None,
@@ -142,22 +146,26 @@ class Service:
         """The question what users in these rows ``[B]`` like, as the model takes it, after histories or what is known of them."""
 
         def before(users: Tensor) -> HistoryQuery:
-            length = self.model.config.max_length
+            reader = offered(self.model, ReadsHistories)
             if histories is None:
-                return self._timeline.of(users, length)
+                timeline = self._timeline
+                return timeline.of(users, timeline.longest if reader is None else reader.history_length)
             lists = RaggedLists.from_sequences([self.items.rows(history) for history in histories])
-            return HistoryQuery(users, *lists.last(length))
+            return HistoryQuery(users, *lists.last(int(lists.counts.max()) if reader is None else reader.history_length))
 
         return self.model.query_type.for_users(rows, before)
 
-    def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[RaggedSets, dict[NodeType, Tensor], Tensor]:
+    def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[RaggedSets, Encoded, Tensor]:
         lengths = torch.tensor([len(history) for history in histories])
         if not len(histories) or int(lengths.min()) == 0:
             raise ValueError("every history needs at least one item id; recommend popular items to people you know nothing of")
         items = self.items.rows([item for history in histories for item in history])
+        if not offered(self.model, FoldsInUsers) and not offered(self.model, ReadsHistories):
+            name = type(self.model).__name__
+            logger.warning("%s does not declare that it scores new users by their histories: they may all get the same list", name)
         people = torch.arange(len(histories))
         known = RaggedSets.from_pairs(people.repeat_interleave(lengths), items, len(histories))
-        return known, self.model.encode(with_new_users(self.graph, known)), people
+        return known, encode(self.model, with_new_users(self.graph, known)), people
 
     def _table(self, asker: str, names: Sequence[Hashable], answer: str, rows: Tensor, scores: Tensor) -> pd.DataFrame:
         present = rows >= 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -136,7 +136,7 @@ def known_items(split: Split, num_users: int, part: Literal["valid", "test"], ma
         ValueError: The part or the mask is unknown, or the mask holds the part itself.
     """
     check_choice(("valid", "test"), part=part)
-    check_choice(("train", "train+valid", "none"), mask=mask)
+    check_choice(get_args(Mask), mask=mask)
     if part == "valid" and mask == "train+valid":
         raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
     known = {"train": split.past, "train+valid": [*split.past, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gmmrec.config import check_choice, check_positive
+from gmmrec.config import check_literals, check_positive
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 
@@ -28,7 +28,7 @@ class BatchConfig:
         if not self.num_neighbors or min(self.num_neighbors) < -1:
             raise ValueError(f"num_neighbors must hold a number for every hop, -1 for all, but is {list(self.num_neighbors)}")
         check_positive(batch_size=self.batch_size, num_negatives=self.num_negatives)
-        check_choice(("all", "train"), negatives_from=self.negatives_from)
+        check_literals(self)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ class Timeline:
         self.place = torch.empty_like(order)
         self.place[order] = torch.arange(len(order))
 
+    @property
+    def longest(self) -> int:
+        """The most events that a user has."""
+        return int((self.ends - self.starts).max())
+
     def before(self, place: Tensor, length: int) -> HistoryQuery:
         """What each user had taken before the events at places ``[B]``; never the events themselves."""
         return self._query(self.user[place], self.first[place], place, length)

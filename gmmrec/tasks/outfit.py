@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gmmrec.config import check_choice, check_positive
+from gmmrec.config import check_choice, check_literals, check_positive
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import TRAIN
 from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
@@ -38,7 +38,7 @@ class OutfitConfig:
 
     def __post_init__(self) -> None:
         check_positive(max_length=self.max_length)
-        check_choice(("items", "outfits"), examples=self.examples)
+        check_literals(self)
 
 
 class OutfitTask:

@@ -10,6 +10,7 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 from gmmrec.data.ragged import RaggedLists
 from gmmrec.evaluation.candidates import candidate_metrics, evaluate_candidates
 from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.recommender import Encoded
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation
 from gmmrec.tasks.query import UserQuery
 from tests.contract import I, U, toy_graph
@@ -22,8 +23,8 @@ class Table(torch.nn.Module):
         super().__init__()
         self.table = table
 
-    def encode(self, graph: MultimodalGraph) -> dict[str, torch.Tensor]:
-        return {}
+    def encode(self, graph: MultimodalGraph) -> Encoded:
+        return Encoded({})
 
     def score(self, encoded: Any, query: UserQuery, candidates: torch.Tensor) -> torch.Tensor:
         return self.table[query.user].gather(1, candidates)

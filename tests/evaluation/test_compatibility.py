@@ -6,9 +6,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from gmmrec.abilities import ScoresCompatibility
 from gmmrec.evaluation.compatibility import evaluate_compatibility, shares
 from gmmrec.evaluation.kinds import evaluate_task, monitored_value
 from gmmrec.evaluation.settings import EvalConfig
+from gmmrec.recommender import Encoded
 from gmmrec.tasks.evaluation_tasks import CompatibilityEvaluation
 from gmmrec.tasks.query import OutfitQuery
 from tests.contract import I, toy_graph
@@ -19,14 +21,14 @@ WEIGHTS = torch.randn(I, I, generator=torch.Generator().manual_seed(5))
 class Pairs(torch.nn.Module):
     """An item fits a set as well as the sum of its weights with the items there."""
 
-    def encode(self, graph: Any) -> dict[str, torch.Tensor]:
-        return {}
+    def encode(self, graph: Any) -> Encoded:
+        return Encoded({})
 
     def score(self, encoded: Any, query: OutfitQuery, candidates: torch.Tensor) -> torch.Tensor:
         return (WEIGHTS[query.outfit[:, :, None], candidates[:, None]] * query.outfit_mask[:, :, None]).sum(1)
 
 
-class Judge(Pairs):
+class Judge(Pairs, ScoresCompatibility):
     def compatibility(self, encoded: Any, query: OutfitQuery) -> torch.Tensor:
         return query.outfit.masked_fill(~query.outfit_mask, 0).sum(1).float()
 

@@ -13,7 +13,7 @@ from gmmrec.evaluation.kinds import evaluate_task, monitored_value
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
 
@@ -25,10 +25,8 @@ class NoConfig:
     pass
 
 
-class Fixed(Recommender[UserQuery]):
+class Fixed(Recommender[UserQuery, NoConfig]):
     """Random vectors; notes in which mode it was asked."""
-
-    query_type, config_class = UserQuery, NoConfig
 
     def __init__(self, schema):
         super().__init__(schema, NoConfig())
@@ -40,7 +38,7 @@ class Fixed(Recommender[UserQuery]):
 
     def encode(self, graph):
         self.asked.append((self.training, self.dropout.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
-        return {"user": self.users, "item": self.items}
+        return Encoded({"user": self.users, "item": self.items})
 
     def score(self, encoded, query, candidates):
         return inner_product(encoded["user"][query.user], encoded["item"][candidates])

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -5,24 +7,27 @@ from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.kinds import evaluate_task, monitored_value
 from gmmrec.evaluation.link_prediction import filtered_ranks, link_groups
 from gmmrec.evaluation.settings import EvalConfig
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import LinkQuery
 from tests.knowledge import circle, graph_of
 
 
-class Oracle(Recommender[LinkQuery]):
+@dataclass(frozen=True)
+class NoConfig:
+    """Nothing to set."""
+
+
+class Oracle(Recommender[LinkQuery, NoConfig]):
     """Knows which way the circle goes, and says 0 for everything else."""
 
-    query_type = LinkQuery
-
     def __init__(self, num_entities: int, scale: float = 1.0) -> None:
-        super().__init__(None, None)  # type: ignore[arg-type]
+        super().__init__(None, NoConfig())  # type: ignore[arg-type]
         self.size, self.scale = num_entities, scale
 
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         step = torch.tensor([1, self.size // 2, -1, self.size // 2])[query.relation]

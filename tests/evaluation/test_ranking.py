@@ -8,7 +8,7 @@ import torch
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.ranking import hits, rank, rank_sampled
 from gmmrec.graph.multimodal import GraphSchema
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
 
@@ -20,16 +20,14 @@ class NoConfig:
     pass
 
 
-class Table(Recommender[UserQuery]):
+class Table(Recommender[UserQuery, NoConfig]):
     """Scores read from a table [U, I], the encoding itself."""
-
-    query_type, config_class = UserQuery, NoConfig
 
     def __init__(self):
         super().__init__(SCHEMA, NoConfig())
 
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         return encoded["table"][query.user][:, candidates]

@@ -14,6 +14,7 @@ from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.rating import RATING, evaluate_ratings, rating_groups
 from gmmrec.evaluation.results import Results
 from gmmrec.graph.build import build_graph
+from gmmrec.recommender import Encoded
 from gmmrec.tasks.evaluation_tasks import RatingEvaluation
 from gmmrec.tasks.query import RatingQuery
 
@@ -31,7 +32,7 @@ class Guesser(torch.nn.Module):
         self.sizes: list[int] = []
 
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         self.sizes.append(len(query.user))

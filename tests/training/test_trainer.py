@@ -5,7 +5,8 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
+from gmmrec.tasks.query import UserQuery
 from gmmrec.training.trainer import TrainConfig, Trainer
 from tests.training.toys import Dropout, DropoutConfig, mean_margin, seeded, toy_task
 
@@ -100,13 +101,11 @@ def test_it_learns_what_can_be_learnt():
     assert history.best_value > 3 * abs(history.epochs[0].value)
 
 
-class Fixed(Recommender):
+class Fixed(Recommender[UserQuery, DropoutConfig]):
     """A model that has nothing to train."""
 
-    query_type, config_class = Dropout.query_type, DropoutConfig
-
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         return torch.zeros(len(query), candidates.shape[-1])

@@ -11,7 +11,7 @@ from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.loss import bpr
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import UserQuery
@@ -23,10 +23,8 @@ class DropoutConfig:
     dim: int = 6
 
 
-class Dropout(Recommender[UserQuery]):
+class Dropout(Recommender[UserQuery, DropoutConfig]):
     """Matrix factorisation with dropout, and with a begin_epoch that draws from the generator it is given."""
-
-    query_type, config_class = UserQuery, DropoutConfig
 
     def __init__(self, schema, config=DropoutConfig()):
         super().__init__(schema, config)
@@ -39,7 +37,7 @@ class Dropout(Recommender[UserQuery]):
         return graph
 
     def encode(self, graph):
-        return {"user": self.users, "item": self.items}
+        return Encoded({"user": self.users, "item": self.items})
 
     def score(self, encoded, query, candidates):
         items = F.embedding(candidates, encoded["item"])

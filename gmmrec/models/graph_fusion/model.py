@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_choice, check_literals, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.knn import Weighting
@@ -24,7 +25,7 @@ from gmmrec.nn.clustering import balance_loss, cut_loss
 from gmmrec.nn.decoder.by_name import DECODERS
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
-from gmmrec.nn.encoder.by_name import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, contents, propagation
+from gmmrec.nn.encoder.by_name import CONTENT_ENCODERS, content_encoder, contents, propagation
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.by_name import FUSIONS
 from gmmrec.nn.fusion.mean import equal_shares
@@ -32,9 +33,9 @@ from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm
 from gmmrec.nn.relations import Pair, Relation
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ALIGNED, ENTITY, ENTITY_ITEM, ITEM, USER, EdgeType, NodeType
+from gmmrec.typing import ALIGNED, ENTITY, ENTITY_ITEM, ITEM, USER, EdgeType
 
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
 SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
@@ -120,16 +121,9 @@ class GraphFusionConfig:
     """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
 
     def __post_init__(self) -> None:
-        check_choice(("none", *PROPAGATIONS), ids=self.ids)
+        check_literals(self)
         for name, kind in (self.content if isinstance(self.content, dict) else {"": self.content}).items():
             check_choice(("none", *CONTENT_ENCODERS), **{f"content[{name!r}]" if name else "content": kind})
-        check_choice(tuple(FUSIONS), fusion=self.fusion)
-        check_choice(("none", "frozen", "learned"), item_graph=self.item_graph)
-        check_choice(tuple(DECODERS), decoder=self.decoder)
-        check_choice(("none", "entity"), knowledge=self.knowledge)
-        check_choice(("bpr", "softmax"), ranking=self.ranking)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
         check_positive(dim=self.dim, num_layers=self.num_layers, modality_dim=self.modality_dim, num_clusters=self.num_clusters)
         check_positive(neighbors=self.neighbors, knn=self.knn, item_layers=self.item_layers, temperature=self.temperature)
         check_positive(knowledge_layers=self.knowledge_layers)
@@ -175,7 +169,26 @@ class Views(NamedTuple):
     ids: Pair
 
 
-class GraphFusion(Recommender[UserQuery]):
+class ItemViews(NamedTuple):
+    """Items that are fused for each user anew."""
+
+    tokens: Tensor
+    """``[I, V, D]``."""
+    present: Tensor
+    """``[I, V]``."""
+    added: Tensor
+    """What the item graph adds ``[I, D]``."""
+
+
+@dataclass(frozen=True)
+class GraphFusionEncoded(Encoded):
+    """Fused vectors, and the views of the items where they are fused for each user."""
+
+    item_views: ItemViews | None = None
+    """What modality-aware fusion fuses for each user; None with other fusions."""
+
+
+class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded], FoldsInUsers):
     """Views of users and items (their ID embeddings, every modality), each with its own graph encoder, are fused and decoded.
 
     The ID view comes first, then the modalities in the order of the data set. An item has the view of a modality if it has features
@@ -190,8 +203,6 @@ class GraphFusion(Recommender[UserQuery]):
     Raises:
         ValueError: The parts do not fit together, or name modalities that the items do not have.
     """
-
-    query_type, config_class = UserQuery, GraphFusionConfig
 
     def __init__(self, schema: GraphSchema, config: GraphFusionConfig = GraphFusionConfig(), parts: Parts = Parts()) -> None:
         super().__init__(schema, config)
@@ -260,29 +271,27 @@ class GraphFusion(Recommender[UserQuery]):
         graph = denoised(graph, self.config.edge_dropout, generator)
         return graph if self.smooth is None else self.smooth.mined(graph)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Fused vectors; with modality-aware fusion also the views ``item_views`` ``[I, V, D]`` and ``item_present`` ``[I, V]``.
-
-        Then ``item`` is the mean of an item's views, for comparing items, and ``item_added`` what the item graph adds.
-        """
+    def encode(self, graph: MultimodalGraph) -> GraphFusionEncoded:
+        """Fused vectors; with modality-aware fusion also the views, and ``item`` is their mean, for comparing items."""
         views = self._views(graph)
         users = fused(self.fuse_user, views.user)
         added = self._added(graph, views.ids.item)
         if not isinstance(self.fuse_item, ModalityAwareFusion):
             items = fused(self.fuse_item, views.item, views.present)
-            return {USER: users, ITEM: items if added is None else items + added}
+            return GraphFusionEncoded({USER: users, ITEM: items if added is None else items + added})
         tokens = torch.stack(views.item, dim=1)
         added = torch.zeros_like(tokens[:, 0]) if added is None else added
         mean = (equal_shares(tokens, views.present).unsqueeze(1) @ tokens).squeeze(1)
-        return {USER: users, ITEM: mean + added, "item_views": tokens, "item_present": views.present, "item_added": added}
+        return GraphFusionEncoded({USER: users, ITEM: mean + added}, ItemViews(tokens, views.present, added))
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: GraphFusionEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The decoder on both vectors, the item's being fused for each user if the fusion is modality-aware."""
         users = F.embedding(query.user, encoded[USER])
-        if not isinstance(self.fuse_item, ModalityAwareFusion):
+        if not isinstance(self.fuse_item, ModalityAwareFusion) or encoded.item_views is None:
             return self.decode(users, F.embedding(candidates, encoded[ITEM]))
-        seen = self.fuse_item.score_rows(users, encoded["item_views"], encoded["item_present"], candidates)
-        return seen + inner_product(users, F.embedding(candidates, encoded["item_added"]))
+        tokens, present, added = encoded.item_views
+        seen = self.fuse_item.score_rows(users, tokens, present, candidates)
+        return seen + inner_product(users, F.embedding(candidates, added))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR or softmax, L2, and the terms that have a weight."""

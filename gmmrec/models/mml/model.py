@@ -3,7 +3,6 @@
 X. Pan, Y. Chen, C. Tian, Z. Lin, J. Wang, H. Hu, W. X. Zhao. CIKM 2022. https://doi.org/10.1145/3511808.3557101
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +12,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.abilities import Attends, FeatureBased, ReadsHistories, StandardizesScores, WarmStarts
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mml.adaptive import AdaptiveTransformer, Episode
 from gmmrec.models.mml.neighbour_generator import NeighbourEmbeddingGenerator
@@ -27,10 +27,10 @@ from gmmrec.nn.nearest import edges_from_nearest
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Relation
 from gmmrec.nn.sequence.transformer import SequenceTransformer, short_ones_together
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.typing import EdgeType, NodeType
+from gmmrec.typing import EdgeType
 
 INTERACTION = "interaction"
 """Name of the main learner, that of the item IDs; the others have the names of the modalities."""
@@ -103,8 +103,7 @@ class MMLConfig(HistoryConfig):
         check_non_negative(inner_steps=self.inner_steps, inner_lr=self.inner_lr, bias_scale=self.bias_scale)
         check_non_negative(adapt_steps=self.adapt_steps, adapt_lr=self.adapt_lr)
         check_probability(dropout=self.dropout, replace_prob=self.replace_prob)
-        check_choice(("attention", "mean"), fusion=self.fusion)
-        check_choice(("all", "learners", "generator", "fusion"), stage=self.stage)
+        check_literals(self)
         if self.stage == "generator" and not (self.generator and self.replace_prob):
             raise ValueError(
                 "stage 'generator' needs generator: true and a replace_prob above 0; set them, or leave this stage out"
@@ -127,7 +126,21 @@ class Items(NamedTuple):
     side: Tensor
 
 
-class MML(Recommender[HistoryQuery]):
+@dataclass(frozen=True)
+class MMLEncoded(Encoded):
+    """Items as the learners see them, and how they are spread."""
+
+    present: Tensor
+    """Which learner knows which item ``[I, M]``."""
+    side: Tensor
+    """What the attention bias is made of ``[I, d]``."""
+    mean: Tensor
+    """Of the items with training interactions, by learner ``[M, d]``."""
+    covariance: Tensor
+    """Of these ``[M, d, d]``: how much the scores of a state vary from item to item."""
+
+
+class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts, ReadsHistories, FeatureBased, StandardizesScores):
     """Learners that adapt to a user within a few steps: one on item IDs, one on every modality; attention weighs their rankings.
 
     A learner is a causal Transformer over a history. Its layers and positions are fast: a few gradient steps on the transitions
@@ -143,8 +156,6 @@ class MML(Recommender[HistoryQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = HistoryQuery, MMLConfig
 
     def __init__(self, schema: GraphSchema, config: MMLConfig = MMLConfig()) -> None:
         super().__init__(schema, config)
@@ -184,7 +195,7 @@ class MML(Recommender[HistoryQuery]):
         self.learners.train(mode and self.config.stage in ("all", "learners"))
         return self
 
-    def start_from(self, source: Recommender[Any]) -> bool:
+    def start_from(self, source: AnyRecommender) -> bool:
         """Takes over all weights of a run of MML on the same data, an earlier stage; of other models their vectors of items."""
         if not isinstance(source, MML):
             return False
@@ -204,12 +215,13 @@ class MML(Recommender[HistoryQuery]):
             graph = graph.with_edges(nearest_known(name), edges)
         return graph
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Items by learner, side by side: ``item`` ``[I, M d]``, less the ``mean`` ``[M, d]`` of those with training interactions.
+    @property
+    def history_length(self) -> int:
+        """Longest history."""
+        return self.config.max_length
 
-        Also which learner knows which item, ``item_present`` ``[I, M]``; what the attention bias is made of, ``item_side``
-        ``[I, d]``; and the ``covariance`` ``[M, d, d]``, which says how much the scores of a state vary from item to item.
-        """
+    def encode(self, graph: MultimodalGraph) -> MMLEncoded:
+        """Items by learner, side by side: ``item`` ``[I, M d]``, less the mean of those with training interactions."""
         vectors, present, side = self._items(graph)
         seen = trained(graph)
         if self.generate is not None:
@@ -220,9 +232,9 @@ class MML(Recommender[HistoryQuery]):
                 vectors = torch.cat([ids, vectors[:, 1:]], dim=1)
         mean, covariance = masked_moments(vectors, present & seen[:, None])
         centred = hide_missing(vectors - mean, present)
-        return {"item": centred.flatten(1), "item_present": present, "item_side": side, "mean": mean, "covariance": covariance}
+        return MMLEncoded({"item": centred.flatten(1)}, present, side, mean, covariance)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: MMLEncoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
         """Every learner adapts to the history; their scores, each standardised over all items, are added up by attention.
 
         Since scores are inner products, mean and covariance of the items say how they are spread, and no learner has to score all
@@ -242,13 +254,13 @@ class MML(Recommender[HistoryQuery]):
         length = items.shape[1]
         rows, place = torch.cat([items, batch.candidates], dim=1).unique(return_inverse=True)
         raw = self._items(graph, rows)
-        world = raw._replace(vectors=hide_missing(raw.vectors - encoded["mean"], raw.present))
+        world = raw._replace(vectors=hide_missing(raw.vectors - encoded.mean, raw.present))
         history, negative = place[:, :length], place[:, length + 1 :]
         following = torch.cat([history[:, 1:], place[:, length : length + 1]], dim=1)
         asked = mask & (torch.arange(length - 1, -1, -1, device=mask.device) < self._num_asked(mask))
         terms, states, known = {}, [], []
         for m, name in enumerate((INTERACTION, *self.names) if stage != "generator" else ()):
-            episode = self._episode(m, world, encoded["mean"][m], history, following, mask)
+            episode = self._episode(m, world, encoded.mean[m], history, following, mask)
             state = self._states(m, encoded, episode, mask & ~asked, c.inner_steps, c.inner_lr)
             against = F.embedding(negative, world.vectors[:, m]), world.present[negative, m]
             terms[f"bpr_{name}"] = self._ranking(state, episode, asked, *against)
@@ -257,18 +269,18 @@ class MML(Recommender[HistoryQuery]):
         if self.fuse is not None and stage == "all":
             terms["fusion"] = self._fusion_loss(encoded, self._wanted(encoded, states, known)[0], batch.positive)
         if self.generate is not None and self.config.replace_prob > 0 and stage != "learners":
-            terms["generator"] = self._generator_loss(graph, encoded["mean"][0], world, rows, place, mask, asked)
+            terms["generator"] = self._generator_loss(graph, encoded.mean[0], world, rows, place, mask, asked)
         return terms
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: MMLEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
         """How much every learner counts ``[B]``, by modality and ``interaction``, whatever the items; all sum to 1."""
         return dict(zip((INTERACTION, *self.names), self._ask(encoded, query)[1].unbind(1), strict=True))
 
-    def _ask(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery) -> tuple[Tensor, Tensor]:
+    def _ask(self, encoded: MMLEncoded, query: HistoryQuery) -> tuple[Tensor, Tensor]:
         """What every user would be pleased with, to be compared with ``item``, ``[B, M d]``; and the learners' weights."""
         items, mask = self._newest(query)
         c, learners = self.config, len(self.learners)
-        world = Items(encoded["item"].unflatten(1, (learners, c.dim)), encoded["item_present"], encoded["item_side"])
+        world = Items(encoded["item"].unflatten(1, (learners, c.dim)), encoded.present, encoded.side)
 
         def some(users: Tensor, width: int) -> Tensor:
             history, there = items[users, -width:], mask[users, -width:]
@@ -276,7 +288,7 @@ class MML(Recommender[HistoryQuery]):
             support = there & (torch.arange(width, device=there.device) < width - 1)
             states, known = [], []
             for m in range(learners):
-                episode = self._episode(m, world, encoded["mean"][m], history, following, there)
+                episode = self._episode(m, world, encoded.mean[m], history, following, there)
                 states.append(self._states(m, encoded, episode, support, c.adapt_steps, c.adapt_lr))
                 known.append(episode.known[:, -1])
             return torch.cat(self._wanted(encoded, states, known), dim=1)
@@ -284,19 +296,17 @@ class MML(Recommender[HistoryQuery]):
         wanted, weights = short_ones_together(some, mask, rows=TASKS).split([learners * c.dim, learners], dim=1)
         return wanted, weights
 
-    def _states(
-        self, m: int, encoded: Mapping[NodeType, Tensor], episode: Episode, support: Tensor, steps: int, lr: float
-    ) -> Tensor:
+    def _states(self, m: int, encoded: MMLEncoded, episode: Episode, support: Tensor, steps: int, lr: float) -> Tensor:
         """States ``[B, L, d]`` of learner m when it has adapted to the transitions at positions ``support`` ``[B, L]``."""
         steps, order = steps * self.config.meta, self.config.first_order
-        states: Tensor = self.learners[m](episode, support, encoded["covariance"][m], steps=steps, lr=lr, first_order=order)
+        states: Tensor = self.learners[m](episode, support, encoded.covariance[m], steps=steps, lr=lr, first_order=order)
         return states
 
-    def _wanted(self, encoded: Mapping[NodeType, Tensor], states: list[Tensor], known: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _wanted(self, encoded: MMLEncoded, states: list[Tensor], known: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The learners' last states, each by its weight and less the spread of its scores ``[B, M d]``; the weights ``[B, M]``."""
         together, present = torch.stack(states, dim=1), torch.stack(known, dim=1)  # [B, M, L, d] and [B, M]
         last = together[:, :, -1]
-        spread = (torch.einsum("bmd,mde,bme->bm", last, encoded["covariance"], last) + LEAST_VARIANCE).sqrt()
+        spread = (torch.einsum("bmd,mde,bme->bm", last, encoded.covariance, last) + LEAST_VARIANCE).sqrt()
         if self.fuse is None:
             weights = masked_softmax(torch.zeros_like(spread), present)
         else:
@@ -304,7 +314,7 @@ class MML(Recommender[HistoryQuery]):
             weights = self.fuse.weights(F.pad(together, (0, 0, missing, 0)).flatten(2), present)
         return ((weights / spread).unsqueeze(-1) * last).flatten(1), weights
 
-    def _fusion_loss(self, encoded: Mapping[NodeType, Tensor], wanted: Tensor, positive: Tensor) -> Tensor:
+    def _fusion_loss(self, encoded: MMLEncoded, wanted: Tensor, positive: Tensor) -> Tensor:
         """Mean cross-entropy of the right items ``[B]`` among all."""
         everything = encoded["item"]
         return classify(wanted, everything, everything.new_zeros(len(everything)), positive).mean()

@@ -5,13 +5,14 @@ A. Krishnan, M. Das, M. Bendre, H. Yang, H. Sundaram. SIGIR 2020. https://arxiv.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers, WarmStarts
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mmt_net.moments import RunningMoments
 from gmmrec.models.mmt_net.standardize import Standardize
@@ -21,17 +22,16 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import embedding_norm
 from gmmrec.nn.masked import hide_missing
 from gmmrec.nn.propagate import weighted_sum
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, ContextQuery
 from gmmrec.typing import ITEM_USER, NodeType
 
-GROUPS = ("interactional", "historical", "attributional")
+Group = Literal["interactional", "historical", "attributional"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 """What of the context belongs to the event, to the past of user and item, and to what they are."""
 PARTS = ("user", "item", "pair")
 """Whose a column of the context is; those of the event count as the user's."""
 
-FIELDS = ("", "_bias", "_context", "_profile", "_has")
-"""What the fields of a side are called in the dictionary of ``encode``, behind ``user`` and ``item``."""
 CLOSE = 0.1
 """Distances, in standard deviations, below which it hardly matters how small they are."""
 CELLS = 2**20
@@ -50,7 +50,7 @@ class MMTNetConfig:
     """Whether every group of the context is shifted by what the others say."""
     num_layers: int = 1
     """Layers on an embedding after the context was multiplied in; 0 for the product alone."""
-    groups: tuple[str, ...] = GROUPS
+    groups: tuple[Group, ...] = GROUPS
     """Which groups of the context are used: the event's own (``interactional``), degrees and the mean features of the user's items
     (``historical``), features and their distance from that mean (``attributional``)."""
     context_dim: int = 5
@@ -73,12 +73,9 @@ class MMTNetConfig:
         object.__setattr__(self, "groups", tuple(self.groups))
         check_positive(dim=self.dim, order=self.order, context_dim=self.context_dim, feature_dim=self.feature_dim)
         check_non_negative(num_layers=self.num_layers, moment_weight=self.moment_weight, l2=self.l2, init_std=self.init_std)
-        for group in self.groups:
-            check_choice(GROUPS, groups=group)
+        check_literals(self)
         if not self.groups:
             raise ValueError(f"groups must name at least one of {', '.join(map(repr, GROUPS))}, but is empty")
-        check_choice(("none", "layers", "drr"), transfer=self.transfer)
-        check_choice(("bce", "squared"), loss=self.loss)
 
 
 class Side(NamedTuple):
@@ -103,7 +100,15 @@ class Side(NamedTuple):
         return Side(*(F.embedding(rows, values) for values in self))
 
 
-class MMTNet(Recommender[ContextQuery]):
+@dataclass(frozen=True)
+class MMTNetEncoded(Encoded):
+    """Embeddings, and everything else that a pair needs of its two sides."""
+
+    user_side: Side
+    item_side: Side
+
+
+class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts, FoldsInUsers):
     """The context of an event reshapes users and items; how it does so holds in every domain, and is learned in one for all.
 
     A RECONSTRUCTION: the roles of the modules are known from the abstract and a summary of the paper, the equations are ours. The
@@ -116,7 +121,6 @@ class MMTNet(Recommender[ContextQuery]):
     domain. An interaction that is learned is no part of its own past: degrees and means are taken without it.
     """
 
-    query_type, config_class = ContextQuery, MMTNetConfig
     event_mean: Tensor
     events: Tensor
 
@@ -160,7 +164,7 @@ class MMTNet(Recommender[ContextQuery]):
             sizes = {part: self._columns(part).numel() for part in PARTS} | {"context": dim}
             self.adapters = nn.ModuleDict({name: ResidualAdapter(size) for name, size in sizes.items() if size})
 
-    def start_from(self, source: Recommender[Any]) -> bool:
+    def start_from(self, source: AnyRecommender) -> bool:
         """Takes over M1 and M3 of a source, how their outputs are distributed, and the context bias to begin with.
 
         Raises:
@@ -196,18 +200,18 @@ class MMTNet(Recommender[ContextQuery]):
             module.fit(graph.features[name].pooled, graph.features[name].present)
         return graph
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Embeddings ``user`` and ``item``, and the other fields of :class:`Side` as ``user_bias``, ``item_context`` and so on."""
-        sides = {"user": self._users(graph), "item": self._items(graph)}
-        return {kind + field: values for kind, side in sides.items() for field, values in zip(FIELDS, side, strict=True)}
+    def encode(self, graph: MultimodalGraph) -> MMTNetEncoded:
+        """Embeddings ``user`` and ``item``, and both sides of all pairs."""
+        users, items = self._users(graph), self._items(graph)
+        return MMTNetEncoded({"user": users.vector, "item": items.vector}, users, items)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: ContextQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: MMTNetEncoded, query: ContextQuery, candidates: Tensor) -> Tensor:
         """Every pair in the context that is the event's, the user's, the item's and their own; a chunk of candidates at a time.
 
         Where the query has no context, the mean one of training takes its place.
         """
-        user, item = (Side(*(encoded[kind + field] for field in FIELDS)) for kind in ("user", "item"))
-        user = self._in_event(user.at(query.user), query)
+        item = encoded.item_side
+        user = self._in_event(encoded.user_side.at(query.user), query)
         user = Side(*(values.unsqueeze(1) for values in user))
         width = sum(self._columns(part).numel() for part in PARTS) + 4 * self.config.dim
         step = CELLS // max(1, len(query) * width)
@@ -228,7 +232,7 @@ class MMTNet(Recommender[ContextQuery]):
         wanted = torch.zeros_like(scores)
         wanted[:, 0] = 1.0
         fit = F.binary_cross_entropy_with_logits if self.config.loss == "bce" else F.mse_loss
-        terms = {self.config.loss: fit(scores, wanted)}
+        terms: dict[str, Tensor] = {self.config.loss: fit(scores, wanted)}
         if self.adapters is not None:
             terms["moments"] = self.config.moment_weight * self._distance(outputs)
         elif self.training:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.nrpa.review import ReviewEncoder
 from gmmrec.nn.biases import rating_biases
@@ -18,7 +18,7 @@ from gmmrec.nn.fusion.personalised import PersonalisedAttention
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import embedding_norm
 from gmmrec.nn.masked import masked_mean
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, RatingQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
 
@@ -65,8 +65,7 @@ class NRPAConfig:
         check_positive(init_std=self.init_std)
         check_non_negative(l2=self.l2, shrinkage=self.shrinkage)
         check_probability(dropout=self.dropout)
-        check_choice(("both", "words", "reviews", "none"), personalised=self.personalised)
-        check_choice(("learned", "mean"), attention=self.attention)
+        check_literals(self)
         if self.window % 2 == 0:
             raise ValueError(f"window must be an odd number of words, but is {self.window}")
 
@@ -159,7 +158,15 @@ class Reader(nn.Module):
         return self.everyone.expand(count, -1)
 
 
-class NRPA(Recommender[RatingQuery]):
+@dataclass(frozen=True)
+class NRPAEncoded(Encoded):
+    """Vectors and biases of users and items."""
+
+    biases: Mapping[NodeType, Tensor]
+    """Of users ``[U]`` and items ``[I]``."""
+
+
+class NRPA(Recommender[RatingQuery, NRPAConfig, NRPAEncoded]):
     r"""Reads a user's reviews and an item's reviews, each word and each review weighed as this user, or this item, would.
 
     .. math::
@@ -183,8 +190,6 @@ class NRPA(Recommender[RatingQuery]):
     Raises:
         ValueError: The data set has no reviews.
     """
-
-    query_type, config_class = RatingQuery, NRPAConfig
 
     def __init__(self, schema: GraphSchema, config: NRPAConfig = NRPAConfig()) -> None:
         super().__init__(schema, config)
@@ -216,9 +221,9 @@ class NRPA(Recommender[RatingQuery]):
         self._start = float(torch.rand((), generator=generator))
         return graph
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Vectors p ``[U, D]`` and q ``[I, D]`` from all that was written, some nodes at a time, and biases (``"user:bias"``)."""
-        encoded: dict[NodeType, Tensor] = {}
+    def encode(self, graph: MultimodalGraph) -> NRPAEncoded:
+        """Vectors p ``[U, D]`` and q ``[I, D]`` from all that was written, some nodes at a time, and biases."""
+        vectors, biases = dict[NodeType, Tensor](), dict[NodeType, Tensor]()
         for reader in (self.users, self.items):
             counts, order = reader.counts(graph).sort(descending=True)  # those with about as many reviews go together
             words = graph.data[reader.relation]["text"].shape[1]
@@ -229,14 +234,14 @@ class NRPA(Recommender[RatingQuery]):
                 parts.append(self._read(reader, graph, order[first:last], None))
                 first = last
             place = order.argsort()
-            encoded[reader.kind] = torch.cat(parts)[place]
-            encoded[f"{reader.kind}:bias"] = reader.biases_of(graph, order[place])
-        return encoded
+            vectors[reader.kind] = torch.cat(parts)[place]
+            biases[reader.kind] = reader.biases_of(graph, order[place])
+        return NRPAEncoded(vectors, biases)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: RatingQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: NRPAEncoded, query: RatingQuery, candidates: Tensor) -> Tensor:
         """The predicted rating of every candidate."""
         users, items = F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"])
-        biases = encoded["user:bias"][query.user][:, None] + encoded["item:bias"][candidates]
+        biases = encoded.biases["user"][query.user][:, None] + encoded.biases["item"][candidates]
         scores: Tensor = self.offset + biases + self.machine(users, items)
         return scores
 

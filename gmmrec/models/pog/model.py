@@ -3,7 +3,6 @@
 W. Chen, P. Huang, J. Xu, X. Guo, C. Guo, F. Sun, C. Li, A. Pfadler, H. Zhao, B. Zhao. KDD 2019. https://arxiv.org/abs/1905.01866
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.abilities import EndsOutfits, ReadsHistories, ScoresCompatibility, WarmStarts
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.pog.triplet import draw_triplets, triplet_margin
 from gmmrec.nn.fusion.set_attention import SetAttention
@@ -19,10 +19,9 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_mean
 from gmmrec.nn.sequence.context_decoder import ContextDecoder
 from gmmrec.nn.sequence.transformer import Recency
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.outfit import OutfitConfig
 from gmmrec.tasks.query import Batch, OutfitQuery
-from gmmrec.typing import NodeType
 
 REFERENCE = 4096
 """Items that the probability of an item is measured against where whole outfits are judged."""
@@ -76,14 +75,20 @@ class POGConfig(OutfitConfig):
         check_positive(dim=self.dim, hidden_dim=self.hidden_dim, num_layers=self.num_layers, num_heads=self.num_heads)
         check_probability(dropout=self.dropout)
         check_non_negative(margin=self.margin, init_std=self.init_std)
-        check_choice(("outfits", "items"), learn=self.learn)
-        check_choice(("item", "model"), score_space=self.score_space)
-        check_choice(("self", "mean"), attention=self.attention)
+        check_literals(self)
         if self.attention == "mean" and self.score_space == "model":
             raise ValueError("score_space 'model' compares with layers that attention 'mean' does not have; set score_space: item")
 
 
-class POG(Recommender[OutfitQuery]):
+@dataclass(frozen=True)
+class POGEncoded(Encoded):
+    """Vectors of items."""
+
+    target: Tensor
+    """What guesses are compared with, one row per item."""
+
+
+class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, EndsOutfits, WarmStarts, ReadsHistories):
     """Outfits put together item by item, so that they go together and suit somebody.
 
     Learned in three stages, each a run that the next one begins with (``init_from``): vectors of items (``learn: items``); FOM,
@@ -98,12 +103,8 @@ class POG(Recommender[OutfitQuery]):
     begins as its FOM; ``repeats``.
     """
 
-    query_type = OutfitQuery
-    config_class = POGConfig
-
     def __init__(self, schema: GraphSchema, config: POGConfig = POGConfig()) -> None:
         super().__init__(schema, config)
-        self.config: POGConfig = config
         modalities, dim, width = schema.modalities("item"), config.dim, config.hidden_dim
         if not modalities and not config.ids:
             raise ValueError("POG knows items by features or by ids, but the data have no features and ids is false; set ids: true")
@@ -134,7 +135,7 @@ class POG(Recommender[OutfitQuery]):
         self.start = nn.Parameter(nn.init.normal_(torch.empty(dim), std=dim**-0.5))
         self.end = nn.Parameter(nn.init.normal_(torch.empty(out), std=out**-0.5))
 
-    def start_from(self, source: Recommender[Any]) -> bool:
+    def start_from(self, source: AnyRecommender) -> bool:
         """Takes over item vectors, and the networks: those of FOM become the ones that put outfits together."""
         if not isinstance(source, POG):
             raise ValueError(f"pog begins with an earlier stage of its own, but init_from is a run of {type(source).__name__}")
@@ -152,28 +153,33 @@ class POG(Recommender[OutfitQuery]):
                 self.start.copy_(theirs["fom.unknown"])
         return True
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    @property
+    def history_length(self) -> int:
+        """Longest history."""
+        return self.config.max_length
+
+    def encode(self, graph: MultimodalGraph) -> POGEncoded:
         """Vectors of items, and what guesses are compared with."""
         items = self._vectors(graph, None)
-        return {"item": items, "target": self._targets(items)}
+        return POGEncoded({"item": items}, self._targets(items))
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: POGEncoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
         """The guess of what completes the outfit, compared with candidates."""
-        guess, targets = self._asked(encoded["item"], query), F.embedding(candidates, encoded["target"])
+        guess, targets = self._asked(encoded["item"], query), F.embedding(candidates, encoded.target)
         fits = guess @ targets.t() if candidates.dim() == 1 else (targets @ guess.unsqueeze(-1)).squeeze(-1)
         return fits + self._repeats(query, candidates)
 
-    def end_score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor | None:
+    def end_score(self, encoded: POGEncoded, query: OutfitQuery) -> Tensor | None:
         """How well it would be to add nothing more ``[B]``; None for a model that has not learned when to end."""
         return None if self.gen is None else self._asked(encoded["item"], query) @ self.end
 
-    def compatibility(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor:
+    def compatibility(self, encoded: POGEncoded, query: OutfitQuery) -> Tensor:
         """Mean log probability of the items of each outfit, given all others, ``[B]``.
 
         Probabilities are measured against at most ``REFERENCE`` items that stand evenly spread in the catalogue.
         """
         row, column = query.outfit_mask.nonzero(as_tuple=True)
-        asked, own, num_items = query.without(row, column), query.outfit[row, column], len(encoded["target"])
+        asked, own, num_items = query.without(row, column), query.outfit[row, column], len(encoded.target)
         spread = torch.linspace(0, num_items - 1, min(num_items, REFERENCE), device=own.device).long()
         found = self.score(encoded, asked, own[:, None])[:, 0] - self.score(encoded, asked, spread).logsumexp(-1)
         return found.new_zeros(len(query)).index_add_(0, row, found) / query.outfit_mask.sum(1).clamp(min=1)

@@ -3,15 +3,15 @@
 M. Hou, L. Wu, E. Chen, Z. Li, V. W. Zheng, Q. Liu. IJCAI 2019. https://arxiv.org/abs/1905.12862
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import Attends
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.fusion.attribute import AttributeFusion, SlotPooling, strongest
@@ -19,12 +19,8 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.masked import masked_mean
 from gmmrec.nn.project import project_rows
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
-
-SHARES = "item_shares:"
-"""Begins the names under which ``encode`` keeps what every slot took from every token of a modality."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +60,33 @@ class SAERSConfig:
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, num_slots=self.num_slots)
         check_non_negative(l2=self.l2, init_std=self.init_std)
-        check_choice(("learned", "given"), slots=self.slots)
-        check_choice(("preference", "mean"), attention=self.attention)
-        check_choice(("mlp", "bilinear"), score=self.score)
+        check_literals(self)
         if not (self.semantic_space or self.global_space or self.ids):
             raise ValueError("semantic_space, global_space and ids are all off, so nothing is left to score with; switch one on")
         if self.slots == "given" and self.semantic_space and self.regions is None:
             raise ValueError("slots 'given' needs the modality whose tokens are attributes; name it in regions")
 
 
-class SAERS(Recommender[UserQuery]):
+class Slots(NamedTuple):
+    """The attributes of n items."""
+
+    values: Tensor
+    """``[n, A, d]``."""
+    present: Tensor
+    """Which apply ``[n, A]``."""
+    shares: dict[str, Tensor]
+    """What learned slots take of each token, by modality ``[n, A, T]``, or ``[n, A]`` where it has one token."""
+
+
+@dataclass(frozen=True)
+class SAERSEncoded(Encoded):
+    """Users, items, and the attributes of the items."""
+
+    slots: Slots | None = None
+    """None without a semantic space."""
+
+
+class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
     r"""The attributes of an item (neckline, heel height), each seen in its region of the picture, weighed by who looks.
 
     .. math::
@@ -91,8 +104,6 @@ class SAERS(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all, or not those that are named.
     """
-
-    query_type, config_class = UserQuery, SAERSConfig
 
     def __init__(self, schema: GraphSchema, config: SAERSConfig = SAERSConfig()) -> None:
         super().__init__(schema, config)
@@ -123,30 +134,28 @@ class SAERS(Recommender[UserQuery]):
             score="mean" if config.attention == "mean" else config.score,
         )
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> SAERSEncoded:
         """Users, items and their attributes; what depends on an item alone is computed here, once.
 
         ``user`` is ``[p_u, g_u, 1, t_u]`` and ``item`` ``[q_i, E f_i, b_i, mean of z_i]``, of which the last part of an item is for
-        comparing items, and for scores without attention. ``item_slots`` ``[I, A, d]`` are the attributes, ``item_present``
-        ``[I, A]`` says which apply.
+        comparing items, and for scores without attention.
         """
-        found = {"user": self._users(graph), "item": self._items(graph)}
-        if self.config.semantic_space:
-            slots, present, shares = self._slots(graph)
-            found["user"] = torch.cat([found["user"], graph.gather("user", self.tastes)], 1)
-            found["item"] = torch.cat([found["item"], masked_mean(slots, present)], 1)
-            found |= {"item_slots": slots, "item_present": present}
-            found |= {f"{SHARES}{name}": part for name, part in shares.items()}
-        return found
+        users, items = self._users(graph), self._items(graph)
+        if not self.config.semantic_space:
+            return SAERSEncoded({"user": users, "item": items})
+        slots = self._slots(graph)
+        users = torch.cat([users, graph.gather("user", self.tastes)], 1)
+        items = torch.cat([items, masked_mean(slots.values, slots.present)], 1)
+        return SAERSEncoded({"user": users, "item": items}, slots)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: SAERSEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """One inner product for what does not depend on the pair, and the attributes as the user weighs them."""
         users, items = F.embedding(query.user, encoded["user"]), encoded["item"]
-        if not self.config.semantic_space or self.config.attention == "mean":
+        if encoded.slots is None or self.config.attention == "mean":
             return inner_product(users, F.embedding(candidates, items))
         fixed = users.shape[1] - self.config.dim
         taste = users[:, fixed:]
-        seen: Tensor = self.attend.score_rows(taste, encoded["item_slots"], encoded["item_present"], candidates)
+        seen: Tensor = self.attend.score_rows(taste, encoded.slots.values, encoded.slots.present, candidates)
         return inner_product(users[:, :fixed], F.embedding(candidates, items[:, :fixed])) + seen
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
@@ -167,7 +176,7 @@ class SAERS(Recommender[UserQuery]):
             terms["l2"] = self.config.l2 * embedding_norm(*learned)
         return terms
 
-    def attribute_weights(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> Tensor:
+    def attribute_weights(self, encoded: SAERSEncoded, query: UserQuery, items: Tensor) -> Tensor:
         """How much every attribute of an item counts to a user, ``[B, A]``; 0 for those that do not apply.
 
         Args:
@@ -178,33 +187,32 @@ class SAERS(Recommender[UserQuery]):
         Raises:
             ValueError: The model has no semantic space.
         """
-        if not self.config.semantic_space:
+        if encoded.slots is None:
             raise ValueError("without a semantic space there are no attributes to weigh; set semantic_space to true")
         taste = F.embedding(query.user, encoded["user"][:, -self.config.dim :])
-        weights: Tensor = self.attend.weights(taste, encoded["item_slots"][items], encoded["item_present"][items])
+        weights: Tensor = self.attend.weights(taste, encoded.slots.values[items], encoded.slots.present[items])
         return weights
 
-    def top_attributes(
-        self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor, k: int = 3
-    ) -> tuple[Tensor, Tensor]:
+    def top_attributes(self, encoded: SAERSEncoded, query: UserQuery, items: Tensor, k: int = 3) -> tuple[Tensor, Tensor]:
         """The attributes that count most to a user, by falling weight.
 
         Returns:
             Their numbers ``[B, k]``, -1 where fewer apply, and their weights ``[B, k]``.
         """
         weights = self.attribute_weights(encoded, query, items)
-        return strongest(weights, encoded["item_present"][items], min(k, weights.shape[1]))
+        assert encoded.slots is not None
+        return strongest(weights, encoded.slots.present[items], min(k, weights.shape[1]))
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: SAERSEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
         """How much every token of an item counts to a user, by modality: ``[B, T]``, or ``[B]`` where it has one token.
 
         All weights of a pair sum to 1. Where slots are learned, it is the weight of a slot times what the slot takes of the token,
         summed over slots.
         """
         weights = self.attribute_weights(encoded, query, items)
-        if self.gather is None:
+        if self.gather is None or encoded.slots is None:
             return {self.tables[0]: weights}
-        shares = {name: encoded[f"{SHARES}{name}"][items] for name in self.tables}
+        shares = {name: encoded.slots.shares[name][items] for name in self.tables}
         return {name: torch.einsum("ba,ba...->b...", weights, share) for name, share in shares.items()}
 
     def _users(self, graph: MultimodalGraph) -> Tensor:
@@ -224,8 +232,8 @@ class SAERS(Recommender[UserQuery]):
             parts.append(project_rows(table.unit if self.config.unit_features else table.pooled, rows, self.embed))
         return torch.cat([*parts, _take(graph.gather("item", self.offsets), rows) * is_trained], 1)
 
-    def _slots(self, graph: MultimodalGraph, rows: Tensor | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Attributes ``[n, A, d]``, which apply ``[n, A]``, and what learned slots take of each token ``[n, A, T]`` by modality."""
+    def _slots(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Slots:
+        """The attributes of all items, or of ``rows``."""
         tokens, masks = [], []
         for place, name in enumerate(self.tables):
             table = graph.features[name]
@@ -237,12 +245,12 @@ class SAERS(Recommender[UserQuery]):
         mask = torch.cat(masks, 1)
         if self.gather is None:
             self._check_slots(mask)
-            return self.attend.values(tokens[0]), mask, {}
+            return Slots(self.attend.values(tokens[0]), mask, {})
         slots, shares = self.gather(torch.cat(tokens, 1), mask, return_weights=True)
         parts = dict(zip(self.tables, shares.split([m.shape[1] for m in masks], dim=2), strict=True))
         one = {name for name in self.tables if graph.features[name].values.dim() == 2}
         present = mask.any(1, keepdim=True).expand(-1, self.config.num_slots)
-        return self.attend.values(slots), present, {k: v.squeeze(2) if k in one else v for k, v in parts.items()}
+        return Slots(self.attend.values(slots), present, {k: v.squeeze(2) if k in one else v for k, v in parts.items()})
 
     def _check_slots(self, mask: Tensor) -> None:
         if self.config.attribute_vectors and mask.shape[1] != self.config.num_slots:

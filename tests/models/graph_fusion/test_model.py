@@ -32,12 +32,12 @@ from gmmrec.nn.fusion.prefix import PrefixGuidedAttention
 from gmmrec.nn.fusion.set_attention import SetAttention
 from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.masked import hide_missing, masked_mean
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.query import Batch, UserQuery
 from tests.contract import I, RecommenderContract, U, score_all, share_ordered, toy_graph, train, training_batch, with_mask
 from tests.toy import checkerboard
 
-Model = Recommender[Any]
+Model = AnyRecommender
 Call = Callable[[nn.Module, Tensor, Tensor], Any]
 D = 8
 

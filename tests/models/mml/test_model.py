@@ -180,7 +180,7 @@ def test_k6_what_comes_later_does_not_change_states_of_any_learner():
     model, graph, _ = setting(bias_scale=5.0, adapt_steps=0)
     with torch.no_grad():
         encoded = model.encode(graph)
-        world, mean = model._items(graph), encoded["mean"]
+        world, mean = model._items(graph), encoded.mean
         for m in range(3):
             states = []
             for history in ([0, 2, 4, 6, 8], [0, 2, 4, 9, 1]):
@@ -202,7 +202,7 @@ def test_k7_with_features_of_zeros_the_main_learner_is_a_plain_one():
                 encoded, place = m.encode(graph), torch.tensor([[0, 2, 4, 6, 8]])
                 there = torch.ones_like(place, dtype=torch.bool)
                 world = m._items(graph)
-                episode = m._episode(0, world, encoded["mean"][0], place, place, there)
+                episode = m._episode(0, world, encoded.mean[0], place, place, there)
                 states.append(m._states(0, encoded, episode, there, 2, 0.1))
         assert torch.allclose(*states, atol=1e-5) is same
 
@@ -215,7 +215,7 @@ def test_k8_at_the_end_only_items_that_nobody_has_taken_have_made_vectors():
         tables = []
         for m in (model, plain):
             encoded = m.encode(graph)
-            tables.append(encoded["item"][:, :D] + encoded["mean"][0])
+            tables.append(encoded["item"][:, :D] + encoded.mean[0])
         made, exists = model._generated(graph, torch.tensor([NEW]))
     changed = ~torch.isclose(*tables).all(1)
     assert changed.nonzero().flatten().tolist() == [NEW]

@@ -346,7 +346,7 @@ def test_features_of_users_are_columns_too() -> None:
     model, graph = build(replace(dataset, features={**dataset.features, "age": ages}))
     with torch.no_grad():
         encoded = model.encode(graph)
-    assert encoded["user_context"][:, -1].tolist() == [float(u != 3) for u in range(U)]
+    assert encoded.user_side.context[:, -1].tolist() == [float(u != 3) for u in range(U)]
     assert bool(torch.isfinite(score_all(model, graph)).all())
 
 

@@ -245,9 +245,9 @@ def test_2_the_hidden_item_is_not_read():
         noisy[hidden] = 100.0
         rest = query.without(torch.tensor([0]), torch.tensor([2]))
         candidates = torch.arange(I)
-        found = model.score({**encoded, "item": noisy}, rest, candidates)
+        found = model.score(replace(encoded, nodes={"item": noisy}), rest, candidates)
         assert torch.equal(found, model.score(encoded, rest, candidates))
-        told = model.score({**encoded, "item": noisy}, query, candidates)
+        told = model.score(replace(encoded, nodes={"item": noisy}), query, candidates)
         assert not torch.equal(told, model.score(encoded, query, candidates))
 
 

@@ -115,8 +115,8 @@ def test_k1_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
     with torch.no_grad():
         encoded = model.encode(graph)
         weights = model.attribute_weights(encoded, query, item)
-        seen = model.attend.score_rows(encoded["user"][:, -D:], encoded["item_slots"], encoded["item_present"], torch.arange(I))
-    present = encoded["item_present"][item]
+        seen = model.attend.score_rows(encoded["user"][:, -D:], encoded.slots.values, encoded.slots.present, torch.arange(I))
+    present = encoded.slots.present[item]
     assert weights.shape == (U * I, model.config.num_slots)
     assert bool((weights >= 0).all())
     assert bool((weights[~present] == 0).all())
@@ -143,7 +143,7 @@ def test_k2_equal_attributes_count_alike(score) -> None:
     there = same.mask[item].any(1)
     expected = same.mask[item] / same.mask[item].sum(1, keepdim=True).clamp(min=1)
     torch.testing.assert_close(weights, expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(fused[there], encoded["item_slots"][item, 0][there])
+    torch.testing.assert_close(fused[there], encoded.slots.values[item, 0][there])
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
@@ -275,7 +275,7 @@ def test_a_switch_leaves_out_its_term(off, attention) -> None:
         part = {
             "ids": model.users @ model.items.T,
             "global_space": model.visual @ (graph.features["image"].unit @ model.embed.T).T,
-            "semantic_space": model.attend.score(model.tastes, encoded["item_slots"], encoded["item_present"]),
+            "semantic_space": model.attend.score(model.tastes, encoded.slots.values, encoded.slots.present),
         }[off]
         torch.testing.assert_close(score_all(other, graph), score_all(model, graph) - part, rtol=1e-4, atol=1e-5)
         loss = float(other.loss(graph, batch())["bpr"])
