@@ -117,7 +117,7 @@ def test_results_of_a_kind_that_is_not_known_are_refused(added, tmp_path, monkey
     with pytest.raises(ValueError, match="holds results of kind 'pair_order'; add that kind to KINDS, which has ranking, cand"):
         load_results(tmp_path, "order")
     task = PairOrder(UserQuery(torch.arange(2)), torch.arange(2), torch.arange(2))
-    with pytest.raises(TypeError, match=r"expected an evaluation task of one of the kinds RankingEvaluation, .*, but got PairOrder"):
+    with pytest.raises(TypeError, match=r"expected an evaluation task of one of the kinds Ranking.*, but got PairOrder"):
         kind_of(task)
     with pytest.raises(TypeError, match="but got PairOrder"):
         evaluate_task(torch.nn.Module(), None, task, EvalConfig())
