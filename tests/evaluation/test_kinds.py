@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from torch import Tensor
 import gmmrec
 import gmmrec.tasks
 from gmmrec.cli.main import main
+from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.kinds import KINDS, evaluate_task, kind_of, load_results, monitored_value, task_of_metric
@@ -117,7 +118,7 @@ def test_results_of_a_kind_that_is_not_known_are_refused(added, tmp_path, monkey
     with pytest.raises(ValueError, match="holds results of kind 'pair_order'; add that kind to KINDS, which has ranking, cand"):
         load_results(tmp_path, "order")
     task = PairOrder(UserQuery(torch.arange(2)), torch.arange(2), torch.arange(2))
-    with pytest.raises(TypeError, match=r"of one of the kinds RankingEvaluation, .*, but got PairOrder"):
+    with pytest.raises(TypeError, match=r"expected an evaluation task of one of the kinds Ranking.*, but got PairOrder"):
         kind_of(task)
     with pytest.raises(TypeError, match="but got PairOrder"):
         evaluate_task(torch.nn.Module(), None, task, EvalConfig())
@@ -138,3 +139,9 @@ def test_renamed_evaluation_tasks_are_refused_with_their_new_name(old, new):
     assert task_of_metric(new) == new.split("/")[0]
     with pytest.raises(ValueError, match=f"'{old}' is now called '{new}'"):
         gmmrec.fit(checkerboard()[0], "lightgcn", monitor=old)
+
+
+def test_results_of_unlike_kinds_are_not_compared(added):
+    found = Results(ORDER, {"mistakes": torch.ones(2)}, torch.arange(2), torch.arange(2), "none")
+    with pytest.raises(ValueError, match="a and b cannot be compared: the first holds results of pair_order, the second of rating"):
+        compare({"a": found, "b": replace(found, kind=KINDS["rating"])}, metric="mistakes")

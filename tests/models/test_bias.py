@@ -94,7 +94,7 @@ def test_a_run_reports_errors_beside_rankings(finished):
     for part in ("test", "valid"):
         assert 0 < report[part]["mae"] < report[part]["rmse"]
         assert 0 <= report[part]["recall@20"] <= 1
-    assert report["ratings"]["num_questions"] == len(run.split.test)
+    assert report["rating"]["num_questions"] == len(run.split.test)
     assert load_results(folder, "rating").mean() == run.other_results["rating"]["test"].mean()
     again = gmmrec.load(folder)
     assert again.evaluate_all("test")["rating"].mean() == run.other_results["rating"]["test"].mean()
