@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from gmmrec.graph.build import build_graph
     from gmmrec.models import MODELS
     from gmmrec.recommender import Recommender
-    from gmmrec.runs.combine import blend
+    from gmmrec.runs.combine import blend, rerank
     from gmmrec.runs.recipe import fit
-    from gmmrec.runs.rerank import rerank
     from gmmrec.runs.run import Run, load
     from gmmrec.training.trainer import Trainer
 
@@ -41,7 +40,7 @@ _HOMES = {
     "fit": "gmmrec.runs.recipe",
     "load": "gmmrec.runs.run",
     "load_dataset": "gmmrec.data.load",
-    "rerank": "gmmrec.runs.rerank",
+    "rerank": "gmmrec.runs.combine",
     "split_dataset": "gmmrec.data.split",
 }
 

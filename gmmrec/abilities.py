@@ -7,11 +7,13 @@ Callers ask with :func:`offered` and never look for methods themselves.
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor
+from typing_extensions import Self
 
-from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.recommender import AnyRecommender
 
 
@@ -39,6 +41,32 @@ def offered(model: AnyRecommender, ability: type[A]) -> A | None:
 def offers(model_class: type[AnyRecommender], ability: type[Ability]) -> bool:
     """Whether a class of models declares an ability."""
     return issubclass(model_class, ability)
+
+
+# What a model is built from
+
+
+class AcceptsParts(Ability):
+    """Modules of the caller's own in place of built-in ones.
+
+    Asked by ``fit(..., parts=...)`` and by loading a run that was trained so. Without it, parts are refused.
+    """
+
+    own_parts: Mapping[str, Any]
+    """The caller's own parts by role, each a class or function that builds one."""
+
+    @classmethod
+    @abstractmethod
+    def with_parts(cls, schema: GraphSchema, config: Any, parts: Mapping[str, Any]) -> Self:
+        """Build the model with parts by role, each a class or function that builds one.
+
+        Raises:
+            ValueError: A role is unknown.
+        """
+
+
+class CombinesModels(Ability):
+    """A model made of trained models. Asked when ensembles are made: it cannot be a member of one."""
 
 
 # What is shown of a score

@@ -7,9 +7,10 @@ import difflib
 import re
 from argparse import ArgumentError
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -120,6 +121,53 @@ def _holds(kind: Any, value: Any) -> bool:
     if not isinstance(container, type):
         return value is not None and not isinstance(value, tuple | list | Mapping)  # a Literal
     return isinstance(value, container)
+
+
+def to_plain(value: Any) -> Any:
+    """Return settings as plain data for a file: dataclasses become dictionaries, tuples lists, paths text.
+
+    A field with ``metadata={"stored": False}`` is left out.
+
+    >>> to_plain({"ks": (5, 10), "path": Path("a")})
+    {'ks': [5, 10], 'path': 'a'}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: to_plain(getattr(value, each.name)) for each in fields(value) if each.metadata.get("stored", True)}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+T = TypeVar("T")
+
+
+def from_plain(section: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Return the settings of one section that :func:`to_plain` made plain.
+
+    Args:
+        section: The dataclass.
+        values: Fields by name; those that are missing take their defaults.
+        where: What the values were read from, for messages.
+
+    Raises:
+        ValueError: A field is unknown, or a value is impossible.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Lengths:
+    ...     ks: tuple[int, ...] = (5,)
+    >>> from_plain(Lengths, {"ks": [1, 2]}, "config.yaml")
+    Lengths(ks=(1, 2))
+    """
+    hints = get_type_hints(section)
+    known = [each.name for each in fields(section)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{where}: {unknown_setting(name, known)}")
+    as_tuple = [name for name, value in values.items() if isinstance(value, list) and get_origin(hints[name]) is tuple]
+    return section(**{**values, **{name: tuple(values[name]) for name in as_tuple}})
 
 
 def settings_parser(sections: Mapping[str, type], *, prog: str = "gmmrec train") -> ArgumentParser:

@@ -11,13 +11,14 @@ import pytest
 
 import gmmrec
 from gmmrec.config import check_literals
-from gmmrec.ensemble.blend import BlendConfig, TrainedPart
+from gmmrec.ensemble.blend import BlendConfig
+from gmmrec.ensemble.member import Member
 from gmmrec.models.graph_fusion.model import Fusion, GraphFusionConfig, Ids
 from gmmrec.nn.decoder import DECODERS
 from gmmrec.nn.encoder import PROPAGATIONS
 from gmmrec.nn.fusion import FUSIONS
 
-NEEDED: Mapping[type, Mapping[str, Any]] = {BlendConfig: {"parts": (TrainedPart("lightgcn", {}, {}),), "weights": (1.0,)}}
+NEEDED: Mapping[type, Mapping[str, Any]] = {BlendConfig: {"members": (Member("lightgcn", {}, {}),), "weights": (1.0,)}}
 """Settings without defaults."""
 
 

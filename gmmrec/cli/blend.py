@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from gmmrec.cli.classes import add_class_flags, given_classes
+
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``blend``."""
@@ -23,6 +25,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--weights", metavar="W,W", help="shares of the runs, instead of the search")
     parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
+    add_class_flags(parser)
     parser.set_defaults(run=run)
 
 
@@ -31,14 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     from gmmrec.runs.combine import blend  # not at the top: the command line answers --help without torch
 
     weights = None if arguments.weights is None else _numbers(arguments.weights)
-    blended = blend(arguments.folders, metric=arguments.metric, scale=arguments.scale, weights=weights)
+    blended = blend(arguments.folders, metric=arguments.metric, scale=arguments.scale, weights=weights, **given_classes(arguments))
     data = Path(blended.report["dataset"]).name
     folder = arguments.out or Path("runs") / f"{data}-blend-{time.strftime('%Y%m%d-%H%M%S')}"
     blended.save(folder)
     if arguments.json:
         print(json.dumps(blended.report))
         return 0
-    for name, weight in zip(blended.config["runs"], blended.config["weights"], strict=True):
+    for name, weight in zip(blended.report["blend"]["runs"], blended.report["blend"]["weights"], strict=True):
         print(f"{weight:6.3f}  {name}")
     print()
     print(blended.results["test"].to_markdown())

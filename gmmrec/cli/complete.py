@@ -7,6 +7,8 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gmmrec.cli.classes import add_class_flags, given_classes
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -44,6 +46,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "--page", metavar="FILE.html", type=Path, help="the page with the outfits (DIR/outfits.html where there are pictures)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    add_class_flags(parser)
     parser.set_defaults(run=run)
 
 
@@ -53,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.image_column is not None and arguments.images is None:
         raise ValueError("--image-column says how the pictures in --images are named; give both")
-    finished = Run.load(arguments.folder)
+    finished = Run.load(arguments.folder, **given_classes(arguments))
     items, users = finished.vocabularies["item"], finished.vocabularies["user"]
     pool = None
     if arguments.pool is not None:
@@ -85,7 +88,7 @@ def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame",
     """Writes the page where it is asked for, or there are pictures to show; nobody asked for the latter, so it only warns."""
     from gmmrec.report.outfits import write_outfits
 
-    beside = Path(finished.config["data"]["path"]).expanduser() / PICTURES
+    beside = Path(finished.config.data.path).expanduser() / PICTURES
     images = arguments.images or (beside if beside.is_dir() else None)
     if images is None and arguments.page is None:
         return None

@@ -5,6 +5,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from gmmrec.cli.classes import add_class_flags, given_classes
+
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``evaluate``."""
@@ -22,15 +24,17 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--eval.ks", dest="ks", metavar="K,K", help="list lengths, such as 5,10,20")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    add_class_flags(parser)
     parser.set_defaults(run=evaluate)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluates and prints."""
-    from gmmrec.runs.run import Run, all_means, details
+    from gmmrec.runs.run import Run
+    from gmmrec.runs.summary import all_means, details
 
-    finished = Run.load(arguments.folder)
-    config = finished.eval_config()
+    finished = Run.load(arguments.folder, **given_classes(arguments))
+    config = finished.config.eval
     if arguments.mask:
         config = replace(config, mask=arguments.mask)
     if arguments.ks:

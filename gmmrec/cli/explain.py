@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gmmrec.cli.classes import add_class_flags, given_classes
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -28,6 +30,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--image-column", "--image_column", metavar="COLUMN", help="column with the pictures' names, if not the id")
     parser.add_argument("--out", metavar="FILE.png", type=Path, help="draw a picture, also .pdf or .svg")
     parser.add_argument("--json", action="store_true", help="print one JSON object with all tokens and nothing else")
+    add_class_flags(parser)
     parser.set_defaults(run=run)
 
 
@@ -39,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--images are drawn into a file; say with --out where, such as --out why.png")
     if arguments.image_column is not None and arguments.images is None:
         raise ValueError("--image-column says how the pictures in --images are named; give both")
-    finished = Run.load(arguments.folder)
+    finished = Run.load(arguments.folder, **given_classes(arguments))
     user, item = (finished.vocabularies[kind].parse(getattr(arguments, kind)) for kind in ("user", "item"))
     found = finished.explanation(user, item)
     if arguments.out is not None:

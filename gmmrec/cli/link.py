@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gmmrec.cli.classes import add_class_flags, given_classes
+
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``link``."""
@@ -15,6 +17,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--include-known", action="store_true", help="name also what is known already")
     parser.add_argument("-k", type=int, default=10, help="length of the list (default 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    add_class_flags(parser)
     parser.set_defaults(run=link)
 
 
@@ -22,7 +25,7 @@ def link(arguments: argparse.Namespace) -> int:
     """Asks and prints."""
     from gmmrec.runs.run import Run
 
-    finished = Run.load(arguments.folder)
+    finished = Run.load(arguments.folder, **given_classes(arguments))
     if "entity" not in finished.vocabularies:
         raise ValueError(f"{arguments.folder} knows no entities; take a run of a model of facts, such as mkgformer")
     given = {end: text for end in ("head", "tail") if (text := getattr(arguments, end)) is not None}

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gmmrec.cli.classes import add_class_flags, given_classes
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,12 +21,14 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--include-seen", action="store_true", help="recommend also what the user already knows")
     _add_output(parser)
+    add_class_flags(parser)
     parser.set_defaults(run=recommend)
 
     parser = subparsers.add_parser("similar", help="items whose representations are alike", allow_abbrev=False)
     parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
     parser.add_argument("--items", metavar="ID,ID", required=True, help="item ids")
     _add_output(parser)
+    add_class_flags(parser)
     parser.set_defaults(run=similar)
 
 
@@ -32,7 +36,7 @@ def recommend(arguments: argparse.Namespace) -> int:
     """Recommends and prints."""
     from gmmrec.runs.run import Run
 
-    finished = Run.load(arguments.folder)
+    finished = Run.load(arguments.folder, **given_classes(arguments))
     users = None if arguments.users is None else [finished.vocabularies["user"].parse(u) for u in _split(arguments.users)]
     histories = arguments.history and [[finished.vocabularies["item"].parse(i) for i in _split(h)] for h in arguments.history]
     frame = finished.recommend(users, arguments.k, exclude_seen=not arguments.include_seen, histories=histories)
@@ -43,7 +47,7 @@ def similar(arguments: argparse.Namespace) -> int:
     """Finds similar items and prints."""
     from gmmrec.runs.run import Run
 
-    finished = Run.load(arguments.folder)
+    finished = Run.load(arguments.folder, **given_classes(arguments))
     items = [finished.vocabularies["item"].parse(i) for i in _split(arguments.items)]
     return _write(finished.similar_items(items, arguments.k), arguments)
 

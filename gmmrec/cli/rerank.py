@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from gmmrec.cli.classes import add_class_flags, given_classes
+
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``rerank``."""
@@ -21,14 +23,15 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--top", metavar="N", type=int, default=200, help="candidates a user (default 200)")
     parser.add_argument("--out", metavar="DIR", type=Path, help="run folder of both; runs/DATA-rerank-TIME where not given")
     parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
+    add_class_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Joins both, saves and prints."""
-    from gmmrec.runs.rerank import rerank  # not at the top: the command line answers --help without torch
+    from gmmrec.runs.combine import rerank  # not at the top: the command line answers --help without torch
 
-    made = rerank(arguments.fast, arguments.slow, top=arguments.top)
+    made = rerank(arguments.fast, arguments.slow, top=arguments.top, **given_classes(arguments))
     data = Path(made.report["dataset"]).name
     folder = made.save(arguments.out or Path("runs") / f"{data}-rerank-{time.strftime('%Y%m%d-%H%M%S')}")
     print(json.dumps(made.report) if arguments.json else made.results["test"].to_markdown())

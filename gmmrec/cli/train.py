@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from gmmrec.cli.classes import add_class_flags, allow_working_folder, given_parts
 from gmmrec.cli.settings import describe_flags, expand
 
 
@@ -20,13 +21,16 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         description="Trains a model, evaluates it, and writes a run folder.",
         allow_abbrev=False,
     )
-    parser.add_argument("-m", "--model", dest="model_name", metavar="MODEL", help="name of the model (see 'gmmrec models')")
+    parser.add_argument(
+        "-m", "--model", dest="model_name", metavar="MODEL", help="name of the model (see 'gmmrec models'), or module:Class"
+    )
     parser.add_argument("-d", "--data", metavar="DATA", help="name of a bundled data set, or a path")
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="YAML file with settings; flags win over it")
     parser.add_argument("--out", metavar="DIR", type=Path, help="run folder; runs/DATA-MODEL-TIME where not given")
     parser.add_argument("--resume", action="store_true", help="go on from the training state in --out")
     parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
     parser.add_argument("--settings", action="store_true", help="list every setting of the model and stop")
+    add_class_flags(parser, with_model=False)
     parser.set_defaults(run=train)
     describe_flags(parser, "model", "data", "split", "graph", "train", "eval", more="Add --settings to list them all.")
 
@@ -34,26 +38,33 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 def train(arguments: argparse.Namespace) -> int:
     """Runs the experiment."""
     from gmmrec.config import settings_parser
-    from gmmrec.runs.recipe import read_config, run, sections_of
+    from gmmrec.models.lookup import find_model, stored_model
+    from gmmrec.runs.config import read_config, sections_of
+    from gmmrec.runs.recipe import run
 
     values = read_yaml(arguments.config) if arguments.config else {}
     if arguments.resume and not arguments.config and arguments.out and (arguments.out / "config.yaml").is_file():
         values = read_yaml(arguments.out / "config.yaml")
-    model_name = arguments.model_name or values.get("model_name")
-    if not model_name:
-        raise ValueError("no model was named; say -m MODEL, one of those that 'gmmrec models' lists")
-    values.pop("model_name", None)
+    named = values.pop("model_name", None)
+    if arguments.model_name:
+        allow_working_folder([arguments.model_name])
+        model_class = find_model(arguments.model_name)
+    elif named:
+        model_class = stored_model(str(named))
+    else:
+        raise ValueError("no model is named; give -m MODEL, one of those that 'gmmrec models' lists, or -m module:Class")
     if arguments.settings:
-        settings_parser(sections_of(model_name)).print_help()
+        settings_parser(sections_of(model_class)).print_help()
         return 0
     flags = expand(arguments.flags)
     if arguments.data:
         flags += ["--data.path", arguments.data]
     if not any(flag.split("=")[0] == "--data.path" for flag in flags) and "path" not in (values.get("data") or {}):
-        raise ValueError("no data set was named; say -d DATA, a bundled name such as movies-small or a path")
-    config = read_config(model_name, values, flags)
-    folder = arguments.out or Path("runs") / f"{Path(config.data.path).name}-{model_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    finished = run(config, folder=folder, resume=arguments.resume)
+        raise ValueError("no data set is named; give -d DATA, a bundled name such as movies-small or a path")
+    config = read_config(model_class, values, flags)
+    short = config.model_name.rpartition(":")[2]
+    folder = arguments.out or Path("runs") / f"{Path(config.data.path).name}-{short}-{time.strftime('%Y%m%d-%H%M%S')}"
+    finished = run(config, folder=folder, resume=arguments.resume, parts=given_parts(arguments))
     if arguments.json:
         print(json.dumps(finished.report))
         return 0

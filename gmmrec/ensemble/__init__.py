@@ -1,1 +1,7 @@
-"""Ensembles: recommenders made of recommenders, and pure functions; they know no run."""
+"""Ensembles: recommenders made of trained recommenders. They know no run."""
+
+from gmmrec.ensemble.blend import Blend
+from gmmrec.ensemble.two_stage import TwoStage
+
+ENSEMBLES: dict[str, type[Blend] | type[TwoStage]] = {"blend": Blend, "two-stage": TwoStage}
+"""Every kind of ensemble, by the name that stands in files."""

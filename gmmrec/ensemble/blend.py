@@ -1,25 +1,22 @@
 """Blend: several trained models that rank together (late fusion)."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
-from gmmrec.abilities import FoldsInUsers
+from gmmrec.abilities import CombinesModels, FoldsInUsers
 from gmmrec.config import check_literals, check_non_negative
-from gmmrec.data.features import FeatureTable
+from gmmrec.ensemble.graphs import merge, view
+from gmmrec.ensemble.member import CELLS, Member, member_scores
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.models import MODELS
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
-from gmmrec.tasks.query import Batch, ContextQuery, UserQuery
-from gmmrec.typing import EdgeType
+from gmmrec.tasks.query import Batch, UserQuery
 
-CELLS = 2**24
-"""Scores of one part held at once: 64 MB."""
 RANK_OFFSET = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009)."""
 
@@ -27,54 +24,10 @@ Scale = Literal["standard", "ranks"]
 
 
 @dataclass(frozen=True)
-class TrainedPart:
-    """One trained model among those that rank together: all that its constructor needs.
-
-    A model that ranks items in a situation is asked without one.
-    """
-
-    model: str
-    """Name in the table of models."""
-    config: Mapping[str, Any]
-    """Its settings."""
-    schema: Mapping[str, Any]
-    """The fields of the schema it was built with."""
-
-    @classmethod
-    def of(cls, model: AnyRecommender) -> "TrainedPart":
-        """What describes a model.
-
-        Raises:
-            ValueError: The model cannot be rebuilt from its name, or answers no users' queries.
-        """
-        if isinstance(model, Blend):
-            raise ValueError("a blend cannot be part of a blend; name the runs that it was made of")
-        name = MODELS.name_of(type(model))
-        if name is None:
-            raise ValueError(
-                f"{type(model).__name__} is none of gmmrec's models, so that a saved run could not rebuild it as a part"
-            )
-        if model.query_type not in (UserQuery, ContextQuery):
-            raise ValueError(f"a part must rank items for users, but {name} answers {model.query_type.__name__}")
-        return cls(name, asdict(model.config), asdict(model.schema))
-
-    def build(self) -> AnyRecommender:
-        """The model with initial weights."""
-        model_class = MODELS[self.model]
-        return model_class(self.graph_schema, model_class.config_class(**self.config))
-
-    @property
-    def graph_schema(self) -> GraphSchema:
-        """The schema it was built with."""
-        relations = tuple((source, name, target) for source, name, target in self.schema["relations"])
-        return GraphSchema(**{**self.schema, "relations": relations})
-
-
-@dataclass(frozen=True)
 class BlendConfig:
     """What a blend is made of."""
 
-    parts: tuple[TrainedPart, ...]
+    members: tuple[Member, ...]
     """The models."""
     weights: tuple[float, ...]
     """Share of every model; a model with share 0 is not asked."""
@@ -82,15 +35,20 @@ class BlendConfig:
     """How the scores of unlike models are made comparable, user by user: by mean and standard deviation, or by rank."""
 
     def __post_init__(self) -> None:
-        parts = tuple(part if isinstance(part, TrainedPart) else TrainedPart(**part) for part in self.parts)
-        object.__setattr__(self, "parts", parts)
+        members = tuple(member if isinstance(member, Member) else Member(**member) for member in self.members)
+        object.__setattr__(self, "members", members)
         object.__setattr__(self, "weights", tuple(float(weight) for weight in self.weights))
-        if not parts or len(parts) != len(self.weights):
-            raise ValueError(f"a blend needs one weight a model, but has {len(parts)} models and {len(self.weights)} weights")
-        check_non_negative(**{f"weights[{place}]": weight for place, weight in enumerate(self.weights)})
+        if not members or len(members) != len(self.weights):
+            raise ValueError(f"a blend needs one weight a model, but has {len(members)} models and {len(self.weights)} weights")
+        check_non_negative(**{f"weights[{position}]": weight for position, weight in enumerate(self.weights)})
         if not sum(self.weights) > 0:
             raise ValueError(f"weights must hold a number greater than 0, but are {list(self.weights)}")
         check_literals(self)
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any], member: Callable[[Mapping[str, Any]], Member]) -> "BlendConfig":
+        """Return settings from plain values; ``member`` completes each member with its class."""
+        return cls(**{**values, "members": tuple(member(each) for each in values["members"])})
 
 
 @dataclass(frozen=True)
@@ -101,7 +59,7 @@ class BlendEncoded(Encoded):
     """By position among the models; those without a share are missing."""
 
 
-class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers):
+class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, CombinesModels):
     r"""Adds up the scores of trained models after making them comparable, user by user.
 
     .. math::
@@ -123,7 +81,7 @@ class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers):
 
     def __init__(self, schema: GraphSchema, config: BlendConfig) -> None:
         super().__init__(schema, config)
-        self.parts = nn.ModuleList(part.build() for part in config.parts)
+        self.members = nn.ModuleList(member.build() for member in config.members)
         self.requires_grad_(False)
 
     @classmethod
@@ -131,55 +89,50 @@ class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers):
         cls, models: Sequence[AnyRecommender], schema: GraphSchema, weights: Sequence[float], scale: Scale = "standard"
     ) -> "Blend":
         """A blend of copies of trained models, for a graph that :func:`merge` made of theirs."""
-        blend = cls(schema, BlendConfig(tuple(TrainedPart.of(model) for model in models), tuple(weights), scale))
-        for own, model in zip(blend.parts, models, strict=True):
+        blend = cls(schema, BlendConfig(tuple(Member.of(model) for model in models), tuple(weights), scale))
+        for own, model in zip(blend.members, models, strict=True):
             own.load_state_dict(model.state_dict())
         return blend.eval()
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """The parts' own prepared graphs, merged."""
-        return merge([self._part(place).prepare(graph) for place in range(len(self.parts))])
+        return merge([self._member(position).prepare(graph) for position in range(len(self.members))])
 
     def encode(self, graph: MultimodalGraph) -> BlendEncoded:
         """The vectors of every part that has a share, and vectors of items to compare items by."""
         members, vectors = dict[int, Encoded](), []
-        for place, weight in self._shares():
-            members[place] = self._part(place).encode(view(graph, place, self.config.parts[place].graph_schema))
-            vectors.append(unit_rows(members[place]["item"]) * weight**0.5)
+        for position, weight in self._shares():
+            members[position] = self._member(position).encode(view(graph, position, self.config.members[position].graph_schema))
+            vectors.append(unit_rows(members[position]["item"]) * weight**0.5)
         return BlendEncoded({"item": torch.cat(vectors, dim=1)}, members)
 
     def score(self, encoded: BlendEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The weighted sum of comparable scores. The whole catalogue is scored, a block of users at a time."""
-        size = max(1, CELLS // max(1, encoded["item"].shape[0]))
+        size = block_rows(CELLS, encoded["item"].shape[0])
         blocks = []
         for start in range(0, max(1, len(query)), size):
             asked = query.take(slice(start, start + size))
-            mixture = mix(((weight, self.part_scores(encoded, asked, place)) for place, weight in self._shares()))  # [b, I]
+            shares = ((weight, self.comparable_scores(encoded, asked, position)) for position, weight in self._shares())
+            mixture = mix(shares)  # [b, I]
             own = candidates if candidates.dim() == 1 else candidates[start : start + size]
             blocks.append(mixture[:, own] if own.dim() == 1 else mixture.gather(1, own))
         return torch.cat(blocks)
 
-    def part_scores(self, encoded: BlendEncoded, query: UserQuery, place: int) -> Tensor:
-        """Comparable scores ``[B, I]`` of one part, by its place among the parts."""
+    def comparable_scores(self, encoded: BlendEncoded, query: UserQuery, position: int) -> Tensor:
+        """Comparable scores ``[B, I]`` of one member, by its position."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = ask(self._part(place), encoded.members[place], query, items)
+        scores = member_scores(self._member(position), encoded.members[position], query, items)
         return standardize(scores) if self.config.scale == "standard" else reciprocal_ranks(scores)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """No terms: the parts are trained already."""
         return {}
 
-    def _part(self, place: int) -> AnyRecommender:
-        return cast(AnyRecommender, self.parts[place])
+    def _member(self, position: int) -> AnyRecommender:
+        return cast(AnyRecommender, self.members[position])
 
     def _shares(self) -> list[tuple[int, float]]:
-        return [(place, weight) for place, weight in enumerate(self.config.weights) if weight > 0]
-
-
-def ask(part: AnyRecommender, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-    """Scores of one part, from what it encoded; nothing is said of a situation where it would take one."""
-    query_type: Any = part.query_type
-    return part.score(encoded, query_type(user=query.user), candidates)
+        return [(position, weight) for position, weight in enumerate(self.config.weights) if weight > 0]
 
 
 def mix(parts: Iterable[tuple[float, Tensor]]) -> Tensor:
@@ -229,82 +182,3 @@ def reciprocal_ranks(scores: Tensor) -> Tensor:
     better = torch.searchsorted(ascending, -scores)
     ranks = 1 / (RANK_OFFSET + 1 + better.to(scores.dtype))
     return torch.where(scores.isnan() | (scores == -torch.inf), scores, ranks)
-
-
-def merge(graphs: Sequence[MultimodalGraph]) -> MultimodalGraph:
-    """One graph of the same nodes that holds the features and relations of all; see :class:`Blend` for the names.
-
-    Raises:
-        ValueError: The graphs have other nodes, or features of one name that are not the same.
-    """
-    first = graphs[0]
-    data, features = HeteroData(), dict[str, FeatureTable]()
-    for node_type in first.data.node_types:
-        for name, value in first.data[node_type].items():
-            data[node_type][name] = value
-    for place, graph in enumerate(graphs):
-        if graph.schema.num_nodes != first.schema.num_nodes:
-            raise ValueError(f"graph {place} has other numbers of nodes than graph 0; use runs of the same data set")
-        for name, table in graph.features.items():
-            known = features.setdefault(name, table)
-            if not _same_features(known, table):
-                raise ValueError(
-                    f"features {name!r} of graph {place} are not those of the graphs before; use runs of the same data set"
-                )
-            data[table.node_type][name], data[table.node_type][f"{name}_mask"] = table.values, table.mask
-    shared = [kind for kind in first.data.edge_types if all(_same_edges(first, graph, kind) for graph in graphs[1:])]
-    for place, graph in enumerate(graphs):
-        for kind in graph.data.edge_types:
-            source, name, target = kind
-            own: EdgeType = kind if kind in shared else (source, f"{place}/{name}", target)
-            for key, value in graph.data[kind].items():
-                if key in ("rating", "text") and not torch.equal(data[own].get(key, value), value):
-                    raise ValueError(f"graph {place} has another {key} of some interactions; use runs of the same data settings")
-                data[own][key] = value
-    schema = GraphSchema(
-        num_nodes=first.schema.num_nodes,
-        feature_dims={name: table.dim for name, table in features.items()},
-        feature_nodes={name: table.node_type for name, table in features.items()},
-        relations=tuple(data.edge_types),
-        num_words=max(graph.schema.num_words for graph in graphs),
-    )
-    return MultimodalGraph(data, schema)
-
-
-def view(graph: MultimodalGraph, place: int, schema: GraphSchema) -> MultimodalGraph:
-    """What one part sees of a merged graph: the relations that all share and its own, under the names it knows; copies nothing.
-
-    Args:
-        graph: What :func:`merge` made, or that with new users.
-        place: Of the part among the parts.
-        schema: With the features of the part.
-    """
-    data = HeteroData()
-    for node_type in graph.data.node_types:
-        for key, value in graph.data[node_type].items():
-            data[node_type][key] = value
-    for kind in graph.data.edge_types:
-        source, name, target = kind
-        owner, slash, own = name.partition("/")
-        if slash and owner.isdigit():
-            if int(owner) != place:
-                continue
-            kind = (source, own, target)
-        for key, value in graph.data[(source, name, target)].items():
-            data[kind][key] = value
-    return MultimodalGraph(data, replace(schema, relations=tuple(data.edge_types)))
-
-
-def _same_features(table: FeatureTable, other: FeatureTable) -> bool:
-    same_nodes = table.node_type == other.node_type
-    return same_nodes and torch.equal(table.values, other.values) and torch.equal(table.mask, other.mask)
-
-
-def _same_edges(graph: MultimodalGraph, other: MultimodalGraph, kind: EdgeType) -> bool:
-    if kind not in other.data.edge_types:
-        return False
-    (edge_index, weight), (others_index, others_weight) = graph.edges(kind), other.edges(kind)
-    same = torch.equal(edge_index.as_tensor(), others_index.as_tensor())
-    if weight is None or others_weight is None:
-        return same and weight is others_weight
-    return same and torch.equal(weight, others_weight)

@@ -1,41 +1,54 @@
 """Two-stage ranking: a fast model finds candidates, a slow one puts them in order."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from gmmrec.abilities import FoldsInUsers
+from gmmrec.abilities import CombinesModels, FoldsInUsers
 from gmmrec.config import check_positive
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.ensemble.blend import CELLS, TrainedPart, ask, merge, view
+from gmmrec.ensemble.graphs import merge, view
+from gmmrec.ensemble.member import CELLS, Member, member_scores
 from gmmrec.evaluation.ranking import top_columns
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM_USER
 
 FAST, SLOW = 0, 1
-"""Places of the two models."""
+"""Positions of the two models."""
 
 
 @dataclass(frozen=True)
 class TwoStageConfig:
     """What ranks."""
 
-    fast: TrainedPart
+    fast: Member
     """The model that scores the whole catalogue."""
-    slow: TrainedPart
+    slow: Member
     """The model that scores the candidates."""
     top: int = 200
     """Candidates a user: the best of the fast model that the user does not have in the training part."""
 
     def __post_init__(self) -> None:
         for name in ("fast", "slow"):
-            part = getattr(self, name)
-            object.__setattr__(self, name, part if isinstance(part, TrainedPart) else TrainedPart(**part))
+            member = getattr(self, name)
+            object.__setattr__(self, name, member if isinstance(member, Member) else Member(**member))
         check_positive(top=self.top)
+
+    @property
+    def members(self) -> tuple[Member, Member]:
+        """Both models, the fast one first."""
+        return self.fast, self.slow
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any], member: Callable[[Mapping[str, Any]], Member]) -> "TwoStageConfig":
+        """Return settings from plain values; ``member`` completes each member with its class."""
+        return cls(member(values["fast"]), member(values["slow"]), values["top"])
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ class TwoStageEncoded(Encoded):
     """Training items of every user."""
 
 
-class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInUsers):
+class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInUsers, CombinesModels):
     """The fast model's best items come first, in the slow model's order; all others follow in the fast model's order.
 
     Candidates keep the score that the slow model gives them. All other items get what lies below the lowest of these, so that the
@@ -62,31 +75,31 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
 
     def __init__(self, schema: GraphSchema, config: TwoStageConfig) -> None:
         super().__init__(schema, config)
-        self.parts = nn.ModuleList((config.fast.build(), config.slow.build()))
+        self.members = nn.ModuleList((config.fast.build(), config.slow.build()))
         self.requires_grad_(False)
 
     @classmethod
     def of(cls, fast: AnyRecommender, slow: AnyRecommender, schema: GraphSchema, top: int = 200) -> "TwoStage":
-        """Copies of two trained models, for a graph that :func:`~gmmrec.ensemble.blend.merge` made of theirs, in this order."""
-        made = cls(schema, TwoStageConfig(TrainedPart.of(fast), TrainedPart.of(slow), top))
-        for own, model in zip(made.parts, (fast, slow), strict=True):
+        """Copies of two trained models, for a graph that :func:`~gmmrec.ensemble.graphs.merge` made of theirs, in this order."""
+        made = cls(schema, TwoStageConfig(Member.of(fast), Member.of(slow), top))
+        for own, model in zip(made.members, (fast, slow), strict=True):
             own.load_state_dict(model.state_dict())
         return made.eval()
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """Both models' own prepared graphs, merged."""
-        return merge([self._part(place).prepare(graph) for place in (FAST, SLOW)])
+        return merge([self._member(position).prepare(graph) for position in (FAST, SLOW)])
 
     def encode(self, graph: MultimodalGraph) -> TwoStageEncoded:
         """The vectors of both models, and the training items of every user."""
-        parts = enumerate((self.config.fast, self.config.slow))
-        fast, slow = (self._part(place).encode(view(graph, place, part.graph_schema)) for place, part in parts)
+        members = enumerate((self.config.fast, self.config.slow))
+        fast, slow = (self._member(position).encode(view(graph, position, member.graph_schema)) for position, member in members)
         item, user = graph.edges(ITEM_USER).edge_index.as_tensor()
         return TwoStageEncoded({"item": slow["item"]}, fast, slow, RaggedSets.from_pairs(user, item, graph.num_nodes("user")))
 
     def score(self, encoded: TwoStageEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The whole catalogue is scored by the fast model and its best by the slow one, a block of users at a time."""
-        size = max(1, CELLS // max(1, encoded["item"].shape[0]))
+        size = block_rows(CELLS, encoded["item"].shape[0])
         blocks = []
         for start in range(0, max(1, len(query)), size):
             scores = self._catalogue(encoded, query.take(slice(start, start + size)))  # [b, I]
@@ -97,7 +110,7 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
     def shortlist(self, encoded: TwoStageEncoded, query: UserQuery) -> tuple[Tensor, Tensor, Tensor]:
         """The fast model's scores ``[B, I]``, the candidates, best first, ``[B, top]``, and which of these are any ``[B, top]``."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = ask(self._part(FAST), encoded.fast, query, items)
+        scores = member_scores(self._member(FAST), encoded.fast, query, items)
         seen = encoded.seen.take(query.user)
         unseen = scores.clone()
         unseen[seen.groups, seen.values] = -torch.inf
@@ -110,11 +123,11 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
 
     def _catalogue(self, encoded: TwoStageEncoded, query: UserQuery) -> Tensor:
         scores, rows, chosen = self.shortlist(encoded, query)
-        slow = ask(self._part(SLOW), encoded.slow, query, rows).to(scores.dtype)
+        slow = member_scores(self._member(SLOW), encoded.slow, query, rows).to(scores.dtype)
         return stack_scores(scores, slow, rows, chosen)
 
-    def _part(self, place: int) -> AnyRecommender:
-        return cast(AnyRecommender, self.parts[place])
+    def _member(self, position: int) -> AnyRecommender:
+        return cast(AnyRecommender, self.members[position])
 
 
 def stack_scores(scores: Tensor, better: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:

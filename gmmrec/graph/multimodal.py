@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,6 +46,17 @@ class GraphSchema:
     def modalities(self, node_type: NodeType = "item") -> tuple[str, ...]:
         """Names of the modalities of one node type, in a fixed order."""
         return tuple(name for name, owner in self.feature_nodes.items() if owner == node_type)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "GraphSchema":
+        """Return a schema from its fields as JSON has them.
+
+        >>> values = {"num_nodes": {"user": 2}, "feature_dims": {}, "feature_nodes": {}, "relations": [["a", "b", "c"]]}
+        >>> GraphSchema.from_dict(values).relations
+        (('a', 'b', 'c'),)
+        """
+        relations = tuple((source, name, target) for source, name, target in values["relations"])
+        return cls(**{**values, "relations": relations})
 
 
 @dataclass(frozen=True)

@@ -1,68 +1,76 @@
-"""A trained model on disk: one safetensors file with the weights, and name, schema and settings in its header. No pickle."""
+"""A trained model on disk: one safetensors file with the weights, and class, schema and settings in its header. No pickle."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from gmmrec.ensemble.blend import Blend
-from gmmrec.ensemble.two_stage import TwoStage
+from gmmrec.config import to_plain
+from gmmrec.ensemble import ENSEMBLES
+from gmmrec.ensemble.member import Member
 from gmmrec.graph.multimodal import GraphSchema
-from gmmrec.models import MODELS
+from gmmrec.models.lookup import build_model, given_parts, name_of, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender
+from gmmrec.training.resume import unshared
 
-MIXTURES: dict[str, type[AnyRecommender]] = {"blend": Blend, "two-stage": TwoStage}
+Given = type[AnyRecommender] | Sequence[type[AnyRecommender]] | None
+"""Model classes that a caller vouches for when a file is read."""
 
 
 def save_model(model: AnyRecommender, path: Path) -> None:
-    """Writes weights, name, schema and settings to ``path``; together they rebuild the model without the data."""
-    mixtures = {model_class: name for name, model_class in MIXTURES.items()}
+    """Write weights, class, schema and settings to ``path``; together they rebuild the model without the data.
+
+    Raises:
+        ValueError: A part of the caller's own has no name by which it could be handed in again.
+    """
+    names: dict[type, str] = {model_class: name for name, model_class in ENSEMBLES.items()}
+    parts = part_paths(model)
     header = {
-        "model": mixtures.get(type(model)) or MODELS.name_of(type(model)) or type(model).__qualname__,
-        "schema": json.dumps(asdict(model.schema)),
-        "config": json.dumps(asdict(model.config)),
+        "model": names.get(type(model)) or name_of(type(model)),
+        "schema": json.dumps(to_plain(model.schema)),
+        "config": json.dumps(to_plain(model.config)),
+        **({"parts": json.dumps(parts)} if parts else {}),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, path, metadata=header)
+    tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    save_file(unshared(tensors), path, metadata=header)
 
 
-def load_model(path: Path, model_class: type[AnyRecommender] | None = None) -> AnyRecommender:
-    """Rebuilds a saved model, in evaluation mode.
+def load_model(path: Path, given: Given = None, parts: Mapping[str, Any] | None = None) -> AnyRecommender:
+    """Rebuild a saved model, in evaluation mode.
 
     Args:
         path: What :func:`save_model` wrote.
-        model_class: Needed for a class of your own, which the table of models does not know.
+        given: Classes from outside that the file may name: of the model itself, or of members of an ensemble.
+        parts: The parts of the caller's own that the model was built with, by role.
 
     Raises:
-        ValueError: The file is not a saved model, or its class is unknown.
+        ValueError: The file is not a saved model, or names a class or a part that was not given.
     """
+    classes = (given,) if isinstance(given, type) else tuple(given or ())
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a safe_open is no mapping)
     except (SafetensorError, FileNotFoundError) as error:
         raise ValueError(f"{path} is not a saved model ({error}); train one with 'gmmrec train --out DIR'") from error
-    if "model" not in header:
+    if not {"model", "schema", "config"} <= set(header):
         raise ValueError(f"{path} holds tensors but no gmmrec model; train one with 'gmmrec train --out DIR'")
-    if model_class is None:
-        name = header["model"]
-        if name not in MIXTURES and name not in MODELS:
-            raise ValueError(f"{path} holds a {name!r}, which is none of gmmrec's models; pass model_class=")
-        model_class = MIXTURES[name] if name in MIXTURES else MODELS[name]
-    model = model_class(schema_from_json(header["schema"]), model_class.config_class(**json.loads(header["config"])))
+    name, values = header["model"], json.loads(header["config"])
+    schema = GraphSchema.from_dict(json.loads(header["schema"]))
+    if name in ENSEMBLES:
+        ensemble = ENSEMBLES[name]
+
+        def member(stored: Mapping[str, Any]) -> Member:
+            own = given_parts(path, stored["part_paths"], parts or {})
+            return Member(**stored, model_class=stored_model(stored["model"], classes), parts=own)
+
+        model: AnyRecommender = ensemble(schema, ensemble.config_class.stored(values, member))
+    else:
+        model_class = stored_model(name, classes)
+        config = model_class.config_class(**values)
+        model = build_model(model_class, schema, config, given_parts(path, json.loads(header.get("parts", "{}")), parts or {}))
     model.load_state_dict(tensors)
     return model.eval()
-
-
-def schema_from_json(text: str) -> GraphSchema:
-    """A schema from the JSON of its fields.
-
-    >>> text = '{"num_nodes": {"user": 2}, "feature_dims": {}, "feature_nodes": {}, "relations": [["a", "b", "c"]]}'
-    >>> schema_from_json(text).relations
-    (('a', 'b', 'c'),)
-    """
-    fields = json.loads(text)
-    relations = tuple((source, name, target) for source, name, target in fields.pop("relations"))
-    return GraphSchema(relations=relations, **fields)

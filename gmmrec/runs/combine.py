@@ -1,20 +1,27 @@
-"""Late fusion of finished runs: weights from the validation part, and a run that is used like any other."""
+"""Runs made of finished runs: a blend, whose members rank together, and two stages, one of which re-ranks the other's best."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from gmmrec.config import check_choice
-from gmmrec.ensemble.blend import Blend, Scale, merge, mix
+from gmmrec.config import check_choice, check_positive
+from gmmrec.data.parts import GIVEN_PARTS
+from gmmrec.ensemble.blend import Blend, Scale, mix
+from gmmrec.ensemble.graphs import merge
+from gmmrec.ensemble.two_stage import TwoStage
 from gmmrec.ensemble.weights import search_weights
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
-from gmmrec.runs.run import Run, check_same, judge
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.runs.checkpoint import Given
+from gmmrec.runs.config import CombinedConfig, RunConfig
+from gmmrec.runs.run import Run
+from gmmrec.runs.summary import evaluate_run
 from gmmrec.tasks.query import UserQuery
 
 
@@ -25,17 +32,21 @@ def blend(
     scale: Scale = "standard",
     weights: Sequence[float] | None = None,
     out: str | Path | None = None,
+    model_class: Given = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Lets trained runs rank together; see :class:`gmmrec.ensemble.blend.Blend` for how.
+    """Let trained runs rank together; :class:`gmmrec.ensemble.blend.Blend` says how.
 
     Args:
         runs: Finished runs, or their folders: of the same data set and split.
-        metric: The metric on the validation part by which weights are chosen. The test part is looked at only afterwards. Runs that
-            differ in their seeds alone share one weight evenly, so that the search is not led by their chance.
+        metric: Metric of the validation part by which weights are chosen. The test part is looked at only afterwards. Runs that
+            differ in their seeds alone share one weight evenly, so that chance does not lead the search.
         scale: How the runs' scores are made comparable, user by user: ``"standard"``, by mean and standard deviation over the whole
             catalogue, or ``"ranks"``.
-        weights: Used instead of the search where given: one a run, divided by their sum.
+        weights: Used instead of the search where given: one per run, divided by their sum.
         out: Folder for the blend, if it is to be kept; it does not need the runs any more.
+        model_class: Model classes of your own that the folders name.
+        parts: Parts of your own that members were trained with, by role.
 
     Returns:
         A run whose model is a blend, evaluated like any other; ``report["blend"]`` holds weights and validation values.
@@ -47,13 +58,13 @@ def blend(
         raise ValueError("there is no run to blend; name at least one")
     parse_metric(metric)
     check_choice(get_args(Scale), scale=scale)
-    names = [f"run {place}" if isinstance(run, Run) else str(run) for place, run in enumerate(runs, 1)]
-    loaded = [run if isinstance(run, Run) else Run.load(run) for run in runs]
+    names = [f"run {position}" if isinstance(run, Run) else str(run) for position, run in enumerate(runs, 1)]
+    loaded = [run if isinstance(run, Run) else Run.load(run, model_class, parts=parts) for run in runs]
     for name, run in zip(names[1:], loaded[1:], strict=True):
         check_same(names[0], loaded[0], name, run)
     if weights is not None and (len(weights) != len(runs) or min(weights) < 0 or not sum(weights) > 0):
         raise ValueError(
-            f"weights must be {len(runs)} numbers, one a run, none below 0 and not all 0, but are {', '.join(map(str, weights))}"
+            f"weights must be {len(runs)} numbers, one per run, none below 0 and not all 0, but are {', '.join(map(str, weights))}"
         )
 
     first, models = loaded[0], [run.model for run in loaded]
@@ -66,16 +77,6 @@ def blend(
     seconds = time.perf_counter() - started
 
     model = Blend.of(models, graph.schema, weights, scale)
-    config = {
-        "model_name": "blend",
-        "runs": names,
-        "models": [part.model for part in model.config.parts],
-        "weights": weights,
-        "scale": scale,
-        "monitor": metric,
-        **{section: first.config[section] for section in ("data", "split", "eval")},
-    }
-    blended = Run(model, graph, first.split, first.vocabularies, first.attributes, config, tokens=first.tokens)
     facts = {
         "runs": names,
         "weights": weights,
@@ -84,47 +85,118 @@ def blend(
         "valid": value,
         "search_seconds": round(seconds, 3),
     }
-    judge(blended, blend=facts)
+    return _combined(model, graph, first, names, out, monitor=metric, blend=facts)
+
+
+def rerank(
+    fast: Run | str | Path,
+    slow: Run | str | Path,
+    *,
+    top: int = 200,
+    out: str | Path | None = None,
+    model_class: Given = None,
+    parts: Mapping[str, Any] | None = None,
+) -> Run:
+    """Let one trained run put another's best items in order; :class:`gmmrec.ensemble.two_stage.TwoStage` says how.
+
+    Args:
+        fast: A finished run, or its folder: it scores the whole catalogue.
+        slow: Another of the same data set and split: it scores the best ``top`` of those items that a user does not know yet.
+        top: Candidates per user. Make it much larger than the lists that are asked for.
+        out: Folder for the run, if it is to be kept; it does not need the two runs any more.
+        model_class: Model classes of your own that the folders name.
+        parts: Parts of your own that members were trained with, by role.
+
+    Returns:
+        A run whose model is a :class:`~gmmrec.ensemble.two_stage.TwoStage`, evaluated like any other.
+
+    Raises:
+        ValueError: The runs are not of the same data and split, one is made of several runs itself, or ``top`` is below 1.
+    """
+    check_positive(top=top)
+    names = [str(run) if not isinstance(run, Run) else name for name, run in (("the fast run", fast), ("the slow run", slow))]
+    first, second = (run if isinstance(run, Run) else Run.load(run, model_class, parts=parts) for run in (fast, slow))
+    check_same(names[0], first, names[1], second)
+    graph = merge([first.graph, second.graph])
+    model = TwoStage.of(first.model, second.model, graph.schema, top)
+    facts = {"runs": names, "models": [member.model for member in model.config.members], "top": top}
+    return _combined(model, graph, first, names, out, rerank=facts)
+
+
+def _combined(
+    model: Blend | TwoStage,
+    graph: MultimodalGraph,
+    first: Run,
+    names: Sequence[str],
+    out: str | Path | None,
+    *,
+    monitor: str | None = None,
+    **facts: Any,
+) -> Run:
+    """An ensemble as a run, with the split and the evaluation of its first member."""
+    settings = first.config
+    config = CombinedConfig(model.config, tuple(names), settings.data, settings.split, settings.eval, monitor)
+    made = Run(model, graph, first.split, first.vocabularies, first.attributes, config, tokens=first.tokens)
+    evaluate_run(made, **facts)
     if out is not None:
-        blended.save(out)
-    return blended
+        made.save(out)
+    return made
 
 
 def alike(runs: Sequence[Run]) -> list[list[int]]:
-    """Places of runs with the same settings but for the seed, group by group, in the order of their first."""
+    """Return positions of runs with the same settings but for the seed, group by group, in the order of their first.
+
+    A run that is made of runs is alike to none.
+    """
     groups: list[list[int]] = []
-    settings: list[dict[str, object]] = []
-    for place, run in enumerate(runs):
-        own = {name: value for name, value in run.config.items() if name != "seed"}
+    settings: list[object] = []
+    for position, run in enumerate(runs):
+        own: object = replace(run.config, seed=0) if isinstance(run.config, RunConfig) else position
         if own in settings:
-            groups[settings.index(own)].append(place)
+            groups[settings.index(own)].append(position)
         else:
             settings.append(own)
-            groups.append([place])
+            groups.append([position])
     return groups
 
 
+def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
+    """Refuse runs that cannot rank together: other ids, another order of them, or other interactions in a part.
+
+    Raises:
+        ValueError: The runs differ; the message says in what.
+    """
+    remedy = "take runs of the same data set and the same split"
+    for node_type in ("user", "item"):
+        if first.vocabularies[node_type] != run.vocabularies[node_type]:
+            raise ValueError(f"{first_name} and {name} cannot rank together: their {node_type} ids differ; {remedy}")
+    for part in GIVEN_PARTS:
+        log, other = first.split.part(part), run.split.part(part)
+        if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
+            raise ValueError(f"{first_name} and {name} cannot rank together: their {part} parts differ; {remedy}")
+
+
 def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], float]:
-    """Weights of a blend's parts, summing to 1, by a metric on the validation part; and its value.
+    """Choose weights of a blend's members, summing to 1, by a metric on the validation part; return them and its value.
 
     Args:
-        model: A blend in which every part has a share, whatever it is.
+        model: A blend in which every member has a share, whatever it is.
         run: Its graph and its split.
         metric: Such as ``"recall@20"``.
-        groups: Places of parts that share one weight evenly.
+        groups: Positions of members that share one weight evenly.
     """
     sizes = len(run.vocabularies["user"]), len(run.vocabularies["item"])
     questions = run.task().ranking("valid")
     with evaluating(model):
         encoded = model.encode(run.graph)
 
-        def part_scores(query: UserQuery) -> Tensor:
-            shares = [[(1 / len(group), model.part_scores(encoded, query, place)) for place in group] for group in groups]
-            return torch.stack([mix(share) for share in shares])
+        def scores_of_groups(query: UserQuery) -> Tensor:
+            mixed = [[(1 / len(group), model.comparable_scores(encoded, query, member)) for member in group] for group in groups]
+            return torch.stack([mix(shares) for shares in mixed])
 
-        of_groups, value = search_weights(part_scores, questions, sizes[1], len(groups), metric)
-    weights = [0.0] * len(model.parts)
+        of_groups, value = search_weights(scores_of_groups, questions, sizes[1], len(groups), metric)
+    weights = [0.0] * len(model.members)
     for weight, group in zip(of_groups, groups, strict=True):
-        for place in group:
-            weights[place] = weight / len(group)
+        for position in group:
+            weights[position] = weight / len(group)
     return tuple(weights), value

@@ -1,35 +1,28 @@
-"""Run: a trained model with all it needs to answer, and its folder on disk."""
+"""Run: a trained model with all it needs to answer."""
 
-import json
-import platform
-import sys
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import torch
-import yaml
-from safetensors.torch import load_file, save_file
 
 from gmmrec.data.interactions import joined
-from gmmrec.data.pack import packed, unpacked
-from gmmrec.data.parts import GIVEN_PARTS
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.kinds import evaluate_task, metric_name
+from gmmrec.evaluation.kinds import evaluate_task
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.settings import EvalConfig, mask_of
 from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import AnyRecommender
-from gmmrec.runs.checkpoint import load_model, save_model
+from gmmrec.runs.checkpoint import Given
+from gmmrec.runs.config import AnyRunConfig
+from gmmrec.runs.folder import StoredRun, read_run, write_run
 from gmmrec.serving.links import complete
 from gmmrec.serving.outfit import complete_outfit
 from gmmrec.serving.service import Service
@@ -40,7 +33,6 @@ from gmmrec.training.history import History
 from gmmrec.typing import NodeType
 
 Part = Literal["valid", "test"]
-PACKAGES = ("gmmrec", "torch", "torch-geometric", "numpy", "scipy", "pandas", "lightning-fabric")
 
 
 @dataclass
@@ -55,7 +47,7 @@ class Run:
         split: Row numbers of all three parts.
         vocabularies: Raw ids by node type.
         attributes: Tables by node type; ``title`` is shown beside item ids.
-        config: Every setting, as nested dictionaries.
+        config: Every setting.
         results: Of the main evaluation task by part, as far as evaluated: the ranking, where the model recommends.
         other_results: Of all other evaluation tasks, such as ``"rating"``, by name and part.
         history: How training went; None for a loaded run.
@@ -70,7 +62,7 @@ class Run:
     split: Split
     vocabularies: Mapping[NodeType, Vocabulary]
     attributes: Mapping[NodeType, pd.DataFrame]
-    config: Mapping[str, Any]
+    config: AnyRunConfig
     results: dict[str, Results] = field(default_factory=dict)
     other_results: dict[str, dict[str, Results]] = field(default_factory=dict)
     history: History | None = None
@@ -78,6 +70,44 @@ class Run:
     tokens: Mapping[str, TokenNames] = field(default_factory=dict)
     main: str = "ranking"
     words: Sequence[str] = ()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run folder and return its path.
+
+        Raises:
+            ValueError: A part of your own has no name by which it could be handed in again.
+        """
+        results = {self.main: self.results, **self.other_results}
+        stored = StoredRun(
+            *(self.model, self.graph, self.split, self.vocabularies, self.attributes, self.config),
+            report=self.report,
+            tokens=self.tokens,
+            words=self.words,
+            main=self.main,
+            results={task: found["test"] for task, found in results.items() if "test" in found},
+        )
+        return write_run(stored, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path, model_class: Given = None, *, parts: Mapping[str, Any] | None = None) -> "Run":
+        """Read a run folder.
+
+        Args:
+            folder: What :meth:`save` wrote.
+            model_class: A class of your own that the folder names, or several where an ensemble has such members.
+            parts: Parts of your own that the model was trained with, by role, as ``fit`` took them.
+
+        Raises:
+            ValueError: The folder is not a finished run, or names a class or a part that was not given.
+        """
+        stored = read_run(Path(folder), model_class, parts)
+        return cls(
+            *(stored.model, stored.graph, stored.split, stored.vocabularies, stored.attributes, stored.config),
+            report=dict(stored.report),
+            tokens=stored.tokens,
+            words=stored.words,
+            main=stored.main,
+        )
 
     @cached_property
     def service(self) -> Service:
@@ -136,7 +166,7 @@ class Run:
         """
         triples = self.split.triples
         if triples is None:
-            raise ValueError(f"{self.config['model_name']} completes no facts; take a run of mkgformer")
+            raise ValueError(f"{self.config.model_name} completes no facts; take a run of mkgformer")
         if (head is None) == (tail is None) or relation is None:
             raise ValueError("give a relation and one end of the fact, the head or the tail")
         frame = self.attributes.get("entity")
@@ -169,7 +199,7 @@ class Run:
         def label(row: int) -> str:
             return titles[row] or str(items[row])
 
-        folder = Path(self.config["data"]["path"])
+        folder = Path(self.config.data.path)
         parts = parts_of(weights, self.graph, rows, ids, tokens=self.tokens, item_labels=label, folder=folder)
         return Explanation(user, item, label(rows["item"]), float(score), meaning, parts)
 
@@ -183,7 +213,7 @@ class Run:
         return self._take(part, config)
 
     def _take(self, part: Part, config: EvalConfig | None, *, only_first: bool = False) -> dict[str, Results]:
-        config = config or self.eval_config()
+        config = config or self.config.eval
         tasks = self.task().evaluation_tasks(part, mask_of(config, part))
         asked = list(tasks.items())[: 1 if only_first else None]
         return {name: evaluate_task(self.model, self.graph, task, config) for name, task in asked}
@@ -193,151 +223,7 @@ class Run:
         sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
         return task_of(self.model.query_type, self.split)(TaskInputs(self.split, *sizes, settings=self.model.config))
 
-    def eval_config(self) -> EvalConfig:
-        """How the run was evaluated."""
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.config["eval"].items()}
-        return EvalConfig(**settings)
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes the run folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(_plain(self.config), sort_keys=False), encoding="utf-8")
-        save_model(self.model, folder / "model.safetensors")
-        save_graph(self.graph, folder / "graph.safetensors")
-        save_split(self.split, folder / "split.safetensors")
-        ids = {node_type: vocabulary.ids() for node_type, vocabulary in self.vocabularies.items()}
-        (folder / "vocabularies.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
-        if self.tokens:
-            tokens = {name: asdict(known) for name, known in self.tokens.items()}
-            (folder / "tokens.json").write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
-        if self.words:
-            (folder / "words.json").write_text(json.dumps(self.words, ensure_ascii=False), encoding="utf-8")
-        for node_type, frame in self.attributes.items():
-            if len(frame.columns):  # of some only the ids are known
-                frame.to_csv(folder / f"{node_type}s.csv", index=False)
-        (folder / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
-        (folder / "metrics.json").write_text(json.dumps(self.report, indent=2), encoding="utf-8")
-        if "test" in self.results:
-            self.results["test"].save(folder, self.main)
-        for task, found in self.other_results.items():
-            if "test" in found:
-                found["test"].save(folder, task)
-        return folder
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Run":
-        """Reads a run folder.
-
-        Raises:
-            ValueError: The folder is not a run folder, or a file of it is missing.
-        """
-        folder = Path(folder)
-        missing = [
-            name
-            for name in ("config.yaml", "model.safetensors", "graph.safetensors", "split.safetensors", "vocabularies.json")
-            if not (folder / name).is_file()
-        ]
-        if missing:
-            raise ValueError(
-                f"{folder} is not a finished run: {missing[0]} is missing; make one with 'gmmrec train --out {folder}'"
-            )
-        ids = json.loads((folder / "vocabularies.json").read_text(encoding="utf-8"))
-        attributes = {
-            node_type: pd.read_csv(folder / f"{node_type}s.csv") for node_type in ids if (folder / f"{node_type}s.csv").is_file()
-        }
-        report, tokens, words = (folder / f"{name}.json" for name in ("metrics", "tokens", "words"))
-        known = json.loads(tokens.read_text(encoding="utf-8")) if tokens.is_file() else {}
-        return cls(
-            model=load_model(folder / "model.safetensors"),
-            graph=load_graph(folder / "graph.safetensors"),
-            split=load_split(folder / "split.safetensors"),
-            vocabularies={node_type: Vocabulary(values, name=node_type) for node_type, values in ids.items()},
-            attributes=attributes,
-            config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
-            report=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {},
-            tokens={name: TokenNames(**fields) for name, fields in known.items()},
-            words=json.loads(words.read_text(encoding="utf-8")) if words.is_file() else (),
-        )
-
-
-def save_split(split: Split, path: Path) -> None:
-    """Writes all that a split holds."""
-    save_file({name: column.clone() for name, column in packed(split).items()}, path)  # parts may be one log under three names
-
-
-def load_split(path: Path) -> Split:
-    """Reads what :func:`save_split` wrote."""
-    split = unpacked(Split, load_file(path))
-    assert split is not None
-    return split
-
-
-def environment() -> dict[str, Any]:
-    """What the run was made with: versions, threads, device."""
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Tuples become lists, which YAML has; paths become text."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def load(folder: str | Path) -> Run:
-    """Reads a run folder; see :meth:`Run.load`."""
-    return Run.load(folder)
-
-
-def judge(run: Run, config: EvalConfig | None = None, **facts: Any) -> None:
-    """Evaluates a run on all tasks of both parts, and fills in its report; ``facts`` join it."""
-    judged: dict[Part, dict[str, Results]] = {part: run.evaluate_all(part, config) for part in ("valid", "test")}
-    for part, taken in judged.items():
-        run.main = next(iter(taken))
-        for name, found in taken.items():
-            (run.results if name == run.main else run.other_results.setdefault(name, {}))[part] = found
-    run.report = {
-        "model": run.config["model_name"],
-        "dataset": run.config["data"]["path"],
-        "test": all_means(judged["test"]),
-        "valid": all_means(judged["valid"]),
-        **details(judged["test"]),
-        **facts,
-    }
-
-
-def all_means(found: Mapping[str, Results]) -> dict[str, float]:
-    """The mean of every metric of all evaluation tasks, under the name that ``monitor`` takes."""
-    return {metric_name(task, results, metric): mean for task, results in found.items() for metric, mean in results.mean().items()}
-
-
-def details(found: Mapping[str, Results]) -> dict[str, Any]:
-    """All other figures of evaluation tasks: those of the main one, and by name those of the others."""
-    (_, main), *others = found.items()
-    first = {key: value for key, value in main.to_dict().items() if key != "metrics"}
-    return first | {name: results.to_dict() for name, results in others}
-
-
-def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
-    """Two runs that rank together must know the same ids in the same order, and have the same interactions in the same parts.
-
-    Raises:
-        ValueError: They do not.
-    """
-    remedy = "take runs of the same data set and the same split"
-    for node_type in ("user", "item"):
-        if first.vocabularies[node_type] != run.vocabularies[node_type]:
-            raise ValueError(f"{first_name} and {name} cannot rank together: their {node_type} ids differ; {remedy}")
-    for part in GIVEN_PARTS:
-        log, other = first.split.part(part), run.split.part(part)
-        if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
-            raise ValueError(f"{first_name} and {name} cannot rank together: their {part} parts differ; {remedy}")
+def load(folder: str | Path, model_class: Given = None, *, parts: Mapping[str, Any] | None = None) -> Run:
+    """Read a run folder; see :meth:`Run.load`."""
+    return Run.load(folder, model_class, parts=parts)

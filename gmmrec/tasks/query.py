@@ -20,6 +20,8 @@ class Query:
     """
 
     target: ClassVar[NodeType] = "item"
+    ranks_for_users: ClassVar[bool] = False
+    """Whether users alone make a question, and scores mean nothing but an order: what members of an ensemble need."""
 
     def __len__(self) -> int:
         first: Tensor = getattr(self, fields(self)[0].name)
@@ -101,6 +103,8 @@ class PersonalQuery(Query):
 class UserQuery(PersonalQuery):
     """What will these users like? ``user`` ``[B]`` holds rows of the graph at hand."""
 
+    ranks_for_users: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
 class ContextQuery(PersonalQuery):
@@ -109,6 +113,8 @@ class ContextQuery(PersonalQuery):
     ``user`` ``[B]`` holds rows of the graph at hand; ``context`` ``[B, F]`` says what is known of the event (its time, say), None
     where nothing is.
     """
+
+    ranks_for_users: ClassVar[bool] = True
 
     context: Tensor | None = None
 

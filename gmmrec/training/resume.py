@@ -77,7 +77,7 @@ class TrainingState:
             "epochs": [asdict(epoch) for epoch in self.history.epochs],
         }
         partial = path.with_name(path.name + ".partial")
-        save_file(_unshared(tensors), partial, metadata={"format": _FORMAT, "state": json.dumps(rest)})
+        save_file(unshared(tensors), partial, metadata={"format": _FORMAT, "state": json.dumps(rest)})
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -125,7 +125,7 @@ def _restore_random_states(states: Mapping[str, Tensor], generator: torch.Genera
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
-def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors, contiguous; where two share memory (tied weights), the second is a copy, as the file format demands."""
     seen: set[int] = set()
     result = {}

@@ -10,7 +10,7 @@ from gmmrec.data.outfits import Blanks, Outfits
 from gmmrec.data.pack import packed, unpacked
 from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
-from gmmrec.runs.run import load_split, save_split
+from gmmrec.runs.folder import load_split, save_split
 
 
 def test_a_split_with_everything_comes_back(tmp_path):

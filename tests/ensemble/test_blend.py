@@ -5,7 +5,9 @@ import torch
 
 import gmmrec.ensemble.blend
 from gmmrec.data.features import FeatureTable
-from gmmrec.ensemble.blend import Blend, BlendConfig, TrainedPart, merge, reciprocal_ranks, standardize, view
+from gmmrec.ensemble.blend import Blend, BlendConfig, reciprocal_ranks, standardize
+from gmmrec.ensemble.graphs import merge, view
+from gmmrec.ensemble.member import Member
 from gmmrec.models.freedom import FREEDOM, FROZEN, FREEDOMConfig
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.mgat import MGAT, MGATConfig
@@ -187,14 +189,21 @@ def test_other_features_or_nodes_are_refused(pairs):
 
 
 def test_what_cannot_be_a_part_is_refused(pairs):
+    model, _ = blended(pairs, [1] * 4)
+    with pytest.raises(ValueError, match="a Blend cannot be a member of an ensemble"):
+        Member.of(model)
+
+
+def test_a_member_of_a_class_from_outside_is_named_by_its_path(pairs):
     class Mine(Popularity):
         pass
 
-    model, graph = blended(pairs, [1] * 4)
-    with pytest.raises(ValueError, match="a blend cannot be part of a blend"):
-        TrainedPart.of(model)
-    with pytest.raises(ValueError, match="Mine is none of gmmrec's models"):
-        TrainedPart.of(Mine(graph.schema))
+    _, graph = blended(pairs, [1] * 4)
+    member = Member.of(Mine(graph.schema))
+    assert member.model == f"{__name__}:test_a_member_of_a_class_from_outside_is_named_by_its_path.<locals>.Mine"
+    assert type(member.build()) is Mine
+    with pytest.raises(ValueError, match="comes from outside gmmrec and is not imported by its name alone"):
+        replace(member, model_class=None).build()
 
 
 @pytest.mark.parametrize(
@@ -207,6 +216,6 @@ def test_what_cannot_be_a_part_is_refused(pairs):
     ],
 )
 def test_impossible_settings_are_refused(pairs, settings, message):
-    parts = tuple(TrainedPart.of(model) for model, _ in pairs[:2])
+    parts = tuple(Member.of(model) for model, _ in pairs[:2])
     with pytest.raises(ValueError, match=message):
         BlendConfig(parts, **settings)

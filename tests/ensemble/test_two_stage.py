@@ -3,7 +3,9 @@ import torch
 
 import gmmrec.ensemble.two_stage
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.ensemble.blend import Blend, TrainedPart, merge
+from gmmrec.ensemble.blend import Blend
+from gmmrec.ensemble.graphs import merge
+from gmmrec.ensemble.member import Member
 from gmmrec.ensemble.two_stage import TwoStage, TwoStageConfig, stack_scores
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.models.freedom import FREEDOM, FREEDOMConfig
@@ -170,15 +172,15 @@ def test_nothing_is_trained(pair):
 
 
 def test_impossible_settings_are_refused(pair):
-    parts = [TrainedPart.of(model) for model, _ in pair]
+    parts = [Member.of(model) for model, _ in pair]
     with pytest.raises(ValueError, match="top must be greater than 0, but is 0"):
         TwoStageConfig(*parts, top=0)
     (model, graph), _ = trained(Popularity, Popularity.config_class(), 0), pair
     blend = Blend.of([model], graph.schema, [1.0])
-    with pytest.raises(ValueError, match="a blend cannot be"):
+    with pytest.raises(ValueError, match="a Blend cannot be a member"):
         TwoStage.of(blend, model, graph.schema)
     inner, merged = staged(pair, 4)
-    with pytest.raises(ValueError, match="TwoStage is none of gmmrec's models"):
+    with pytest.raises(ValueError, match="a TwoStage cannot be a member"):
         TwoStage.of(model, inner, merged.schema)
 
 

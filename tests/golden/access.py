@@ -4,7 +4,7 @@ Everything else of the golden file asks here, so a rename in the package changes
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import gmmrec
-from gmmrec.runs.recipe import read_config, sections_of
+from gmmrec.runs.config import read_config, sections_of
 from gmmrec.runs.recipe import run as run_experiment
 
 MODELS = gmmrec.MODELS
@@ -24,15 +24,15 @@ PARTS = ("valid", "test")
 
 def field_names(model: str) -> dict[str, list[str]]:
     """Every setting there is for a model, by section."""
-    return {section: [field.name for field in fields(kind)] for section, kind in sections_of(model).items()}
+    return {section: [field.name for field in fields(kind)] for section, kind in sections_of(MODELS[model]).items()}
 
 
 def full_settings(model: str, arguments: Sequence[str]) -> dict[str, Any]:
     """All settings of a run in a file's form, from flags and today's defaults; tuples become lists, which YAML has."""
-    config = asdict(read_config(model, {}, arguments))
+    config = read_config(model, {}, arguments).to_dict()
     top = field_names(model)["run"]
     sections = {name: section for name, section in config.items() if isinstance(section, dict)}
-    return _as_written({MODEL: model, **sections, "run": {name: config[name] for name in top}})
+    return {MODEL: model, **sections, "run": {name: config[name] for name in top}}
 
 
 def watching(settings: Mapping[str, Any], monitor: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def train(settings: Mapping[str, Any], folder: Path | None = None, *, epochs: in
 
 def monitor(run: Any) -> str:
     """The metric that the run watched."""
-    return run.config["monitor"]
+    return run.config.monitor
 
 
 def num_epochs(settings: Mapping[str, Any]) -> int:
@@ -87,7 +87,7 @@ def blend(runs: Sequence[Any], **settings: Any) -> Any:
 
 def blend_weights(run: Any) -> list[float]:
     """The share of every run in a blend."""
-    return list(run.config["weights"])
+    return list(run.config.model.weights)
 
 
 def rerank(fast: Any, slow: Any, top: int) -> Any:
@@ -97,7 +97,7 @@ def rerank(fast: Any, slow: Any, top: int) -> Any:
 
 def evaluations(run: Any, part: str) -> dict[str, Any]:
     """Results of a part by evaluation task, as they were found when the run finished."""
-    found = {run.main: run.results[part]} | {name: results[part] for name, results in run.exams.items() if part in results}
+    found = {run.main: run.results[part]} | {name: results[part] for name, results in run.other_results.items() if part in results}
     return dict(sorted(found.items()))
 
 
@@ -197,9 +197,3 @@ def packages() -> dict[str, str | None]:
     except ImportError:
         scatter = None
     return {"torch": torch.__version__, "torch_geometric": torch_geometric.__version__, "torch_scatter": scatter}
-
-
-def _as_written(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_written(each) for key, each in value.items()}
-    return [_as_written(each) for each in value] if isinstance(value, list | tuple) else value

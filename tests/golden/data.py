@@ -55,7 +55,7 @@ def write_knowledge(folder: Path) -> None:
     _write_triples(folder)
     linked = [row for row in range(ITEMS) if row % 9 != 4]
     pd.DataFrame({"item": [f"i{row}" for row in linked], "entity": [f"e{row}" for row in linked]}).to_csv(
-        folder / "links.csv", index=False
+        folder / "alignment.csv", index=False
     )
     _save(folder / "entity_name_feat.npz", _entities(), _content(RandomState(13), ENTITIES, 5), missing=(2, 30))
 

@@ -11,7 +11,7 @@ from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.ensemble.blend import merge, view
+from gmmrec.ensemble.graphs import merge, view
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.sampling import sample_subgraph

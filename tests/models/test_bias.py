@@ -16,7 +16,7 @@ from gmmrec.evaluation.kinds import load_results
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bias import Bias, BiasConfig
-from gmmrec.runs.recipe import read_config
+from gmmrec.runs.config import read_config
 from gmmrec.tasks.query import RatingQuery
 from tests.toy import rated_checkerboard
 
@@ -90,7 +90,7 @@ def finished(tmp_path_factory):
 def test_a_run_reports_errors_beside_rankings(finished):
     run, folder = finished
     report = json.loads((folder / "metrics.json").read_text())
-    assert run.config["monitor"] == "rmse"
+    assert run.config.monitor == "rmse"
     for part in ("test", "valid"):
         assert 0 < report[part]["mae"] < report[part]["rmse"]
         assert 0 <= report[part]["recall@20"] <= 1
@@ -135,5 +135,5 @@ def test_the_monitor_follows_the_model_unless_it_is_named():
     ):
         gmmrec.fit(board, "lightgcn", monitor="rmse", epochs=1)
     assert "recall@20" in gmmrec.fit(board, "bias", monitor="recall@20").report["valid"]
-    monitors = [gmmrec.fit(board, model, epochs=1).config["monitor"] for model in ("bias", "popularity")]
+    monitors = [gmmrec.fit(board, model, epochs=1).config.monitor for model in ("bias", "popularity")]
     assert monitors == ["rmse", "recall@20"]

@@ -351,7 +351,7 @@ def test_it_is_trained_on_impressions_and_asked_with_them(tmp_path):
     np.savez(tmp_path / "image_feat.npz", ids=np.arange(120), values=np.eye(120)[:, :8] + (np.arange(120) < 60)[:, None])
     run = gmmrec.fit(str(tmp_path), "mm-rec", dim=16, epochs=6, lr=0.01, batch_size=64, out=tmp_path / "run")
     assert run.report["test"]["impressions/auc"] > 0.95
-    assert run.config["monitor"] == "impressions/auc"
+    assert run.config.monitor == "impressions/auc"
     again = gmmrec.load(tmp_path / "run")
     assert again.evaluate_all("test")["impressions"].mean()["auc"] == pytest.approx(run.report["test"]["impressions/auc"])
     assert len(again.recommend(histories=[[1, 2]], k=3)) == 3

@@ -1,3 +1,6 @@
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -41,6 +44,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
     save_file({"x": torch.ones(1)}, path)
     with pytest.raises(ValueError, match="holds tensors but no gmmrec model"):
         load_model(path)
-    save_file({"x": torch.ones(1)}, path, metadata={"model": "abc"})
-    with pytest.raises(ValueError, match="none of gmmrec's models"):
+    schema = json.dumps(asdict(toy_graph(checkerboard()[0]).schema))
+    save_file({"x": torch.ones(1)}, path, metadata={"model": "abc", "schema": schema, "config": "{}"})
+    with pytest.raises(ValueError, match="class abc, which comes from outside gmmrec"):
         load_model(path)

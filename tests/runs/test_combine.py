@@ -38,12 +38,12 @@ def test_a_blend_of_one_run_is_that_run(folders):
 def test_the_weights_are_the_best_on_the_validation_part(folders, scale):
     found = gmmrec.blend(folders, metric="ndcg@10", scale=scale)
     assert found.report["blend"]["valid"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
-    assert sum(found.config["weights"]) == pytest.approx(1)
+    assert sum(found.config.model.weights) == pytest.approx(1)
     for weights in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [2, 1, 0]):
         other = gmmrec.blend(folders, scale=scale, weights=weights)
         assert other.results["valid"].mean()["ndcg@10"] <= found.report["blend"]["valid"] + 1e-6
         assert other.report["blend"]["valid"] is None
-        assert other.config["weights"] == [weight / sum(weights) for weight in weights]
+        assert other.config.model.weights == tuple(weight / sum(weights) for weight in weights)
 
 
 def test_seeds_of_one_setting_share_a_weight_evenly(folders):
@@ -54,7 +54,7 @@ def test_seeds_of_one_setting_share_a_weight_evenly(folders):
     assert alike([first, wider, popular, gmmrec.load(folders[0])]) == [[0, 3], [1], [2]]
     in_memory = gmmrec.fit(toy, "lightgcn", **QUICK)
     found = gmmrec.blend([in_memory, wider, again], metric="ndcg@10")
-    one, other, two = found.config["weights"]
+    one, other, two = found.config.model.weights
     assert one == two
     assert one + other + two == pytest.approx(1)
     assert found.report["blend"]["valid"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
@@ -62,14 +62,14 @@ def test_seeds_of_one_setting_share_a_weight_evenly(folders):
 
 def test_the_test_part_has_no_say(folders):
     runs = [gmmrec.load(folder) for folder in folders[:2]]
-    expected = gmmrec.blend(runs).config["weights"]
+    expected = gmmrec.blend(runs).config.model.weights
 
     def resplit(run, **parts):
         return replace(run, split=Split(**{**vars(run.split), **parts}))
 
     test = runs[0].split.test
     other = replace(test, item=(test.item + 1) % 30)
-    assert gmmrec.blend([resplit(run, test=other) for run in runs]).config["weights"] == expected
+    assert gmmrec.blend([resplit(run, test=other) for run in runs]).config.model.weights == expected
     best = [run.model.score(run.model.encode(run.graph), UserQuery(torch.arange(40)), torch.arange(30)) for run in runs]
     for place in range(2):  # where the validation part holds the favourites of one run, that run decides
         graph = runs[0].graph
@@ -77,7 +77,7 @@ def test_the_test_part_has_no_say(folders):
         seen[tuple(graph.edges(("user", "interacts", "item")).edge_index.as_tensor())] = True
         favourite = best[place].detach().masked_fill(seen, -torch.inf).topk(3).indices
         valid = type(test)(torch.arange(40).repeat_interleave(3), favourite.flatten())
-        weights = gmmrec.blend([resplit(run, valid=valid) for run in runs], metric="recall@5").config["weights"]
+        weights = gmmrec.blend([resplit(run, valid=valid) for run in runs], metric="recall@5").config.model.weights
         assert weights[place] >= 0.5
 
 
@@ -114,7 +114,7 @@ def test_runs_of_other_data_or_splits_are_refused(folders):
     [
         ({"metric": "auc"}, "a metric is written NAME@K"),
         ({"scale": "none"}, "scale must be one of 'standard', 'ranks'"),
-        ({"weights": [1.0]}, "weights must be 2 numbers, one a run, none below 0 and not all 0, but are 1.0"),
+        ({"weights": [1.0]}, "weights must be 2 numbers, one per run, none below 0 and not all 0, but are 1.0"),
         ({"weights": [0.0, 0.0]}, "but are 0.0, 0.0"),
         ({"weights": [2.0, -1.0]}, "but are 2.0, -1.0"),
     ],

@@ -9,9 +9,11 @@ import yaml
 
 import gmmrec
 from gmmrec.data.split import Split
-from gmmrec.runs.recipe import nested, read_config, sections_of
+from gmmrec.models.lookup import find_model
+from gmmrec.runs.config import nested, read_config, sections_of
+from gmmrec.runs.folder import load_split, save_split
 from gmmrec.runs.recipe import run as run_experiment
-from gmmrec.runs.run import Run, load_split, save_split
+from gmmrec.runs.run import Run
 from tests.toy import checkerboard
 
 METRIC = "a metric is written NAME@K with NAME one of recall, ndcg, precision, hit, mrr, map (ndcg@20, say), but is {}"
@@ -79,7 +81,7 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_seed_alone(toy)
 def test_a_killed_run_goes_on(toy, tmp_path):
     straight = gmmrec.fit(toy, "mgat", out=tmp_path / "a", **{**QUICK, "epochs": 4})
     gmmrec.fit(toy, "mgat", out=tmp_path / "b", **{**QUICK, "epochs": 2})
-    config = read_config("mgat", nested({**QUICK, "epochs": 4}, sections_of("mgat")))
+    config = read_config("mgat", nested({**QUICK, "epochs": 4}, sections_of(find_model("mgat"))))
     resumed = run_experiment(config, dataset=toy, folder=tmp_path / "b", resume=True)
     for a, b in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -133,8 +135,8 @@ def test_data_are_read_as_the_settings_say(table):
     from_frame = gmmrec.fit(pd.read_csv(table), "popularity", min_rating=4)
     for run in (from_path, from_text, from_frame):
         assert sum(len(part.user) for part in (run.split.train, run.split.valid, run.split.test)) == 40 * 30 * 2 // 5
-        assert run.config["data"]["min_rating"] == 4
-    assert from_path.config["data"]["path"] == from_text.config["data"]["path"] == str(table)
+        assert run.config.data.min_rating == 4
+    assert from_path.config.data.path == from_text.config.data.path == str(table)
     assert len(gmmrec.fit(table, "popularity").split.train.user) > len(from_path.split.train.user)
 
 
@@ -151,7 +153,7 @@ def test_an_unknown_model_is_named(toy):
 
 
 def test_an_unfinished_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"is not a finished run: config.yaml is missing"):
+    with pytest.raises(ValueError, match=r"is not a finished run: run.json is missing"):
         Run.load(tmp_path)
 
 
@@ -176,7 +178,7 @@ def test_a_resumed_run_goes_on_with_its_own_vectors(finished, toy, tmp_path):
     folder = finished[0].save(tmp_path / "first")
     straight = gmmrec.fit(toy, "lightgcn", out=tmp_path / "a", init_from=folder, **{**QUICK, "epochs": 4})
     gmmrec.fit(toy, "lightgcn", out=tmp_path / "b", init_from=folder, **{**QUICK, "epochs": 2})
-    config = read_config("lightgcn", nested({**QUICK, "epochs": 4, "init_from": str(folder)}, sections_of("lightgcn")))
+    config = read_config("lightgcn", nested({**QUICK, "epochs": 4, "init_from": str(folder)}, sections_of(find_model("lightgcn"))))
     resumed = run_experiment(config, dataset=toy, folder=tmp_path / "b", resume=True)
     assert torch.equal(straight.model.users, resumed.model.users)
 

@@ -65,7 +65,7 @@ def test_a_model_of_situations_ranks_in_the_mean_one(tmp_path):
 def test_a_model_that_needs_more_than_a_user_is_refused(folders):
     toy = checkerboard(40, 30)[0]
     sequential = gmmrec.fit(toy, "marank", epochs=1, dim=8, progress=False)
-    with pytest.raises(ValueError, match="a part must rank items for users, but marank answers HistoryQuery"):
+    with pytest.raises(ValueError, match="a member must rank items for users, but marank answers HistoryQuery"):
         gmmrec.rerank(folders[0], sequential)
 
 

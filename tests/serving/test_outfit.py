@@ -180,7 +180,7 @@ def test_what_is_added_is_commented_on_beside_the_rest(tmp_path):
 
 def test_a_run_has_results_of_all_evaluation_tasks(run):
     assert {"recall@20", "fill_in_the_blank/accuracy", "compatibility/auc"} <= set(run.report["test"])
-    assert run.config["monitor"] == "fill_in_the_blank/accuracy"
+    assert run.config.monitor == "fill_in_the_blank/accuracy"
 
 
 def test_bad_questions_are_said_in_one_sentence(run):

@@ -11,7 +11,8 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mmt_net import MMTNet, MMTNetConfig
-from gmmrec.runs.recipe import read_config, run
+from gmmrec.runs.config import read_config
+from gmmrec.runs.recipe import run
 from gmmrec.tasks.context import time_context
 from gmmrec.tasks.query import Batch, ContextQuery
 from tests.contract import I, U, score_all, toy_graph

@@ -1,0 +1,63 @@
+"""Flags for classes of your own: ``-m module:Class`` and ``--module ROLE=module:Name``. What is typed here may be imported."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import reduce
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def add_class_flags(parser: argparse.ArgumentParser, *, with_model: bool = True) -> None:
+    """Add ``-m``, unless the command has one already, and ``--module``."""
+    if with_model:
+        parser.add_argument(
+            *("-m", "--model-class"),
+            metavar="MODULE:CLASS",
+            action="append",
+            default=[],
+            help="class from outside gmmrec that a run folder names; may be given several times",
+        )
+    parser.add_argument(
+        "--module",
+        metavar="ROLE=MODULE:NAME",
+        action="append",
+        default=[],
+        help="module of your own in a model that takes such, as fusion=mine:MyFusion; may be given several times",
+    )
+
+
+def given_classes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what :func:`gmmrec.load` takes beside the folder: classes and parts that were typed."""
+    from gmmrec.models.lookup import find_model  # not at the top: the command line answers --help without torch
+
+    allow_working_folder([*arguments.model_class, *arguments.module])
+    return {"model_class": [find_model(name) for name in arguments.model_class], "parts": given_parts(arguments)}
+
+
+def given_parts(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the parts that were typed, by role.
+
+    Raises:
+        ValueError: A flag is not ROLE=MODULE:NAME, or names nothing that can be imported.
+    """
+    allow_working_folder(arguments.module)
+    found = {}
+    for text in arguments.module:
+        role, equals, path = text.partition("=")
+        module, colon, name = path.partition(":")
+        if not (role and equals and module and colon and name):
+            raise ValueError(f"--module takes ROLE=MODULE:NAME, such as fusion=mine:MyFusion, but is {text!r}")
+        try:
+            found[role] = reduce(getattr, name.split("."), import_module(module))
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"--module {text}: {error}; check the names and the folder") from None
+    return found
+
+
+def allow_working_folder(names: Sequence[str]) -> None:
+    """Put the working folder on the import path, if a class or a part was typed; otherwise nothing in it is ever imported."""
+    folder = str(Path.cwd())
+    if any(":" in name for name in names) and folder not in sys.path:
+        sys.path.insert(0, folder)

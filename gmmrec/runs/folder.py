@@ -1,0 +1,174 @@
+"""A run on disk: one folder, readable without the data it was trained on, and without running code that it holds."""
+
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+import gmmrec
+from gmmrec.data.pack import packed, unpacked
+from gmmrec.data.split import Split
+from gmmrec.data.tokens import TokenNames
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.evaluation.results import Results
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.graph.store import load_graph, save_graph
+from gmmrec.recommender import AnyRecommender
+from gmmrec.runs.checkpoint import Given, load_model, save_model
+from gmmrec.runs.config import AnyRunConfig, stored_config
+from gmmrec.typing import NodeType
+
+FORMAT = 2
+"""Number of the layout of run folders."""
+ABOUT, CONFIG, MODEL, GRAPH, SPLIT, VOCABULARIES = (
+    "run.json",
+    "config.yaml",
+    "model.safetensors",
+    "graph.safetensors",
+    "split.safetensors",
+    "vocabularies.json",
+)
+"""Files that every run folder has."""
+PACKAGES = ("gmmrec", "torch", "torch-geometric", "numpy", "scipy", "pandas", "lightning-fabric")
+"""Packages whose versions are kept with a run."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """Everything that a run folder holds; :class:`gmmrec.runs.run.Run` says what each is."""
+
+    model: AnyRecommender
+    graph: MultimodalGraph
+    split: Split
+    vocabularies: Mapping[NodeType, Vocabulary]
+    attributes: Mapping[NodeType, pd.DataFrame]
+    config: AnyRunConfig
+    report: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Mapping[str, TokenNames] = field(default_factory=dict)
+    words: Sequence[str] = ()
+    main: str = "ranking"
+    results: Mapping[str, Results] = field(default_factory=dict)
+    """Test results by evaluation task; they are written, and read when they are compared."""
+
+
+def write_run(run: StoredRun, folder: Path) -> Path:
+    """Write a run folder and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"format": FORMAT, "gmmrec": gmmrec.__version__, "model": run.config.model_name, "main": run.main}
+    _write_json(folder / ABOUT, about)
+    (folder / CONFIG).write_text(yaml.safe_dump(run.config.to_dict(), sort_keys=False), encoding="utf-8")
+    save_model(run.model, folder / MODEL)
+    save_graph(run.graph, folder / GRAPH)
+    save_split(run.split, folder / SPLIT)
+    _write_json(folder / VOCABULARIES, {node_type: vocabulary.ids() for node_type, vocabulary in run.vocabularies.items()})
+    if run.tokens:
+        _write_json(folder / "tokens.json", {name: asdict(known) for name, known in run.tokens.items()})
+    if run.words:
+        _write_json(folder / "words.json", run.words)
+    for node_type, frame in run.attributes.items():
+        if len(frame.columns):  # of some only the ids are known
+            frame.to_csv(folder / f"{node_type}s.csv", index=False)
+    _write_json(folder / "environment.json", environment(), indent=2)
+    _write_json(folder / "metrics.json", run.report, indent=2)
+    for task, found in run.results.items():
+        found.save(folder, task)
+    return folder
+
+
+def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None = None) -> StoredRun:
+    """Read a run folder.
+
+    Args:
+        folder: What :func:`write_run` wrote.
+        given: Model classes from outside that the folder may name.
+        parts: Parts of the caller's own that the model was built with, by role.
+
+    Raises:
+        ValueError: The folder is not a finished run of this format, or names a class that was not given.
+    """
+    about = read_about(folder)
+    missing = [name for name in (CONFIG, MODEL, GRAPH, SPLIT, VOCABULARIES) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} is not a finished run: {missing[0]} is missing; train it again")
+    ids = _read_json(folder / VOCABULARIES)
+    model = load_model(folder / MODEL, given, parts)
+    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    known = _read_json(folder / "tokens.json", {})
+    return StoredRun(
+        model=model,
+        graph=load_graph(folder / GRAPH),
+        split=load_split(folder / SPLIT),
+        vocabularies={node_type: Vocabulary(values, name=node_type) for node_type, values in ids.items()},
+        attributes={
+            node_type: pd.read_csv(folder / f"{node_type}s.csv") for node_type in ids if (folder / f"{node_type}s.csv").is_file()
+        },
+        config=stored_config(config, model, str(folder / CONFIG)),
+        report=_read_json(folder / "metrics.json", {}),
+        tokens={name: TokenNames(**fields) for name, fields in known.items()},
+        words=_read_json(folder / "words.json", ()),
+        main=about.get("main", "ranking"),
+    )
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says of a run folder, after a look at its format.
+
+    Raises:
+        ValueError: The folder is no run folder, or has another format.
+    """
+    if not (folder / ABOUT).is_file():
+        if (folder / CONFIG).is_file() and (folder / MODEL).is_file():
+            raise ValueError(f"{folder} was written before run folders had a format number; train the run again with this gmmrec")
+        raise ValueError(f"{folder} is not a finished run: {ABOUT} is missing; make one with 'gmmrec train --out {folder}'")
+    about: dict[str, Any] = _read_json(folder / ABOUT)
+    if about.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has the format {about.get('format')}, but this gmmrec ({gmmrec.__version__}) reads format {FORMAT}; "
+            "read it with the gmmrec that wrote it, or train the run again"
+        )
+    return about
+
+
+def save_split(split: Split, path: Path) -> None:
+    """Write everything that a split holds."""
+    save_file({name: column.clone() for name, column in packed(split).items()}, path)  # parts may be one log under three names
+
+
+def load_split(path: Path) -> Split:
+    """Read what :func:`save_split` wrote."""
+    split = unpacked(Split, load_file(path))
+    assert split is not None
+    return split
+
+
+def environment() -> dict[str, Any]:
+    """Return what the run is made with: versions, threads, device."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
+
+
+def _read_json(path: Path, default: Any = None) -> Any:
+    if default is not None and not path.is_file():
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); train the run again") from None
