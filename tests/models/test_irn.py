@@ -165,7 +165,7 @@ def test_the_ranking_of_all_items_equals_pairs_with_gradients(attention, pair, b
         torch.testing.assert_close(whole, pairs, rtol=1e-4, atol=1e-3)
 
 
-# Acceptance checks
+# Invariants
 
 
 @pytest.mark.parametrize(("attention", "pair"), FORMS)
@@ -177,7 +177,7 @@ def test_vectors_of_all_pairs_are_never_held(attention, pair, monkeypatch) -> No
     assert seen.numel < I * I * HIDDEN < U * I * D  # items are paired with those of histories, users with none
 
 
-def test_k1_the_target_never_counts_in_its_own_history() -> None:
+def test_the_target_never_counts_in_its_own_history() -> None:
     model, graph = build()
     with_it, without = of_histories(model, graph, [[0, 4, 6, 11], [0, 6, 11]])
     torch.testing.assert_close(with_it[4], without[4])
@@ -187,7 +187,7 @@ def test_k1_the_target_never_counts_in_its_own_history() -> None:
     torch.testing.assert_close(own, score_all(model, graph))  # where pairs are formed, as in training
 
 
-def test_k1_in_training_the_positive_is_not_in_its_history() -> None:
+def test_in_training_the_positive_is_not_in_its_history() -> None:
     """The interactions of a user who has one item only: whatever that item is as a part of histories, its loss is the same."""
     dataset, _ = checkerboard(U, I)
     log = dataset.interactions
@@ -201,7 +201,7 @@ def test_k1_in_training_the_positive_is_not_in_its_history() -> None:
         assert bool(model.past.grad[item].any()) == is_read
 
 
-def test_k2_a_history_is_a_set_and_an_empty_one_leaves_the_bias() -> None:
+def test_a_history_is_a_set_and_an_empty_one_leaves_the_bias() -> None:
     model, graph = build()
     one, turned, empty = of_histories(model, graph, [[0, 4, 6, 11], [11, 0, 6, 4], []])
     torch.testing.assert_close(one, turned)
@@ -213,7 +213,7 @@ def test_k2_a_history_is_a_set_and_an_empty_one_leaves_the_bias() -> None:
 
 
 @pytest.mark.parametrize("beta", [0.3, 0.5, 1.0])
-def test_k3_what_weights_sum_to(beta) -> None:
+def test_weights_sum_to_the_softmax_total_to_the_power_of_one_minus_beta(beta) -> None:
     model, graph = build(beta=beta)
     history = [0, 4, 6, 11]
     a, _ = slow_weights(model, graph, 5, history)
@@ -225,7 +225,7 @@ def test_k3_what_weights_sum_to(beta) -> None:
     torch.testing.assert_close(weights.sum(), total ** (1 - beta))
 
 
-def test_k4_without_logits_and_with_beta_1_it_is_fism() -> None:
+def test_without_logits_and_with_beta_1_it_is_fism() -> None:
     model, graph = build(beta=1.0)
     mean, _ = build(beta=1.0, attention="mean")
     with torch.no_grad():
@@ -241,7 +241,7 @@ def test_k4_without_logits_and_with_beta_1_it_is_fism() -> None:
 
 
 @pytest.mark.parametrize("share", ["none", "scalar", "gate"])
-def test_k5_towers_without_sharing_are_independent(share) -> None:
+def test_towers_without_sharing_are_independent(share) -> None:
     model, graph = build(share=share)
     raw = [graph.features[name].unit.clone().requires_grad_() for name in model.names]
     tops = climb(model, graph, raw)
@@ -252,7 +252,7 @@ def test_k5_towers_without_sharing_are_independent(share) -> None:
     torch.testing.assert_close(tops[5].double(), slow_content(model, graph, 5)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_k5_numbers_that_are_the_identity_share_nothing() -> None:
+def test_numbers_that_are_the_identity_share_nothing() -> None:
     model, graph = build(share="scalar")
     other, _ = build(share="none")
     with torch.no_grad():
@@ -262,7 +262,7 @@ def test_k5_numbers_that_are_the_identity_share_nothing() -> None:
     assert torch.equal(score_all(model, graph), score_all(other, graph))
 
 
-def test_k6_one_modality_is_a_plain_perceptron() -> None:
+def test_one_modality_is_a_plain_perceptron() -> None:
     dataset, _ = checkerboard(U, I)
     model, graph = build(replace(dataset, features={"text": dataset.features["text"]}), share="none", ids=False)
     layers = [model.first[0].project, torch.nn.ReLU(), model.fuse.layers[0].towers[0], torch.nn.ReLU(), model.fuse.fuse.project]
@@ -271,7 +271,7 @@ def test_k6_one_modality_is_a_plain_perceptron() -> None:
 
 
 @pytest.mark.parametrize(("attention", "pair"), FORMS)
-def test_k7_shapes(attention, pair) -> None:
+def test_shapes(attention, pair) -> None:
     model, graph = build(attention=attention, pair=pair)
     encoded = model.encode(graph)
     assert climb(model, graph).shape == (I, 2, D)
@@ -283,7 +283,7 @@ def test_k7_shapes(attention, pair) -> None:
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
-def test_k8_large_logits_give_finite_scores_and_slopes(beta) -> None:
+def test_large_logits_give_finite_scores_and_slopes(beta) -> None:
     """The exact values are in tests/nn/fusion/test_interest.py."""
     model, graph = build(beta=beta)
     with torch.no_grad():

@@ -138,11 +138,11 @@ def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[flo
     return float(w[f"predict.rest.{3 * config.num_layers - 1}.weight"][0] @ h), al, seen
 
 
-# Acceptance checks
+# Invariants
 
 
 @pytest.mark.parametrize("attention", ["product", "additive", "mean"])
-def test_k1_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
+def test_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
     model, graph = build(attention=attention)
     weights, mask = weights_of(model, graph), graph.features["regions"].mask
     assert weights.unflatten(-1, (2, 2)).shape == (U, I, 2, 2)
@@ -152,7 +152,7 @@ def test_k1_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
 
 
 @pytest.mark.parametrize("attention", ["product", "additive"])
-def test_k1_identical_regions_count_alike_and_are_what_is_seen(attention) -> None:
+def test_identical_regions_count_alike_and_are_what_is_seen(attention) -> None:
     table = pictures()
     model, graph = build(data(FeatureTable("regions", table.values[:, :1].expand(-1, R, -1).clone())), attention=attention)
     torch.testing.assert_close(weights_of(model, graph), torch.full((U, I, R), 1 / R))
@@ -163,7 +163,7 @@ def test_k1_identical_regions_count_alike_and_are_what_is_seen(attention) -> Non
     torch.testing.assert_close(seen, found.regions[items, 0])
 
 
-def test_k2_two_users_look_differently_unless_the_users_matrix_is_zero() -> None:
+def test_two_users_look_differently_unless_the_users_matrix_is_zero() -> None:
     model, graph = build()
     weights = weights_of(model, graph)[:, 0]
     assert bool(((weights[1:] - weights[0]).abs().amax(1) > 1e-4).all())
@@ -174,7 +174,7 @@ def test_k2_two_users_look_differently_unless_the_users_matrix_is_zero() -> None
 @pytest.mark.parametrize(
     "settings", [{}, {"attention": "additive", "merge": "add"}, {"merge": "concat", "predictor": "fm"}], ids=str
 )
-def test_k3_permuting_regions_permutes_weights_alone(settings) -> None:
+def test_permuting_regions_permutes_weights_alone(settings) -> None:
     model, graph = build(**settings)
     table, order = pictures(), torch.tensor([2, 0, 3, 1])
     other = toy_graph(data(FeatureTable("regions", table.values[:, order], table.mask[:, order])))
@@ -184,7 +184,7 @@ def test_k3_permuting_regions_permutes_weights_alone(settings) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS[:5], ids=str)
-def test_k4_regions_that_are_missing_change_nothing(settings) -> None:
+def test_regions_that_are_missing_change_nothing(settings) -> None:
     model, graph = build(**settings)
     table = pictures()
     values = torch.cat([table.values.masked_fill(~table.mask.unsqueeze(-1), 9.0), torch.full((I, 2, 5), 9.0)], 1)
@@ -196,7 +196,7 @@ def test_k4_regions_that_are_missing_change_nothing(settings) -> None:
     assert review_loss(model, other, batch()) == pytest.approx(review_loss(model, graph, batch()), rel=1e-5)
 
 
-def test_k5_a_product_with_no_embedding_is_nothing() -> None:
+def test_a_product_with_no_embedding_is_nothing() -> None:
     model, graph = build(predictor="dot")
     with torch.no_grad():
         model.items[4] = 0
@@ -207,7 +207,7 @@ def test_k5_a_product_with_no_embedding_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("predictor", ["mlp", "dot", "fm"])
-def test_k5_without_the_image_no_picture_changes_a_score(predictor) -> None:
+def test_without_the_image_no_picture_changes_a_score(predictor) -> None:
     model, graph = build(image=False, predictor=predictor)
     table = pictures()
     other = toy_graph(data(FeatureTable("regions", table.values + torch.randn_like(table.values), table.mask)))
@@ -221,7 +221,7 @@ def test_k5_without_the_image_no_picture_changes_a_score(predictor) -> None:
     assert not torch.allclose(score_all(seeing, other), score_all(seeing, graph))
 
 
-def test_k6_the_review_term_is_the_words_of_those_who_wrote() -> None:
+def test_the_review_term_is_the_words_of_those_who_wrote() -> None:
     model, graph = build(review_weight=0.5)
     triples = batch()
     assert 0 < int(triples.text.any(1).sum()) < 9
@@ -241,14 +241,14 @@ def test_k6_the_review_term_is_the_words_of_those_who_wrote() -> None:
 
 
 @pytest.mark.parametrize("image", [True, False])
-def test_k7_reviews_alone_teach_the_attention(image) -> None:
+def test_reviews_alone_teach_the_attention(image) -> None:
     model, graph = build(image=image)
     model.loss(graph, batch())["review"].backward()
     assert all(bool(model.attend.get_parameter(name).grad.any()) for name in TEACHING)
     assert all(bool(parameter.grad.any()) for parameter in model.write.parameters())
 
 
-def test_k7_without_their_weight_there_is_no_decoder() -> None:
+def test_without_their_weight_there_is_no_decoder() -> None:
     model, graph = build(review_weight=0.0)
     assert model.write is None
     terms = model.loss(graph, batch())
@@ -257,7 +257,7 @@ def test_k7_without_their_weight_there_is_no_decoder() -> None:
     assert all(bool(model.attend.get_parameter(name).grad.any()) for name in TEACHING)
 
 
-def test_k8_a_closed_gate_keeps_the_picture_from_the_words() -> None:
+def test_a_closed_gate_keeps_the_picture_from_the_words() -> None:
     model, graph = build()
     gates = []
     model.write.context.gate.register_forward_hook(lambda *call: gates.append(call[-1].sigmoid()))

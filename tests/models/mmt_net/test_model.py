@@ -139,7 +139,7 @@ def test_who_has_a_single_item_has_no_past_when_it_is_learned() -> None:
     assert not bool(side.profile.any())
 
 
-def test_k1_the_context_module_is_homogeneous_of_its_order() -> None:
+def test_the_context_module_is_homogeneous_of_its_order() -> None:
     model, _ = build(order=3)
     model.context.activation = lambda x: x
     for p in (model.context.factor, model.context.first.bias, *(layer.bias for layer in model.context.layers)):
@@ -148,7 +148,7 @@ def test_k1_the_context_module_is_homogeneous_of_its_order() -> None:
     torch.testing.assert_close(model.context(2 * context), 8 * model.context(context), rtol=1e-4, atol=1e-5)
 
 
-def test_k2_shared_modules_do_not_know_how_many_users_and_items_there_are() -> None:
+def test_shared_modules_do_not_know_how_many_users_and_items_there_are() -> None:
     sizes = []
     for dataset in (timed(), timed(40, 30)):
         model, graph = build(dataset)
@@ -163,7 +163,7 @@ def test_k2_shared_modules_do_not_know_how_many_users_and_items_there_are() -> N
         assert target.score(target.encode(graph), ContextQuery(torch.arange(40)), torch.arange(30)).shape == (40, 30)
 
 
-def test_k3_the_residuals_begin_as_nothing() -> None:
+def test_the_residuals_begin_as_nothing() -> None:
     dataset = timed()
     source, graph = build(dataset)
     torch.manual_seed(1)
@@ -190,7 +190,7 @@ def trained(dataset: Dataset, folder=None, **changes) -> gmmrec.runs.run.Run:
 
 
 @pytest.mark.parametrize("transfer", ["drr", "layers"])
-def test_k4_only_what_is_the_targets_own_is_trained_on_frozen_modules(transfer, tmp_path, monkeypatch) -> None:
+def test_only_what_is_the_targets_own_is_trained_on_frozen_modules(transfer, tmp_path, monkeypatch) -> None:
     source = trained(timed(), tmp_path / "source").model
     begun, take_over = dict[str, Tensor](), MMTNet.start_from
 
@@ -216,7 +216,7 @@ def test_k4_only_what_is_the_targets_own_is_trained_on_frozen_modules(transfer, 
     assert ("adapters.pair.outer.weight" in begun) == (transfer == "drr")
 
 
-def test_k5_a_context_of_ones_changes_no_embedding_and_of_zeros_leaves_the_biases() -> None:
+def test_a_context_of_ones_changes_no_embedding_and_of_zeros_leaves_the_biases() -> None:
     model, graph = build()
     encoded = model.encode(graph)
     last = model.context.layers[-1]
@@ -235,7 +235,7 @@ def test_k5_a_context_of_ones_changes_no_embedding_and_of_zeros_leaves_the_biase
     torch.testing.assert_close(rest, rest[0, 0].expand(U, I))
 
 
-def test_k6_the_bias_of_a_context_that_all_candidates_share_ranks_nothing() -> None:
+def test_the_bias_of_a_context_that_all_candidates_share_ranks_nothing() -> None:
     dataset = timed()
     batch = events(dataset)
     for groups, shared in ((("interactional",), True), (("interactional", "attributional"), False)):
@@ -250,7 +250,7 @@ def test_k6_the_bias_of_a_context_that_all_candidates_share_ranks_nothing() -> N
         assert results[0][1] != pytest.approx(results[1][1])
 
 
-def test_k7_groups_are_shifted_by_the_others_and_not_at_first() -> None:
+def test_groups_are_shifted_by_the_others_and_not_at_first() -> None:
     graph = toy_graph(timed())
     model = MMTNet(graph.schema, MMTNetConfig(dim=8))
     context = torch.randn(model.context.group.numel())
@@ -267,7 +267,7 @@ def test_k7_groups_are_shifted_by_the_others_and_not_at_first() -> None:
     ]  # degrees, features, presence, distances
 
 
-def test_k8_shapes() -> None:
+def test_shapes() -> None:
     model, graph = build()
     user, item = model._users(graph), model._items(graph)
     asked = model._in_event(user.at(torch.arange(3)), ContextQuery(torch.arange(3)))

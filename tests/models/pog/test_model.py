@@ -228,14 +228,14 @@ def test_compatibility_is_the_mean_log_probability_of_every_item_given_the_other
 # ------------------------------------------------------------------------------------------------------------ what is promised
 
 
-def test_1_the_order_of_the_other_items_does_not_matter_to_fom():
+def test_the_order_of_the_other_items_does_not_matter_to_fom():
     model, graph = built(personal=False)
     query, order = question(), torch.randperm(5, generator=torch.Generator().manual_seed(3))
     other = replace(query, outfit=query.outfit[:, order], outfit_mask=query.outfit_mask[:, order])
     torch.testing.assert_close(scores_of(model, graph, query), scores_of(model, graph, other), rtol=1e-4, atol=1e-5)
 
 
-def test_2_the_hidden_item_is_not_read():
+def test_the_hidden_item_is_not_read():
     model, graph = built(personal=False)
     query = question().take(torch.tensor([0]))
     hidden = int(query.outfit[0, 2])
@@ -252,7 +252,7 @@ def test_2_the_hidden_item_is_not_read():
 
 
 @pytest.mark.parametrize("personal", [True, False])
-def test_3_padding_changes_nothing(personal):
+def test_padding_changes_nothing(personal):
     model, graph = built(personal=personal)
     query = question()
     nothing = torch.full((6, 3), I - 1)
@@ -268,7 +268,7 @@ def test_3_padding_changes_nothing(personal):
         torch.testing.assert_close(scores_of(model, graph, wider), scores_of(model, graph, query), rtol=1e-4, atol=1e-5)
 
 
-def test_5_an_empty_history_is_no_history():
+def test_an_empty_history_is_no_history():
     model, graph = built()
     query = question()
     empty = replace(query, history_mask=torch.zeros_like(query.history_mask))
@@ -279,7 +279,7 @@ def test_5_an_empty_history_is_no_history():
     assert not torch.allclose(scores_of(model, graph, query)[0], expected[0])
 
 
-def test_8_gen_takes_over_all_of_fom_bit_for_bit():
+def test_gen_takes_over_all_of_fom_bit_for_bit():
     fom, _ = built(personal=False)
     pog, _ = built(seed=1)
     before = {name: value.clone() for name, value in pog.state_dict().items()}
@@ -294,7 +294,7 @@ def test_8_gen_takes_over_all_of_fom_bit_for_bit():
     assert all(torch.equal(after[name], before[name]) for name in kept)
 
 
-def test_8_pog_of_one_layer_begins_as_its_fom():
+def test_pog_of_one_layer_begins_as_its_fom():
     fom, graph = built(personal=False, num_layers=1)
     pog, _ = built(seed=1, num_layers=1)
     before = scores_of(pog, graph, question())
@@ -315,7 +315,7 @@ def test_candidates_of_a_question_score_as_in_the_whole_catalogue():
     torch.testing.assert_close(some, expected[:, [5, 1, 8]])
 
 
-def test_4_a_guess_depends_on_what_stands_before_it_alone():
+def test_a_guess_depends_on_what_stands_before_it_alone():
     model, graph = built(positions=True)
     items = model.encode(graph)["item"].detach()
     outfit, mask = torch.randn(3, 4, 8), torch.arange(4) >= torch.tensor([[0], [1], [3]])
