@@ -12,7 +12,7 @@ import pytest
 import gmmrec
 from gmmrec.config import check_literals
 from gmmrec.ensemble.blend import BlendConfig, TrainedPart
-from gmmrec.models.graph_fusion.model import Fusion, GraphFusionConfig, Ids
+from gmmrec.models.graph_fusion.config import Fusion, GraphFusionConfig, Ids
 from gmmrec.nn.decoder import DECODERS
 from gmmrec.nn.encoder import PROPAGATIONS
 from gmmrec.nn.fusion import FUSIONS

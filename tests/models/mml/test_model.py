@@ -10,7 +10,8 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
-from gmmrec.models.mml.model import INTERACTION, MML, MMLConfig, nearest_known
+from gmmrec.models.mml.config import MMLConfig
+from gmmrec.models.mml.model import INTERACTION, MML, nearest_known
 from gmmrec.tasks.query import Batch, HistoryQuery
 from tests.toy import checkerboard
 
