@@ -15,7 +15,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
-from gmmrec.tasks.query import Batch, ContextQuery, UserQuery
+from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import EdgeType
 
 CELLS = 2**24
@@ -54,7 +54,7 @@ class TrainedPart:
             raise ValueError(
                 f"{type(model).__name__} is none of gmmrec's models, so that a saved run could not rebuild it as a part"
             )
-        if model.query_type not in (UserQuery, ContextQuery):
+        if not model.query_type.ranks_for_users:
             raise ValueError(f"a part must rank items for users, but {name} answers {model.query_type.__name__}")
         return cls(name, asdict(model.config), asdict(model.schema))
 

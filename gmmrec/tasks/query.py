@@ -20,6 +20,8 @@ class Query:
     """
 
     target: ClassVar[NodeType] = "item"
+    ranks_for_users: ClassVar[bool] = False
+    """Whether users alone ask for a ranking of items, so that several models can answer the same query."""
 
     def __len__(self) -> int:
         first: Tensor = getattr(self, fields(self)[0].name)
@@ -101,6 +103,8 @@ class PersonalQuery(Query):
 class UserQuery(PersonalQuery):
     """What will these users like? ``user`` ``[B]`` holds rows of the graph at hand."""
 
+    ranks_for_users: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
 class ContextQuery(PersonalQuery):
@@ -110,6 +114,7 @@ class ContextQuery(PersonalQuery):
     where nothing is.
     """
 
+    ranks_for_users: ClassVar[bool] = True
     context: Tensor | None = None
 
 
