@@ -17,7 +17,8 @@ class Word(NamedTuple):
 
 WORDS = (
     Word(r"exams?", "evaluation task"),
-    Word(r"told_apart|CollaborativeConfig", "batch settings (a class of settings named after the task)"),
+    Word(r"told_apart", "distinguished"),
+    Word(r"CollaborativeConfig", "BatchSettings"),
     Word(r"heard", "messages"),
     Word(r"sought", "relevant"),
     Word(r"equal_shares", "uniform_weights"),
