@@ -32,6 +32,8 @@ COVERED = {
     "graph/multimodal.py": "graph/test_build.py",
     "graph/smoothing.py": "models/graph_fusion/test_model.py",
     "models/__init__.py": "cli/test_main.py",
+    "models/graph_fusion/config.py": "models/graph_fusion/test_model.py",
+    "models/mml/config.py": "models/mml/test_model.py",
     "recommender.py": "models/test_contract.py",
     "report/outfits.py": "cli/test_complete.py",
     "report/overlay.py": "report/test_picture.py",

@@ -109,7 +109,7 @@ def test_a_misspelt_setting_in_any_model_is_a_type_error(tmp_path):
     shutil.copytree(ROOT / "gmmrec", tmp_path / "gmmrec", ignore=shutil.ignore_patterns("__pycache__", "bundled"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = set()
-    for path in sorted((tmp_path / "gmmrec" / "models").glob("*.py")):
+    for path in sorted((tmp_path / "gmmrec" / "models").rglob("*.py")):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         names = {"config", *(name for line in lines for found in ALIAS.findall(line) for name in found if name)}
         read = re.compile(rf"\b(?<!\.)((?:self\.)?config|{'|'.join(names)})\.([a-z]\w*)")
@@ -117,13 +117,13 @@ def test_a_misspelt_setting_in_any_model_is_a_type_error(tmp_path):
             changed, count = read.subn(r"\1.\2_misspelt", line)
             if count and not line.lstrip().startswith(("from ", "import ", "#")):
                 lines[number - 1] = changed
-                planted.add((f"gmmrec/models/{path.name}", number))
+                planted.add((path.relative_to(tmp_path).as_posix(), number))
         path.write_text("".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "mypy", "--no-incremental", "--no-error-summary", "--show-error-codes"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    found = re.findall(r"^(gmmrec/models/\w+\.py):(\d+): error: .* has no attribute \"\w+_misspelt\"", run.stdout, re.MULTILINE)
+    found = re.findall(r"^(gmmrec/models/[\w/]+\.py):(\d+): error: .* has no attribute \"\w+_misspelt\"", run.stdout, re.MULTILINE)
     missed = sorted(planted - {(name, int(number)) for name, number in found})
     assert missed == [], run.stdout[:2000] + run.stderr
-    readers = {name.removeprefix("gmmrec.models.") for name in (model.__module__ for model in MODELS.values())}
-    silent = readers - {Path(name).stem for name, _ in planted}
-    assert silent == {"popularity"}, "these read no setting"
+    readers = {f"{model.__module__.replace('.', '/')}.py" for model in MODELS.values()}
+    silent = readers - {name for name, _ in planted}
+    assert silent == {"gmmrec/models/popularity.py"}, "these read no setting"

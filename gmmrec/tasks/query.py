@@ -115,7 +115,6 @@ class ContextQuery(PersonalQuery):
     """
 
     ranks_for_users: ClassVar[bool] = True
-
     context: Tensor | None = None
 
 

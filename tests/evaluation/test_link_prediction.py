@@ -55,7 +55,7 @@ def test_ranks_equal_those_of_the_definition() -> None:
     assert found.tolist() == [slow_rank(scores[i], int(answer[i]), known[i]) for i in range(50)]
 
 
-def test_k8_the_true_entity_is_first_when_only_other_true_answers_score_higher() -> None:
+def test_the_true_entity_is_first_when_only_other_true_answers_score_higher() -> None:
     scores = torch.tensor([[5.0, 9.0, 1.0, 8.0]])
     assert filtered_ranks(scores, torch.tensor([0]), RaggedSets(torch.tensor([0, 3]), torch.tensor([0, 1, 3]))).item() == 1
     assert filtered_ranks(scores, torch.tensor([0]), RaggedSets(torch.tensor([0, 2]), torch.tensor([0, 1]))).item() == 2

@@ -22,7 +22,7 @@ def slow(vectors: Tensor, table: FeatureTable) -> float:
     )
 
 
-def test_k8_equals_the_mean_over_all_pairs(monkeypatch) -> None:
+def test_equals_the_mean_over_all_pairs(monkeypatch) -> None:
     mask = torch.ones(N, dtype=torch.bool)
     mask[[3, 8]] = False
     table, vectors = FeatureTable("image", features(), mask), features(1)[:, :3]
@@ -32,7 +32,7 @@ def test_k8_equals_the_mean_over_all_pairs(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("num_pairs", [None, 100])
-def test_k8_scaled_and_rotated_features_are_preserved(num_pairs) -> None:
+def test_scaled_and_rotated_features_are_preserved(num_pairs) -> None:
     table = FeatureTable("image", features())
     rotation = torch.linalg.qr(features(2)[:D]).Q
     for vectors in (3.7 * table.values, table.values @ rotation, table.values * torch.rand(N, 1) + 1e-3 * table.values):
@@ -40,7 +40,7 @@ def test_k8_scaled_and_rotated_features_are_preserved(num_pairs) -> None:
     assert average_difference(features(1), table, num_pairs=num_pairs) > 0.1
 
 
-def test_k8_is_at_most_two() -> None:
+def test_is_at_most_two() -> None:
     plus, minus = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [-1.0]])
     assert average_difference(plus, FeatureTable("image", minus)) == 2
     for seed in range(5):

@@ -97,14 +97,14 @@ def test_loss_and_derivatives_are_those_of_the_slow_version() -> None:
         torch.testing.assert_close(found, expected)
 
 
-# Acceptance checks
+# Invariants
 
 
 def tokens_of(model: BERT4Rec) -> Tensor:
     return model.items[ITEMS].detach()
 
 
-def test_k1_shapes_and_rows_of_the_attention() -> None:
+def test_shapes_and_rows_of_the_attention() -> None:
     model, _ = build()
     assert model.transformer(tokens_of(model), MASK).shape == (*MASK.shape, D)
     places = torch.tensor([3, 11, 17])
@@ -115,7 +115,7 @@ def test_k1_shapes_and_rows_of_the_attention() -> None:
     assert bool((weights.masked_select(~MASK[:, None, None].expand_as(weights)) == 0).all())
 
 
-def test_k2_what_is_in_the_padding_changes_nothing() -> None:
+def test_what_is_in_the_padding_changes_nothing() -> None:
     model, graph = build()
     other = replace(QUERY, items=torch.where(MASK, ITEMS, I - 1 - ITEMS))
     assert not torch.equal(other.items, ITEMS)
@@ -125,14 +125,14 @@ def test_k2_what_is_in_the_padding_changes_nothing() -> None:
     torch.testing.assert_close(model.score(encoded, other, ALL), model.score(encoded, QUERY, ALL))
 
 
-def test_k3_later_items_change_earlier_states() -> None:
+def test_later_items_change_earlier_states() -> None:
     model, _ = build()
     changed = tokens_of(model)
     changed[:, -1] *= -1
     assert bool((model.transformer(changed, MASK)[0, :-1] - model.transformer(tokens_of(model), MASK)[0, :-1]).abs().gt(1e-6).all())
 
 
-def test_k4_a_hidden_place_does_not_know_its_answer() -> None:
+def test_a_hidden_place_does_not_know_its_answer() -> None:
     model, graph = build()
     model.masker = lambda mask: HIDDEN
     seen = []
@@ -149,7 +149,7 @@ def test_k4_a_hidden_place_does_not_know_its_answer() -> None:
     assert not torch.allclose(seen[2], seen[0])
 
 
-def test_k5_without_positions_the_order_does_not_matter() -> None:
+def test_without_positions_the_order_does_not_matter() -> None:
     model, _ = build()
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     x = tokens_of(model)
@@ -158,7 +158,7 @@ def test_k5_without_positions_the_order_does_not_matter() -> None:
     torch.testing.assert_close(model.transformer(x[:, order], MASK[:, order]), model.transformer(x, MASK)[:, order])
 
 
-def test_k6_one_table_is_input_and_output_and_holds_items_alone() -> None:
+def test_one_table_is_input_and_output_and_holds_items_alone() -> None:
     model, graph = build()
     assert [tuple(p.shape) for p in model.parameters() if len(p) == I] == [(I, D), (I,)]
     encoded = model.encode(graph)
@@ -177,7 +177,7 @@ def test_k6_one_table_is_input_and_output_and_holds_items_alone() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.6])
-def test_k7_as_many_are_hidden_as_the_formula_says(share) -> None:
+def test_as_many_are_hidden_as_the_formula_says(share) -> None:
     model, _ = build(mask_prob=share, max_masked=3, last_copy=0.0)
     mask = torch.cat([MASK, torch.ones(len(MASK), 1).bool()], 1)
     expected = [min(max(math.floor(share * n + 0.5), 1), 3) for n in (7, 5, 2, 4)]

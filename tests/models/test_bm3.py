@@ -77,10 +77,10 @@ def slow_loss(model: BM3, graph: MultimodalGraph, triples: Batch[UserQuery]) -> 
     return {**terms, "norm": float(model.config.norm_weight * (users.norm() + items.norm()) / I)}
 
 
-# Acceptance checks
+# Invariants
 
 
-def test_k1_the_loss_takes_no_notice_of_negatives() -> None:
+def test_the_loss_takes_no_notice_of_negatives() -> None:
     model, graph = build()
     pairs = batch()
     expected = model.loss(graph, pairs)
@@ -91,7 +91,7 @@ def test_k1_the_loss_takes_no_notice_of_negatives() -> None:
         }
 
 
-def test_k1_every_distance_lies_between_0_and_2() -> None:
+def test_every_distance_lies_between_0_and_2() -> None:
     model, graph = build(modality_weight=1.0, num_layers=0)
     make_predictor_the_identity(model)
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_k1_every_distance_lies_between_0_and_2() -> None:
     assert float(model.loss(graph, batch())["rec_user"].detach()) == pytest.approx(0, abs=1e-6)
 
 
-def test_k1_without_dropout_and_with_an_identical_predictor_nothing_is_masked() -> None:
+def test_without_dropout_and_with_an_identical_predictor_nothing_is_masked() -> None:
     model, graph = build(dropout=0.0)
     make_predictor_the_identity(model)
     assert float(model.loss(graph, batch())["mask"].detach()) == pytest.approx(0, abs=1e-6)
@@ -115,7 +115,7 @@ def test_k1_without_dropout_and_with_an_identical_predictor_nothing_is_masked() 
     assert float(model.loss(graph, batch())["rec_item"].detach()) == pytest.approx(0, abs=1e-6)
 
 
-def test_k2_targets_carry_no_gradient() -> None:
+def test_targets_carry_no_gradient() -> None:
     model, graph = build(num_layers=0)
     tables = [model.users, model.items]
     users, items = torch.autograd.grad(model.loss(graph, batch())["rec_user"], tables, materialize_grads=True)
@@ -126,7 +126,7 @@ def test_k2_targets_carry_no_gradient() -> None:
     assert bool(items.any())
 
 
-def test_k2_through_propagation_alone_do_items_hear_of_it() -> None:
+def test_through_propagation_alone_do_items_hear_of_it() -> None:
     model, graph = build(num_layers=1)
     pairs = batch()
     model.loss(graph, pairs)["rec_user"].backward()
@@ -136,7 +136,7 @@ def test_k2_through_propagation_alone_do_items_hear_of_it() -> None:
     assert torch.equal(model.items.grad.any(1), reached)
 
 
-def test_k2_modalities_are_pulled_to_the_item_and_not_the_item_to_them() -> None:
+def test_modalities_are_pulled_to_the_item_and_not_the_item_to_them() -> None:
     model, graph = build(dropout=0.3)
     model.loss(graph, batch())["align"].backward()
     assert bool(model.project[0].weight.grad.any())
@@ -144,14 +144,14 @@ def test_k2_modalities_are_pulled_to_the_item_and_not_the_item_to_them() -> None
     assert model.users.grad is None
 
 
-def test_k3_there_is_one_predictor_for_all() -> None:
+def test_there_is_one_predictor_for_all() -> None:
     model, _ = build()
     square = [name for name, weight in model.named_parameters() if weight.shape == (8, 8)]
     assert square == ["predict.weight"]
     assert [name for name, _ in model.named_parameters() if "predict" in name] == ["predict.weight", "predict.bias"]
 
 
-def test_k4_scores_are_inner_products_of_predictions() -> None:
+def test_scores_are_inner_products_of_predictions() -> None:
     model, graph = build()
     h = model.propagated(graph)
     expected = (model.predict(h.user) @ model.predict(h.item).T).detach()
@@ -162,7 +162,7 @@ def test_k4_scores_are_inner_products_of_predictions() -> None:
     torch.testing.assert_close(score_all(model, graph), plain)
 
 
-def test_k5_without_weight_projections_are_left_out() -> None:
+def test_without_weight_projections_are_left_out() -> None:
     model, graph = build(modality_weight=0.0)
     assert [name for name, _ in model.named_parameters()] == ["users", "items", "predict.weight", "predict.bias"]
     assert set(model.loss(graph, batch())) == {"rec_user", "rec_item", "norm"}
@@ -170,7 +170,7 @@ def test_k5_without_weight_projections_are_left_out() -> None:
     assert set(build(bare, modality_weight=0.0)[0].state_dict()) == set(model.state_dict())
 
 
-def test_k5_a_missing_modality_takes_its_two_terms_along_and_nothing_else() -> None:
+def test_a_missing_modality_takes_its_two_terms_along_and_nothing_else() -> None:
     pairs = batch()
     gone = torch.arange(I)
     terms = {}
@@ -187,7 +187,7 @@ def test_k5_a_missing_modality_takes_its_two_terms_along_and_nothing_else() -> N
         assert float(terms["whole"][name].detach()) > float(terms["without"][name].detach())
 
 
-def test_k5_items_without_a_modality_leave_the_terms_of_others_as_they_are() -> None:
+def test_items_without_a_modality_leave_the_terms_of_others_as_they_are() -> None:
     rows = torch.tensor([2, 5])
     model, graph = build(with_mask(complete(), "image", rows))
     expected = slow_loss(model, graph, batch())
@@ -197,7 +197,7 @@ def test_k5_items_without_a_modality_leave_the_terms_of_others_as_they_are() -> 
     assert bool(model.project[1].weight.grad.any())
 
 
-def test_k6_scores_are_the_same_every_time_although_the_loss_is_not() -> None:
+def test_scores_are_the_same_every_time_although_the_loss_is_not() -> None:
     model, graph = build(dropout=0.5)
     model.eval()
     assert torch.equal(score_all(model, graph), score_all(model, graph))
@@ -206,14 +206,14 @@ def test_k6_scores_are_the_same_every_time_although_the_loss_is_not() -> None:
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
-def test_k7_items_are_their_propagated_vectors_plus_their_embedding(num_layers: int) -> None:
+def test_items_are_their_propagated_vectors_plus_their_embedding(num_layers: int) -> None:
     model, graph = build(num_layers=num_layers)
     h, x = model.propagated(graph), model.propagate((model.users, model.items), graph.bipartite)
     torch.testing.assert_close(h.item - x.item, model.items.detach(), rtol=1e-5, atol=1e-6)
     assert torch.equal(h.user, x.user)
 
 
-def test_k8_the_length_of_targets_does_not_matter() -> None:
+def test_the_length_of_targets_does_not_matter() -> None:
     model, graph = build(num_layers=0, norm_weight=0.0)
     pairs = batch()
     expected = model.loss(graph, pairs)
@@ -224,7 +224,7 @@ def test_k8_the_length_of_targets_does_not_matter() -> None:
         torch.testing.assert_close(actual[name], term)
 
 
-def test_k8_permuting_permutes_scores_and_keeps_the_loss() -> None:
+def test_permuting_permutes_scores_and_keeps_the_loss() -> None:
     generator = torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     model, graph = build()

@@ -160,10 +160,10 @@ def test_the_loss_equals_the_formula(settings) -> None:
     torch.testing.assert_close(float(terms["l2"].detach()), 0.3 * squares / 2 / 9, rtol=1e-4, atol=1e-5)
 
 
-# Acceptance checks; those of the layers alone are in tests/nn/fusion/test_cross_modal.py
+# Invariants; those of the layers alone are in tests/nn/fusion/test_cross_modal.py
 
 
-def test_k1_shapes() -> None:
+def test_shapes() -> None:
     model, graph = build(image=("image", "regions"))
     users, items = torch.arange(4), torch.arange(7)
     assert joined(model, graph, users, items).shape == (4, 7, (1 + 4) * D)  # picture; user, age, item, text
@@ -174,7 +174,7 @@ def test_k1_shapes() -> None:
     assert (left.shape, right.shape) == ((4, P + 3, D), (4, 2 + 2, D))
 
 
-def test_k2_attention_sums_to_one_and_missing_tokens_have_none() -> None:
+def test_attention_sums_to_one_and_missing_tokens_have_none() -> None:
     model, graph = build(image=("image", "regions"))
     users, items = torch.randint(U, (I,)), torch.arange(I)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_k2_attention_sums_to_one_and_missing_tokens_have_none() -> None:
     torch.testing.assert_close(total, expected)
 
 
-def test_k2_attention_is_that_of_the_formula() -> None:
+def test_attention_is_that_of_the_formula() -> None:
     model, graph = build(image=("regions",), num_layers=2)
     with torch.no_grad():
         found = model.attention(model.encode(graph), UserQuery(torch.tensor([1, 5])), torch.tensor([5, 4]))["regions"]
@@ -199,7 +199,7 @@ def test_k2_attention_is_that_of_the_formula() -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k3_values_in_place_of_missing_tokens_change_nothing(settings) -> None:
+def test_values_in_place_of_missing_tokens_change_nothing(settings) -> None:
     results = []
     for hidden in (0.0, 1000.0):
         model, graph = build(**settings)
@@ -216,7 +216,7 @@ def test_k3_values_in_place_of_missing_tokens_change_nothing(settings) -> None:
 
 
 @pytest.mark.parametrize(("fusion", "depends"), [("cross_modal", True), ("concat", False)])
-def test_k4_the_picture_reads_the_text_only_in_cross_modal_layers(fusion, depends) -> None:
+def test_the_picture_reads_the_text_only_in_cross_modal_layers(fusion, depends) -> None:
     model, graph = build(fusion=fusion)
     before = joined(model, graph, torch.arange(2), torch.tensor([0]))
     with torch.no_grad():
@@ -227,7 +227,7 @@ def test_k4_the_picture_reads_the_text_only_in_cross_modal_layers(fusion, depend
     assert torch.equal(before[1], after[1])
 
 
-def test_k5_exchanging_streams_and_parameters_exchanges_the_results() -> None:
+def test_exchanging_streams_and_parameters_exchanges_the_results() -> None:
     model, graph = build(num_layers=2)
     mirrored = CrossModalFusion(D, D, left_head_dim=D // 2, right_head_dim=D // 2, num_layers=2)
     names = {"left": "right", "right": "left"}
@@ -238,7 +238,7 @@ def test_k5_exchanging_streams_and_parameters_exchanges_the_results() -> None:
     torch.testing.assert_close(mirrored.streams(text, image, *masks[::-1]), model.fuse.streams(image, text, *masks)[::-1])
 
 
-def test_k6_the_order_of_regions_does_not_matter() -> None:
+def test_the_order_of_regions_does_not_matter() -> None:
     dataset, order = rich(), torch.tensor([2, 0, 1])
     regions = dataset.features["regions"]
     moved = FeatureTable("regions", regions.values[:, order], regions.mask[:, order])
@@ -252,7 +252,7 @@ def test_k6_the_order_of_regions_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(("residual", "depends"), [(False, False), (True, True)])
-def test_k7_beside_a_single_field_a_picture_says_nothing_of_itself(residual, depends) -> None:
+def test_beside_a_single_field_a_picture_says_nothing_of_itself(residual, depends) -> None:
     dataset = only_images()
     known = dataset.interactions
     dataset = replace(dataset, interactions=known.take(known.user != 4))  # user 4 has no ID to speak of: one field, the item's ID
@@ -266,7 +266,7 @@ def test_k7_beside_a_single_field_a_picture_says_nothing_of_itself(residual, dep
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k8_without_a_picture_only_the_text_is_left(settings) -> None:
+def test_without_a_picture_only_the_text_is_left(settings) -> None:
     dataset = rich()
     for name in settings.get("image", ("image",)):
         dataset = with_mask(dataset, name, torch.arange(I))
@@ -279,7 +279,7 @@ def test_k8_without_a_picture_only_the_text_is_left(settings) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k8_where_everything_is_missing_there_is_no_nan(settings) -> None:
+def test_where_everything_is_missing_there_is_no_nan(settings) -> None:
     dataset = rich()
     wide = {name: replace(t, values=t.values.repeat(*[1] * (t.values.dim() - 1), 300)) for name, t in dataset.features.items()}
     none = {name: replace(t, mask=torch.zeros_like(t.mask)) for name, t in wide.items()}

@@ -34,7 +34,7 @@ def dense(graph: MultimodalGraph) -> Tensor:
     return matrix
 
 
-def test_k1_weights_are_the_ridge_regressions_of_every_item_on_the_others() -> None:
+def test_weights_are_the_ridge_regressions_of_every_item_on_the_others() -> None:
     model, graph = fitted()
     x = dense(graph)
     assert float(model.weights.diagonal().abs().max()) <= 1e-6
@@ -50,7 +50,7 @@ def test_scores_are_histories_times_weights() -> None:
     torch.testing.assert_close(score_all(model, graph), dense(graph).float() @ model.weights)
 
 
-def test_k3_a_user_without_a_history_changes_nothing() -> None:
+def test_a_user_without_a_history_changes_nothing() -> None:
     model, graph = fitted()
     wider = with_new_users(graph, RaggedSets(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)))
     other = EASE(wider.schema, model.config)
@@ -60,7 +60,7 @@ def test_k3_a_user_without_a_history_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_k5_folding_in_a_users_own_history_gives_that_users_scores_bit_for_bit(name: str) -> None:
+def test_folding_in_a_users_own_history_gives_that_users_scores_bit_for_bit(name: str) -> None:
     model, graph = fitted(name)
     users, items = graph.edges(USER_ITEM).edge_index.as_tensor()
     histories = RaggedSets.from_pairs(users, items, U)
@@ -70,7 +70,7 @@ def test_k5_folding_in_a_users_own_history_gives_that_users_scores_bit_for_bit(n
     assert bool(folded_in.any())
 
 
-def test_k5_histories_given_to_the_service_in_any_order_are_scored_as_the_user() -> None:
+def test_histories_given_to_the_service_in_any_order_are_scored_as_the_user() -> None:
     model, graph = fitted()
     users, items = graph.edges(USER_ITEM).edge_index.as_tensor()
     seen = RaggedSets.from_pairs(users, items, U)

@@ -104,7 +104,7 @@ def test_knn_adds_the_neighbours_an_item_has() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_k1_the_diagonal_is_zero(form: str) -> None:
+def test_the_diagonal_is_zero(form: str) -> None:
     assert not bool(fit(form=form).weights.diagonal().any())
 
 
@@ -113,15 +113,15 @@ def test_k1_the_diagonal_is_zero(form: str) -> None:
     [{"form": "cease", "feature_weight": 0.0}, {"form": "add_ease", "share": 1.0}, {"form": "knn", "knn_weight": 0.0}],
     ids=lambda settings: settings["form"],
 )
-def test_k2_every_form_without_features_is_ease(settings: dict[str, Any]) -> None:
+def test_every_form_without_features_is_ease(settings: dict[str, Any]) -> None:
     assert torch.equal(fit(**settings).weights, ease())
 
 
-def test_k2_l3ae_tends_to_ease_where_features_say_nothing() -> None:  # S tends to 0
+def test_l3ae_tends_to_ease_where_features_say_nothing() -> None:  # S tends to 0
     agree(fit(form="l3ae", feature_reg=1e12).weights, ease())
 
 
-def test_k2_l3ae_of_great_regularisation_is_the_solution_of_the_features() -> None:
+def test_l3ae_of_great_regularisation_is_the_solution_of_the_features() -> None:
     f = features(toy_graph())
     torch.testing.assert_close(
         fit(form="l3ae", reg=1e8).weights.double(), closed_form(f @ f.T, 0.5).fill_diagonal_(0.0), atol=1e-5, rtol=0
@@ -129,7 +129,7 @@ def test_k2_l3ae_of_great_regularisation_is_the_solution_of_the_features() -> No
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_k3_permuting_items_permutes_weights(form: str) -> None:
+def test_permuting_items_permutes_weights(form: str) -> None:
     item = torch.randperm(I, generator=torch.Generator().manual_seed(0))
     dataset, _ = checkerboard(U, I)
     other = fit(toy_graph(permuted(dataset, torch.arange(U), item)), form=form, knn=4)
@@ -137,7 +137,7 @@ def test_k3_permuting_items_permutes_weights(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_k4_values_under_the_mask_never_enter(form: str) -> None:
+def test_values_under_the_mask_never_enter(form: str) -> None:
     graph = without(checkerboard(U, I)[0], torch.tensor([2, 8]))
     data = copy.copy(graph.data)
     for name in ("image", "text"):
@@ -146,7 +146,7 @@ def test_k4_values_under_the_mask_never_enter(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["cease", "l3ae", "knn"])
-def test_k4_with_every_item_masked_it_is_ease(form: str) -> None:
+def test_with_every_item_masked_it_is_ease(form: str) -> None:
     agree(fit(without(checkerboard(U, I)[0], torch.arange(I)), form=form).weights, ease())
 
 

@@ -59,11 +59,11 @@ def batch(generator: torch.Generator | None = None) -> Batch[UserQuery]:
     return Batch(UserQuery(user), positive, torch.randint(I, (9, 2), generator=generator))
 
 
-# Acceptance checks
+# Invariants
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_k1_one_modality_gives_every_item_k_edges_of_weight_one_kth(modality: str) -> None:
+def test_one_modality_gives_every_item_k_edges_of_weight_one_kth(modality: str) -> None:
     _, graph = build(complete(), modality_weights={modality: 1.0})
     edge_index, weight = graph.edges(FROZEN)
     assert edge_index.shape[1] == I * 4
@@ -75,7 +75,7 @@ def test_k1_one_modality_gives_every_item_k_edges_of_weight_one_kth(modality: st
 
 
 @pytest.mark.parametrize("image_share", [0.0, 0.1, 0.5, 1.0])
-def test_k1_rows_of_the_mixture_sum_to_one(image_share: float) -> None:
+def test_rows_of_the_mixture_sum_to_one(image_share: float) -> None:
     _, graph = build(complete(), modality_weights={"image": image_share, "text": 1 - image_share})
     matrix = dense(graph)
     torch.testing.assert_close(matrix.sum(1), torch.ones(I, dtype=torch.float64))
@@ -83,14 +83,14 @@ def test_k1_rows_of_the_mixture_sum_to_one(image_share: float) -> None:
     assert not graph.edges(FROZEN).weight.requires_grad
 
 
-def test_k1_the_mixture_equals_the_dense_one() -> None:
+def test_the_mixture_equals_the_dense_one() -> None:
     dataset = complete()
     _, graph = build(dataset)
     expected = (0.1 * neighbours(dataset.features["image"], 4) + 0.9 * neighbours(dataset.features["text"], 4)) / 4
     torch.testing.assert_close(dense(graph), expected, atol=1e-7, rtol=1e-6)
 
 
-def test_k2_the_pruned_graph_keeps_the_right_number_of_edges_and_is_redrawn() -> None:
+def test_the_pruned_graph_keeps_the_right_number_of_edges_and_is_redrawn() -> None:
     model, graph = build(complete(), edge_dropout=0.8)
     generator = torch.Generator().manual_seed(0)
     whole = {tuple(pair) for pair in graph.edges(USER_ITEM).edge_index.t().tolist()}
@@ -105,7 +105,7 @@ def test_k2_the_pruned_graph_keeps_the_right_number_of_edges_and_is_redrawn() ->
     assert drawn[0] != drawn[1]
 
 
-def test_k2_degrees_are_those_of_the_pruned_graph() -> None:
+def test_degrees_are_those_of_the_pruned_graph() -> None:
     model, graph = build(complete(), edge_dropout=0.5)
     pruned = model.begin_epoch(graph, torch.Generator().manual_seed(0))
     for edge_type in (USER_ITEM, ITEM_USER):
@@ -115,18 +115,18 @@ def test_k2_degrees_are_those_of_the_pruned_graph() -> None:
         torch.testing.assert_close(weight, expected)
 
 
-def test_k2_ten_edges_at_a_dropout_of_eight_tenths_leave_two() -> None:
+def test_ten_edges_at_a_dropout_of_eight_tenths_leave_two() -> None:
     dataset = complete()
     model, graph = build(replace(dataset, interactions=dataset.interactions.take(torch.arange(10))))
     assert model.begin_epoch(graph, torch.Generator().manual_seed(0)).edges(USER_ITEM).edge_index.shape[1] == 2
 
 
-def test_k2_without_dropout_the_graph_is_the_whole_one() -> None:
+def test_without_dropout_the_graph_is_the_whole_one() -> None:
     model, graph = build(complete(), edge_dropout=0.0)
     assert model.begin_epoch(graph, torch.Generator()) is graph
 
 
-def test_k3_an_edge_between_nodes_of_degree_one_outlives_one_between_hubs() -> None:
+def test_an_edge_between_nodes_of_degree_one_outlives_one_between_hubs() -> None:
     hub_items, hub_users = torch.arange(1, 9), torch.arange(1, 9)
     hub = torch.zeros(8, dtype=torch.long)
     user = torch.cat([torch.tensor([0, 22]), hub, hub_users])
@@ -142,7 +142,7 @@ def test_k3_an_edge_between_nodes_of_degree_one_outlives_one_between_hubs() -> N
     assert kept[0, 0] > 0
 
 
-def test_k4_evaluation_is_deterministic_and_uses_every_interaction() -> None:
+def test_evaluation_is_deterministic_and_uses_every_interaction() -> None:
     dataset = complete()
     model, graph = build(dataset)
     model.begin_epoch(graph, torch.Generator().manual_seed(0))
@@ -151,7 +151,7 @@ def test_k4_evaluation_is_deterministic_and_uses_every_interaction() -> None:
     assert torch.equal(score_all(model, graph), score_all(model, graph))
 
 
-def test_k5_items_are_smoothed_over_the_neighbours_of_both_modalities() -> None:
+def test_items_are_smoothed_over_the_neighbours_of_both_modalities() -> None:
     dataset = complete()
     model, graph = build(dataset, num_layers=0)  # then X is the embedding itself, and the rest of the item vector is h
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_k5_items_are_smoothed_over_the_neighbours_of_both_modalities() -> None:
     torch.testing.assert_close(smoothed, expected)
 
 
-def test_k6_without_the_auxiliary_term_features_act_through_the_graph_alone() -> None:
+def test_without_the_auxiliary_term_features_act_through_the_graph_alone() -> None:
     model, graph = build(complete(), aux_weight=0.0)
     data = graph.data.clone()
     for name in ("image", "text"):
@@ -183,14 +183,14 @@ def auxiliary(model: FREEDOM, graph: MultimodalGraph) -> tuple[float, dict[str, 
     return float(term.detach()), {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
 
 
-def test_k7_the_auxiliary_term_trains_projections_and_users() -> None:
+def test_the_auxiliary_term_trains_projections_and_users() -> None:
     model, graph = build(complete(), aux_weight=1.0)
     _, gradients = auxiliary(model, graph)
     for name in ("users", "project.0.weight", "project.1.weight"):
         assert bool(gradients[name].any())
 
 
-def test_k7_the_auxiliary_term_never_goes_through_the_frozen_graph() -> None:
+def test_the_auxiliary_term_never_goes_through_the_frozen_graph() -> None:
     model, graph = build(complete(), aux_weight=1.0)
     edge_index, weight = graph.edges(FROZEN)
     perturbed = graph.with_edges(FROZEN, edge_index, torch.rand_like(weight))
@@ -202,7 +202,7 @@ def test_k7_the_auxiliary_term_never_goes_through_the_frozen_graph() -> None:
     assert not torch.equal(score_all(model, graph), score_all(model, perturbed))
 
 
-def test_k7_the_auxiliary_term_reaches_items_through_the_users_neighbours_only() -> None:
+def test_the_auxiliary_term_reaches_items_through_the_users_neighbours_only() -> None:
     model, graph = build(complete(), aux_weight=1.0)
     assert bool(auxiliary(model, graph)[1]["items"].any())
     model, graph = build(complete(), aux_weight=1.0, num_layers=0)
@@ -210,7 +210,7 @@ def test_k7_the_auxiliary_term_reaches_items_through_the_users_neighbours_only()
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_k8_one_modality_is_enough(modality: str) -> None:
+def test_one_modality_is_enough(modality: str) -> None:
     dataset = complete()
     dataset = replace(dataset, features={modality: dataset.features[modality]})
     model, graph = build(dataset)
@@ -218,7 +218,7 @@ def test_k8_one_modality_is_enough(modality: str) -> None:
     assert set(model.loss(graph, batch())) == {"bpr", f"bpr_{modality}"}
 
 
-def test_k8_permuting_permutes_scores() -> None:
+def test_permuting_permutes_scores() -> None:
     dataset, generator = complete(), torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     model, graph = build(dataset)

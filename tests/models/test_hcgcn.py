@@ -117,7 +117,7 @@ def test_vectors_and_losses_equal_the_dense_ones() -> None:
         torch.testing.assert_close(actual[name].double(), term, atol=1e-6, rtol=1e-4, msg=name)
 
 
-def test_k1_users_and_items_share_the_clusters_and_items_have_others_by_content() -> None:
+def test_users_and_items_share_the_clusters_and_items_have_others_by_content() -> None:
     model, graph = build()
     e = model._encode(graph)
     q = torch.cat(e.clusters)
@@ -128,7 +128,7 @@ def test_k1_users_and_items_share_the_clusters_and_items_have_others_by_content(
         assert bool(((assignment > 0) & (assignment < 1)).all())
 
 
-def test_k2_one_cluster_of_each_kind_is_lightgcn_plus_the_smoothed_items() -> None:
+def test_one_cluster_of_each_kind_is_lightgcn_plus_the_smoothed_items() -> None:
     model, graph = build(num_clusters=1, item_clusters=1, num_layers=3, knn_weighting="binary")
     plain = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=3))
     plain.users, plain.items = model.users, model.items
@@ -143,7 +143,7 @@ def test_k2_one_cluster_of_each_kind_is_lightgcn_plus_the_smoothed_items() -> No
     assert terms["item_cluster"].item() == pytest.approx(-0.1)
 
 
-def test_k3_colours_of_the_checkerboard_are_perfect_hard_clusters() -> None:
+def test_colours_of_the_checkerboard_are_perfect_hard_clusters() -> None:
     model, graph = build(num_clusters=2, hard=True)
     colours = torch.eye(2, 8)
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_k3_colours_of_the_checkerboard_are_perfect_hard_clusters() -> None:
     torch.testing.assert_close(e.nodes.user, alone.encode(graph)["user"])
 
 
-def test_k4_permuting_prototypes_changes_neither_scores_nor_losses() -> None:
+def test_permuting_prototypes_changes_neither_scores_nor_losses() -> None:
     model, graph = build()
     scores, terms = score_all(model, graph), model.loss(graph, batch())
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_k4_permuting_prototypes_changes_neither_scores_nor_losses() -> None:
     torch.testing.assert_close(model.loss(graph, batch()), terms)
 
 
-def test_k5_permuting_users_and_items_permutes_scores() -> None:
+def test_permuting_users_and_items_permutes_scores() -> None:
     user, item = torch.randperm(U, generator=torch.Generator().manual_seed(0)), torch.randperm(I)
     dataset, _ = checkerboard(U, I)
     (model, graph), (other, other_graph) = build(dataset), build(permuted(dataset, user, item))
@@ -184,19 +184,19 @@ def gradients(term: str, **settings: Any) -> dict[str, bool]:
     return {name: p.grad is not None and bool(p.grad.any()) for name, p in model.named_parameters()}
 
 
-def test_k6_clustering_reaches_prototypes_embeddings_and_content() -> None:
+def test_clustering_reaches_prototypes_embeddings_and_content() -> None:
     reached = gradients("cluster")
     assert reached["encoder.assign.prototypes"] and reached["users"] and reached["items"]  # noqa: PT018
     reached = gradients("item_cluster")
     assert reached["assign.prototypes"] and reached["project.0.weight"] and reached["attend.0.weight"]  # noqa: PT018
 
 
-def test_k6_ranking_reaches_both_kinds_of_prototypes() -> None:
+def test_ranking_reaches_both_kinds_of_prototypes() -> None:
     reached = gradients("bpr")
     assert reached["encoder.assign.prototypes"] and reached["assign.prototypes"]  # noqa: PT018
 
 
-def test_k6_the_constraint_on_modalities_never_moves_behaviour() -> None:
+def test_the_constraint_on_modalities_never_moves_behaviour() -> None:
     reached = gradients("modal")
     assert {name for name, moved in reached.items() if moved} == {
         *(f"project.{m}.{kind}" for m in (0, 1) for kind in ("weight", "bias")),
@@ -204,7 +204,7 @@ def test_k6_the_constraint_on_modalities_never_moves_behaviour() -> None:
     }
 
 
-def test_k7_importances_sum_to_one_and_a_missing_modality_leaves_the_other() -> None:
+def test_importances_sum_to_one_and_a_missing_modality_leaves_the_other() -> None:
     model, graph = build(with_mask(checkerboard(U, I)[0], "text", torch.tensor([5])))
     alpha = model.content(graph).weights.detach()
     torch.testing.assert_close(alpha.sum(1), torch.ones(I))
@@ -213,7 +213,7 @@ def test_k7_importances_sum_to_one_and_a_missing_modality_leaves_the_other() -> 
     assert bool((alpha[0] > 0).all())
 
 
-def test_k7_features_of_zeros_are_equally_important() -> None:
+def test_features_of_zeros_are_equally_important() -> None:
     model, graph = build()
     data = copy.copy(graph.data)
     for name in ("image", "text"):

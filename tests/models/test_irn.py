@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.fold_in import with_new_users
@@ -16,81 +15,13 @@ from gmmrec.graph.sampling import sample_subgraph
 from gmmrec.models.irn import DRAWN, IRN, IRNConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM_USER
-from tests.contract import I, U, score_all, toy_graph, training_batch, with_mask
+from tests.contract import I, U, score_all, training_batch, with_mask
 from tests.memory import Largest
+from tests.models.slow_irn import HIDDEN, D, build, history_of, slow_content, slow_weights
 from tests.toy import checkerboard
 
-D, HIDDEN = 8, 5
 FORMS = [("mean", "both"), ("interest", "concat"), ("interest", "prod"), ("interest", "both")]
 EVERYBODY = UserQuery(torch.arange(U))
-
-
-def build(dataset: Dataset | None = None, **settings) -> tuple[IRN, MultimodalGraph]:
-    """A model whose shares, logits and biases are as after some training."""
-    torch.manual_seed(0)
-    graph = toy_graph(dataset or checkerboard(U, I)[0])
-    model = IRN(graph.schema, IRNConfig(**{"dim": D, "hidden": HIDDEN, "init_std": 1.0, **settings})).eval()
-    with torch.no_grad():
-        model.bias.normal_()
-        for name, parameter in model.named_parameters():
-            if name.endswith("stitch.share"):
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    return model, graph
-
-
-def history_of(graph: MultimodalGraph, user: int) -> list[int]:
-    item, owner = graph.edges(ITEM_USER).edge_index.as_tensor()
-    return item[owner == user].tolist()
-
-
-def slow_content(model: IRN, graph: MultimodalGraph, item: int) -> tuple[Tensor, Tensor]:
-    """Tops of the towers ``[M, d]`` and content ``[d]`` of one item, in float64."""
-    there = [m for m, name in enumerate(model.names) if bool(graph.features[name].mask[item])]
-    k = {}
-    for m in there:
-        x = graph.features[model.names[m]].values[item].double()
-        k[m] = x / x.norm() if model.config.unit_features else x
-    units = [
-        ([layer.project for layer in model.first], model.stitch),
-        *((layer.towers, layer.stitch) for layer in model.fuse.layers),
-    ]
-    for towers, stitch in units:
-        h = {m: torch.relu(towers[m].weight.double() @ k[m] + towers[m].bias.double()) for m in there}
-        for m in there:
-            if model.config.share == "none":
-                k[m] = h[m]
-            elif model.config.share == "gate":
-                k[m] = sum(torch.sigmoid(stitch.gate[m, o].double() @ h[o]) * h[o] for o in there)
-            else:
-                row = stitch.share[m].double()
-                grown = row.abs().sum() / sum(row[o].abs() for o in there)
-                k[m] = sum(grown * row[o] * h[o] for o in there)
-    tops, c = torch.zeros(len(model.names), D).double(), torch.zeros(D).double()
-    if there:
-        c = model.fuse.fuse.project.bias.double()
-    for m in there:
-        tops[m] = k[m]
-        c = c + model.fuse.fuse.project.weight[:, m * D : (m + 1) * D].double() @ k[m]
-    return tops, c
-
-
-def slow_logit(model: IRN, p: Tensor, q: Tensor) -> Tensor:
-    if model.config.attention == "mean":
-        return torch.zeros(()).double()
-    seen = {"concat": [p, q], "prod": [p * q], "both": [p, q, p * q]}[model.config.pair]
-    net = model.interest
-    return net.logit.weight[0].double() @ torch.relu(net.hidden.weight.double() @ torch.cat(seen) + net.hidden.bias.double())
-
-
-def slow_weights(model: IRN, graph: MultimodalGraph, item: int, history: list[int]) -> tuple[dict[int, Tensor], Tensor]:
-    """The weight of every item of a history, the target excepted, and the score, in float64."""
-    own = model.targets is not None
-    p = slow_content(model, graph, item)[1] + (model.targets[item].double() if own else 0)
-    q = {j: slow_content(model, graph, j)[1] + (model.past[j].double() if own else 0) for j in history if j != item}
-    f = {j: slow_logit(model, p, q[j]) for j in q}
-    total = sum((x.exp() for x in f.values()), torch.zeros(()).double())
-    a = {j: f[j].exp() / total**model.config.beta for j in f}
-    return a, model.bias[item].double() + sum((a[j] * (p @ q[j]) for j in a), torch.zeros(()).double())
 
 
 def of_histories(model: IRN, graph: MultimodalGraph, histories: list[list[int]]) -> Tensor:
@@ -165,7 +96,7 @@ def test_the_ranking_of_all_items_equals_pairs_with_gradients(attention, pair, b
         torch.testing.assert_close(whole, pairs, rtol=1e-4, atol=1e-3)
 
 
-# Acceptance checks
+# Invariants
 
 
 @pytest.mark.parametrize(("attention", "pair"), FORMS)
@@ -177,7 +108,7 @@ def test_vectors_of_all_pairs_are_never_held(attention, pair, monkeypatch) -> No
     assert seen.numel < I * I * HIDDEN < U * I * D  # items are paired with those of histories, users with none
 
 
-def test_k1_the_target_never_counts_in_its_own_history() -> None:
+def test_the_target_never_counts_in_its_own_history() -> None:
     model, graph = build()
     with_it, without = of_histories(model, graph, [[0, 4, 6, 11], [0, 6, 11]])
     torch.testing.assert_close(with_it[4], without[4])
@@ -187,7 +118,7 @@ def test_k1_the_target_never_counts_in_its_own_history() -> None:
     torch.testing.assert_close(own, score_all(model, graph))  # where pairs are formed, as in training
 
 
-def test_k1_in_training_the_positive_is_not_in_its_history() -> None:
+def test_in_training_the_positive_is_not_in_its_history() -> None:
     """The interactions of a user who has one item only: whatever that item is as a part of histories, its loss is the same."""
     dataset, _ = checkerboard(U, I)
     log = dataset.interactions
@@ -201,7 +132,7 @@ def test_k1_in_training_the_positive_is_not_in_its_history() -> None:
         assert bool(model.past.grad[item].any()) == is_read
 
 
-def test_k2_a_history_is_a_set_and_an_empty_one_leaves_the_bias() -> None:
+def test_a_history_is_a_set_and_an_empty_one_leaves_the_bias() -> None:
     model, graph = build()
     one, turned, empty = of_histories(model, graph, [[0, 4, 6, 11], [11, 0, 6, 4], []])
     torch.testing.assert_close(one, turned)
@@ -213,7 +144,7 @@ def test_k2_a_history_is_a_set_and_an_empty_one_leaves_the_bias() -> None:
 
 
 @pytest.mark.parametrize("beta", [0.3, 0.5, 1.0])
-def test_k3_what_weights_sum_to(beta) -> None:
+def test_weights_sum_to_the_softmax_total_to_the_power_of_one_minus_beta(beta) -> None:
     model, graph = build(beta=beta)
     history = [0, 4, 6, 11]
     a, _ = slow_weights(model, graph, 5, history)
@@ -225,7 +156,7 @@ def test_k3_what_weights_sum_to(beta) -> None:
     torch.testing.assert_close(weights.sum(), total ** (1 - beta))
 
 
-def test_k4_without_logits_and_with_beta_1_it_is_fism() -> None:
+def test_without_logits_and_with_beta_1_it_is_fism() -> None:
     model, graph = build(beta=1.0)
     mean, _ = build(beta=1.0, attention="mean")
     with torch.no_grad():
@@ -241,7 +172,7 @@ def test_k4_without_logits_and_with_beta_1_it_is_fism() -> None:
 
 
 @pytest.mark.parametrize("share", ["none", "scalar", "gate"])
-def test_k5_towers_without_sharing_are_independent(share) -> None:
+def test_towers_without_sharing_are_independent(share) -> None:
     model, graph = build(share=share)
     raw = [graph.features[name].unit.clone().requires_grad_() for name in model.names]
     tops = climb(model, graph, raw)
@@ -252,7 +183,7 @@ def test_k5_towers_without_sharing_are_independent(share) -> None:
     torch.testing.assert_close(tops[5].double(), slow_content(model, graph, 5)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_k5_numbers_that_are_the_identity_share_nothing() -> None:
+def test_numbers_that_are_the_identity_share_nothing() -> None:
     model, graph = build(share="scalar")
     other, _ = build(share="none")
     with torch.no_grad():
@@ -262,7 +193,7 @@ def test_k5_numbers_that_are_the_identity_share_nothing() -> None:
     assert torch.equal(score_all(model, graph), score_all(other, graph))
 
 
-def test_k6_one_modality_is_a_plain_perceptron() -> None:
+def test_one_modality_is_a_plain_perceptron() -> None:
     dataset, _ = checkerboard(U, I)
     model, graph = build(replace(dataset, features={"text": dataset.features["text"]}), share="none", ids=False)
     layers = [model.first[0].project, torch.nn.ReLU(), model.fuse.layers[0].towers[0], torch.nn.ReLU(), model.fuse.fuse.project]
@@ -271,7 +202,7 @@ def test_k6_one_modality_is_a_plain_perceptron() -> None:
 
 
 @pytest.mark.parametrize(("attention", "pair"), FORMS)
-def test_k7_shapes(attention, pair) -> None:
+def test_shapes(attention, pair) -> None:
     model, graph = build(attention=attention, pair=pair)
     encoded = model.encode(graph)
     assert climb(model, graph).shape == (I, 2, D)
@@ -283,7 +214,7 @@ def test_k7_shapes(attention, pair) -> None:
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
-def test_k8_large_logits_give_finite_scores_and_slopes(beta) -> None:
+def test_large_logits_give_finite_scores_and_slopes(beta) -> None:
     """The exact values are in tests/nn/fusion/test_interest.py."""
     model, graph = build(beta=beta)
     with torch.no_grad():

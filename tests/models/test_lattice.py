@@ -96,10 +96,10 @@ def encoded(model: LATTICE, graph: MultimodalGraph) -> dict[str, Tensor]:
         return model.eval().encode(graph)
 
 
-# Acceptance checks; those of single layers are in tests/nn
+# Invariants; those of single layers are in tests/nn
 
 
-def test_k1_every_row_has_k_entries_with_itself_at_one_before_normalisation() -> None:
+def test_every_row_has_k_entries_with_itself_at_one_before_normalisation() -> None:
     _, graph = build(complete())
     for name in ("image", "text"):
         pairs = matrix(graph, learned(name))
@@ -112,7 +112,7 @@ def test_k1_every_row_has_k_entries_with_itself_at_one_before_normalisation() ->
         torch.testing.assert_close(matrix(graph, initial(name)), normalised(raw), rtol=1e-5, atol=1e-6)
 
 
-def test_k2_modality_weights_are_positive_sum_to_one_and_begin_equal() -> None:
+def test_modality_weights_are_positive_sum_to_one_and_begin_equal() -> None:
     model, graph = build(complete())
     torch.testing.assert_close(model.latent._shares(graph), torch.full((I, 2), 0.5))
     perturb(model)
@@ -122,7 +122,7 @@ def test_k2_modality_weights_are_positive_sum_to_one_and_begin_equal() -> None:
     torch.testing.assert_close(shares, model.latent.modality_logits.softmax(0).expand(I, 2))
 
 
-def test_k3_without_a_learned_part_there_is_no_projection() -> None:
+def test_without_a_learned_part_there_is_no_projection() -> None:
     dataset = complete()
     model, graph = build(dataset, lam=1.0)
     assert {name for name, _ in model.named_parameters()} == {"users", "items", "latent.modality_logits"}
@@ -130,7 +130,7 @@ def test_k3_without_a_learned_part_there_is_no_projection() -> None:
     torch.testing.assert_close(matrix(graph, LATENT), slow_item_graph(model, dataset, 1.0), rtol=1e-5, atol=1e-6)
 
 
-def test_k3_with_the_learned_part_alone_the_initial_graph_has_no_say() -> None:
+def test_with_the_learned_part_alone_the_initial_graph_has_no_say() -> None:
     model, graph = build(complete(), lam=0.0)
     edge_index, weight = graph.edges(initial("image"))
     changed = graph.with_edges(initial("image"), edge_index.as_tensor().clone(), 7 * weight)
@@ -138,7 +138,7 @@ def test_k3_with_the_learned_part_alone_the_initial_graph_has_no_say() -> None:
     assert torch.equal(matrix(model.begin_epoch(changed, torch.Generator()), LATENT), matrix(graph, LATENT))
 
 
-def test_k5_what_items_have_beyond_the_backbone_has_length_one() -> None:
+def test_what_items_have_beyond_the_backbone_has_length_one() -> None:
     model, graph = build(complete(), num_layers=0)  # then the backbone is the embedding itself
     torch.testing.assert_close((encoded(model, graph)["item"] - model.items.detach()).norm(dim=1), torch.ones(I))
     model, graph = build(complete())
@@ -146,7 +146,7 @@ def test_k5_what_items_have_beyond_the_backbone_has_length_one() -> None:
     torch.testing.assert_close((encoded(model, graph)["item"] - backbone).norm(dim=1), torch.ones(I))
 
 
-def test_k6_the_projections_have_a_gradient_in_the_first_step_of_an_epoch_alone() -> None:
+def test_the_projections_have_a_gradient_in_the_first_step_of_an_epoch_alone() -> None:
     model, graph = build(complete())
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -165,7 +165,7 @@ def test_k6_the_projections_have_a_gradient_in_the_first_step_of_an_epoch_alone(
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_k7_a_modality_that_no_item_has_is_as_if_it_were_not_there(modality: str) -> None:
+def test_a_modality_that_no_item_has_is_as_if_it_were_not_there(modality: str) -> None:
     dataset = complete()
     other = {"image": "text", "text": "image"}[modality]
     alone, alone_graph = build(replace(dataset, features={modality: dataset.features[modality]}))
@@ -182,7 +182,7 @@ def test_k7_a_modality_that_no_item_has_is_as_if_it_were_not_there(modality: str
 
 @pytest.mark.parametrize("lam", [0.0, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("item_layers", [0, 1, 2])
-def test_k8_vectors_equal_the_dense_formula(lam: float, item_layers: int) -> None:
+def test_vectors_equal_the_dense_formula(lam: float, item_layers: int) -> None:
     dataset = complete()
     model, graph = build(dataset, lam=lam, item_layers=item_layers)
     perturb(model)
@@ -199,7 +199,7 @@ def test_k8_vectors_equal_the_dense_formula(lam: float, item_layers: int) -> Non
     torch.testing.assert_close(found["item"].double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_k9_permuting_permutes_scores() -> None:
+def test_permuting_permutes_scores() -> None:
     dataset, generator = complete(), torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     model, graph = build(dataset)

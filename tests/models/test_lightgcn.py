@@ -1,4 +1,4 @@
-"""The numbers of the tests (k1 to k8) are those of the acceptance checks that the paper and its code suggest."""
+"""LightGCN equals powers of the dense adjacency, and keeps its invariants."""
 
 import math
 
@@ -53,7 +53,7 @@ def layer_0(model):
     return torch.cat([model.users, model.items])
 
 
-def test_k1_the_weights_of_the_graph_are_the_normalised_adjacency():
+def test_the_weights_of_the_graph_are_the_normalised_adjacency():
     pairs = random_pairs()
     graph = graph_of(*pairs)
     a = torch.zeros(U + I, U + I, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_k1_the_weights_of_the_graph_are_the_normalised_adjacency():
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2, 4])
-def test_k2_equals_dense_matrix_powers(num_layers):
+def test_equals_dense_matrix_powers(num_layers):
     pairs = random_pairs()
     graph = graph_of(*pairs)
     model = model_of(graph, num_layers=num_layers)
@@ -79,12 +79,12 @@ def test_k2_equals_dense_matrix_powers(num_layers):
     assert torch.allclose(encode(model, graph).double(), expected, atol=1e-6)
 
 
-def test_k3_the_embeddings_are_the_only_parameters():
+def test_the_embeddings_are_the_only_parameters():
     model = model_of(graph_of(*random_pairs()), dim=5)
     assert sum(p.numel() for p in model.parameters()) == (U + I) * 5
 
 
-def test_k4_encoding_is_linear():
+def test_encoding_is_linear():
     graph = graph_of(*random_pairs())
     models = [model_of(graph, seed=seed) for seed in range(3)]
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_k4_encoding_is_linear():
     assert torch.allclose(mixed, 2 * one - 3 * other, atol=1e-5)
 
 
-def test_k5_relabelling_nodes_relabels_vectors():
+def test_relabelling_nodes_relabels_vectors():
     user, item = random_pairs()
     generator = torch.Generator().manual_seed(1)
     new_user, new_item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)  # old row -> new row
@@ -109,7 +109,7 @@ def test_k5_relabelling_nodes_relabels_vectors():
     assert torch.allclose(after["item"][new_item], before["item"], atol=1e-6)
 
 
-def test_k6_a_node_without_edges_keeps_a_share_of_its_embedding():
+def test_a_node_without_edges_keeps_a_share_of_its_embedding():
     graph = graph_of(*random_pairs())
     model = model_of(graph, num_layers=3)
     encoded = model.encode(graph)
@@ -118,7 +118,7 @@ def test_k6_a_node_without_edges_keeps_a_share_of_its_embedding():
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_k7_gradients_reach_as_far_as_there_are_layers(num_layers):
+def test_gradients_reach_as_far_as_there_are_layers(num_layers):
     """On a path u0 - i0 - u1 - i1 - u2 - i2 - u3, asked for u0 with positive i0 and a negative, i6, that stands alone."""
     graph = graph_of([0, 1, 1, 2, 2, 3], [0, 0, 1, 1, 2, 2])
     model = model_of(graph, num_layers=num_layers)
@@ -134,7 +134,7 @@ def test_k7_gradients_reach_as_far_as_there_are_layers(num_layers):
     assert items == {1: {0, 6}, 2: {0, 1, 6}, 3: {0, 1, 6}}[num_layers]
 
 
-def test_k8_loss_of_equal_scores_and_overfitting():
+def test_loss_of_equal_scores_and_overfitting():
     user, item = random_pairs(50, 40, 300)
     graph = graph_of(user, item, 50, 40)
     model = model_of(graph, dim=16, l2=0.0)

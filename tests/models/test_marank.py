@@ -1,4 +1,4 @@
-"""The numbers of the tests (k1 to k8) are those of the acceptance checks that the released code suggests."""
+"""MARank equals a slow version of its formulas, and keeps its invariants."""
 
 import math
 from dataclasses import replace
@@ -95,7 +95,7 @@ def test_scores_and_loss_equal_the_slow_formulas():
     torch.testing.assert_close(terms["l2"], 5e-4 * lengths / 7, rtol=1e-5, atol=1e-7)
 
 
-def test_k1_shapes_and_sums():
+def test_shapes_and_sums():
     query = query_of()
     read, mixed, weights = parts_of(model_of(), query)
     assert read.shape == mixed.shape == (7, D)
@@ -105,7 +105,7 @@ def test_k1_shapes_and_sums():
     torch.testing.assert_close(weights.order.sum(-1), torch.ones(7))
 
 
-def test_k2_no_item_of_six_has_more_than_a_third_or_less_than_a_fifteenth():
+def test_no_item_of_six_has_more_than_a_third_or_less_than_a_fifteenth():
     weights = parts_of(model_of(init_std=100.0), query_of())[2]
     assert float(weights.token.min()) > 0.0685 - 1e-4
     assert float(weights.token.max()) < 0.3522 + 1e-4
@@ -116,7 +116,7 @@ def test_k2_no_item_of_six_has_more_than_a_third_or_less_than_a_fifteenth():
 
 
 @torch.no_grad()
-def test_k3_without_matrices_order_zero_is_the_mean_and_the_newest():
+def test_without_matrices_order_zero_is_the_mean_and_the_newest():
     model, query = model_of(orders=0), query_of()
     for name, parameter in model.read.named_parameters():
         if name.endswith("weight"):
@@ -128,7 +128,7 @@ def test_k3_without_matrices_order_zero_is_the_mean_and_the_newest():
 
 
 @torch.no_grad()
-def test_k4_without_matrices_and_biases_the_state_is_h_and_its_positive_part():
+def test_without_matrices_and_biases_the_state_is_h_and_its_positive_part():
     model, query = model_of(), query_of()
     for parameter in (*model.read.parameters(), *model.mix.parameters()):
         parameter.zero_()
@@ -143,7 +143,7 @@ def test_k4_without_matrices_and_biases_the_state_is_h_and_its_positive_part():
 
 
 @torch.no_grad()
-def test_k5_the_order_of_older_items_does_not_matter_and_the_newest_does():
+def test_the_order_of_older_items_does_not_matter_and_the_newest_does():
     model, query = model_of(), query_of()
     query = replace(query, items=torch.stack([torch.randperm(I, generator=torch.Generator().manual_seed(n))[:L] for n in range(7)]))
     shuffled = replace(query, items=query.items[:, [3, 0, 4, 2, 1, 5]])
@@ -155,7 +155,7 @@ def test_k5_the_order_of_older_items_does_not_matter_and_the_newest_does():
 
 
 @torch.no_grad()
-def test_k6_the_long_term_table_adds_the_same_whatever_was_read():
+def test_the_long_term_table_adds_the_same_whatever_was_read():
     model, query = model_of(), query_of()
     before, other = scores_of(model, query), torch.randn_like(model.items)
     expected = model.users[query.user] @ (other - model.items).T
@@ -168,13 +168,13 @@ def test_k6_the_long_term_table_adds_the_same_whatever_was_read():
     torch.testing.assert_close(scores_of(model, again) - without, model.users[query.user] @ other.T, rtol=1e-4, atol=1e-5)
 
 
-def test_k7_evaluation_drops_nothing_and_training_does():
+def test_evaluation_drops_nothing_and_training_does():
     model, query = model_of(), query_of()
     assert torch.equal(scores_of(model, query), scores_of(model, query))
     assert not torch.equal(scores_of(model.train(), query), scores_of(model, query))
 
 
-def test_k8_negatives_are_never_training_items_of_the_user():
+def test_negatives_are_never_training_items_of_the_user():
     generator = torch.Generator().manual_seed(0)
     log = Interactions(torch.randint(U, (150,), generator=generator), torch.randint(I, (150,), generator=generator))
     task = NextItemTask(TaskInputs(Split(log, log, log), U, I, BatchConfig(num_negatives=3), settings=MARankConfig()))

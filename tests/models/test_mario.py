@@ -68,11 +68,11 @@ def slow_item(model: MARIO, graph: MultimodalGraph, user: int, item: int) -> tup
     return weights, v, (weights * v).sum(0), u
 
 
-# Acceptance checks
+# Invariants
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_k1_shapes(attention, granularity) -> None:
+def test_shapes(attention, granularity) -> None:
     model, graph = build(attention=attention, granularity=granularity)
     weights = model.modality_weights(graph, torch.arange(4), torch.arange(4)[:, None])
     assert set(weights) == set(NAMES)
@@ -84,7 +84,7 @@ def test_k1_shapes(attention, granularity) -> None:
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_k2_weights_are_not_negative_and_sum_to_one(attention, granularity) -> None:
+def test_weights_are_not_negative_and_sum_to_one(attention, granularity) -> None:
     model, graph = build(attention=attention, granularity=granularity)
     weights = torch.stack(list(model.modality_weights(graph, torch.arange(U), torch.arange(I)).values()))
     assert bool((weights >= 0).all())
@@ -92,14 +92,14 @@ def test_k2_weights_are_not_negative_and_sum_to_one(attention, granularity) -> N
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_k3_users_weigh_the_same_item_differently(attention, granularity) -> None:
+def test_users_weigh_the_same_item_differently(attention, granularity) -> None:
     model, graph = build(attention=attention, granularity=granularity, init_std=1.0)
     weights = model.modality_weights(graph, torch.tensor([0, 1]), torch.tensor([5]))
     assert all(float((w[0] - w[1]).detach().abs().max()) > 1e-4 for w in weights.values())
 
 
 @pytest.mark.parametrize("attention", ["additive", "dot"])
-def test_k3_without_a_say_all_modalities_count_alike(attention) -> None:
+def test_without_a_say_all_modalities_count_alike(attention) -> None:
     model, graph = build(complete(), attention=attention)
     with torch.no_grad():
         (model.fuse.logit if attention == "additive" else model.fuse.key).weight.zero_()
@@ -110,7 +110,7 @@ def test_k3_without_a_say_all_modalities_count_alike(attention) -> None:
 
 
 @pytest.mark.parametrize("attention", ["additive", "dot"])
-def test_k4_with_scalar_weights_an_item_lies_between_its_modalities(attention) -> None:
+def test_with_scalar_weights_an_item_lies_between_its_modalities(attention) -> None:
     model, graph = build(attention=attention, init_std=1.0)
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -124,7 +124,7 @@ def test_k4_with_scalar_weights_an_item_lies_between_its_modalities(attention) -
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_k5_the_ranking_of_all_items_equals_pairs(attention, granularity, backbone) -> None:
+def test_the_ranking_of_all_items_equals_pairs(attention, granularity, backbone) -> None:
     model, graph = build(attention=attention, granularity=granularity, backbone=backbone, init_std=1.0)
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -139,7 +139,7 @@ def test_k5_the_ranking_of_all_items_equals_pairs(attention, granularity, backbo
 @pytest.mark.parametrize("unit_features", [True, False])
 @pytest.mark.parametrize("encoder_layers", [1, 2])
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_k5_scores_equal_the_dense_formula(attention, granularity, encoder_layers, unit_features) -> None:
+def test_scores_equal_the_dense_formula(attention, granularity, encoder_layers, unit_features) -> None:
     settings = {"attention": attention, "granularity": granularity, "encoder_layers": encoder_layers}
     dataset = with_mask(checkerboard(U, I)[0], "text", torch.tensor([3, 7]))  # item 3 has neither image nor text
     model, graph = build(dataset, **settings, unit_features=unit_features, init_std=1.0)
@@ -149,7 +149,7 @@ def test_k5_scores_equal_the_dense_formula(attention, granularity, encoder_layer
         assert float(scores[user, item]) == pytest.approx(float(u @ seen), abs=1e-5)
 
 
-def test_k6_the_modality_preserving_loss_reaches_everything_but_the_features() -> None:
+def test_the_modality_preserving_loss_reaches_everything_but_the_features() -> None:
     model, graph = build(complete())
     data = graph.data.clone()
     for name in ("image", "text"):
@@ -165,7 +165,7 @@ def test_k6_the_modality_preserving_loss_reaches_everything_but_the_features() -
     assert all(x.grad is None for x in raw)
 
 
-def test_k7_without_the_loss_there_are_no_decoders_and_scores_do_not_change() -> None:
+def test_without_the_loss_there_are_no_decoders_and_scores_do_not_change() -> None:
     model, graph = build(mp_weight=0.1)
     other, _ = build(mp_weight=0.0)
     assert set(other.loss(graph, batch())) == {"bpr", "l2"}
@@ -174,7 +174,7 @@ def test_k7_without_the_loss_there_are_no_decoders_and_scores_do_not_change() ->
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_k7_a_missing_modality_has_no_weight_and_the_others_share_it(attention, granularity) -> None:
+def test_a_missing_modality_has_no_weight_and_the_others_share_it(attention, granularity) -> None:
     whole, graph = build(complete(), attention=attention, granularity=granularity)
     items = torch.tensor([2, 9])
     model, part = build(with_mask(complete(), "text", items), attention=attention, granularity=granularity)
@@ -187,7 +187,7 @@ def test_k7_a_missing_modality_has_no_weight_and_the_others_share_it(attention, 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_k8_the_loss_preserves_similarities(seed) -> None:
+def test_the_loss_preserves_similarities(seed) -> None:
     """The exact properties of the metric are in tests/evaluation/test_modality.py."""
     differences = []
     for weight in (0.0, 1.0):

@@ -64,10 +64,10 @@ def normalised(weights: Tensor) -> Tensor:
     return root[:, None] * weights * root
 
 
-# Acceptance checks
+# Invariants
 
 
-def test_k1_graphs_are_symmetric_without_self_loops() -> None:
+def test_graphs_are_symmetric_without_self_loops() -> None:
     _, graph = build(with_reviews(), neighbors=3)
     for kind, size in ((SHARED_ITEMS, U), (SHARED_USERS, I)):
         edge_index, weight = graph.edges(kind)
@@ -78,7 +78,7 @@ def test_k1_graphs_are_symmetric_without_self_loops() -> None:
 
 
 @pytest.mark.parametrize("weights", ["count", "binary", "cosine"])
-def test_k1_weights_are_dot_products_of_binary_rows(weights: str) -> None:
+def test_weights_are_dot_products_of_binary_rows(weights: str) -> None:
     dataset = with_reviews()
     touched = interaction_matrix(dataset)
     for node_type, rows in (("user", touched), ("item", touched.T)):
@@ -90,7 +90,7 @@ def test_k1_weights_are_dot_products_of_binary_rows(weights: str) -> None:
         torch.testing.assert_close(matrix(*found, len(rows)), normalised(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_k1_of_the_best_k_either_choice_joins() -> None:
+def test_of_the_best_k_either_choice_joins() -> None:
     dataset = with_reviews()
     rows = interaction_matrix(dataset).T
     common = (rows @ rows.T).fill_diagonal_(0)
@@ -102,7 +102,7 @@ def test_k1_of_the_best_k_either_choice_joins() -> None:
     torch.testing.assert_close(matrix(*found, I), normalised(torch.maximum(chosen, chosen.T)), rtol=1e-5, atol=1e-6)
 
 
-def test_k1_a_held_out_interaction_changes_no_edge() -> None:
+def test_a_held_out_interaction_changes_no_edge() -> None:
     dataset, wanted = checkerboard(U, I)
     held_out = Interactions(*torch.nonzero(wanted, as_tuple=True))
     edges = []
@@ -115,7 +115,7 @@ def test_k1_a_held_out_interaction_changes_no_edge() -> None:
         assert torch.equal(ours.weight, theirs.weight)
 
 
-def test_k2_attention_over_reviews() -> None:
+def test_attention_over_reviews_sums_to_one_and_a_single_review_is_the_text() -> None:
     model, graph = build(with_reviews())
     table, encoder = graph.features["user_reviews"], model.user_texts[0]
     with torch.no_grad():
@@ -126,7 +126,7 @@ def test_k2_attention_over_reviews() -> None:
     assert bool(torch.isfinite(users).all())
 
 
-def test_k2_a_user_without_reviews_is_the_graph_alone() -> None:
+def test_a_user_without_reviews_is_the_graph_alone() -> None:
     model, graph = build(with_reviews())
     table = graph.features["user_reviews"]
     present = torch.stack([torch.ones(U, dtype=torch.bool), table.present], dim=1)
@@ -144,7 +144,7 @@ def test_k2_a_user_without_reviews_is_the_graph_alone() -> None:
     assert bool(changed[0].any())
 
 
-def test_k3_attention_between_modalities_sums_to_one_over_those_present() -> None:
+def test_attention_between_modalities_sums_to_one_over_those_present() -> None:
     dataset = with_mask(with_reviews(), "image", torch.tensor([2, 5]))
     model, graph = build(dataset)
     present = torch.stack([graph.features[name].present for name in ("image", "text")] + [torch.ones(I, dtype=torch.bool)], dim=1)
@@ -155,7 +155,7 @@ def test_k3_attention_between_modalities_sums_to_one_over_those_present() -> Non
     assert int((~present).sum()) == 3  # item 3 never had an image
 
 
-def test_k3_the_order_of_modalities_does_not_matter() -> None:
+def test_the_order_of_modalities_does_not_matter() -> None:
     dataset = with_reviews()
     model, graph = build(dataset)
     other, other_graph = build(replace(dataset, features=dict(reversed(dataset.features.items()))))
@@ -173,7 +173,7 @@ def test_k3_the_order_of_modalities_does_not_matter() -> None:
         torch.testing.assert_close(ours[node_type], theirs[node_type])
 
 
-def test_k4_the_contrast_is_ln_b_for_vectors_that_coincide() -> None:
+def test_the_contrast_is_ln_b_for_vectors_that_coincide() -> None:
     model, graph = build(with_reviews(), contrast_weight=1.0)
     tokens = {name: torch.ones(7, 8) for name in ("text", "image")}
     items = torch.tensor([0, 4, 5, 6, 7, 8, 9])  # all have both
@@ -183,14 +183,14 @@ def test_k4_the_contrast_is_ln_b_for_vectors_that_coincide() -> None:
     assert float(model._contrast(graph, items, matching, torch.arange(7))) < math.log(7) - 1
 
 
-def test_k4_the_contrast_trains_the_two_projections_alone() -> None:
+def test_the_contrast_trains_the_two_projections_alone() -> None:
     model, graph = build(with_reviews(), contrast_weight=1.0)
     model.loss(graph, batch())["contrast"].backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
     assert reached == {"project.0.weight", "project.0.bias", "project.1.weight", "project.1.bias"}
 
 
-def test_k4_the_contrast_takes_every_positive_once_and_no_item_that_lacks_one() -> None:
+def test_the_contrast_takes_every_positive_once_and_no_item_that_lacks_one() -> None:
     model, graph = build(with_mask(with_reviews(), "text", torch.tensor([5])), contrast_weight=0.5, temperature=0.3)
     positive = torch.tensor([4, 4, 0, 5, 3, 9])  # item 3 has no image, item 5 no text
     found = model.loss(graph, Batch(UserQuery(torch.arange(6)), positive, torch.tensor([[7]] * 6)))["contrast"]
@@ -205,7 +205,7 @@ def test_k4_the_contrast_takes_every_positive_once_and_no_item_that_lacks_one() 
     assert float(found.detach()) == pytest.approx(0.5 * expected, rel=1e-5)
 
 
-def test_k5_cross_entropy_at_zero_logits_is_ln_2() -> None:
+def test_cross_entropy_at_zero_logits_is_ln_2() -> None:
     model, graph = build(with_reviews())
     with torch.no_grad():
         for parameter in model.parameters():
@@ -224,7 +224,7 @@ def test_cross_entropy_equals_the_slow_formula() -> None:
     assert float(model.loss(graph, triples)["bce"].detach()) == pytest.approx(total / 36, rel=1e-5)
 
 
-def test_k6_stage_two_starts_from_the_vectors_bit_for_bit(tmp_path) -> None:
+def test_stage_two_starts_from_the_vectors_bit_for_bit(tmp_path) -> None:
     dataset = checkerboard(40, 30)[0]
     quick = {"dim": 8, "batch_size": 64, "progress": False}
     first = gmmrec.fit(dataset, "mcptr", epochs=3, num_negatives=4, out=tmp_path / "first", **quick)
@@ -240,7 +240,7 @@ def test_k6_stage_two_starts_from_the_vectors_bit_for_bit(tmp_path) -> None:
     assert (tmp_path / "first" / "model.safetensors").read_bytes() == weights
 
 
-def test_k7_permuting_permutes_scores() -> None:
+def test_permuting_permutes_scores() -> None:
     dataset, generator = with_reviews(), torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     old = torch.argsort(user)
@@ -255,7 +255,7 @@ def test_k7_permuting_permutes_scores() -> None:
 
 
 @pytest.mark.parametrize("how", ["no table", "all masked"])
-def test_k8_without_images_the_contrast_is_left_out(how: str) -> None:
+def test_without_images_the_contrast_is_left_out(how: str) -> None:
     dataset = with_reviews()
     if how == "no table":
         dataset = replace(dataset, features={name: table for name, table in dataset.features.items() if name != "image"})

@@ -1,4 +1,4 @@
-"""The numbers of the tests (k1 to k8) are those of the acceptance checks that the released code of MGAT suggests."""
+"""MGAT equals its dense equations, and keeps its invariants."""
 
 import math
 from dataclasses import replace
@@ -104,7 +104,7 @@ def test_equals_the_dense_equations(num_layers, combine, gate):
 
 
 @pytest.mark.parametrize(("num_layers", "combine", "width"), [(1, "concat", 64), (3, "concat", 192), (3, "last", 64)])
-def test_k1_shapes(num_layers, combine, width):
+def test_shapes(num_layers, combine, width):
     graph = graph_of(dataset())
     model = model_of(graph, MGATConfig(), num_layers=num_layers, combine=combine)
     encoded = model.encode(graph)
@@ -114,7 +114,7 @@ def test_k1_shapes(num_layers, combine, width):
     assert model.score(encoded, UserQuery(users), items.expand(U, I)).shape == (U, I)
 
 
-def test_k6_relabelling_nodes_relabels_scores():
+def test_relabelling_nodes_relabels_scores():
     data = dataset()
     graph = graph_of(data)
     generator = torch.Generator().manual_seed(1)
@@ -134,7 +134,7 @@ def test_k6_relabelling_nodes_relabels_scores():
     assert torch.allclose(after["item"][new_item], before["item"], atol=1e-5)
 
 
-def test_k7_every_branch_reaches_the_shared_ids_and_its_own_preferences_alone():
+def test_every_branch_reaches_the_shared_ids_and_its_own_preferences_alone():
     graph = graph_of(dataset())
     model = model_of(graph, num_layers=1)
     for index, (name, share) in enumerate(model._shares(graph).items()):
@@ -146,7 +146,7 @@ def test_k7_every_branch_reaches_the_shared_ids_and_its_own_preferences_alone():
             assert reached == (other == index)
 
 
-def test_k7_without_a_modality_the_others_are_averaged():
+def test_without_a_modality_the_others_are_averaged():
     data = dataset()
     both, text_only = graph_of(data), graph_of(replace(data, features={"text": data.features["text"]}))
     model, smaller = model_of(both), model_of(text_only)
@@ -158,7 +158,7 @@ def test_k7_without_a_modality_the_others_are_averaged():
     assert torch.allclose(encoded["item"].double(), expected[U:], atol=1e-5)
 
 
-def test_k8_loss_of_equal_scores():
+def test_loss_of_equal_scores():
     data = dataset()
     graph = graph_of(data)
     for base, expected in (("e", math.log(2)), ("2", 1.0)):
@@ -171,7 +171,7 @@ def test_k8_loss_of_equal_scores():
         assert float(terms["bpr"].detach()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_k8_loss_falls_on_a_toy_graph():
+def test_loss_falls_on_a_toy_graph():
     data = dataset(50, 80, size=400)
     graph = graph_of(data)
     model = model_of(graph, MGATConfig(dim=16, modality_dim=16))

@@ -102,10 +102,10 @@ def slow_views(model: MGCN, graph: MultimodalGraph) -> tuple[Tensor, Tensor, Ten
     return x, torch.stack(content, 1), modal
 
 
-# Acceptance checks
+# Invariants
 
 
-def test_k1_closed_by_halves_the_purifier_halves_the_embedding() -> None:
+def test_closed_by_halves_the_purifier_halves_the_embedding() -> None:
     model, graph = build()
     table, purify = graph.features["image"], model.purify[0]
     gate = purify(torch.ones(I, 8), table.pooled)
@@ -116,7 +116,7 @@ def test_k1_closed_by_halves_the_purifier_halves_the_embedding() -> None:
     assert torch.equal(purify(model.items, table.pooled), model.items / 2)
 
 
-def test_k1_an_item_without_the_modality_is_purified_to_zeros() -> None:
+def test_an_item_without_the_modality_is_purified_to_zeros() -> None:
     model, graph = build(partial(), item_layers=0)
     items = model.views(graph)[1]
     assert not bool(items.content[[2, 5], 0].any())
@@ -124,7 +124,7 @@ def test_k1_an_item_without_the_modality_is_purified_to_zeros() -> None:
     assert bool(items.content[[2, 7], [1, 0]].any(1).all())
 
 
-def test_k2_shares_sum_to_one_and_specific_parts_to_nothing() -> None:
+def test_shares_sum_to_one_and_specific_parts_to_nothing() -> None:
     model, graph = build()
     for view in model.views(graph):
         shared, share = model.fuse.share(view.content, return_weights=True)
@@ -133,7 +133,7 @@ def test_k2_shares_sum_to_one_and_specific_parts_to_nothing() -> None:
         torch.testing.assert_close((share[..., None] * specific).sum(1), torch.zeros(len(share), 8), atol=1e-6, rtol=0)
 
 
-def test_k3_users_are_the_sum_of_their_items() -> None:
+def test_users_are_the_sum_of_their_items() -> None:
     model, graph = build()
     users, items = model.views(graph)
     for m in range(2):
@@ -142,7 +142,7 @@ def test_k3_users_are_the_sum_of_their_items() -> None:
 
 
 @pytest.mark.parametrize("data", [complete, partial])
-def test_k3_a_user_without_interactions_has_no_modal_part(data) -> None:
+def test_a_user_without_interactions_has_no_modal_part(data) -> None:
     dataset = data()
     known = dataset.interactions
     model, graph = build(replace(dataset, interactions=known.take(torch.nonzero(known.user != 3).flatten())))
@@ -153,7 +153,7 @@ def test_k3_a_user_without_interactions_has_no_modal_part(data) -> None:
 
 
 @pytest.mark.parametrize(("fuse", "factor"), [("paper", 1.0), ("code", 1 / 3)])
-def test_k4_identical_modalities_share_everything(fuse, factor) -> None:
+def test_identical_modalities_share_everything(fuse, factor) -> None:
     dataset = complete()
     twice = {name: FeatureTable(name, dataset.features["text"].values) for name in NAMES}
     model, graph = build(replace(dataset, features=twice), fuse=fuse)
@@ -162,14 +162,14 @@ def test_k4_identical_modalities_share_everything(fuse, factor) -> None:
         torch.testing.assert_close(model.fused(view), factor * view.content[:, 0])
 
 
-def test_k5_vectors_are_the_sum_of_behaviour_and_fused_content() -> None:
+def test_vectors_are_the_sum_of_behaviour_and_fused_content() -> None:
     model, graph = build()
     encoded = model.encode(graph)
     for vectors, view in zip((encoded["user"], encoded["item"]), model.views(graph), strict=True):
         torch.testing.assert_close(vectors, view.behaviour + model.fused(view))
 
 
-def test_k5_without_weight_the_contrast_leaves_no_gradient() -> None:
+def test_without_weight_the_contrast_leaves_no_gradient() -> None:
     gradients = []
     for weight in (0.0, 1.0):
         model, graph = build(contrast_weight=weight)
@@ -180,7 +180,7 @@ def test_k5_without_weight_the_contrast_leaves_no_gradient() -> None:
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
 
 
-def test_k6_the_contrast_is_ln_b_where_all_rows_are_one_and_never_below_0() -> None:
+def test_the_contrast_is_ln_b_where_all_rows_are_one_and_never_below_0() -> None:
     same = torch.ones(6, 3)
     assert float(info_nce(same, 2 * same, 0.2)) == pytest.approx(math.log(6))
     model, graph = build(contrast_weight=1.0)
@@ -189,14 +189,14 @@ def test_k6_the_contrast_is_ln_b_where_all_rows_are_one_and_never_below_0() -> N
     assert float(model.loss(graph, alone)["contrast"].detach()) == pytest.approx(0, abs=1e-5)  # nothing to be told apart from
 
 
-def test_k6_the_contrast_moves_fused_content_and_behaviour() -> None:
+def test_the_contrast_moves_fused_content_and_behaviour() -> None:
     model, graph = build(contrast_weight=1.0, num_layers=0)  # then user embeddings are X alone, and projections are in M alone
     model.loss(graph, batch())["contrast"].backward()
     assert bool(model.users.grad.any())
     assert all(bool(purify.project.weight.grad.any()) for purify in model.purify)
 
 
-def test_k7_the_item_graphs_are_frozen_and_hold_k_edges_an_item() -> None:
+def test_the_item_graphs_are_frozen_and_hold_k_edges_an_item() -> None:
     dataset = complete()
     _, graph = build(dataset)
     for name in NAMES:
@@ -211,7 +211,7 @@ def test_k7_the_item_graphs_are_frozen_and_hold_k_edges_an_item() -> None:
         torch.testing.assert_close(dense, similar(dataset.features[name], 4), rtol=1e-5, atol=1e-6)
 
 
-def test_k7_opposites_are_no_neighbours() -> None:
+def test_opposites_are_no_neighbours() -> None:
     dataset = complete()
     values = torch.randn(I, 2, generator=torch.Generator().manual_seed(0))
     _, graph = build(replace(dataset, features={"image": FeatureTable("image", values)}), knn=I)
@@ -223,7 +223,7 @@ def test_k7_opposites_are_no_neighbours() -> None:
     assert len(weight) == int((torch.cosine_similarity(values[:, None], values[None], dim=-1) > 0).sum())
 
 
-def test_k8_permuting_permutes_scores() -> None:
+def test_permuting_permutes_scores() -> None:
     generator = torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     model, graph = build()
@@ -234,7 +234,7 @@ def test_k8_permuting_permutes_scores() -> None:
 
 
 @pytest.mark.parametrize(("fuse", "factor"), [("paper", 1.0), ("code", 1 / 2)])
-def test_k8_one_modality_has_all_the_weight_and_nothing_specific(fuse, factor) -> None:
+def test_one_modality_has_all_the_weight_and_nothing_specific(fuse, factor) -> None:
     dataset = complete()
     model, graph = build(replace(dataset, features={"text": dataset.features["text"]}), fuse=fuse)
     for view in model.views(graph):

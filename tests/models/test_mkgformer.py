@@ -60,10 +60,10 @@ def score_all(model: MKGformer, graph: MultimodalGraph) -> Tensor:
         return model.score(model.encode(graph), every_question(), torch.arange(N))
 
 
-# Acceptance checks; those of the fusion itself are in tests/nn/fusion/test_multi_level.py
+# Invariants; those of the fusion itself are in tests/nn/fusion/test_multi_level.py
 
 
-def test_k1_a_sentence_has_an_entity_its_text_a_relation_and_a_mask() -> None:
+def test_a_sentence_has_an_entity_its_text_a_relation_and_a_mask() -> None:
     model, graph, _ = build()
     seen = []
     model.fuse.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].shape, output[1].shape)))
@@ -71,7 +71,7 @@ def test_k1_a_sentence_has_an_entity_its_text_a_relation_and_a_mask() -> None:
     assert seen == [((4 * N, 1 + 1 + 3 + 2, 8), (4 * N, 2, 8))]  # a name, three words; two regions
 
 
-def test_k2_what_is_missing_is_never_read() -> None:
+def test_what_is_missing_is_never_read() -> None:
     scores = []
     for hidden in (0.0, 1000.0):
         model, graph, task = build()
@@ -85,7 +85,7 @@ def test_k2_what_is_missing_is_never_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["image", "words"])
-def test_k2_more_padding_changes_nothing(name: str) -> None:
+def test_more_padding_changes_nothing(name: str) -> None:
     dataset = circle(N)
     table = dataset.features[name]
     values = torch.cat([table.values, torch.zeros_like(table.values[:, :1])], 1)
@@ -95,7 +95,7 @@ def test_k2_more_padding_changes_nothing(name: str) -> None:
     torch.testing.assert_close(score_all(model, other), score_all(model, graph))
 
 
-def test_k6_the_order_of_regions_means_nothing_but_that_of_words_does() -> None:
+def test_the_order_of_regions_means_nothing_but_that_of_words_does() -> None:
     dataset = circle(N)
     model, graph, _ = build(dataset)
 
@@ -108,7 +108,7 @@ def test_k6_the_order_of_regions_means_nothing_but_that_of_words_does() -> None:
     assert not torch.allclose(turned("words"), score_all(model, graph), atol=1e-3)
 
 
-def test_k7_without_correlation_no_picture_is_read() -> None:
+def test_without_correlation_no_picture_is_read() -> None:
     dataset = circle(N)
     model, graph, _ = build(dataset, use_caf=False)
     assert model.fuse is None
@@ -118,7 +118,7 @@ def test_k7_without_correlation_no_picture_is_read() -> None:
     assert not torch.allclose(score_all(seeing, blind), score_all(seeing, graph))
 
 
-def test_k8_scores_cover_all_entities_and_learned_facts_come_first() -> None:
+def test_scores_cover_all_entities_and_learned_facts_come_first() -> None:
     model, graph, task = build(stage="links", objective="softmax", label_smoothing=0.0)
     losses = train(model, graph, task, steps=150)
     assert losses[-1] < 0.5 * losses[0]

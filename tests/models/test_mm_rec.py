@@ -1,4 +1,4 @@
-"""The numbers of the tests (k1 to k8) are those of the acceptance checks that the released code suggests."""
+"""MM-Rec equals its equations written slowly, and keeps its invariants."""
 
 import math
 from dataclasses import replace
@@ -135,7 +135,7 @@ def test_scores_are_those_of_the_equations_written_slowly():
             assert scores[row, item].item() == pytest.approx(slow_reader(model, history, item)[1].item(), rel=1e-4, abs=1e-4)
 
 
-def test_k1_shapes():
+def test_shapes():
     model = model_of()
     encoded = model.encode(GRAPH)
     assert encoded.news.vectors.shape == (I, 2, D)
@@ -147,7 +147,7 @@ def test_k1_shapes():
     assert model.look(clicks, query=encoded.news.vectors[:6].expand(4, 6, 2, D)).shape == (4, 6, D)
 
 
-def test_k2_co_attention_sums_to_one_and_does_not_see_what_is_missing():
+def test_co_attention_sums_to_one_and_does_not_see_what_is_missing():
     model = model_of()
     rows = torch.arange(I)
     sides = [stream.tokens(GRAPH.features[name], rows) for name, stream in zip(model.names, model.streams, strict=True)]
@@ -160,7 +160,7 @@ def test_k2_co_attention_sums_to_one_and_does_not_see_what_is_missing():
         torch.testing.assert_close(total, torch.ones_like(total))
 
 
-def test_k2_padding_of_tokens_and_clicks_changes_nothing():
+def test_padding_of_tokens_and_clicks_changes_nothing():
     model, query = model_of(), query_of(HISTORIES)
     expected = scores_of(model, query)
     dataset = data()
@@ -174,7 +174,7 @@ def test_k2_padding_of_tokens_and_clicks_changes_nothing():
     torch.testing.assert_close(scores_of(model, wider), expected)
 
 
-def test_k3_a_single_click_has_all_the_weight():
+def test_a_single_click_has_all_the_weight():
     model = model_of()
     encoded = model.encode(GRAPH).detach()
     news = encoded["item"]  # r^t + r^p
@@ -184,12 +184,12 @@ def test_k3_a_single_click_has_all_the_weight():
     torch.testing.assert_close(reader, (2 * news[2]).expand(1, 6, D))
 
 
-def test_k4_the_order_of_clicks_means_nothing():
+def test_the_order_of_clicks_means_nothing():
     model = model_of()
     torch.testing.assert_close(scores_of(model, query_of([[3, 1, 9, 8]])), scores_of(model, query_of([[8, 9, 3, 1]])))
 
 
-def test_k5_exchanging_text_and_picture_changes_nothing():
+def test_exchanging_text_and_picture_changes_nothing():
     model, query = model_of(), query_of(HISTORIES)
     encoded = model.encode(GRAPH)
     news = encoded.news._replace(vectors=encoded.news.vectors.flip(1), present=encoded.news.present.flip(1))
@@ -198,14 +198,14 @@ def test_k5_exchanging_text_and_picture_changes_nothing():
     torch.testing.assert_close(model.score(swapped, query, candidates), model.score(encoded, query, candidates))
 
 
-def test_k6_other_candidates_do_not_matter():
+def test_other_candidates_do_not_matter():
     model, query = model_of(), query_of(HISTORIES)
     whole = scores_of(model, query)
     for others in ([4, 0, 1], [4, 12, 7, 3, 6]):
         torch.testing.assert_close(scores_of(model, query, torch.tensor(others))[:, 0], whole[:, 4])
 
 
-def test_k7_weights_sum_to_one_over_valid_clicks_and_an_empty_history_is_zero():
+def test_weights_sum_to_one_over_valid_clicks_and_an_empty_history_is_zero():
     model, query = model_of(), query_of([[0, 1, 2], [5, 3], []])
     encoded = model.encode(GRAPH)
     vectors = encoded.news.vectors
@@ -217,7 +217,7 @@ def test_k7_weights_sum_to_one_over_valid_clicks_and_an_empty_history_is_zero():
     assert bool(torch.isfinite(scores).all())
 
 
-def test_k8_without_pictures_the_text_stream_goes_on_alone():
+def test_without_pictures_the_text_stream_goes_on_alone():
     graph = toy_graph(data(without=("regions",)))
     model = model_of()
     encoded = model.encode(graph)

@@ -45,11 +45,11 @@ def outputs(model: MMGCN, graph: MultimodalGraph) -> list[tuple[Tensor, Tensor]]
     return found
 
 
-# Acceptance checks; those of a single branch are in tests/nn
+# Invariants; those of a single branch are in tests/nn
 
 
 @pytest.mark.parametrize("num_modalities", [1, 2, 3])
-def test_k1_shapes_with_one_to_three_modalities_of_different_widths(num_modalities: int) -> None:
+def test_shapes_with_one_to_three_modalities_of_different_widths(num_modalities: int) -> None:
     model, graph = build(complete(num_modalities))
     assert [[tuple(x.shape) for x in pair] for pair in outputs(model, graph)] == [[(U, 8), (I, 8)]] * num_modalities
     encoded = model.encode(graph)
@@ -57,7 +57,7 @@ def test_k1_shapes_with_one_to_three_modalities_of_different_widths(num_modaliti
     assert tuple(score_all(model, graph).shape) == (U, I)
 
 
-def test_k3_ids_and_preferences_are_parameters_and_move() -> None:
+def test_ids_and_preferences_are_parameters_and_move() -> None:
     model, graph = build(complete(3))
     tables = {"users", "items", *(f"branches.{m}.preference" for m in range(3))}
     parameters = dict(model.named_parameters())
@@ -66,14 +66,14 @@ def test_k3_ids_and_preferences_are_parameters_and_move() -> None:
     assert all(bool(p.grad.any()) for p in parameters.values())
 
 
-def test_k4_the_boolean_choice_and_the_number_of_layers_are_honoured() -> None:
+def test_the_boolean_choice_and_the_number_of_layers_are_honoured() -> None:
     for combine, width in (("add", 5), ("concat", 13)):
         model, _ = build(complete(1), combine=combine, num_layers=3)
         assert tuple(model.branches[0].layers[0].mix.weight.shape) == (8, width)
         assert len(model.branches[0].layers) == 3
 
 
-def test_k5_a_branch_does_not_see_the_features_of_another() -> None:
+def test_a_branch_does_not_see_the_features_of_another() -> None:
     dataset = complete()
     model, graph = build(dataset)
     other = replace(dataset, features={**dataset.features, "text": FeatureTable("text", torch.randn(I, 4))})
@@ -83,7 +83,7 @@ def test_k5_a_branch_does_not_see_the_features_of_another() -> None:
     assert not torch.equal(text[0], other_text[0])
 
 
-def test_k5_the_gradient_of_the_ids_is_the_sum_over_branches() -> None:
+def test_the_gradient_of_the_ids_is_the_sum_over_branches() -> None:
     model, graph = build(complete(3))
     weight = torch.randn(U, 8)
 
@@ -101,7 +101,7 @@ def test_k5_the_gradient_of_the_ids_is_the_sum_over_branches() -> None:
     torch.testing.assert_close(gradient(0) + gradient(1) + gradient(2), gradient(None))
 
 
-def test_k6_permuting_permutes_scores() -> None:
+def test_permuting_permutes_scores() -> None:
     dataset, generator = complete(), torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     model, graph = build(dataset)
@@ -113,7 +113,7 @@ def test_k6_permuting_permutes_scores() -> None:
     torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph))
 
 
-def test_k7_one_modality_is_its_branch() -> None:
+def test_one_modality_is_its_branch() -> None:
     model, graph = build(complete(1))
     ((users, items),) = outputs(model, graph)
     encoded = model.encode(graph)
@@ -122,13 +122,13 @@ def test_k7_one_modality_is_its_branch() -> None:
 
 
 @pytest.mark.parametrize("num_modalities", [1, 2, 3])
-def test_k7_scores_of_the_mean_are_those_of_the_sum_through_m_squared(num_modalities: int) -> None:
+def test_scores_of_the_mean_are_those_of_the_sum_through_m_squared(num_modalities: int) -> None:
     dataset = with_mask(complete(num_modalities), "image", torch.tensor([1, 2]))
     (mean, graph), (total, _) = build(dataset), build(dataset, fusion="sum")
     torch.testing.assert_close(score_all(mean, graph), score_all(total, graph) / num_modalities**2)
 
 
-def test_k8_equal_scores_cost_ln_2_and_a_toy_is_learned_by_heart() -> None:
+def test_equal_scores_cost_ln_2_and_a_toy_is_learned_by_heart() -> None:
     dataset = complete()
     model, graph = build(dataset, l2=0.0)
     with torch.no_grad():

@@ -188,7 +188,7 @@ def test_losses_are_those_of_the_formulas(settings) -> None:
             )
 
 
-def test_k1_chances_and_weights_have_their_shapes_and_sums() -> None:
+def test_chances_and_weights_have_their_shapes_and_sums() -> None:
     graph = toy()
     model, query, items = build(graph).float(), outfits().take(slice(0, 3)), torch.tensor([4, 8, 1])
     encoded = model.encode(graph)
@@ -207,7 +207,7 @@ def test_k1_chances_and_weights_have_their_shapes_and_sums() -> None:
     }
 
 
-def test_k2_attention_sums_to_one_over_what_is_there() -> None:
+def test_attention_sums_to_one_over_what_is_there() -> None:
     graph = toy()
     model, query, items = build(graph).float(), outfits().take(slice(0, 3)), torch.tensor([4, 8, 3])
     encoded = model.encode(graph)
@@ -226,7 +226,7 @@ def test_k2_attention_sums_to_one_over_what_is_there() -> None:
     torch.testing.assert_close(maps.sum(2), torch.ones(3, 4))
 
 
-def test_k3_equal_regions_count_alike() -> None:
+def test_equal_regions_count_alike() -> None:
     graph = toy()
     values = graph.features["regions"].values
     values[3] = values[3, :1]
@@ -237,7 +237,7 @@ def test_k3_equal_regions_count_alike() -> None:
     assert bool((weights > 0).all())
 
 
-def test_k4_the_candidate_decides_what_counts_of_a_garment() -> None:
+def test_the_candidate_decides_what_counts_of_a_garment() -> None:
     graph = toy()
     query = OutfitQuery(torch.full((2,), -1), torch.tensor([[3], [3]]), torch.ones(2, 1, dtype=torch.bool))
 
@@ -255,7 +255,7 @@ def test_k4_the_candidate_decides_what_counts_of_a_garment() -> None:
     assert len(one.unique()) == 1
 
 
-def test_k5_padding_changes_nothing() -> None:
+def test_padding_changes_nothing() -> None:
     graph, query = toy(), outfits()
     model = build(graph).float()
     encoded = model.encode(graph)
@@ -277,7 +277,7 @@ def test_k5_padding_changes_nothing() -> None:
     )
 
 
-def test_k5_without_comments_there_is_nothing_to_learn_and_no_nan() -> None:
+def test_without_comments_there_is_nothing_to_learn_and_no_nan() -> None:
     graph, batch = toy(), a_batch()
     model = build(graph).float()
     for text in (None, torch.zeros_like(batch.text)):
@@ -289,7 +289,7 @@ def test_k5_without_comments_there_is_nothing_to_learn_and_no_nan() -> None:
     assert {name: term.item() for name, term in model.loss(graph, nothing).items()} == {"matching": 0.0, "comment": 0.0}
 
 
-def test_k6_a_word_matters_to_itself_and_to_what_follows_only() -> None:
+def test_a_word_matters_to_itself_and_to_what_follows_only() -> None:
     graph, batch = toy(), a_batch()
     model = build(graph).float()
     scene = model._scene(model.encode(graph), batch.query.outfit[2:3], batch.query.outfit_mask[2:3], batch.positive[2:3])
@@ -305,7 +305,7 @@ def test_k6_a_word_matters_to_itself_and_to_what_follows_only() -> None:
 
 
 @torch.no_grad()
-def test_k7_the_comment_is_the_best_of_its_beam_and_telling_it_again_costs_its_score() -> None:
+def test_the_comment_is_the_best_of_its_beam_and_telling_it_again_costs_its_score() -> None:
     graph, query, items = toy(), outfits().take(slice(0, 3)), torch.tensor([4, 8, 3])
     model = build(graph).float()
     model.write.output.bias[UNKNOWN] += 2.0  # it would be said, were it allowed
@@ -323,7 +323,7 @@ def test_k7_the_comment_is_the_best_of_its_beam_and_telling_it_again_costs_its_s
     assert told > 3
 
 
-def test_k8_either_loss_reaches_the_regions() -> None:
+def test_either_loss_reaches_the_regions() -> None:
     graph = toy()
     model = build(graph).float()
     for name in ("matching", "comment"):

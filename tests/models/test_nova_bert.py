@@ -119,7 +119,7 @@ def sought(model: NOVABERT, graph: MultimodalGraph, batch: Batch[HistoryQuery]) 
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k8_a_hidden_place_knows_neither_its_answer_nor_the_features_of_it(settings) -> None:
+def test_a_hidden_place_knows_neither_its_answer_nor_the_features_of_it(settings) -> None:
     model, graph = build(with_features(), **settings)
     expected = sought(model, graph, BATCH)
     answers = torch.cat([ITEMS, POSITIVE[:, None]], 1)[HIDDEN]

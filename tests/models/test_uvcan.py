@@ -1,4 +1,4 @@
-"""Co-attention itself, of which UVCAN is made, is tested in tests/nn/fusion/test_co_attention.py: k6 and k7 only there."""
+"""Co-attention itself, of which UVCAN is made, is tested in tests/nn/fusion/test_co_attention.py."""
 
 import math
 from dataclasses import replace
@@ -213,11 +213,11 @@ def test_no_parameter_is_in_vain(settings, plain) -> None:
     assert [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
 
 
-# Acceptance checks
+# Invariants
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k1_weights_sum_to_one_on_both_sides_and_are_zero_on_missing_tokens(settings) -> None:
+def test_weights_sum_to_one_on_both_sides_and_are_zero_on_missing_tokens(settings) -> None:
     model, graph = build(**settings)
     weights = everything(model, graph)
     assert list(weights) == ["user:id", "user:user_profile", "user:user_likes", "id", "image", "text", "crops"]
@@ -231,7 +231,7 @@ def test_k1_weights_sum_to_one_on_both_sides_and_are_zero_on_missing_tokens(sett
 
 
 @pytest.mark.parametrize("settings", [{"attention": "mean", "start": "first"}, {"steps": 0}], ids=str)
-def test_k2_without_steps_scores_are_products_of_means_and_there_are_no_attention_parameters(settings) -> None:
+def test_without_steps_scores_are_products_of_means_and_there_are_no_attention_parameters(settings) -> None:
     model, graph = build(**settings)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"users", "items", "encode_user", "encode_item"}
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_k2_without_steps_scores_are_products_of_means_and_there_are_no_attentio
 
 
 @pytest.mark.parametrize("dataset", [rich(), checkerboard(U, I)[0]], ids=["profiles", "ids"])
-def test_k3_users_see_the_same_video_differently(dataset) -> None:
+def test_users_see_the_same_video_differently(dataset) -> None:
     model, graph = build(dataset)
     weights = everything(model, graph)
     for name in ("id", "text"):
@@ -249,7 +249,7 @@ def test_k3_users_see_the_same_video_differently(dataset) -> None:
 
 
 @pytest.mark.parametrize("score", ["product", "additive"])
-def test_k3_a_guide_that_is_not_heard_leaves_no_difference(score) -> None:
+def test_a_guide_that_is_not_heard_leaves_no_difference(score) -> None:
     model, graph = build(score=score)
     for attention in model.attend.right:
         torch.nn.init.zeros_(attention.guide.weight)
@@ -262,7 +262,7 @@ def test_k3_a_guide_that_is_not_heard_leaves_no_difference(score) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k4_the_order_of_crops_does_not_matter(settings) -> None:
+def test_the_order_of_crops_does_not_matter(settings) -> None:
     dataset, order = rich(), torch.tensor([2, 0, 1])
     crops = dataset.features["crops"]
     turned = FeatureTable("crops", crops.values[:, order], crops.mask[:, order])
@@ -273,7 +273,7 @@ def test_k4_the_order_of_crops_does_not_matter(settings) -> None:
     torch.testing.assert_close(after["crops"], before["crops"][:, order])
 
 
-def test_k5_a_user_of_one_token_counts_fully_and_adds_up() -> None:
+def test_a_user_of_one_token_counts_fully_and_adds_up() -> None:
     model, graph = build(checkerboard(U, I)[0], item_attention=False, steps=2)
     with torch.no_grad():
         expected = (3 * model.users) @ (3 * model.encode(graph)["item"]).T
@@ -283,7 +283,7 @@ def test_k5_a_user_of_one_token_counts_fully_and_adds_up() -> None:
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
 @pytest.mark.parametrize("side", ["user", "item"])
-def test_k8_a_modality_that_nobody_has_changes_nothing(side, settings) -> None:
+def test_a_modality_that_nobody_has_changes_nothing(side, settings) -> None:
     model, graph = build(**settings)
     count = U if side == "user" else I
     none = FeatureTable("smell", torch.randn(count, 2, 3), torch.zeros(count, 2, dtype=torch.bool), side)

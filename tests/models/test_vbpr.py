@@ -53,10 +53,10 @@ def slow_scores(model: VBPR, graph: MultimodalGraph) -> Tensor:
     return scores
 
 
-# Acceptance checks
+# Invariants
 
 
-def test_k1_without_content_it_is_matrix_factorisation() -> None:
+def test_without_content_it_is_matrix_factorisation() -> None:
     model, graph = build()
     with torch.no_grad():
         for weight in (*model.embed, *model.feature_offsets):
@@ -65,7 +65,7 @@ def test_k1_without_content_it_is_matrix_factorisation() -> None:
 
 
 @pytest.mark.parametrize("features", ["by_modality", "concatenated"])
-def test_k2_a_score_is_the_inner_product_of_extended_vectors(features: str) -> None:
+def test_a_score_is_the_inner_product_of_extended_vectors(features: str) -> None:
     model, graph = build(features=features)
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -77,7 +77,7 @@ def test_k2_a_score_is_the_inner_product_of_extended_vectors(features: str) -> N
     assert encoded["item"].shape[1] == 5 + 2 + (6 if features == "by_modality" else 3)
 
 
-def test_k3_gradients_reach_the_projection_through_items_of_the_batch_only() -> None:
+def test_gradients_reach_the_projection_through_items_of_the_batch_only() -> None:
     chosen = [0, 2, 5, 7]
     others = torch.tensor([i for i in range(I) if i not in chosen])
     dataset, _ = checkerboard(U, I)
@@ -93,7 +93,7 @@ def test_k3_gradients_reach_the_projection_through_items_of_the_batch_only() -> 
         assert torch.equal(ours, theirs)
 
 
-def test_k3_an_item_without_features_gives_no_gradient_and_has_factors_and_offset_alone() -> None:
+def test_an_item_without_features_gives_no_gradient_and_has_factors_and_offset_alone() -> None:
     bare = [1, 4, 6]
     dataset, _ = checkerboard(U, I)
     for name in ("image", "text"):
@@ -106,7 +106,7 @@ def test_k3_an_item_without_features_gives_no_gradient_and_has_factors_and_offse
 
 
 @pytest.mark.parametrize("features", ["by_modality", "concatenated"])
-def test_k4_permuting_permutes_scores(features: str) -> None:
+def test_permuting_permutes_scores(features: str) -> None:
     generator = torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     dataset, _ = checkerboard(U, I)
@@ -120,7 +120,7 @@ def test_k4_permuting_permutes_scores(features: str) -> None:
     torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph))
 
 
-def test_k4_equal_scores_cost_ln_2() -> None:
+def test_equal_scores_cost_ln_2() -> None:
     model, graph = build()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -128,7 +128,7 @@ def test_k4_equal_scores_cost_ln_2() -> None:
     assert float(model.loss(graph, batch())["bpr"].detach()) == pytest.approx(math.log(2))
 
 
-def test_k5_an_item_without_interactions_is_ranked_by_content_alone() -> None:
+def test_an_item_without_interactions_is_ranked_by_content_alone() -> None:
     dataset, _ = checkerboard(U, I)
     known = dataset.interactions
     model, graph = build(replace(dataset, interactions=known.take(torch.nonzero(known.item != 4).flatten())))

@@ -11,17 +11,15 @@ from torch.nn import functional as F
 import gmmrec.models.vecf as module
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
-from gmmrec.data.interactions import Interactions
 from gmmrec.data.reviews import Reviews
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.vecf import VECF, VECFConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from tests.contract import I, U, score_all, toy_graph
 from tests.memory import Largest
+from tests.models.slow_vecf import BARE, WORDS, D, R, build, data, pictures, slow
 from tests.toy import checkerboard
 
-D, R, WORDS = 8, 4, 12
-BARE = 5  # an item without a picture
 FORMS = [
     {},
     {"attention": "additive", "merge": "add", "predictor": "dot"},
@@ -33,37 +31,6 @@ FORMS = [
     {"regions": "image", "predictor": "dot"},
 ]
 TEACHING = ("query.weight", "key.weight", "logit.weight")  # W_u, W_f, w_o
-
-
-def pictures() -> FeatureTable:
-    generator = torch.Generator().manual_seed(0)
-    mask = torch.rand(I, R, generator=generator) < 0.7
-    mask[0], mask[BARE] = True, False
-    return FeatureTable("regions", torch.randn(I, R, 5, generator=generator), mask)
-
-
-def data(regions: FeatureTable | None = None, *, reviews: bool = True) -> Dataset:
-    """The checkerboard with regions, and with reviews of two thirds of the interactions."""
-    dataset, _ = checkerboard(U, I)
-    generator = torch.Generator().manual_seed(1)
-    count = len(dataset.interactions)
-    lengths = torch.randint(1, 6, (count, 1), generator=generator)
-    tokens = torch.randint(1, WORDS, (count, 5), generator=generator).masked_fill(torch.arange(5) >= lengths, 0).int()
-    log = dataset.interactions
-    log = Interactions(log.user, log.item, review=torch.arange(count).masked_fill(torch.arange(count) % 3 == 0, -1))
-    dataset = replace(dataset, features={**dataset.features, "regions": regions or pictures()})
-    return replace(dataset, interactions=log, reviews=Reviews(tokens, tuple("_?abcdefghij"))) if reviews else dataset
-
-
-def build(dataset: Dataset | None = None, **settings) -> tuple[VECF, MultimodalGraph]:
-    torch.manual_seed(0)
-    graph = toy_graph(dataset or data())
-    model = VECF(graph.schema, VECFConfig(**{"dim": D, "init_std": 1.0, "state_dim": 6, **settings})).eval()
-    if model.attend is not None:
-        with torch.no_grad():
-            for parameter in model.attend.parameters():
-                parameter.normal_()
-    return model, graph
 
 
 def batch(dataset: Dataset | None = None) -> Batch[UserQuery]:
@@ -92,57 +59,11 @@ def review_loss(model: VECF, graph: MultimodalGraph, triples: Batch[UserQuery]) 
     return float(model.loss(graph, triples)["review"].detach())
 
 
-def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[float, list[float], Tensor]:
-    """In float64, for one pair: the logit, the weights of all regions, and the picture as the user sees it."""
-    w, config = {name: p.detach().double() for name, p in model.named_parameters()}, model.config
-    p, q = w["users"][user], w["items"][item]
-    places, regions = [], []
-    for m, name in enumerate(model.names):
-        table = graph.features[name]
-        for there, x in zip(table.mask[item].view(-1), table.values[item].double().view(-1, table.dim), strict=True):
-            places.append(bool(there))
-            if there:
-                x = w[f"encoders.{m}.project.weight"] @ (x / x.norm()) + w[f"encoders.{m}.project.bias"]
-                regions.append((x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-5))
-    logits = []
-    for f in regions:
-        if config.attention == "mean":
-            logits.append(torch.tensor(0.0).double())
-        elif config.attention == "product":
-            products = (w["attend.query.weight"] @ p) * (w["attend.key.weight"] @ f)
-            logits.append(w["attend.logit.weight"][0] @ products.clamp(min=0))
-        else:
-            total = w["attend.query.weight"][0] @ p + w["attend.query.bias"][0] + w["attend.key.weight"][0] @ f
-            logits.append(total.clamp(min=0))
-    shares = iter(torch.stack(logits).softmax(0).tolist() if logits else [])
-    al = [next(shares) if there else 0.0 for there in places]
-    seen = sum((a * f for a, f in zip(filter(None, al), regions, strict=True)), torch.zeros(D).double())
-    if config.image:
-        scale = config.scale if config.scale is not None else 1.0 if config.merge == "mul" else 0.5
-        picture = scale * w["merge.project.weight"] @ seen
-        if config.merge == "concat":
-            q = torch.cat([q, picture])
-        elif regions:
-            q = q * picture if config.merge == "mul" else (1 - scale) * q + picture
-    if config.predictor == "dot":
-        return float(p @ q), al, seen
-    if config.predictor == "fm":
-        x = torch.cat([p, q])
-        linear, v = (torch.cat([w[f"predict.{kind}.{side}"] for side in (0, 1)]) for kind in ("weights", "factors"))
-        y = linear @ x + sum((v[a] @ v[b]) * x[a] * x[b] for a in range(len(x)) for b in range(a))
-        return float(y), al, seen
-    h = torch.sigmoid(w["predict.query.weight"] @ p + w["predict.candidate.weight"] @ q + w["predict.query.bias"])
-    for layer in range(1, config.num_layers):
-        place = f"predict.rest.{3 * layer - 1}"
-        h = torch.sigmoid(w[f"{place}.weight"] @ h + w[f"{place}.bias"])
-    return float(w[f"predict.rest.{3 * config.num_layers - 1}.weight"][0] @ h), al, seen
-
-
-# Acceptance checks
+# Invariants
 
 
 @pytest.mark.parametrize("attention", ["product", "additive", "mean"])
-def test_k1_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
+def test_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
     model, graph = build(attention=attention)
     weights, mask = weights_of(model, graph), graph.features["regions"].mask
     assert weights.unflatten(-1, (2, 2)).shape == (U, I, 2, 2)
@@ -152,7 +73,7 @@ def test_k1_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
 
 
 @pytest.mark.parametrize("attention", ["product", "additive"])
-def test_k1_identical_regions_count_alike_and_are_what_is_seen(attention) -> None:
+def test_identical_regions_count_alike_and_are_what_is_seen(attention) -> None:
     table = pictures()
     model, graph = build(data(FeatureTable("regions", table.values[:, :1].expand(-1, R, -1).clone())), attention=attention)
     torch.testing.assert_close(weights_of(model, graph), torch.full((U, I, R), 1 / R))
@@ -163,7 +84,7 @@ def test_k1_identical_regions_count_alike_and_are_what_is_seen(attention) -> Non
     torch.testing.assert_close(seen, found.regions[items, 0])
 
 
-def test_k2_two_users_look_differently_unless_the_users_matrix_is_zero() -> None:
+def test_two_users_look_differently_unless_the_users_matrix_is_zero() -> None:
     model, graph = build()
     weights = weights_of(model, graph)[:, 0]
     assert bool(((weights[1:] - weights[0]).abs().amax(1) > 1e-4).all())
@@ -174,7 +95,7 @@ def test_k2_two_users_look_differently_unless_the_users_matrix_is_zero() -> None
 @pytest.mark.parametrize(
     "settings", [{}, {"attention": "additive", "merge": "add"}, {"merge": "concat", "predictor": "fm"}], ids=str
 )
-def test_k3_permuting_regions_permutes_weights_alone(settings) -> None:
+def test_permuting_regions_permutes_weights_alone(settings) -> None:
     model, graph = build(**settings)
     table, order = pictures(), torch.tensor([2, 0, 3, 1])
     other = toy_graph(data(FeatureTable("regions", table.values[:, order], table.mask[:, order])))
@@ -184,7 +105,7 @@ def test_k3_permuting_regions_permutes_weights_alone(settings) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS[:5], ids=str)
-def test_k4_regions_that_are_missing_change_nothing(settings) -> None:
+def test_regions_that_are_missing_change_nothing(settings) -> None:
     model, graph = build(**settings)
     table = pictures()
     values = torch.cat([table.values.masked_fill(~table.mask.unsqueeze(-1), 9.0), torch.full((I, 2, 5), 9.0)], 1)
@@ -196,7 +117,7 @@ def test_k4_regions_that_are_missing_change_nothing(settings) -> None:
     assert review_loss(model, other, batch()) == pytest.approx(review_loss(model, graph, batch()), rel=1e-5)
 
 
-def test_k5_a_product_with_no_embedding_is_nothing() -> None:
+def test_a_product_with_no_embedding_is_nothing() -> None:
     model, graph = build(predictor="dot")
     with torch.no_grad():
         model.items[4] = 0
@@ -207,7 +128,7 @@ def test_k5_a_product_with_no_embedding_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("predictor", ["mlp", "dot", "fm"])
-def test_k5_without_the_image_no_picture_changes_a_score(predictor) -> None:
+def test_without_the_image_no_picture_changes_a_score(predictor) -> None:
     model, graph = build(image=False, predictor=predictor)
     table = pictures()
     other = toy_graph(data(FeatureTable("regions", table.values + torch.randn_like(table.values), table.mask)))
@@ -221,7 +142,7 @@ def test_k5_without_the_image_no_picture_changes_a_score(predictor) -> None:
     assert not torch.allclose(score_all(seeing, other), score_all(seeing, graph))
 
 
-def test_k6_the_review_term_is_the_words_of_those_who_wrote() -> None:
+def test_the_review_term_is_the_words_of_those_who_wrote() -> None:
     model, graph = build(review_weight=0.5)
     triples = batch()
     assert 0 < int(triples.text.any(1).sum()) < 9
@@ -241,14 +162,14 @@ def test_k6_the_review_term_is_the_words_of_those_who_wrote() -> None:
 
 
 @pytest.mark.parametrize("image", [True, False])
-def test_k7_reviews_alone_teach_the_attention(image) -> None:
+def test_reviews_alone_teach_the_attention(image) -> None:
     model, graph = build(image=image)
     model.loss(graph, batch())["review"].backward()
     assert all(bool(model.attend.get_parameter(name).grad.any()) for name in TEACHING)
     assert all(bool(parameter.grad.any()) for parameter in model.write.parameters())
 
 
-def test_k7_without_their_weight_there_is_no_decoder() -> None:
+def test_without_their_weight_there_is_no_decoder() -> None:
     model, graph = build(review_weight=0.0)
     assert model.write is None
     terms = model.loss(graph, batch())
@@ -257,7 +178,7 @@ def test_k7_without_their_weight_there_is_no_decoder() -> None:
     assert all(bool(model.attend.get_parameter(name).grad.any()) for name in TEACHING)
 
 
-def test_k8_a_closed_gate_keeps_the_picture_from_the_words() -> None:
+def test_a_closed_gate_keeps_the_picture_from_the_words() -> None:
     model, graph = build()
     gates = []
     model.write.context.gate.register_forward_hook(lambda *call: gates.append(call[-1].sigmoid()))

@@ -176,10 +176,10 @@ def test_the_loss_is_the_softmax_of_the_positive_among_its_negatives() -> None:
     assert float(terms["softmax"]) == pytest.approx(sum(losses) / B, rel=1e-4)
 
 
-# Acceptance checks; 3, 4 and more on 2, 5, 6 of the recurrence, and 7, are with the layers
+# Invariants; those of the recurrence are tested with the layers
 
 
-def test_k1_shapes() -> None:
+def test_shapes() -> None:
     (model, graph), question, candidates = build(), query(), torch.arange(9)
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -192,7 +192,7 @@ def test_k1_shapes() -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k2_weights_sum_to_one_and_padded_clicks_count_nothing(settings) -> None:
+def test_weights_sum_to_one_and_padded_clicks_count_nothing(settings) -> None:
     (model, graph), question, items = build(**settings), query(), torch.tensor([0, 3, 8, 3, 16, 5])
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -213,7 +213,7 @@ def test_k2_weights_sum_to_one_and_padded_clicks_count_nothing(settings) -> None
 
 
 @pytest.mark.parametrize("recurrence", ["update", "input", "post", "plain"])
-def test_k5_order_matters_to_the_recurrence_and_to_positions_alone(recurrence) -> None:
+def test_order_matters_to_the_recurrence_and_to_positions_alone(recurrence) -> None:
     question, candidates = query(), torch.arange(I)
     full = MASK.all(1)
     question = question.take(full.nonzero().flatten())
@@ -231,7 +231,7 @@ def test_k5_order_matters_to_the_recurrence_and_to_positions_alone(recurrence) -
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k6_a_candidate_does_not_see_the_others(settings) -> None:
+def test_a_candidate_does_not_see_the_others(settings) -> None:
     (model, graph), question = build(**settings), query()
     whole = answer(model, graph, question, torch.arange(I))
     for c in (0, 3, 16):
@@ -240,13 +240,13 @@ def test_k6_a_candidate_does_not_see_the_others(settings) -> None:
     torch.testing.assert_close(answer(model, graph, question, own), whole.gather(1, own))
 
 
-def test_k6_but_the_reader_is_seen_by_the_candidate() -> None:
+def test_the_reader_vector_depends_on_the_candidate() -> None:
     (model, graph), question = build(), query()
     seen = readers(model, graph, question, torch.arange(I))[0]
     assert float((seen[0] - seen[1:]).abs().amax(1).min()) > 1e-3
 
 
-def test_k7_the_order_of_modalities_does_not_matter() -> None:
+def test_the_order_of_modalities_does_not_matter() -> None:
     """Tokens are permuted with their projections, and so with their type embeddings."""
     model, graph = build()
     dataset = checkerboard(U, I)[0]
@@ -261,7 +261,7 @@ def test_k7_the_order_of_modalities_does_not_matter() -> None:
         torch.testing.assert_close(turned.encode(other)["item"], model.encode(graph)["item"])
 
 
-def test_k8_news_without_a_picture_are_their_text_alone() -> None:
+def test_news_without_a_picture_are_their_text_alone() -> None:
     dataset = checkerboard(U, I)[0]
     (both, graph), (alone, text) = build(), build(replace(dataset, features={"text": dataset.features["text"]}))
     weights = both.state_dict()
@@ -278,7 +278,7 @@ def test_k8_news_without_a_picture_are_their_text_alone() -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k8_without_a_history_the_reader_is_zeros(settings) -> None:
+def test_without_a_history_the_reader_is_zeros(settings) -> None:
     (model, graph), question = build(**settings), query()
     assert bool((readers(model, graph, question, torch.arange(I))[3] == 0).all())
     assert bool((answer(model, graph, question, torch.arange(I))[3] == 0).all())

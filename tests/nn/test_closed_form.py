@@ -22,20 +22,20 @@ def data() -> Tensor:
     return (torch.rand(30, 7, generator=torch.Generator().manual_seed(0)) < 0.4).double()
 
 
-def test_k1_columns_are_constrained_ridge_regressions(data: Tensor) -> None:
+def test_columns_are_constrained_ridge_regressions(data: Tensor) -> None:
     weights = item_weights(data.T @ data, reg=3.0)
     assert not bool(weights.diagonal().any())
     torch.testing.assert_close(weights, column_by_column(data, 3.0, torch.zeros(7, 7, dtype=torch.float64)))
 
 
-def test_k1_with_a_prior_columns_are_ridge_regressions_towards_it(data: Tensor) -> None:
+def test_with_a_prior_columns_are_ridge_regressions_towards_it(data: Tensor) -> None:
     prior = torch.randn(7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weights = item_weights(data.T @ data, reg=3.0, prior=prior.clone())
     assert not bool(weights.diagonal().any())
     torch.testing.assert_close(weights, column_by_column(data, 3.0, prior))
 
 
-def test_k1_the_short_form_with_a_prior_is_the_long_one(data: Tensor) -> None:
+def test_the_short_form_with_a_prior_is_the_long_one(data: Tensor) -> None:
     gram, reg = data.T @ data, 3.0
     prior = torch.randn(7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     inverse = torch.linalg.inv(gram + reg * torch.eye(7, dtype=torch.float64))
@@ -44,12 +44,12 @@ def test_k1_the_short_form_with_a_prior_is_the_long_one(data: Tensor) -> None:
     torch.testing.assert_close(item_weights(gram, reg, prior=prior), long)
 
 
-def test_k2_a_prior_of_zeros_is_none(data: Tensor) -> None:
+def test_a_prior_of_zeros_is_none(data: Tensor) -> None:
     zeros = torch.zeros(7, 7, dtype=torch.float64)
     torch.testing.assert_close(item_weights(data.T @ data, 3.0, prior=zeros), item_weights(data.T @ data, 3.0))
 
 
-def test_k2_great_regularisation_gives_the_prior_without_its_diagonal(data: Tensor) -> None:
+def test_great_regularisation_gives_the_prior_without_its_diagonal(data: Tensor) -> None:
     prior = torch.randn(7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = prior.clone().fill_diagonal_(0.0)
     torch.testing.assert_close(item_weights(data.T @ data, 1e9, prior=prior), expected, atol=1e-6, rtol=0)

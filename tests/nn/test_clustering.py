@@ -20,7 +20,7 @@ def soft(num_nodes: int = N) -> Tensor:
     return torch.randn(num_nodes, K, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).softmax(1)
 
 
-def test_k1_rows_of_an_assignment_are_probabilities() -> None:
+def test_rows_of_an_assignment_are_probabilities() -> None:
     torch.manual_seed(0)
     q = PrototypeAssignment(4, K)(torch.randn(50, 4))
     torch.testing.assert_close(q.sum(1), torch.ones(50))
@@ -72,7 +72,7 @@ def test_the_cut_of_a_bipartite_graph_is_that_of_the_whole_matrix() -> None:
     torch.testing.assert_close(cut_loss((to_user, q[4:], q[:4]), (to_item, q[:4], q[4:])), expected)
 
 
-def test_k2_one_cluster_has_a_cut_of_minus_one_and_is_balanced() -> None:
+def test_one_cluster_has_a_cut_of_minus_one_and_is_balanced() -> None:
     edges, _ = graph()
     one = torch.ones(N, 1, dtype=torch.float64)
     torch.testing.assert_close(cut_loss((edges, one, one)), torch.tensor(-1.0, dtype=torch.float64))
@@ -97,7 +97,7 @@ def test_a_graph_without_edges_has_a_cut_of_zero() -> None:
     assert float(cut_loss((Relation(torch.empty(2, 0, dtype=torch.long)), soft(), soft()))) == 0.0
 
 
-def test_k8_balance_is_zero_for_equal_clusters_and_positive_for_one_that_has_all() -> None:
+def test_balance_is_zero_for_equal_clusters_and_positive_for_one_that_has_all() -> None:
     equal = torch.eye(K)[torch.arange(N) % K]
     assert abs(float(balance_loss(equal))) < 1e-6
     everything = torch.eye(K)[torch.zeros(N, dtype=torch.long)]

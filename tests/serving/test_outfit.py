@@ -32,7 +32,7 @@ def run(request: Any) -> Run:
 
 
 @pytest.mark.parametrize("personal", [True, False])
-def test_6_generated_items_are_of_the_pool_none_twice_and_as_many_as_allowed(personal):
+def test_generated_items_are_of_the_pool_none_twice_and_as_many_as_allowed(personal):
     model, graph = built(personal=personal)
     query, encoded = question(), model.encode(graph)
     found = complete(model, encoded, query, POOL, width=8, min_new=1, max_new=3)
@@ -77,7 +77,7 @@ def told_again(model: Any, encoded: Any, query: OutfitQuery, pool: torch.Tensor,
 
 @pytest.mark.parametrize("personal", [True, False])
 @pytest.mark.parametrize("width", [1, 6])
-def test_7_scores_fall_and_are_those_of_telling_the_outfit_again(personal, width):
+def test_scores_fall_and_are_those_of_telling_the_outfit_again(personal, width):
     model, graph = built(personal=personal)
     query = question()
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_7_scores_fall_and_are_those_of_telling_the_outfit_again(personal, width
 
 
 @pytest.mark.parametrize("personal", [True, False])
-def test_7_a_beam_of_one_is_greedy(personal):
+def test_a_beam_of_one_is_greedy(personal):
     model, graph = built(personal=personal, seed=1)
     lengths = set()
     with torch.no_grad():

@@ -26,7 +26,7 @@ def episode(seed=0, bias=True):
 SUPPORT = MASK & (torch.arange(L) < L - 1)
 
 
-def test_k1_only_fast_weights_adapt_and_the_shared_ones_stay():
+def test_only_fast_weights_adapt_and_the_shared_ones_stay():
     model, given = learner(), episode()
     before = copy.deepcopy(model.state_dict())
     weights = model.adapted(given, SUPPORT, torch.eye(D).double(), steps=2, lr=0.1)
@@ -71,7 +71,7 @@ def test_a_place_without_a_token_passes_on_the_state_before_it(steps):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_k6_what_comes_later_does_not_change_a_state(bias):
+def test_what_comes_later_does_not_change_a_state(bias):
     model, given = learner(), episode(bias=bias)
     for t in range(L - 1):
         tokens = torch.cat([given.tokens[:, : t + 1], random(B, L - t - 1, D, seed=5)], dim=1)

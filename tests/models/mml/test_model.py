@@ -10,7 +10,8 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
-from gmmrec.models.mml.model import INTERACTION, MML, MMLConfig, nearest_known
+from gmmrec.models.mml.config import MMLConfig
+from gmmrec.models.mml.model import INTERACTION, MML, nearest_known
 from gmmrec.tasks.query import Batch, HistoryQuery
 from tests.toy import checkerboard
 
@@ -68,7 +69,7 @@ def assert_same(one, other):
 BATCH = example([0, 2, 4, 6], [1, 3, 5], positive=[8, 9], negative=[[1, 3], [2, 4]])
 
 
-def test_k1_scoring_and_learning_leave_the_meta_weights_alone():
+def test_scoring_and_learning_leave_the_meta_weights_alone():
     model, graph, _ = setting()
     before = copy.deepcopy(model.state_dict())
     with torch.no_grad():
@@ -84,7 +85,7 @@ def test_k1_scoring_and_learning_leave_the_meta_weights_alone():
 
 
 @pytest.mark.parametrize("idle", [{"inner_lr": 0.0}, {"inner_steps": 0}, {"inner_lr": 0.0, "first_order": False}, {"meta": False}])
-def test_k2_without_inner_steps_the_outer_gradient_is_the_ordinary_one(idle):
+def test_without_inner_steps_the_outer_gradient_is_the_ordinary_one(idle):
     model, graph, _ = setting(bias_scale=0.5, **idle)
     found = gradients(model, graph, BATCH, "bpr")
     model.zero_grad()
@@ -131,7 +132,7 @@ def test_the_whole_gradient_is_that_of_finite_differences_and_the_first_order_is
 
 
 @pytest.mark.parametrize("first_order", [True, False])
-def test_k3_the_outer_gradient_is_the_mean_over_tasks_in_any_order(first_order):
+def test_the_outer_gradient_is_the_mean_over_tasks_in_any_order(first_order):
     model, graph, _ = setting(first_order=first_order, replace_prob=0.0)
     one = example([0, 2, 4, 6], positive=[8], negative=[[1, 3]])
     other = example([1, 3, 5], positive=[9], negative=[[2, 4]])
@@ -142,7 +143,7 @@ def test_k3_the_outer_gradient_is_the_mean_over_tasks_in_any_order(first_order):
     assert_same(together, gradients(model, graph, turned))
 
 
-def test_k4_weights_of_learners_sum_to_1_and_without_attention_are_equal():
+def test_weights_of_learners_sum_to_1_and_without_attention_are_equal():
     for settings in ({}, {"fusion": "mean"}):
         model, graph, _ = setting(**settings)
         with torch.no_grad():
@@ -155,7 +156,7 @@ def test_k4_weights_of_learners_sum_to_1_and_without_attention_are_equal():
             assert bool((torch.stack(list(weights.values())) > 0).all())
 
 
-def test_k5_scores_are_the_learners_standardised_over_the_known_items():
+def test_scores_are_the_learners_standardised_over_the_known_items():
     model, graph, log = setting()
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -176,7 +177,7 @@ def test_k5_scores_are_the_learners_standardised_over_the_known_items():
     torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_k6_what_comes_later_does_not_change_states_of_any_learner():
+def test_what_comes_later_does_not_change_states_of_any_learner():
     model, graph, _ = setting(bias_scale=5.0, adapt_steps=0)
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -191,7 +192,7 @@ def test_k6_what_comes_later_does_not_change_states_of_any_learner():
             assert not torch.allclose(states[0][:, 3:], states[1][:, 3:])
 
 
-def test_k7_with_features_of_zeros_the_main_learner_is_a_plain_one():
+def test_with_features_of_zeros_the_main_learner_is_a_plain_one():
     for zero, same in ((True, True), (False, False)):
         model, graph, _ = setting(zero_features=zero, bias_scale=5.0, unit_features=False)
         plain, _, _ = setting(zero_features=zero, bias_scale=0.0, unit_features=False)
@@ -207,7 +208,7 @@ def test_k7_with_features_of_zeros_the_main_learner_is_a_plain_one():
         assert torch.allclose(*states, atol=1e-5) is same
 
 
-def test_k8_at_the_end_only_items_that_nobody_has_taken_have_made_vectors():
+def test_at_the_end_only_items_that_nobody_has_taken_have_made_vectors():
     model, graph, _ = setting()
     plain, _, _ = setting(generator=False)
     plain.load_state_dict(model.state_dict(), strict=False)
@@ -229,7 +230,7 @@ def test_k8_at_the_end_only_items_that_nobody_has_taken_have_made_vectors():
         assert bool((torch.bincount(target)[graph.features[name].present] == 5).all())
 
 
-def test_k8_without_replacement_the_generator_does_not_learn_and_with_it_nothing_else_does():
+def test_without_replacement_the_generator_does_not_learn_and_with_it_nothing_else_does():
     model, graph, _ = setting(replace_prob=0.0)
     assert "generator" not in model.loss(graph, BATCH)
     model, graph, _ = setting(replace_prob=0.5)

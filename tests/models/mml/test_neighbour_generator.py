@@ -36,7 +36,7 @@ def test_equals_the_formulas_written_out():
     assert made.tolist() == [True, True, True]
 
 
-def test_k8_vectors_are_never_negative_and_the_order_of_neighbours_does_not_matter():
+def test_vectors_are_never_negative_and_the_order_of_neighbours_does_not_matter():
     make, features, present, relations = setting()
     vectors, _ = make(features, present, relations, torch.arange(I))
     assert bool((vectors >= 0).all())
@@ -45,7 +45,7 @@ def test_k8_vectors_are_never_negative_and_the_order_of_neighbours_does_not_matt
     torch.testing.assert_close(make(features, present, turned, torch.arange(I))[0], vectors)
 
 
-def test_k8_attention_sums_to_1():
+def test_attention_sums_to_1():
     make, features, _, relations = setting()
     edge_index, alpha, _ = make.attention(0, features[0], relations[0], torch.arange(I))
     total = torch.zeros(I).double().index_add(0, edge_index[1], alpha)

@@ -31,7 +31,7 @@ def test_equals_the_formulas_written_out():
         assert weights[n][~MASK[n]].abs().sum() == 0
 
 
-def test_k4_weights_are_positive_and_sum_to_1_and_equal_states_have_equal_ones():
+def test_weights_are_positive_and_sum_to_1_and_equal_states_have_equal_ones():
     fuse = fusion()
     weights = fuse.weights(random(N, M, S))
     assert bool((weights > 0).all())
@@ -41,7 +41,7 @@ def test_k4_weights_are_positive_and_sum_to_1_and_equal_states_have_equal_ones()
 
 
 @pytest.mark.parametrize("m", range(M))
-def test_k5_a_constant_or_a_positive_factor_on_one_row_of_scores_changes_nothing(m):
+def test_a_constant_or_a_positive_factor_on_one_row_of_scores_changes_nothing(m):
     fuse, states, scores = fusion(), random(N, M, S), random(N, M, C, seed=1)
     changed = scores.clone()
     changed[:, m] = 3 * changed[:, m] + 100

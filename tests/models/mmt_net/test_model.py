@@ -7,96 +7,15 @@ from torch import Tensor
 
 import gmmrec
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.interactions import Interactions
-from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mmt_net import MMTNet, MMTNetConfig
 from gmmrec.runs.config import read_config
 from gmmrec.runs.recipe import run
 from gmmrec.tasks.context import time_context
-from gmmrec.tasks.query import Batch, ContextQuery
+from gmmrec.tasks.query import ContextQuery
 from tests.contract import I, U, score_all, toy_graph
 from tests.memory import Largest
-from tests.toy import checkerboard
-
-HOUR = 3600
-
-
-def timed(num_users: int = U, num_items: int = I, seed: int = 0) -> Dataset:
-    """The checkerboard, an interaction every five hours."""
-    dataset, _ = checkerboard(num_users, num_items, seed=seed)
-    log = dataset.interactions
-    time = 5 * HOUR * torch.randperm(len(log), generator=torch.Generator().manual_seed(seed))
-    return replace(dataset, interactions=Interactions(log.user, log.item, time=time))
-
-
-def build(dataset: Dataset | None = None, seed: int = 0, **settings) -> tuple[MMTNet, MultimodalGraph]:
-    torch.manual_seed(seed)
-    graph = toy_graph(dataset or timed())
-    model = MMTNet(graph.schema, MMTNetConfig(**{"dim": 8, **settings})).eval()
-    for p in model.parameters():  # as after some training: no zeros, no ones
-        if p.dim() < 2 or bool((p == 0).all()):
-            torch.nn.init.normal_(p, std=0.5)
-    return model, model.prepare(graph)
-
-
-def events(dataset: Dataset, count: int = 6) -> Batch[ContextQuery]:
-    log = dataset.interactions.take(torch.arange(0, len(dataset.interactions), len(dataset.interactions) // count)[:count])
-    assert log.time is not None
-    negative = torch.stack([log.item + 1, log.item + 3], 1) % I
-    return Batch(ContextQuery(log.user, time_context(log.time)), log.item, negative)
-
-
-def slow_score(model: MMTNet, graph: MultimodalGraph, user: int, event: list[float], item: int, *, without: int | None = None):
-    """One pair in loops and doubles; the user's past does without the item ``without``, and so does that item's own."""
-    weight = {name: value.double() for name, value in model.state_dict().items()}
-    ends = graph.edges(("user", "interacts", "item")).edge_index.as_tensor().t().tolist()
-    past = [i for u, i in ends if u == user and i != without]
-    fans = [u for u, i in ends if i == item and not (i == without and u == user)]
-
-    def standard(kind: str, degree: int) -> float:
-        degrees = graph.degree(kind).double().log1p()
-        return float((math.log1p(degree) - degrees.mean()) / degrees.std(correction=0))
-
-    profile, own, far = [], [], []
-    present = {"user": [], "item": []}
-    for name in ("image", "text"):
-        table = graph.features[name]
-        rows = table.values[table.mask].double()
-        scale = rows.std(0, correction=0)
-        features = (table.values.double() - rows.mean(0)) / torch.where(scale > 0, scale, 1.0)
-        having = [i for i in past if bool(table.mask[i])]
-        mean = sum((features[i] for i in having), torch.zeros(table.dim).double()) / max(1, len(having))
-        here = bool(table.mask[item])
-        x = features[item] if here else torch.zeros(table.dim).double()
-        distance = float((mean - x).square().mean().sqrt())
-        profile.append(mean)
-        own.append(x)
-        present["user"].append(float(bool(having)))
-        present["item"].append(float(here))
-        far.append(math.log(distance + 0.1) if having and here else 0.0)
-
-    def column(values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64)
-
-    historical = [column([standard("user", len(past))]), *profile, column(present["user"]), column([standard("item", len(fans))])]
-    groups = [column(event), torch.cat(historical), torch.cat([*own, column(present["item"]), column(far)])]
-    shifted = []
-    for m, group in enumerate(groups):
-        silent = torch.cat([torch.zeros_like(g) if n == m else g for n, g in enumerate(groups)])
-        rows = slice(sum(len(g) for g in groups[:m]), sum(len(g) for g in groups[: m + 1]))
-        said = torch.tanh(weight["context.others.weight"][rows] @ silent + weight["context.others.bias"][rows])
-        shifted.append(group + weight["context.factor"][m] * said)
-    c = torch.cat(shifted)
-    z = torch.relu(weight["context.first.weight"] @ c + weight["context.first.bias"])
-    layer = "context.layers.0."
-    z = torch.relu(weight[layer + "weight"] @ (z * (weight["context.factors.0.weight"] @ c)) + weight[layer + "bias"])
-    sides = []
-    for kind, row in (("user", user), ("item", item)):
-        hidden = weight[f"{kind}s"][row] * z
-        sides.append(torch.relu(weight[f"reshape.{kind}.layers.0.weight"] @ hidden + weight[f"reshape.{kind}.layers.0.bias"]))
-    biases = weight["user_bias"][user] + weight["item_bias"][item] + weight["context_bias.weight"] @ z + weight["context_bias.bias"]
-    return float(sides[0] @ sides[1] + biases)
+from tests.models.mmt_net.slow import HOUR, build, events, slow_score, timed
 
 
 def test_scores_equal_the_equations_in_loops() -> None:
@@ -140,7 +59,7 @@ def test_who_has_a_single_item_has_no_past_when_it_is_learned() -> None:
     assert not bool(side.profile.any())
 
 
-def test_k1_the_context_module_is_homogeneous_of_its_order() -> None:
+def test_the_context_module_is_homogeneous_of_its_order() -> None:
     model, _ = build(order=3)
     model.context.activation = lambda x: x
     for p in (model.context.factor, model.context.first.bias, *(layer.bias for layer in model.context.layers)):
@@ -149,7 +68,7 @@ def test_k1_the_context_module_is_homogeneous_of_its_order() -> None:
     torch.testing.assert_close(model.context(2 * context), 8 * model.context(context), rtol=1e-4, atol=1e-5)
 
 
-def test_k2_shared_modules_do_not_know_how_many_users_and_items_there_are() -> None:
+def test_shared_modules_do_not_know_how_many_users_and_items_there_are() -> None:
     sizes = []
     for dataset in (timed(), timed(40, 30)):
         model, graph = build(dataset)
@@ -164,7 +83,7 @@ def test_k2_shared_modules_do_not_know_how_many_users_and_items_there_are() -> N
         assert target.score(target.encode(graph), ContextQuery(torch.arange(40)), torch.arange(30)).shape == (40, 30)
 
 
-def test_k3_the_residuals_begin_as_nothing() -> None:
+def test_the_residuals_begin_as_nothing() -> None:
     dataset = timed()
     source, graph = build(dataset)
     torch.manual_seed(1)
@@ -191,7 +110,7 @@ def trained(dataset: Dataset, folder=None, **changes) -> gmmrec.runs.run.Run:
 
 
 @pytest.mark.parametrize("transfer", ["drr", "layers"])
-def test_k4_only_what_is_the_targets_own_is_trained_on_frozen_modules(transfer, tmp_path, monkeypatch) -> None:
+def test_only_what_is_the_targets_own_is_trained_on_frozen_modules(transfer, tmp_path, monkeypatch) -> None:
     source = trained(timed(), tmp_path / "source").model
     begun, take_over = dict[str, Tensor](), MMTNet.start_from
 
@@ -217,7 +136,7 @@ def test_k4_only_what_is_the_targets_own_is_trained_on_frozen_modules(transfer, 
     assert ("adapters.pair.outer.weight" in begun) == (transfer == "drr")
 
 
-def test_k5_a_context_of_ones_changes_no_embedding_and_of_zeros_leaves_the_biases() -> None:
+def test_a_context_of_ones_changes_no_embedding_and_of_zeros_leaves_the_biases() -> None:
     model, graph = build()
     encoded = model.encode(graph)
     last = model.context.layers[-1]
@@ -236,7 +155,7 @@ def test_k5_a_context_of_ones_changes_no_embedding_and_of_zeros_leaves_the_biase
     torch.testing.assert_close(rest, rest[0, 0].expand(U, I))
 
 
-def test_k6_the_bias_of_a_context_that_all_candidates_share_ranks_nothing() -> None:
+def test_the_bias_of_a_context_that_all_candidates_share_ranks_nothing() -> None:
     dataset = timed()
     batch = events(dataset)
     for groups, shared in ((("interactional",), True), (("interactional", "attributional"), False)):
@@ -251,7 +170,7 @@ def test_k6_the_bias_of_a_context_that_all_candidates_share_ranks_nothing() -> N
         assert results[0][1] != pytest.approx(results[1][1])
 
 
-def test_k7_groups_are_shifted_by_the_others_and_not_at_first() -> None:
+def test_groups_are_shifted_by_the_others_and_not_at_first() -> None:
     graph = toy_graph(timed())
     model = MMTNet(graph.schema, MMTNetConfig(dim=8))
     context = torch.randn(model.context.group.numel())
@@ -268,7 +187,7 @@ def test_k7_groups_are_shifted_by_the_others_and_not_at_first() -> None:
     ]  # degrees, features, presence, distances
 
 
-def test_k8_shapes() -> None:
+def test_shapes() -> None:
     model, graph = build()
     user, item = model._users(graph), model._items(graph)
     asked = model._in_event(user.at(torch.arange(3)), ContextQuery(torch.arange(3)))

@@ -1,4 +1,4 @@
-"""NRPA: an independent dense form in float64, and the acceptance checks of the paper's notes, (k) 1 to 8."""
+"""NRPA: an independent dense form in float64, and invariants of the paper."""
 
 from dataclasses import replace
 
@@ -144,7 +144,7 @@ def random_reviews() -> tuple[Reader, Tensor, Tensor, Tensor]:
     return model.users, model.table, tokens, model.users.ids[torch.tensor([2, 6])]
 
 
-def test_check_1_shapes_and_weights():
+def test_shapes_and_weights():
     reader, table, tokens, ids = random_reviews()
     assert reader.context(tokens, table).shape == (2, 3, 5, 6)  # Z
     d, alpha = reader.read(tokens, table, ids)
@@ -160,7 +160,7 @@ def test_check_1_shapes_and_weights():
     assert not bool(beta[~present].any())
 
 
-def test_check_2_words_count_by_who_reads():
+def test_words_count_by_who_reads():
     reader, table, tokens, ids = random_reviews()
     same = tokens[1:].expand(2, -1, -1)
     _, alpha = reader.read(same, table, ids)
@@ -173,7 +173,7 @@ def test_check_2_words_count_by_who_reads():
     torch.testing.assert_close(alpha[:, 2], torch.tensor([0.5, 0.5, 0, 0, 0]).double().expand(2, -1))
 
 
-def test_check_3_the_order_of_reviews_does_not_matter():
+def test_the_order_of_reviews_does_not_matter():
     reader, table, tokens, ids = random_reviews()
     order = torch.tensor([2, 0, 1])
     present = (tokens > 0).any(-1)
@@ -183,7 +183,7 @@ def test_check_3_the_order_of_reviews_does_not_matter():
     torch.testing.assert_close(turned, beta[:, order])
 
 
-def test_check_4_padding_changes_nothing():
+def test_padding_changes_nothing():
     reader, table, tokens, ids = random_reviews()
     d, _ = reader.read(tokens, table, ids)
     p, _ = reader.pool(d, (tokens > 0).any(-1), ids)
@@ -193,7 +193,7 @@ def test_check_4_padding_changes_nothing():
     torch.testing.assert_close(reader.pool(wide_d, (wider > 0).any(-1), ids)[0], p)
 
 
-def test_check_5_a_word_counts_through_its_review_alone():
+def test_a_word_counts_through_its_review_alone():
     reader, table, tokens, ids = random_reviews()
     changed = tokens.clone()
     changed[1, 0, 2] = tokens[1, 0, 2] % 9 + 1
@@ -202,7 +202,7 @@ def test_check_5_a_word_counts_through_its_review_alone():
     assert differs.tolist() == [[False] * 3, [True, False, False]]
 
 
-def test_check_6_without_factors_it_is_linear_regression():
+def test_without_factors_it_is_linear_regression():
     """That the machine equals the double sum, tests/nn/decoder/test_factorization_machine.py shows."""
     model, graph, _ = made()
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_check_6_without_factors_it_is_linear_regression():
     torch.testing.assert_close(scores, model.offset + biases + of_user[:, None] + of_item)
 
 
-def test_check_7_ids_act_through_the_attention_alone():
+def test_ids_act_through_the_attention_alone():
     model, graph, dataset = made(biases=False)
     with torch.no_grad():
         for reader in (model.users, model.items):
@@ -233,7 +233,7 @@ def test_check_7_ids_act_through_the_attention_alone():
 
 
 @pytest.mark.parametrize("limit", [50, 3])
-def test_check_8_the_target_review_is_never_in_its_own_input(limit):
+def test_the_target_review_is_never_in_its_own_input(limit):
     """Whatever stands in the review of a pair, its predicted rating is the same, and no gradient comes from it."""
     model, _, dataset = made(max_reviews=limit)
     log = dataset.interactions

@@ -5,7 +5,7 @@ import torch
 from gmmrec.models.pog.triplet import draw_triplets, triplet_margin
 
 
-def test_8_nothing_is_lost_where_the_other_is_far_and_the_margin_where_both_are_the_same():
+def test_nothing_is_lost_where_the_other_is_far_and_the_margin_where_both_are_the_same():
     torch.manual_seed(0)
     anchor, same = torch.randn(5, 3), torch.randn(5, 3)
     far = anchor + 10 * torch.nn.functional.normalize(torch.randn(5, 3), dim=1)

@@ -105,11 +105,11 @@ def slow(model: SAERS, graph: MultimodalGraph, user: int, item: int) -> tuple[fl
     return x, found, attributes
 
 
-# Acceptance checks
+# Invariants
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k1_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
+def test_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
     model, graph = build(**settings)
     query, item = pairs()
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_k1_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
 
 
 @pytest.mark.parametrize("score", ["mlp", "bilinear"])
-def test_k2_equal_attributes_count_alike(score) -> None:
+def test_equal_attributes_count_alike(score) -> None:
     dataset = data()
     parts = dataset.features["parts"]
     same = FeatureTable("parts", parts.values[:, :1].expand(-1, A, -1).clone(), parts.mask)
@@ -147,7 +147,7 @@ def test_k2_equal_attributes_count_alike(score) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k3_users_weigh_the_same_item_differently_unless_their_matrix_is_zero(settings) -> None:
+def test_users_weigh_the_same_item_differently_unless_their_matrix_is_zero(settings) -> None:
     model, graph = build(**settings)
     query, item = UserQuery(torch.arange(U)), torch.zeros(U, dtype=torch.int64)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_k3_users_weigh_the_same_item_differently_unless_their_matrix_is_zero(se
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k4_features_of_attributes_that_do_not_apply_change_nothing(settings) -> None:
+def test_features_of_attributes_that_do_not_apply_change_nothing(settings) -> None:
     model, graph = build(**settings)
     changed = MultimodalGraph(graph.data, graph.schema)
     parts = changed.features["parts"]  # which hides what does not apply; as if it did not
@@ -170,7 +170,7 @@ def test_k4_features_of_attributes_that_do_not_apply_change_nothing(settings) ->
     assert torch.equal(first, second)
 
 
-def test_k5_the_loss_is_ln_2_for_equal_scores_and_falls_when_the_positive_rises() -> None:
+def test_the_loss_is_ln_2_for_equal_scores_and_falls_when_the_positive_rises() -> None:
     model, graph = build(**GIVEN)
     triples = replace(batch(), negative=batch().positive[:, None])
     assert float(model.loss(graph, triples)["bpr"].detach()) == pytest.approx(math.log(2))
@@ -181,11 +181,11 @@ def test_k5_the_loss_is_ln_2_for_equal_scores_and_falls_when_the_positive_rises(
     assert float(model.loss(graph, triples)["bpr"].detach()) < before
 
 
-# k6 and k7 are about the extraction network: tests/nn/encoder/test_semantic_extraction.py
+# The extraction network is tested in test_semantic_extraction.py
 
 
 @pytest.mark.parametrize("settings", [*FORMS, {**GIVEN, "attention": "mean"}], ids=str)
-def test_k8_the_top_attributes_fall_in_weight_apply_and_match_the_forward_pass(settings) -> None:
+def test_the_top_attributes_fall_in_weight_apply_and_match_the_forward_pass(settings) -> None:
     model, graph = build(**settings)
     query, item = UserQuery(torch.tensor([0, 1, 2, 3])), torch.tensor([0, NOTHING, ONE, 4])
     with torch.no_grad():

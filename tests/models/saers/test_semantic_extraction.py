@@ -23,7 +23,7 @@ def test_logits_are_of_the_mean_region() -> None:
 
 
 @pytest.mark.parametrize("hidden", [0, 5])
-def test_k6_gradients_of_average_pooling_and_a_linear_map_are_its_weights(hidden) -> None:
+def test_gradients_of_average_pooling_and_a_linear_map_are_its_weights(hidden) -> None:
     net, regions, classes = build(hidden)
     maps = net.maps(regions)
     found = net.activation_maps(maps, classes, by="gradient")
@@ -39,7 +39,7 @@ def test_k6_gradients_of_average_pooling_and_a_linear_map_are_its_weights(hidden
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.7])
-def test_k6_the_box_lies_in_the_map_and_holds_the_maximum(threshold) -> None:
+def test_the_box_lies_in_the_map_and_holds_the_maximum(threshold) -> None:
     maps = torch.rand(200, 5, 7, generator=torch.Generator().manual_seed(0)).pow(3)
     top, left, bottom, right = largest_boxes(maps, threshold).unbind(-1)
     row, column = maps.flatten(1).argmax(1) // 7, maps.flatten(1).argmax(1) % 7
@@ -72,7 +72,7 @@ def test_pooling_takes_the_regions_in_the_box(pool) -> None:
             torch.testing.assert_close(found[n, a], own.mean(0) if pool == "mean" else own.amax(0))
 
 
-def test_k7_the_loss_ignores_attributes_without_labels() -> None:
+def test_the_loss_ignores_attributes_without_labels() -> None:
     net, regions, labels = build()
     labels[1:3, 0] = labels[4] = -1
     before = labelled_loss(net(regions), labels)

@@ -81,7 +81,7 @@ def test_gradients_are_those_of_the_dense_convolutions() -> None:
     torch.testing.assert_close(actual, expected)
 
 
-def test_k2_one_cluster_is_the_normalised_convolution() -> None:
+def test_one_cluster_is_the_normalised_convolution() -> None:
     matrix = ((drawn(7, 7) + drawn(7, 7).T) > 0).float()
     edge_index, _ = edges_of(matrix)
     x, degree = torch.randn(7, D), matrix.sum(1)
@@ -97,14 +97,14 @@ def test_equal_shares_in_all_clusters_are_one_cluster() -> None:
     torch.testing.assert_close(conv(x, edge_index, even, weight), conv(x, edge_index, one, weight), atol=1e-5, rtol=1e-5)
 
 
-def test_k3_hard_clusters_that_no_edge_leaves_change_nothing() -> None:
+def test_hard_clusters_that_no_edge_leaves_change_nothing() -> None:
     matrix = torch.block_diag(torch.ones(3, 3), torch.ones(4, 4)).fill_diagonal_(0.0)
     edge_index, _ = edges_of(matrix)
     x, q = torch.randn(7, D), torch.eye(2)[[0, 0, 0, 1, 1, 1, 1]]
     torch.testing.assert_close(ClusterConv()(x, edge_index, q), ClusterConv()(x, edge_index, torch.ones(7, 1)))
 
 
-def test_k3_edges_between_hard_clusters_weigh_nothing() -> None:
+def test_edges_between_hard_clusters_weigh_nothing() -> None:
     edge_index, _ = edges_of(torch.ones(5, 5))
     cluster = torch.tensor([0, 0, 1, 1, 0])
     weight = cluster_weights(Relation(edge_index), torch.eye(2)[cluster])
@@ -121,7 +121,7 @@ def test_hard_clusters_without_neighbours_have_tame_gradients() -> None:
     assert float(q.grad.abs().max()) < 20
 
 
-def test_k4_the_order_of_clusters_does_not_matter() -> None:
+def test_the_order_of_clusters_does_not_matter() -> None:
     edge_index, weight = edges_of(drawn(7, 7))
     q, order = soft(7), torch.tensor([2, 0, 1])
     torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""The numbers of the tests (k2 to k5) are those of the acceptance checks that the released code of MGAT suggests."""
+"""Gated attention equals its dense equations, and keeps its invariants."""
 
 import pytest
 import torch
@@ -91,14 +91,14 @@ def test_gradcheck(fused):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_k2_attention_is_positive_and_adds_up_to_one(fused):
+def test_attention_is_positive_and_adds_up_to_one(fused):
     _, (_, attention) = layer(fused=fused)(inputs(), EDGES, return_attention_weights=True)
     assert float(attention.detach().min()) > 0
     total = torch.zeros(NUM_TARGETS, dtype=torch.float64).index_add(0, EDGES[1], attention)
     assert torch.allclose(total, torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64), atol=1e-12)
 
 
-def test_k3_gate_range():
+def test_gates_lie_between_0_and_1_and_are_one_half_for_zeros():
     gates = []
 
     def watched(score, degree):
@@ -116,7 +116,7 @@ def test_k3_gate_range():
     assert torch.equal(attention, 1 / in_degree[EDGES[1]].double())
 
 
-def test_k4_gate_degree_is_that_of_the_source():
+def test_gate_degree_is_that_of_the_source():
     seen = []
 
     def watched(score, degree):
@@ -139,7 +139,7 @@ def test_k4_gate_degree_is_that_of_the_source():
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_k5_outputs_have_length_one_and_isolated_nodes_the_direction_of_the_bias(fused):
+def test_outputs_have_length_one_and_isolated_nodes_the_direction_of_the_bias(fused):
     conv = layer(fused=fused)
     out = conv(inputs(), EDGES)
     assert torch.allclose(out.norm(dim=1), torch.ones(NUM_TARGETS, dtype=torch.float64), atol=1e-12)

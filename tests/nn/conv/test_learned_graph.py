@@ -36,7 +36,7 @@ def matrix(edge_index, cosine):
 
 @pytest.mark.parametrize("missing", [[], [0, 7], list(range(I))], ids=str)
 @pytest.mark.parametrize("k", [1, 4, 40])
-def test_k8_equals_the_dense_graph_with_its_gradients(missing, k):
+def test_equals_the_dense_graph_with_its_gradients(missing, k):
     graph, features, present = build(k), draw(I, F), torch.ones(I, dtype=torch.bool)
     present[missing] = False
     edge_index, cosine = graph(features, present)
@@ -52,14 +52,14 @@ def test_k8_equals_the_dense_graph_with_its_gradients(missing, k):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_k1_every_item_has_k_neighbours_and_itself_at_one():
+def test_every_item_has_k_neighbours_and_itself_at_one():
     edge_index, cosine = build(4)(draw(I, F))
     assert torch.bincount(edge_index[1], minlength=I).tolist() == [4] * I
     assert edge_index.unique(dim=1).shape == edge_index.shape
     torch.testing.assert_close(matrix(edge_index, cosine).diagonal(), torch.ones(I, dtype=torch.float64))
 
 
-def test_k8_all_pairs_are_never_held(monkeypatch):
+def test_all_pairs_are_never_held(monkeypatch):
     monkeypatch.setattr(nearest, "BLOCK_BYTES", 3 * 8 * 100)  # three rows at once
     graph, features = build(4), draw(100, F)
     with Largest() as seen:

@@ -41,7 +41,7 @@ def test_equals_the_slow_equations(form, aggr, fused, widths):
         torch.testing.assert_close(gradient, right)
 
 
-def test_k2_with_the_identity_it_is_the_mean_of_the_neighbours_rows():
+def test_with_the_identity_it_is_the_mean_of_the_neighbours_rows():
     conv, x = ModalityConv(3, 3).double(), draw(NUM_SOURCES, 3)
     conv.lin.weight.data = torch.eye(3, dtype=torch.float64)
     out = conv((x, draw(NUM_TARGETS, 3)), EDGES)
@@ -51,7 +51,7 @@ def test_k2_with_the_identity_it_is_the_mean_of_the_neighbours_rows():
 
 
 @pytest.mark.parametrize("aggr", ["mean", "max"])
-def test_k2_a_repeated_edge_changes_nothing_once_edges_are_distinct(aggr):
+def test_a_repeated_edge_changes_nothing_once_edges_are_distinct(aggr):
     conv, x = ModalityConv(3, 3, aggr=aggr).double(), (draw(NUM_SOURCES, 3), draw(NUM_TARGETS, 3))
     twice = torch.cat([EDGES, EDGES[:, :3]], dim=1)
     torch.testing.assert_close(conv(x, twice.unique(dim=1)), conv(x, EDGES))

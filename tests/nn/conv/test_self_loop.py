@@ -42,7 +42,7 @@ def test_equals_the_mean_of_dense_powers(num_layers, cached):
     torch.testing.assert_close(ours, theirs)
 
 
-def test_k4_rows_of_the_operator_sum_to_one_and_hold_the_node_itself():
+def test_rows_of_the_operator_sum_to_one_and_hold_the_node_itself():
     found = 2 * apply(1, torch.eye(U + I, dtype=torch.float64)) - torch.eye(U + I, dtype=torch.float64)  # layer 1 alone
     torch.testing.assert_close(found.sum(1), torch.ones(U + I, dtype=torch.float64))
     degree = torch.cat(edges().degree).double()

@@ -94,7 +94,7 @@ def test_says_the_likeliest_word_after_every_word_until_the_end() -> None:
     assert len(set(ends)) > 1
 
 
-def test_k1_distributions_of_words_sum_to_one() -> None:
+def test_distributions_of_words_sum_to_one() -> None:
     decoder, whole = build(), scene()
     (state,) = decoder.step(decoder.words[TEXTS[:, 0].long()], decoder.first(whole), decoder.parts(whole))
     chances = decoder.output(state).softmax(1)
@@ -109,7 +109,7 @@ def test_k1_distributions_of_words_sum_to_one() -> None:
         torch.testing.assert_close(after, -decoder.output(state).log_softmax(1)[0, word])
 
 
-def test_k2_at_every_word_the_map_over_all_regions_sums_to_one() -> None:
+def test_at_every_word_the_map_over_all_regions_sums_to_one() -> None:
     maps = build().gaze(scene(), TEXTS)
     assert maps.shape == (len(TEXTS), T, 5)
     torch.testing.assert_close(maps.sum(2), torch.ones(len(TEXTS), T).double())
@@ -118,7 +118,7 @@ def test_k2_at_every_word_the_map_over_all_regions_sums_to_one() -> None:
     assert bool((maps.transpose(1, 2)[there] > 0).all())
 
 
-def test_k5_padding_and_missing_texts_count_nothing() -> None:
+def test_padding_and_missing_texts_count_nothing() -> None:
     decoder, whole = build(), scene()
     with torch.no_grad():
         wide = whole._replace(
@@ -134,7 +134,7 @@ def test_k5_padding_and_missing_texts_count_nothing() -> None:
     assert found.tolist() == torch.zeros(len(TEXTS), T).tolist()
 
 
-def test_k6_a_word_matters_to_itself_and_to_what_follows_only() -> None:
+def test_a_word_matters_to_itself_and_to_what_follows_only() -> None:
     decoder, whole = build(), scene()
     with torch.no_grad():
         before = decoder(whole, TEXTS)
@@ -148,7 +148,7 @@ def test_k6_a_word_matters_to_itself_and_to_what_follows_only() -> None:
 
 
 @torch.no_grad()
-def test_k7_beams_fall_in_score_and_teacher_forcing_agrees() -> None:
+def test_beams_fall_in_score_and_teacher_forcing_agrees() -> None:
     decoder, whole, length = build(), scene(), 4
     decoder.output.bias[0] -= 0.3
     found = decoder.search(whole, length, width=4)
@@ -167,7 +167,7 @@ def test_k7_beams_fall_in_score_and_teacher_forcing_agrees() -> None:
 
 
 @torch.no_grad()
-def test_k7_a_beam_of_one_is_greedy_and_a_wide_one_finds_the_best() -> None:
+def test_a_beam_of_one_is_greedy_and_a_wide_one_finds_the_best() -> None:
     decoder, whole = build(), scene()
     decoder.output.bias[0] += 1.5
     for forbidden in ([], [1, 4]):
@@ -188,7 +188,7 @@ def test_k7_a_beam_of_one_is_greedy_and_a_wide_one_finds_the_best() -> None:
 
 
 @torch.no_grad()
-def test_k7_the_same_again_is_the_same() -> None:
+def test_the_same_again_is_the_same() -> None:
     decoder, whole = build(), scene()
     one, other = (decoder.search(whole, 5) for _ in range(2))
     assert torch.equal(one.chosen, other.chosen)

@@ -65,7 +65,7 @@ def test_every_word_costs_what_the_formulas_say(cell) -> None:
     assert asked.sum(1).tolist() == [4, 5, 0, 2, 5]  # the words and the end, but for the text that fills its row
 
 
-def test_k6_no_text_costs_nothing_and_learns_nothing() -> None:
+def test_no_text_costs_nothing_and_learns_nothing() -> None:
     decoder, (ids, seen) = build(), inputs()
     found = decoder(ids, seen, torch.zeros_like(TEXTS))
     assert found.tolist() == torch.zeros(len(TEXTS), T).tolist()
@@ -79,7 +79,7 @@ def test_k6_no_text_costs_nothing_and_learns_nothing() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_k6_a_word_matters_to_itself_and_to_what_follows_only(cell) -> None:
+def test_a_word_matters_to_itself_and_to_what_follows_only(cell) -> None:
     decoder, (ids, seen) = build(cell), inputs()
     with torch.no_grad():
         before = decoder(ids, seen, TEXTS)
@@ -92,7 +92,7 @@ def test_k6_a_word_matters_to_itself_and_to_what_follows_only(cell) -> None:
             assert bool((after[1, place:] != before[1, place:]).all())
 
 
-def test_k6_nothing_behind_the_end_counts() -> None:
+def test_nothing_behind_the_end_counts() -> None:
     decoder, (ids, seen) = build(), inputs()
     with torch.no_grad():
         short, long = decoder(ids[:1], seen[:1], TEXTS[:1, :4]), decoder(ids[:1], seen[:1], TEXTS[:1])
@@ -107,7 +107,7 @@ def test_k6_nothing_behind_the_end_counts() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_k8_a_closed_gate_hides_the_picture_and_an_open_one_the_ids(cell) -> None:
+def test_a_closed_gate_hides_the_picture_and_an_open_one_the_ids(cell) -> None:
     decoder, (ids, seen) = build(cell), inputs()
 
     def surprise(seen: Tensor) -> Tensor:

@@ -66,19 +66,19 @@ def test_the_encoder_equals_dense_matrices(num_layers: int, hard: bool) -> None:
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_k2_one_cluster_is_lightgcn(num_layers: int) -> None:
+def test_one_cluster_is_lightgcn(num_layers: int) -> None:
     model = encoder(num_clusters=1, num_layers=num_layers)
     assert torch.equal(model.assignment(vectors()).user, torch.ones(6, 1))
     agree(model(vectors(), bipartite(drawn())), LightPropagation(num_layers)(vectors(), bipartite(drawn())))
 
 
-def test_k1_users_and_items_share_the_clusters() -> None:
+def test_users_and_items_share_the_clusters() -> None:
     q = torch.cat(encoder().assignment(vectors()))
     assert q.shape == (6 + 8, 3)
     torch.testing.assert_close(q.sum(1), torch.ones(14))
 
 
-def test_k3_two_communities_in_hard_clusters_of_their_own_propagate_as_lightgcn() -> None:
+def test_two_communities_in_hard_clusters_of_their_own_propagate_as_lightgcn() -> None:
     matrix = torch.block_diag(drawn(3, 4), drawn(3, 4))
     model = encoder(num_clusters=2, num_layers=3, hard=True)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_k3_two_communities_in_hard_clusters_of_their_own_propagate_as_lightgcn(
     agree(model(x, bipartite(matrix)), LightPropagation(3)(x, bipartite(matrix)))
 
 
-def test_k3_edges_between_clusters_are_used_at_the_first_hop_alone() -> None:
+def test_edges_between_clusters_are_used_at_the_first_hop_alone() -> None:
     matrix = torch.ones(1, 1)  # one user, one item, in different clusters
     x = Pair(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0, 1.0, 0, 0]]))
     model = encoder(num_clusters=2, num_layers=2, hard=True)
@@ -98,7 +98,7 @@ def test_k3_edges_between_clusters_are_used_at_the_first_hop_alone() -> None:
     agree(model(x, bipartite(matrix)), Pair((x.user + x.item) / 3, (x.item + x.user) / 3))
 
 
-def test_k4_permuting_prototypes_changes_nothing() -> None:
+def test_permuting_prototypes_changes_nothing() -> None:
     model, x, edges = encoder(num_layers=3), vectors(), bipartite(drawn())
     before = model(x, edges)
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_k4_permuting_prototypes_changes_nothing() -> None:
     agree(model(x, edges), before)
 
 
-def test_k5_permuting_users_and_items_permutes_vectors() -> None:
+def test_permuting_users_and_items_permutes_vectors() -> None:
     model, x = encoder(num_layers=3), vectors()
     user, item = torch.randperm(6, generator=torch.Generator().manual_seed(0)), torch.randperm(8)
     before = model(x, bipartite(drawn()))
@@ -114,7 +114,7 @@ def test_k5_permuting_users_and_items_permutes_vectors() -> None:
     agree(after, Pair(before.user[user], before.item[item]))
 
 
-def test_k6_vectors_alone_reach_the_prototypes() -> None:
+def test_vectors_alone_reach_the_prototypes() -> None:
     model = encoder(num_layers=2)
     out = model(vectors(), bipartite(drawn()))
     (out.user @ out.item.T).square().sum().backward()

@@ -68,7 +68,7 @@ def test_equals_the_slow_equations(modality_dim, num_layers, aggr, combine):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_k1_shapes_and_widths_of_one_branch():
+def test_shapes_and_widths_of_one_branch():
     encoder = build(modality_dim=3)
     assert encoder.preference.shape == (U, 3)
     assert [tuple(x.shape) for x in encoder(*inputs(encoder))] == [(U, D), (I, D)]
@@ -76,7 +76,7 @@ def test_k1_shapes_and_widths_of_one_branch():
     assert isinstance(build(modality_dim=6).latent, torch.nn.Identity)
 
 
-def test_k4_w3_is_d_by_dm_or_d_by_dm_plus_d():
+def test_concatenation_widens_the_mixing_matrix_by_the_ids():
     for combine, extra in (("add", 0), ("concat", D)):
         first, second = build(modality_dim=6, combine=combine).layers
         assert tuple(first.conv.lin.weight.shape) == (6, 6)
@@ -85,7 +85,7 @@ def test_k4_w3_is_d_by_dm_or_d_by_dm_plus_d():
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 4])
-def test_k4_as_many_layers_run_as_are_asked_for(num_layers):
+def test_as_many_layers_run_as_are_asked_for(num_layers):
     encoder, ran = build(num_layers=num_layers), []
     for layer in encoder.layers:
         layer.register_forward_hook(lambda *_: ran.append(1))

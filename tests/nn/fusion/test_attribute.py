@@ -75,7 +75,7 @@ def test_a_case_by_hand() -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k1_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
+def test_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
     tokens, query = inputs()
     fused, weights = build(**settings)(tokens, MASK, query, return_weights=True)
     assert (fused.shape, weights.shape) == ((N, D), (N, A))
@@ -86,7 +86,7 @@ def test_k1_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
 
 
 @pytest.mark.parametrize("score", ["mlp", "bilinear"])
-def test_k2_equal_attributes_count_alike(score) -> None:
+def test_equal_attributes_count_alike(score) -> None:
     fusion = build(score=score)
     tokens, query = inputs()
     same = tokens[:, :1].expand(N, A, DT)
@@ -97,7 +97,7 @@ def test_k2_equal_attributes_count_alike(score) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k3_who_looks_decides_unless_the_users_matrix_is_zero(settings) -> None:
+def test_who_looks_decides_unless_the_users_matrix_is_zero(settings) -> None:
     fusion = build(**settings)
     tokens, query = inputs()
     same = tokens[:1].expand(N, A, DT)
@@ -109,7 +109,7 @@ def test_k3_who_looks_decides_unless_the_users_matrix_is_zero(settings) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k4_features_of_attributes_that_do_not_apply_change_nothing(settings) -> None:
+def test_features_of_attributes_that_do_not_apply_change_nothing(settings) -> None:
     tokens, query = inputs()
     results = []
     for hidden in (0.0, torch.nan):
@@ -147,7 +147,7 @@ def test_axes_that_are_broadcast_are_all_pairs_also_from_stored_values(settings)
     torch.testing.assert_close(fusion.weights(users[:, None], fusion.values(tokens), MASK), weights)
 
 
-def test_k8_the_strongest_attributes_apply_fall_in_weight_and_match_the_forward_pass() -> None:
+def test_the_strongest_attributes_apply_fall_in_weight_and_match_the_forward_pass() -> None:
     tokens, query = inputs()
     weights = build()(tokens, MASK, query, return_weights=True)[1].detach()
     found, shares = strongest(weights, MASK, 3)

@@ -55,21 +55,21 @@ def test_values_under_the_masks_are_never_read() -> None:
         assert_never_read(lambda x, call=call: call(clicks, CLICKS, x, CANDIDATES), candidates, CANDIDATES, attention)
 
 
-def test_k1_shapes() -> None:
+def test_shapes() -> None:
     clicks, candidates = inputs()
     user, weights = CandidateAwareAttention()(clicks, None, candidates, return_weights=True)
     assert (user.shape, weights.shape) == ((B, C, D), (B, C, M, N, M))
     assert CandidateAwareAttention().score(clicks, None, candidates).shape == (B, C)
 
 
-def test_k2_padded_clicks_leave_scores_unchanged() -> None:
+def test_padded_clicks_leave_scores_unchanged() -> None:
     clicks, candidates = inputs()
     longer, there = torch.cat([random(B, 3, M, D, seed=3), clicks], 1), F.pad(torch.ones(B, N), (3, 0)).bool()
     attention = CandidateAwareAttention()
     torch.testing.assert_close(attention.score(longer, there[..., None], candidates), attention.score(clicks, None, candidates))
 
 
-def test_k3_one_click_has_all_the_weight() -> None:
+def test_one_click_has_all_the_weight() -> None:
     clicks, candidates = inputs()
     user, weights = CandidateAwareAttention()(clicks[:, :1], None, candidates, return_weights=True)
     assert torch.equal(weights, torch.ones(B, C, M, 1, M).double())
@@ -79,21 +79,21 @@ def test_k3_one_click_has_all_the_weight() -> None:
     torch.testing.assert_close(scores, (candidates.sum(2) * expected).sum(-1))
 
 
-def test_k4_the_order_of_clicks_does_not_matter() -> None:
+def test_the_order_of_clicks_does_not_matter() -> None:
     clicks, candidates = inputs()
     order, attention = torch.tensor([3, 1, 4, 0, 2]), CandidateAwareAttention()
     there, turned = attention.score(clicks, CLICKS, candidates), attention.score(clicks[:, order], CLICKS[:, order], candidates)
     torch.testing.assert_close(turned, there)
 
 
-def test_k5_text_and_picture_may_change_places() -> None:
+def test_text_and_picture_may_change_places() -> None:
     clicks, candidates = inputs()
     attention = CandidateAwareAttention()
     there = attention.score(clicks, CLICKS, candidates, CANDIDATES)
     torch.testing.assert_close(attention.score(clicks.flip(2), CLICKS.flip(2), candidates.flip(2), CANDIDATES.flip(2)), there)
 
 
-def test_k6_candidates_do_not_see_each_other() -> None:
+def test_candidates_do_not_see_each_other() -> None:
     clicks, candidates = inputs()
     other = random(B, C, M, D, seed=9)
     other[:, 1] = candidates[:, 1]
@@ -103,7 +103,7 @@ def test_k6_candidates_do_not_see_each_other() -> None:
     assert not torch.allclose(found[1:, 0], expected[1:, 0])
 
 
-def test_k7_each_map_sums_to_one_over_the_clicks_and_an_empty_history_is_zero() -> None:
+def test_each_map_sums_to_one_over_the_clicks_and_an_empty_history_is_zero() -> None:
     clicks, candidates = inputs()
     attention = CandidateAwareAttention()
     user, weights = attention(clicks, CLICKS, candidates, CANDIDATES, return_weights=True)
@@ -114,7 +114,7 @@ def test_k7_each_map_sums_to_one_over_the_clicks_and_an_empty_history_is_zero() 
     assert torch.equal(attention.score(clicks, CLICKS, candidates)[0], torch.zeros(C).double())
 
 
-def test_k8_without_pictures_it_is_the_attention_of_texts() -> None:
+def test_without_pictures_it_is_the_attention_of_texts() -> None:
     clicks, candidates = inputs()
     text = torch.tensor([True, False])
     attention = CandidateAwareAttention()

@@ -93,7 +93,7 @@ def test_a_case_by_hand() -> None:
     assert user.item() == 2
 
 
-def test_k1_shapes_and_weights_that_sum_to_one_and_are_zero_on_missing_tokens() -> None:
+def test_shapes_and_weights_that_sum_to_one_and_are_zero_on_missing_tokens() -> None:
     left, right, *masks = inputs()
     summaries, weights = build(steps=2)(left, right, *masks, return_weights=True)
     for summary, share, mask, tokens in zip(summaries, weights, masks, (P, Q), strict=True):
@@ -105,7 +105,7 @@ def test_k1_shapes_and_weights_that_sum_to_one_and_are_zero_on_missing_tokens() 
 
 
 @pytest.mark.parametrize("share_steps", [False, True])
-def test_k2_without_steps_the_result_is_the_mean_and_there_are_no_parameters(share_steps) -> None:
+def test_without_steps_the_result_is_the_mean_and_there_are_no_parameters(share_steps) -> None:
     fusion = build(steps=0, share_steps=share_steps)
     left, right, *masks = inputs()
     (user, video), (of_user, of_video) = fusion(left, right, *masks, return_weights=True)
@@ -116,7 +116,7 @@ def test_k2_without_steps_the_result_is_the_mean_and_there_are_no_parameters(sha
 
 
 @pytest.mark.parametrize("score", ["product", "additive"])
-def test_k3_who_looks_decides_unless_the_guides_matrix_is_zero(score) -> None:
+def test_who_looks_decides_unless_the_guides_matrix_is_zero(score) -> None:
     fusion = build(score=score)
     left, right, *_ = inputs()
     same = right[:1].expand(N, Q, D)
@@ -132,7 +132,7 @@ def test_k3_who_looks_decides_unless_the_guides_matrix_is_zero(score) -> None:
     assert torch.allclose(weights, uniform) == (score == "product")  # the sum still looks at the tokens
 
 
-def test_k4_permuting_tokens_permutes_weights_and_leaves_memories() -> None:
+def test_permuting_tokens_permutes_weights_and_leaves_memories() -> None:
     fusion = build()
     left, right, left_mask, right_mask = inputs()
     order = torch.tensor([2, 0, 3, 1])
@@ -144,7 +144,7 @@ def test_k4_permuting_tokens_permutes_weights_and_leaves_memories() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_k5_a_single_token_counts_fully_and_adds_up(steps) -> None:
+def test_a_single_token_counts_fully_and_adds_up(steps) -> None:
     left, right, *_ = inputs()
     (user, _), (weights, _) = build(steps=steps)(left[:, :1], right, return_weights=True)
     assert weights.tolist() == torch.ones(N, steps, 1).tolist()
@@ -154,7 +154,7 @@ def test_k5_a_single_token_counts_fully_and_adds_up(steps) -> None:
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_k6_a_side_does_not_see_what_the_other_has_just_become(side) -> None:
+def test_a_side_does_not_see_what_the_other_has_just_become(side) -> None:
     fusion = build(steps=2)
     left, right, *_ = inputs()
     before = fusion.memories(left, right)[:2]
@@ -165,7 +165,7 @@ def test_k6_a_side_does_not_see_what_the_other_has_just_become(side) -> None:
     assert not torch.allclose(after[1 - side][2], before[1 - side][2])
 
 
-def test_k7_exchanging_sides_and_parameters_exchanges_results() -> None:
+def test_exchanging_sides_and_parameters_exchanges_results() -> None:
     fusion, mirrored = build(), build()
     names = {"left": "right", "right": "left"}
     state = fusion.state_dict()
@@ -176,7 +176,7 @@ def test_k7_exchanging_sides_and_parameters_exchanges_results() -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k8_a_missing_modality_leaves_everything_as_it_was(settings) -> None:
+def test_a_missing_modality_leaves_everything_as_it_was(settings) -> None:
     fusion = build(**settings)
     left, right, left_mask, right_mask = inputs()
     before = fusion(left, right, left_mask, right_mask)

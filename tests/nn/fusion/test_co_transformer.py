@@ -79,7 +79,7 @@ def pool() -> tuple[nn.Linear, GateFusion]:
     return nn.Linear(D_T, 7).double(), GateFusion(7).double()
 
 
-def test_k1_shapes(layer) -> None:
+def test_shapes(layer) -> None:
     words, regions = inputs()
     (new_words, new_regions), (of_words, of_regions) = layer(words, regions, return_weights=True)
     assert (new_words.shape, new_regions.shape) == ((B, T, D_T), (B, V, D_V))
@@ -89,7 +89,7 @@ def test_k1_shapes(layer) -> None:
     assert (pooled.shape, weights.shape) == ((B, 7), (B, T))
 
 
-def test_k2_rows_sum_to_one_over_what_is_there_and_padding_changes_nothing(layer) -> None:
+def test_rows_sum_to_one_over_what_is_there_and_padding_changes_nothing(layer) -> None:
     words, regions = inputs()
     sides, (of_words, of_regions) = layer(words, regions, WORDS, REGIONS, return_weights=True)
     for weights, rows, columns in ((of_words, WORDS, REGIONS), (of_regions, REGIONS, WORDS)):
@@ -103,7 +103,7 @@ def test_k2_rows_sum_to_one_over_what_is_there_and_padding_changes_nothing(layer
     torch.testing.assert_close(padded[1][:, :V], sides[1])
 
 
-def test_k8_without_regions_the_words_read_nothing(layer) -> None:
+def test_without_regions_the_words_read_nothing(layer) -> None:
     words, regions = inputs()
     none = torch.zeros(B, V, dtype=torch.bool)
     new_words, new_regions = layer(words, regions.detach() * torch.nan, None, none)

@@ -75,7 +75,7 @@ def test_groups_of_one_width_are_tokens() -> None:
 
 
 @pytest.mark.parametrize("order", [1, 2, 4])
-def test_k1_linear_layers_without_biases_are_homogeneous_of_their_order(order) -> None:
+def test_linear_layers_without_biases_are_homogeneous_of_their_order(order) -> None:
     fusion = build(order, activation=lambda x: x)
     fusion.factor.data.zero_()
     for layer in (fusion.first, *fusion.layers):
@@ -84,7 +84,7 @@ def test_k1_linear_layers_without_biases_are_homogeneous_of_their_order(order) -
     torch.testing.assert_close(fusion(1.5 * context), 1.5**order * fusion(context))
 
 
-def test_k2_sizes_are_those_of_the_context_alone() -> None:
+def test_sizes_are_those_of_the_context_alone() -> None:
     fusion, change = build(), ContextModulation(D).double()
     for rows in (1, 3, 50):
         assert change(random(rows, D), fusion(random(rows, F))).shape == (rows, D)
@@ -92,14 +92,14 @@ def test_k2_sizes_are_those_of_the_context_alone() -> None:
     assert {p.shape.numel() for p in change.parameters()} == {D * D, D}
 
 
-def test_k3_an_adapter_begins_as_nothing_and_learns() -> None:
+def test_an_adapter_begins_as_nothing_and_learns() -> None:
     fusion, adapter, context = build(), ResidualAdapter(F, 3).double(), random(N, F)
     assert torch.equal(fusion(adapter(context)), fusion(context))
     fusion(adapter(context)).square().sum().backward()
     assert bool(adapter.outer.weight.grad.any())
 
 
-def test_k4_a_frozen_source_stays_as_it_is() -> None:
+def test_a_frozen_source_stays_as_it_is() -> None:
     fusion, adapter, context = build().requires_grad_(False), ResidualAdapter(F).double(), random(N, F)
     before = {name: value.clone() for name, value in fusion.state_dict().items()}
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
@@ -113,7 +113,7 @@ def test_k4_a_frozen_source_stays_as_it_is() -> None:
     assert not torch.allclose(adapter(context), context)
 
 
-def test_k5_a_context_of_ones_changes_nothing_and_of_zeros_leaves_the_biases() -> None:
+def test_a_context_of_ones_changes_nothing_and_of_zeros_leaves_the_biases() -> None:
     torch.manual_seed(0)
     change, embedding = ContextModulation(D, 2).double(), random(N, D)
     expected = embedding
@@ -132,7 +132,7 @@ def test_an_embedding_without_a_context_stays_as_it_is() -> None:
     assert torch.equal(found, torch.stack([embedding[0], embedding[1] * context[1]]))
 
 
-def test_k7_a_group_is_moved_by_the_others_only() -> None:
+def test_a_group_is_moved_by_the_others_only() -> None:
     fusion, context = build(), random(F)
     slopes = torch.autograd.functional.jacobian(fusion.shifted, context) - torch.eye(F)
     same = fusion.group[:, None] == fusion.group
@@ -144,14 +144,14 @@ def test_k7_a_group_is_moved_by_the_others_only() -> None:
     assert not torch.equal(moved[:2], context[:2])
 
 
-def test_k7_the_factors_begin_at_zero_and_one_group_is_never_moved() -> None:
+def test_the_factors_begin_at_zero_and_one_group_is_never_moved() -> None:
     assert torch.equal(ContextFusion(D, M).factor.detach(), torch.zeros(M))
     for alone in (ContextFusion(D, 1), ContextFusion(D, M, residual=False)):
         tokens = torch.randn(N, len(alone.group) // D, D)
         assert torch.equal(alone.shifted(tokens), tokens.flatten(1))
 
 
-def test_k8_shapes() -> None:
+def test_shapes() -> None:
     fusion = build()
     assert fusion(random(N, F)).shape == (N, D)
     assert fusion(random(2, N, F)).shape == (2, N, D)

@@ -59,13 +59,13 @@ def test_values_under_the_masks_are_never_read() -> None:
     assert_never_read(lambda x: layer(words, WORDS, regions, REGIONS, x), query, WORDS, layer)
 
 
-def test_k1_shapes() -> None:
+def test_shapes() -> None:
     words, regions, _ = inputs()
     fused, weights = build()(words, None, regions, return_weights=True)
     assert (fused.shape, weights.shape) == ((B, T, D), (B, T, V))
 
 
-def test_k2_rows_sum_to_one_and_what_is_missing_has_no_weight() -> None:
+def test_rows_sum_to_one_and_what_is_missing_has_no_weight() -> None:
     layer, (words, regions, _) = build(), inputs()
     fused, weights = layer(words, WORDS, regions, REGIONS, return_weights=True)
     torch.testing.assert_close(weights.sum(-1), (WORDS & REGIONS.any(1, keepdim=True)).double())
@@ -76,7 +76,7 @@ def test_k2_rows_sum_to_one_and_what_is_missing_has_no_weight() -> None:
     torch.testing.assert_close(wide[:, :T], fused)
 
 
-def test_k5_without_what_is_gathered_it_is_the_feed_forward_block() -> None:
+def test_without_what_is_gathered_it_is_the_feed_forward_block() -> None:
     layer, (words, regions, _) = build(), inputs()
     plain = layer.norm(words + layer.output(F.gelu(layer.own(words))))
     nothing = layer(words, None, regions, torch.zeros_like(REGIONS))
@@ -86,14 +86,14 @@ def test_k5_without_what_is_gathered_it_is_the_feed_forward_block() -> None:
     torch.testing.assert_close(layer(words, None, regions), plain)
 
 
-def test_k5_equal_regions_are_gathered_as_one() -> None:
+def test_equal_regions_are_gathered_as_one() -> None:
     layer, (words, regions, _) = build(), inputs()
     one = regions[:, :1]
     expected = layer.norm(words + layer.output(F.gelu(layer.own(words) + layer.gathered(one))))
     torch.testing.assert_close(layer(words, None, one.expand(B, V, D)), expected)
 
 
-def test_k6_regions_may_change_places() -> None:
+def test_regions_may_change_places() -> None:
     layer, (words, regions, _) = build(), inputs()
     order = torch.tensor([4, 2, 0, 3, 1])
     fused, weights = layer(words, WORDS, regions, REGIONS, return_weights=True)

@@ -109,7 +109,7 @@ def test_a_case_by_hand() -> None:
     assert weights.right_cross.flatten().tolist() == [0.5] * 6
 
 
-def test_k1_shapes_of_streams_and_width_of_the_result() -> None:
+def test_shapes_of_streams_and_width_of_the_result() -> None:
     x, y = inputs()
     fusion = build(right_groups=(1, 1, 3), num_layers=2)  # two fields and a text of three words
     left, right = fusion.streams(x, y, X_MASK, Y_MASK)
@@ -121,7 +121,7 @@ def test_k1_shapes_of_streams_and_width_of_the_result() -> None:
     torch.testing.assert_close(fused[1, -DR:], (right[1, 2] + right[1, 3]) / 2)
 
 
-def test_k2_weights_sum_to_one_and_missing_tokens_are_nobodys_keys() -> None:
+def test_weights_sum_to_one_and_missing_tokens_are_nobodys_keys() -> None:
     x, y = inputs()
     weights = build(num_layers=2)(x, y, X_MASK, Y_MASK, return_weights=True)[1]
     expected = {"left_cross": (P, Y_MASK), "left_self": (P, X_MASK), "right_cross": (T, X_MASK), "right_self": (T, Y_MASK)}
@@ -143,7 +143,7 @@ def test_weights_are_those_of_the_formula() -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_k3_values_under_masks_are_never_read(settings) -> None:
+def test_values_under_masks_are_never_read(settings) -> None:
     fusion = build(**settings)
     results = []
     for hidden in (0.0, torch.nan):
@@ -158,7 +158,7 @@ def test_k3_values_under_masks_are_never_read(settings) -> None:
         assert not bool(calm.isnan().any())
 
 
-def test_k4_the_left_stream_reads_the_right_one_only_in_layers() -> None:
+def test_the_left_stream_reads_the_right_one_only_in_layers() -> None:
     x, y = inputs()
     for layers, differs in ((1, True), (0, False)):
         fusion = build(num_layers=layers)
@@ -178,7 +178,7 @@ def test_both_streams_read_what_the_other_was_before_the_layer(side) -> None:
     assert not torch.allclose(after[side], before[side])
 
 
-def test_k5_exchanging_inputs_and_parameters_exchanges_streams() -> None:
+def test_exchanging_inputs_and_parameters_exchanges_streams() -> None:
     fusion = build(num_layers=2)
     mirrored = CrossModalFusion(DY, DX, heads=H, left_head_dim=DR // H, right_head_dim=DL // H, num_layers=2).double()
     names = {"left": "right", "right": "left"}
@@ -188,7 +188,7 @@ def test_k5_exchanging_inputs_and_parameters_exchanges_streams() -> None:
     torch.testing.assert_close(mirrored.streams(y, x, Y_MASK, X_MASK), fusion.streams(x, y, X_MASK, Y_MASK)[::-1])
 
 
-def test_k6_permuting_tokens_permutes_the_stream_and_leaves_its_mean() -> None:
+def test_permuting_tokens_permutes_the_stream_and_leaves_its_mean() -> None:
     fusion = build(num_layers=2)
     x, y = inputs()
     order = torch.tensor([2, 0, 1])
@@ -198,7 +198,7 @@ def test_k6_permuting_tokens_permutes_the_stream_and_leaves_its_mean() -> None:
     torch.testing.assert_close(fusion(x[:, order], y, X_MASK[:, order], Y_MASK), fusion(x, y, X_MASK, Y_MASK))
 
 
-def test_k7_a_single_token_is_all_that_is_read_of_the_other_side() -> None:
+def test_a_single_token_is_all_that_is_read_of_the_other_side() -> None:
     x, y = inputs()
     for settings, depends in (({}, False), ({"residual": True}, True)):
         fusion = build(**settings)
@@ -209,7 +209,7 @@ def test_k7_a_single_token_is_all_that_is_read_of_the_other_side() -> None:
         assert torch.allclose(here, there) != depends
 
 
-def test_k8_where_a_modality_is_missing_only_the_other_is_left() -> None:
+def test_where_a_modality_is_missing_only_the_other_is_left() -> None:
     fusion = build(num_layers=2)
     x, y = inputs()
     fused = fusion(x, y, X_MASK, Y_MASK)

@@ -75,7 +75,7 @@ def test_a_token_whose_only_shares_are_of_missing_ones_is_zeros_with_a_gradient(
     assert bool(unit.share.grad.isfinite().all())
 
 
-def test_k5_towers_are_independent_without_sharing() -> None:
+def test_towers_are_independent_without_sharing() -> None:
     fusion, tokens = build(), random(N, M, D)
     for layer in fusion.layers:
         layer.stitch.share.data = torch.eye(M).double()
@@ -91,7 +91,7 @@ def test_k5_towers_are_independent_without_sharing() -> None:
     assert dependence()[2, 0] == 0
 
 
-def test_k6_one_modality_is_a_perceptron() -> None:
+def test_one_modality_is_a_perceptron() -> None:
     torch.manual_seed(0)
     fusion, tokens = CrossStitchFusion(D, 1, LAYERS).double(), random(N, 1, D)
     hidden = tokens[:, 0]
@@ -100,7 +100,7 @@ def test_k6_one_modality_is_a_perceptron() -> None:
     torch.testing.assert_close(fusion(tokens), fusion.fuse.project(hidden))
 
 
-def test_k6_without_sharing_every_tower_is_a_perceptron() -> None:
+def test_without_sharing_every_tower_is_a_perceptron() -> None:
     fusion, tokens = build(), random(N, M, D)
     tops = []
     for m in range(M):
@@ -112,7 +112,7 @@ def test_k6_without_sharing_every_tower_is_a_perceptron() -> None:
     torch.testing.assert_close(fusion.climb(tokens), torch.stack(tops, 1))
 
 
-def test_k7_shapes() -> None:
+def test_shapes() -> None:
     fusion, tokens = build(), random(2, N, M, D)
     fused, weights = fusion(tokens, return_weights=True)
     assert (fused.shape, weights.shape, fusion.climb(tokens).shape) == ((2, N, D), (2, N, M), (2, N, M, D))

@@ -57,7 +57,7 @@ def test_values_under_the_mask_are_never_read(beta) -> None:
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
-def test_k1_a_target_under_the_mask_is_as_if_it_were_not_in_the_history(beta) -> None:
+def test_a_target_under_the_mask_is_as_if_it_were_not_in_the_history(beta) -> None:
     layer, items, history = build(beta=beta), random(9, D), torch.tensor([[1, 5, 2, 7], [5, 3, 8, 0]])
     target = torch.tensor([5, 8])
     found = layer(items[history], history != target[:, None], items[target])
@@ -66,7 +66,7 @@ def test_k1_a_target_under_the_mask_is_as_if_it_were_not_in_the_history(beta) ->
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
-def test_k2_a_history_is_a_set_padding_is_nothing_and_empty_is_zeros(beta) -> None:
+def test_a_history_is_a_set_padding_is_nothing_and_empty_is_zeros(beta) -> None:
     layer, tokens, query = build(beta=beta), random(B, H, D), random(B, D, seed=1)
     fused, weights = layer(tokens, None, query, return_weights=True)
     order = torch.tensor([2, 0, 3, 1])
@@ -79,7 +79,7 @@ def test_k2_a_history_is_a_set_padding_is_nothing_and_empty_is_zeros(beta) -> No
         assert torch.equal(layer(none, mask, query), torch.zeros(B, D).double())
 
 
-def test_k3_what_weights_sum_to() -> None:
+def test_weights_sum_to_the_softmax_total_to_the_power_of_one_minus_beta() -> None:
     tokens, query, mask = random(B, H, D), random(B, D, seed=1), random_mask(B, H)
     assert build(beta=1.0)(tokens, mask, query, return_weights=True)[1].sum(1).tolist() == pytest.approx(
         mask.any(1).double().tolist()
@@ -91,7 +91,7 @@ def test_k3_what_weights_sum_to() -> None:
         torch.testing.assert_close(weights.sum(1), torch.where(mask.any(1), total ** (1 - beta), 0.0))
 
 
-def test_k4_without_logits_it_is_the_mean_of_the_history() -> None:
+def test_without_logits_it_is_the_mean_of_the_history() -> None:
     layer, tokens, query, mask = build(beta=1.0), random(B, H, D), random(B, D, seed=1), random_mask(B, H)
     layer.logit.weight.data.zero_()
     fused, weights = layer(tokens, mask, query, return_weights=True)
@@ -100,13 +100,13 @@ def test_k4_without_logits_it_is_the_mean_of_the_history() -> None:
         torch.testing.assert_close(fused[b], tokens[b][mask[b]].mean(0))
 
 
-def test_k7_shapes() -> None:
+def test_shapes() -> None:
     fused, weights = build()(random(B, H, D), None, random(B, D), return_weights=True)
     assert (fused.shape, weights.shape) == ((B, D), (B, H))
 
 
 @pytest.mark.parametrize("beta", [0.5, 0.9, 1.0])
-def test_k8_weights_are_exact_where_a_plain_maximum_would_be_wrong_and_finite_everywhere(beta) -> None:
+def test_weights_are_exact_where_a_plain_maximum_would_be_wrong_and_finite_everywhere(beta) -> None:
     logits = torch.tensor([[20.0, 25.0, -3.0], [-25.0, -20.0, -28.0]])
     exact = logits.double().exp() / logits.double().exp().sum(1, keepdim=True) ** beta
     torch.testing.assert_close(smoothed_softmax(logits, None, beta).double(), exact, rtol=1e-5, atol=0)

@@ -1,4 +1,4 @@
-"""The acceptance checks of MKGformer's fusion, and the whole encoder against its equations, one number after the other."""
+"""Invariants of MKGformer's fusion, and the whole encoder against its equations, one number after the other."""
 
 import math
 
@@ -26,10 +26,10 @@ def encoder(**settings) -> MEncoder:
     return MEncoder(D, H, **{"num_layers": 2, **settings}).eval()
 
 
-# Acceptance checks
+# Invariants
 
 
-def test_k1_shapes() -> None:
+def test_shapes() -> None:
     text, vision, *masks = tokens()
     words, regions, weights = encoder()(text, vision, *masks, return_weights=True)
     assert words.shape == (B, N, D)
@@ -38,7 +38,7 @@ def test_k1_shapes() -> None:
     assert [tuple(w.shape) for w in weights.caf] == [(B, N, M)] * 2
 
 
-def test_k2_rows_sum_to_one_and_missing_tokens_count_for_nothing() -> None:
+def test_rows_sum_to_one_and_missing_tokens_count_for_nothing() -> None:
     text, vision, text_mask, vision_mask = tokens()
     model = encoder()
     words, regions, weights = model(text, vision, text_mask, vision_mask, return_weights=True)
@@ -53,7 +53,7 @@ def test_k2_rows_sum_to_one_and_missing_tokens_count_for_nothing() -> None:
     assert torch.equal(other[1], regions)
 
 
-def test_k3_guided_attention_is_a_gate_between_regions_and_words() -> None:
+def test_guided_attention_is_a_gate_between_regions_and_words() -> None:
     torch.manual_seed(0)
     layer = PrefixGuidedAttention(D, H, project_prefix=False).double()
     x, key, value = (torch.randn(B, n, D).double() for n in (M, N, N))
@@ -70,7 +70,7 @@ def test_k3_guided_attention_is_a_gate_between_regions_and_words() -> None:
     torch.testing.assert_close(weights[..., :N].sum(-1, keepdim=True), gate)
 
 
-def test_k4_without_words_guided_attention_is_plain() -> None:
+def test_without_words_guided_attention_is_plain() -> None:
     torch.manual_seed(0)
     layer = PrefixGuidedAttention(D, H, project_prefix=False)
     x, prefix = torch.randn(B, M, D), (torch.randn(B, N, D), torch.randn(B, N, D))
@@ -79,7 +79,7 @@ def test_k4_without_words_guided_attention_is_plain() -> None:
     assert not bool(weights[..., :N].any())
 
 
-def test_k5_correlation_without_its_map_is_plain_and_equal_regions_are_gathered_as_they_are() -> None:
+def test_correlation_without_its_map_is_plain_and_equal_regions_are_gathered_as_they_are() -> None:
     torch.manual_seed(0)
     caf = CorrelationAwareFusion(D, 4 * D)
     text, region = torch.randn(B, N, D), torch.randn(D)
@@ -94,7 +94,7 @@ def test_k5_correlation_without_its_map_is_plain_and_equal_regions_are_gathered_
     torch.testing.assert_close(caf(text, None, torch.randn(B, M, D)), plain)
 
 
-def test_k6_the_order_of_regions_means_nothing() -> None:
+def test_the_order_of_regions_means_nothing() -> None:
     text, vision, text_mask, vision_mask = tokens()
     order = torch.tensor([3, 0, 4, 2, 1])
     model = encoder()
@@ -106,7 +106,7 @@ def test_k6_the_order_of_regions_means_nothing() -> None:
         torch.testing.assert_close(permuted, ours[..., order])
 
 
-def test_k7_words_are_not_changed_by_guiding_and_know_no_picture_without_correlation() -> None:
+def test_words_are_not_changed_by_guiding_and_know_no_picture_without_correlation() -> None:
     text, vision, *masks = tokens()
     before = text.clone()
     key = text.clone()

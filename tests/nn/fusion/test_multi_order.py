@@ -25,7 +25,7 @@ def test_what_is_read_goes_through_a_residual_perceptron():
 
 
 @torch.no_grad()
-def test_k4_without_matrices_and_biases_the_result_is_h_and_its_positive_part():
+def test_without_matrices_and_biases_the_result_is_h_and_its_positive_part():
     fusion, (tokens, query) = MultiOrderFusion(D), inputs()
     for parameter in fusion.mix.parameters():
         parameter.zero_()

@@ -59,7 +59,7 @@ def test_equals_the_formula_in_loops(masked) -> None:
     assert_same(weights.sources, shares, module, *leaves)
 
 
-def test_k2_all_maps_sum_to_one() -> None:
+def test_all_maps_sum_to_one() -> None:
     tokens, state = inputs()
     _, weights = build()(tokens, MASKS, state, return_weights=True)
     some = torch.cat(MASKS, 1).any(1).double()

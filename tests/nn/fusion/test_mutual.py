@@ -84,7 +84,7 @@ def test_values_under_the_masks_are_never_read() -> None:
         assert bool(torch.isfinite(torch.cat(wild, 2)).all())
 
 
-def test_k1_k2_weights_are_shares_of_what_is_there() -> None:
+def test_weights_are_shares_of_what_is_there() -> None:
     (left, right), weights = build()(*inputs(), LEFT_MASK, RIGHT_MASK, return_weights=True)
     assert left.shape == right.shape == (B, OUT)
     for weight, mask in zip(weights, (LEFT_MASK, RIGHT_MASK), strict=True):
@@ -94,7 +94,7 @@ def test_k1_k2_weights_are_shares_of_what_is_there() -> None:
         torch.testing.assert_close(weight.sum(1), mask.any(1).double())
 
 
-def test_k3_equal_regions_count_alike_and_their_sum_is_one_of_them() -> None:
+def test_equal_regions_count_alike_and_their_sum_is_one_of_them() -> None:
     module, (left, right) = build(), inputs()
     same = left[:, :1].expand(-1, P, -1)
     (fused, _), (weights, _) = module(same, right, LEFT_MASK, return_weights=True)
@@ -103,7 +103,7 @@ def test_k3_equal_regions_count_alike_and_their_sum_is_one_of_them() -> None:
     torch.testing.assert_close(fused[there], module.left.project(same[there, 0]).relu())
 
 
-def test_k4_a_side_is_weighed_in_the_light_of_the_other() -> None:
+def test_a_side_is_weighed_in_the_light_of_the_other() -> None:
     module, (left, right) = build(), inputs()
 
     def weights(other: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def test_k4_a_side_is_weighed_in_the_light_of_the_other() -> None:
     assert torch.equal(weights(right), weights(right + 1))
 
 
-def test_k5_padding_changes_nothing() -> None:
+def test_padding_changes_nothing() -> None:
     module, (left, right) = build(), inputs()
     wide = torch.cat([left, random(B, 2, LEFT, seed=7)], 1)
     mask = torch.arange(P + 2).expand(B, -1) < P

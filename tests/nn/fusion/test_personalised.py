@@ -53,7 +53,7 @@ MASK = random_mask(B, R, T)
 MASK[1] = False  # a user without any review
 
 
-def test_k1_shapes_and_sums_of_both_levels() -> None:
+def test_shapes_and_sums_of_both_levels() -> None:
     reviews, whole, of_words, of_reviews = levels(TEXTS, MASK, USERS)
     assert (reviews.shape, whole.shape, of_words.shape, of_reviews.shape) == ((B, R, K), (B, K), (B, R, T), (B, R))
     torch.testing.assert_close(of_words.sum(-1), MASK.any(-1).double())
@@ -63,7 +63,7 @@ def test_k1_shapes_and_sums_of_both_levels() -> None:
     assert torch.equal(whole[1], torch.zeros(K).double())
 
 
-def test_k2_another_user_reads_the_same_words_otherwise() -> None:
+def test_another_user_reads_the_same_words_otherwise() -> None:
     same, mask = TEXTS[:1, 0].expand(B, T, K), torch.ones(B, T, dtype=torch.bool)
     layer = build()
     weights = layer(same, mask, USERS, return_weights=True)[1]
@@ -73,7 +73,7 @@ def test_k2_another_user_reads_the_same_words_otherwise() -> None:
     torch.testing.assert_close(layer(same, mask, USERS, return_weights=True)[1], torch.full((B, T), 1 / T).double())
 
 
-def test_k3_the_order_of_reviews_does_not_matter() -> None:
+def test_the_order_of_reviews_does_not_matter() -> None:
     order = torch.tensor([2, 0, 1])
     _, whole, _, weights = levels(TEXTS, MASK, USERS)
     _, turned, _, turned_weights = levels(TEXTS[:, order], MASK[:, order], USERS)
@@ -81,14 +81,14 @@ def test_k3_the_order_of_reviews_does_not_matter() -> None:
     torch.testing.assert_close(turned_weights, weights[:, order])
 
 
-def test_k4_padding_changes_nothing() -> None:
+def test_padding_changes_nothing() -> None:
     longer = torch.cat([torch.cat([TEXTS, random(B, R, 2, K, seed=3)], 2), random(B, 1, T + 2, K, seed=4)], 1)
     there = torch.zeros(B, R + 1, T + 2, dtype=torch.bool)
     there[:, :R, :T] = MASK
     torch.testing.assert_close(levels(longer, there, USERS)[1], levels(TEXTS, MASK, USERS)[1])
 
 
-def test_k5_a_word_speaks_through_its_review_only() -> None:
+def test_a_word_speaks_through_its_review_only() -> None:
     changed = TEXTS.clone()
     changed[:, 1, 0] += 1.0
     mask = torch.ones_like(MASK)
@@ -97,7 +97,7 @@ def test_k5_a_word_speaks_through_its_review_only() -> None:
     torch.testing.assert_close(build(2)(torch.stack([before[0][:, 0], after[0][:, 1], before[0][:, 2]], 1), None, USERS), after[1])
 
 
-def test_k7_without_harmony_an_id_has_no_say() -> None:
+def test_without_harmony_an_id_has_no_say() -> None:
     layer = build()
     layer.harmony.weight.data.zero_()
     torch.testing.assert_close(layer(TEXTS[:, 0], None, USERS), layer(TEXTS[:, 0], None, USERS + 5))

@@ -89,13 +89,13 @@ def test_keys_and_values_made_elsewhere_do_the_same(layer) -> None:
         layer(regions, None, pair)
 
 
-def test_k1_shapes(layer) -> None:
+def test_shapes(layer) -> None:
     regions, words = inputs()
     seen, weights = layer(regions, None, words, return_weights=True)
     assert (seen.shape, weights.shape) == ((B, V, D), (B, H, V, T + V))
 
 
-def test_k2_rows_sum_to_one_and_what_is_missing_has_no_weight(layer) -> None:
+def test_rows_sum_to_one_and_what_is_missing_has_no_weight(layer) -> None:
     regions, words = inputs()
     seen, weights = layer(regions, REGIONS, words, WORDS, return_weights=True)
     torch.testing.assert_close(weights.sum(-1), REGIONS[:, None].expand(B, H, V).double())
@@ -109,7 +109,7 @@ def test_k2_rows_sum_to_one_and_what_is_missing_has_no_weight(layer) -> None:
     torch.testing.assert_close(wide[:, :V], seen)
 
 
-def test_k3_it_is_a_gate_between_regions_and_words(layer) -> None:
+def test_it_is_a_gate_between_regions_and_words(layer) -> None:
     regions, words = inputs()
     seen, weights = layer(regions, None, words, return_weights=True)
     gate = weights[..., :T].sum(-1)  # [B, H, V]
@@ -127,7 +127,7 @@ def test_k3_it_is_a_gate_between_regions_and_words(layer) -> None:
     torch.testing.assert_close(seen, layer.output(mixed.transpose(1, 2).flatten(2)))
 
 
-def test_k4_without_words_it_is_self_attention(layer) -> None:
+def test_without_words_it_is_self_attention(layer) -> None:
     regions, words = inputs()
     plain = layer(regions, REGIONS)
     seen, weights = layer(regions, REGIONS, words, torch.zeros_like(WORDS), return_weights=True)
@@ -140,14 +140,14 @@ def test_k4_without_words_it_is_self_attention(layer) -> None:
     torch.testing.assert_close(layer(regions), reference(regions, regions, regions)[0])
 
 
-def test_k6_regions_may_change_places(layer) -> None:
+def test_regions_may_change_places(layer) -> None:
     regions, words = inputs()
     order = torch.tensor([2, 0, 3, 1])
     turned = layer(regions[:, order], REGIONS[:, order], words, WORDS)
     torch.testing.assert_close(turned, layer(regions, REGIONS, words, WORDS)[:, order])
 
 
-def test_k7_words_are_read_and_never_changed(layer) -> None:
+def test_words_are_read_and_never_changed(layer) -> None:
     regions, words = inputs()
     before = words.detach().clone()
     layer(regions, REGIONS, words, WORDS)

@@ -72,7 +72,7 @@ def test_a_case_by_hand() -> None:
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_k1_weights_are_shares_of_regions_and_alike_for_identical_ones(score) -> None:
+def test_weights_are_shares_of_regions_and_alike_for_identical_ones(score) -> None:
     fusion = build(score)
     regions, query = inputs()
     weights = fusion(regions, MASK, query, return_weights=True)[1]
@@ -86,7 +86,7 @@ def test_k1_weights_are_shares_of_regions_and_alike_for_identical_ones(score) ->
     torch.testing.assert_close(fused, regions[:, 0])
 
 
-def test_k2_who_looks_decides_unless_the_users_matrix_is_zero() -> None:
+def test_who_looks_decides_unless_the_users_matrix_is_zero() -> None:
     fusion = build()
     regions, query = inputs()
     same = regions[:1].expand(N, R, D)
@@ -98,7 +98,7 @@ def test_k2_who_looks_decides_unless_the_users_matrix_is_zero() -> None:
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_k3_permuting_regions_permutes_weights_and_leaves_the_picture(score) -> None:
+def test_permuting_regions_permutes_weights_and_leaves_the_picture(score) -> None:
     fusion = build(score)
     regions, query = inputs()
     order = torch.tensor([2, 0, 3, 1])
@@ -109,7 +109,7 @@ def test_k3_permuting_regions_permutes_weights_and_leaves_the_picture(score) -> 
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_k4_missing_regions_change_nothing(score) -> None:
+def test_missing_regions_change_nothing(score) -> None:
     fusion = build(score)
     regions, query = inputs()
     padded = torch.cat([regions.masked_fill(~MASK.unsqueeze(-1), torch.nan), torch.full((N, 2, D), torch.inf).double()], dim=1)
@@ -135,7 +135,7 @@ def test_axes_that_are_broadcast_are_all_pairs_also_from_stored_keys(score) -> N
     torch.testing.assert_close(fusion.weights(users[:, None], fusion.keys(regions), MASK), weights)
 
 
-def test_k5_a_product_with_no_item_is_nothing() -> None:
+def test_a_product_with_no_item_is_nothing() -> None:
     torch.manual_seed(0)
     merge = VisualMerge(3, D).double()
     ids, picture = torch.randn(4, 3).double(), torch.randn(4, D).double()
@@ -183,7 +183,7 @@ def test_the_context_equals_its_formula() -> None:
     torch.testing.assert_close(module.mix(state, *module.parts(picture, ids))[0], contexts)
 
 
-def test_k7_the_context_alone_teaches_the_attention() -> None:
+def test_the_context_alone_teaches_the_attention() -> None:
     fusion = build()
     module, state, *_ = gate()
     regions, query = inputs()
@@ -192,7 +192,7 @@ def test_k7_the_context_alone_teaches_the_attention() -> None:
     assert all(bool(layer.weight.grad.any()) for layer in (fusion.query, fusion.key, fusion.logit))
 
 
-def test_k8_the_gate_is_a_share_and_closed_it_hides_the_picture() -> None:
+def test_the_gate_is_a_share_and_closed_it_hides_the_picture() -> None:
     module, state, picture, ids = gate()
     contexts, gates = module(state, picture, ids, return_gate=True)
     assert gates.shape == (3, 1)

@@ -67,7 +67,7 @@ def test_values_of_missing_and_of_hidden_items_are_never_read() -> None:
     assert_never_read(lambda x: model(x, MASK, REPLACE), random(B, M, D_IN), MASK & ~REPLACE, model)
 
 
-def test_k1_the_order_of_the_set_does_not_matter() -> None:
+def test_the_order_of_the_set_does_not_matter() -> None:
     model, tokens, order = build(), random(B, M, D_IN), torch.tensor([2, 0, 3, 1])
     whole, maps = model(tokens, MASK, REPLACE, return_weights=True)
     turned, turned_maps = model(tokens[:, order], MASK[:, order], REPLACE[:, order], return_weights=True)
@@ -78,14 +78,14 @@ def test_k1_the_order_of_the_set_does_not_matter() -> None:
     torch.testing.assert_close(model(tokens[:, others], None, hidden)[:, 0], model(tokens, None, hidden)[:, 0])
 
 
-def test_k2_a_hidden_item_is_not_seen() -> None:
+def test_a_hidden_item_is_not_seen() -> None:
     model, tokens = build(), random(B, M, D_IN)
     noise = torch.where(REPLACE[..., None], random(B, M, D_IN, seed=8) * 100, tokens)
     assert torch.equal(model(noise, MASK, REPLACE), model(tokens, MASK, REPLACE))
     assert not torch.allclose(model(noise, MASK), model(tokens, MASK))
 
 
-def test_k3_padding_changes_nothing_and_rows_sum_to_one() -> None:
+def test_padding_changes_nothing_and_rows_sum_to_one() -> None:
     model, tokens = build(), random(B, M, D_IN)
     made, maps = model(tokens, MASK, return_weights=True)
     torch.testing.assert_close(maps.sum(-1), MASK[:, None, None].expand(B, LAYERS, H, M).double())

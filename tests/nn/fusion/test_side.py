@@ -53,7 +53,7 @@ def heads(fusion: SideFusion, side: Tensor, ids: Tensor, *, zero_query: bool = F
     return attend(seen @ (w_q * (not zero_query)), seen @ w_k, ids @ w_v, return_weights=True)
 
 
-def test_k1_and_k2_and_k3_side_information_acts_through_the_weights_only(fusion) -> None:
+def test_side_information_acts_through_the_weights_only(fusion) -> None:
     ids, side, other = random(N, D), random(N, M, D, seed=1).requires_grad_(), random(N, M, D, seed=2)
     assert torch.equal(heads(fusion, side[:1], ids[:1])[0], heads(fusion, other[:1], ids[:1])[0])  # one token: its value
     calm, weights = heads(fusion, side, ids, zero_query=True)
@@ -67,13 +67,13 @@ def test_k1_and_k2_and_k3_side_information_acts_through_the_weights_only(fusion)
     torch.testing.assert_close(whole, through)
 
 
-def test_k4_rows_of_the_attention_sum_to_one_and_the_shape_is_that_of_the_ids(fusion) -> None:
+def test_rows_of_the_attention_sum_to_one_and_the_shape_is_that_of_the_ids(fusion) -> None:
     seen, weights = heads(fusion, random(2, N, M, D), random(2, N, D, seed=1))
     assert seen.shape == (2, N, D)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 1, N).double())
 
 
-def test_k5_added_to_nothing_an_id_stays_as_it_is() -> None:
+def test_added_to_nothing_an_id_stays_as_it_is() -> None:
     ids = random(N, D)
     assert torch.equal(SideFusion(D, 0, form="add")(random(N, 0, D), None, ids), ids)
     for form in ("add", "gate"):
@@ -81,12 +81,12 @@ def test_k5_added_to_nothing_an_id_stays_as_it_is() -> None:
         torch.testing.assert_close(nothing, ids)
 
 
-def test_k6_items_with_the_same_side_information_may_change_places(fusion) -> None:
+def test_items_with_the_same_side_information_may_change_places(fusion) -> None:
     ids, side, order = random(N, D), random(M, D, seed=1).expand(N, M, D), torch.tensor([3, 1, 5, 0, 2, 4])
     torch.testing.assert_close(heads(fusion, side, ids[order])[0], heads(fusion, side, ids)[0][order])
 
 
-def test_k7_gates() -> None:
+def test_a_gate_without_logits_weighs_all_sources_alike() -> None:
     side, ids = random(2, N, M, D), random(2, N, D, seed=1)
     everything = torch.cat([ids.unsqueeze(2), side], 2)
     for gate, factor in (("softmax", 1 / (M + 1)), ("sigmoid", 0.5)):

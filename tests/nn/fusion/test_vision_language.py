@@ -45,7 +45,7 @@ def test_equals_the_equations_in_loops(num_layers) -> None:
         torch.testing.assert_close(weights[n, places], torch.stack(shares) if shares else weights[n, places])
 
 
-def test_k7_the_order_of_tokens_does_not_matter() -> None:
+def test_the_order_of_tokens_does_not_matter() -> None:
     """With the type embedding, the bias of each projection, added first: then what a token is moves with it."""
     torch.manual_seed(0)
     encoders = [TokenEncoder(width, D).double() for width in (5, 3)]
@@ -56,7 +56,7 @@ def test_k7_the_order_of_tokens_does_not_matter() -> None:
     assert not torch.allclose(fusion(swapped), fusion(tokens))
 
 
-def test_k8_without_a_picture_the_text_stands_alone() -> None:
+def test_without_a_picture_the_text_stands_alone() -> None:
     fusion, tokens = build(), random(N, 2, D)
     mask = torch.tensor([True, False]).expand(N, 2)
     torch.testing.assert_close(fusion(tokens, mask), fusion(tokens[:, :1]))

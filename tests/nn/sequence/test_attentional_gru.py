@@ -65,7 +65,7 @@ def test_equals_the_equations_in_loops(mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_k2_weights_sum_to_one_and_what_is_missing_has_none(mode) -> None:
+def test_weights_sum_to_one_and_what_is_missing_has_none(mode) -> None:
     gru, (tokens, query, mask) = build(mode), sample()
     weights = gru.weights(gru.read(tokens, mask), query)
     assert weights.shape == (N, C, L)
@@ -74,7 +74,7 @@ def test_k2_weights_sum_to_one_and_what_is_missing_has_none(mode) -> None:
     assert bool((weights.transpose(1, 2)[mask] > 0).all())
 
 
-def test_k3_without_attention_the_state_stays_and_with_all_of_it_it_is_an_ordinary_gru() -> None:
+def test_without_attention_the_state_stays_and_with_all_of_it_it_is_an_ordinary_gru() -> None:
     gru, (tokens, _, mask) = build(), sample()
     start = random(N, C, H, seed=5)
     nothing = gru(tokens, mask=mask, weights=torch.zeros(N, C, L).double(), initial=start)
@@ -86,7 +86,7 @@ def test_k3_without_attention_the_state_stays_and_with_all_of_it_it_is_an_ordina
     torch.testing.assert_close(everything, build("plain")(tokens, mask=mask))
 
 
-def test_k3_the_ordinary_gru_is_that_of_torch_where_both_are_defined() -> None:
+def test_the_ordinary_gru_is_that_of_torch_where_both_are_defined() -> None:
     """Torch applies the reset gate behind a product, and its update gate keeps what ours replaces: equal if nothing is reset."""
     gru, (tokens, _, _) = build(), sample()
     gru.input.bias.data[H : 2 * H] = 100.0  # r = 1
@@ -103,7 +103,7 @@ def test_k3_the_ordinary_gru_is_that_of_torch_where_both_are_defined() -> None:
     torch.testing.assert_close(found[:, 0], other(tokens)[1][0])
 
 
-def test_k4_every_state_lies_between_the_last_one_and_what_is_proposed() -> None:
+def test_every_state_lies_between_the_last_one_and_what_is_proposed() -> None:
     gru, (tokens, query, _) = build(), sample()
     before = torch.zeros(N, C, H).double()
     steps = gru.read(tokens)
@@ -119,13 +119,13 @@ def test_k4_every_state_lies_between_the_last_one_and_what_is_proposed() -> None
 
 
 @pytest.mark.parametrize("mode", [*MODES, "plain"])
-def test_k5_order_matters(mode) -> None:
+def test_order_matters(mode) -> None:
     gru, (tokens, query, _) = build(mode), sample()
     assert bool(((gru(tokens.flip(1), query) - gru(tokens, query)).abs().amax(-1) > 1e-4).all())
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_k6_candidates_do_not_see_each_other(mode) -> None:
+def test_candidates_do_not_see_each_other(mode) -> None:
     gru, (tokens, query, mask) = build(mode), sample()
     whole = gru(tokens, query, mask)
     for c in range(C):

@@ -17,7 +17,7 @@ def parts() -> tuple[ContextDecoder, torch.Tensor, torch.Tensor, torch.Tensor, t
     return decoder, torch.randn(B, N, 6), mask, torch.randn(B, M, 8), context_mask
 
 
-def test_4_later_items_change_nothing_before_them():
+def test_later_items_change_nothing_before_them():
     decoder, tokens, mask, context, context_mask = parts()
     expected, _ = decoder(tokens, mask, context, context_mask)
     for t in range(N - 1):
@@ -28,7 +28,7 @@ def test_4_later_items_change_nothing_before_them():
         assert not torch.allclose(found[0, t + 1], expected[0, t + 1])
 
 
-def test_3_weights_sum_to_one_over_what_is_there_and_is_not_later():
+def test_weights_sum_to_one_over_what_is_there_and_is_not_later():
     decoder, tokens, mask, context, context_mask = parts()
     made, weights = decoder(tokens, mask, context, context_mask, return_weights=True)
     own, other = weights
@@ -63,7 +63,7 @@ def test_what_is_missing_is_never_read():
     assert torch.equal(found, expected)
 
 
-def test_5_a_context_of_nothing_adds_nothing():
+def test_a_context_of_nothing_adds_nothing():
     decoder, tokens, mask, context, context_mask = parts()
     expected, _ = decoder(tokens, mask, context[:, :0], context_mask[:, :0])
     found, _ = decoder(tokens, mask, context, torch.zeros_like(context_mask))
@@ -74,7 +74,7 @@ def test_5_a_context_of_nothing_adds_nothing():
     torch.testing.assert_close(found[2], expected[2])
 
 
-def test_8_a_set_attention_is_taken_over_bit_for_bit():
+def test_a_set_attention_is_taken_over_bit_for_bit():
     decoder, *_ = parts()
     torch.manual_seed(7)
     source = SetAttention(8, num_layers=2, num_heads=2, in_dim=6)

@@ -73,7 +73,7 @@ def test_it_equals_the_slow_formula(shortcut, init_std):
 
 
 @torch.no_grad()
-def test_k1_shapes_and_sums():
+def test_shapes_and_sums():
     tokens, anchor = inputs()
     fused, weights = layer()(tokens, None, anchor, return_weights=True)
     assert fused.shape == (N, D)
@@ -85,7 +85,7 @@ def test_k1_shapes_and_sums():
 
 
 @torch.no_grad()
-def test_k2_the_sigmoid_bounds_every_weight():
+def test_the_sigmoid_bounds_every_weight():
     tokens, anchor = inputs(1000)
     module = layer(init_std=100.0)
     for attention in (*module.inside, module.between):
@@ -102,7 +102,7 @@ def test_k2_the_sigmoid_bounds_every_weight():
 
 
 @torch.no_grad()
-def test_k3_without_weights_order_zero_is_the_mean_and_the_newest():
+def test_without_weights_order_zero_is_the_mean_and_the_newest():
     tokens, anchor = inputs()
     torch.manual_seed(0)
     module = MultiOrderAttention(D, 0)
@@ -115,7 +115,7 @@ def test_k3_without_weights_order_zero_is_the_mean_and_the_newest():
 
 
 @torch.no_grad()
-def test_k4_without_weights_and_biases_towers_rectify():
+def test_without_weights_and_biases_towers_rectify():
     x = inputs()[0]
     tower = ResidualTower(D, 2)
     for parameter in tower.parameters():

@@ -61,7 +61,7 @@ def test_equals_the_formula_in_loops(fusor, gate) -> None:
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_k1_values_are_free_of_side_information(fusor, gate) -> None:
+def test_values_are_free_of_side_information(fusor, gate) -> None:
     layer = build(fusor, gate)
     values = []
     layer.layer.attention.value.register_forward_hook(lambda module, inputs, output: values.append(output))
@@ -72,7 +72,7 @@ def test_k1_values_are_free_of_side_information(fusor, gate) -> None:
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_k2_without_queries_attention_is_even_and_side_information_changes_nothing(fusor, gate) -> None:
+def test_without_queries_attention_is_even_and_side_information_changes_nothing(fusor, gate) -> None:
     layer = build(fusor, gate)
     with torch.no_grad():
         layer.layer.attention.query.weight.zero_()
@@ -83,7 +83,7 @@ def test_k2_without_queries_attention_is_even_and_side_information_changes_nothi
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_k3_side_information_acts_through_the_attention_alone(fusor, gate) -> None:
+def test_side_information_acts_through_the_attention_alone(fusor, gate) -> None:
     layer, sides = build(fusor, gate), SIDES.clone().requires_grad_()
     factor = random(B, H, T, T, seed=5)
     by_weights = torch.autograd.grad((layer.weights(IDS, sides, VISIBLE) * factor).sum(), sides)[0]
@@ -97,7 +97,7 @@ def test_k3_side_information_acts_through_the_attention_alone(fusor, gate) -> No
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_k4_shape_and_rows_of_the_attention(fusor, gate) -> None:
+def test_attention_rows_sum_to_one_and_hide_what_is_masked(fusor, gate) -> None:
     layer = build(fusor, gate)
     assert layer(IDS, SIDES, VISIBLE).shape == IDS.shape
     weights = layer.weights(IDS, SIDES, VISIBLE)
@@ -106,7 +106,7 @@ def test_k4_shape_and_rows_of_the_attention(fusor, gate) -> None:
     assert bool((weights.masked_select(~MASK[:, None, None].expand_as(weights)) == 0).all())
 
 
-def test_k5_without_side_information_it_is_ordinary_self_attention() -> None:
+def test_without_side_information_it_is_ordinary_self_attention() -> None:
     layer = build("add", num_sides=0)
     plain = TransformerLayer(D, H, 8).double()
     plain.load_state_dict(layer.layer.state_dict())
@@ -114,13 +114,13 @@ def test_k5_without_side_information_it_is_ordinary_self_attention() -> None:
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_k6_with_the_same_side_information_everywhere_the_order_does_not_matter(fusor, gate) -> None:
+def test_with_the_same_side_information_everywhere_the_order_does_not_matter(fusor, gate) -> None:
     layer, order, constant = build(fusor, gate), torch.tensor([2, 0, 3, 1]), SIDES[:1, :1].expand(B, T, M, D)
     torch.testing.assert_close(layer(IDS[:, order], constant, VISIBLE[..., order]), layer(IDS, constant, VISIBLE)[:, order])
     assert not torch.allclose(layer(IDS[:, order], SIDES, VISIBLE[..., order]), layer(IDS, SIDES, VISIBLE)[:, order])
 
 
-def test_k7_gates() -> None:
+def test_a_gate_without_logits_weighs_all_sources_alike() -> None:
     layer = build("gate", "softmax")
     weights = layer.fuse(SIDES, None, IDS, return_weights=True)[1]
     assert weights.shape == (B, T, M + 1)
