@@ -38,7 +38,8 @@ def blend(
         out: Folder for the blend, if it is to be kept; it does not need the runs any more.
 
     Returns:
-        A run whose model is a blend, evaluated like any other; ``report["blend"]`` holds weights and validation values.
+        A run whose model is a blend, evaluated like any other; ``report["blend"]`` holds the weights and, as ``"val/METRIC"``, the
+        value that the search found (None without a search).
 
     Raises:
         ValueError: The runs are not of the same data and split, the weights do not fit, or a setting is unknown.
@@ -81,7 +82,7 @@ def blend(
         "weights": weights,
         "scale": scale,
         "metric": metric,
-        "valid": value,
+        f"val/{metric}": value,
         "search_seconds": round(seconds, 3),
     }
     judge(blended, blend=facts)

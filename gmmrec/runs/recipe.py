@@ -19,7 +19,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import listed
 from gmmrec.data.load import DataConfig, load_dataset
 from gmmrec.data.split import Split, SplitConfig, split_dataset
-from gmmrec.evaluation.kinds import monitored_value, task_of_metric
+from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import EvalConfig, mask_of
 from gmmrec.graph.build import GraphConfig, build_graph
 from gmmrec.models import MODELS
@@ -27,9 +27,9 @@ from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.runs.run import Run, judge
 from gmmrec.tasks import task_of
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.training.history import History
+from gmmrec.training.history import History, value_name
 from gmmrec.training.trainer import TrainConfig, Trainer
-from gmmrec.training.warm_start import places, warm_start
+from gmmrec.training.warm_start import matching_rows, warm_start
 from gmmrec.typing import ITEM, USER
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ class TopConfig:
     seed: int = 0
     """Seed of initialisation, batches and negatives. The split has its own, so that all seeds are asked the same questions."""
     monitor: str | None = None
-    """The validation metric that early stopping looks at: one of the ranking, or of another evaluation task as TASK/METRIC; the
-    model's own where nothing is said (recall@20, rmse). An error is handed to the trainer with a minus sign: higher is better."""
+    """Validation metric for early stopping: a metric of the ranking, or of another evaluation task as TASK/METRIC; by default the
+    one that suits the model (recall@20, rmse). Errors are minimised."""
     init_from: str | None = None
     """Folder of a finished run whose vectors of users and items the tables of ids begin with, matched by raw id; ids that it does
     not know keep their initial vectors. Both runs need the same dim. A model with a setting ``transfer`` may take over modules
@@ -156,7 +156,17 @@ def run(config: RunConfig, *, dataset: Dataset | None = None, folder: Path | Non
                 f"on this data; it has {' and '.join(tasks)}"
             )
         validate = partial(monitored_value, graph=on_device, task=tasks[monitored], monitor=config.monitor, config=config.eval)
-        history = trainer.fit(model, graph, task.batches, validate, generator=generator, run_dir=folder, resume=resume)
+        history = trainer.fit(
+            model,
+            graph,
+            task.batches,
+            validate,
+            generator=generator,
+            monitor=config.monitor,
+            mode=monitored_mode(tasks[monitored], config.monitor),
+            run_dir=folder,
+            resume=resume,
+        )
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, asdict(config), history=history)
     finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
@@ -182,7 +192,7 @@ def start_from(model: AnyRecommender, dataset: Dataset, split: Split, folder: st
         with torch.no_grad():
             vectors = encode(source.model, source.graph)
         warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
-    user, item = (places(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
+    user, item = (matching_rows(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
     log = source.split.train
     learned = (user[log.user] * dataset.num_items + item[log.item])[(user[log.user] >= 0) & (item[log.item] >= 0)]
     asked = torch.cat([part.user * dataset.num_items + part.item for part in (split.valid, split.test)])
@@ -253,7 +263,7 @@ def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[st
 
 
 def costs(history: History, evaluation_seconds: float) -> dict[str, Any]:
-    """What a run took: time, and the most memory that the process held so far."""
+    """Time and peak memory of a run, and its best epoch with the validation value."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return {
         "timing": {
@@ -262,5 +272,6 @@ def costs(history: History, evaluation_seconds: float) -> dict[str, Any]:
             "best_epoch": history.best_epoch,
             "evaluation_seconds": evaluation_seconds,
         },
+        "best": {"epoch": history.best_epoch, value_name(history.monitor): history.best_value},
         "peak_rss_mib": round(peak, 1),
     }
