@@ -39,7 +39,7 @@ def blend(
 
     Returns:
         A run whose model is a blend, evaluated like any other; ``report["blend"]`` holds the weights and, as ``"val/METRIC"``, the
-        value that the search found (None without a search).
+        value that the search found.
 
     Raises:
         ValueError: The runs are not of the same data and split, the weights do not fit, or a setting is unknown.
@@ -82,9 +82,10 @@ def blend(
         "weights": weights,
         "scale": scale,
         "metric": metric,
-        f"val/{metric}": value,
         "search_seconds": round(seconds, 3),
     }
+    if value is not None:
+        facts[f"val/{metric}"] = value
     judge(blended, blend=facts)
     if out is not None:
         blended.save(out)

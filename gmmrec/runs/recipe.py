@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainSettings(TrainConfig, BatchConfig):
-    """The section ``train``: how batches are made (read by the task) and how steps are taken (read by the trainer)."""
+    """Section ``train``: settings of the batches, read by the task, and of the optimization, read by the trainer."""
 
     def __post_init__(self) -> None:
         BatchConfig.__post_init__(self)

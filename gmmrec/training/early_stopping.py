@@ -14,7 +14,7 @@ class EarlyStopping:
 
     Attributes:
         patience: Validations without an improvement after which to stop.
-        min_delta: Smallest improvement over the best value that counts; it must be exceeded.
+        min_delta: A value counts as an improvement only if it beats the best by more than this.
         mode: Whether higher or lower values are better.
         best_value: None before the first validation.
         best_epoch: 0 before the first validation.

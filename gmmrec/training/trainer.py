@@ -52,7 +52,7 @@ class TrainConfig:
     patience: int = 20
     """Validations without an improvement after which training stops."""
     min_delta: float = 0.0
-    """Smallest improvement over the best validation value that counts; it must be exceeded."""
+    """A validation value counts as an improvement only if it beats the best by more than this."""
     evaluate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
     checkpoint_every: int = 1

@@ -42,7 +42,7 @@ def test_the_weights_are_the_best_on_the_validation_part(folders, scale):
     for weights in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [2, 1, 0]):
         other = gmmrec.blend(folders, scale=scale, weights=weights)
         assert other.results["valid"].mean()["ndcg@10"] <= found.report["blend"]["val/ndcg@10"] + 1e-6
-        assert other.report["blend"]["val/ndcg@10"] is None
+        assert not any(name.startswith("val/") for name in other.report["blend"])  # nothing was searched
         assert other.config["weights"] == [weight / sum(weights) for weight in weights]
 
 
