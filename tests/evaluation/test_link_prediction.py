@@ -71,7 +71,7 @@ def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:
     assert "triples with one end to predict" in right.to_markdown()
 
 
-def test_watching_turns_ranks_round() -> None:
+def test_the_mean_rank_is_monitored_as_it_is_and_minimised() -> None:
     split, graph = graph_of(circle(12))
     task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     assert monitored_value(Oracle(12), graph, task, "link_prediction/mean_rank", EvalConfig()) == 1
