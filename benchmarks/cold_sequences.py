@@ -143,7 +143,7 @@ def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, RankingEvaluation[
             earlier, model = model, MML(graph.schema, replace(config.model, stage=stage))
             model.start_from(earlier)
             generator = torch.Generator().manual_seed(config.seed)
-            Trainer(config.train).fit(model, graph, task.batches, validate, generator=generator)
+            Trainer(config.train).fit(model, graph, task.batches, validate, generator=generator, monitor=monitor)
     return model, graph, task.ranking("test", config.eval.mask)
 
 

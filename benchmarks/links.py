@@ -134,7 +134,8 @@ def fit(
     """A model with the weights of its best epoch, and how that came."""
     torch.manual_seed(seed)
     model = model_class(graph.schema, config)
-    return model, Trainer(settings).fit(model, graph, task.batches, look, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return model, Trainer(settings).fit(model, graph, task.batches, look, generator=generator, monitor="link_prediction/mrr")
 
 
 def points_of(file: Path, settings: TrainConfig, config: MKGformerConfig) -> list[tuple[TrainConfig, MKGformerConfig]]:

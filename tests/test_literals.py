@@ -14,7 +14,6 @@ from gmmrec.config import check_literals
 from gmmrec.ensemble.blend import BlendConfig
 from gmmrec.ensemble.member import Member
 from gmmrec.models.graph_fusion.config import Fusion, GraphFusionConfig, Ids
-from gmmrec.models.graph_fusion.model import Fusion, GraphFusionConfig, Ids
 from gmmrec.nn.decoder import DECODERS
 from gmmrec.nn.encoder import PROPAGATIONS
 from gmmrec.nn.fusion import FUSIONS

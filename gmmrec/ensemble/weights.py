@@ -139,7 +139,7 @@ def search_weights(
             means = mixture_values(part_scores, questions, num_items, weights, metric)
             tried.update(zip(new, means.tolist(), strict=True))
         best = max(tried, key=lambda v: tried[v])  # the first of equals
-        logger.info("%d weight vectors tried, best %s %.4f at %s", len(tried), metric, tried[best], _text(best, units))
+        logger.info("%d weight vectors tried, best val/%s %.4f at %s", len(tried), metric, tried[best], _text(best, units))
         return best
 
     best = best_of(tuple(step * share for share in shares) for shares in _grid(divisions, num_parts))

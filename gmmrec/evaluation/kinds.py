@@ -1,7 +1,7 @@
 """KINDS: the table of all kinds of evaluation; evaluation, monitoring, files and comparison read it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gmmrec.evaluation.candidates import CANDIDATES
 from gmmrec.evaluation.compatibility import COMPATIBILITY
@@ -44,7 +44,7 @@ def evaluate_task(model: Recommender[Any], graph: MultimodalGraph, task: Evaluat
 def monitored_value(
     model: Recommender[Any], graph: MultimodalGraph, task: EvaluationTask, monitor: str, config: EvalConfig
 ) -> float:
-    """One metric of an evaluation task, higher is better (one of which less is better gets a minus sign), at the least cost.
+    """Value of one metric of an evaluation task, at the least cost; see :func:`monitored_mode` for its direction.
 
     Raises:
         ValueError: The evaluation task has no such metric.
@@ -53,7 +53,12 @@ def monitored_value(
     found = kind.evaluate(model, graph, task, kind.monitoring(metric, config), {}).mean()
     if metric not in found:
         raise ValueError(f"monitor {monitor!r} names no metric of this evaluation task; it has {', '.join(found)}")
-    return -found[metric] if metric in kind.lower_is_better else found[metric]
+    return found[metric]
+
+
+def monitored_mode(task: EvaluationTask, monitor: str) -> Literal["max", "min"]:
+    """Direction of a metric of an evaluation task: ``"min"`` for an error, ``"max"`` for any other."""
+    return "min" if monitor.rpartition("/")[2] in kind_of(task).lower_is_better else "max"
 
 
 def task_of_metric(monitor: str) -> str:

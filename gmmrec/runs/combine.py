@@ -49,7 +49,8 @@ def blend(
         parts: Parts of your own that members were trained with, by role.
 
     Returns:
-        A run whose model is a blend, evaluated like any other; ``report["blend"]`` holds weights and validation values.
+        A run whose model is a blend, evaluated like any other; ``report["blend"]`` holds the weights and, as ``"val/METRIC"``, the
+        value that the search found.
 
     Raises:
         ValueError: The runs are not of the same data and split, the weights do not fit, or a setting is unknown.
@@ -82,9 +83,10 @@ def blend(
         "weights": weights,
         "scale": scale,
         "metric": metric,
-        "valid": value,
         "search_seconds": round(seconds, 3),
     }
+    if value is not None:
+        facts[f"val/{metric}"] = value
     return _combined(model, graph, first, names, out, monitor=metric, blend=facts)
 
 

@@ -39,7 +39,7 @@ class TopConfig:
     """Seed of initial weights, batches and negatives. The split has its own, so that runs with different seeds are comparable."""
     monitor: str | None = None
     """Validation metric that selects the best epoch: one of the ranking, or TASK/METRIC of another evaluation task; None takes the
-    model's own (recall@20, rmse, …)."""
+    model's own (recall@20, rmse, …). Errors are minimised."""
     init_from: str | None = None
     """Folder of a finished run whose user and item vectors initialise the id tables, matched by raw id; unknown ids keep their
     random vectors. Both runs need the same ``dim``. A model with a setting ``transfer`` may take over modules instead, from a run

@@ -16,7 +16,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import listed
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import Split, split_dataset
-from gmmrec.evaluation.kinds import monitored_value, task_of_metric
+from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
 from gmmrec.graph.build import build_graph
 from gmmrec.models.lookup import build_model, find_model
@@ -28,7 +28,7 @@ from gmmrec.runs.summary import evaluate_run, run_costs
 from gmmrec.tasks import task_of
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.training.trainer import Trainer
-from gmmrec.training.warm_start import places, warm_start
+from gmmrec.training.warm_start import matching_rows, warm_start
 from gmmrec.typing import ITEM, USER
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,17 @@ def run(
                 f"on this data; it has {' and '.join(tasks)}"
             )
         validate = partial(monitored_value, graph=on_device, task=tasks[monitored], monitor=config.monitor, config=config.eval)
-        history = trainer.fit(model, graph, task.batches, validate, generator=generator, run_dir=folder, resume=resume)
+        history = trainer.fit(
+            model,
+            graph,
+            task.batches,
+            validate,
+            generator=generator,
+            monitor=config.monitor,
+            mode=monitored_mode(tasks[monitored], config.monitor),
+            run_dir=folder,
+            resume=resume,
+        )
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, config, history=history)
     finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
@@ -113,7 +123,7 @@ def start_from(model: AnyRecommender, dataset: Dataset, split: Split, folder: st
         with torch.no_grad():
             vectors = encode(source.model, source.graph)
         warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
-    user, item = (places(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
+    user, item = (matching_rows(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
     log = source.split.train
     learned = (user[log.user] * dataset.num_items + item[log.item])[(user[log.user] >= 0) & (item[log.item] >= 0)]
     asked = torch.cat([part.user * dataset.num_items + part.item for part in (split.valid, split.test)])

@@ -9,7 +9,7 @@ from gmmrec.evaluation.kinds import metric_name
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.runs.run import Part, Run
-from gmmrec.training.history import History
+from gmmrec.training.history import History, value_name
 
 
 def evaluate_run(run: Run, config: EvalConfig | None = None, **facts: Any) -> None:
@@ -51,5 +51,6 @@ def run_costs(history: History, evaluation_seconds: float) -> dict[str, Any]:
             "best_epoch": history.best_epoch,
             "evaluation_seconds": evaluation_seconds,
         },
+        "best": {"epoch": history.best_epoch, value_name(history.monitor): history.best_value},
         "peak_rss_mib": round(peak, 1),
     }

@@ -69,7 +69,7 @@ class CollaborativeTask:
         order = torch.randperm(self._users.numel(), generator=generator).split(self.config.batch_size)
         draw = partial(self.negatives.draw, generator=generator)
         if self.config.sampled:
-            found = sampled_batches(graph, (self._users, self._items), order, draw, self.config, apart(generator))
+            found = sampled_batches(graph, (self._users, self._items), order, draw, self.config, fork_generator(generator))
             for index, (part, batch) in zip(order, found, strict=True):
                 yield part, replace(batch, text=self._written(index))
             return
@@ -175,8 +175,8 @@ def sampled_batches(
         yield as_graph(data, graph.schema), Batch(UserQuery(user.src_index), item.dst_pos_index, item.dst_neg_index)
 
 
-def apart(generator: torch.Generator) -> torch.Generator:
-    """A generator that is decided by the state of another one, and leaves that one as it is."""
+def fork_generator(generator: torch.Generator) -> torch.Generator:
+    """Return a generator seeded from the state of another one, whose state does not change."""
     twin = torch.Generator()
     twin.set_state(generator.get_state())
     return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=twin)))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.tasks.collaborative import CollaborativeTask, apart, new_answers, sampled_batches
+from gmmrec.tasks.collaborative import CollaborativeTask, fork_generator, new_answers, sampled_batches
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch, ContextQuery
@@ -81,7 +81,7 @@ class ContextTask:
         order = torch.randperm(len(train), generator=generator).split(self.config.batch_size)
         draw = partial(self.pairs.negatives.draw, generator=generator)
         if self.config.sampled:
-            found = sampled_batches(graph, (train.user, train.item), order, draw, self.config, apart(generator))
+            found = sampled_batches(graph, (train.user, train.item), order, draw, self.config, fork_generator(generator))
             for index, (part, batch) in zip(order, found, strict=True):
                 yield part, Batch(ContextQuery(batch.query.user, self._context(index)), batch.positive, batch.negative)
             return

@@ -10,18 +10,18 @@ from gmmrec.data.split import Split
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """How training batches are made."""
+    """Training batches."""
 
     batch_size: int = 2048
-    """Interactions a step."""
+    """Interactions per step."""
     num_negatives: int = 1
-    """Items drawn against every interaction."""
+    """Negative items per interaction."""
     negatives_from: Literal["all", "train"] = "all"
-    """Draw them from all items, or only from those that occur in training; never one the user has in training."""
+    """Draw negatives from all items or from training items only; never an item the user has in training."""
     sampled: bool = False
-    """Learn every batch on the neighbourhood of its users and items instead of the whole graph."""
+    """Train each batch on the sampled neighbourhood of its users and items instead of the whole graph."""
     num_neighbors: tuple[int, ...] = (-1, -1)
-    """Edges a node of a sampled neighbourhood keeps in every relation, hop by hop; -1 for all."""
+    """Edges kept per node and relation of a sampled neighbourhood, by hop; -1 for all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "num_neighbors", tuple(self.num_neighbors))
@@ -33,15 +33,15 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """Everything a task is built from. All tasks take the same; each reads what it needs.
+    """Inputs shared by all tasks; each reads what it needs.
 
     Attributes:
         split: Training, validation and test interactions, with impressions, outfits and triples where the data have them.
         num_users: Number of users, with or without interactions.
         num_items: Number of items, with or without interactions.
-        batches: How batches are made.
-        reviews: Texts of the reviews, for models that learn from them.
-        settings: Those of the model, such as the length of its histories.
+        batches: Settings of training batches.
+        reviews: Review texts, for models that learn from them.
+        settings: Settings of the model, such as the length of histories.
     """
 
     split: Split

@@ -12,7 +12,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.reviews import training_texts
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
-from gmmrec.tasks.collaborative import CollaborativeTask, apart
+from gmmrec.tasks.collaborative import CollaborativeTask, fork_generator
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation, RatingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch, RatingQuery
@@ -58,7 +58,7 @@ class RatingTask:
             generator: Source of the order and of the neighbours.
         """
         order = torch.randperm(len(self._train), generator=generator).split(self.config.batch_size)
-        neighbours = apart(generator) if self.config.sampled else generator
+        neighbours = fork_generator(generator) if self.config.sampled else generator
         for index in order:
             part, user, item = graph, self._train.user[index], self._train.item[index]
             if self.config.sampled:

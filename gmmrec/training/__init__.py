@@ -1,1 +1,1 @@
-"""One readable loop."""
+"""Training: one loop for every model, early stopping, logs, resuming, warm starts."""

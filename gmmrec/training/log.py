@@ -1,4 +1,4 @@
-"""What is written down during training: the terms of every step, and a line an epoch."""
+"""Logs of a training: mean loss terms of an epoch, the line per epoch, ``history.csv`` and TensorBoard."""
 
 import logging
 import math
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class TermLog:
-    """Collects the loss terms of one epoch without waiting for the device at every step.
+    """Mean loss terms of one epoch, collected without a device synchronization at every step.
 
     Args:
-        epoch: Its number, for messages.
+        epoch: Number of the epoch, for messages.
     """
 
-    _LOOK_EVERY = 100  # steps between two looks at the values: each look waits for the device
+    _FLUSH_EVERY = 100  # steps; reading the values waits for the device
 
     def __init__(self, epoch: int) -> None:
         self._epoch, self._step = epoch, 0
@@ -32,10 +32,10 @@ class TermLog:
         self._sums: dict[str, tuple[float, int]] = {}
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Takes note of the terms of the next step.
+        """Record the terms of the next step.
 
         Raises:
-            ValueError: There is no term, or one of the last steps had a term that is not finite.
+            ValueError: There are no terms, or a term of a recent step is not finite.
         """
         self._step += 1
         if not terms:
@@ -44,21 +44,22 @@ class TermLog:
             )
         for name, value in terms.items():
             self._pending.setdefault(name, []).append((self._step, value.detach()))
-        if self._step % self._LOOK_EVERY == 0:
-            self._look()
+        if self._step % self._FLUSH_EVERY == 0:
+            self._flush()
 
     def means(self) -> dict[str, float]:
-        """Mean of every term over the steps that had it.
+        """Mean of each term over the steps that had it.
 
         Raises:
-            ValueError: A term is not finite, or there was no step.
+            ValueError: A term is not finite, or there were no steps.
         """
         if not self._step:
             raise ValueError(f"epoch {self._epoch} has no batches, so there is nothing to learn from")
-        self._look()
+        self._flush()
         return {name: total / count for name, (total, count) in self._sums.items()}
 
-    def _look(self) -> None:
+    def _flush(self) -> None:
+        """Read the pending values, check them, and add them to the sums."""
         for name, pairs in self._pending.items():
             values = torch.stack([value for _, value in pairs]).double().tolist()
             for (step, _), value in zip(pairs, values, strict=True):
@@ -73,14 +74,15 @@ class TermLog:
 
 
 class RunLog:
-    """Writes every epoch to the log and, where a folder is given, to ``history.csv`` and to TensorBoard if it is installed.
+    """Write each epoch to the log and, given a folder, to ``history.csv`` and to TensorBoard if it is installed.
 
     Args:
-        folder: The run's folder, made if it is not there; None to write no file.
-        history: Epochs of a run that goes on.
+        folder: Run folder, created if missing; None to write no files.
+        history: Monitor, and the epochs so far of a resumed run.
     """
 
     def __init__(self, folder: Path | None, history: History) -> None:
+        self._monitor = history.monitor
         self._file: HistoryFile | None = None
         self._board: TensorBoardLogger | None = None
         if folder is not None:
@@ -90,13 +92,13 @@ class RunLog:
                 self._board = TensorBoardLogger(folder, name="tensorboard", version="")
 
     def append(self, epoch: Epoch) -> None:
-        """Writes one epoch."""
-        values = {name: value for name, value in epoch.as_row().items() if value is not None and name != "epoch"}
-        logger.info("epoch %d: %s", epoch.number, describe(epoch))
+        """Write one epoch."""
+        logger.info("epoch %d: %s", epoch.number, describe(epoch, self._monitor))
         if self._file is not None:
             self._file.append(epoch)
         if self._board is not None:
-            self._board.log_metrics(values, step=epoch.number)
+            row = {name: value for name, value in epoch.as_row(self._monitor).items() if value is not None and name != "epoch"}
+            self._board.log_metrics(row, step=epoch.number)
 
     def __enter__(self) -> Self:
         return self
@@ -106,11 +108,10 @@ class RunLog:
             self._board.finalize("success" if error is None else "failed")
 
 
-def describe(epoch: Epoch) -> str:
-    """Terms and monitored value in one line.
+def describe(epoch: Epoch, monitor: str) -> str:
+    """Losses and the validation value on one line.
 
-    >>> describe(Epoch(3, 1.5, {"bpr": 0.25, "l2": 0.001}, 0.125))
-    'bpr 0.25, l2 0.001, value 0.125'
+    >>> describe(Epoch(3, 1.5, {"bpr": 0.25, "l2": 0.001}, 0.125), "recall@20")
+    'loss/bpr 0.25, loss/l2 0.001, val/recall@20 0.125'
     """
-    parts = [*epoch.terms.items(), *([] if epoch.value is None else [("value", epoch.value)])]
-    return ", ".join(f"{name} {value:.4g}" for name, value in parts)
+    return ", ".join(f"{name} {value:.4g}" for name, value in epoch.scalars(monitor).items() if value is not None)

@@ -1,6 +1,6 @@
-"""The whole training state in one file, written atomically: a killed run goes on as if it had not been.
+"""Training state: one file, written atomically, from which a killed run resumes as if it had never stopped.
 
-Tensors and, in the header, JSON: the file is a plain safetensors file, and reading it runs no code.
+The file is plain safetensors, with JSON in its header; reading it runs no code.
 """
 
 import json
@@ -20,32 +20,32 @@ from gmmrec.training.early_stopping import EarlyStopping
 from gmmrec.training.history import Epoch, History
 
 STATE_FILE = "training_state.safetensors"
-_FORMAT = "gmmrec training state 1"
+_FORMAT = "gmmrec training state 2"
 
 
 class HasState(Protocol):
-    """What scales losses in half precision, and has a small state of plain numbers."""
+    """A loss scaler for half precision, with a small state of plain numbers."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state."""
+        """Return the state."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes a state over."""
+        """Restore a state."""
 
 
 @dataclass
 class TrainingState:
-    """Everything a run is made of between two epochs.
+    """Complete state of a training between two epochs.
 
     Attributes:
-        model: Its weights, and the device it is on.
+        model: Weights, and the device they are on.
         optimizer: Moments and step counts.
-        precision: The state of loss scaling, where there is any.
-        generator: Source of the order of the batches, of negatives and of dropped edges.
-        stopping: The best value and the patience left.
-        settings: What must be the same for a run to go on: name and settings of the model, settings that steer the steps.
-        history: The epochs so far.
-        best: The weights of the best epoch so far; empty before the first look.
+        precision: State of loss scaling, if any.
+        generator: Source of batch order, negatives and dropped edges.
+        stopping: Best value and remaining patience.
+        settings: Settings that must not change on resuming: name and settings of the model, monitor, settings of the steps.
+        history: Epochs so far.
+        best: Weights of the best epoch so far; empty before the first validation.
     """
 
     model: nn.Module
@@ -58,7 +58,7 @@ class TrainingState:
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Writes the state to a temporary file beside ``path``, forces it to disk and puts it in place in one step."""
+        """Write the state to a temporary file beside ``path``, flush it to disk and rename it atomically."""
         groups: dict[str, Mapping[str, Tensor]] = {
             "model": self.model.state_dict(),
             "best": self.best,
@@ -70,26 +70,26 @@ class TrainingState:
             },
         }
         tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
-        rest = {
+        header = {
             "settings": self.settings,
             "precision": self.precision.state_dict(),
             "stopping": asdict(self.stopping),
             "epochs": [asdict(epoch) for epoch in self.history.epochs],
         }
         partial = path.with_name(path.name + ".partial")
-        save_file(unshared(tensors), partial, metadata={"format": _FORMAT, "state": json.dumps(rest)})
+        save_file(unshared(tensors), partial, metadata={"format": _FORMAT, "state": json.dumps(header)})
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
 
     def load(self, path: Path) -> None:
-        """Takes the state of a file over, the global random state of torch included.
+        """Restore the state from a file, including torch's global random state.
 
         Raises:
-            ValueError: The file is missing or damaged, or is the state of another model, other data or other settings.
+            ValueError: The file is missing or damaged, or belongs to another model, other data or other settings.
         """
-        groups, rest = _read(path)
-        _check_settings(path, rest["settings"], json.loads(json.dumps(self.settings)))
+        groups, header = _read(path)
+        _check_settings(path, header["settings"], json.loads(json.dumps(self.settings)))
         _check_shapes(path, groups["model"], self.model.state_dict())
         self.model.load_state_dict(groups["model"])
         device = _device(self.model)
@@ -99,11 +99,11 @@ class TrainingState:
             index, name = key.split(".", 1)
             state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        if rest["precision"]:
-            self.precision.load_state_dict(rest["precision"])
-        patience, min_delta = self.stopping.patience, self.stopping.min_delta  # these may be changed when going on
-        self.stopping = EarlyStopping(**{**rest["stopping"], "patience": patience, "min_delta": min_delta})
-        self.history.epochs[:] = [Epoch(**epoch) for epoch in rest["epochs"]]
+        if header["precision"]:
+            self.precision.load_state_dict(header["precision"])
+        patience, min_delta = self.stopping.patience, self.stopping.min_delta  # may change on resuming
+        self.stopping = EarlyStopping(**{**header["stopping"], "patience": patience, "min_delta": min_delta})
+        self.history.epochs[:] = [Epoch(**epoch) for epoch in header["epochs"]]
         _restore_random_states(groups["random"], self.generator, device)
 
 
@@ -126,47 +126,47 @@ def _restore_random_states(states: Mapping[str, Tensor], generator: torch.Genera
 
 
 def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, contiguous; where two share memory (tied weights), the second is a copy, as the file format demands."""
+    """The same tensors, contiguous; of two that share memory (tied weights), the second is copied, as safetensors requires."""
     seen: set[int] = set()
     result = {}
     for name, value in tensors.items():
-        place = value.untyped_storage().data_ptr()
-        result[name] = value.detach().clone() if place in seen else value.detach().contiguous()
-        seen.add(place)
+        address = value.untyped_storage().data_ptr()
+        result[name] = value.detach().clone() if address in seen else value.detach().contiguous()
+        seen.add(address)
     return result
 
 
 def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     if not path.is_file():
-        raise ValueError(f"there is no training state {path} to go on from; train without resuming first")
+        raise ValueError(f"there is no training state {path} to resume from; start the run without resuming")
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "random": {}, "optimizer": {}}
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
-                raise ValueError(f"{path} is not a training state of this version of gmmrec; train anew without resuming")
+                raise ValueError(f"{path} is not a training state of this version of gmmrec; start over without resuming")
             for key in file.keys():  # noqa: SIM118 (not a dictionary)
                 group, name = key.split("/", 1)
                 groups[group][name] = file.get_tensor(key)
         return groups, json.loads(metadata["state"])
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"the training state {path} is damaged ({error}); train anew without resuming") from None
+        raise ValueError(f"the training state {path} is damaged ({error}); start over without resuming") from None
 
 
-def _check_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for name in dict.fromkeys((*wanted, *found)):
-        if found.get(name) != wanted.get(name):
+def _check_settings(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    for name in dict.fromkeys((*expected, *found)):
+        if found.get(name) != expected.get(name):
             raise ValueError(
-                f"the training state {path} was written with {name} = {found.get(name)}, but {name} is {wanted.get(name)} now; "
-                "use the same settings, or train anew without resuming"
+                f"the training state {path} was written with {name} = {found.get(name)}, but {name} is {expected.get(name)} now; "
+                "use the same settings, or start over without resuming"
             )
 
 
-def _check_shapes(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    for name in dict.fromkeys((*wanted, *found)):
-        shapes = [tuple(side[name].shape) if name in side else "missing" for side in (found, wanted)]
+def _check_shapes(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for name in dict.fromkeys((*expected, *found)):
+        shapes = [tuple(side[name].shape) if name in side else "missing" for side in (found, expected)]
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f"the training state {path} is of other data or of another model: weight {name!r} is {shapes[0]} there, "
-                f"but {shapes[1]} here; train anew without resuming"
+                f"the training state {path} belongs to other data or another model: weight {name!r} is {shapes[0]} there, "
+                f"but {shapes[1]} here; start over without resuming"
             )

@@ -1,4 +1,4 @@
-"""The training loop, which knows no model: it adds up the terms of a loss, steps, and keeps the best weights."""
+"""Training loop for every model: sum the loss terms, step, validate, keep the best weights."""
 
 import math
 import time
@@ -18,7 +18,7 @@ from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.query import Batch
-from gmmrec.training.early_stopping import EarlyStopping
+from gmmrec.training.early_stopping import EarlyStopping, Mode
 from gmmrec.training.history import Epoch, History
 from gmmrec.training.log import RunLog, TermLog, describe
 from gmmrec.training.resume import STATE_FILE, TrainingState
@@ -28,41 +28,41 @@ __all__ = ["History", "TrainConfig", "Trainer"]
 Batches = Callable[[MultimodalGraph, torch.Generator], Iterable[tuple[MultimodalGraph, Batch[Any]]]]
 Validate = Callable[[AnyRecommender], float]
 
-_STEERING = ("lr", "weight_decay", "optimizer", "schedule", "lr_decay", "clip_norm", "evaluate_every", "precision")  # of every step
+_FIXED_ON_RESUME = ("lr", "weight_decay", "optimizer", "schedule", "lr_decay", "clip_norm", "evaluate_every", "precision")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How steps are taken, and when to stop."""
+    """Optimization and stopping."""
 
     lr: float = 1e-3
     """Learning rate."""
     weight_decay: float = 0.0
-    """Weight decay of the optimizer: an L2 term on all weights for Adam, decoupled for AdamW."""
+    """Weight decay of the optimizer: an L2 penalty on all weights for Adam, decoupled for AdamW."""
     optimizer: Literal["adam", "adamw"] = "adam"
-    """Adam or AdamW, with PyTorch's defaults."""
+    """Optimizer, with PyTorch's default betas and epsilon."""
     schedule: Literal["constant", "cosine", "exponential"] = "constant"
-    """How the learning rate changes from epoch to epoch; cosine falls to zero over `epochs`."""
+    """Learning rate schedule, by epoch; cosine decays to zero over `epochs`."""
     lr_decay: float = 0.999
-    """What the learning rate is multiplied by after every epoch of the exponential schedule."""
+    """Factor of the learning rate after every epoch of the exponential schedule."""
     clip_norm: float = 0.0
-    """Longest gradient (of all weights together); 0 for no limit."""
+    """Maximum global gradient norm; 0 for no clipping."""
     epochs: int = 1000
-    """Epochs at most."""
+    """Maximum number of epochs."""
     patience: int = 20
     """Validations without an improvement after which training stops."""
     min_delta: float = 0.0
-    """A validation value must exceed the best one by more than this to count as an improvement."""
+    """A validation value counts as an improvement only if it beats the best by more than this."""
     evaluate_every: int = 1
-    """Epochs between two validations; the last epoch is always validated."""
+    """Epochs between validations; the last epoch is always validated."""
     checkpoint_every: int = 1
-    """Epochs between two writings of the training state to the run's folder; 0 for never."""
+    """Epochs between checkpoints of the training state in the run folder; 0 for none."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Number format of the forward pass, as Lightning Fabric names it; weights are kept in 32 bits."""
+    """Precision of the forward pass, in Lightning Fabric's terms; weights stay in 32 bits."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
+    """Device to train on; auto uses a GPU if available."""
     progress: bool = True
-    """Show a progress bar, if standard error is a terminal."""
+    """Show a progress bar if standard error is a terminal."""
 
     def __post_init__(self) -> None:
         check_positive(lr=self.lr, lr_decay=self.lr_decay, epochs=self.epochs, patience=self.patience)
@@ -73,10 +73,10 @@ class TrainConfig:
 
 
 class Trainer:
-    """Fits models of any kind.
+    """Trainer for models of every kind.
 
     Args:
-        config: How steps are taken, and when to stop.
+        config: Optimization and stopping.
     """
 
     def __init__(self, config: TrainConfig = TrainConfig()) -> None:
@@ -85,7 +85,7 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """Where models are trained."""
+        """Device that models are trained on."""
         return self.fabric.device
 
     def fit(
@@ -96,54 +96,58 @@ class Trainer:
         validate: Validate | None,
         *,
         generator: torch.Generator,
+        monitor: str = "value",
+        mode: Mode = "max",
         run_dir: Path | None = None,
         resume: bool = False,
     ) -> History:
-        """Trains a model; it is left on :attr:`device`, in evaluation mode, with the weights of its best epoch.
+        """Train a model, and leave it on :attr:`device`, in evaluation mode, with the weights of its best epoch.
 
         Args:
-            model: A model without trainable weights is only validated.
-            graph: The prepared graph. It is handed to ``begin_epoch`` and ``batches`` where it lies; what those return is moved to
-                :attr:`device` (and moved once only, if it is the same graph in all epochs).
-            batches: From the graph of the epoch and the generator to the epoch's steps: the graph of each, and its batch.
-            validate: The value to watch, taken in evaluation mode without gradients and used as it is, not rounded; higher is
-                better. Where it is None, all epochs are run and the last weights are kept.
-            generator: Source of all draws of ``batches`` and ``begin_epoch``. Dropout draws from PyTorch's own generator.
-            run_dir: Folder for ``history.csv``, the training state and, where TensorBoard is installed, its log.
-            resume: Go on from the training state in ``run_dir``, bit for bit on a CPU.
+            model: Model to train; one without trainable weights is only validated.
+            graph: Prepared graph. ``begin_epoch`` and ``batches`` receive it on its own device; the graphs they return are moved to
+                :attr:`device` (only once, if every epoch uses the same graph).
+            batches: Function of the epoch's graph and the generator; yields the graph and the batch of each step.
+            validate: Function that returns the validation value of the model, called in evaluation mode without gradients. The
+                value is not rounded. None runs all epochs and keeps the last weights.
+            generator: Random generator of ``batches`` and ``begin_epoch``. Dropout uses PyTorch's global generator.
+            monitor: Name of the validation value in logs and in the history, such as ``"recall@20"``.
+            mode: ``"max"`` if a higher validation value is better, ``"min"`` for errors.
+            run_dir: Folder for ``history.csv``, the training state and, if TensorBoard is installed, its log.
+            resume: Resume from the training state in ``run_dir``; bit for bit on a CPU.
 
         Raises:
-            ValueError: A loss is not finite, an epoch has no batch, or the state to resume from cannot be used.
+            ValueError: A loss is not finite, an epoch has no batches, or the training state cannot be used.
         """
         self.fabric.to_device(model)
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            return History(best_value=None if validate is None else _look(model, validate))
-        state = self._start(model, generator)
+            return History(monitor, best_value=None if validate is None else _validation_value(model, validate))
+        state = self._initial_state(model, generator, monitor, mode)
         state_file = None if run_dir is None else run_dir / STATE_FILE
         if resume:
             if state_file is None:
                 raise ValueError("resuming needs a run folder, but none was given")
             state.load(state_file)
         elif state_file is not None:
-            state_file.unlink(missing_ok=True)  # of an older run, which must not be gone on with
-        history, place = state.history, _Placement(self.device)
+            state_file.unlink(missing_ok=True)  # left by an older run, which must not be resumed
+        history, mover = state.history, _GraphMover(self.device)
         with RunLog(run_dir, history) as log, self._progress_bar() as bar:
             while len(history.epochs) < self.config.epochs and not state.stopping.is_exhausted:
                 number = len(history.epochs) + 1
                 bar.set_description(f"epoch {number}", refresh=False)
-                begin = time.perf_counter()
+                started = time.perf_counter()
                 with torch.no_grad():
                     epoch_graph = model.begin_epoch(graph, generator)
-                terms = self._steps(model, state.optimizer, batches(epoch_graph, generator), number, place, bar)
-                seconds = time.perf_counter() - begin
+                terms = self._steps(model, state.optimizer, batches(epoch_graph, generator), number, mover, bar)
+                seconds = time.perf_counter() - started
                 value = None
                 if validate is not None and (number % self.config.evaluate_every == 0 or number == self.config.epochs):
-                    value = _look(model, validate)
+                    value = _validation_value(model, validate)
                     if state.stopping.update(value, number):
                         state.best = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
                 history.epochs.append(Epoch(number, seconds, terms, value))
                 log.append(history.epochs[-1])
-                bar.set_postfix_str(describe(history.epochs[-1]), refresh=False)
+                bar.set_postfix_str(describe(history.epochs[-1], monitor), refresh=False)
                 if state_file is not None and self.config.checkpoint_every and number % self.config.checkpoint_every == 0:
                     state.save(state_file)
         if state.best:
@@ -159,43 +163,45 @@ class Trainer:
         optimizer: Optimizer,
         batches: Iterable[tuple[MultimodalGraph, Batch[Any]]],
         number: int,
-        place: "_Placement",
+        mover: "_GraphMover",
         bar: "tqdm[NoReturn]",
     ) -> dict[str, float]:
-        """One pass over the batches; the mean of every loss term."""
+        """One pass over the batches; returns the mean of each loss term."""
         for group in optimizer.param_groups:
             group["lr"] = self._lr(number)
         log = TermLog(number)
         model.train()
         for graph, batch in batches:
             optimizer.zero_grad(set_to_none=True)
-            # The model itself is called, not a Fabric module around it: that would walk through graph and batch at every step.
+            # Call the model directly: a Fabric module around it would traverse graph and batch at every step.
             with self.fabric.autocast():
-                terms = model.loss(place.graph(graph), batch.to(self.device))
+                terms = model.loss(mover.to_device(graph), batch.to(self.device))
             log.add(terms)
             self.fabric.backward(reduce(add, terms.values()))
             if self.config.clip_norm:
                 self.fabric.clip_gradients(model, optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False)
-            self.fabric.strategy.optimizer_step(optimizer)  # also scales back, in half precision
+            self.fabric.strategy.optimizer_step(optimizer)  # unscales gradients in half precision
             bar.update()
         return log.means()
 
-    def _start(self, model: AnyRecommender, generator: torch.Generator) -> TrainingState:
+    def _initial_state(self, model: AnyRecommender, generator: torch.Generator, monitor: str, mode: Mode) -> TrainingState:
         config = self.config
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+        optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # One fused kernel for all weights; it cannot clip gradients that are scaled, so half precision does without.
+        # One fused kernel for all weights. It cannot clip scaled gradients, so half precision does without.
         fused = config.precision != "16-mixed" and self.device.type in ("cpu", "cuda")
-        optimizer = kind(weights, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+        optimizer = optimizer_class(weights, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
         settings: dict[str, Any] = {"model": type(model).__name__, "model_settings": repr(model.config)}
-        settings |= {name: getattr(config, name) for name in _STEERING}
+        settings |= {"monitor": monitor, "mode": mode}
+        settings |= {name: getattr(config, name) for name in _FIXED_ON_RESUME}
         if config.schedule == "cosine":
             settings["epochs"] = config.epochs
-        stopping = EarlyStopping(config.patience, config.min_delta)
-        return TrainingState(model, optimizer, self.fabric.strategy.precision, generator, stopping, settings)
+        stopping = EarlyStopping(config.patience, config.min_delta, mode)
+        precision = self.fabric.strategy.precision
+        return TrainingState(model, optimizer, precision, generator, stopping, settings, History(monitor))
 
     def _lr(self, epoch: int) -> float:
-        """Learning rate of an epoch, from 1; a function of the number alone, so that there is nothing to save."""
+        """Learning rate of an epoch, counted from 1; a function of the number alone, so there is no scheduler state to save."""
         if self.config.schedule == "cosine":
             return self.config.lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.config.epochs))
         return self.config.lr * (self.config.lr_decay ** (epoch - 1) if self.config.schedule == "exponential" else 1.0)
@@ -204,22 +210,22 @@ class Trainer:
         return tqdm(unit=" steps", disable=None if self.config.progress else True, leave=False)
 
 
-class _Placement:
-    """Moves graphs to a device; one that is asked for again and again is moved once."""
+class _GraphMover:
+    """Moves graphs to a device; the same graph requested repeatedly is moved once."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._last: tuple[MultimodalGraph, MultimodalGraph] | None = None
 
-    def graph(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The graph on the device: itself, if it is there."""
+    def to_device(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """The graph on the device; the graph itself if it is there already."""
         if self._last is None or self._last[0] is not graph:
-            is_there = graph.degree(graph.data.node_types[0]).device == self._device
-            self._last = graph, graph if is_there else graph.to(self._device)
+            on_device = graph.degree(graph.data.node_types[0]).device == self._device
+            self._last = graph, graph if on_device else graph.to(self._device)
         return self._last[1]
 
 
-def _look(model: AnyRecommender, validate: Validate) -> float:
+def _validation_value(model: AnyRecommender, validate: Validate) -> float:
     model.eval()
     with torch.no_grad():
         return float(validate(model))

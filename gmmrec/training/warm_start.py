@@ -1,4 +1,4 @@
-"""A warm start: the id tables of a model begin with vectors that another model has learned, matched by raw id."""
+"""Warm start: id tables initialized with vectors that another model has learned, matched by raw id."""
 
 import logging
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from gmmrec.typing import ITEM, USER, NodeType
 logger = logging.getLogger(__name__)
 
 TABLES: Mapping[str, NodeType] = {"users": USER, "items": ITEM, "context_items": ITEM}
-"""What models call their id tables; a model that reads histories may have one of items that it reads, beside that of candidates."""
+"""Names of id tables in models. A model of histories may have a table of the items it reads, besides that of candidates."""
 
 
 def warm_start(
@@ -22,60 +22,59 @@ def warm_start(
     vectors: Mapping[NodeType, Tensor],
     known: Mapping[NodeType, Vocabulary],
 ) -> dict[NodeType, int]:
-    """Fills the id tables of a model, by name in ``TABLES``, with vectors of the same ids, bit for bit.
+    """Copy vectors into the id tables of a model, by the names in ``TABLES``, bit for bit for every shared id.
 
-    A model that knows users by their histories alone has tables of items only, and then only vectors of items are asked for; two
-    tables of items get the same vectors. Ids without a vector keep their initial value; how many is logged.
+    A model that represents users by their histories has item tables only, and needs item vectors only; two item tables receive
+    the same vectors. Ids without a vector keep their initial value; their number is logged.
 
     Args:
-        model: Its tables are written to, in place.
+        model: Model whose tables are overwritten in place.
         vocabularies: Ids of the rows of the tables.
-        vectors: For users and items ``[N, D]``, with D the width of the tables.
+        vectors: User and item vectors ``[N, D]``, with D the width of the tables.
         known: Ids of the rows of ``vectors``.
 
     Returns:
         Number of ids that keep their initial value, by node type.
 
     Raises:
-        ValueError: The model has no table of items, there are no such vectors, widths differ, or no id is in common. Nothing has
-            been written then.
+        ValueError: The model has no item table, vectors are missing, widths differ, or no ids are shared. Nothing is written then.
     """
     name = type(model).__name__
     tables = {table_name: table for table_name, table in model.named_parameters(recurse=False) if table_name in TABLES}
     if ITEM not in {TABLES[table_name] for table_name in tables}:
-        raise ValueError(f"init_from fills tables named {', '.join(TABLES)}, but {name} has none of items; leave it out")
-    found_at: dict[NodeType, Tensor] = {}
+        raise ValueError(f"init_from fills id tables named {', '.join(TABLES)}, but {name} has no item table; leave init_from out")
+    rows_of: dict[NodeType, Tensor] = {}
     for table_name, table in tables.items():
         node_type = TABLES[table_name]
         found = vectors.get(node_type)
         if found is None or found.layout != torch.strided:
             raise ValueError(
-                f"init_from needs a vector for every {node_type}, but the run has none; take a run of a model that encodes users "
-                f"and items, such as lightgcn"
+                f"init_from needs {node_type} vectors, but the run has none; use a run of a model that encodes users and items, "
+                "such as lightgcn"
             )
         if found.shape[1] != table.shape[1]:
             raise ValueError(
-                f"the run of init_from has {node_type} vectors of {found.shape[1]} numbers, but those of {name} have "
+                f"the run of init_from has {node_type} vectors of width {found.shape[1]}, but those of {name} have width "
                 f"{table.shape[1]}; give both the same dim"
             )
-        found_at[node_type] = places(vocabularies[node_type], known[node_type])
-        if not bool((found_at[node_type] >= 0).any()):
-            raise ValueError(f"the run of init_from knows none of the {len(table)} {node_type} ids; take a run with the same ids")
+        rows_of[node_type] = matching_rows(vocabularies[node_type], known[node_type])
+        if not bool((rows_of[node_type] >= 0).any()):
+            raise ValueError(f"the run of init_from knows none of the {len(table)} {node_type} ids; use a run with the same ids")
     for table_name, table in tables.items():
-        place = found_at[TABLES[table_name]]
-        rows = (place >= 0).nonzero().flatten()
+        source = rows_of[TABLES[table_name]]
+        rows = (source >= 0).nonzero().flatten()
         with torch.no_grad():
-            table[rows] = vectors[TABLES[table_name]][place[rows]].to(table)
-    kept = {node_type: int((place < 0).sum()) for node_type, place in found_at.items()}
-    for node_type, place in found_at.items():
-        logger.info("init_from: %d of %d %ss keep their initial vectors", kept[node_type], len(place), node_type)
+            table[rows] = vectors[TABLES[table_name]][source[rows]].to(table)
+    kept = {node_type: int((source < 0).sum()) for node_type, source in rows_of.items()}
+    for node_type, source in rows_of.items():
+        logger.info("init_from: %d of %d %ss keep their initial vectors", kept[node_type], len(source), node_type)
     return kept
 
 
-def places(ids: Vocabulary, known: Vocabulary) -> Tensor:
-    """Row ``[n]`` of every id in another vocabulary, -1 where it is not known there; a number is never the same as a text.
+def matching_rows(ids: Vocabulary, known: Vocabulary) -> Tensor:
+    """Row ``[n]`` of each id in another vocabulary, -1 if it is unknown there; integer and string ids never match.
 
-    >>> places(Vocabulary(["a", "b"]), Vocabulary(["b", "c"]))
+    >>> matching_rows(Vocabulary(["a", "b"]), Vocabulary(["b", "c"]))
     tensor([-1,  0])
     """
     if ids.is_integer != known.is_integer:

@@ -82,9 +82,11 @@ def helpful(num_parts, good):
     return scores, asked
 
 
-def test_the_search_finds_what_trying_everything_finds():
+def test_the_search_finds_what_trying_everything_finds(caplog):
     scores, asked = helpful(2, (2.0, 2.5))
-    weights, value = search_weights(lambda query: scores[:, query.user], asked, ITEMS, 2, "ndcg@10")
+    with caplog.at_level("INFO"):
+        weights, value = search_weights(lambda query: scores[:, query.user], asked, ITEMS, 2, "ndcg@10")
+    assert caplog.messages[0].startswith("21 weight vectors tried, best val/ndcg@10 0.")
     tried = {w: slow(scores, asked, (w, 1 - w), "ndcg@10") for w in (u / 40 for u in range(41))}
     assert value == pytest.approx(max(tried.values()), abs=1e-6)
     assert tried[weights[0]] == pytest.approx(max(tried.values()), abs=1e-6)

@@ -15,7 +15,7 @@ from gmmrec.cli.main import main
 from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
-from gmmrec.evaluation.kinds import KINDS, evaluate_task, kind_of, load_results, monitored_value, task_of_metric
+from gmmrec.evaluation.kinds import KINDS, evaluate_task, kind_of, load_results, monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.report import table_report
 from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results
 from gmmrec.evaluation.settings import EvalConfig
@@ -97,9 +97,13 @@ def test_a_kind_added_in_one_file_is_monitored_reported_stored_and_compared(adde
         assert found.to_dict() == run.other_results["order"]["test"].to_dict()
         assert f"{len(task)} pairs of items put in order; 95 % intervals in brackets." in found.to_markdown()
         assert "| group       | pairs |" in found.to_markdown()
-        assert monitored_value(run.model, run.graph, task, "order/mistakes", EvalConfig()) == pytest.approx(-mistakes)
-    best = runs[0].history.best_value
-    assert best == -min(runs[0].report["valid"]["order/mistakes"], 1.0)
+        assert monitored_mode(task, "order/mistakes") == "min"
+        assert monitored_value(run.model, run.graph, task, "order/mistakes", EvalConfig()) == pytest.approx(mistakes)
+        assert report["best"] == {"epoch": run.history.best_epoch, "val/order/mistakes": run.history.best_value}
+        values = run.history.to_frame()["val/order/mistakes"].tolist()
+        assert run.history.best_value == min(values) < max(values)  # fewer mistakes are better
+        assert run.history.best_epoch == values.index(min(values)) + 1
+    assert runs[0].history.best_value == runs[0].report["valid"]["order/mistakes"]
     capsys.readouterr()
     assert main(["compare", *map(str, folders), "--metric", "order/mistakes", "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)

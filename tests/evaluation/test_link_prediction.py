@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.evaluation.kinds import evaluate_task, monitored_value
+from gmmrec.evaluation.kinds import evaluate_task, monitored_mode, monitored_value
 from gmmrec.evaluation.link_prediction import filtered_ranks, link_groups
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.recommender import Encoded, Recommender
@@ -71,10 +71,11 @@ def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:
     assert "triples with one end to predict" in right.to_markdown()
 
 
-def test_watching_turns_ranks_round() -> None:
+def test_the_mean_rank_is_monitored_as_it_is_and_minimised() -> None:
     split, graph = graph_of(circle(12))
     task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
-    assert monitored_value(Oracle(12), graph, task, "link_prediction/mean_rank", EvalConfig()) == -1
+    assert monitored_value(Oracle(12), graph, task, "link_prediction/mean_rank", EvalConfig()) == 1
+    assert [monitored_mode(task, f"link_prediction/{metric}") for metric in ("mean_rank", "mrr")] == ["min", "max"]
     assert monitored_value(Oracle(12), graph, task, "link_prediction/hits@3", EvalConfig()) == 1
     with pytest.raises(ValueError, match="names no metric of this evaluation task"):
         monitored_value(Oracle(12), graph, task, "link_prediction/recall@20", EvalConfig())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import gmmrec
+from gmmrec.evaluation.kinds import KINDS
 from gmmrec.runs.config import read_config, sections_of
 from gmmrec.runs.recipe import run as run_experiment
 
@@ -122,8 +123,11 @@ def values_per_question(results: Any) -> list[Tensor]:
 
 
 def history(run: Any) -> list[tuple[list[float], float | None]]:
-    """Loss terms and monitored value of every epoch."""
-    return [(list(epoch.terms.values()), epoch.value) for epoch in run.history.epochs] if run.history else []
+    """Loss terms and monitored value of every epoch; errors are negative, as they were recorded."""
+    if not run.history:
+        return []
+    sign = -1 if run.history.monitor.rpartition("/")[2] in {name for kind in KINDS.values() for name in kind.lower_is_better} else 1
+    return [(list(epoch.terms.values()), None if epoch.value is None else sign * epoch.value) for epoch in run.history.epochs]
 
 
 def best_epoch(run: Any) -> int:

@@ -37,12 +37,12 @@ def test_a_blend_of_one_run_is_that_run(folders):
 @pytest.mark.parametrize("scale", ["standard", "ranks"])
 def test_the_weights_are_the_best_on_the_validation_part(folders, scale):
     found = gmmrec.blend(folders, metric="ndcg@10", scale=scale)
-    assert found.report["blend"]["valid"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
+    assert found.report["blend"]["val/ndcg@10"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
     assert sum(found.config.model.weights) == pytest.approx(1)
     for weights in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [2, 1, 0]):
         other = gmmrec.blend(folders, scale=scale, weights=weights)
-        assert other.results["valid"].mean()["ndcg@10"] <= found.report["blend"]["valid"] + 1e-6
-        assert other.report["blend"]["valid"] is None
+        assert other.results["valid"].mean()["ndcg@10"] <= found.report["blend"]["val/ndcg@10"] + 1e-6
+        assert not any(name.startswith("val/") for name in other.report["blend"])  # nothing was searched
         assert other.config.model.weights == tuple(weight / sum(weights) for weight in weights)
 
 
@@ -57,7 +57,7 @@ def test_seeds_of_one_setting_share_a_weight_evenly(folders):
     one, other, two = found.config.model.weights
     assert one == two
     assert one + other + two == pytest.approx(1)
-    assert found.report["blend"]["valid"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
+    assert found.report["blend"]["val/ndcg@10"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
 
 
 def test_the_test_part_has_no_say(folders):

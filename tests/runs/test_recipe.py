@@ -185,7 +185,7 @@ def test_a_resumed_run_goes_on_with_its_own_vectors(finished, toy, tmp_path):
 
 def test_init_from_names_what_does_not_fit(finished, toy, tmp_path):
     folder = finished[0].save(tmp_path / "first")
-    with pytest.raises(ValueError, match="has user vectors of 8 numbers, but those of LightGCN have 4; give both the same dim"):
+    with pytest.raises(ValueError, match="has user vectors of width 8, but those of LightGCN have width 4; give both the same dim"):
         gmmrec.fit(toy, "lightgcn", init_from=folder, dim=4)
     with pytest.raises(ValueError, match="nowhere is not a finished run"):
         gmmrec.fit(toy, "lightgcn", init_from="nowhere")

@@ -3,7 +3,7 @@ import pytest
 from gmmrec.training.early_stopping import EarlyStopping
 
 
-def test_patience_counts_looks_since_the_best():
+def test_patience_counts_validations_since_the_best():
     stopping = EarlyStopping(patience=2)
     seen = [
         (stopping.update(value, epoch), stopping.is_exhausted) for epoch, value in enumerate([0.2, 0.1, 0.3, 0.3, 0.29], start=1)
@@ -15,6 +15,13 @@ def test_patience_counts_looks_since_the_best():
 def test_small_gains_do_not_count():
     stopping = EarlyStopping(patience=3, min_delta=0.05)
     assert [stopping.update(value, 1) for value in (-1.0, -0.96, -0.9)] == [True, False, True]
+
+
+def test_errors_are_minimised():
+    stopping = EarlyStopping(patience=2, min_delta=0.05, mode="min")
+    seen = [stopping.update(value, epoch) for epoch, value in enumerate((0.9, 0.86, 0.8, 0.8), start=1)]
+    assert seen == [True, False, True, False]
+    assert (stopping.best_value, stopping.best_epoch) == (0.8, 3)
 
 
 def test_not_a_number_is_refused():

@@ -17,7 +17,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"epochs": 6, "lr": 0.05, "weight_decay": 0.01, "schedule": "cosine", "accelerator": "cpu", "progress": False}
 
 
-def train(folder: Path | None, *, resume: bool = False, kill_in: tuple[int, int] | None = None, dim: int = 6, **changes):
+def train(
+    folder: Path | None,
+    *,
+    resume: bool = False,
+    kill_in: tuple[int, int] | None = None,
+    dim: int = 6,
+    monitor: str = "margin",
+    **changes,
+):
     """Six epochs of a model that draws from both generators; killed in an epoch's step if asked."""
     graph, task = toy_task()
     model = seeded(Dropout, graph, DropoutConfig(dim), seed=99 if resume else 0)  # what it starts from must not matter
@@ -39,6 +47,7 @@ def train(folder: Path | None, *, resume: bool = False, kill_in: tuple[int, int]
             batches,
             mean_margin(graph, task),
             generator=torch.Generator().manual_seed(99 if resume else 4),
+            monitor=monitor,
             run_dir=folder,
             resume=resume,
         )
@@ -76,7 +85,10 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, straight):
     assert content(history) == content(straight[1])
     for name, weight in straight[0].state_dict().items():
         assert torch.equal(model.state_dict()[name], weight), name
-    assert len((tmp_path / "history.csv").read_text().splitlines()) == 7
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0] == "epoch,seconds,loss/bpr,loss/norm,val/margin"
+    assert [line.split(",")[0] for line in lines[1:]] == list("123456")
+    assert [float(line.split(",")[-1]) for line in lines[1:]] == [epoch.value for epoch in straight[1].epochs]
 
 
 def test_writing_less_often_goes_further_back(tmp_path, straight):
@@ -127,7 +139,7 @@ def test_states_that_cannot_be_used(tmp_path, finished):
     path = finished / STATE_FILE
     whole = path.read_bytes()
     fails(None, "needs a run folder")
-    fails(tmp_path / "elsewhere", "there is no training state .*elsewhere.* to go on from")
+    fails(tmp_path / "elsewhere", "there is no training state .*elsewhere.* to resume from")
     for length in (0, 5, 200, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         fails(finished, f"training state .*{STATE_FILE} is damaged")
@@ -138,16 +150,17 @@ def test_states_that_cannot_be_used(tmp_path, finished):
 
 
 def test_states_of_other_runs(finished):
+    fails(finished, "written with monitor = margin, but monitor is recall@20 now", monitor="recall@20")
     fails(finished, "written with lr = 0.05, but lr is 0.01 now", lr=0.01)
     fails(finished, r"model_settings = DropoutConfig\(dim=6\), but", dim=7)
     graph, task = toy_task()
     smaller = seeded(Dropout, graph, DropoutConfig())
     smaller.items.data = smaller.items.data[:-1]
     with pytest.raises(
-        ValueError, match=r"of other data or of another model: weight 'items' is \(16, 6\) there, but \(15, 6\) here"
+        ValueError, match=r"belongs to other data or another model: weight 'items' is \(16, 6\) there, but \(15, 6\) here"
     ):
         Trainer(TrainConfig(**{**SETTINGS, "epochs": 2, "schedule": "constant"})).fit(
-            smaller, graph, task.batches, None, generator=torch.Generator(), run_dir=finished, resume=True
+            smaller, graph, task.batches, None, generator=torch.Generator(), monitor="margin", run_dir=finished, resume=True
         )
 
 

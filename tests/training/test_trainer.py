@@ -19,10 +19,10 @@ def generator(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def fit(settings: dict, *, validate=None, run_dir=None, model=None):
+def fit(settings: dict, *, validate=None, run_dir=None, model=None, **named):
     graph, task = toy_task()
     model = model or seeded(LightGCN, graph, LightGCNConfig(dim=8, num_layers=1, l2=0.1))
-    history = trainer(**settings).fit(model, graph, task.batches, validate, generator=generator(), run_dir=run_dir)
+    history = trainer(**settings).fit(model, graph, task.batches, validate, generator=generator(), run_dir=run_dir, **named)
     return model, history
 
 
@@ -77,6 +77,19 @@ def test_the_best_weights_are_kept_and_patience_stops():
     assert torch.equal(model.users, weights[1])
     assert not torch.equal(weights[1], weights[3])
     assert not model.training
+
+
+def test_errors_are_minimised_and_shown_as_they_are():
+    values, weights = iter([0.9, 0.7, 0.8, 0.75]), []
+
+    def validate(model):
+        weights.append(model.users.detach().clone())
+        return next(values)
+
+    model, history = fit({"epochs": 10, "patience": 2}, validate=validate, monitor="rmse", mode="min")
+    assert history.to_frame()["val/rmse"].tolist() == [0.9, 0.7, 0.8, 0.75]
+    assert (history.monitor, history.best_epoch, history.best_value, history.stopped_early) == ("rmse", 2, 0.7, True)
+    assert torch.equal(model.users, weights[1])
 
 
 def test_validation_every_few_epochs_and_after_the_last():
@@ -152,15 +165,16 @@ def test_the_graph_of_the_epoch_is_the_one_trained_on():
 
 
 def test_files_of_a_run(tmp_path):
-    _, history = fit({"epochs": 3}, validate=lambda model: 0.5, run_dir=tmp_path / "run")
+    _, history = fit({"epochs": 3}, validate=lambda model: 0.5, run_dir=tmp_path / "run", monitor="recall@20")
     lines = (tmp_path / "run" / "history.csv").read_text().splitlines()
-    assert lines[0] == "epoch,seconds,bpr,l2,value"
+    assert lines[0] == "epoch,seconds,loss/bpr,loss/l2,val/recall@20"
     assert len(lines) == 4
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     board = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     board.Reload()
-    logged = [(event.step, event.value) for event in board.Scalars("bpr")]
+    logged = [(event.step, event.value) for event in board.Scalars("loss/bpr")]
     assert logged == [(epoch.number, pytest.approx(epoch.terms["bpr"])) for epoch in history.epochs]
+    assert [event.value for event in board.Scalars("val/recall@20")] == [0.5] * 3
 
 
 @pytest.mark.parametrize(("kind", "config"), [(Dropout, DropoutConfig()), (LightGCN, LightGCNConfig(dim=8))])

@@ -66,7 +66,7 @@ def test_models_of_histories_begin_with_the_items_of_a_graph_model(freedom, name
 
 @pytest.mark.parametrize(("name", "shown"), [("mm-rec", "MMRec"), ("vlsnr", "VLSNR")])
 def test_models_that_know_items_by_their_features_alone_start_from_nothing(freedom, name, shown, tmp_path):
-    with pytest.raises(ValueError, match=f"but {shown} has none of items; leave it out"):
+    with pytest.raises(ValueError, match=f"but {shown} has no item table; leave init_from out"):
         gmmrec.fit(checkerboard()[0], name, init_from=freedom.save(tmp_path), **SMALL)
 
 
@@ -91,11 +91,11 @@ def test_a_model_without_a_table_of_users_needs_no_vectors_of_users():
             Popularity,
             vectors(),
             KNOWN,
-            "init_from fills tables named users, items, context_items, but Popularity has none of items; leave it out",
+            "init_from fills id tables named users, items, context_items, but Popularity has no item table; leave init_from out",
         ),
-        (LightGCN, {"item": vectors()["item"]}, KNOWN, "init_from needs a vector for every user, but the run has none"),
-        (LightGCN, {**vectors(), "user": torch.eye(3).to_sparse_csr()}, KNOWN, "init_from needs a vector for every user"),
-        (LightGCN, vectors(5), KNOWN, "has user vectors of 5 numbers, but those of LightGCN have 2; give both the same dim"),
+        (LightGCN, {"item": vectors()["item"]}, KNOWN, "init_from needs user vectors, but the run has none"),
+        (LightGCN, {**vectors(), "user": torch.eye(3).to_sparse_csr()}, KNOWN, "init_from needs user vectors"),
+        (LightGCN, vectors(5), KNOWN, "has user vectors of width 5, but those of LightGCN have width 2; give both the same dim"),
         (LightGCN, vectors(), {**KNOWN, "item": Vocabulary(list("wxyz"))}, "the run of init_from knows none of the 4 item ids"),
         (LightGCN, vectors(), {**KNOWN, "item": Vocabulary(range(5))}, "the run of init_from knows none of the 4 item ids"),
     ],
