@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from gmmrec.checkpoint import load_model, save_model
 from gmmrec.data.interactions import joined
 from gmmrec.data.pack import packed, unpacked
+from gmmrec.data.parts import GIVEN_PARTS
 from gmmrec.data.ragged import Ragged
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
@@ -39,7 +40,6 @@ from gmmrec.training.trainer import History
 from gmmrec.typing import NodeType
 
 Part = Literal["valid", "test"]
-PARTS = ("train", "valid", "test")
 PACKAGES = ("gmmrec", "torch", "torch-geometric", "numpy", "scipy", "pandas", "lightning-fabric")
 
 
@@ -342,7 +342,7 @@ def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
     for node_type in ("user", "item"):
         if first.vocabularies[node_type] != run.vocabularies[node_type]:
             raise ValueError(f"{first_name} and {name} cannot rank together: their {node_type} ids differ; {remedy}")
-    for part in PARTS:
-        log, other = getattr(first.split, part), getattr(run.split, part)
+    for part in GIVEN_PARTS:
+        log, other = first.split.part(part), run.split.part(part)
         if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
             raise ValueError(f"{first_name} and {name} cannot rank together: their {part} parts differ; {remedy}")

@@ -18,6 +18,7 @@ from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
+from gmmrec.data.parts import TRAIN
 from gmmrec.data.reviews import Reviews, read_reviews
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.triples import Triples
@@ -80,7 +81,7 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
     triples = _triples(tables, vocabularies)
     outfits = _outfits(tables, vocabularies, attributes)
     if outfits is not None and reviews is not None and told is not None:  # training texts alone decide which words are known
-        outfits = replace(outfits, text=reviews.known_from(told[outfits.part == 0]).at(told))
+        outfits = replace(outfits, text=reviews.known_from(told[outfits.part == TRAIN]).at(told))
     impressions = _impressions(tables, vocabularies)
     return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, impressions, outfits, triples)
 

@@ -1,4 +1,4 @@
-"""Finds the columns of an interaction table and cleans them: ids, times, weights, split labels, reviews."""
+"""Finds the columns of a table and cleans them: ids, weights, split labels, reviews; :mod:`gmmrec.data.times` parses times."""
 
 import logging
 import re
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, listed, nearest, shown
-from gmmrec.data.files import line_of
+from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.files import cell, location
+from gmmrec.data.parts import PART_LABELS
+from gmmrec.data.times import unix_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +29,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "tail": ("tail", "tailid", "object"),
 }
 """Column names that are understood without a setting, the first found wins; upper case, ``_`` and ``:type`` do not matter."""
-
-SPLIT_LABELS = {"train": 0, "training": 0, "0": 0, "valid": 1, "validation": 1, "val": 1, "tune": 1, "dev": 1, "1": 1}
-SPLIT_LABELS |= {"test": 2, "testing": 2, "2": 2}
-
-YEAR_2100 = 4_102_444_800
-"""Unix seconds of 2100-01-01; a later time is almost surely in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) 
     log: pd.DataFrame = pd.DataFrame({"user": raw_ids(frame[user], path), "item": raw_ids(frame[item], path)})
     for role, given, clean in (
         ("weight", names.weight, _numbers),
-        ("time", names.time, _times),
+        ("time", names.time, unix_seconds),
         ("split", names.split, _parts),
         ("review", names.review, _texts),
     ):
@@ -123,17 +119,6 @@ def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) 
     return log
 
 
-def place(path: Path | None, row: int) -> str:
-    """Where row ``row`` of a table stands, for messages."""
-    if path is None or path.suffix == ".parquet":
-        return f"{path.name if path else 'the frame'} row {row}"
-    return f"{path.name} line {line_of(path, row)}"
-
-
-def _cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
-    return f"{place(path, row)} has {shown(column.iloc[row])} in column {column.name!r}"
-
-
 def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     """A column of ids, integers or strings, none of them missing.
 
@@ -144,7 +129,7 @@ def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     if missing.any():
         row = int(missing.argmax())
         more = f" ({int(missing.sum())} such rows in all)" if missing.sum() > 1 else ""
-        raise DataError(f"{place(path, row)} has no value in column {column.name!r}{more}; fill it in or delete the row")
+        raise DataError(f"{location(path, row)} has no value in column {column.name!r}{more}; fill it in or delete the row")
     if pd.api.types.is_float_dtype(column) or pd.api.types.is_bool_dtype(column):
         raise DataError(f"column {column.name!r} holds {column.dtype} ids; convert them with .astype('int64') or .astype(str)")
     if column.dtype == object:
@@ -161,47 +146,9 @@ def _numbers(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     wrong = (numbers.isna().to_numpy() & column.notna().to_numpy()) | np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"{_cell(column, row, path)}, which is not a finite number; mend it")
+        raise DataError(f"{cell(column, row, path)}, which is not a finite number; mend it")
     weights: pd.Series[Any] = numbers.astype(np.float32)
     return weights
-
-
-def _times(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
-    """Unix seconds from numbers or dates. Numbers lie between 1970 and 2100; dates may be earlier."""
-    column = column.reset_index(drop=True)
-    missing = column.isna().to_numpy()
-    if missing.any():
-        row = int(missing.argmax())
-        raise DataError(f"{place(path, row)} has no value in column {column.name!r}; fill it in or delete the row or the column")
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return _seconds(column, path)
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.isna().all():
-        dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-        if dates.isna().any():
-            row = int(dates.isna().to_numpy().argmax())
-            raise DataError(f"{_cell(column, row, path)}, which is neither Unix seconds nor a date such as 2018-09-20; convert it")
-        return _seconds(dates, path)
-    for wrong, what in (
-        (numbers.isna(), "is not a number like the other times; mend it"),
-        (numbers < 0, "is negative; times are seconds since 1970, so mend or drop the row"),
-        (numbers > YEAR_2100, "lies after the year 2100; it looks like milliseconds, so divide the column by 1000"),
-    ):
-        if wrong.any():
-            row = int(wrong.to_numpy().argmax())
-            raise DataError(f"{_cell(column, row, path)}, which {what}")
-    times: pd.Series[Any] = numbers.astype(np.int64)
-    return times
-
-
-def _seconds(dates: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
-    if dates.dt.tz is not None:
-        dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
-    seconds: pd.Series[Any] = dates.astype("datetime64[s]").astype("int64").reset_index(drop=True)
-    if (seconds > YEAR_2100).any():
-        row = int((seconds > YEAR_2100).to_numpy().argmax())
-        raise DataError(f"{place(path, row)} has the date {dates.iloc[row].date()}, which lies after the year 2100; mend it")
-    return seconds
 
 
 def _texts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
@@ -212,9 +159,9 @@ def _texts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
 def _parts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     column = column.reset_index(drop=True)
     codes, labels = pd.factorize(column)
-    parts = np.array([SPLIT_LABELS.get(str(label).strip().lower(), -1) for label in labels] + [-1], dtype=np.int8)[codes]
+    parts = np.array([PART_LABELS.get(str(label).strip().lower(), -1) for label in labels] + [-1], dtype=np.int8)[codes]
     if (parts < 0).any():
         row = int((parts < 0).argmax())
-        raise DataError(f"{_cell(column, row, path)}; a split label is 'train', 'valid' or 'test'")
+        raise DataError(f"{cell(column, row, path)}; a split label is 'train', 'valid' or 'test'")
     codes_by_row: pd.Series[Any] = pd.Series(parts, dtype="int8")
     return codes_by_row

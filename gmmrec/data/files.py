@@ -1,4 +1,4 @@
-"""Reads one text or Parquet file, and names the place where it is broken."""
+"""Reads one text or Parquet file, and says where it is broken."""
 
 import csv
 import gzip
@@ -7,13 +7,14 @@ import io
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from gmmrec.data.errors import DataError
+from gmmrec.data.errors import DataError, shown
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
@@ -55,6 +56,11 @@ def read_text(path: Path) -> str:
     return text
 
 
+def find_file(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> Path | None:
+    """The first file of a folder with one of these names."""
+    return next((path for stem in stems for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
 def first_line(path: Path) -> str:
     """The header of a text file.
 
@@ -76,6 +82,18 @@ def line_of(path: Path, row: int) -> int:
                 break
             begins = records.line_num + 1
     return begins
+
+
+def location(path: Path | None, row: int) -> str:
+    """File and line of row ``row`` of a table, for messages."""
+    if path is None or path.suffix == ".parquet":
+        return f"{path.name if path else 'the frame'} row {row}"
+    return f"{path.name} line {line_of(path, row)}"
+
+
+def cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
+    """File, line, value and column of one cell, for messages."""
+    return f"{location(path, row)} has {shown(column.iloc[row])} in column {column.name!r}"
 
 
 @contextmanager

@@ -18,10 +18,11 @@ from gmmrec.data.formats.atomic import interaction_files, read_atomic
 from gmmrec.data.formats.bundled import bundled_names, read_bundled
 from gmmrec.data.formats.folder import read_folder
 from gmmrec.data.formats.frame import read_frame, read_table_file
+from gmmrec.data.formats.ifashion import is_ifashion, read_ifashion
 from gmmrec.data.formats.impressions import is_impressions, read_impressions
 from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
 from gmmrec.data.formats.mmrec import read_mmrec
-from gmmrec.data.formats.outfits import is_outfits, read_outfits
+from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
 from gmmrec.data.tables import Tables
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
     if chosen == "knowledge":
         return read_knowledge(folder)
     if chosen == "outfits":
-        return read_outfits(folder)
+        return read_polyvore(folder) if is_polyvore(folder) else read_ifashion(folder)
     if chosen == "impressions":
         return read_impressions(folder)
     return {"folder": read_folder, "atomic": read_atomic, "mmrec": read_mmrec}[chosen](folder, columns)
@@ -145,7 +146,7 @@ def _format_of(path: Path) -> Format:
     files = interaction_files(path if path.is_dir() else path.parent)
     if not files and is_impressions(path):
         return "impressions"
-    if not files and is_outfits(path):
+    if not files and (is_polyvore(path) or is_ifashion(path)):
         return "outfits"
     if not files:
         return "knowledge" if is_knowledge(path) else "folder"

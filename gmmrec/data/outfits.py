@@ -47,7 +47,7 @@ class Outfits:
 
     Attributes:
         items: The items of every outfit, in their order.
-        part: 0 train, 1 valid, 2 test ``[N]``.
+        part: Part of each outfit ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
         user: For whom each was made: rows ``[N]``, -1 for nobody in particular; None where that is not known of any.
         history: What the user had clicked before, oldest first; None where that is not known.
         category: Kind of every item of the data set ``[I]``, numbered from 0, -1 where it is not known; None where there are none.

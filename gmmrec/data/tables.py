@@ -40,7 +40,7 @@ class RawOutfits:
 
     Attributes:
         items: Columns ``group`` (the outfit's number) and ``item``, a row an item, ascending by outfit.
-        part: 0 train, 1 valid, 2 test ``[N]``.
+        part: Part of each ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
         user: For whom each was made ``[N]``, missing for nobody in particular; None where that is not known of any.
         history: Columns ``group`` and ``item``: what the user had taken before, oldest first.
         blanks: Columns ``group`` (the question's number) and ``item`` of what is left, and ``group``, ``item`` and ``right`` of the
@@ -70,7 +70,7 @@ class RawImpressions:
         clicked: Whether each was clicked ``[n]``.
         history: What the user had clicked before, oldest first ``[m]``.
         num_history: How many of them belong to each impression ``[N]``.
-        part: 0 train, 1 valid, 2 test ``[N]``.
+        part: Part of each ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
         time: Seconds since 1970 ``[N]``.
         history_time: The same of the history ``[m]``, or None.
     """
@@ -94,7 +94,8 @@ class Tables:
     Attributes:
         name: Shown in reports.
         log: Columns ``user`` and ``item`` (raw ids), and where known ``time`` (int64, Unix seconds), ``weight`` (float32),
-            ``split`` (int8: 0 train, 1 valid, 2 test) and ``review`` (text, missing where nothing was written).
+            ``split`` (int8, codes of :class:`~gmmrec.data.parts.SplitPart`) and ``review`` (text, missing where nothing was
+            written).
         attributes: By node type: a table whose column ``id`` holds raw ids.
         features: All modalities.
         text_ids: Node types whose ids are declared to be strings, even where they look like integers.

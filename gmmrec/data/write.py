@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
 from gmmrec.data.features import FeatureTable
+from gmmrec.data.parts import GIVEN_PARTS
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-PARTS = np.array(["train", "valid", "test"])
+LABELS = np.array([part.value for part in GIVEN_PARTS])
+"""Label of every part by its code."""
 
 
 def write_folder(dataset: Dataset, folder: str | Path) -> Path:
@@ -54,7 +56,7 @@ def _facts(dataset: Dataset, triples: Triples, folder: Path) -> None:
     kinds = {"head": "entity", "relation": "relation", "tail": "entity"}
     frame = pd.DataFrame({role: _raw(dataset, kind, getattr(triples, role).numpy()) for role, kind in kinds.items()})
     if bool(triples.part.any()):
-        frame["split"] = PARTS[triples.part.numpy()]
+        frame["split"] = LABELS[triples.part.numpy()]
     frame.to_csv(folder / "triples.csv.gz", index=False)
     if triples.entity is not None:
         item = torch.nonzero(triples.entity >= 0).flatten()
@@ -143,7 +145,7 @@ def _log(dataset: Dataset, user: str, item: str) -> pd.DataFrame:
     if log.time is not None:
         frame["timestamp"] = log.time.numpy()
     if dataset.given_split is not None:
-        frame["split"] = PARTS[dataset.given_split.numpy()]
+        frame["split"] = LABELS[dataset.given_split.numpy()]
     return frame
 
 

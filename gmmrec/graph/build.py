@@ -12,6 +12,7 @@ from gmmrec.config import check_choice, check_non_negative
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.parts import TRAIN
 from gmmrec.data.reviews import Reviews, training_texts
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
@@ -132,7 +133,7 @@ def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | 
 def _add_facts(data: HeteroData, triples: Triples) -> tuple[EdgeType, ...]:
     """The training facts as edges from head to tail, and the links of items; an entity's degree is its number of training facts."""
     num_items, num_entities = data[ITEM].num_nodes, data[ENTITY].num_nodes
-    train = triples.take(triples.part == 0)
+    train = triples.take(triples.part == TRAIN)
     data[ENTITY].degree = torch.bincount(torch.cat([train.head, train.tail]), minlength=num_entities).float()
     order = torch.argsort(train.relation, stable=True)  # edges of one pair in the order of their relations
     order = order[torch.argsort(train.tail[order] * num_entities + train.head[order], stable=True)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.parts import TRAIN
 from gmmrec.evaluation.text import plain
 from gmmrec.nn.beam import Beams, beam_search
 from gmmrec.recommender import Recommender
@@ -133,7 +134,7 @@ def complete_outfit(
     if len(set(items)) < len(items):
         raise ValueError("an item is given twice; give every item of the outfit once")
     rows = service.items.rows(list(items))  # [n]
-    usual = 0 if outfits is None else int(outfits.items.counts[outfits.part == 0].bincount().argmax())
+    usual = 0 if outfits is None else int(outfits.items.counts[outfits.part == TRAIN].bincount().argmax())
     least = len(rows) + 1 if min_items is None else min_items
     most = max(usual, least) if max_items is None else max_items
     if k < 1 or beam < 1 or not len(rows) < most or least > most:

@@ -34,19 +34,6 @@ def test_the_first_alias_wins_where_several_columns_would_do(tmp_path):
     assert log_of(tmp_path, "asin,item,user,article_id\nB1,0,7,99\n")["item"].tolist() == ["0"]
 
 
-@pytest.mark.parametrize("name", ["timestamp", "time", "unix_time", "date"])
-def test_times_are_unix_seconds_or_dates(tmp_path, name):
-    log = log_of(tmp_path, f"user,item,{name}\n1,2,0\n1,3,1260759144\n")
-    assert log["time"].tolist() == [0, 1260759144]
-    log = log_of(tmp_path, f"user,item,{name}\n1,2,2018-09-20\n1,3,1965-12-20\n")
-    assert log["time"].tolist() == [1537401600, -127267200]  # 1473 days before 1970: a film review may be older than Unix
-
-
-def test_times_of_a_frame_may_be_datetimes():
-    frame = pd.DataFrame({"user": [1, 1], "item": [2, 3], "date": pd.to_datetime(["2018-09-20T00:00:01", "1970-01-02T00:00:00"])})
-    assert interaction_log(frame, ColumnNames(), None)["time"].tolist() == [1537401601, 86400]
-
-
 @pytest.mark.parametrize("name", ["rating", "weight"])
 def test_ratings_and_weights_are_weights(tmp_path, name):
     log = log_of(tmp_path, f"user,item,{name}\n1,2,0.5\n1,3,4\n")
@@ -112,23 +99,6 @@ def test_a_rating_that_is_no_number_is_named_by_line_and_value(tmp_path):
     message = refused(tmp_path, "user,item,rating\n1,2,4\n1,3,good\n")
     assert "interactions.csv line 3 has 'good' in column 'rating', which is not a finite number" in message
     assert "line 2 has 'inf'" in refused(tmp_path, "user,item,rating\n1,2,inf\n")
-
-
-@pytest.mark.parametrize(
-    ("times", "line", "complaint"),
-    [
-        (["5", "-1"], 3, "is negative"),
-        (["1260759144000"], 2, "milliseconds, so divide the column by 1000"),
-        (["5", "2018-09-20"], 3, "not a number like the other times"),
-        (["2018-09-20", "yesterday"], 3, "neither Unix seconds nor a date"),
-        (["5", ""], 3, "has no value"),
-        (["2018-09-20", "2199-01-01"], 3, "after the year 2100"),
-    ],
-)
-def test_impossible_times_are_named_by_line(tmp_path, times, line, complaint):
-    message = refused(tmp_path, "user,timestamp,item\n" + "".join(f"1,{time},2\n" for time in times))
-    assert f"line {line} " in message
-    assert complaint in message
 
 
 def test_unknown_split_label_is_named_by_line(tmp_path):

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.attributes import attribute_table
 from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.errors import DataError
-from gmmrec.data.files import read_table
-from gmmrec.data.formats.folder import attribute_table
-from gmmrec.data.formats.knowledge import facts_table, links_table
+from gmmrec.data.facts import facts_table, links_table
+from gmmrec.data.files import find_file, read_table
+from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
 
 TYPES = ("token", "float", "token_seq", "float_seq")
-PARTS = {"train": 0, "valid": 1, "test": 2}
 
 
 def interaction_files(folder: Path) -> list[Path]:
@@ -32,18 +32,18 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
         DataError: A header has no types, or a cell cannot be used.
     """
     whole: dict[str, Path] = {}
-    parts: dict[str, Path] = {}
+    parts: dict[SplitPart, Path] = {}
     for path in interaction_files(folder):
         stem = path.name.split(".inter")[0]
-        part = stem.rsplit(".", 1)[-1]
-        if part in PARTS and stem != part:
+        part = next((part for part in GIVEN_PARTS if stem.endswith(f".{part}")), None)
+        if part is not None:
             parts[part] = path
         else:
             whole[stem] = path
     if len(whole) > 1:
         raise DataError(f"folder {folder.name} holds {len(whole)} data sets ({', '.join(sorted(whole))}); keep one in a folder")
     if parts:
-        logs = [_log(path, columns).assign(split=np.int8(PARTS[part])) for part, path in sorted(parts.items(), key=_by_part)]
+        logs = [_log(parts[part], columns).assign(split=np.int8(part.code)) for part in GIVEN_PARTS if part in parts]
         log, name = pd.concat(logs, ignore_index=True), next(iter(parts.values())).name.split(".inter")[0].rsplit(".", 1)[0]
     else:
         ((name, path),) = whole.items()
@@ -66,11 +66,7 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
 
 
 def _file(folder: Path, name: str, ending: str) -> Path | None:
-    return next((path for end in ("", ".gz") if (path := folder / f"{name}.{ending}{end}").is_file()), None)
-
-
-def _by_part(entry: tuple[str, Path]) -> int:
-    return PARTS[entry[0]]
+    return find_file(folder, (f"{name}.{ending}",), ("", ".gz"))
 
 
 def _log(path: Path, columns: ColumnNames) -> pd.DataFrame:

@@ -8,26 +8,25 @@ then. Sets of items stand in ``outfits``; see :mod:`gmmrec.data.formats.outfits`
 """
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from gmmrec.data.arrays import read_features
-from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_ids
+from gmmrec.data.attributes import ATTRIBUTE_FILES, read_attributes
+from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.errors import DataError, listed, shown
-from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text
-from gmmrec.data.formats.knowledge import facts_table, links_table
+from gmmrec.data.facts import facts_table, links_table
+from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text
 from gmmrec.data.formats.outfits import category_features, outfit_table
+from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import Tables
 
 logger = logging.getLogger(__name__)
 
 LOG_FILES = ("interactions", "ratings", "reviews", "checkins")
-ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
 FACT_FILES = {"entity": ("entities",), "relation": ("relations",)}
-PART_FILES = {"train": 0, "valid": 1, "test": 2}
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 RECBOLE_FACTS = (".kg", ".kg.gz")
 
@@ -86,45 +85,6 @@ def _with_outfits(folder: Path, columns: ColumnNames, attributes: dict[str, pd.D
     return Tables(folder.resolve().name, log, attributes, features, text_ids, outfits=outfits)
 
 
-def find_file(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> Path | None:
-    """The first file of a folder with one of these names."""
-    return next((path for stem in stems for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
-
-
-def read_attributes(path: Path, node_type: str, given: str | None = None) -> pd.DataFrame:
-    """The attributes of one node type from a file, as :func:`attribute_table` makes them."""
-    return attribute_table(read_table(path), path, node_type, given)
-
-
-def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str | None = None) -> pd.DataFrame:
-    """A table with a column ``id``; columns that hold only numbers become numbers, and a ``name`` is also the ``title``.
-
-    Raises:
-        DataError: There is no id column, or an id is missing or occurs twice.
-    """
-    given = given if given in frame.columns else None
-    key = str(find_column(frame, node_type, given, path.name))
-    ids = raw_ids(frame[key], path)
-    if ids.duplicated().any():
-        row = int(ids.duplicated().to_numpy().argmax())
-        raise DataError(f"{path.name} has {node_type} id {shown(ids[row])} more than once; keep one row for each id")
-    frame = frame.drop(columns=[key, *(["id"] if key != "id" and "id" in frame else [])])
-    title = next((column for column in ("title", "movie_title", "name") if column in frame), None)
-    if title is not None and title != "title":
-        frame = frame.assign(title=frame[title])
-    numbers = {str(column): numbers_where_possible(frame[column]) for column in frame if column != "title"}
-    table: pd.DataFrame = frame.assign(**numbers, id=ids)
-    return table
-
-
-def numbers_where_possible(column: "pd.Series[str]") -> "pd.Series[float] | pd.Series[str]":
-    """A text column as numbers if all its values are such; codes with a leading zero stay text."""
-    if pd.api.types.is_numeric_dtype(column) or column.isna().all() or column.str.match(r"^0\d").any():
-        return column
-    numbers = pd.to_numeric(column, errors="coerce")
-    return column if (numbers.isna() & column.notna()).any() else numbers
-
-
 def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
     path = find_file(folder, LOG_FILES, TABLE_SUFFIXES)
     if path is not None:
@@ -136,9 +96,9 @@ def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
     sequences = find_file(folder, ("sequences",), TEXT_SUFFIXES)
     if sequences is not None:
         return read_lists(sequences, ordered=True)
-    parts = {part: found for part in PART_FILES if (found := find_file(folder, (part,), TEXT_SUFFIXES)) is not None}
-    if "train" in parts:
-        logs = [read_lists(path, ordered=False).assign(split=np.int8(PART_FILES[part])) for part, path in parts.items()]
+    parts = {part: found for part in GIVEN_PARTS if (found := find_file(folder, (part.value,), TEXT_SUFFIXES)) is not None}
+    if SplitPart.TRAIN in parts:
+        logs = [read_lists(path, ordered=False).assign(split=np.int8(part.code)) for part, path in parts.items()]
         whole: pd.DataFrame = pd.concat(logs, ignore_index=True)
         return whole
     files = sorted(path.name for path in folder.iterdir())

@@ -17,32 +17,24 @@ before validates. Interactions are the clicks, in the part of their impression, 
 train; where their times are not known they lie, in their order, in the seconds before the first impression that tells of them.
 """
 
-import gzip
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.arrays import read_features
-from gmmrec.data.errors import DataError, shown
-from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text, telling_what_is_wrong_with
-from gmmrec.data.formats.folder import ATTRIBUTE_FILES, find_file, read_attributes
-from gmmrec.data.tables import RawFeatures, RawImpressions, Tables
-from gmmrec.data.tokens import TokenNames
+from gmmrec.data.errors import DataError
+from gmmrec.data.formats.news import find_plain_or_gzipped, numbered_lines, read_catalogue, read_entity_labels
+from gmmrec.data.parts import TEST, TRAIN
+from gmmrec.data.tables import RawImpressions, Tables
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
-NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
-PARTS = {"train": 0, "dev": 2}
+FOLDERS = {"train": TRAIN, "dev": TEST}
+"""Part of the impressions of each folder, by the end of its name."""
 HELD_OUT = 0.1
 """Share of the impressions that validates, and share that tests where there is no ``dev``."""
-ENTITIES, WORDS, LABELS = 8, 24, 512
-"""Most entities and words of a title that are kept, and most labels of entities that are told apart."""
 
 
 def is_impressions(folder: Path) -> bool:
@@ -76,10 +68,10 @@ def read_impressions(folder: Path) -> Tables:
         time=seen.time,
         history_time=seen.history_time,
     )
-    places = [path for _, path in folders]
-    attributes, features = _catalogue(folder, places)
+    paths = [path for _, path in folders]
+    attributes, features = read_catalogue(folder, paths)
     ids = attributes["item"]["id"] if "item" in attributes else raw.items
-    features += [] if any(table.name == "entity" for table in features) else _labels(places, ids)
+    features += [] if any(table.name == "entity" for table in features) else read_entity_labels(paths, ids)
     if len({table.name for table in features}) < len(features):
         raise DataError(f"folder {folder.name} holds two modalities of one name; rename or remove a feature file")
     return Tables(folder.resolve().name, _log(raw), attributes, features, impressions=raw)
@@ -145,29 +137,18 @@ def _folders(folder: Path) -> list[tuple[str, Path]]:
     """Where impressions are, by part: the folder itself, or those for training and development."""
     if not folder.is_dir():
         return []
-    if _file(folder, "behaviors.tsv") is not None:
+    if find_plain_or_gzipped(folder, "behaviors.tsv") is not None:
         return [("train", folder)]
-    inner = sorted(path for path in folder.iterdir() if path.is_dir() and _file(path, "behaviors.tsv") is not None)
-    found = [(part, path) for part in PARTS for path in inner if path.name.lower().endswith(part)]
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and find_plain_or_gzipped(path, "behaviors.tsv") is not None)
+    found = [(part, path) for part in FOLDERS for path in inner if path.name.lower().endswith(part)]
     return found if found and found[0][0] == "train" else []
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    return next((path for suffix in ("", ".gz") if (path := folder / f"{name}{suffix}").is_file()), None)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers; letters that Unicode counts as ends of lines may occur in titles."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            yield number, line.rstrip("\r")
-
-
 def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
-    path = _file(folder, "behaviors.tsv")
+    path = find_plain_or_gzipped(folder, "behaviors.tsv")
     assert path is not None
     numbers, rows = [], []
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         fields = line.split("\t")
         if len(fields) not in (5, 6):
             raise DataError(
@@ -202,8 +183,8 @@ def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
 
 def _parts(time: "NDArray[np.int64]", part: str, *, alone: bool) -> "NDArray[np.int64]":
     """Parts by time: the last impressions validate, and test where nothing else does; those of the same second stay together."""
-    if PARTS[part] == 2:
-        return np.full(len(time), 2)
+    if FOLDERS[part] == TEST:
+        return np.full(len(time), TEST)
     moments, count = np.sort(time), max(1, round(HELD_OUT * len(time)))
     ends = (moments[-count],) if not alone else (moments[-min(2 * count, len(time))], moments[-count])
     return np.searchsorted(np.array(ends), time, side="right")
@@ -224,7 +205,7 @@ def _log(raw: RawImpressions) -> pd.DataFrame:
     first = pd.Series(raw.time).groupby(user).transform("min").to_numpy()
     is_first = (raw.time == first)[past["row"]]  # in the history of the first impression it is no click of a later one
     past = past[is_first | ~past["pair"].isin(clicks["pair"])].sort_values("time", kind="stable").drop_duplicates("pair")
-    past["split"] = 0
+    past["split"] = TRAIN
     clicks["time"], clicks["split"] = raw.time[clicks["row"]], raw.part[clicks["row"]]
     both = pd.concat([past, clicks], ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
     items = raw.items.to_numpy()
@@ -232,125 +213,3 @@ def _log(raw: RawImpressions) -> pd.DataFrame:
         user=names[both["user"]], item=items[both["item"]], split=both["split"].astype(np.int8)
     )
     return log
-
-
-def _catalogue(folder: Path, places: Sequence[Path]) -> tuple[dict[str, pd.DataFrame], list[RawFeatures]]:
-    """The attributes of items and users, and all modalities but labels of entities."""
-    attributes, features = {}, []
-    for node_type, stems in ATTRIBUTE_FILES.items():
-        path = find_file(folder, stems, TABLE_SUFFIXES)
-        if path is not None:
-            attributes[node_type] = read_attributes(path, node_type)
-    news = [path for place in places if (path := _file(place, "news.tsv")) is not None]
-    if news:
-        table = pd.concat([_news(path) for path in news], ignore_index=True).drop_duplicates("id", ignore_index=True)
-        attributes["item"] = table.drop(columns=["url", "entities", "labels"])
-        vectors: dict[str, NDArray[np.float32]] = {}
-        for path in (found for place in reversed(places) if (found := _file(place, "entity_embedding.vec")) is not None):
-            vectors |= read_vectors(path, {entity for own in table["entities"] for entity in own})
-        if vectors:
-            features.append(
-                _tokens("entity", "entity_embedding.vec", table["id"], table["entities"], vectors, table["labels"], ENTITIES)
-            )
-        words = next((path for place in (folder, *places) if (path := _file(place, "word_embedding.vec")) is not None), None)
-        if words is not None:
-            titles = table["title"].fillna("").str.lower().map(lambda title: re.findall(r"\w+", title))
-            known = read_vectors(words, {word for own in titles for word in own})
-            features.append(_tokens("words", words.name, table["id"], titles, known, titles, WORDS))
-    return attributes, features + read_features(folder, attributes)
-
-
-def _news(path: Path) -> pd.DataFrame:
-    rows = []
-    for number, line in _lines(path):
-        fields = line.split("\t")
-        if len(fields) != len(NEWS) or not fields[0]:
-            raise DataError(
-                f"{path.name} line {number} has {len(fields)} fields, but news have eight with tabs between, "
-                f"{NEWS[0]} to {NEWS[-1]}; mend it"
-            )
-        try:
-            found = {str(entity["WikidataId"]): str(entity.get("Label", "")) for entity in json.loads(fields[6] or "[]")}
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise DataError(
-                f"{path.name} line {number} has {fields[6][:60]!r} as the entities of its title, which is no JSON list of objects "
-                "with 'WikidataId'; mend it"
-            ) from None
-        rows.append((*fields[:6], list(found), list(found.values())))
-    table: pd.DataFrame = pd.DataFrame(rows, columns=[*NEWS[:6], "entities", "labels"]).replace({"": None})
-    if table["id"].duplicated().any():
-        raise DataError(
-            f"{path.name} has news {shown(table['id'][table['id'].duplicated()].iloc[0])} twice; keep one line for each"
-        )
-    return table
-
-
-def read_vectors(path: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
-    """The vectors of some words or entities from lines ``name number number …``; a first line of two counts is left out.
-
-    Raises:
-        DataError: A line holds something else than numbers, or another number of them.
-    """
-    found: dict[str, NDArray[np.float32]] = {}
-    width = 0
-    with (
-        telling_what_is_wrong_with(path),
-        gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file,
-    ):
-        for number, line in enumerate(file, 1):
-            name, *values = line.rstrip().split("\t" if "\t" in line else " ")
-            if not name or (number == 1 and len(values) == 1):
-                continue
-            width = width or len(values)
-            if len(values) != width:
-                raise DataError(f"{path.name} line {number} has {len(values)} numbers, but the lines before it {width}; mend it")
-            if name in wanted:
-                try:
-                    found[name] = np.array(values, dtype=np.float32)
-                except ValueError:
-                    raise DataError(f"{path.name} line {number} holds something that is not a number; mend it") from None
-    return found
-
-
-def _tokens(
-    name: str,
-    source: str,
-    ids: "pd.Series[str]",
-    tokens: "pd.Series[Any]",
-    vectors: Mapping[str, NDArray[np.float32]],
-    labels: "pd.Series[Any]",
-    most: int,
-) -> RawFeatures:
-    """A modality of tokens, of which those without a vector are left out."""
-    if not vectors:
-        raise DataError(f"{source} has no vector of anything in the titles; give the one that belongs to them")
-    kept = [
-        [(token, label) for token, label in zip(own, said, strict=True) if token in vectors][:most]
-        for own, said in zip(tokens, labels, strict=True)
-    ]
-    widest = max(1, *map(len, kept))
-    values = np.zeros((len(kept), widest, len(next(iter(vectors.values())))), np.float32)
-    mask = np.zeros(values.shape[:2], bool)
-    for row, own in enumerate(kept):
-        for place, (token, _) in enumerate(own):
-            values[row, place], mask[row, place] = vectors[token], True
-    pieces = {str(item): " ".join(label.replace(" ", "_") for _, label in own) for item, own in zip(ids, kept, strict=True)}
-    return RawFeatures(name, source, values, ids, mask, tokens=TokenNames("pieces", pieces=pieces))
-
-
-def _labels(places: Sequence[Path], ids: "pd.Series[Any]") -> list[RawFeatures]:
-    """Entities by their labels as ones and zeros, where a table tells them."""
-    path = next((path for place in places if (path := find_file(place, ("news_entity",), TABLE_SUFFIXES)) is not None), None)
-    if path is None:
-        return []
-    pairs = read_table(path)
-    if not {"news", "entity"} <= set(pairs.columns):
-        raise DataError(f"{path.name} needs the columns 'news' and 'entity', a line a pair; add them")
-    pairs = pairs.dropna(subset=["news", "entity"]).drop_duplicates(["news", "entity"])
-    frequent = pairs["entity"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:LABELS]
-    row, column = pd.Index(ids.astype(str)).get_indexer(pairs["news"]), frequent.get_indexer(pairs["entity"])
-    both = (row >= 0) & (column >= 0)
-    values = np.zeros((len(ids), len(frequent)), np.float16)
-    values[row[both], column[both]] = 1
-    known = np.asarray(values.any(axis=1))
-    return [RawFeatures("entity", path.name, values, ids, known)]

@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.arrays import read_features
-from gmmrec.data.columns import ALIASES, SPLIT_LABELS, raw_ids, spelled_plainly
-from gmmrec.data.errors import DataError, listed, shown
+from gmmrec.data.errors import DataError, shown
 from gmmrec.data.files import first_line, read_text
+from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
 
-PARTS = {"train": (0, ("train",)), "valid": (1, ("valid", "dev")), "test": (2, ("test",))}
+STEMS = {part: (part.value, "dev") if part is SplitPart.VALID else (part.value,) for part in GIVEN_PARTS}
+"""Names of the file of every part, without their endings."""
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz", "2id.txt")
 CATALOGUES = {"entity": ("entity2id.txt", "entities.txt"), "relation": ("relation2id.txt", "relations.txt")}
 TEXTS = {"title": "{}2text.txt", "description": "{}2textlong.txt"}
@@ -28,7 +29,7 @@ TEXTS = {"title": "{}2text.txt", "description": "{}2textlong.txt"}
 
 def is_knowledge(folder: Path) -> bool:
     """Whether a folder holds facts in a text layout: three fields a line with tabs between, or a list of entities beside them."""
-    train = _part(folder, "train")
+    train = _part(folder, SplitPart.TRAIN)
     if train is None:
         return False
     return first_line(train).count("\t") == 2 or any((folder / name).is_file() for name in CATALOGUES["entity"])
@@ -43,10 +44,10 @@ def read_knowledge(folder: Path) -> Tables:
     Raises:
         DataError: There is no training part, or a line does not hold what it should.
     """
-    paths = {part: path for part in PARTS if (path := _part(folder, part)) is not None}
-    if "train" not in paths:
+    paths = {part: path for part in GIVEN_PARTS if (path := _part(folder, part)) is not None}
+    if SplitPart.TRAIN not in paths:
         raise DataError(f"folder {folder.name} holds no facts to learn from; add train.txt with a head, relation and tail a line")
-    facts = pd.concat([_facts(path).assign(split=np.int8(PARTS[part][0])) for part, path in paths.items()], ignore_index=True)
+    facts = pd.concat([_facts(path).assign(split=np.int8(part.code)) for part, path in paths.items()], ignore_index=True)
     named = {"entity": pd.concat([facts["head"], facts["tail"]]).unique(), "relation": facts["relation"].unique()}
     attributes, numbers = {}, None
     for kind, used in named.items():
@@ -59,58 +60,8 @@ def read_knowledge(folder: Path) -> Tables:
     return Tables(folder.resolve().name, nobody, attributes, features, triples=facts)
 
 
-def facts_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Columns ``head``, ``relation``, ``tail`` and, where the table has one, ``split``, from any table of facts.
-
-    Raises:
-        DataError: A column is missing, a cell is empty, or a part is unknown.
-    """
-    if frame.empty:
-        raise DataError(f"{path.name} holds no facts below its header; export it again")
-    plain = {spelled_plainly(column): column for column in reversed(list(frame.columns))}
-    found: dict[str, Any] = {}
-    for role in ("head", "relation", "tail"):
-        column = next((plain[alias] for alias in ALIASES[role] if alias in plain), None)
-        if column is None:
-            raise DataError(
-                f"{path.name} has no column {role!r}; facts are head, relation and tail, its columns are {listed(frame.columns)}"
-            )
-        found[role] = raw_ids(frame[column], path)
-    if "split" in plain:
-        parts = frame[plain["split"]].astype(str).str.lower().map(SPLIT_LABELS)
-        if parts.isna().any():
-            odd = frame[plain["split"]][parts.isna()].iloc[0]
-            raise DataError(f"{path.name} puts a fact into part {shown(odd)}; parts are 'train', 'valid' and 'test'")
-        found["split"] = parts.astype(np.int8)
-    table: pd.DataFrame = pd.DataFrame(found)
-    return table
-
-
-def links_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Columns ``item`` and ``entity`` from a table that says which entity an item is.
-
-    Raises:
-        DataError: A column is missing, or an item is linked twice.
-    """
-    plain = {spelled_plainly(column): column for column in reversed(list(frame.columns))}
-    found = {}
-    for role in ("item", "entity"):
-        column = next((plain[alias] for alias in ALIASES[role] if alias in plain), None)
-        if column is None:
-            raise DataError(
-                f"{path.name} has no column {role!r}; links need item and entity, but its columns are {listed(frame.columns)}"
-            )
-        found[role] = raw_ids(frame[column], path)
-    table: pd.DataFrame = pd.DataFrame(found)
-    if table["item"].duplicated().any():
-        twice = table["item"][table["item"].duplicated()].iloc[0]
-        raise DataError(f"{path.name} links item {shown(twice)} more than once; keep one entity for each item")
-    return table
-
-
-def _part(folder: Path, part: str) -> Path | None:
-    stems = PARTS[part][1]
-    return next((path for stem in stems for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
+def _part(folder: Path, part: SplitPart) -> Path | None:
+    return next((path for stem in STEMS[part] for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
 def _facts(path: Path) -> pd.DataFrame:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.arrays import read_features
+from gmmrec.data.attributes import read_attribute_files
 from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.errors import DataError, listed
-from gmmrec.data.files import TABLE_SUFFIXES, read_table
+from gmmrec.data.files import read_table
 from gmmrec.data.formats.atomic import interaction_files
-from gmmrec.data.formats.folder import ATTRIBUTE_FILES, find_file, read_attributes
 from gmmrec.data.tables import Tables
 
 MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv", "itemID")}
@@ -45,12 +45,7 @@ def read_mmrec(folder: Path, columns: ColumnNames) -> Tables:
             else table
             for table in features
         ]
-    attributes = {}
-    for node_type, stems in ATTRIBUTE_FILES.items():
-        path = find_file(folder, stems, TABLE_SUFFIXES)
-        if path is not None:
-            attributes[node_type] = read_attributes(path, node_type)
-    return Tables(files[0].name.split(".inter")[0], log, attributes, features)
+    return Tables(files[0].name.split(".inter")[0], log, read_attribute_files(folder), features)
 
 
 def _mapping(path: Path, number_column: str) -> "pd.Series[str]":

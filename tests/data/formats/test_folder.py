@@ -1,11 +1,10 @@
 import gzip
 
-import numpy as np
 import pytest
 
 from gmmrec.data.columns import ColumnNames
 from gmmrec.data.errors import DataError
-from gmmrec.data.formats.folder import read_attributes, read_folder, read_lists
+from gmmrec.data.formats.folder import read_folder, read_lists
 
 
 def test_sequences_become_times(tmp_path):
@@ -46,22 +45,6 @@ def test_a_split_beside_the_log_is_joined_by_pair(tmp_path):
     (tmp_path / "split.csv").write_text("user,poi\n1,2\n")
     with pytest.raises(DataError, match=r"split\.csv has no column 'split'"):
         read_folder(tmp_path, ColumnNames())
-
-
-def test_attributes_have_types_and_a_title(tmp_path):
-    (tmp_path / "items.csv").write_text('item,name,code,lat\n7,"Sal\'s, Pizza",007,1.5\n8,,010,\n')
-    frame = read_attributes(tmp_path / "items.csv", "item")
-    assert frame["id"].tolist() == ["7", "8"]
-    assert frame["title"].iloc[0] == "Sal's, Pizza"
-    assert frame["code"].tolist() == ["007", "010"]
-    assert frame["lat"].iloc[0] == 1.5
-    assert np.isnan(frame["lat"].iloc[1])
-
-
-def test_attributes_with_repeated_ids(tmp_path):
-    (tmp_path / "items.csv").write_text("item,title\n7,a\n7,b\n")
-    with pytest.raises(DataError, match=r"items\.csv has item id '7' more than once"):
-        read_attributes(tmp_path / "items.csv", "item")
 
 
 def test_a_folder_without_interactions_says_what_it_holds(tmp_path):

@@ -1,4 +1,7 @@
-"""The layout of MIND, written out by hand: everything arrives in its place, and what is broken is said with file and line."""
+"""The layout of MIND, written out by hand: everything arrives in its place, and what is broken is said with file and line.
+
+Covers :mod:`gmmrec.data.formats.news` too.
+"""
 
 import gzip
 from pathlib import Path

@@ -1,7 +1,6 @@
-"""Outfits are read from a table, and from the public forms of Polyvore and iFashion, as these are written."""
+"""Outfits are read from a table."""
 
 import gzip
-import json
 from pathlib import Path
 
 import pytest
@@ -106,118 +105,6 @@ def test_questions_beside_a_table(tmp_path):
     assert found.outfits.blanks.right.tolist() == [False, True, False, False, True, False, False, False]
     assert lists_of(found, found.outfits.compatibilities.items) == [["a_1", "a_2", "a_3"], ["b_1", "a_2"]]
     assert found.outfits.compatibilities.real.tolist() == [True, False]
-
-
-def polyvore(folder: Path) -> Path:
-    """Files as Polyvore's are: lists of sets with all that the web site said of them."""
-
-    def outfit(number: int, *kinds: int) -> dict[str, object]:
-        items = [
-            {"index": n + 1, "name": f"thing {kind}", "price": 9.5, "likes": 3, "image": "http://x/y.jpg", "categoryid": kind}
-            for n, kind in enumerate(kinds)
-        ]
-        return {
-            "name": "n",
-            "views": 1,
-            "items": items,
-            "image": "u",
-            "likes": 2,
-            "date": "d",
-            "set_url": "s",
-            "set_id": str(number),
-            "desc": "",
-        }
-
-    parts = {"train": [outfit(11, 2, 3), outfit(12, 3, 4, 5)], "valid": [outfit(13, 2, 5)], "test": [outfit(14, 2, 3, 4)]}
-    for part, sets in parts.items():
-        (folder / f"{part}_no_dup.json").write_text(json.dumps(sets))
-    blank = {"question": ["14_1", "14_3"], "blank_position": 2, "answers": ["14_2", "13_1", "12_2", "11_1"]}
-    (folder / "fill_in_blank_test.json").write_text(json.dumps([blank]))
-    (folder / "fashion_compatibility_prediction.txt").write_text("1 14_1 14_2 14_3\n0 13_1 12_2 \n")
-    (folder / "category_id.txt").write_text("2 Clothing\n3 Day Dresses\n4 Skirts\n")
-    return folder
-
-
-def test_polyvore(tmp_path):
-    dataset = load_dataset(str(polyvore(tmp_path)))
-    assert outfits_of(dataset) == [["11_1", "11_2"], ["12_1", "12_2", "12_3"], ["13_1", "13_2"], ["14_1", "14_2", "14_3"]]
-    assert dataset.outfits.part.tolist() == [0, 0, 1, 2]
-    assert lists_of(dataset, dataset.outfits.blanks.items) == [["14_1", "14_3"]]
-    assert lists_of(dataset, dataset.outfits.blanks.candidates) == [["14_2", "13_1", "12_2", "11_1"]]
-    assert dataset.outfits.blanks.right.tolist() == [True, False, False, False]
-    assert lists_of(dataset, dataset.outfits.compatibilities.items) == [["14_1", "14_2", "14_3"], ["13_1", "12_2"]]
-    assert dataset.outfits.compatibilities.real.tolist() == [True, False]
-    items = dataset.attributes["item"]
-    assert items["title"].tolist()[:2] == ["thing 2", "thing 3"]
-    assert items["category_name"].tolist()[:2] == ["Clothing", "Day Dresses"]
-    assert dataset.features["category"].dim == 4
-    assert len(set(dataset.outfits.category.tolist())) == 4
-    split = split_dataset(dataset)
-    assert (len(split.train), len(split.valid), len(split.test)) == (5, 2, 3)
-
-
-def ifashion(folder: Path) -> Path:
-    """Files as iFashion's are: text without quotes, titles with anything in them."""
-    (folder / "outfit_data.txt").write_text("".join(f"o{n},i{n};i{n + 1};i{n + 2}\n" for n in range(20)))
-    clicks = "".join(f"u{n % 5},i{n};i{(n + 7) % 20},o{n}\n" for n in range(0, 20, 2))
-    (folder / "user_data.txt").write_text(clicks)
-    (folder / "item_data.txt").write_text("".join(f"i{n},{50 + n % 4},http://p/{n}.jpg,red, long dress {n}\n" for n in range(22)))
-    return folder
-
-
-def test_ifashion(tmp_path):
-    dataset = load_dataset(str(ifashion(tmp_path)))
-    outfits = dataset.outfits
-    assert outfits_of(dataset)[:2] == [["i0", "i1", "i2"], ["i2", "i3", "i4"]]
-    assert len(outfits) == 20  # ten clicks, and the ten that nobody clicked on
-    assert dataset.vocabularies["user"].ids(outfits.user[:3]) == ["u0", "u2", "u4"]
-    assert outfits.user[10:].tolist() == [-1] * 10
-    assert lists_of(dataset, outfits.history)[:2] == [["i0", "i7"], ["i2", "i9"]]
-    assert not lists_of(dataset, outfits.history)[10]
-    assert outfits.part.bincount().tolist() == [16, 2, 2]
-    assert len(dataset.interactions) == 20
-    assert dataset.attributes["item"]["title"].iloc[3] == "red, long dress 3"
-    assert dataset.features["category"].dim == 4
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("outfit_data.txt", "o1;i1\n", "must be outfit_id,item"),
-        ("user_data.txt", "u1,i1;i2,o99\n", "names outfit o99, which outfit_data.txt does not list"),
-        ("outfit_data.txt", "o1,i1;i2\no1,i2;i3\n", "outfit o1 more than once"),
-        ("item_data.txt", "i1,5,http://p\n", "must be item_id,cate_id,pic_url,title"),
-        ("item_data.txt", "i1,5,http://p,t\n", "of which nothing else is known"),
-        ("outfit_data.txt", "o0,i1\n", "needs two or more"),
-    ],
-)
-def test_bad_lines_of_ifashion(tmp_path, file, text, message):
-    folder = ifashion(tmp_path)
-    if file == "outfit_data.txt":
-        (folder / "user_data.txt").write_text("u1,i1,o1\n" if "o1," in text else "u1,i1,o0\n")
-    (folder / file).write_text(text)
-    with pytest.raises(DataError, match=message):
-        load_dataset(str(folder))
-
-
-def test_bad_files_of_polyvore(tmp_path):
-    folder = polyvore(tmp_path)
-    (folder / "fashion_compatibility_prediction.txt").write_text("1 14_1 14_2\nyes 13_1\n")
-    with pytest.raises(DataError, match="line 2 is 'yes 13_1'"):
-        load_dataset(str(folder))
-    (folder / "fill_in_blank_test.json").write_text(json.dumps([{"question": ["14_1"], "answers": ["12_1", "13_1"]}]))
-    with pytest.raises(DataError, match="question 0 has 0 answers of its own outfit"):
-        load_dataset(str(folder))
-    (folder / "train_no_dup.json").write_text('[{"set_id": "1", "items": [{"name": "x"}]}]')
-    with pytest.raises(DataError, match="an outfit without 'index'"):
-        load_dataset(str(folder))
-    (folder / "train_no_dup.json").write_text("[{")
-    with pytest.raises(DataError, match="is no JSON"):
-        load_dataset(str(folder))
-    polyvore(tmp_path)
-    (folder / "valid_no_dup.json").unlink()
-    with pytest.raises(DataError, match=r"but no valid_no_dup\.json"):
-        load_dataset(str(folder))
 
 
 @pytest.mark.parametrize(
