@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.columns import YEAR_2100
 from gmmrec.data.errors import DataError, listed
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.parts import TEST, TRAIN, VALID
+from gmmrec.data.times import YEAR_2100
 from gmmrec.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ IDS = ("raw_id", "raw_ids", "id", "ids", "node_id", "n_id")
 """Attributes of a node type that hold raw ids, the first found wins; ``user_id`` of node type ``user`` too."""
 RATINGS = ("rating", "ratings", "weight", "stars", "edge_label", "edge_attr", "edge_weight")
 TIMES = ("time", "timestamp", "timestamps", "edge_time")
-PARTS = (("train_mask", 0), ("val_mask", 1), ("test_mask", 2))
+PARTS = (("train_mask", TRAIN), ("val_mask", VALID), ("test_mask", TEST))
 UNREAD = frozenset({"x", "y", "batch", "ptr", "degree", "input_id", "batch_size", "num_nodes", "num_embeddings"})
 """Attributes of nodes that are no columns of a table of users or items."""
 
@@ -105,8 +106,8 @@ def _vocabulary(data: "HeteroData", node_type: str, role: str) -> tuple[Vocabula
     ids = values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
     if len(ids) != count or not {type(raw_id) for raw_id in ids} <= {int, str}:
         raise DataError(
-            f"{name!r} of {node_type!r} must hold an integer or a string for each of {count} nodes, but holds {len(ids)} values such "
-            f"as {ids[0] if ids else None!r}; mend or delete it"
+            f"{name!r} of {node_type!r} must hold an integer or a string for each of {count} nodes, but holds {len(ids)} values "
+            f"such as {ids[0] if ids else None!r}; mend or delete it"
         )
     try:
         return Vocabulary(ids, name=role), name
@@ -132,7 +133,9 @@ def _features(data: "HeteroData", node_type: str, role: str) -> dict[str, Featur
         if mask is None:
             mask = ~values.isnan().all(-1) & (values != 0).any(-1)
         elif mask.shape != values.shape[:-1]:
-            raise DataError(f"'{name}_mask' of {node_type!r} has shape {tuple(mask.shape)}, but {name!r} needs {tuple(values.shape[:-1])}")
+            raise DataError(
+                f"'{name}_mask' of {node_type!r} has shape {tuple(mask.shape)}, but {name!r} needs {tuple(values.shape[:-1])}"
+            )
         try:
             found[own] = FeatureTable(own, values, mask.cpu().bool(), role)
         except ValueError as error:
@@ -152,7 +155,11 @@ def _attributes(data: "HeteroData", node_type: str, used: str | None) -> pd.Data
             continue
         if isinstance(values, Tensor | np.ndarray) and values.ndim == 1 and len(values) == count:
             columns[name] = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-        elif isinstance(values, list | tuple) and len(values) == count and all(isinstance(value, str | int | float) for value in values):
+        elif (
+            isinstance(values, list | tuple)
+            and len(values) == count
+            and all(isinstance(value, str | int | float) for value in values)
+        ):
             columns[name] = list(values)
     title = next((name for name in ("title", "movie_title", "name", "names") if name in columns), None)
     if title is not None:
@@ -167,16 +174,16 @@ def _edge_type(data: "HeteroData", source: Source) -> tuple[str, str, str]:
         wanted = [kind for kind in joining if source.edge in (kind, kind[1])]
         if not wanted:
             raise DataError(
-                f"no edges {source.edge!r} join {source.user!r} and {source.item!r}; those that do are {listed(joining) or 'none'}, so set "
-                "edge to one of them"
+                f"no edges {source.edge!r} join {source.user!r} and {source.item!r}; those that do are "
+                f"{listed(joining) or 'none'}; set edge to one of them"
             )
     else:
         forward = [kind for kind in joining if kind[0] == source.user and not kind[1].startswith("rev_")]
         wanted = forward or joining
         if not wanted:
             raise DataError(
-                f"no edges join {source.user!r} and {source.item!r}; the edge types are {listed(data.edge_types) or 'none'}, so set user and "
-                "item to the ends of one of them"
+                f"no edges join {source.user!r} and {source.item!r}; the edge types are {listed(data.edge_types) or 'none'}; "
+                "set user and item to the ends of one of them"
             )
     if len(wanted) > 1:
         raise DataError(f"several edge types join {source.user!r} and {source.item!r}: {listed(wanted)}; set edge to one of them")
@@ -194,7 +201,9 @@ def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Ten
     for end, node_type in zip(ends, (kind[0], kind[2]), strict=True):
         count = _count(data, node_type)
         if end.numel() and not 0 <= int(end.min()) <= int(end.max()) < count:
-            raise DataError(f"the edges {name} join node {int(end.max())}, but there are {count} {node_type!r} nodes; mend one of them")
+            raise DataError(
+                f"the edges {name} join node {int(end.max())}, but there are {count} {node_type!r} nodes; mend one of them"
+            )
     user, item = (ends if kind[0] == source.user else ends.flip(0)).long()
     is_graph = "num_embeddings" in data[source.user]  # its edge_weight is a normalisation, no rating
     usual = [name for name in RATINGS if not (is_graph and name == "edge_weight")]
@@ -221,14 +230,18 @@ def _column(store: Any, given: str | None, usual: Any, role: str, name: str, cou
     if given == "none":
         return None
     if given is not None and given not in store:
-        raise DataError(f"the edges {name} have no attribute {given!r}; they have {listed(store.keys())}, so set {role} to one of them")
+        raise DataError(
+            f"the edges {name} have no attribute {given!r}; they have {listed(store.keys())}, so set {role} to one of them"
+        )
     for attribute in usual if given is None else [given]:
         values = store.get(attribute)
         values = values.squeeze(-1) if isinstance(values, Tensor) and values.dim() == 2 else values
         if isinstance(values, Tensor) and values.shape == (count,):
             return values.detach().cpu()
     if given is not None:
-        raise DataError(f"attribute {given!r} of the edges {name} must hold one number for each of {count} edges; set another {role}")
+        raise DataError(
+            f"attribute {given!r} of the edges {name} must hold one number for each of {count} edges; set another {role}"
+        )
     return None
 
 
@@ -242,5 +255,7 @@ def _given_split(store: Any, name: str, count: int) -> Tensor | None:
         if masks[mask] is not None:
             part[masks[mask].cpu()] = code
     if bool((part < 0).any()):
-        raise DataError(f"{int((part < 0).sum())} of {count} edges {name} are in no part; set train_mask, val_mask and test_mask for all")
+        raise DataError(
+            f"{int((part < 0).sum())} of {count} edges {name} are in no part; set train_mask, val_mask and test_mask for all"
+        )
     return part

@@ -51,24 +51,23 @@ def attribute_name(modality: str) -> str:
 
 
 def plain_type(edge_type: EdgeType) -> EdgeType:
-    """An edge type in letters, digits and underscores, which ``to_hetero`` needs; :func:`own_type` undoes it.
+    """An edge type in letters, digits and single underscores, which ``to_hetero`` needs; :func:`own_type` undoes it.
 
     >>> plain_type(("item", "similar_words/tags", "item"))
-    ('item', 'similar_words_x2f_tags', 'item')
+    ('item', 'similar_wordsZ2fZtags', 'item')
     """
     source, relation, target = edge_type
-    escaped = re.sub(r"[^a-zA-Z0-9_]|_(?=x[0-9a-f]+(?:[^a-zA-Z0-9]|$))", lambda found: f"_x{ord(found[0]):x}_", relation)
-    return source, escaped, target
+    return source, re.sub(r"[^a-zA-Y0-9_]|_(?=_)", lambda found: f"Z{ord(found[0]):x}Z", relation), target
 
 
 def own_type(edge_type: EdgeType) -> EdgeType:
     """The edge type that became this one in :func:`plain_type`.
 
-    >>> own_type(("item", "similar_words_x2f_tags", "item"))
+    >>> own_type(("item", "similar_wordsZ2fZtags", "item"))
     ('item', 'similar_words/tags', 'item')
     """
     source, relation, target = edge_type
-    return source, re.sub(r"_x([0-9a-f]+)_", lambda found: chr(int(found[1], 16)), relation), target
+    return source, re.sub(r"Z([0-9a-f]+)Z", lambda found: chr(int(found[1], 16)), relation), target
 
 
 def export(
@@ -211,7 +210,7 @@ def _copy_edges(store: Mapping[str, Any], plain: HeteroData, edge_type: EdgeType
     """Copies edges and what is known of each, sorted by target and then by source."""
     name = "-".join(edge_type)
     if "edge_index" not in store:
-        raise ValueError(f"the edges {name} have no edge_index; apply ToSparseTensor to the result of to_pyg() only")
+        raise ValueError(f"the edges {name} have no edge_index; give the data as it was before ToSparseTensor")
     ends = store["edge_index"].as_tensor() if isinstance(store["edge_index"], EdgeIndex) else store["edge_index"]
     sizes = _sizes(plain, edge_type)
     for end, size in zip(ends, sizes, strict=True):
