@@ -172,7 +172,7 @@ def test_random_link_split():
     """Edges of the parts are those of the graph, both ways, with what is known of them."""
     rated, _ = rated_checkerboard()
     graph = whole(rated)
-    transform = T.RandomLinkSplit(0.2, 0.2, edge_types=[USER_ITEM], rev_edge_types=[ITEM_USER])
+    transform = T.RandomLinkSplit(0.2, 0.2, neg_sampling_ratio=0.0, edge_types=[USER_ITEM], rev_edge_types=[ITEM_USER])
     torch.manual_seed(0)
     train, valid, test = transform(graph.to_pyg())
     rating = dict(
