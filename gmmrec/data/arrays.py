@@ -75,6 +75,26 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path.name} is truncated or damaged ({error}); copy or download it again") from None
 
 
+def check_array(
+    source: str, name: str, array: NDArray[Any], ids: "pd.Series[Any] | None" = None, mask: NDArray[Any] | None = None
+) -> None:
+    """Refuses an array that holds no features, or does not fit its ids and mask.
+
+    Raises:
+        DataError: Shape or type is wrong; the message names ``source`` and ``name``.
+    """
+    if array.ndim not in (2, 3) or array.shape[-1] == 0:
+        raise DataError(
+            f"{source}: array {name!r} has shape {array.shape}, but features are [rows, width] or [rows, tokens, width]"
+        )
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"{source}: array {name!r} holds {array.dtype} values; features must be numbers")
+    if ids is not None and len(ids) != len(array):
+        raise DataError(f"{source} has {len(array)} rows in {name!r} but {len(ids)} ids; every row needs exactly one id")
+    if mask is not None and (mask.dtype != bool or mask.shape != array.shape[:-1]):
+        raise DataError(f"{source}: 'mask' is {mask.dtype} {mask.shape}, but must be boolean {array.shape[:-1]}")
+
+
 def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | None) -> list[RawFeatures]:
     arrays = read_arrays(path)
     keys = {name: array for name, array in arrays.items() if array.ndim == 1 and name != "mask"}
@@ -91,18 +111,9 @@ def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | Non
         ids = _ids(path, key, raw, node_type, catalogue)
     tables = []
     for name, array in values.items():
-        if array.ndim > 3 or array.shape[-1] == 0:
-            raise DataError(
-                f"{path.name}: array {name!r} has shape {array.shape}, but features are [rows, width] or [rows, tokens, width]"
-            )
-        if array.dtype.kind not in "fiu":
-            raise DataError(f"{path.name}: array {name!r} holds {array.dtype} values; features must be numbers")
-        if ids is not None and len(ids) != len(array):
-            raise DataError(f"{path.name} has {len(array)} rows in {name!r} but {len(ids)} ids; every row needs exactly one id")
+        check_array(path.name, name, array, ids, arrays.get("mask"))
         modality = stem if name in SOLE_ARRAYS else name
         mask, keep = arrays.get("mask"), slice(None) if ids is None else ids.notna().to_numpy()
-        if mask is not None and (mask.dtype != bool or mask.shape != array.shape[:-1]):
-            raise DataError(f"{path.name}: 'mask' is {mask.dtype} {mask.shape}, but must be boolean {array.shape[:-1]}")
         kept_ids = None if ids is None else ids[keep].reset_index(drop=True)
         tokens = read_tokens(path, array.shape[1]) if array.ndim == 3 else None
         kept_mask = None if mask is None else mask[keep]

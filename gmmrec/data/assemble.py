@@ -238,11 +238,11 @@ def _in_order(columns: list[Any], is_integer: bool) -> "pd.Index[Any]":
 
 def _first_id(table: RawFeatures, ids: "pd.Index[Any]", is_integer: bool) -> int:
     """The id of row 0 of an array without ids: 0, or 1 where ids run from 1 to the number of rows."""
+    stem, is_file, _ = table.source.rpartition(".np")
+    remedy = f"save {stem}.npz with the arrays 'ids' and 'values'" if is_file else "give it as (ids, array)"
     if not is_integer:
-        stem = table.source.rsplit(".", 1)[0]
         raise DataError(
-            f"{table.source} has a row for every integer id, but {table.node_type} ids are strings such as {ids[0]!r}; "
-            f"save {stem}.npz with the arrays 'ids' and 'values'"
+            f"{table.source} has a row for every integer id, but {table.node_type} ids are strings such as {ids[0]!r}; {remedy}"
         )
     lowest, highest, count = int(ids.min()), int(ids.max()), len(table.values)
     if lowest >= 0 and highest < count:
@@ -252,8 +252,7 @@ def _first_id(table: RawFeatures, ids: "pd.Index[Any]", is_integer: bool) -> int
         return 1
     wrong = lowest if lowest < 0 else highest
     raise DataError(
-        f"{table.source} has {count:,} rows but {table.node_type} id {wrong} needs row {wrong}; "
-        f"add the missing rows, or save an .npz with the arrays 'ids' and 'values'"
+        f"{table.source} has {count:,} rows but {table.node_type} id {wrong} needs row {wrong}; add the missing rows, or {remedy}"
     )
 
 
@@ -276,10 +275,11 @@ def _feature_table(table: RawFeatures, rows: Tensor, vocabulary: Vocabulary) -> 
     absent = len(vocabulary) - int(result.present.sum())
     if absent:
         zero = len(rows) - int((present if present.dim() == 1 else present.any(-1)).sum())
+        empty = "zeros or NaN" if bool(found.isnan().any()) else "zeros"
         logger.log(
             logging.WARNING if zero else logging.INFO,
-            "%s: %d of %d %ss have no %s (%d rows of zeros, %d ids without a row) and are masked",
-            table.source, absent, len(vocabulary), table.node_type, table.name, zero, absent - zero,
+            "%s: %d of %d %ss have no %s (%d rows of %s, %d ids without a row) and are masked",
+            table.source, absent, len(vocabulary), table.node_type, table.name, zero, empty, absent - zero,
         )  # fmt: skip
     return result
 

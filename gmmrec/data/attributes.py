@@ -46,7 +46,7 @@ def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str 
 
 def numbers_where_possible(column: "pd.Series[str]") -> "pd.Series[float] | pd.Series[str]":
     """A text column as numbers if all its values are such; codes with a leading zero stay text."""
-    if pd.api.types.is_numeric_dtype(column) or column.isna().all() or column.str.match(r"^0\d").any():
+    if pd.api.types.infer_dtype(column, skipna=True) != "string" or column.str.match(r"^0\d").any():
         return column
     numbers = pd.to_numeric(column, errors="coerce")
     return column if (numbers.isna() & column.notna()).any() else numbers

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from torch import Tensor
@@ -10,9 +11,13 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.pyg import Source, read_pyg
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,42 @@ class Dataset:
             raise ValueError(
                 f"the given split has {len(self.given_split)} rows, but there are {len(self.interactions)} interactions"
             )
+
+    @classmethod
+    def from_pyg(
+        cls,
+        data: "HeteroData",
+        user: str = "user",
+        item: str = "item",
+        *,
+        edge: tuple[str, str, str] | str | None = None,
+        rating: str | None = None,
+        time: str | None = None,
+        name: str = "pyg",
+    ) -> "Dataset":
+        """The users, items and interactions of a ``HeteroData``, with their features; other nodes and edges are left behind.
+
+        Raw ids are those of ``id``, ``node_id`` or ``n_id``, else row numbers. A float attribute ``[N, D]`` or ``[N, T, D]``, and
+        ``x`` of any type, is a modality under its own name (``user_x`` for that of users); missing is who has a False in
+        ``NAME_mask`` or, without one, holds NaN or zeros alone. One-dimensional attributes and lists are columns of a table, of
+        which ``title`` or ``name`` is what people are shown. Masks of edges (``train_mask``, ``val_mask``, ``test_mask``) are the
+        given split. Repeated pairs are kept.
+
+        Args:
+            data: Any.
+            user: Node type of the users.
+            item: Node type of the items.
+            edge: Edge type that joins them, in either direction, or the name of its relation; needed where several do.
+            rating: Edge attribute of ratings; None looks for a usual name such as ``rating`` or ``edge_label``, ``"none"`` does
+                without.
+            time: Edge attribute of times in seconds since 1970; likewise.
+            name: Shown in reports.
+
+        Raises:
+            DataError: A type is missing or ambiguous, or an attribute cannot be used.
+        """
+        found = read_pyg(data, Source(user, item, edge, rating, time))
+        return cls(name, found.vocabularies, found.interactions, found.features, found.attributes, found.given_split)
 
     @property
     def num_users(self) -> int:

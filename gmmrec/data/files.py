@@ -85,8 +85,8 @@ def line_of(path: Path, row: int) -> int:
 
 
 def location(path: Path | None, row: int) -> str:
-    """File and line of row ``row`` of a table, for messages."""
-    if path is None or path.suffix == ".parquet":
+    """File and line of row ``row`` of a table, for messages; a path without a file is the name of a DataFrame."""
+    if path is None or path.suffix == ".parquet" or not path.is_file():
         return f"{path.name if path else 'the frame'} row {row}"
     return f"{path.name} line {line_of(path, row)}"
 

@@ -1,6 +1,7 @@
 """load_dataset: the one way in. Chooses the reader by what a path holds, then filters as the settings say."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, 
 from gmmrec.data.formats.atomic import interaction_files, read_atomic
 from gmmrec.data.formats.bundled import bundled_names, read_bundled
 from gmmrec.data.formats.folder import read_folder
-from gmmrec.data.formats.frame import read_frame, read_table_file
+from gmmrec.data.formats.frame import GivenFeatures, read_frame, read_table_file, with_frames
 from gmmrec.data.formats.ifashion import is_ifashion, read_ifashion
 from gmmrec.data.formats.impressions import is_impressions, read_impressions
 from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
@@ -75,11 +76,30 @@ class DataConfig:
         check_positive(review_words=self.review_words)
 
 
-def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small", **settings: Any) -> Dataset:
+def load_dataset(
+    source: str | Path | pd.DataFrame | DataConfig = "movies-small",
+    *,
+    items: pd.DataFrame | None = None,
+    users: pd.DataFrame | None = None,
+    features: Mapping[str, GivenFeatures] | None = None,
+    triples: pd.DataFrame | None = None,
+    alignment: pd.DataFrame | None = None,
+    **settings: Any,
+) -> Dataset:
     """Reads a data set.
+
+    Tables given as DataFrames and arrays take the place of what the source has under the same name; they are read as the files
+    ``items.csv``, ``users.csv``, ``NAME_feat.npz``, ``triples.csv`` and ``alignment.csv`` of a folder are.
 
     Args:
         source: A path, the name of a bundled data set, a DataFrame of interactions, or a whole configuration.
+        items: Attributes of items, with a column of ids or the ids as the index.
+        users: Attributes of users, likewise.
+        features: By modality: ``(ids, array)`` or ``(ids, array, mask)``, a mapping from id to vector, a DataFrame with a row for
+            each id, or an array whose row ``i`` belongs to the integer id ``i``. Rows of NaN or zeros alone are missing. Names
+            of users' modalities begin with ``user_``, of entities' with ``entity_``.
+        triples: Facts, with the columns head, relation and tail.
+        alignment: Which entity an item is, with the columns item and entity.
         settings: Fields of :class:`DataConfig`.
 
     Raises:
@@ -95,8 +115,12 @@ def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small"
         config, frame = DataConfig(path="frame", **settings), source
     else:
         config, frame = DataConfig(path=str(source), **settings), None
-    columns = ColumnNames(**{field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)})
-    dataset = assemble(_read(config, columns) if frame is None else read_frame(frame, columns), config.review_words)
+    named = {field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)}
+    columns = ColumnNames(**{role: None if column is None else str(column) for role, column in named.items()})
+    tables = _read(config, columns) if frame is None else read_frame(frame, columns)
+    attributes = {node_type: table for node_type, table in (("item", items), ("user", users)) if table is not None}
+    tables = with_frames(tables, columns, attributes=attributes, features=features or {}, triples=triples, alignment=alignment)
+    dataset = assemble(tables, config.review_words)
     if config.title_column is not None:
         dataset = with_titles(dataset, config.title_column)
     before = len(dataset.interactions)

@@ -8,6 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from gmmrec.data.errors import shown
+
 
 class Vocabulary:
     """A two-way table of raw ids and row numbers ``0 … n-1``, in a fixed order.
@@ -43,7 +45,7 @@ class Vocabulary:
         self._index = pd.Index(values, dtype="int64" if kinds == {int} else object)
         if not self._index.is_unique:
             repeated = self._index[self._index.duplicated()][0]
-            raise ValueError(f"{name} id {repeated!r} occurs more than once")
+            raise ValueError(f"{name} id {shown(repeated)} occurs more than once")
 
     def __len__(self) -> int:
         return len(self._ids)

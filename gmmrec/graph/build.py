@@ -74,12 +74,20 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
         dataset: Gives the nodes and their features.
         split: Gives the training interactions.
         config: Which relations to add.
+
+    Raises:
+        ValueError: A modality is called like something else that nodes have.
     """
     data = HeteroData()
     sizes = {USER: dataset.num_users, ITEM: dataset.num_items}
     if split.triples is not None:
         sizes[ENTITY] = len(dataset.vocabularies[ENTITY])
     tables = {name: table for name, table in dataset.features.items() if table.node_type in sizes}
+    for name, table in tables.items():
+        if name in ("num_nodes", "degree", "n_id") or name.removesuffix("_mask") in tables.keys() - {name}:
+            raise ValueError(
+                f"modality {name!r} of {table.node_type} cannot be called so, because nodes have another {name!r}; rename it"
+            )
     for node_type, count in sizes.items():
         data[node_type].num_nodes = count
     for name, table in tables.items():

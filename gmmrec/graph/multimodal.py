@@ -12,6 +12,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from gmmrec.data.features import FeatureTable
+from gmmrec.graph import pyg
 from gmmrec.nn.relations import Bipartite, Pair, Relation
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
 
@@ -159,6 +160,32 @@ class MultimodalGraph:
         if "features" in self.__dict__:  # the same tables: checked once, however often edges change
             graph.__dict__["features"] = self.features
         return graph
+
+    def to_pyg(self) -> HeteroData:
+        """Plain PyG data with the tensors of this graph, for PyG's own transforms, loaders, ``to_hetero`` and explainers.
+
+        Edges are ordinary ``edge_index`` tensors, sorted by target. Every node type has ``x``, the input features ``[N, D]`` (its
+        modalities side by side, tokens averaged, zeros where one is missing; a single 1 for nodes without features), and
+        ``num_embeddings``, the rows that an embedding table needs. Modalities, masks, ``degree`` and edge attributes keep their
+        names; a modality whose name PyG uses otherwise, such as ``y``, stands under ``feature_y``. Tensors are shared with this
+        graph, so clone one before writing into it.
+        """
+        counts = {"num_words": self.schema.num_words, "num_relations": self.schema.num_relations}
+        return pyg.export(self.data, self.features.values(), self.schema.num_nodes, counts)
+
+    @classmethod
+    def from_pyg(cls, data: HeteroData) -> "MultimodalGraph":
+        """The graph in what :meth:`to_pyg` made, also after PyG's transforms or as a mini-batch of its loaders.
+
+        A float attribute ``[N, D]`` or ``[N, T, D]`` that was added since is a modality too, present everywhere unless
+        ``NAME_mask`` says otherwise. Missing degrees, reversed edges and weights of interactions are made as by ``build_graph``:
+        delete ``degree`` and ``edge_weight`` after a transform that took interactions away.
+
+        Raises:
+            ValueError: Users, items or their interactions are missing, or an edge names a node that there is not.
+        """
+        parsed = pyg.parse(data)
+        return cls(parsed.data, GraphSchema(*parsed[1:]))
 
     def to(self, device: torch.device | str) -> "MultimodalGraph":
         """A copy on another device."""

@@ -1,12 +1,27 @@
-"""Reads one table of interactions: CSV, TSV (also gzipped), Parquet or a pandas DataFrame."""
+"""Reads interactions from one table or a pandas DataFrame, and what is given beside them as DataFrames and arrays."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
 
-from gmmrec.data.columns import ColumnNames, interaction_log
+from gmmrec.data.arrays import check_array
+from gmmrec.data.attributes import attribute_table
+from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_ids
+from gmmrec.data.errors import DataError, listed, shown
+from gmmrec.data.facts import alignment_table, facts_table
 from gmmrec.data.files import read_table
-from gmmrec.data.tables import Tables
+from gmmrec.data.tables import RawFeatures, Tables
+
+Vectors: TypeAlias = "ArrayLike | torch.Tensor"
+GivenFeatures: TypeAlias = "Vectors | Sequence[Any] | Mapping[Any, Any] | pd.DataFrame | pd.Series[Any]"
+"""One modality: ``(ids, array)``, ``(ids, array, mask)``, a mapping from id to vector, a DataFrame with a row for each id, or an
+array whose row ``i`` belongs to the integer id ``i``."""
 
 
 def read_table_file(path: Path, columns: ColumnNames) -> Tables:
@@ -16,8 +31,155 @@ def read_table_file(path: Path, columns: ColumnNames) -> Tables:
 
 def read_frame(frame: pd.DataFrame, columns: ColumnNames, path: Path | None = None) -> Tables:
     """A data set without features from a DataFrame; ids that are strings there stay strings, also where they look like numbers."""
-    log = interaction_log(frame, columns, path)
+    log = interaction_log(_plain(frame, path or Path("the frame")), columns, path)
     if path is not None and path.suffix != ".parquet":
         return Tables(path.name.split(".")[0], log)
     text = {node_type for node_type in ("user", "item") if not pd.api.types.is_integer_dtype(log[node_type])}
     return Tables(path.stem if path else "frame", log, text_ids=frozenset(text))
+
+
+def with_frames(
+    tables: Tables,
+    columns: ColumnNames,
+    *,
+    attributes: Mapping[str, pd.DataFrame],
+    features: Mapping[str, GivenFeatures],
+    triples: pd.DataFrame | None = None,
+    alignment: pd.DataFrame | None = None,
+) -> Tables:
+    """The same tables with attributes, features and facts from memory, in place of what the source has under the same name.
+
+    Args:
+        tables: What a reader found.
+        columns: Columns that were named.
+        attributes: By node type: a table with an id column, or the ids as its index (named like an id column, or strings).
+        features: By modality; names of users' begin with ``user_``, of entities' with ``entity_``.
+        triples: Facts with the columns head, relation and tail.
+        alignment: Which entity an item is.
+
+    Raises:
+        DataError: A table or an array cannot be used; the message names it and the remedy.
+    """
+    named = {node_type: Path(f"the frame of {node_type}s") for node_type in attributes}  # labels for messages, no files
+    tabled = {
+        node_type: attribute_table(
+            _keyed(frame, node_type, named[node_type]), named[node_type], node_type, getattr(columns, node_type)
+        )
+        for node_type, frame in attributes.items()
+    }
+    facts, aligned = (Path(f"the frame of {name}") for name in ("triples", "alignment"))
+    tables = replace(
+        tables,
+        attributes={**tables.attributes, **tabled},
+        triples=tables.triples if triples is None else facts_table(_plain(triples, facts), facts),
+        alignment=tables.alignment if alignment is None else alignment_table(_plain(alignment, aligned), aligned),
+    )
+    types = ("user", "entity") if tables.triples is not None else ("user",)
+    own = []
+    for name, given in features.items():
+        node_type = next((node_type for node_type in types if name.startswith(f"{node_type}_")), "item")
+        own.append(_features(name, given, node_type))
+    return replace(tables, features=[*(table for table in tables.features if table.name not in features), *own])
+
+
+def _plain(frame: pd.DataFrame, where: Path) -> pd.DataFrame:
+    """A frame whose columns are distinct strings; an index that has a name is a column."""
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"{where.name} is a {type(frame).__name__}, but must be a pandas DataFrame")
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    frame = frame.reset_index(level=named).reset_index(drop=True) if named else frame.reset_index(drop=True)
+    names = pd.Index([str(column) for column in frame.columns])
+    if names.has_duplicates:
+        repeated = listed(names[names.duplicated()].unique())
+        raise DataError(f"{where.name} has more than one column {repeated}; rename or drop all but one")
+    plain: pd.DataFrame = frame.set_axis(names, axis=1)
+    return plain
+
+
+def _keyed(frame: pd.DataFrame, node_type: str, where: Path) -> pd.DataFrame:
+    """A plain frame in which an unnamed index of strings is the column of ids, where no other is."""
+    plain = _plain(frame, where)
+    is_key = frame.index.names == [None] and not pd.api.types.is_numeric_dtype(frame.index)
+    if is_key and find_column(plain, node_type, None, where.name, required=False) is None:
+        plain[node_type] = frame.index.to_numpy()
+    return plain
+
+
+def _features(name: str, given: GivenFeatures, node_type: str) -> RawFeatures:
+    source = f"modality {name!r}"
+    mask: NDArray[Any] | None = None
+    raw: Any = None
+    if isinstance(given, pd.DataFrame):
+        raw, values = _from_frame(given, node_type, source)
+    elif isinstance(given, Mapping) and "values" in given and set(given) <= {"ids", "values", "mask"}:
+        raw, values, mask = given.get("ids"), _array(given["values"], source), _mask(given.get("mask"), source)
+    elif isinstance(given, Mapping | pd.Series):
+        raw, values = _stacked(given.items(), source)
+    elif isinstance(given, tuple) and len(given) in (2, 3):
+        raw, values, mask = given[0], _array(given[1], source), _mask(given[2] if len(given) == 3 else None, source)
+    elif isinstance(given, np.ndarray | torch.Tensor):
+        values = _array(given, source)
+    else:
+        raise DataError(
+            f"{source} is a {type(given).__name__}, but must be (ids, array), a mapping from id to vector, a DataFrame with a row "
+            "for each id, or an array"
+        )
+    ids = None if raw is None else _ids(raw, source)
+    check_array(source, name, values, ids, mask)
+    if values.dtype.kind == "f":
+        missing = np.isnan(values).all(-1)
+        mask = ~missing if mask is None else mask & ~missing
+    return RawFeatures(name, source, values, ids, mask, node_type)
+
+
+def _from_frame(frame: pd.DataFrame, node_type: str, source: str) -> tuple[Any, NDArray[Any]]:
+    """Ids from a column with a usual name, else from the index; one column of vectors, or a column for each number."""
+    index = frame.index
+    frame = _plain(frame.reset_index(drop=True), Path(source))
+    key = find_column(frame, node_type, None, source, required=False)
+    ids: Any = index if key is None else frame[key]
+    values = frame if key is None else frame.drop(columns=key)
+    if values.shape[1] == 1 and pd.api.types.is_object_dtype(values.dtypes.iloc[0]):
+        return _stacked(zip(ids, values.iloc[:, 0], strict=True), source)
+    text = [column for column in values if not pd.api.types.is_numeric_dtype(values[column])]
+    if text:
+        raise DataError(f"{source} holds {values[text[0]].dtype} values in column {text[0]!r}; features must be numbers")
+    return ids, values.to_numpy(dtype=np.float32, na_value=np.nan)
+
+
+def _stacked(vectors: Iterable[tuple[Any, Any]], source: str) -> tuple[list[Any], NDArray[Any]]:
+    """Ids and vectors of all that have one; None and a lone NaN mean that there is none."""
+    pairs = [(raw_id, _array(vector, source)) for raw_id, vector in vectors if vector is not None]
+    ids, arrays = [raw_id for raw_id, array in pairs if array.ndim], [array for _, array in pairs if array.ndim]
+    if not arrays:
+        raise DataError(f"{source} holds no vector; give one for some id, or leave the modality out")
+    for raw_id, array in zip(ids, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            raise DataError(
+                f"{source} has shape {array.shape} for id {shown(raw_id)} but {arrays[0].shape} for the first; give all one shape"
+            )
+    return ids, np.stack(arrays)
+
+
+def _array(values: Any, source: str) -> NDArray[Any]:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
+    try:
+        array: NDArray[Any] = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{source} is no array ({error}); give all vectors one width") from None
+    return array
+
+
+def _mask(mask: Any, source: str) -> NDArray[Any] | None:
+    return None if mask is None else _array(mask, source)
+
+
+def _ids(raw: Any, source: str) -> "pd.Series[Any]":
+    """Raw ids of the rows, each once and none missing."""
+    values = raw.detach().cpu().numpy() if isinstance(raw, torch.Tensor) else raw
+    ids = raw_ids(pd.Series(list(values), name="ids"), Path(source))
+    if ids.duplicated().any():
+        raise DataError(f"{source} has id {shown(ids[ids.duplicated()].iloc[0])} more than once; keep one row for each id")
+    return ids

@@ -1,0 +1,261 @@
+"""Reads users, items and what joins them out of PyG's ``HeteroData``, as data sets of PyG and of others have them."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmrec.data.errors import DataError, listed
+from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.parts import TEST, TRAIN, VALID
+from gmmrec.data.times import YEAR_2100
+from gmmrec.data.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+logger = logging.getLogger(__name__)
+
+IDS = ("raw_id", "raw_ids", "id", "ids", "node_id", "n_id")
+"""Attributes of a node type that hold raw ids, the first found wins; ``user_id`` of node type ``user`` too."""
+RATINGS = ("rating", "ratings", "weight", "stars", "edge_label", "edge_attr", "edge_weight")
+TIMES = ("time", "timestamp", "timestamps", "edge_time")
+PARTS = (("train_mask", TRAIN), ("val_mask", VALID), ("test_mask", TEST))
+UNREAD = frozenset({"x", "y", "batch", "ptr", "degree", "input_id", "batch_size", "num_nodes", "num_embeddings"})
+"""Attributes of nodes that are no columns of a table of users or items."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where in the data the interactions are.
+
+    Attributes:
+        user: Node type of the users.
+        item: Node type of the items.
+        edge: An edge type that joins them, in either direction, or the name of its relation; None takes the only one there is.
+        rating: Edge attribute of ratings; None looks for a usual name, ``"none"`` does without.
+        time: Edge attribute of times in seconds since 1970; likewise.
+    """
+
+    user: str = "user"
+    item: str = "item"
+    edge: tuple[str, str, str] | str | None = None
+    rating: str | None = None
+    time: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The fields of a data set under their own names."""
+
+    vocabularies: Mapping[str, Vocabulary]
+    interactions: Interactions
+    features: Mapping[str, FeatureTable] = field(default_factory=dict)
+    attributes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    given_split: Tensor | None = None
+
+
+def read_pyg(data: "HeteroData", source: Source) -> Found:
+    """Users, items, interactions, features and attributes.
+
+    Raises:
+        DataError: A node type or edge type is missing or ambiguous, or an attribute cannot be used.
+    """
+    types = {"user": source.user, "item": source.item}
+    for role, node_type in types.items():
+        if node_type not in data.node_types:
+            raise DataError(
+                f"the data has no node type {node_type!r}; it has {listed(data.node_types) or 'none'}, so set {role} to one of them"
+            )
+    if source.user == source.item:
+        raise DataError(f"user and item are both {source.user!r}; a data set needs a node type of users and another of items")
+    vocabularies, features, attributes = {}, dict[str, FeatureTable](), {}
+    for role, node_type in types.items():
+        vocabularies[role], used = _vocabulary(data, node_type, role)
+        for name, table in _features(data, node_type, role).items():
+            if name in features:
+                raise DataError(f"{source.user!r} and {source.item!r} both have a modality {name!r}; rename one of the attributes")
+            features[name] = table
+        frame = _attributes(data, node_type, used)
+        if len(frame.columns):
+            attributes[role] = frame
+    interactions, given = _interactions(data, source)
+    return Found(vocabularies, interactions, features, attributes, given)
+
+
+def _count(data: "HeteroData", node_type: str) -> int:
+    count = data[node_type].num_nodes
+    if count is None:
+        raise DataError(f"nothing tells how many {node_type!r} nodes there are; set data[{node_type!r}].num_nodes")
+    return int(count)
+
+
+def _vocabulary(data: "HeteroData", node_type: str, role: str) -> tuple[Vocabulary, str | None]:
+    """The raw ids, and the attribute that holds them; row numbers where none does."""
+    store, count = data[node_type], _count(data, node_type)
+    name = next((name for name in (*IDS, f"{node_type}_id") if name in store), None)
+    if name is None:
+        return Vocabulary(range(count), name=role), None
+    values = store[name]
+    ids = values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
+    if len(ids) != count or not {type(raw_id) for raw_id in ids} <= {int, str}:
+        raise DataError(
+            f"{name!r} of {node_type!r} must hold an integer or a string for each of {count} nodes, but holds {len(ids)} values "
+            f"such as {ids[0] if ids else None!r}; mend or delete it"
+        )
+    try:
+        return Vocabulary(ids, name=role), name
+    except ValueError as error:
+        raise DataError(f"{name!r} of {node_type!r} cannot name its nodes: {error}; mend or delete it") from None
+
+
+def _features(data: "HeteroData", node_type: str, role: str) -> dict[str, FeatureTable]:
+    """Float attributes with a row a node; missing is who has a False in ``NAME_mask``, else NaN or zeros alone."""
+    store, count = data[node_type], _count(data, node_type)
+    is_graph = "num_embeddings" in store  # made by MultimodalGraph.to_pyg: x repeats the other attributes
+    found = {}
+    for name, values in store.items():
+        if not isinstance(values, Tensor) or (is_graph and name == "x"):
+            continue
+        values = values if values.layout == torch.strided else values.to_dense()
+        is_number = values.is_floating_point() or name == "x"
+        if not is_number or values.dim() not in (2, 3) or len(values) != count or not values.shape[-1]:
+            continue
+        own = name.removeprefix("feature_") if is_graph else name
+        own = own if is_graph or role == "item" or own.startswith(f"{role}_") else f"{role}_{own}"
+        values, mask = values.detach().cpu().float(), store.get(f"{name}_mask")
+        if mask is None:
+            mask = ~values.isnan().all(-1) & (values != 0).any(-1)
+        elif mask.shape != values.shape[:-1]:
+            raise DataError(
+                f"'{name}_mask' of {node_type!r} has shape {tuple(mask.shape)}, but {name!r} needs {tuple(values.shape[:-1])}"
+            )
+        try:
+            found[own] = FeatureTable(own, values, mask.cpu().bool(), role)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        absent = int((~found[own].present).sum())
+        if absent:
+            logger.info("%d of %d %ss have no %s and are masked", absent, count, role, own)
+    return found
+
+
+def _attributes(data: "HeteroData", node_type: str, used: str | None) -> pd.DataFrame:
+    """What else is known of every node: one-dimensional tensors and lists of texts or numbers."""
+    store, count = data[node_type], _count(data, node_type)
+    columns: dict[str, Any] = {}
+    for name, values in store.items():
+        if name in UNREAD or name == used or name.endswith("_mask"):
+            continue
+        if isinstance(values, Tensor | np.ndarray) and values.ndim == 1 and len(values) == count:
+            columns[name] = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+        elif (
+            isinstance(values, list | tuple)
+            and len(values) == count
+            and all(isinstance(value, str | int | float) for value in values)
+        ):
+            columns[name] = list(values)
+    title = next((name for name in ("title", "movie_title", "name", "names") if name in columns), None)
+    if title is not None:
+        columns["title"] = [str(value) for value in columns[title]]
+    frame: pd.DataFrame = pd.DataFrame(columns, index=range(count))
+    return frame
+
+
+def _edge_type(data: "HeteroData", source: Source) -> tuple[str, str, str]:
+    joining = [kind for kind in data.edge_types if {kind[0], kind[2]} == {source.user, source.item}]
+    if source.edge is not None:
+        wanted = [kind for kind in joining if source.edge in (kind, kind[1])]
+        if not wanted:
+            raise DataError(
+                f"no edges {source.edge!r} join {source.user!r} and {source.item!r}; those that do are "
+                f"{listed(joining) or 'none'}; set edge to one of them"
+            )
+    else:
+        forward = [kind for kind in joining if kind[0] == source.user and not kind[1].startswith("rev_")]
+        wanted = forward or joining
+        if not wanted:
+            raise DataError(
+                f"no edges join {source.user!r} and {source.item!r}; the edge types are {listed(data.edge_types) or 'none'}; "
+                "set user and item to the ends of one of them"
+            )
+    if len(wanted) > 1:
+        raise DataError(f"several edge types join {source.user!r} and {source.item!r}: {listed(wanted)}; set edge to one of them")
+    found: tuple[str, str, str] = wanted[0]
+    return found
+
+
+def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Tensor | None]:
+    kind = _edge_type(data, source)
+    store, name = data[kind], "-".join(kind)
+    if "edge_index" not in store:
+        raise DataError(f"the edges {name} have no edge_index; give the data as it was before ToSparseTensor")
+    ends = store["edge_index"].detach().cpu()
+    ends = ends.as_tensor() if hasattr(ends, "as_tensor") else ends  # an EdgeIndex
+    for end, node_type in zip(ends, (kind[0], kind[2]), strict=True):
+        count = _count(data, node_type)
+        if end.numel() and not 0 <= int(end.min()) <= int(end.max()) < count:
+            raise DataError(
+                f"the edges {name} join node {int(end.max())}, but there are {count} {node_type!r} nodes; mend one of them"
+            )
+    user, item = (ends if kind[0] == source.user else ends.flip(0)).long()
+    is_graph = "num_embeddings" in data[source.user]  # its edge_weight is a normalisation, no rating
+    usual = [name for name in RATINGS if not (is_graph and name == "edge_weight")]
+    usual = [name for name in usual if not (name == "edge_label" and "edge_label_index" in store)]  # labels of other edges
+    weight = _column(store, source.rating, usual, "rating", name, len(user))
+    time = _column(store, source.time, TIMES, "time", name, len(user))
+    if weight is not None:
+        weight = weight.float()
+        if not bool(torch.isfinite(weight).all()):
+            raise DataError(f"the ratings of {name} hold NaN or infinity; mend them or set rating='none'")
+    if time is not None:
+        if bool((~torch.isfinite(time) | (time < 0) | (time > YEAR_2100)).any()):
+            raise DataError(f"the times of {name} must be seconds between 1970 and 2100; convert them or set time='none'")
+        time = time.long()
+    log = Interactions(user.contiguous(), item.contiguous(), time, weight)
+    repeats = len(log) - len(log.distinct())
+    if repeats:
+        logger.warning("%d user-item pairs repeat and are kept; gmmrec.data.filter.drop_duplicates merges them", repeats)
+    return log, _given_split(store, name, len(log))
+
+
+def _column(store: Any, given: str | None, usual: Any, role: str, name: str, count: int) -> Tensor | None:
+    """One number an edge, from the attribute that was named or has a usual name."""
+    if given == "none":
+        return None
+    if given is not None and given not in store:
+        raise DataError(
+            f"the edges {name} have no attribute {given!r}; they have {listed(store.keys())}, so set {role} to one of them"
+        )
+    for attribute in usual if given is None else [given]:
+        values = store.get(attribute)
+        values = values.squeeze(-1) if isinstance(values, Tensor) and values.dim() == 2 else values
+        if isinstance(values, Tensor) and values.shape == (count,):
+            return values.detach().cpu()
+    if given is not None:
+        raise DataError(
+            f"attribute {given!r} of the edges {name} must hold one number for each of {count} edges; set another {role}"
+        )
+    return None
+
+
+def _given_split(store: Any, name: str, count: int) -> Tensor | None:
+    """The part of every edge by PyG's masks, where there are those of training and test."""
+    masks = {mask: store.get(mask) for mask, _ in PARTS}
+    if masks["train_mask"] is None or masks["test_mask"] is None:
+        return None
+    part = torch.full((count,), -1)
+    for mask, code in PARTS:
+        if masks[mask] is not None:
+            part[masks[mask].cpu()] = code
+    if bool((part < 0).any()):
+        raise DataError(
+            f"{int((part < 0).sum())} of {count} edges {name} are in no part; set train_mask, val_mask and test_mask for all"
+        )
+    return part
