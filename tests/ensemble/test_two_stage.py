@@ -12,9 +12,9 @@ from gmmrec.models.mario import MARIO, MARIOConfig
 from gmmrec.models.popularity import Popularity
 from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.tasks.query import UserQuery
+from gmmrec.testing.contract import I, U, score_all, toy_graph, training_batch
+from gmmrec.testing.toy import checkerboard
 from gmmrec.typing import ITEM_USER
-from tests.contract import I, U, score_all, toy_graph, training_batch
-from tests.toy import checkerboard
 
 INF = torch.inf
 

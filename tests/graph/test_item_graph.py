@@ -4,8 +4,8 @@ from torch import Tensor
 
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.multimodal import MultimodalGraph
-from tests.contract import I, toy_graph, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing.contract import I, toy_graph, with_mask
+from gmmrec.testing.toy import checkerboard
 
 
 def graph_without(text: list[int], image: list[int]) -> MultimodalGraph:

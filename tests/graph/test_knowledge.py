@@ -13,8 +13,8 @@ from gmmrec.graph.build import build_graph
 from gmmrec.graph.knowledge import KNOWS, with_knowledge
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.graph_fusion import GraphFusion, GraphFusionConfig
-from tests.contract import I, RecommenderContract, U, score_all, toy_graph, train
-from tests.toy import checkerboard
+from gmmrec.testing.contract import I, RecommenderContract, U, score_all, toy_graph, train
+from gmmrec.testing.toy import checkerboard
 
 
 def known_board(seed: int = 0):

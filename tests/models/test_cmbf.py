@@ -13,8 +13,8 @@ from gmmrec.models import cmbf
 from gmmrec.models.cmbf import CMBF, CMBFConfig
 from gmmrec.nn.fusion.cross_modal import CrossModalFusion
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing.contract import I, U, score_all, toy_graph, with_mask
+from gmmrec.testing.toy import checkerboard
 
 D, P, HEADS = 8, 5, 2
 FORMS = [

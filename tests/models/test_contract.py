@@ -14,7 +14,7 @@ from gmmrec.models.nrpa import NRPA
 from gmmrec.models.pog import POG
 from gmmrec.models.uvcan import UVCAN
 from gmmrec.models.vlsnr import VLSNR
-from tests.contract import RecommenderContract
+from gmmrec.testing.contract import RecommenderContract
 
 RANK_ITEMS = {name: model for name, model in MODELS.items() if model.query_type.target == "item"}
 """Models of other things have a suite of their own: see ``test_mkgformer.py``."""

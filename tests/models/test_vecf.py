@@ -16,9 +16,9 @@ from gmmrec.data.reviews import Reviews
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.vecf import VECF, VECFConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, score_all, toy_graph
+from gmmrec.testing.contract import I, U, score_all, toy_graph
+from gmmrec.testing.toy import checkerboard
 from tests.memory import Largest
-from tests.toy import checkerboard
 
 D, R, WORDS = 8, 4, 12
 BARE = 5  # an item without a picture

@@ -34,8 +34,8 @@ from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.masked import hide_missing, masked_mean
 from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, RecommenderContract, U, score_all, share_ordered, toy_graph, train, training_batch, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing.contract import I, RecommenderContract, U, score_all, share_ordered, toy_graph, train, training_batch, with_mask
+from gmmrec.testing.toy import checkerboard
 
 Model = AnyRecommender
 Call = Callable[[nn.Module, Tensor, Tensor], Any]

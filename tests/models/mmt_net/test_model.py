@@ -14,9 +14,9 @@ from gmmrec.models.mmt_net import MMTNet, MMTNetConfig
 from gmmrec.runs.recipe import read_config, run
 from gmmrec.tasks.context import time_context
 from gmmrec.tasks.query import Batch, ContextQuery
-from tests.contract import I, U, score_all, toy_graph
+from gmmrec.testing.contract import I, U, score_all, toy_graph
+from gmmrec.testing.toy import checkerboard
 from tests.memory import Largest
-from tests.toy import checkerboard
 
 HOUR = 3600
 

@@ -34,7 +34,7 @@ from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import NextItemTask, Timeline
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import Batch, HistoryQuery, OutfitQuery, RatingQuery, UserQuery
-from tests.toy import checkerboard, rated_checkerboard
+from gmmrec.testing.toy import checkerboard, rated_checkerboard
 
 U, I = 23, 17  # primes that no layer has as its width: a table of 23 rows is one of users  # noqa: E741
 

@@ -1,0 +1,1 @@
+"""The contract suite and toy data, for tests of models from outside."""
