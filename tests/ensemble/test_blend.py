@@ -12,8 +12,7 @@ from gmmrec.models.mgat import MGAT, MGATConfig
 from gmmrec.models.popularity import Popularity
 from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.tasks.query import UserQuery
-from gmmrec.testing.contract import I, U, score_all, toy_graph, training_batch
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, training_batch
 from gmmrec.typing import USER_ITEM
 
 INF = torch.inf

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.graph.co_interaction import co_interaction_graph
-from gmmrec.testing.contract import I, U, toy_graph
+from gmmrec.testing import I, U, toy_graph
 from gmmrec.typing import USER_ITEM
 
 

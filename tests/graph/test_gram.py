@@ -3,7 +3,7 @@ import torch
 
 from gmmrec.graph import gram
 from gmmrec.graph.gram import add_feature_gram, interaction_gram
-from gmmrec.testing.contract import I, U, toy_graph
+from gmmrec.testing import I, U, toy_graph
 from gmmrec.typing import USER_ITEM
 
 

@@ -13,8 +13,7 @@ from gmmrec.nn import memory
 from gmmrec.recommender import Recommender
 from gmmrec.serving.service import Service
 from gmmrec.tasks.query import UserQuery
-from gmmrec.testing.contract import I, U, score_all, toy_graph
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from gmmrec.typing import USER_ITEM
 
 MODELS = {"ease": (EASE, EASEConfig(reg=3.0)), "ease-features": (EASEFeatures, EASEFeaturesConfig(reg=3.0))}

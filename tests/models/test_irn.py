@@ -15,8 +15,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
 from gmmrec.models.irn import DRAWN, IRN, IRNConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.testing.contract import I, U, score_all, toy_graph, training_batch, with_mask
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, training_batch, with_mask
 from gmmrec.typing import ITEM_USER
 from tests.memory import Largest
 

@@ -16,8 +16,7 @@ from gmmrec.nn.conv.learned_graph import LearnedItemGraph
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.testing.contract import I, U, permuted, score_all, toy_graph, with_mask
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import USER_ITEM
 

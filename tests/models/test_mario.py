@@ -12,8 +12,7 @@ from gmmrec.evaluation.modality import average_difference
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mario import MARIO, MARIOConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.testing.contract import I, U, score_all, toy_graph, train, with_mask
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, train, with_mask
 from gmmrec.typing import USER_ITEM
 
 D = 8

@@ -11,8 +11,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mgcn import MGCN, MGCNConfig, item_view
 from gmmrec.nn.loss import bpr, info_nce
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.testing.contract import I, U, permuted, score_all, toy_graph, with_mask
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 from gmmrec.typing import USER_ITEM
 
 NAMES = ("image", "text")

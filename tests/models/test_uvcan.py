@@ -13,8 +13,7 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.uvcan import UVCAN, UVCANConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.testing.contract import I, U, score_all, toy_graph, with_mask
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, with_mask
 from tests.memory import Largest
 
 D = 8

@@ -16,8 +16,7 @@ from gmmrec.data.reviews import Reviews
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.vecf import VECF, VECFConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.testing.contract import I, U, score_all, toy_graph
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from tests.memory import Largest
 
 D, R, WORDS = 8, 4, 12

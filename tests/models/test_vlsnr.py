@@ -15,8 +15,7 @@ from gmmrec.models import vlsnr
 from gmmrec.models.vlsnr import VLSNR, VLSNRConfig
 from gmmrec.nn.sequence import attentional_gru
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.testing.contract import I, U, toy_graph, with_mask
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, toy_graph, with_mask
 from tests.nn.fusion.checks import layer_norm, softmax
 
 D, B, L = 8, 6, 5

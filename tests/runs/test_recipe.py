@@ -12,7 +12,7 @@ from gmmrec.data.split import Split
 from gmmrec.runs.recipe import nested, read_config, sections_of
 from gmmrec.runs.recipe import run as run_experiment
 from gmmrec.runs.run import Run, load_split, save_split
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 METRIC = "a metric is written NAME@K with NAME one of recall, ndcg, precision, hit, mrr, map (ndcg@20, say), but is {}"
 QUICK = {"epochs": 3, "dim": 8, "num_layers": 1, "batch_size": 64, "progress": False}

@@ -10,7 +10,7 @@ from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.marank import MARank, MARankConfig
 from gmmrec.models.popularity import Popularity
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import checkerboard
 from gmmrec.training.warm_start import warm_start
 
 SCHEMA = GraphSchema({"user": 3, "item": 4}, {}, {}, ())

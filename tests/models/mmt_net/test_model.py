@@ -14,8 +14,7 @@ from gmmrec.models.mmt_net import MMTNet, MMTNetConfig
 from gmmrec.runs.recipe import read_config, run
 from gmmrec.tasks.context import time_context
 from gmmrec.tasks.query import Batch, ContextQuery
-from gmmrec.testing.contract import I, U, score_all, toy_graph
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from tests.memory import Largest
 
 HOUR = 3600

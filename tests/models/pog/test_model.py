@@ -14,8 +14,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.pog.model import POG, POGConfig, in_front
 from gmmrec.tasks.query import Batch, OutfitQuery
-from gmmrec.testing.contract import I, U, toy_graph
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, toy_graph
 
 SMALL: dict[str, Any] = {"dim": 8, "hidden_dim": 12, "num_heads": 2}
 

@@ -11,8 +11,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.saers import SAERS, SAERSConfig
 from gmmrec.nn.pairs import BLOCK_CELLS
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.testing.contract import I, U, score_all, toy_graph
-from gmmrec.testing.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from tests.memory import Largest
 
 D, A, R = 8, 4, 5
