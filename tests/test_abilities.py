@@ -14,7 +14,7 @@ from gmmrec.abilities import Ability, Attends, FoldsInUsers, NonPersonalized, Re
 from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.popularity import Popularity
-from tests.contract import toy_graph
+from gmmrec.testing import toy_graph
 
 ALL = [value for value in vars(abilities).values() if isinstance(value, type) and Ability in value.__bases__]
 SOURCES = Path(abilities.__file__).parent

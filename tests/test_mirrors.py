@@ -41,6 +41,8 @@ COVERED = {
     "tasks/__init__.py": "tasks/test_tasks.py",
     "tasks/questions.py": "evaluation/test_choices.py",
     "tasks/task.py": "tasks/test_tasks.py",
+    "testing/contract.py": "models/test_contract.py",
+    "testing/histories.py": "models/test_contract.py",
     "typing.py": "graph/test_build.py",
 }
 """Sources without a mirrored test, below ``gmmrec/``, and the test that covers each, below ``tests/``."""

@@ -19,7 +19,7 @@ from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.popularity import Popularity, PopularityConfig
 from gmmrec.recommender import Encoded, Recommender, encode
 from gmmrec.tasks.query import Query, RatingQuery, UserQuery
-from tests.contract import toy_graph
+from gmmrec.testing import toy_graph
 
 ROOT = Path(__file__).resolve().parents[1]
 ALIAS = re.compile(r"\b(\w+)(?:, [\w.]+)* = (?:self\.)?config\b(?!\.)|, (\w+) = .*, config$")

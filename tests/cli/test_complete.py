@@ -11,7 +11,7 @@ import yaml
 from gmmrec.cli.main import main
 from gmmrec.report.outfits import write_outfits
 from gmmrec.runs.recipe import fit
-from tests.toy import checkerboard, with_outfits
+from gmmrec.testing import checkerboard, with_outfits
 
 
 @pytest.fixture(scope="module")

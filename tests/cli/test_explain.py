@@ -12,7 +12,7 @@ from PIL import Image
 import gmmrec
 from gmmrec.cli.main import main
 from gmmrec.data.tokens import TokenNames, write_pieces
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 GREY = (120, 120, 120)
 QUICK = ["--train.epochs", "2", "--train.lr", "0.3", "--train.batch_size", "64"]

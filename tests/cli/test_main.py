@@ -15,8 +15,7 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.data.write import write_folder
 from gmmrec.models import MODELS
 from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkQuery, OutfitQuery, RatingQuery, UserQuery
-from tests.knowledge import circle
-from tests.toy import checkerboard, rated_checkerboard, with_outfits
+from gmmrec.testing import checkerboard, circle, rated_checkerboard, with_outfits
 
 KINDS = {
     UserQuery: "pictures",

@@ -6,7 +6,7 @@ import pytest
 
 import gmmrec
 from gmmrec.cli.main import main
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 
 @pytest.fixture(scope="module")

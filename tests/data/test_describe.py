@@ -2,7 +2,7 @@ import pandas as pd
 
 from gmmrec.data.describe import Degrees, describe
 from gmmrec.data.load import load_dataset
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 
 def test_figures_of_a_small_log(tmp_path):

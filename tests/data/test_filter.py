@@ -5,7 +5,7 @@ import torch
 from gmmrec.data.errors import DataError
 from gmmrec.data.filter import drop_duplicates, hide_features, k_core, min_weight, select_modalities
 from gmmrec.data.load import load_dataset
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 
 def repeats(**settings):

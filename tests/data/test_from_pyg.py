@@ -11,7 +11,7 @@ from gmmrec.data.errors import DataError
 from gmmrec.data.parts import TEST, TRAIN, VALID
 from gmmrec.data.split import split_dataset
 from gmmrec.graph.build import build_graph
-from tests.toy import rated_checkerboard
+from gmmrec.testing import rated_checkerboard
 
 
 def movie_lens():

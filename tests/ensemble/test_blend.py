@@ -14,9 +14,8 @@ from gmmrec.models.mgat import MGAT, MGATConfig
 from gmmrec.models.popularity import Popularity
 from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.tasks.query import UserQuery
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, training_batch
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, score_all, toy_graph, training_batch
-from tests.toy import checkerboard
 
 INF = torch.inf
 

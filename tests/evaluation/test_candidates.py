@@ -13,7 +13,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Encoded
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation
 from gmmrec.tasks.query import UserQuery
-from tests.contract import I, U, toy_graph
+from gmmrec.testing import I, U, toy_graph
 
 
 class Table(torch.nn.Module):

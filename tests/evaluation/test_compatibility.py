@@ -13,7 +13,7 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.recommender import Encoded
 from gmmrec.tasks.evaluation_tasks import CompatibilityEvaluation
 from gmmrec.tasks.query import OutfitQuery
-from tests.contract import I, toy_graph
+from gmmrec.testing import I, toy_graph
 
 WEIGHTS = torch.randn(I, I, generator=torch.Generator().manual_seed(5))
 

@@ -22,7 +22,7 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.evaluation_tasks import EvaluationTask
 from gmmrec.tasks.query import UserQuery
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gmmrec.tasks.query import LinkQuery
-from tests.knowledge import circle, graph_of
+from gmmrec.testing import circle, graph_of
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "links.py"
 

@@ -11,7 +11,7 @@ from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import LinkQuery
-from tests.knowledge import circle, graph_of
+from gmmrec.testing import circle, graph_of
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from gmmrec.explain.attention import Explanation, Part, parts_of, weights_of
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.mario import MARIO, MARIOConfig
 from gmmrec.tasks.query import UserQuery
-from tests.contract import I, toy_graph
-from tests.toy import checkerboard
+from gmmrec.testing import I, checkerboard, toy_graph
 
 QUICK = {"epochs": 1, "dim": 8, "batch_size": 64, "progress": False}
 

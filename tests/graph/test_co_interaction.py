@@ -3,8 +3,8 @@ import torch
 from torch import Tensor
 
 from gmmrec.graph.co_interaction import co_interaction_graph
+from gmmrec.testing import I, U, toy_graph
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, toy_graph
 
 
 def slow(shared: Tensor, k: int, weights: str) -> Tensor:

@@ -3,8 +3,8 @@ import torch
 
 from gmmrec.graph import gram
 from gmmrec.graph.gram import add_feature_gram, interaction_gram
+from gmmrec.testing import I, U, toy_graph
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, toy_graph
 
 
 @pytest.mark.parametrize("block_entries", [1, 40, 2**23])

@@ -4,8 +4,7 @@ from torch import Tensor
 
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.multimodal import MultimodalGraph
-from tests.contract import I, toy_graph, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing import I, checkerboard, toy_graph, with_mask
 
 
 def graph_without(text: list[int], image: list[int]) -> MultimodalGraph:

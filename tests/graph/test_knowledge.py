@@ -13,8 +13,7 @@ from gmmrec.graph.build import build_graph
 from gmmrec.graph.knowledge import KNOWS, with_knowledge
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.graph_fusion import GraphFusion, GraphFusionConfig
-from tests.contract import I, RecommenderContract, U, score_all, toy_graph, train
-from tests.toy import checkerboard
+from gmmrec.testing import I, RecommenderContract, U, checkerboard, score_all, toy_graph, train
 
 
 def known_board(seed: int = 0):
@@ -94,9 +93,9 @@ def test_features_of_entities_take_part_where_there_are_any() -> None:
     assert not torch.equal(model.know.read[0].weight, before)
 
 
-@pytest.mark.parametrize("model_class", [GraphFusion])
 class TestKnowledge(RecommenderContract):
-    settings: ClassVar = {GraphFusion: {"knowledge": "entity", "dim": 16, "content": "linear"}}
+    model_class = GraphFusion
+    settings: ClassVar = {"knowledge": "entity", "dim": 16, "content": "linear"}
 
     def build(self, model_class, graph, *, seed=0):
         return super().build(model_class, graph if "entity" in graph.data.node_types else informed(graph), seed=seed)

@@ -18,11 +18,10 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.pyg import RESERVED, own_type, plain_type
 from gmmrec.graph.sampling import NeighborSampler, sample_subgraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
+from gmmrec.testing import checkerboard, circle, rated_checkerboard
 from gmmrec.typing import ENTITY, ITEM, ITEM_USER, RELATED, USER, USER_ITEM, similar
 from tests.graph.test_store import assert_same, rich_graph
 from tests.graph.whole import random_split
-from tests.knowledge import circle
-from tests.toy import checkerboard, rated_checkerboard
 
 HAS_PYG_LIB, HAS_SPARSE = torch_geometric.typing.WITH_PYG_LIB, torch_geometric.typing.WITH_TORCH_SPARSE
 

@@ -9,7 +9,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 
 def random_split(num_users: int, num_items: int, size: int, *, seed: int = 0) -> tuple[Dataset, Split]:

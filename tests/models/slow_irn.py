@@ -6,9 +6,8 @@ from torch import Tensor
 from gmmrec.data.dataset import Dataset
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.irn import IRN, IRNConfig
+from gmmrec.testing import I, U, checkerboard, toy_graph
 from gmmrec.typing import ITEM_USER
-from tests.contract import I, U, toy_graph
-from tests.toy import checkerboard
 
 D, HIDDEN = 8, 5
 

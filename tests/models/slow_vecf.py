@@ -11,8 +11,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.reviews import Reviews
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.vecf import VECF, VECFConfig
-from tests.contract import I, U, toy_graph
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, toy_graph
 
 D, R, WORDS = 8, 4, 12
 BARE = 5  # an item without a picture

@@ -13,9 +13,8 @@ from gmmrec.models.bert4rec import BERT4Rec, BERT4RecConfig
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.next_item import HistoryConfig, NextItemTask
 from gmmrec.tasks.query import Batch, HistoryQuery
-from tests.contract import I, U, asked, score_all, toy_graph
+from gmmrec.testing import I, U, asked, checkerboard, score_all, toy_graph
 from tests.nn.fusion.checks import layer_norm, softmax
-from tests.toy import checkerboard
 
 D, L = 8, 6
 ALL = torch.arange(I)

@@ -18,7 +18,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bias import Bias, BiasConfig
 from gmmrec.runs.config import read_config
 from gmmrec.tasks.query import RatingQuery
-from tests.toy import rated_checkerboard
+from gmmrec.testing import rated_checkerboard
 
 U, I = 7, 5  # noqa: E741
 

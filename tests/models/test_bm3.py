@@ -10,9 +10,8 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bm3 import BM3, BM3Config
 from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
 
 
 def complete() -> Dataset:

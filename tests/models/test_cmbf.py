@@ -13,8 +13,7 @@ from gmmrec.models import cmbf
 from gmmrec.models.cmbf import CMBF, CMBFConfig
 from gmmrec.nn.fusion.cross_modal import CrossModalFusion
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, with_mask
 
 D, P, HEADS = 8, 5, 2
 FORMS = [

@@ -13,9 +13,8 @@ from gmmrec.nn import memory
 from gmmrec.recommender import Recommender
 from gmmrec.serving.service import Service
 from gmmrec.tasks.query import UserQuery
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, score_all, toy_graph
-from tests.toy import checkerboard
 
 MODELS = {"ease": (EASE, EASEConfig(reg=3.0)), "ease-features": (EASEFeatures, EASEFeaturesConfig(reg=3.0))}
 

@@ -11,9 +11,8 @@ from gmmrec.graph.item_graph import item_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.ease import EASE, EASEConfig
 from gmmrec.models.ease_features import EASEFeatures, EASEFeaturesConfig
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
 
 FORMS = ("cease", "add_ease", "l3ae", "knn")
 

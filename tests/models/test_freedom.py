@@ -13,9 +13,8 @@ from gmmrec.graph.item_graph import item_graph
 from gmmrec.graph.multimodal import MultimodalGraph, sort_edges
 from gmmrec.models.freedom import FREEDOM, FROZEN, FREEDOMConfig
 from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 from gmmrec.typing import ITEM_USER, USER_ITEM
-from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
 
 
 def complete(seed: int = 0) -> Dataset:

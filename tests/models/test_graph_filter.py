@@ -5,8 +5,8 @@ from torch import Tensor
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import graph_filter
 from gmmrec.models.graph_filter import ALIKE, GraphFilter, GraphFilterConfig
+from gmmrec.testing import I, U, score_all, toy_graph
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, score_all, toy_graph
 
 
 def fitted(**settings) -> tuple[GraphFilter, MultimodalGraph]:

@@ -13,9 +13,8 @@ from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.nn.clustering import cut_loss
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
 
 K = 3
 

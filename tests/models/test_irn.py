@@ -14,11 +14,10 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
 from gmmrec.models.irn import DRAWN, IRN, IRNConfig
 from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.testing import I, U, checkerboard, score_all, training_batch, with_mask
 from gmmrec.typing import ITEM_USER
-from tests.contract import I, U, score_all, training_batch, with_mask
 from tests.memory import Largest
 from tests.models.slow_irn import HIDDEN, D, build, history_of, slow_content, slow_weights
-from tests.toy import checkerboard
 
 FORMS = [("mean", "both"), ("interest", "concat"), ("interest", "prod"), ("interest", "both")]
 EVERYBODY = UserQuery(torch.arange(U))

@@ -16,10 +16,9 @@ from gmmrec.nn.conv.learned_graph import LearnedItemGraph
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
 
 
 def complete() -> Dataset:

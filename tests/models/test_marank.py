@@ -14,7 +14,7 @@ from gmmrec.models.marank import MARank, MARankConfig, recent
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.query import Batch, HistoryQuery
-from tests.contract import I, U, toy_graph
+from gmmrec.testing import I, U, toy_graph
 
 L, D, K = 6, 8, 2
 

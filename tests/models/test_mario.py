@@ -12,9 +12,8 @@ from gmmrec.evaluation.modality import average_difference
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mario import MARIO, MARIOConfig
 from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, train, with_mask
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, score_all, toy_graph, train, with_mask
-from tests.toy import checkerboard
 
 D = 8
 FORMS = list(itertools.product(("additive", "dot"), ("scalar", "vector")))

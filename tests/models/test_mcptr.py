@@ -17,8 +17,7 @@ from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mcptr import MCPTR, SHARED_ITEMS, SHARED_USERS, MCPTRConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 
 
 def with_reviews(seed: int = 0) -> Dataset:

@@ -11,9 +11,8 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mgcn import MGCN, MGCNConfig, item_view
 from gmmrec.nn.loss import bpr, info_nce
 from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 from gmmrec.typing import USER_ITEM
-from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
 
 NAMES = ("image", "text")
 

@@ -17,8 +17,7 @@ from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import LinkQuery
-from tests.knowledge import circle, graph_of, without
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard, circle, graph_of, without
 
 N = 12
 SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 2, "dropout": 0.0, "init_std": 0.3}

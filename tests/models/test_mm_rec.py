@@ -14,8 +14,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.models.mm_rec import MMRec, MMRecConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
-from tests.contract import I, U, toy_graph
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, toy_graph
 
 D, WORDS, REGIONS = 8, 4, 5
 

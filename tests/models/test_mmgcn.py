@@ -10,8 +10,7 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mmgcn import MMGCN, MMGCNConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, permuted, score_all, toy_graph, train, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, train, with_mask
 
 
 def complete(num_modalities: int = 2) -> Dataset:

@@ -13,8 +13,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.nova_bert import NOVABERT, NOVABERTConfig
 from gmmrec.nn.attention import MultiHeadAttention
 from gmmrec.tasks.query import Batch, HistoryQuery
-from tests.contract import I, U, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, with_mask
 
 D = 8
 ALL = torch.arange(I)

@@ -13,9 +13,8 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.uvcan import UVCAN, UVCANConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, score_all, toy_graph, with_mask
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph, with_mask
 from tests.memory import Largest
-from tests.toy import checkerboard
 
 D = 8
 FORMS = [

@@ -11,8 +11,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.vbpr import VBPR, VBPRConfig
 from gmmrec.nn.loss import bpr
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, permuted, score_all, toy_graph, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, with_mask
 
 
 def build(dataset: Dataset | None = None, **settings) -> tuple[VBPR, MultimodalGraph]:

@@ -15,10 +15,9 @@ from gmmrec.data.reviews import Reviews
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.vecf import VECF, VECFConfig
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, score_all, toy_graph
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from tests.memory import Largest
 from tests.models.slow_vecf import BARE, WORDS, D, R, build, data, pictures, slow
-from tests.toy import checkerboard
 
 FORMS = [
     {},

@@ -15,9 +15,8 @@ from gmmrec.models import vlsnr
 from gmmrec.models.vlsnr import VLSNR, VLSNRConfig
 from gmmrec.nn.sequence import attentional_gru
 from gmmrec.tasks.query import Batch, HistoryQuery
-from tests.contract import I, U, toy_graph, with_mask
+from gmmrec.testing import I, U, checkerboard, toy_graph, with_mask
 from tests.nn.fusion.checks import layer_norm, softmax
-from tests.toy import checkerboard
 
 D, B, L = 8, 6, 5
 FORMS: list[dict[str, Any]] = [

@@ -10,7 +10,7 @@ from gmmrec.graph.build import build_graph
 from gmmrec.models import MODELS
 from gmmrec.runs.checkpoint import load_model, save_model
 from gmmrec.tasks.query import RatingQuery
-from tests.toy import checkerboard, rated_checkerboard
+from gmmrec.testing import checkerboard, rated_checkerboard
 
 
 def toy_graph(dataset):

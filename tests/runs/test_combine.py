@@ -12,7 +12,7 @@ from gmmrec.ensemble.blend import Blend
 from gmmrec.evaluation.compare import compare, read_runs
 from gmmrec.runs.combine import alike
 from gmmrec.tasks.query import UserQuery
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 QUICK = {"epochs": 3, "lr": 0.02, "dim": 8, "batch_size": 64, "progress": False}
 

@@ -13,8 +13,8 @@ from gmmrec.models.lookup import find_model
 from gmmrec.runs.config import nested, read_config, sections_of
 from gmmrec.runs.folder import load_split, save_split
 from gmmrec.runs.recipe import run as run_experiment
-from gmmrec.runs.run import Run
-from tests.toy import checkerboard
+from gmmrec.runs.run import Run, load_split, save_split
+from gmmrec.testing import checkerboard
 
 METRIC = "a metric is written NAME@K with NAME one of recall, ndcg, precision, hit, mrr, map (ndcg@20, say), but is {}"
 QUICK = {"epochs": 3, "dim": 8, "num_layers": 1, "batch_size": 64, "progress": False}

@@ -9,7 +9,7 @@ import gmmrec
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.evaluation.compare import compare, read_runs
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 
 @pytest.fixture(scope="module")

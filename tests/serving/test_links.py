@@ -6,8 +6,7 @@ from gmmrec.cli.main import main
 from gmmrec.data.write import write_folder
 from gmmrec.runs.run import Run
 from gmmrec.tasks.query import LinkQuery
-from tests.knowledge import circle
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard, circle
 
 SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 1, "bootstrap": 0, "progress": False}
 

@@ -12,8 +12,8 @@ from gmmrec.runs.recipe import fit
 from gmmrec.runs.run import Run
 from gmmrec.serving.outfit import complete
 from gmmrec.tasks.query import OutfitQuery
+from gmmrec.testing import checkerboard, with_outfits
 from tests.models.pog.test_model import built, question
-from tests.toy import checkerboard, with_outfits
 
 POOL = torch.tensor([1, 3, 4, 8, 9, 11, 16])
 

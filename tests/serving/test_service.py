@@ -11,7 +11,7 @@ from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.serving.service import Service
 from gmmrec.tasks.query import HistoryQuery
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.tasks.context import ContextTask, time_context
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 HOUR, DAY = 3600, 86_400
 

@@ -6,7 +6,7 @@ from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkTask
-from tests.knowledge import circle, graph_of
+from gmmrec.testing import circle, graph_of
 
 NOTHING = Interactions(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
 HEAD = torch.tensor([0, 0, 1, 0, 2])

@@ -10,7 +10,7 @@ from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import RatingQuery
 from gmmrec.tasks.rating import RatingTask
-from tests.toy import rated_checkerboard
+from gmmrec.testing import rated_checkerboard
 
 
 def log(*rows: tuple[int, int, float]) -> Interactions:

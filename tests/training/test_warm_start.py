@@ -10,8 +10,8 @@ from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.marank import MARank, MARankConfig
 from gmmrec.models.popularity import Popularity
+from gmmrec.testing import checkerboard
 from gmmrec.training.warm_start import warm_start
-from tests.toy import checkerboard
 
 SCHEMA = GraphSchema({"user": 3, "item": 4}, {}, {}, ())
 IDS = {"user": Vocabulary(["a", "b", "c"], name="user"), "item": Vocabulary([10, 11, 12, 13])}

@@ -15,7 +15,7 @@ from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import UserQuery
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 
 @dataclass(frozen=True)

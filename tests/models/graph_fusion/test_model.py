@@ -34,8 +34,18 @@ from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.masked import hide_missing, masked_mean
 from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, RecommenderContract, U, score_all, share_ordered, toy_graph, train, training_batch, with_mask
-from tests.toy import checkerboard
+from gmmrec.testing import (
+    I,
+    RecommenderContract,
+    U,
+    checkerboard,
+    score_all,
+    share_ordered,
+    toy_graph,
+    train,
+    training_batch,
+    with_mask,
+)
 
 Model = AnyRecommender
 Call = Callable[[nn.Module, Tensor, Tensor], Any]
@@ -155,16 +165,15 @@ COMBINATIONS += [
 ]
 
 
-@pytest.mark.parametrize("model_class", [GraphFusion])
-@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda c: "-".join(map(str, c.values())))
+@pytest.mark.parametrize(
+    "settings",
+    [{"dim": 16, "knn": 4, "neighbors": U, **combination} for combination in COMBINATIONS],  # all neighbours: no ties to break
+    ids=["-".join(map(str, combination.values())) for combination in COMBINATIONS],
+)
 class TestCombinations(RecommenderContract):
     """The whole contract, for every combination."""
 
-    @pytest.fixture(autouse=True)
-    def _settings(self, combination: dict[str, Any]) -> None:
-        type(self).settings = {
-            GraphFusion: {"dim": 16, "knn": 4, "neighbors": U, **combination}
-        }  # all neighbours: no ties to break
+    model_class = GraphFusion
 
 
 def test_parts_by_object_take_the_place_of_named_ones() -> None:

@@ -13,7 +13,7 @@ from gmmrec.graph.build import build_graph
 from gmmrec.models.mml.config import MMLConfig
 from gmmrec.models.mml.model import INTERACTION, MML, nearest_known
 from gmmrec.tasks.query import Batch, HistoryQuery
-from tests.toy import checkerboard
+from gmmrec.testing import checkerboard
 
 U, I, D = 12, 10, 8  # noqa: E741
 SETTINGS = {"dim": D, "max_length": 6, "num_layers": 1, "dropout": 0.0, "inner_lr": 0.1, "adapt_lr": 0.1, "inner_steps": 2}

@@ -12,8 +12,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mmt_net import MMTNet, MMTNetConfig
 from gmmrec.tasks.context import time_context
 from gmmrec.tasks.query import Batch, ContextQuery
-from tests.contract import I, U, toy_graph
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, toy_graph
 
 HOUR = 3600
 

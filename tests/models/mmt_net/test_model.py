@@ -13,7 +13,7 @@ from gmmrec.runs.config import read_config
 from gmmrec.runs.recipe import run
 from gmmrec.tasks.context import time_context
 from gmmrec.tasks.query import ContextQuery
-from tests.contract import I, U, score_all, toy_graph
+from gmmrec.testing import I, U, score_all, toy_graph
 from tests.memory import Largest
 from tests.models.mmt_net.slow import HOUR, build, events, slow_score, timed
 

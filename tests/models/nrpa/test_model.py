@@ -17,8 +17,8 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bias import Bias, BiasConfig
 from gmmrec.models.nrpa.model import NRPA, NRPAConfig, Reader
 from gmmrec.tasks.query import Batch, RatingQuery
+from gmmrec.testing import rated_checkerboard
 from gmmrec.typing import ITEM_USER, USER_ITEM
-from tests.toy import rated_checkerboard
 
 SMALL = {"word_dim": 5, "num_filters": 6, "dim": 4, "attention_dim": 3, "factors": 2, "dropout": 0.0, "max_reviews": 50}
 SETTINGS = [

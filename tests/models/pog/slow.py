@@ -12,8 +12,7 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.pog.model import POG, POGConfig
 from gmmrec.tasks.query import OutfitQuery
-from tests.contract import I, U, toy_graph
-from tests.toy import checkerboard
+from gmmrec.testing import I, U, checkerboard, toy_graph
 
 SMALL: dict[str, Any] = {"dim": 8, "hidden_dim": 12, "num_heads": 2}
 

@@ -9,7 +9,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.pog.model import POG, POGConfig, in_front
 from gmmrec.tasks.query import Batch, OutfitQuery
-from tests.contract import I, U, toy_graph
+from gmmrec.testing import I, U, checkerboard, toy_graph
 from tests.models.pog.slow import (
     SMALL,
     built,
@@ -23,7 +23,6 @@ from tests.models.pog.slow import (
     slow_items,
     weights_of,
 )
-from tests.toy import checkerboard
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.saers import SAERS, SAERSConfig
 from gmmrec.nn.pairs import BLOCK_CELLS
 from gmmrec.tasks.query import Batch, UserQuery
-from tests.contract import I, U, score_all, toy_graph
+from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from tests.memory import Largest
-from tests.toy import checkerboard
 
 D, A, R = 8, 4, 5
 GIVEN = {"slots": "given", "regions": "parts", "num_slots": A}

@@ -1,0 +1,131 @@
+"""How the suite asks models, by the type of their query."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.outfits import Outfits
+from gmmrec.data.ragged import RaggedLists
+from gmmrec.data.split import Split
+from gmmrec.recommender import AnyRecommender
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
+from gmmrec.tasks.next_item import NextItemTask, Timeline
+from gmmrec.tasks.outfit import OutfitTask
+from gmmrec.tasks.query import Batch, HistoryQuery, OutfitQuery, PersonalQuery, Query, RatingQuery, UserQuery
+from gmmrec.testing.boards import I, U
+from gmmrec.testing.toy import checkerboard, rated_checkerboard
+
+QueryClass = type[Query]
+History = Callable[[Tensor], HistoryQuery]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Toy data, questions and batches for models of one type of query."""
+
+    board: Callable[[int, int], tuple[Dataset, Tensor]]
+    """Toy data of so many users and items, and the likes that are held out."""
+    ask: Callable[[QueryClass, Tensor, History], Query]
+    """The question what users like, from their rows and from what they had taken before."""
+    batch: Callable[[QueryClass, Interactions, torch.Generator], Batch[Any]]
+    """One training batch of all interactions."""
+    names_items: bool = False
+    """Whether the query holds items: users are told by these, and the graph is never a part of the whole."""
+    in_order: bool = False
+    """Whether these items are a history, oldest first."""
+
+
+def board(model_class: type[AnyRecommender]) -> tuple[Dataset, Tensor]:
+    """Toy data for a model, and the likes that are held out: with ratings and reviews where it predicts ratings."""
+    return asking(model_class.query_type).board(U, I)
+
+
+def asked(model: AnyRecommender | type[AnyRecommender], users: Tensor, log: Interactions | None = None) -> Any:
+    """The question what these users like, as the model takes it, after all that ``log`` holds of them."""
+
+    def history(users: Tensor) -> HistoryQuery:
+        known = checkerboard(U, I)[0].interactions if log is None else log
+        return Timeline(known.to("cpu"), U).of(users.cpu(), 50).to(users.device)
+
+    return asking(model.query_type).ask(model.query_type, users, history)
+
+
+def training_batch(interactions: Interactions, generator: torch.Generator, query_type: QueryClass = UserQuery) -> Batch[Any]:
+    """All interactions, with two items each that the user does not have, or with their ratings."""
+    return asking(query_type).batch(query_type, interactions, generator)
+
+
+def asking(query_type: QueryClass) -> Asking:
+    """The row of the table below that fits a type of query.
+
+    Raises:
+        ValueError: The suite covers no such models.
+    """
+    for base in query_type.__mro__:
+        if base in ASKING:
+            return ASKING[base]
+    raise ValueError(
+        f"the contract suite covers models that rank items for users, not those that are asked with {query_type.__name__}; "
+        "test this model on toy data of its own, such as gmmrec.testing.circle"
+    )
+
+
+def _shuffled(num_users: int, num_items: int) -> tuple[Dataset, Tensor]:
+    """The checkerboard in an order that tells nothing."""
+    dataset, wanted = checkerboard(num_users, num_items)
+    order = torch.randperm(len(dataset.interactions), generator=torch.Generator().manual_seed(0))
+    return replace(dataset, interactions=dataset.interactions.take(order)), wanted
+
+
+def _ask_users(query_type: QueryClass, users: Tensor, history: History) -> Query:
+    return query_type.for_users(users, history)
+
+
+def _ask_outfits(query_type: QueryClass, users: Tensor, history: History) -> Query:
+    """All that users had is both the outfit to complete and the history."""
+    past = history(users)
+    return query_type.for_outfits(users, past.items, past.mask, lambda _: past)
+
+
+def _negatives(query_type: QueryClass, interactions: Interactions, generator: torch.Generator) -> Batch[Any]:
+    unseen = torch.ones(U, I)
+    unseen[interactions.user, interactions.item] = 0
+    negative = torch.multinomial(unseen[interactions.user], 2, generator=generator)
+    return Batch(query_type.for_users(interactions.user), interactions.item, negative)
+
+
+def _ratings(query_type: QueryClass, interactions: Interactions, generator: torch.Generator) -> Batch[Any]:
+    user, item = interactions.user, interactions.item
+    return Batch(query_type.for_users(user), item, item.new_empty(len(item), 0), rating=interactions.weight)
+
+
+def _next_items(query_type: QueryClass, interactions: Interactions, generator: torch.Generator) -> Batch[Any]:
+    task = NextItemTask(TaskInputs(Split(interactions, interactions, interactions), U, I, BatchConfig(num_negatives=2)))
+    (batch,) = [batch for _, batch in task.batches(None, generator)]  # type: ignore[arg-type]
+    return batch
+
+
+def _outfits(query_type: QueryClass, interactions: Interactions, generator: torch.Generator) -> Batch[Any]:
+    whole = RaggedLists.from_groups(interactions.user, interactions.item, U)
+    user = torch.nonzero(whole.counts >= 3).flatten()
+    whole = whole.take(user)
+    is_worn = (torch.arange(len(whole.values)) - whole.indptr[whole.groups]) % 3 > 0  # two of three, the others came before
+    worn, before = (RaggedLists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (is_worn, ~is_worn))
+    outfits = Outfits(worn, torch.zeros(len(worn), dtype=torch.long), user, before)
+    split = Split(interactions, interactions, interactions, outfits=outfits)
+    (batch,) = [batch for _, batch in OutfitTask(TaskInputs(split, U, I)).batches(None, generator)]  # type: ignore[arg-type]
+    return batch
+
+
+ASKING: dict[type, Asking] = {
+    PersonalQuery: Asking(checkerboard, _ask_users, _negatives),
+    RatingQuery: Asking(rated_checkerboard, _ask_users, _ratings),
+    HistoryQuery: Asking(_shuffled, _ask_users, _next_items, names_items=True, in_order=True),
+    OutfitQuery: Asking(_shuffled, _ask_outfits, _outfits, names_items=True),
+}
+"""By type of query; another type is asked as the nearest of its bases is."""
