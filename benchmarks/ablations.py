@@ -216,7 +216,7 @@ def section(lab: Lab, dataset: str, model: str, rows: list[Row]) -> str:
     metrics = list(dict.fromkeys(row["metric"] for row in tests))
     p_values = {(row["metric"], row["run"]): number(row, "p") for row in tests}
     verdicts = {row["run"]: row["verdict"] for row in tests if "verdict" in row}
-    differences = list(dict.fromkeys(name for row in rows for name in row if name.startswith("avg.diff ")))
+    differences = sorted({name for row in rows for name in row if name.startswith("avg.diff ")})
     lines = []
     for (variant,), found in by(rows, "variant").items():
         cells = [variant]

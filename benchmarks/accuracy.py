@@ -98,7 +98,7 @@ def table(lab: Lab, dataset: str) -> str:
     lines = [line(["model", "seeds", *metrics, *COSTS]), "|---|---:|" + "---:|" * (len(metrics) + len(COSTS))]
     for name in ordered:
         found = rows[name]
-        earlier = "" if is_declared(dataset, name, found[0]["digest"]) else EARLIER
+        earlier = "" if is_declared(lab, dataset, name, found[0]["digest"]) else EARLIER
         costs = [shown(average(found, column), form) for column, form in (("epochs", ".0f"), ("seconds_per_epoch", ".2f"))]
         peak = max(float(row["peak_mib"]) for row in found)
         cells = [str(count_runs(found)), *spreads(found, metrics), found[0]["points"], *costs, f"{peak:.0f}"]

@@ -1,5 +1,4 @@
-"""The small example of ``fusion_figures.py``: an item with four tokens, once without its audio, and modules with random
-parameters."""
+"""The example of ``fusion_figures.py``: an item with four tokens, once without audio, and modules with random parameters."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -44,7 +44,7 @@ SETTINGS: dict[str, Any] = {
     "model": {"dim": 32, "attention_hidden": 32, "word_dim": 32, "state_dim": 64, "comment_weight": 0.1},
     "train": {"lr": 3e-3, "batch_size": 128, "num_negatives": 4, "clip_norm": 5.0, "patience": 5, "progress": False},
 }
-MATCHING = tuple(f"{metric} of {kind}" for metric in ("auc", "mrr") for kind in ("lower", "upper"))
+MATCHING = tuple(f"{metric} of {kind}" for kind in ("lower", "upper") for metric in ("auc", "mrr"))
 COMMENT = ("bleu", "rouge-1", "rouge-2", "rouge-l")
 WORDS = 48
 TEST = 2

@@ -16,7 +16,7 @@ from gmmrec.experiment import RunConfig, read_config, run
 from gmmrec.run import Run
 from gmmrec.training.resume import STATE_FILE
 from lab.grid import Settings, digest, path_of, portable
-from lab.paths import DATA, RESULTS, ROOT, RUNS
+from lab.paths import CONFIGS, DATA, RESULTS, ROOT, RUNS
 from lab.results import Row, Store
 from lab.significance import Significance
 
@@ -74,6 +74,7 @@ class Lab:
         data: Folder of the data sets that are not bundled.
         runs: Folder of run folders.
         results: Folder of CSV files.
+        configs: Folder of declared settings.
         by_variant: Whether variants differ in more than their settings, so that each needs run folders of its own.
     """
 
@@ -85,9 +86,11 @@ class Lab:
         data: Path = DATA,
         runs: Path = RUNS,
         results: Path = RESULTS,
+        configs: Path = CONFIGS,
         by_variant: bool = False,
     ) -> None:
         self.name, self.metrics, self.data, self.runs, self.by_variant = name, tuple(metrics), data, runs / name, by_variant
+        self.configs = configs
         self.store, self.significance = Store(name, results), Significance(name, results)
 
     def folder(self, cell: Cell) -> Path:
@@ -127,7 +130,7 @@ class Lab:
         if not (folder / REPORT).is_file():
             logger.info("%s %s %s seed %d %s", *(cell.dataset, cell.model, cell.variant, cell.seed, as_json(cell.settings)))
             started = time.perf_counter()
-            config = cell.config(path_of(cell.dataset, self.data))
+            config = cell.config(path_of(cell.dataset, self.data, self.configs))
             found = run(config, dataset=dataset, folder=folder, resume=(folder / STATE_FILE).is_file())
             shown = {metric: round(found.report["test"][metric], 4) for metric in self.metrics if metric in found.report["test"]}
             logger.info("%.0f s, %s", time.perf_counter() - started, shown)

@@ -17,7 +17,7 @@ def search(lab: Lab, dataset: str, model: str, seeds: Sequence[int]) -> None:
 
     Results of settings that were chosen earlier are dropped once the new ones are there.
     """
-    points = grid.points(dataset, model)
+    points = grid.points(dataset, model, lab.configs)
     if (settings := known(lab, dataset, model, points)) is None:
         settings = best(lab, dataset, model, points)
     chosen = grid.digest(settings)
@@ -58,17 +58,17 @@ def best(lab: Lab, dataset: str, model: str, points: Sequence[Settings]) -> Sett
     return validated[max(validated)]
 
 
-def is_declared(dataset: str, model: str, digest: str) -> bool:
+def is_declared(lab: Lab, dataset: str, model: str, digest: str) -> bool:
     """Whether settings are a point of the grid that is declared now; if not, they belong to an earlier one."""
-    return digest in {grid.digest(point) for point in grid.points(dataset, model)}
+    return digest in {grid.digest(point) for point in grid.points(dataset, model, lab.configs)}
 
 
 def spent(lab: Lab, dataset: str) -> str:
     """How many runs a data set took, and how long, those of grids that have been replaced since apart."""
     rows = [row for row in lab.store.select(dataset=dataset) if row.get("seconds")]
     unique = {(row["model"], row["digest"], row.get(SEED, "")): row for row in rows if "model" in row}
-    declared = [row for (model, digest, _), row in unique.items() if is_declared(dataset, model, digest)]
-    earlier = [row for (model, digest, _), row in unique.items() if not is_declared(dataset, model, digest)]
+    declared = [row for (model, digest, _), row in unique.items() if is_declared(lab, dataset, model, digest)]
+    earlier = [row for (model, digest, _), row in unique.items() if not is_declared(lab, dataset, model, digest)]
     declared += lab.store.select(dataset=dataset, part="spent")  # summaries of what was run before rows were kept
     earlier += lab.store.select(dataset=dataset, part="spent on earlier grids")
     text = f"All {_told(declared)}, grid points included."

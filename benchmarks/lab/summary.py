@@ -90,7 +90,8 @@ def table(
     """A row per model, a column per data set; the best on the last data set first."""
     last = list(found.values())[-1]
     models = {model for rows in found.values() for model in rows if has({model: rows[model]}, metrics[0])}
-    ordered = order({model: last.get(model, []) for model in sorted(models if only is None else only)}, metrics[0])
+    names = [model for model in last if model in models] if len(found) == 1 else sorted(models)  # of equals the first stays first
+    ordered = order({model: last.get(model, []) for model in names if only is None or model in only}, metrics[0])
     lines = [line(["model", *(f"[{name}]({tables}/{name}.md)" for name in found)]), "|---|" + "---:|" * len(found)]
     lines += [line([model, *(pair(rows.get(model, []), metrics) for rows in found.values())]) for model in ordered]
     return "\n".join(lines)
