@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lab.cells import Lab
 from tests.toy import checkerboard
 
-METRICS = ("recall@5", "ndcg@20")
+METRICS = ("recall@5", "recall@20", "ndcg@20")
 SETTINGS = {
     "model": {"dim": 4, "num_layers": 1},
     "train": {"epochs": 4, "lr": 0.05, "patience": 9, "batch_size": 64, "progress": False, "checkpoint_every": 1},
@@ -15,11 +16,15 @@ SETTINGS = {
 }
 
 
-def toy_lab(folder: Path) -> Lab:
+def toy_lab(folder: Path, name: str = "accuracy", **settings: bool) -> Lab:
     """A lab whose data set ``toy`` is a checkerboard of likes."""
-    log = checkerboard()[0].interactions
+    dataset, _ = checkerboard()
+    log = dataset.interactions
     (folder / "data" / "toy").mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame({"user": log.user.numpy(), "item": log.item.numpy()})
     frame.to_csv(folder / "data" / "toy" / "interactions.csv", index=False)
+    for modality, table in dataset.features.items():
+        ids = np.flatnonzero(table.present.numpy())
+        np.savez(folder / "data" / "toy" / f"{modality}_feat.npz", ids=ids, values=table.values.numpy()[ids])
     folders = {name: folder / name for name in ("data", "runs", "results", "configs")}
-    return Lab("accuracy", METRICS, **folders)
+    return Lab(name, METRICS, **folders, **settings)
