@@ -14,11 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch_geometric.data import HeteroData
 
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import Ragged
+from gmmrec.data.split import Split
+from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
-from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.graph.build import build_graph
+from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.tasks.query import UserQuery
 from gmmrec.tasks.questions import Questions
@@ -62,15 +66,14 @@ def read(folder: Path) -> tuple[Pairs, Pairs]:
 
 def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, Questions[UserQuery]]:
     """A LightGCN without layers (its encoding is its factors), and one question a user."""
-    data = HeteroData()
-    data["user"].num_nodes, data["item"].num_nodes = NUM_USERS, NUM_ITEMS
-    data["user"].degree = torch.bincount(train.user, minlength=NUM_USERS).float()
-    data["item"].degree = torch.bincount(train.item, minlength=NUM_ITEMS).float()
-    schema = GraphSchema({"user": NUM_USERS, "item": NUM_ITEMS}, {}, {}, ())
+    log = Interactions(train.user, train.item)
+    nothing = log.take(torch.arange(0))
+    vocabularies = {"user": Vocabulary(range(NUM_USERS), name="user"), "item": Vocabulary(range(NUM_ITEMS), name="item")}
+    graph = build_graph(Dataset("users and items", vocabularies, log, {}), Split(log, nothing, nothing))
     everybody = torch.arange(NUM_USERS)  # one relevant item at least, so that all users are ranked
     filled = Pairs(torch.cat([test.user, everybody]), torch.cat([test.item, everybody % NUM_ITEMS]))
     questions = Questions(UserQuery(everybody), filled.by_user(), train.by_user(), "train")
-    return LightGCN(schema, LightGCNConfig(dim=DIM, num_layers=0)), MultimodalGraph(data, schema), questions
+    return LightGCN(graph.schema, LightGCNConfig(dim=DIM, num_layers=0)), graph, questions
 
 
 def bare(users: torch.Tensor, items: torch.Tensor, chunk_size: int) -> torch.Tensor:
