@@ -17,9 +17,9 @@ import torch
 
 import gmmrec
 from gmmrec.data.load import DataConfig, load_dataset
-from gmmrec.evaluation.exams import exam_of
+from gmmrec.evaluation.kinds import load_results, task_of_metric
 from gmmrec.evaluation.modality import average_difference
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.results import file_of
 from lab import command
 from lab.cells import REPORT, Cell, Lab
 from lab.chosen import chosen
@@ -180,7 +180,7 @@ def compare_all(lab: Lab, cell: Cell, folders: dict[str, list[Path]]) -> None:
     if len(folders) < 2:
         return
     for position, metric in enumerate(metrics_of(folders[FULL][0])):
-        results = {title: [Results.load(folder, file_of(exam_of(metric))) for folder in runs] for title, runs in folders.items()}
+        results = {title: [load_results(folder, task_of_metric(metric)) for folder in runs] for title, runs in folders.items()}
         name = metric.rpartition("/")[2]
         by_seed = {title: [found.mean()[name] for found in of_seeds] for title, of_seeds in results.items()}
         found = lab.significance.test(results, dataset=cell.dataset, study=cell.model, metric=metric, reference=FULL)
@@ -191,7 +191,7 @@ def compare_all(lab: Lab, cell: Cell, folders: dict[str, list[Path]]) -> None:
 
 def metrics_of(folder: Path) -> tuple[str, str]:
     """What is compared: ratings where they are predicted, the order of what was shown where the data tell, else the ranking."""
-    if (folder / file_of("ratings")).is_file():
+    if (folder / file_of("rating")).is_file():
         return "rmse", "mae"
     is_shown = (folder / file_of("impressions")).is_file()
     return ("impressions/auc", "impressions/ndcg@10") if is_shown else ("recall@20", "ndcg@20")

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import yaml
 
+from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.metrics import ERRORS
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.results import file_of
 from lab import command, grid, summary
 from lab.cells import REPORT, Lab
 from lab.paths import BENCHMARKS, ROOT
@@ -60,9 +61,10 @@ def test(lab: Lab, dataset: str) -> None:
         logger.warning("%s: the tests are left as they are, for there are no run folders of %s", dataset, ", ".join(missing))
         return
     digests = {name: found[0]["digest"] for name, found in rows.items()}
-    for file, metrics in files(rows).items():
+    for task, metrics in tested(rows).items():
         runs = {
-            name: [Results.load(folder, file) for folder in found if (folder / file).is_file()] for name, found in folders.items()
+            name: [load_results(folder, task) for folder in found if (folder / file_of(task)).is_file()]
+            for name, found in folders.items()
         }
         runs = {name: found for name, found in runs.items() if found}
         for metric in metrics if len(runs) > 1 else ():
@@ -75,12 +77,12 @@ def folders_of(lab: Lab, dataset: str, rows: Sequence[Row]) -> list[Path]:
     return sorted(folder for folder in found if (folder / REPORT).is_file())
 
 
-def files(rows: dict[str, list[Row]]) -> dict[str, tuple[str, ...]]:
-    """What is compared on a data set: metrics, by the file that holds their values per question."""
-    found: dict[str, tuple[str, ...]] = {file_of("ranking"): ("recall@20", "ndcg@20")}
+def tested(rows: dict[str, list[Row]]) -> dict[str, tuple[str, ...]]:
+    """Metrics that are compared on a data set, by evaluation task."""
+    found: dict[str, tuple[str, ...]] = {"ranking": ("recall@20", "ndcg@20")}
     if summary.has(rows, SHOWN[0]):
-        found = {file_of("impressions"): (SHOWN[0], SHOWN[-1])}
-    return found | ({file_of("ratings"): ("rmse",)} if summary.has(rows, "rmse") else {})
+        found = {"impressions": (SHOWN[0], SHOWN[-1])}
+    return found | ({"rating": ("rmse",)} if summary.has(rows, "rmse") else {})
 
 
 def tables(lab: Lab) -> dict[str, str]:

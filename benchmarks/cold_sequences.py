@@ -23,20 +23,22 @@ import torch
 
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import split_dataset
-from gmmrec.evaluation.evaluator import Group, evaluate
-from gmmrec.evaluation.exams import watch
-from gmmrec.evaluation.results import EVERYTHING, Results
-from gmmrec.experiment import RunConfig
+from gmmrec.evaluation.evaluator import evaluate
+from gmmrec.evaluation.groups import Group
+from gmmrec.evaluation.kinds import load_results, monitored_value
+from gmmrec.evaluation.results import EVERYTHING, Results, file_of
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mml import MML
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.query import HistoryQuery
-from gmmrec.tasks.questions import Questions
 from gmmrec.training.trainer import Trainer
 from lab import command
 from lab.cells import Cell, Lab, as_json, commit
 from lab.grid import first_point, merged, path_of
+from lab.recipe import RunConfig
 from lab.results import Row, Store, summarise
 from lab.tables import by, markdown, page, seeds_of, shown, write
 
@@ -117,7 +119,7 @@ def answers(lab: Lab, cell: Cell) -> dict[str, Results]:
     """Test results of one variant, and of the full model also unadapted; made if they are not there."""
     folder = lab.folder(cell)
     names = (FULL, UNADAPTED) if cell.variant == FULL else (cell.variant,)
-    if not all((folder / f"{number}.safetensors").is_file() for number in range(len(names))):
+    if not all((folder / file_of(str(number))).is_file() for number in range(len(names))):
         started = time.perf_counter()
         model, graph, questions = trained(cell.config(path_of(cell.dataset, lab.data)))
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,16 +129,16 @@ def answers(lab: Lab, cell: Cell) -> dict[str, Results]:
             results = evaluate(
                 model, graph, questions, metrics=("recall", "ndcg"), ks=(10, 20), groups=groups_of(graph, questions), bootstrap=0
             )
-            results.save(folder, f"{number}.safetensors")
+            results.save(folder, str(number))
             logger.info("%s %s seed %d: %.0f s, %s", cell.dataset, name, cell.seed, time.perf_counter() - started, results.mean())
-    return {name: Results.load(folder, f"{number}.safetensors") for number, name in enumerate(names)}
+    return {name: load_results(folder, str(number)) for number, name in enumerate(names)}
 
 
-def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, Questions[HistoryQuery]]:
+def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, RankingEvaluation[HistoryQuery]]:
     """A model that has learned, in three stages if the first of them is asked for; its graph, and the questions of the test."""
     dataset = load_dataset(config.data)
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
-    task = NextItemTask(split, dataset.num_users, dataset.num_items, config.train, settings=config.model)
+    task = NextItemTask(TaskInputs(split, dataset.num_users, dataset.num_items, config.train, settings=config.model))
     graph = build_graph(dataset, split, config.graph)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -144,16 +146,16 @@ def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, Questions[HistoryQ
         with torch.no_grad():
             graph = model.prepare(graph)
         monitor = config.monitor or task.monitor
-        validate = partial(watch, graph=graph, exam=task.questions("valid", "train"), monitor=monitor, config=config.eval)
+        validate = partial(monitored_value, graph=graph, task=task.ranking("valid", "train"), monitor=monitor, config=config.eval)
         for stage in ("learners", "generator", "fusion") if config.model.stage == "learners" else ("all",):
             earlier, model = model, MML(graph.schema, replace(config.model, stage=stage))
             model.start_from(earlier)
             generator = torch.Generator().manual_seed(config.seed)
             Trainer(config.train).fit(model, graph, task.batches, validate, generator=generator)
-    return model, graph, task.questions("test", config.eval.mask)
+    return model, graph, task.ranking("test", config.eval.mask)
 
 
-def groups_of(graph: MultimodalGraph, questions: Questions[HistoryQuery]) -> dict[str, Group]:
+def groups_of(graph: MultimodalGraph, questions: RankingEvaluation[HistoryQuery]) -> dict[str, Group]:
     """People by how much is known of them; items by whether anybody took them in training."""
     length, cold = questions.query.mask.sum(1), graph.degree("item") == 0
     groups = {}

@@ -17,15 +17,17 @@ import torch
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.evaluator import EvalConfig, default_groups, evaluate
+from gmmrec.evaluation.evaluator import evaluate
+from gmmrec.evaluation.groups import default_groups
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
-from gmmrec.tasks.questions import Questions
 from lab import command
 from lab.cells import commit
 from lab.paths import ROOT
@@ -44,9 +46,9 @@ class Pairs:
     user: torch.Tensor
     item: torch.Tensor
 
-    def by_user(self) -> Ragged:
+    def by_user(self) -> RaggedSets:
         """The items of every user."""
-        return Ragged.from_pairs(self.user, self.item, NUM_USERS)
+        return RaggedSets.from_pairs(self.user, self.item, NUM_USERS)
 
 
 def read(folder: Path) -> tuple[Pairs, Pairs]:
@@ -64,7 +66,7 @@ def read(folder: Path) -> tuple[Pairs, Pairs]:
     return Pairs(*drawn[0]), Pairs(*drawn[1])
 
 
-def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, Questions[UserQuery]]:
+def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, RankingEvaluation[UserQuery]]:
     """A LightGCN without layers (its encoding is its factors), and one question a user."""
     log = Interactions(train.user, train.item)
     nothing = log.take(torch.arange(0))
@@ -72,7 +74,7 @@ def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, Quest
     graph = build_graph(Dataset("users and items", vocabularies, log, {}), Split(log, nothing, nothing))
     everybody = torch.arange(NUM_USERS)  # one relevant item at least, so that all users are ranked
     filled = Pairs(torch.cat([test.user, everybody]), torch.cat([test.item, everybody % NUM_ITEMS]))
-    questions = Questions(UserQuery(everybody), filled.by_user(), train.by_user(), "train")
+    questions = RankingEvaluation(UserQuery(everybody), filled.by_user(), train.by_user(), "train")
     return LightGCN(graph.schema, LightGCNConfig(dim=DIM, num_layers=0)), graph, questions
 
 

@@ -18,9 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
-from gmmrec.experiment import read_config, run
-from gmmrec.explain.picture import draw
-from gmmrec.run import Run
+from gmmrec.report.picture import draw
+from gmmrec.runs.recipe import read_config, run
+from gmmrec.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "how-to" / "figures"

@@ -12,6 +12,7 @@ goes to benchmarks/tables/graph-meets-sequence-DATASET.md: what every model find
 import json
 from dataclasses import replace
 
+from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.results import Results
 from lab import command
 from lab.cells import Cell, Lab
@@ -61,7 +62,7 @@ def measure(lab: Lab, cells: dict[str, Cell], seeds: list[int], made_by: str) ->
             report = lab.report(cell)
             training = report["timing"]["epochs"] * report["timing"]["seconds_per_epoch"]
             lab.record(cell, report, {"training_seconds": training, "command": made_by})
-            results[name].append(Results.load(lab.folder(cell)))
+            results[name].append(load_results(lab.folder(cell)))
     for metric in TESTED:
         lab.significance.test(results, dataset=dataset, metric=metric, reference=alone)
 

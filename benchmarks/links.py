@@ -1,7 +1,8 @@
 """Missing ends of facts: MKGformer, what it is without text, pictures or its fusions, and TransE, DistMult and ComplEx of PyG.
 
 All are asked the same questions, both ends of every test fact, and ranked among all entities with the other right answers left out
-(``gmmrec.evaluation.links``); validation facts decide which epoch is tested. The baselines are ``torch_geometric.nn.kge`` with the
+(``gmmrec.evaluation.link_prediction``); validation facts decide which epoch is tested. The baselines are those of
+``torch_geometric.nn.kge`` with the
 loss that they have there (one corrupted fact each), and, named ``softmax``, DistMult and ComplEx with the loss that MKGformer has
 here: the right answer among all entities, from either end.
 
@@ -18,7 +19,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,17 +34,17 @@ from torch_geometric.nn.kge import ComplEx, DistMult, KGEModel, TransE
 import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.filter import select_modalities
-from gmmrec.evaluation.evaluator import EvalConfig
-from gmmrec.evaluation.exams import watch
-from gmmrec.evaluation.links import evaluate_links, link_groups
+from gmmrec.evaluation.kinds import monitored_value
+from gmmrec.evaluation.link_prediction import evaluate_link_prediction, link_groups
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
-from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
+from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import Batch, LinkQuery
-from gmmrec.tasks.questions import Links
 from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import ENTITY
@@ -72,21 +73,19 @@ class EmbeddingsConfig:
     """Whether the right answer is learned among all entities, not against one corrupted fact."""
 
 
-class Embeddings(Recommender[LinkQuery]):
+class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
     """A model of ``torch_geometric.nn.kge``, asked for all entities at once by matrix products."""
-
-    query_type, config_class = LinkQuery, EmbeddingsConfig
 
     def __init__(self, schema: GraphSchema, config: EmbeddingsConfig = EmbeddingsConfig()) -> None:
         super().__init__(schema, config)
         channels = config.dim // 2 if config.kind == "complex" else config.dim
         self.model = KINDS[config.kind](schema.num_nodes[ENTITY], schema.num_relations, channels)
 
-    def encode(self, graph: MultimodalGraph) -> dict[str, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Nothing is passed along edges."""
-        return {}
+        return Encoded({})
 
-    def score(self, encoded: Mapping[str, Tensor], query: LinkQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: LinkQuery, candidates: Tensor) -> Tensor:
         """What the model says of every fact, candidates ``[C]`` being its other end."""
         model, count = self.model, self.schema.num_relations
         backwards = (query.relation >= count)[:, None]
@@ -108,16 +107,16 @@ class Embeddings(Recommender[LinkQuery]):
         """PyG's own loss, or that of the right answer among all."""
         count, head = self.schema.num_relations, batch.query.head
         if self.config.softmax:
-            scores = self.score({}, batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
+            scores = self.score(Encoded({}), batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
             return {"softmax": F.cross_entropy(scores, batch.positive, label_smoothing=0.1)}
         forwards = batch.query.relation < count
         ends = torch.where(forwards, head, batch.positive), torch.where(forwards, batch.positive, head)
         return {"pyg": self.model.loss(ends[0], batch.query.relation % count, ends[1])}
 
 
-def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[Recommender[Any]], Any, float]]:
+def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[AnyRecommender], Any, float]]:
     """What is compared, by name: data, model, settings, learning rate."""
-    found: dict[str, tuple[Dataset, type[Recommender[Any]], Any, float]] = {}
+    found: dict[str, tuple[Dataset, type[AnyRecommender], Any, float]] = {}
     for kind, label in (("transe", "TransE"), ("distmult", "DistMult"), ("complex", "ComplEx")):
         found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim), 1e-2
     for kind, label in (("distmult", "DistMult, softmax"), ("complex", "ComplEx, softmax")):
@@ -139,14 +138,14 @@ def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Data
 
 
 def fit(
-    model_class: type[Recommender[Any]],
+    model_class: type[AnyRecommender],
     graph: MultimodalGraph,
     config: Any,
     settings: TrainConfig,
     task: LinkTask,
-    look: Callable[[Recommender[Any]], float],
+    look: Callable[[AnyRecommender], float],
     seed: int,
-) -> tuple[Recommender[Any], History]:
+) -> tuple[AnyRecommender, History]:
     """A model with the weights of its best epoch, and how that came."""
     torch.manual_seed(seed)
     model = model_class(graph.schema, config)
@@ -193,10 +192,10 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
     """Trains and asks all whose rows are not there with these settings, and keeps every row at once."""
     dataset = gmmrec.load_dataset(flags.data)
     split = gmmrec.split_dataset(dataset, generator=torch.Generator().manual_seed(0))
-    task = LinkTask(split, 0, 0, CollaborativeConfig(batch_size=flags.batch_size))
-    exams = {"valid": links_of(task, "valid"), "test": links_of(task, "test")}
+    task = LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
+    asked = {"valid": links_of(task, "valid"), "test": links_of(task, "test")}
     whole = build_graph(dataset, split)
-    about: dict[str, Any] = {"questions": len(exams["test"]), "entities": whole.num_nodes(ENTITY), "batches": task.num_batches}
+    about: dict[str, Any] = {"questions": len(asked["test"]), "entities": whole.num_nodes(ENTITY), "batches": task.num_batches}
     about |= {"batch_size": flags.batch_size, "dim": flags.dim, "command": made_by, "commit": commit()}
     only = flags.only.split(";") if flags.only else None
     for name, (data, model_class, config, lr) in variants(dataset, flags).items():
@@ -212,11 +211,11 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
         if known is not None and known.get("digest") == digest({"points": tried}):
             continue
         graph = build_graph(data, split)
-        started, look = time.process_time(), partial(looked, graph=graph, exam=exams["valid"])
+        started, look = time.process_time(), partial(looked, graph=graph, task=asked["valid"])
         fits = [fit(model_class, graph, c, s, task, look, flags.seed) for s, c in points]
         best = max(range(len(fits)), key=lambda number: fits[number][1].best_value or 0.0)
         (model, history), spent = fits[best], time.process_time() - started
-        found = evaluate_links(model, graph, exams["test"], groups=link_groups(whole, exams["test"]), bootstrap=0)
+        found = evaluate_link_prediction(model, graph, asked["test"], groups=link_groups(whole, asked["test"]), bootstrap=0)
         row = where | {"digest": digest({"points": tried}), "settings": json.dumps(tried[best])}
         row |= {metric: found.mean()[metric] for metric in METRICS}
         row |= {f"mrr, {group}": found.mean(group)["mrr"] for group in found.groups if group.startswith("facts")}
@@ -226,16 +225,16 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
         write(tables(store))
 
 
-def links_of(task: LinkTask, part: Literal["valid", "test"]) -> Links:
+def links_of(task: LinkTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
     """The questions about the facts of one part of the split."""
-    found = task.exams(part)["links"]
-    assert isinstance(found, Links)
+    found = task.evaluation_tasks(part)["link_prediction"]
+    assert isinstance(found, LinkPredictionEvaluation)
     return found
 
 
-def looked(model: Recommender[Any], graph: MultimodalGraph, exam: Links) -> float:
+def looked(model: AnyRecommender, graph: MultimodalGraph, task: LinkPredictionEvaluation) -> float:
     """The validation metric that decides which epoch is tested."""
-    return watch(model, graph=graph, exam=exam, monitor="links/mrr", config=EvalConfig(bootstrap=0))
+    return monitored_value(model, graph=graph, task=task, monitor="link_prediction/mrr", config=EvalConfig(bootstrap=0))
 
 
 def tables(store: Store) -> dict[str, str]:

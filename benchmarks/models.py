@@ -20,15 +20,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.load import load_dataset
-from gmmrec.data.sources.synthetic import SyntheticConfig, synthetic_dataset
 from gmmrec.data.split import split_dataset
+from gmmrec.data.synthetic import SyntheticConfig, synthetic_dataset
 from gmmrec.evaluation.evaluator import evaluate
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models import MODELS
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv
-from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.recommender import AnyRecommender
+from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM
 from lab import command
@@ -55,10 +56,10 @@ def load() -> tuple[MultimodalGraph, CollaborativeTask]:
     else:
         dataset = synthetic_dataset(SIZES, generator)
     split = split_dataset(dataset)
-    return build_graph(dataset, split), CollaborativeTask(split, dataset.num_users, dataset.num_items, CollaborativeConfig())
+    return build_graph(dataset, split), CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items, BatchConfig()))
 
 
-def built(name: str, graph: MultimodalGraph) -> tuple[Recommender[Any], MultimodalGraph, float]:
+def built(name: str, graph: MultimodalGraph) -> tuple[AnyRecommender, MultimodalGraph, float]:
     """A model with the common settings, its graph, and the seconds ``prepare`` took."""
     config_class = MODELS[name].config_class
     known = {field.name for field in fields(config_class)}
@@ -71,7 +72,7 @@ def built(name: str, graph: MultimodalGraph) -> tuple[Recommender[Any], Multimod
     return model.train(), graph, time.perf_counter() - begin
 
 
-def stepper(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> Callable[[], float]:
+def stepper(model: AnyRecommender, graph: MultimodalGraph, task: CollaborativeTask) -> Callable[[], float]:
     """A function that takes one training step, epoch after epoch, and returns its seconds.
 
     Drawing the batch counts, and so does what a model does at the beginning of an epoch: one share of it in every step.
@@ -114,14 +115,14 @@ def peak_megabytes(name: str, threads: int) -> float:
         step = stepper(model, graph, task)
         for _ in range(5):
             step()
-    evaluate(model.eval(), graph, task.questions("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
+    evaluate(model.eval(), graph, task.ranking("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
     return peak_mib()
 
 
-def validation(model: Recommender[Any], graph: MultimodalGraph, task: CollaborativeTask) -> float:
+def validation(model: AnyRecommender, graph: MultimodalGraph, task: CollaborativeTask) -> float:
     """Seconds of a validation."""
     begin = time.perf_counter()
-    evaluate(model.eval(), graph, task.questions("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
+    evaluate(model.eval(), graph, task.ranking("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
     model.train()
     return time.perf_counter() - begin
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.evaluation.text import most_frequent, plain, text_metrics
-from gmmrec.run import Run
+from gmmrec.runs.run import Run
 from gmmrec.tasks.query import OutfitQuery
 from lab import command
 from lab.cells import commit, read_json, remembered, resumed
@@ -73,7 +73,7 @@ def measure(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, fl
     path = path_of(name, seed, epochs)
     model, train = SETTINGS["model"] | VARIANTS[name], SETTINGS["train"] | {"epochs": epochs}
     finished = resumed(
-        dataset, "nor", {"model": model, "train": train, "seed": seed, "monitor": "blanks/auc"}, path.with_suffix("")
+        dataset, "nor", {"model": model, "train": train, "seed": seed, "monitor": "fill_in_the_blank/auc"}, path.with_suffix("")
     )
     result = {"seconds": time.perf_counter() - started} | matching(dataset, finished)
     if model["comment_weight"]:

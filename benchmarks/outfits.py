@@ -32,14 +32,15 @@ from torch.nn import functional as F
 import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.split import split_dataset
-from gmmrec.evaluation.evaluator import EvalConfig
-from gmmrec.evaluation.exams import take_exam
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.kinds import evaluate_task, load_results
+from gmmrec.evaluation.results import Results
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import build_graph
 from gmmrec.models.pog import POGConfig
+from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import OutfitQuery
-from gmmrec.tasks.questions import Choices, Sets
 from lab import command
 from lab.cells import commit, resumed
 from lab.grid import digest
@@ -64,7 +65,7 @@ TITLES = {
 MODELS = tuple(TITLES)
 COUNTED = ("popularity", "pmi")
 """Not trained, so every seed gives the same."""
-SHOWN = {"blanks": "accuracy", "compatibility": "auc"}
+SHOWN = {"fill_in_the_blank": "accuracy", "compatibility": "auc"}
 UNIMPORTANT = ("data", "models", "seeds", "threads", "tables_only")
 """Flags that leave a row as it is."""
 ROUNDS = 10
@@ -171,19 +172,22 @@ class Bench:
         self.dataset = gmmrec.load_dataset(flags.data, modalities=flags.modalities)
         self.split = split_dataset(self.dataset)
         settings = POGConfig(max_length=flags.length)
-        self.task = OutfitTask(self.split, self.dataset.num_users, self.dataset.num_items, settings=settings)
+        self.task = OutfitTask(TaskInputs(self.split, self.dataset.num_users, self.dataset.num_items, settings=settings))
         self.graph = build_graph(self.dataset, self.split)
-        self.blanks = self.task.blanks("test", rounds=ROUNDS)
+        self.blanks = self.task.fill_in_the_blank("test", rounds=ROUNDS)
         self.sets = self.task.compatibility("test")
 
     def judged(self, model: Any, graph: Any, *, histories: bool = True) -> dict[str, Results]:
         """What a model makes of blanks, by outfit, and of sets."""
-        exams: dict[str, Choices[Any] | Sets] = {"blanks": self.blanks, "compatibility": self.sets}
+        tasks: dict[str, CandidateEvaluation[Any] | CompatibilityEvaluation] = {
+            "fill_in_the_blank": self.blanks,
+            "compatibility": self.sets,
+        }
         if not histories:
             told_nothing = {"history": None, "history_mask": None}
-            exams = {name: replace(exam, query=replace(exam.query, **told_nothing)) for name, exam in exams.items()}
-        found = {name: take_exam(model, graph, exam, EvalConfig()) for name, exam in exams.items()}
-        return found | {"blanks": self.by_outfit(found["blanks"])}
+            tasks = {name: replace(task, query=replace(task.query, **told_nothing)) for name, task in tasks.items()}
+        found = {name: evaluate_task(model, graph, task, EvalConfig()) for name, task in tasks.items()}
+        return found | {"fill_in_the_blank": self.by_outfit(found["fill_in_the_blank"])}
 
     def by_outfit(self, found: Results) -> Results:
         """One value an outfit: the mean over its blanks."""
@@ -206,11 +210,11 @@ class Bench:
             found = self.made(name, seed)
             seconds = time.perf_counter() - started
             folder.mkdir(parents=True, exist_ok=True)
-            for exam, results in found.items():
-                results.save(folder, file_of(exam))
+            for task, results in found.items():
+                results.save(folder, task)
             (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
-            logging.info("%s seed %d: %.0f s, %s", name, seed, seconds, {exam: found[exam].mean()[SHOWN[exam]] for exam in SHOWN})
-        return {exam: Results.load(folder, file_of(exam)) for exam in SHOWN}, json.loads((folder / "seconds.json").read_text())
+            logging.info("%s seed %d: %.0f s, %s", name, seed, seconds, {task: found[task].mean()[SHOWN[task]] for task in SHOWN})
+        return {task: load_results(folder, task) for task in SHOWN}, json.loads((folder / "seconds.json").read_text())
 
     def folder(self, name: str, seed: int) -> Path:
         """Where a row is kept."""
@@ -245,7 +249,7 @@ class Bench:
     def settings(self, name: str, seed: int) -> dict[str, Any]:
         """Of a model, by what its row is called."""
         flags = self.flags
-        common = {"seed": seed, "monitor": "blanks/auc"}
+        common = {"seed": seed, "monitor": "fill_in_the_blank/auc"}
         if name.startswith("nor"):
             train = {"lr": 3e-3, "batch_size": 128, "num_negatives": 4, "clip_norm": 5.0, "patience": 5, "epochs": flags.epochs}
             small = {"dim": 32, "attention_hidden": 32, "comment_weight": 0.0, "examples": "outfits", "unit_features": False}
@@ -285,23 +289,23 @@ def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_b
     ]
     store.replace(rows, dataset=bench.dataset.name)
     reference = "fom" if "fom" in found else flags.models[-1]
-    for exam, metric in COLUMNS[:2] if len(found) > 1 else ():
-        runs = {TITLES[name]: [results[exam] for results, _ in made] for name, made in found.items()}
-        tests.test(runs, dataset=bench.dataset.name, metric=f"{exam}/{metric}", reference=TITLES[reference])
+    for task, metric in COLUMNS[:2] if len(found) > 1 else ():
+        runs = {TITLES[name]: [results[task] for results, _ in made] for name, made in found.items()}
+        tests.test(runs, dataset=bench.dataset.name, metric=f"{task}/{metric}", reference=TITLES[reference], unit="outfit")
 
 
-COLUMNS = (("blanks", "accuracy"), ("blanks", "auc"), ("compatibility", "auc"))
+COLUMNS = (("fill_in_the_blank", "accuracy"), ("fill_in_the_blank", "auc"), ("compatibility", "auc"))
 NAMES = ("blanks: accuracy", "blanks: AUC", "compatibility: AUC")
 
 
 def values(results: dict[str, Results], *, alone: bool) -> dict[str, float]:
     """Means of one run, with their intervals if no other seed says how far they may be off."""
     found: dict[str, float] = {}
-    for exam, metric in COLUMNS:
-        found[f"{exam}/{metric}"] = results[exam].mean()[metric]
+    for task, metric in COLUMNS:
+        found[f"{task}/{metric}"] = results[task].mean()[metric]
         if alone:
-            low, high = results[exam].intervals()[metric]
-            found |= {f"{exam}/{metric} low": low, f"{exam}/{metric} high": high}
+            low, high = results[task].intervals()[metric]
+            found |= {f"{task}/{metric} low": low, f"{task}/{metric} high": high}
     return found
 
 
@@ -321,11 +325,11 @@ def table(dataset: str, rows: list[Row], tests: Significance) -> str:
     )
     lines = []
     for (name,), found in by(rows, "model").items():
-        cells = [cell(found, f"{exam}/{metric}") for exam, metric in COLUMNS]
+        cells = [cell(found, f"{task}/{metric}") for task, metric in COLUMNS]
         lines.append([TITLES[name], str(count_runs(found)), *cells, shown(average(found, "seconds"), ".0f")])
     header = ["model", "seeds", *NAMES, "seconds"]
     made_by = f"Made by `{first['command']}`."
-    significance = tests.markdown(dataset, unit="outfit")
+    significance = tests.markdown(dataset)
     return page(f"Outfits of {dataset}", made_by, about, markdown(header, lines), *significance, name=f"outfits-{dataset}")
 
 

@@ -37,8 +37,8 @@ from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bert4rec import BERT4Rec, BERT4RecConfig
 from gmmrec.models.nova_bert import NOVABERT, NOVABERTConfig
-from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.recommender import AnyRecommender
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.query import Batch, HistoryQuery
 from lab import command
@@ -68,12 +68,12 @@ def made_up(num_items: int, mean: float, users: int) -> tuple[MultimodalGraph, l
     features = {"attribute": FeatureTable("attribute", torch.rand(num_items, 384, generator=generator))}
     vocabularies = {"user": Vocabulary(range(users), name="user"), "item": Vocabulary(range(num_items), name="item")}
     split = Split(log, nothing, nothing)
-    task = NextItemTask(split, users, num_items, CollaborativeConfig(batch_size=BATCH), settings=BERT4RecConfig())
+    task = NextItemTask(TaskInputs(split, users, num_items, BatchConfig(batch_size=BATCH), settings=BERT4RecConfig()))
     graph = build_graph(Dataset("made up", vocabularies, log, features), split)
     return graph, [batch for _, batch in task.batches(graph, generator)]
 
 
-def ours(model: Recommender[HistoryQuery], graph: MultimodalGraph) -> Step:
+def ours(model: AnyRecommender, graph: MultimodalGraph) -> Step:
     model.train()
     return lambda batch: torch.stack(list(model.loss(graph, batch).values())).sum()
 

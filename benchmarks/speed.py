@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gmmrec.data.load import load_dataset
-from gmmrec.data.sources.synthetic import SyntheticConfig, synthetic_dataset
 from gmmrec.data.split import Split, split_dataset
+from gmmrec.data.synthetic import SyntheticConfig, synthetic_dataset
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
@@ -31,6 +31,7 @@ from gmmrec.nn.attention import attend
 from gmmrec.nn.classify import classify
 from gmmrec.nn.propagate import structure_of, weighted_sum
 from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType
 from lab import command
@@ -61,7 +62,7 @@ def load() -> tuple[MultimodalGraph, CollaborativeTask, str]:
         train, source = dataset.interactions, "synthetic interactions"
     nothing = train.take(torch.arange(0))
     split = Split(train, nothing, nothing)
-    return build_graph(dataset, split), CollaborativeTask(split, dataset.num_users, dataset.num_items), source
+    return build_graph(dataset, split), CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items)), source
 
 
 def take_turns(works: dict[str, Callable[[], object]], rounds: int) -> list[Figure]:

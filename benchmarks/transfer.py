@@ -23,15 +23,17 @@ import torch
 
 import gmmrec
 from gmmrec.evaluation.evaluator import evaluate
+from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.significance import bootstrap_intervals, sign_flip_test
-from gmmrec.experiment import read_config, run
 from gmmrec.models.popularity import Popularity
 from gmmrec.tasks.context import ContextTask
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.training.resume import STATE_FILE
 from lab import command
 from lab.cells import Report, as_json, commit, read_json
 from lab.grid import digest
+from lab.recipe import read_config, run
 from lab.results import Row, Store, average, summarise
 from lab.significance import Significance
 from lab.tables import by, markdown, page, seeds_of, shown, write
@@ -151,7 +153,7 @@ def popularity(folder: Path) -> tuple[int, dict[str, float]]:
     """Training visits of a run's region, and what popularity finds there."""
     run_ = gmmrec.load(folder)
     sizes = len(run_.vocabularies["user"]), len(run_.vocabularies["item"])
-    questions = ContextTask(run_.split, *sizes).questions("test")
+    questions = ContextTask(TaskInputs(run_.split, *sizes)).ranking("test")
     found = evaluate(Popularity(run_.graph.schema), run_.graph, questions, ks=(20,), bootstrap=0)
     return len(run_.split.train), found.mean()
 
@@ -161,7 +163,7 @@ def compare_all(tests: Significance, name: str, folders: dict[str, dict[str, lis
     rows: list[dict[str, Any]] = []
     for metric in METRICS:
         values = {
-            way: torch.cat([seed_mean([Results.load(folder) for folder in ways[way]], metric) for ways in folders.values()])
+            way: torch.cat([seed_mean([load_results(folder) for folder in ways[way]], metric) for ways in folders.values()])
             for way in WAYS
         }
         differences = {way: value - values["alone"] for way, value in values.items() if way != "alone"}

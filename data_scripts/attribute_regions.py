@@ -10,7 +10,7 @@ A folder made by ``data_scripts/content.py``, or any data set in the package's o
 - ``NAME.json``: what every token and class is called, and how often the classifiers were right on a fifth of the items that they
   were not trained on, beside the share of the most frequent class.
 
-The classifiers (:mod:`gmmrec.nn.encoder.semantic_extraction`) learn from the items with labels; then every picture is looked at.
+The classifiers (:mod:`gmmrec.models.saers.semantic_extraction`) learn from the items with labels; then every picture is looked at.
 
 - ``--columns type,colour``: one attribute a column; its classes are the values that at least ``--min-count`` items have. The class
   that is predicted is looked for. An empty cell is unknown, or, in a column named by ``--optional`` too, says that the attribute
@@ -36,7 +36,7 @@ from torch import Tensor
 
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.load import load_dataset
-from gmmrec.nn.encoder.semantic_extraction import UNLABELLED, SemanticExtraction, labelled_loss, largest_boxes, pool_boxes
+from gmmrec.models.saers.semantic_extraction import UNLABELLED, SemanticExtraction, labelled_loss, largest_boxes, pool_boxes
 
 
 class Attributes(NamedTuple):

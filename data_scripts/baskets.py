@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.parts import GIVEN_PARTS
+
 GZIP = {"method": "gzip", "compresslevel": 9, "mtime": 0}
-PARTS = np.array(["train", "valid", "test"])
+PARTS = np.array([part.value for part in GIVEN_PARTS])
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmmrec.data.dataset import Dataset
+from gmmrec.data.formats.bundled import bundled_names
 from gmmrec.data.load import load_dataset
-from gmmrec.data.sources.bundled import bundled_names
 
 DAY = 86_400
 LOGS = ("interactions.", "ratings.", "split.", "behaviors.")

@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gmmrec.data.parts import SplitPart
+
 OVERLAP = 0.5
 """Share of the smaller relation's facts that the other one holds the other way round, from which on it is its mirror image."""
 
@@ -54,10 +56,10 @@ def main() -> None:
     counts = pd.concat([facts["head"], facts["tail"]]).value_counts()
     known = set(counts.index[counts >= arguments.least]) | set(links["entity"])
     facts = facts[facts["head"].isin(known) & facts["tail"].isin(known)].reset_index(drop=True)
-    part = np.array(["train"] * len(facts), dtype=object)
+    part = np.full(len(facts), SplitPart.TRAIN.value, dtype=object)
     drawn = np.random.default_rng(arguments.seed).permutation(len(facts))
     tenth = len(facts) // 10
-    part[drawn[:tenth]], part[drawn[tenth : 2 * tenth]] = "valid", "test"
+    part[drawn[:tenth]], part[drawn[tenth : 2 * tenth]] = SplitPart.VALID.value, SplitPart.TEST.value
 
     movie = pd.read_csv(arguments.graph / "ml1m_map.csv", dtype={"item_id": str}).rename(columns={"item_id": "item"})
     movie = links.merge(movie, on="item")[["entity", "ml1m_movie_id"]]

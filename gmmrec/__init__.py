@@ -8,7 +8,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gmmrec.blending import blend
     from gmmrec.data.dataset import Dataset
     from gmmrec.data.features import FeatureTable
     from gmmrec.data.interactions import Interactions
@@ -16,12 +15,13 @@ if TYPE_CHECKING:
     from gmmrec.data.split import split_dataset
     from gmmrec.data.vocabulary import Vocabulary
     from gmmrec.evaluation.evaluator import evaluate
-    from gmmrec.experiment import fit
     from gmmrec.graph.build import build_graph
     from gmmrec.models import MODELS
     from gmmrec.recommender import Recommender
-    from gmmrec.reranking import rerank
-    from gmmrec.run import Run, load
+    from gmmrec.runs.combine import blend
+    from gmmrec.runs.recipe import fit
+    from gmmrec.runs.rerank import rerank
+    from gmmrec.runs.run import Run, load
     from gmmrec.training.trainer import Trainer
 
 __version__ = version("gmmrec")
@@ -32,16 +32,16 @@ _HOMES = {
     "Interactions": "gmmrec.data.interactions",
     "MODELS": "gmmrec.models",
     "Recommender": "gmmrec.recommender",
-    "Run": "gmmrec.run",
+    "Run": "gmmrec.runs.run",
     "Trainer": "gmmrec.training.trainer",
     "Vocabulary": "gmmrec.data.vocabulary",
-    "blend": "gmmrec.blending",
+    "blend": "gmmrec.runs.combine",
     "build_graph": "gmmrec.graph.build",
     "evaluate": "gmmrec.evaluation.evaluator",
-    "fit": "gmmrec.experiment",
-    "load": "gmmrec.run",
+    "fit": "gmmrec.runs.recipe",
+    "load": "gmmrec.runs.run",
     "load_dataset": "gmmrec.data.load",
-    "rerank": "gmmrec.reranking",
+    "rerank": "gmmrec.runs.rerank",
     "split_dataset": "gmmrec.data.split",
 }
 

@@ -8,7 +8,8 @@ import re
 from argparse import ArgumentError
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -55,8 +56,8 @@ def check_probability(**fields: float) -> None:
             raise ValueError(f"{name} must lie between 0 and 1, but is {value}")
 
 
-def check_choice(choices: Collection[str], **fields: str) -> None:
-    """Every field must be one of the choices.
+def check_choice(choices: Collection[Any], **fields: Any) -> None:
+    """Every field must be one of the choices; those that a ``Literal`` declares are checked by :func:`check_literals`.
 
     >>> check_choice(("mean", "sum"), pooling="max")
     Traceback (most recent call last):
@@ -66,6 +67,59 @@ def check_choice(choices: Collection[str], **fields: str) -> None:
     for name, value in fields.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, but is {value!r}")
+
+
+def check_literals(config: Any) -> None:
+    """Every field of a dataclass that is annotated with a ``Literal`` must hold one of its values.
+
+    The annotation is the one place where the values are declared: ``Literal[...]``, an alias of it, ``Literal[...] | None``, and
+    tuples, lists and mappings of these.
+
+    >>> from dataclasses import dataclass
+    >>> from typing import Literal
+    >>> @dataclass(frozen=True)
+    ... class Settings:
+    ...     pooling: Literal["mean", "sum"] | None = None
+    ...     def __post_init__(self) -> None:
+    ...         check_literals(self)
+    >>> Settings("max")
+    Traceback (most recent call last):
+    ...
+    ValueError: pooling must be one of 'mean', 'sum', but is 'max'
+    """
+    annotations = get_type_hints(type(config))
+    for field in fields(config):
+        _check_annotated(field.name, annotations[field.name], getattr(config, field.name))
+
+
+def _check_annotated(name: str, annotation: Any, value: Any) -> None:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        check_choice(arguments, **{name: value})
+    elif origin in (Union, UnionType):
+        kinds = [kind for kind in arguments if _holds(kind, value)]
+        choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        if choices and all(get_origin(kind) is Literal for kind in kinds):
+            check_choice(choices, **{name: value})
+        for kind in kinds:
+            if get_origin(kind) is not Literal:
+                _check_annotated(name, kind, value)
+    elif isinstance(value, Mapping) and len(arguments) == 2:
+        for key, entry in value.items():
+            _check_annotated(name, arguments[0], key)
+            _check_annotated(f"{name}[{key!r}]", arguments[1], entry)
+    elif isinstance(value, tuple | list) and arguments:
+        kinds = list(arguments) if origin is tuple and Ellipsis not in arguments else [arguments[0]] * len(value)
+        for kind, entry in zip(kinds, value, strict=False):
+            _check_annotated(name, kind, entry)
+
+
+def _holds(kind: Any, value: Any) -> bool:
+    """Whether a value may be meant as one of a kind: nothing, a collection, or a single value."""
+    container = get_origin(kind) or kind
+    if not isinstance(container, type):
+        return value is not None and not isinstance(value, tuple | list | Mapping)  # a Literal
+    return isinstance(value, container)
 
 
 def settings_parser(sections: Mapping[str, type], *, prog: str = "gmmrec train") -> ArgumentParser:
@@ -93,7 +147,7 @@ def read_settings(
     Raises:
         ValueError: A setting is unknown (the message gives the nearest known name), has the wrong type or an impossible value.
     """
-    parser = settings_parser(sections, prog=prog)
+    parser, arguments = settings_parser(sections, prog=prog), bracketed(sections, arguments)
     known = [f"{name}.{field}" for name, section in sections.items() for field in (f.name for f in fields(section))]
     for name, section_values in values.items():
         for field in section_values if isinstance(section_values, Mapping) else ():
@@ -109,6 +163,38 @@ def read_settings(
     except ArgumentError as error:
         raise ValueError(_in_one_sentence(str(error))) from None
     return {name: instances[name] for name in sections}
+
+
+def bracketed(sections: Mapping[str, type], arguments: Sequence[str]) -> list[str]:
+    """Return flags in which values of lists, such as ``5,10``, stand in the brackets that the parser expects.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Lengths:
+    ...     ks: tuple[int, ...] = (5,)
+    >>> bracketed({"eval": Lengths}, ["--eval.ks", "5,10"]), bracketed({"eval": Lengths}, ["--eval.ks=5"])
+    (['--eval.ks', '[5,10]'], ['--eval.ks=[5]'])
+    """
+    lists = {
+        f"--{name}.{field}"
+        for name, section in sections.items()
+        for field, kind in get_type_hints(section).items()
+        if get_origin(kind) in (tuple, list)
+    }
+    found = list(arguments)
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag not in lists:
+            continue
+        if equals:
+            found[position] = f"{flag}={_in_brackets(value)}"
+        elif position + 1 < len(found):
+            found[position + 1] = _in_brackets(found[position + 1])
+    return found
+
+
+def _in_brackets(value: str) -> str:
+    return value if value.startswith("[") else f"[{value}]"
 
 
 def unknown_setting(name: str, known: Collection[str]) -> ValueError:

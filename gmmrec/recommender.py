@@ -1,28 +1,103 @@
-"""The contract: what a model must be able to do, and nothing else."""
+"""The contract: what every model must be able to do. What a model may offer beyond it stands in :mod:`gmmrec.abilities`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Generic
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self, TypeVar
 
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.tasks.query import Batch, Q, Query
+from gmmrec.tasks.query import Batch, Query
 from gmmrec.typing import NodeType
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-class Recommender(nn.Module, ABC, Generic[Q]):
+
+@dataclass(frozen=True, eq=False)
+class Encoded(Mapping[NodeType, Tensor]):
+    """Representations of the nodes of a graph, read like a dictionary: ``encoded["item"]`` is ``[I, D]``.
+
+    A model that encodes more declares a frozen subclass whose further fields have names, and takes it as third argument of
+    :class:`Recommender`. These fields hold tensors, None, plain values, or tuples, mappings and dataclasses of them.
+
+    >>> @dataclass(frozen=True, eq=False)
+    ... class Biased(Encoded):
+    ...     item_bias: Tensor
+    >>> encoded = Biased({"user": torch.ones(2, 4), "item": torch.ones(3, 4)}, item_bias=torch.zeros(3))
+    >>> list(encoded), encoded["item"].shape, encoded.to("cpu").item_bias
+    (['user', 'item'], torch.Size([3, 4]), tensor([0., 0., 0.]))
+    """
+
+    nodes: Mapping[NodeType, Tensor]
+    """By node type, one row per node. Items are compared with each other by the directions of ``nodes["item"]``."""
+
+    def __getitem__(self, node_type: NodeType) -> Tensor:
+        return self.nodes[node_type]
+
+    def __iter__(self) -> Iterator[NodeType]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply a function to every tensor of every field."""
+        return replace(self, **{f.name: _map_tensors(getattr(self, f.name), function) for f in fields(self)})
+
+    def detach(self) -> Self:
+        """The same tensors without their gradients."""
+        return self.map(torch.Tensor.detach)
+
+    def to(self, device: torch.device | str) -> Self:
+        """A copy on another device."""
+        return self.map(lambda tensor: tensor.to(device))
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors of all fields, in the order of the fields."""
+        found: list[Tensor] = []
+
+        def collect(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self.map(collect)
+        return found
+
+
+Q = TypeVar("Q", bound=Query)
+C = TypeVar("C", bound="DataclassInstance", default=Any)
+E = TypeVar("E", bound=Encoded, default=Encoded)
+
+
+class Recommender(nn.Module, ABC, Generic[Q, C, E]):
     """Ranks candidates for queries of one kind.
 
-    Subclasses are final, and are built as ``Model(schema, config)``: sizes and settings, never data.
-    Three methods are to be written; the hooks have defaults that return the graph as it is, and take over nothing.
+    A model names its query, its settings (a frozen dataclass) and, where it encodes more than vectors of nodes, its own
+    :class:`Encoded`: ``class LightGCN(Recommender[UserQuery, LightGCNConfig])``. Subclasses are final, and are built as
+    ``Model(schema, config)``: sizes and settings, never data. Three methods are to be written; the hooks have defaults that return
+    the graph as it is.
     """
 
     query_type: ClassVar[type[Query]]
-    config_class: ClassVar[type]
+    """The first argument of ``Recommender[...]``."""
+    config_class: ClassVar[type[Any]]
+    """The second one."""
+    config: C
+    schema: GraphSchema
 
-    def __init__(self, schema: GraphSchema, config: Any) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            if get_origin(base) is Recommender:
+                cls.query_type, cls.config_class = _declared(cls, *(*get_args(base), None)[:2])  # Python 3.10 leaves defaults out
+        if not hasattr(cls, "config_class"):
+            raise _undeclared(cls)
+
+    def __init__(self, schema: GraphSchema, config: C) -> None:
         super().__init__()
         self.schema, self.config = schema, config
 
@@ -37,25 +112,15 @@ class Recommender(nn.Module, ABC, Generic[Q]):
         """
         return graph
 
-    def start_from(self, source: "Recommender[Any]") -> bool:
-        """Takes over what a model shares with a finished one of another domain; whether it did so.
-
-        A model that does not, as by default, begins with the vectors of the users and items that both know.
-
-        Raises:
-            ValueError: The source is of another kind or size.
-        """
-        return False
-
     @abstractmethod
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> E:
         """Representations by node type, one row a node of ``graph``; computed once per evaluation, as in PyG's ``x_dict``.
 
         Never assumes that ``graph`` is whole: id tables are read with ``graph.gather``, features through ``graph.features``.
         """
 
     @abstractmethod
-    def score(self, encoded: Mapping[NodeType, Tensor], query: Q, candidates: Tensor) -> Tensor:
+    def score(self, encoded: E, query: Q, candidates: Tensor) -> Tensor:
         """Scores ``[B, C]``; candidates are rows ``[C]``, shared, or ``[B, C]``, per query. Higher is better."""
 
     @abstractmethod
@@ -64,3 +129,50 @@ class Recommender(nn.Module, ABC, Generic[Q]):
 
         A model without trainable parameters returns an empty dictionary and is fitted by ``prepare``.
         """
+
+
+AnyRecommender: TypeAlias = Recommender[Any, Any, Any]
+"""A model of any query, settings and representations."""
+
+
+def encode(model: AnyRecommender, graph: MultimodalGraph) -> Encoded:
+    """Encode a graph on behalf of evaluation and serving, which rely on what they are given.
+
+    Raises:
+        ValueError: The model returned something else than an :class:`Encoded`, such as a plain dictionary.
+    """
+    encoded = model.encode(graph)
+    if not isinstance(encoded, Encoded):
+        name = type(model).__name__
+        raise ValueError(
+            f"{name}.encode must return an Encoded, but returned a {type(encoded).__name__}; write 'return Encoded({{...}})'"
+        )
+    return encoded
+
+
+def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _map_tensors(getattr(value, f.name), function) for f in fields(value) if f.init})
+    if isinstance(value, Mapping):
+        return {key: _map_tensors(entry, function) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        entries = [_map_tensors(entry, function) for entry in value]
+        return type(value)(*entries) if hasattr(value, "_fields") else tuple(entries)
+    return [_map_tensors(entry, function) for entry in value] if isinstance(value, list) else value
+
+
+def _declared(cls: type, query_type: Any, config_class: Any) -> tuple[type[Query], type[Any]]:
+    if not (isinstance(query_type, type) and issubclass(query_type, Query)):
+        raise _undeclared(cls)
+    if not (isinstance(config_class, type) and is_dataclass(config_class)):
+        raise _undeclared(cls)
+    return query_type, config_class
+
+
+def _undeclared(cls: type) -> TypeError:
+    name = cls.__name__
+    return TypeError(
+        f"{name} must name its query and its settings, a dataclass: write 'class {name}(Recommender[UserQuery, {name}Config])'"
+    )

@@ -16,8 +16,9 @@ USER_USER: EdgeType = (USER, "co_occurs", USER)
 
 RELATED: EdgeType = (ENTITY, "related", ENTITY)
 """Training facts, from head to tail; the edge attribute ``relation`` holds the row of the relation."""
-LINKED: EdgeType = (ITEM, "linked", ENTITY)
-ENTITY_ITEM: EdgeType = (ENTITY, "rev_linked", ITEM)
+ALIGNED: EdgeType = (ITEM, "aligned", ENTITY)
+"""Items and the entities that they are in a knowledge graph."""
+ENTITY_ITEM: EdgeType = (ENTITY, "rev_aligned", ITEM)
 
 
 def similar(modality: str, node_type: NodeType = ITEM) -> EdgeType:

@@ -18,22 +18,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gmmrec.abilities import FeatureBased, FoldsInUsers, NonPersonalized, StandardizesScores, offers
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.split import Split, SplitConfig, Strategy, split_dataset
 from gmmrec.graph.build import build_graph
+from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
-from gmmrec.models.bias import Bias
-from gmmrec.models.mm_rec import MMRec
-from gmmrec.models.mml import MML
-from gmmrec.models.popularity import Popularity
-from gmmrec.models.vlsnr import VLSNR
-from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.recommender import AnyRecommender
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import NextItemTask, Timeline
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import Batch, HistoryQuery, OutfitQuery, RatingQuery, UserQuery
@@ -41,7 +38,7 @@ from tests.toy import checkerboard, rated_checkerboard
 
 U, I = 23, 17  # primes that no layer has as its width: a table of 23 rows is one of users  # noqa: E741
 
-Model = Recommender[Any]
+Model = AnyRecommender
 
 
 class RecommenderContract:
@@ -49,12 +46,6 @@ class RecommenderContract:
 
     settings: ClassVar[Mapping[type[Model], dict[str, Any]]] = {}
     """Settings other than the defaults, by model."""
-    unpersonalised: ClassVar[frozenset[type[Model]]] = frozenset({Bias, Popularity})
-    """Models that give everybody the same ranking: they cannot learn who likes what."""
-    by_features: ClassVar[frozenset[type[Model]]] = frozenset({MMRec, MML, VLSNR})
-    """Models that are asked with histories and know a candidate by its features, not by its ID alone."""
-    standardised: ClassVar[frozenset[type[Model]]] = frozenset({MML})
-    """Models that are asked with histories and put scores on the scale of all items that somebody took in training."""
 
     def build(self, model_class: type[Model], graph: MultimodalGraph, *, seed: int = 0) -> tuple[Model, MultimodalGraph]:
         torch.manual_seed(seed)
@@ -63,7 +54,7 @@ class RecommenderContract:
             return model.eval(), model.prepare(graph)
 
     def test_learns_the_checkerboard(self, model_class: type[Model]) -> None:
-        if model_class in self.unpersonalised:
+        if offers(model_class, NonPersonalized):
             pytest.skip("gives everybody the same ranking")
         dataset, wanted = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
@@ -126,7 +117,7 @@ class RecommenderContract:
             for moment in log.time[:: len(log) // 4].tolist():  # type: ignore[index]
                 expected = answer(model, graph, split, part, moment)
                 # What others took later is part of their training, and so of the scale of all scores: only the rest can be changed.
-                kept = split.train.time if model_class in self.standardised else None
+                kept = split.train.time if offers(model_class, StandardizesScores) else None
                 other_split, other, other_graph = self.split_by(strategy, changed_from(moment, dataset, kept), model_class)
                 other.load_state_dict(weights)
                 assert torch.equal(answer(other, other_graph, other_split, part, moment), expected)
@@ -140,7 +131,7 @@ class RecommenderContract:
             pytest.skip("is not asked with histories")
         dataset, item = board(model_class)[0], 4
         log = dataset.interactions
-        if model_class in self.standardised:  # nobody took it, so that the scale is the same
+        if offers(model_class, StandardizesScores):  # nobody took it, so that the scale is the same
             dataset = replace(dataset, interactions=log.take(log.item != item))
         users = torch.ones(U, dtype=torch.bool)
         users[dataset.interactions.user[dataset.interactions.item == item]] = False
@@ -150,7 +141,7 @@ class RecommenderContract:
         )
         others = torch.arange(I) != item
         assert torch.equal(after[:, others], before[:, others])
-        assert bool(((after[:, item] != before[:, item]) == (model_class in self.by_features)).all())
+        assert bool(((after[:, item] != before[:, item]) == (offers(model_class, FeatureBased))).all())
 
     def test_scores_are_the_same_in_chunks_and_per_query(self, model_class: type[Model]) -> None:
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
@@ -249,6 +240,18 @@ class RecommenderContract:
         for kind, edge_index in before.items():
             assert torch.equal(graph.edges(kind).edge_index.as_tensor(), edge_index)
 
+    def test_new_users_are_told_apart_by_their_histories_where_that_is_declared(self, model_class: type[Model]) -> None:
+        if model_class.query_type in (HistoryQuery, OutfitQuery):
+            pytest.skip("is told histories, or outfits")
+        dataset, _ = board(model_class)
+        model, graph = self.build(model_class, toy_graph(dataset))
+        train(model, graph, dataset.interactions, epochs=2)
+        new = with_new_users(graph, RaggedSets(torch.tensor([0, 3, 6]), torch.tensor([0, 2, 4, 1, 3, 5])))
+        query_type: Any = model_class.query_type
+        with torch.no_grad():
+            even, odd = model.score(model.encode(new), query_type(user=torch.tensor([U, U + 1])), torch.arange(I))
+        assert torch.allclose(even, odd, rtol=0, atol=1e-5) != offers(model_class, FoldsInUsers)
+
     def test_nodes_that_were_never_seen_get_finite_scores(self, model_class: type[Model]) -> None:
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         data = copy.copy(graph.data)
@@ -334,7 +337,7 @@ def changed_from(moment: int, dataset: Dataset, kept: Tensor | None = None) -> D
 def answer(model: Model, graph: MultimodalGraph, split: Split, part: Any, moment: int) -> Tensor:
     """Scores ``[1, I]`` in the question of the event at one time, as wide as all, for the rounding depends on the width."""
     (row,) = torch.nonzero(getattr(split, part).time == moment).flatten().tolist()
-    query = NextItemTask(split, U, I, settings=model.config).questions(part, "none").query.take([row])
+    query = NextItemTask(TaskInputs(split, U, I, settings=model.config)).ranking(part, "none").query.take([row])
     wide = {name: F.pad(getattr(query, name), (I - query.mask.shape[1], 0)) for name in ("items", "mask", "time")}
     with torch.no_grad():
         return model.score(model.encode(graph), replace(query, **wide), torch.arange(I))
@@ -368,18 +371,18 @@ def training_batch(
         user, item = interactions.user, interactions.item
         return Batch(RatingQuery(user), item, item.new_empty(len(item), 0), rating=interactions.weight)
     if query_type is HistoryQuery:
-        task = NextItemTask(Split(interactions, interactions, interactions), U, I, CollaborativeConfig(num_negatives=2))
+        task = NextItemTask(TaskInputs(Split(interactions, interactions, interactions), U, I, BatchConfig(num_negatives=2)))
         (batch,) = [batch for _, batch in task.batches(None, generator)]  # type: ignore[arg-type]
         return batch
     if query_type is OutfitQuery:
-        whole = Lists.from_groups(interactions.user, interactions.item, U)
+        whole = RaggedLists.from_groups(interactions.user, interactions.item, U)
         user = torch.nonzero(whole.counts >= 3).flatten()
         whole = whole.take(user)
         is_worn = (torch.arange(len(whole.values)) - whole.indptr[whole.groups]) % 3 > 0  # two of three, the others came before
-        worn, before = (Lists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (is_worn, ~is_worn))
+        worn, before = (RaggedLists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (is_worn, ~is_worn))
         outfits = Outfits(worn, torch.zeros(len(worn), dtype=torch.long), user, before)
         split = Split(interactions, interactions, interactions, outfits=outfits)
-        (batch,) = [batch for _, batch in OutfitTask(split, U, I).batches(None, generator)]  # type: ignore[arg-type]
+        (batch,) = [batch for _, batch in OutfitTask(TaskInputs(split, U, I)).batches(None, generator)]  # type: ignore[arg-type]
         return batch
     unseen = torch.ones(U, I)
     unseen[interactions.user, interactions.item] = 0

@@ -8,8 +8,8 @@ import torch
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.vocabulary import Vocabulary
 
@@ -76,8 +76,8 @@ def with_outfits(board: Dataset, *, each: int = 4, seed: int = 0) -> Dataset:
     number = torch.arange(board.num_users * each)
     part = (number % each - (each - 3)).clamp(min=0)
     kind = torch.arange(board.num_items) % 3
-    history = Lists.from_sequences(histories)
-    outfits = Outfits(Lists.from_sequences(rows), part, number // each, history, kind)
+    history = RaggedLists.from_sequences(histories)
+    outfits = Outfits(RaggedLists.from_sequences(rows), part, number // each, history, kind)
     items = pd.DataFrame({"category": [f"kind {k}" for k in kind.tolist()]})
     given = torch.rand(len(board.interactions), generator=generator)
     return replace(

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.experiment import RunConfig, read_config, run
-from gmmrec.run import Run
+from gmmrec.runs.run import Run
 from gmmrec.training.resume import STATE_FILE
 from lab.grid import Settings, digest, path_of, portable
 from lab.paths import CONFIGS, DATA, RESULTS, ROOT, RUNS
+from lab.recipe import RunConfig, read_config, run
 from lab.results import Row, Store
 from lab.significance import Significance
 

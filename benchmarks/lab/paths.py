@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gmmrec.data.sources.bundled import bundled_names
+from gmmrec.data.formats.bundled import bundled_names
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"

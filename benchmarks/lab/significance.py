@@ -1,10 +1,11 @@
 """Outcomes of paired tests, kept as CSV beside the results, since the values per question stay in the run folders."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import sqrt
 from pathlib import Path
 from statistics import variance
+from typing import Any
 
 from gmmrec.evaluation.compare import Comparison, compare
 from gmmrec.evaluation.compare import Row as Line
@@ -15,6 +16,8 @@ from lab.results import Row, Store, number
 
 KEYS = ("dataset", "study", "metric", "group", "run")
 TESTS = ("difference", "low", "high", "p", "p_holm", "p_wilcoxon", "deviation")
+ABOUT: dict[str, Any] = {"unit": "user", "lower_is_better": False, "sampled": 0, "sampled_by": "uniform"}
+"""Columns that say how a comparison was made, with the value of an empty cell."""
 
 
 class Significance:
@@ -38,9 +41,11 @@ class Significance:
         group: str = "all",
         reference: str | None = None,
         digests: Mapping[str, str] | None = None,
+        unit: str | None = None,
     ) -> Comparison:
-        """Compares runs, question by question, and keeps the outcome in place of an earlier one."""
+        """Compares runs, question by question, and keeps the outcome in place of an earlier one; ``unit`` says what is paired."""
         found = compare(runs, metric=metric, group=group, reference=reference)
+        found = found if unit is None else replace(found, unit=unit)
         self.keep(found, dataset=dataset, study=study, digests=digests)
         return found
 
@@ -63,7 +68,8 @@ class Significance:
             verdicts: In words, of each run.
         """
         where = {"dataset": dataset, "study": study, "metric": found.metric, "group": found.group}
-        about = {"reference": found.reference, "questions": found.num_users, "left_out": found.left_out}
+        about: dict[str, Any] = {"reference": found.reference, "questions": found.num_users, "left_out": found.left_out}
+        about |= {name: value for name, default in ABOUT.items() if (value := getattr(found, name)) != default}
         rows = [
             {
                 **where,
@@ -89,12 +95,9 @@ class Significance:
         keys = dict.fromkeys((row["metric"], row["group"]) for row in rows)
         return [_comparison([row for row in rows if (row["metric"], row["group"]) == key]) for key in keys]
 
-    def markdown(self, dataset: str, study: str = "", *, unit: str = "user") -> list[str]:
+    def markdown(self, dataset: str, study: str = "") -> list[str]:
         """All comparisons that are kept for a data set, as tables with their notes."""
-        return [
-            found.to_markdown().replace("users", f"{unit}s").replace("by user", f"by {unit}")
-            for found in self.comparisons(dataset, study)
-        ]
+        return [found.to_markdown() for found in self.comparisons(dataset, study)]
 
 
 def _comparison(rows: Sequence[Row]) -> Comparison:
@@ -105,7 +108,8 @@ def _comparison(rows: Sequence[Row]) -> Comparison:
         lines.append(Line(row["run"], int(row["seeds"]), float(row["mean"]), **tests))
     first = rows[0]
     sizes = int(first["questions"]), int(first.get("left_out", "0"))
-    return Comparison(first["metric"], first["group"], first["reference"], *sizes, tuple(lines))
+    about = {name: type(default)(first[name]) for name, default in ABOUT.items() if name in first}
+    return Comparison(first["metric"], first["group"], first["reference"], *sizes, tuple(lines), **about)
 
 
 def verdict(metric: str, line: Line, full: Sequence[float], variant: Sequence[float]) -> str:

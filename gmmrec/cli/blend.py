@@ -28,7 +28,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def run(arguments: argparse.Namespace) -> int:
     """Blends, saves and prints."""
-    from gmmrec.blending import blend  # not at the top: the command line answers --help without torch
+    from gmmrec.runs.combine import blend  # not at the top: the command line answers --help without torch
 
     weights = None if arguments.weights is None else _numbers(arguments.weights)
     blended = blend(arguments.folders, metric=arguments.metric, scale=arguments.scale, weights=weights)

@@ -13,7 +13,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "--metric",
         metavar="NAME@K",
         default="ndcg@20",
-        help="what to compare; also rmse, or another exam's, such as impressions/auc (default ndcg@20)",
+        help="what to compare; also rmse, or TASK/METRIC, such as impressions/auc (default ndcg@20)",
     )
     parser.add_argument("--group", default="all", help="a group of the results, such as 'cold items' (default all)")
     parser.add_argument("--reference", metavar="NAME", help="the run to compare with, as the table names it (default the best)")
@@ -25,9 +25,9 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 def run(arguments: argparse.Namespace) -> int:
     """Compares and prints."""
     from gmmrec.evaluation.compare import compare, read_runs  # not at the top: the command line answers --help without torch
-    from gmmrec.evaluation.exams import exam_of
+    from gmmrec.evaluation.kinds import task_of_metric
 
-    exam_of(arguments.metric)  # says at once what cannot be compared
+    task_of_metric(arguments.metric)  # says at once what cannot be compared
     runs = read_runs(arguments.folders, group_seeds=arguments.group_seeds, metric=arguments.metric)
     comparison = compare(runs, metric=arguments.metric, group=arguments.group, reference=arguments.reference)
     print(json.dumps(comparison.to_dict()) if arguments.json else comparison.to_markdown(), end="\n" if arguments.json else "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
 PICTURES, PAGE = "pictures", "outfits.html"
 """The folder of pictures beside the data that is looked for, and the page in the run's folder."""
@@ -49,7 +49,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def run(arguments: argparse.Namespace) -> int:
     """Completes, writes and prints."""
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
     if arguments.image_column is not None and arguments.images is None:
         raise ValueError("--image-column says how the pictures in --images are named; give both")
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame", heading: str) -> Path | None:
     """Writes the page where it is asked for, or there are pictures to show; nobody asked for the latter, so it only warns."""
-    from gmmrec.explain.outfit_page import write_page
+    from gmmrec.report.outfits import write_outfits
 
     beside = Path(finished.config["data"]["path"]).expanduser() / PICTURES
     images = arguments.images or (beside if beside.is_dir() else None)
@@ -91,7 +91,7 @@ def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame",
         return None
     try:
         pictures = {} if images is None else _pictures(finished, frame, images, arguments.image_column)
-        return write_page(frame, arguments.page or arguments.folder / PAGE, pictures, heading)
+        return write_outfits(frame, arguments.page or arguments.folder / PAGE, pictures, heading)
     except (ValueError, OSError) as error:
         if arguments.images is not None or arguments.page is not None:
             raise

@@ -7,24 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmrec.cli import features
+from gmmrec.cli.settings import describe_flags, expand
 
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
     from gmmrec.data.describe import Degrees, Description
 
 LAYOUTS = ("folder", "mmrec", "atomic")
-SETTINGS = (
-    "format",
-    "user_column",
-    "item_column",
-    "time_column",
-    "weight_column",
-    "split_column",
-    "review_column",
-    "duplicates",
-    "min_rating",
-    "k_core",
-)
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -97,17 +86,14 @@ def _spread(degrees: "Degrees") -> str:
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--data", metavar="DATA", required=True, help="a folder, a table file, or a bundled name")
-    parser.add_argument("--format", choices=("auto", "folder", "atomic", "mmrec", "table", "knowledge"), help="how to read it")
-    for role in ("user", "item", "time", "weight", "split", "review"):
-        parser.add_argument(f"--{role}-column", metavar="NAME", help=f"column of the {role}")
-    parser.add_argument("--duplicates", choices=("first", "last", "sum", "keep", "error"), help="what becomes of repeated pairs")
-    parser.add_argument("--min-rating", metavar="R", type=float, help="least rating that counts")
-    parser.add_argument("--k-core", metavar="K", type=int, help="least interactions of every user and item")
+    describe_flags(parser, "data")
 
 
 def _load(arguments: argparse.Namespace) -> "Dataset":
     """The data set as it is: repeated pairs are kept unless something else is asked for."""
-    from gmmrec.data.load import load_dataset
+    from gmmrec.config import read_settings
+    from gmmrec.data.load import DataConfig, load_dataset
 
-    settings = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
-    return load_dataset(arguments.data, **{"duplicates": "keep", **settings})
+    flags = ["--data.path", arguments.data, *expand(arguments.flags)]
+    settings = read_settings({"data": DataConfig}, {"data": {"duplicates": "keep"}}, flags, prog=arguments.prog)
+    return load_dataset(settings["data"])

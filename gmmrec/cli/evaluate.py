@@ -27,7 +27,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluates and prints."""
-    from gmmrec.run import Run, all_means, details
+    from gmmrec.runs.run import Run, all_means, details
 
     finished = Run.load(arguments.folder)
     config = finished.eval_config()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
 SHOWN = 10
 """Tokens of a modality that are printed."""
@@ -33,7 +33,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def run(arguments: argparse.Namespace) -> int:
     """Explains, draws and prints."""
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
     if arguments.images is not None and arguments.out is None:
         raise ValueError("--images are drawn into a file; say with --out where, such as --out why.png")
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     user, item = (finished.vocabularies[kind].parse(getattr(arguments, kind)) for kind in ("user", "item"))
     found = finished.explanation(user, item)
     if arguments.out is not None:
-        from gmmrec.explain.picture import draw
+        from gmmrec.report.picture import draw
 
         picture = None if arguments.images is None else _picture(finished, item, arguments.images, arguments.image_column)
         draw(found, arguments.out, picture)

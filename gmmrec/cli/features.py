@@ -88,8 +88,8 @@ def to_text(found: "Extraction", name: str, owners: str = "items") -> str:
 
 def _folder(dataset: "Dataset", arguments: argparse.Namespace, name: str) -> Path:
     """Where to write; refuses what would not be found again or would stand in the way of another modality."""
-    from gmmrec.data.sources.atomic import interaction_files
-    from gmmrec.data.sources.table import first_line
+    from gmmrec.data.files import first_line
+    from gmmrec.data.formats.atomic import interaction_files
 
     if not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"a modality must be named by letters, digits, _ and -, but is {name!r}")

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from gmmrec.cli.settings import describe_flags, expand
+
 Table: TypeAlias = list[tuple[str, ...]]
 
 
@@ -12,34 +14,35 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Adds ``graph``."""
     parser = subparsers.add_parser("graph", help="build the training graph of a data set and describe it", allow_abbrev=False)
     parser.add_argument("-d", "--data", metavar="PATH", required=True, help="data set: a path or the name of a bundled one")
-    parser.add_argument("--knn", metavar="K", type=int, default=0, help="join every item with its K nearest by each modality")
-    parser.add_argument("--co-occurrence", metavar="K", type=int, default=0, help="join items with the K that share most users")
     parser.add_argument("--dim", type=int, default=64, help="size of embeddings in the memory forecast (default 64)")
     parser.add_argument("--layers", type=int, default=3, help="propagation steps in the memory forecast (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split and of random pairs (default 0)")
     parser.add_argument("--out", metavar="FILE", type=Path, help="save the graph, for gmmrec.graph.store.load_graph")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=run)
+    describe_flags(parser, "data", "split", "graph")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Builds, describes, saves and prints."""
     import torch  # not at the top: the command line answers --help without it
 
-    from gmmrec.config import check_non_negative, check_positive
-    from gmmrec.data.load import load_dataset
-    from gmmrec.data.split import split_dataset
+    from gmmrec.config import check_non_negative, check_positive, read_settings
+    from gmmrec.data.load import DataConfig, load_dataset
+    from gmmrec.data.split import SplitConfig, split_dataset
     from gmmrec.graph.build import GraphConfig, build_graph
     from gmmrec.graph.describe import describe
     from gmmrec.graph.store import save_graph
 
     check_positive(dim=arguments.dim)
     check_non_negative(layers=arguments.layers)
-    config = GraphConfig(knn=arguments.knn, co_occurrence=arguments.co_occurrence)
+    sections = {"data": DataConfig, "split": SplitConfig, "graph": GraphConfig}
+    flags = ["--data.path", arguments.data, *expand(arguments.flags)]
+    settings = read_settings(sections, {}, flags, prog="gmmrec graph")
     generator = torch.Generator().manual_seed(arguments.seed)
-    dataset = load_dataset(arguments.data)
-    graph = build_graph(dataset, split_dataset(dataset, generator=generator), config)
-    facts = describe(graph, generator=generator, knn=arguments.knn or 10, dim=arguments.dim, num_layers=arguments.layers)
+    dataset = load_dataset(settings["data"])
+    graph = build_graph(dataset, split_dataset(dataset, settings["split"], generator), settings["graph"])
+    facts = describe(graph, generator=generator, knn=settings["graph"].knn or 10, dim=arguments.dim, num_layers=arguments.layers)
     facts = {"dataset": dataset.name, **facts}
     if arguments.out is not None:
         save_graph(graph, arguments.out)

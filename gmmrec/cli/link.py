@@ -20,7 +20,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def link(arguments: argparse.Namespace) -> int:
     """Asks and prints."""
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
     finished = Run.load(arguments.folder)
     if "entity" not in finished.vocabularies:

@@ -2,37 +2,61 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
+import gmmrec
 from gmmrec.cli import blend, compare, complete, data, doctor, evaluate, explain, graph, link, models, recommend, rerank, train
 
 COMMANDS = (train, evaluate, recommend, complete, link, explain, data, graph, models, compare, blend, rerank, doctor)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command: ``run`` carries it out, ``prog`` is its whole name, ``flags`` holds its settings."""
     parser = argparse.ArgumentParser(
         prog="gmmrec", description="Multimodal graph recommendation: build graphs, train, evaluate, recommend.", allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"gmmrec {gmmrec.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_commands(subparsers)
+    _remember_names(parser)
+    known, rest = parser.parse_known_args(arguments)
+    if rest and not (getattr(known, "takes_settings", False) and any(flag.startswith("--") for flag in rest)):
+        parser.error(f"unknown argument {rest[0]!r}; see '{known.prog} --help'")
+    known.flags = rest
+    return known
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    known = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which instruction sets it tries
-    known, rest = parser.parse_known_args(arguments)
-    if rest and not getattr(known, "takes_settings", False):
-        parser.error(f"unknown argument {rest[0]!r}; see 'gmmrec {known.command} --help'")
-    known.flags = rest
     try:
-        return int(known.run(known))
+        code = int(known.run(known))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return 0
     except (ValueError, KeyError, OSError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"gmmrec {known.command}: {message}", file=sys.stderr)
+        print(f"{known.prog}: {message}", file=sys.stderr)
         return 2
+
+
+def _remember_names(parser: argparse.ArgumentParser) -> None:
+    """Let every command know its whole name, such as ``gmmrec data convert``."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                command.set_defaults(prog=command.prog)
+                _remember_names(command)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def recommend(arguments: argparse.Namespace) -> int:
     """Recommends and prints."""
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
     finished = Run.load(arguments.folder)
     users = None if arguments.users is None else [finished.vocabularies["user"].parse(u) for u in _split(arguments.users)]
@@ -41,7 +41,7 @@ def recommend(arguments: argparse.Namespace) -> int:
 
 def similar(arguments: argparse.Namespace) -> int:
     """Finds similar items and prints."""
-    from gmmrec.run import Run
+    from gmmrec.runs.run import Run
 
     finished = Run.load(arguments.folder)
     items = [finished.vocabularies["item"].parse(i) for i in _split(arguments.items)]

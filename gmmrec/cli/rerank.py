@@ -26,7 +26,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def run(arguments: argparse.Namespace) -> int:
     """Joins both, saves and prints."""
-    from gmmrec.reranking import rerank  # not at the top: the command line answers --help without torch
+    from gmmrec.runs.rerank import rerank  # not at the top: the command line answers --help without torch
 
     made = rerank(arguments.fast, arguments.slow, top=arguments.top)
     data = Path(made.report["dataset"]).name

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-SHORT = {"--split": "--split.strategy"}
+from gmmrec.cli.settings import describe_flags, expand
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,7 +18,6 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "train",
         help="train and evaluate a model",
         description="Trains a model, evaluates it, and writes a run folder.",
-        epilog="Every setting is a flag, such as --train.lr 0.01 --model.dim 32 --split random; add --settings to list them all.",
         allow_abbrev=False,
     )
     parser.add_argument("-m", "--model", dest="model_name", metavar="MODEL", help="name of the model (see 'gmmrec models')")
@@ -28,13 +27,14 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--resume", action="store_true", help="go on from the training state in --out")
     parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
     parser.add_argument("--settings", action="store_true", help="list every setting of the model and stop")
-    parser.set_defaults(run=train, takes_settings=True)
+    parser.set_defaults(run=train)
+    describe_flags(parser, "model", "data", "split", "graph", "train", "eval", more="Add --settings to list them all.")
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Runs the experiment."""
     from gmmrec.config import settings_parser
-    from gmmrec.experiment import read_config, run, sections_of
+    from gmmrec.runs.recipe import read_config, run, sections_of
 
     values = read_yaml(arguments.config) if arguments.config else {}
     if arguments.resume and not arguments.config and arguments.out and (arguments.out / "config.yaml").is_file():
@@ -46,7 +46,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.settings:
         settings_parser(sections_of(model_name)).print_help()
         return 0
-    flags = [SHORT.get(flag, flag) for flag in arguments.flags]
+    flags = expand(arguments.flags)
     if arguments.data:
         flags += ["--data.path", arguments.data]
     if not any(flag.split("=")[0] == "--data.path" for flag in flags) and "path" not in (values.get("data") or {}):
@@ -58,7 +58,7 @@ def train(arguments: argparse.Namespace) -> int:
         print(json.dumps(finished.report))
         return 0
     print(finished.results["test"].to_markdown())
-    for found in finished.exams.values():
+    for found in finished.other_results.values():
         print(found["test"].to_markdown())
     print(f"\nwritten to {folder}", file=sys.stderr)
     return 0

@@ -16,10 +16,11 @@ from gmmrec.data.errors import DataError, shown
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
+from gmmrec.data.parts import TRAIN
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.reviews import Reviews, read_reviews
-from gmmrec.data.sources.tables import RawFeatures, Tables
+from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 
@@ -80,7 +81,7 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
     triples = _triples(tables, vocabularies)
     outfits = _outfits(tables, vocabularies, attributes)
     if outfits is not None and reviews is not None and told is not None:  # training texts alone decide which words are known
-        outfits = replace(outfits, text=reviews.known_from(told[outfits.part == 0]).at(told))
+        outfits = replace(outfits, text=reviews.known_from(told[outfits.part == TRAIN]).at(told))
     impressions = _impressions(tables, vocabularies)
     return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, impressions, outfits, triples)
 
@@ -118,13 +119,13 @@ def _triples(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Triples 
     ]
     part = torch.from_numpy(facts["split"].to_numpy(np.int64, copy=True)) if "split" in facts else torch.zeros_like(ends[0])
     entity = None
-    if tables.links is not None:
-        items, entities = (_found(tables.links[kind], vocabularies[kind]) for kind in ("item", "entity"))
+    if tables.alignment is not None:
+        items, entities = (_found(tables.alignment[kind], vocabularies[kind]) for kind in ("item", "entity"))
         both = (items >= 0) & (entities >= 0)
         if not bool(both.any()):
             raise DataError(
-                f"{tables.name} links items such as {tables.links['item'].iloc[0]!r} to entities, but no such pair is known to "
-                "both the interactions and the facts; write the ids alike"
+                f"{tables.name} aligns items such as {tables.alignment['item'].iloc[0]!r} with entities, but no such "
+                "pair is known to both the interactions and the facts; write the ids alike"
             )
         entity = torch.full((len(vocabularies["item"]),), -1)
         entity[items[both]] = entities[both]
@@ -139,12 +140,12 @@ def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes:
         return None
     items = vocabularies["item"]
 
-    def lists(frame: pd.DataFrame, count: int) -> Lists:
+    def lists(frame: pd.DataFrame, count: int) -> RaggedLists:
         rows = _found(frame["item"], items)
         if bool((rows < 0).any()):
             strange = frame["item"].iloc[int((rows < 0).int().argmax())]
             raise DataError(f"an outfit of {tables.name} holds item {shown(strange)}, of which nothing else is known; list it")
-        return Lists.from_groups(torch.from_numpy(frame["group"].to_numpy(np.int64, copy=True)), rows, count)
+        return RaggedLists.from_groups(torch.from_numpy(frame["group"].to_numpy(np.int64, copy=True)), rows, count)
 
     count = len(raw.part)
     user = None
@@ -179,8 +180,8 @@ def _impressions(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Impr
         return None
     items = _rows(raw.items, vocabularies["item"])
 
-    def lists(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Lists:
-        return Lists(torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])), items[torch.from_numpy(values)])
+    def lists(values: NDArray[np.int64], counts: NDArray[np.int64]) -> RaggedLists:
+        return RaggedLists(torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])), items[torch.from_numpy(values)])
 
     return Impressions(
         _rows(raw.user, vocabularies["user"]),

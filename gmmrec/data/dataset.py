@@ -25,7 +25,8 @@ class Dataset:
         interactions: The whole log.
         features: By modality.
         attributes: By node type: a table with one row a node, in vocabulary order; a column ``title`` is what people are shown.
-        given_split: Part of every interaction ``[E]`` (0 train, 1 valid, 2 test) where the source gives one, else None.
+        given_split: Part of every interaction ``[E]``, a code of :class:`~gmmrec.data.parts.SplitPart`; None where the source
+            gives none.
         reviews: What was written, as word ids, where the source has texts; ``interactions.review`` holds its rows.
         impressions: What people were shown, where the source tells.
         outfits: Sets of items, where the source has them.

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
-
-PARTS = ("train", "valid", "test")
+from gmmrec.data.parts import GIVEN_PARTS, TRAIN
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Description:
     split: dict[str, int] | None
     """Interactions of every given part."""
     knowledge: dict[str, int] | None
-    """Facts, entities, relations and linked items; None where there are no facts."""
+    """Facts, entities, relations and aligned items; None where there are no facts."""
 
 
 def describe(dataset: Dataset) -> Description:
@@ -69,7 +68,7 @@ def describe(dataset: Dataset) -> Description:
     log, given = dataset.interactions, dataset.given_split
     user_degree = torch.bincount(log.user, minlength=dataset.num_users)
     item_degree = torch.bincount(log.item, minlength=dataset.num_items)
-    trained = item_degree if given is None else torch.bincount(log.item[given == 0], minlength=dataset.num_items)
+    trained = item_degree if given is None else torch.bincount(log.item[given == TRAIN], minlength=dataset.num_items)
     distinct = len(torch.unique(log.user * dataset.num_items + log.item))
     return Description(
         name=dataset.name,
@@ -90,7 +89,7 @@ def describe(dataset: Dataset) -> Description:
         modalities={name: float(table.present.float().mean()) for name, table in dataset.features.items()},
         dims={name: table.dim for name, table in dataset.features.items()},
         attributes={node_type: [str(column) for column in frame.columns] for node_type, frame in dataset.attributes.items()},
-        split=None if given is None else {part: int((given == code).sum()) for code, part in enumerate(PARTS)},
+        split=None if given is None else {part.value: int((given == part.code).sum()) for part in GIVEN_PARTS},
         knowledge=_knowledge(dataset),
     )
 
@@ -99,9 +98,9 @@ def _knowledge(dataset: Dataset) -> dict[str, int] | None:
     triples = dataset.triples
     if triples is None:
         return None
-    linked = 0 if triples.entity is None else int((triples.entity >= 0).sum())
+    aligned = 0 if triples.entity is None else int((triples.entity >= 0).sum())
     entities, relations = (len(dataset.vocabularies[kind]) for kind in ("entity", "relation"))
-    return {"facts": len(triples), "entities": entities, "relations": relations, "linked items": linked}
+    return {"facts": len(triples), "entities": entities, "relations": relations, "aligned items": aligned}
 
 
 def _degrees(degree: Tensor) -> Degrees:

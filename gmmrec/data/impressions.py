@@ -1,12 +1,12 @@
 """Impressions: what people were shown at a time, and which of it they clicked."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gmmrec.data.lists import Lists
+from gmmrec.data.parts import SplitPart
+from gmmrec.data.ragged import RaggedLists
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Impressions:
         shown: The items that were shown, in their order.
         clicked: Whether each was clicked (bool), in the order of ``shown.values``.
         history: What the user had clicked before, oldest first.
-        part: 0 train, 1 valid, 2 test ``[N]``.
+        part: Part of each impression ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
         time: Seconds since 1970 ``[N]`` (int64), or None.
         history_time: The same for every click of the histories, in the order of ``history.values``, or None.
 
@@ -27,9 +27,9 @@ class Impressions:
     """
 
     user: Tensor
-    shown: Lists
+    shown: RaggedLists
     clicked: Tensor
-    history: Lists
+    history: RaggedLists
     part: Tensor
     time: Tensor | None = None
     history_time: Tensor | None = None
@@ -48,23 +48,23 @@ class Impressions:
     def __len__(self) -> int:
         return self.user.numel()
 
-    def of_part(self, part: Literal["train", "valid", "test"]) -> Tensor:
+    def of_part(self, part: SplitPart | str) -> Tensor:
         """Whether each impression belongs to a part ``[N]``."""
-        return self.part == ("train", "valid", "test").index(part)
+        return self.part == SplitPart(part).code
 
-    def telling(self, part: Literal["train", "valid", "test"]) -> Tensor:
+    def telling(self, part: SplitPart | str) -> Tensor:
         """Positions of the impressions of a part in which something was clicked and something was not."""
         clicks = torch.zeros_like(self.user).index_add_(0, self.shown.groups, self.clicked.long())
         return torch.nonzero(self.of_part(part) & (clicks > 0) & (clicks < self.shown.counts)).flatten()
 
     def take(self, index: Tensor) -> "Impressions":
         """The impressions at positions ``[n]``."""
-        place, _ = self.shown.places(index)
-        told, _ = self.history.places(index)
+        seen, _ = self.shown.positions(index)
+        told, _ = self.history.positions(index)
         return Impressions(
             self.user[index],
             self.shown.take(index),
-            self.clicked[place],
+            self.clicked[seen],
             self.history.take(index),
             self.part[index],
             None if self.time is None else self.time[index],

@@ -7,22 +7,23 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.assemble import assemble
+from gmmrec.data.columns import ColumnNames
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.files import TABLE_SUFFIXES, first_line
 from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, select_modalities, shift_times
-from gmmrec.data.sources.atomic import interaction_files, read_atomic
-from gmmrec.data.sources.bundled import bundled_names, read_bundled
-from gmmrec.data.sources.columns import ColumnNames
-from gmmrec.data.sources.folder import read_folder
-from gmmrec.data.sources.frame import read_frame, read_table_file
-from gmmrec.data.sources.impressions import is_impressions, read_impressions
-from gmmrec.data.sources.knowledge import is_knowledge, read_knowledge
-from gmmrec.data.sources.mmrec import read_mmrec
-from gmmrec.data.sources.outfits import is_outfits, read_outfits
-from gmmrec.data.sources.table import TABLE_SUFFIXES, first_line
-from gmmrec.data.sources.tables import Tables
+from gmmrec.data.formats.atomic import interaction_files, read_atomic
+from gmmrec.data.formats.bundled import bundled_names, read_bundled
+from gmmrec.data.formats.folder import read_folder
+from gmmrec.data.formats.frame import read_frame, read_table_file
+from gmmrec.data.formats.ifashion import is_ifashion, read_ifashion
+from gmmrec.data.formats.impressions import is_impressions, read_impressions
+from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
+from gmmrec.data.formats.mmrec import read_mmrec
+from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
+from gmmrec.data.tables import Tables
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class DataConfig:
     review_column: str | None = None
     """Column of reviews, what the user wrote; None looks for a usual name such as ``review`` or ``reviewText``,
     ``none`` does without."""
+    title_column: str | None = None
+    """Column of the table of items that is shown beside ids; None takes ``title`` where there is one."""
     review_words: int = 32
     """Words of a review that are kept; the rest is cut off."""
     duplicates: Duplicates = "first"
@@ -67,8 +70,7 @@ class DataConfig:
     """Names of the feature tables to use, as a list or as ``image,text``; None uses all, an empty list none."""
 
     def __post_init__(self) -> None:
-        check_choice(("auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits", "impressions"), format=self.format)
-        check_choice(("first", "last", "sum", "keep", "error"), duplicates=self.duplicates)
+        check_literals(self)
         check_non_negative(k_core=self.k_core)
         check_positive(review_words=self.review_words)
 
@@ -95,6 +97,8 @@ def load_dataset(source: str | Path | pd.DataFrame | DataConfig = "movies-small"
         config, frame = DataConfig(path=str(source), **settings), None
     columns = ColumnNames(**{field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)})
     dataset = assemble(_read(config, columns) if frame is None else read_frame(frame, columns), config.review_words)
+    if config.title_column is not None:
+        dataset = with_titles(dataset, config.title_column)
     before = len(dataset.interactions)
     dataset = drop_duplicates(dataset, config.duplicates)
     if len(dataset.interactions) < before:
@@ -130,7 +134,7 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
     if chosen == "knowledge":
         return read_knowledge(folder)
     if chosen == "outfits":
-        return read_outfits(folder)
+        return read_polyvore(folder) if is_polyvore(folder) else read_ifashion(folder)
     if chosen == "impressions":
         return read_impressions(folder)
     return {"folder": read_folder, "atomic": read_atomic, "mmrec": read_mmrec}[chosen](folder, columns)
@@ -145,8 +149,22 @@ def _format_of(path: Path) -> Format:
     files = interaction_files(path if path.is_dir() else path.parent)
     if not files and is_impressions(path):
         return "impressions"
-    if not files and is_outfits(path):
+    if not files and (is_polyvore(path) or is_ifashion(path)):
         return "outfits"
     if not files:
         return "knowledge" if is_knowledge(path) else "folder"
     return "atomic" if ":" in first_line(files[0]) else "mmrec"
+
+
+def with_titles(dataset: Dataset, column: str) -> Dataset:
+    """Return a data set whose items are titled by one of their columns.
+
+    Raises:
+        DataError: There is no such column; the message lists those there are.
+    """
+    frame = dataset.attributes.get("item")
+    if frame is None or column not in frame.columns:
+        known = [] if frame is None else [str(name) for name in frame.columns]
+        there = f"its columns are {listed(known)}" if known else "there is no table of items with columns of its own"
+        raise DataError(f"{dataset.name}: items have no column {column!r} for title_column{nearest(column, known)}; {there}")
+    return replace(dataset, attributes={**dataset.attributes, "item": frame.assign(title=frame[column])})

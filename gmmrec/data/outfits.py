@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gmmrec.data.lists import Lists
+from gmmrec.data.ragged import RaggedLists
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Blanks:
         right: Whether each candidate is the answer (bool), in the order of ``candidates.values``.
     """
 
-    items: Lists
-    candidates: Lists
+    items: RaggedLists
+    candidates: RaggedLists
     right: Tensor
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Compatibilities:
         real: Whether each is a real outfit ``[n]`` (bool).
     """
 
-    items: Lists
+    items: RaggedLists
     real: Tensor
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class Outfits:
 
     Attributes:
         items: The items of every outfit, in their order.
-        part: 0 train, 1 valid, 2 test ``[N]``.
+        part: Part of each outfit ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
         user: For whom each was made: rows ``[N]``, -1 for nobody in particular; None where that is not known of any.
         history: What the user had clicked before, oldest first; None where that is not known.
         category: Kind of every item of the data set ``[I]``, numbered from 0, -1 where it is not known; None where there are none.
@@ -59,10 +59,10 @@ class Outfits:
         ValueError: Columns differ in length.
     """
 
-    items: Lists
+    items: RaggedLists
     part: Tensor
     user: Tensor | None = None
-    history: Lists | None = None
+    history: RaggedLists | None = None
     category: Tensor | None = None
     text: Tensor | None = None
     blanks: Blanks | None = None

@@ -1,28 +1,28 @@
 """Splits: pure functions from interactions to train, validation and test parts over the same vocabularies.
 
-A strategy gives every interaction its part ``[E]`` (0 train, 1 valid, 2 test, 3 support); :func:`split_dataset` chooses and applies
-one.
+A strategy gives every interaction its part ``[E]``, a code of :class:`~gmmrec.data.parts.SplitPart`; :func:`split_dataset` chooses
+and applies one.
 """
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
-from gmmrec.config import check_choice, check_positive
+from gmmrec.config import check_literals, check_positive
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.parts import GIVEN_PARTS, SUPPORT, TEST, TRAIN, VALID, SplitPart
 from gmmrec.data.triples import Triples
 
 logger = logging.getLogger(__name__)
 
 Strategy = Literal["auto", "given", "random", "leave_last_out", "by_time", "cold_items", "cold_users"]
-TRAIN, VALID, TEST, SUPPORT = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,22 @@ class Split:
         """What is known before the first question: the training part and, where there is one, the support."""
         return [self.train] if self.support is None else [self.train, self.support]
 
+    def part(self, part: SplitPart | str) -> Interactions:
+        """The interactions of one part.
+
+        Raises:
+            ValueError: There is no part of that name, or this split has no support.
+
+        >>> train, valid, test = (Interactions(torch.tensor([n]), torch.tensor([n])) for n in range(3))
+        >>> Split(train, valid, test).part("valid") is valid
+        True
+        """
+        part = SplitPart(part)
+        found: Interactions | None = getattr(self, part.value)
+        if found is None:
+            raise ValueError(f"this split has no {part} part; split with the strategy 'cold_users' to get one")
+        return found
+
 
 @dataclass(frozen=True)
 class SplitConfig:
@@ -67,7 +83,7 @@ class SplitConfig:
     """Seed of the draws; apart from the seed of training, so that runs with other seeds are asked the same questions."""
 
     def __post_init__(self) -> None:
-        check_choice(get_args(Strategy), strategy=self.strategy)
+        check_literals(self)
         check_positive(valid=self.valid, test=self.test)
         if not 0 <= self.facts < 0.5:
             raise ValueError(
@@ -110,8 +126,8 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
         part = cold_users(_timed(dataset, strategy), config.test)
     else:
         part = cold_items(log, config.valid, config.test, generator)
-    for code, name in enumerate(("train", "valid", "test")):
-        if not bool((part == code).any()):
+    for name in GIVEN_PARTS:
+        if not bool((part == name.code).any()):
             raise DataError(
                 f"split {strategy!r} of {dataset.name} ({len(log)} interactions) has an empty {name} part; "
                 f"choose another strategy or give it more data"

@@ -13,8 +13,8 @@ class Triples:
         head: Rows of entities ``[n]``.
         relation: Rows of relations ``[n]``.
         tail: Rows of entities ``[n]``.
-        part: 0 train, 1 valid, 2 test ``[n]``.
-        entity: The entity of every item of the data set ``[I]``, -1 for none; None where items and facts are not linked.
+        part: Part of each fact ``[n]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
+        entity: The entity of every item of the data set ``[I]``, -1 for none; None where items are not aligned with entities.
 
     Raises:
         ValueError: Columns differ in length.

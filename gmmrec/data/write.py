@@ -16,20 +16,22 @@ from numpy.typing import NDArray
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.errors import DataError
 from gmmrec.data.features import FeatureTable
+from gmmrec.data.parts import GIVEN_PARTS
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-PARTS = np.array(["train", "valid", "test"])
+LABELS = np.array([part.value for part in GIVEN_PARTS])
+"""Label of every part by its code."""
 
 
 def write_folder(dataset: Dataset, folder: str | Path) -> Path:
     """Writes ``interactions.csv.gz``, ``items.csv``, ``users.csv`` and ``NAME_feat.npz``; returns the folder.
 
     Features of users get the prefix ``user_``. Ids without interaction and features are kept in the attribute tables. Facts go to
-    ``triples.csv.gz``, ``entities.csv``, ``relations.csv`` and ``links.csv``; features of entities get the prefix ``entity_`` where
-    there are interactions, and where there are none, no files of users and items are written.
+    ``triples.csv.gz``, ``entities.csv``, ``relations.csv`` and ``alignment.csv``; features of entities get the prefix ``entity_``
+    where there are interactions, and where there are none, no files of users and items are written.
 
     Raises:
         DataError: A modality's name would be read back as that of another node type.
@@ -54,12 +56,12 @@ def _facts(dataset: Dataset, triples: Triples, folder: Path) -> None:
     kinds = {"head": "entity", "relation": "relation", "tail": "entity"}
     frame = pd.DataFrame({role: _raw(dataset, kind, getattr(triples, role).numpy()) for role, kind in kinds.items()})
     if bool(triples.part.any()):
-        frame["split"] = PARTS[triples.part.numpy()]
+        frame["split"] = LABELS[triples.part.numpy()]
     frame.to_csv(folder / "triples.csv.gz", index=False)
     if triples.entity is not None:
         item = torch.nonzero(triples.entity >= 0).flatten()
         ends = {"item": _raw(dataset, "item", item.numpy()), "entity": _raw(dataset, "entity", triples.entity[item].numpy())}
-        pd.DataFrame(ends).to_csv(folder / "links.csv", index=False)
+        pd.DataFrame(ends).to_csv(folder / "alignment.csv", index=False)
 
 
 def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
@@ -143,7 +145,7 @@ def _log(dataset: Dataset, user: str, item: str) -> pd.DataFrame:
     if log.time is not None:
         frame["timestamp"] = log.time.numpy()
     if dataset.given_split is not None:
-        frame["split"] = PARTS[dataset.given_split.numpy()]
+        frame["split"] = LABELS[dataset.given_split.numpy()]
     return frame
 
 

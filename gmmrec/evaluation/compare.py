@@ -11,9 +11,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from gmmrec.evaluation.exams import exam_of
-from gmmrec.evaluation.metrics import ERRORS, LOWER_IS_BETTER, finish
-from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates, file_of
+from gmmrec.evaluation.kinds import load_results, task_of_metric
+from gmmrec.evaluation.metrics import finish
+from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
 
 
@@ -59,17 +59,18 @@ class Comparison:
     rows: tuple[Row, ...]
     sampled: int = 0
     sampled_by: str = "uniform"
+    unit: str = "user"
+    lower_is_better: bool = False
 
     @property
     def note(self) -> str:
         """What was compared, in a sentence or two."""
         group = "" if self.group == EVERYTHING else f" (group: {self.group})"
-        unit = "rating" if self.metric in ERRORS else "user"
-        better = ", lower is better" if self.metric.rpartition("/")[2] in LOWER_IS_BETTER else ""
-        note = f"{self.metric} over {self.num_users} {unit}s{group}{better}, differences to {self.reference}, paired by {unit}."
+        better = ", lower is better" if self.lower_is_better else ""
+        over = f"{self.num_users} {self.unit}s{group}"
+        note = f"{self.metric} over {over}{better}, differences to {self.reference}, paired by {self.unit}."
         if self.left_out:
-            who = "that" if unit == "rating" else "who"
-            note += f" Only {unit}s in common count: {self.left_out} {who} were not asked in every run are left out."
+            note += f" Only {self.unit}s in common count; {self.left_out} not asked in every run are left out."
         if any(row.deviation is not None for row in self.rows):
             note += " Behind ± stands the deviation between seeds, of which intervals and p-values know nothing."
         if self.sampled:
@@ -112,7 +113,7 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Compares runs by one metric, user by user; by an error of predicted ratings, rating by rating.
+    """Compares runs by one metric, question by question: users of a ranking, predicted ratings, sets.
 
     The sign-flip (randomisation) test asks how often a mean difference as large as the one found would come about if it were
     chance which of the two runs does better with each user. Choosing the best of many runs as the reference makes
@@ -144,6 +145,8 @@ def compare(
         if column not in part.values:
             raise ValueError(f"run {name} has no values of {metric!r}; it has {', '.join(part.values)}")
     positions = align(members)
+    kind = members[0][1].kind
+    lower_is_better = column in kind.lower_is_better
 
     values = {name: torch.zeros(positions[0].numel(), dtype=torch.float64) for name in parts}
     by_seed: dict[str, list[float]] = {name: [] for name in parts}
@@ -153,7 +156,7 @@ def compare(
         by_seed[name].append(finish(column, float(of_seed.mean())))
     deviations = {name: stdev(found) if len(found) > 1 else None for name, found in by_seed.items()}
     means = {name: finish(column, float(value.mean())) for name, value in values.items()}
-    order = sorted(means, key=means.__getitem__, reverse=column not in LOWER_IS_BETTER)
+    order = sorted(means, key=means.__getitem__, reverse=not lower_is_better)
     best = reference or order[0]
     differences = {name: values[name] - values[best] for name in order if name != best}
     if column == "rmse":
@@ -169,7 +172,7 @@ def compare(
     left_out = max(asked - positions[0].numel(), 0)
     ordered = tuple(rows[name] for name in order)
     sampling = members[0][1].sampled, members[0][1].sampled_by
-    return Comparison(metric, group, best, positions[0].numel(), left_out, ordered, *sampling)
+    return Comparison(metric, group, best, positions[0].numel(), left_out, ordered, *sampling, kind.paired_by, lower_is_better)
 
 
 def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
@@ -180,6 +183,11 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
     """
     (first_name, first), *others = runs
     for name, run in others:
+        if run.kind.name != first.kind.name:
+            raise ValueError(
+                f"{first_name} and {name} cannot be compared: the first holds results of {first.kind.name}, the second of "
+                f"{run.kind.name}; take the same evaluation task of both"
+            )
         if run.masked != first.masked:
             raise ValueError(
                 f"{first_name} and {name} cannot be compared: the first masks the items of {first.masked}, the second those of "
@@ -224,7 +232,7 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
     Args:
         folders: Each as a finished run leaves it.
         group_seeds: Put runs together whose ``config.yaml`` differs in nothing but the seed.
-        metric: What will be compared: those of another exam than the ranking (errors of ratings, say) stand in a file of their own.
+        metric: What will be compared: every evaluation task has a file of its own.
 
     Raises:
         ValueError: A folder holds no values per user, or is given twice.
@@ -241,7 +249,7 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
             config = _config_without_seed(path)
             label = next((first for other, first in known if other == config), label)
             known.append((config, label))
-        runs.setdefault(label, []).append(Results.load(path, file_of(exam_of(metric))))
+        runs.setdefault(label, []).append(load_results(path, task_of_metric(metric)))
     return runs
 
 

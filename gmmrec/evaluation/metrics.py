@@ -111,9 +111,6 @@ def absolute_error(predicted: Tensor, rating: Tensor) -> Tensor:
 ERRORS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"rmse": squared_error, "mae": absolute_error}
 """Errors of predicted ratings ``[n]``, one value per rating; lower is better."""
 
-LOWER_IS_BETTER = frozenset({*ERRORS, "mean_rank"})
-"""Metrics of which a model should have little."""
-
 
 def finish(metric: str, mean: float) -> float:
     """What is reported, from the mean of a metric's values: its root for ``rmse``, the mean itself for all others.
@@ -122,6 +119,16 @@ def finish(metric: str, mean: float) -> float:
     (2.0, 4.0)
     """
     return mean**0.5 if metric == "rmse" else mean
+
+
+def is_ranking_metric(text: str) -> bool:
+    """Whether a text names a ranking metric and a list length.
+
+    >>> is_ranking_metric("recall@20"), is_ranking_metric("recall"), is_ranking_metric("auc@20")
+    (True, False, False)
+    """
+    name, _, k = text.partition("@")
+    return name in METRICS and k.isdecimal() and int(k) > 0
 
 
 def parse_metric(text: str) -> tuple[str, int]:
@@ -138,6 +145,6 @@ def parse_metric(text: str) -> tuple[str, int]:
     ValueError: a metric is written NAME@K with NAME one of recall, ndcg, precision, hit, mrr, map (ndcg@20, say), but is 'auc'
     """
     name, _, k = text.partition("@")
-    if name not in METRICS or not k.isdecimal() or int(k) == 0:
+    if not is_ranking_metric(text):
         raise ValueError(f"a metric is written NAME@K with NAME one of {', '.join(METRICS)} (ndcg@20, say), but is {text!r}")
     return name, int(k)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.features import FeatureTable
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.normalize import unit_rows
 
 BLOCK = 2**22
@@ -48,7 +49,7 @@ def average_difference(
     total, count = torch.zeros((), dtype=torch.float64), rows.numel()
     start = 0
     while start < count:
-        stop = start + max(1, BLOCK // (count - start))
+        stop = start + block_rows(BLOCK, count - start)
         difference = raw[start:stop] @ raw[start:].T - learned[start:stop] @ learned[start:].T
         total += difference.abs_().triu_(1).sum(dtype=torch.float64).cpu()  # every pair once, no item with itself
         start = stop
@@ -60,7 +61,7 @@ def _of_random_pairs(learned: Tensor, raw: Tensor, num_pairs: int, generator: to
         raise ValueError(f"num_pairs must be at least 1, but is {num_pairs}; leave it out for all pairs")
     count, device = raw.shape[0], raw.device
     total = torch.zeros((), dtype=torch.float64)
-    step = max(1, BLOCK // max(raw.shape[1], learned.shape[1]))
+    step = block_rows(BLOCK, max(raw.shape[1], learned.shape[1]))
     for start in range(0, num_pairs, step):
         size = (min(step, num_pairs - start),)
         first = torch.randint(count, size, generator=generator)

@@ -1,31 +1,39 @@
 """Exact rankings of the whole catalogue, in chunks, without the excluded candidates."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
-from gmmrec.recommender import Recommender
-from gmmrec.tasks.questions import Questions
-from gmmrec.typing import NodeType
+from gmmrec.data.ragged import RaggedSets
+from gmmrec.nn.blocks import block_rows
+from gmmrec.recommender import AnyRecommender, Encoded
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 
 CELLS = 2**24
 """Scores held at once where the number of candidates in a chunk is not given: 64 MB."""
 
 
+class Ranked(NamedTuple):
+    """The best candidates of every question, best first."""
+
+    items: Tensor
+    """Rows ``[Q, k]``, -1 where fewer than ``k`` candidates remain."""
+    scores: Tensor
+    """Their scores ``[Q, k]`` (float32), minus infinity where there is no candidate."""
+
+
 def rank(
-    model: Recommender[Any],
-    encoded: Mapping[NodeType, Tensor],
-    questions: Questions[Any],
+    model: AnyRecommender,
+    encoded: Encoded,
+    questions: RankingEvaluation[Any],
     num_candidates: int,
     *,
     k: int,
     chunk_size: int = 512,
     candidate_chunk: int | None = None,
     pool: Tensor | None = None,
-) -> Tensor:
+) -> Ranked:
     """The ``k`` best candidates of every question, best first.
 
     The result depends on the scores alone, not on chunks or device: equal scores stand in the order of their rows. Excluded
@@ -42,7 +50,7 @@ def rank(
         pool: Rank these only: mask ``[num_candidates]``.
 
     Returns:
-        Rows ``[Q, k]``, filled up with -1 where fewer than ``k`` candidates remain.
+        Rows and scores ``[Q, k]``, filled up with -1 where fewer than ``k`` candidates remain.
 
     Raises:
         ValueError: The model returns NaN, or scores of a wrong shape.
@@ -50,8 +58,9 @@ def rank(
     device = questions.excluded.values.device
     candidates = torch.arange(num_candidates, device=device) if pool is None else pool.nonzero().flatten()
     column = torch.arange(num_candidates, device=device) if pool is None else torch.where(pool, pool.cumsum(0) - 1, -1)
-    width = max(k + 1, candidate_chunk or CELLS // chunk_size)
+    width = max(k + 1, candidate_chunk or block_rows(CELLS, chunk_size))
     top = torch.full((len(questions), k), -1, device=device)
+    top_scores = torch.full((len(questions), k), -torch.inf, device=device)
     for start in range(0, len(questions), chunk_size):
         stop = min(start + chunk_size, len(questions))
         query = questions.query.take(slice(start, stop))
@@ -75,24 +84,25 @@ def rank(
                 best, order = best.sort(dim=1, descending=True, stable=True)
                 best, rows = best[:, :k], rows.gather(1, order)[:, :k]
         top[start:stop, : rows.shape[1]] = rows.masked_fill(best == -torch.inf, -1)
-    return top
+        top_scores[start:stop, : rows.shape[1]] = best
+    return Ranked(top, top_scores)
 
 
 def rank_sampled(
-    model: Recommender[Any],
-    encoded: Mapping[NodeType, Tensor],
-    questions: Questions[Any],
+    model: AnyRecommender,
+    encoded: Encoded,
+    questions: RankingEvaluation[Any],
     degree: Tensor,
     count: int,
     *,
     k: int,
     by: Literal["uniform", "popularity"] = "uniform",
     chunk_size: int = 512,
-) -> Tensor:
-    """The ``k`` best of every question's right answers and ``count`` sampled candidates, as :func:`rank` returns them.
+) -> Ranked:
+    """The ``k`` best of every question's relevant candidates and ``count`` sampled candidates, as :func:`rank` returns them.
 
-    Candidates are drawn with replacement and with a seed of their own, never one that is right or excluded; a repeated one counts
-    once.
+    Candidates are drawn with replacement and with a seed of their own, never one that is relevant or excluded; a repeated one
+    counts once.
 
     Args:
         model: Called through ``score`` only.
@@ -107,16 +117,17 @@ def rank_sampled(
     generator = torch.Generator().manual_seed(0)
     chances = torch.ones(degree.numel()) if by == "uniform" else degree.float().cpu()
     top = torch.full((len(questions), k), -1, device=degree.device)
+    top_scores = torch.full((len(questions), k), -torch.inf, device=degree.device)
     for start in range(0, len(questions), chunk_size):
         part = questions.take(torch.arange(start, min(start + chunk_size, len(questions)), device=degree.device))
         drawn = torch.multinomial(chances, len(part) * count, replacement=True, generator=generator).view(len(part), count)
         drawn = drawn.to(degree.device)
         line = torch.arange(len(part), device=degree.device)[:, None]
         barred = part.relevant.contains(line, drawn) | part.excluded.contains(line, drawn)
-        right = torch.full((len(part), int(part.relevant.counts.max())), -1, device=degree.device)
+        relevant = torch.full((len(part), int(part.relevant.counts.max())), -1, device=degree.device)
         place = torch.arange(part.relevant.values.numel(), device=degree.device) - part.relevant.indptr[part.relevant.groups]
-        right[part.relevant.groups, place] = part.relevant.values
-        candidates = torch.cat([right, drawn.masked_fill(barred, -1)], 1).sort(1, descending=True).values
+        relevant[part.relevant.groups, place] = part.relevant.values
+        candidates = torch.cat([relevant, drawn.masked_fill(barred, -1)], 1).sort(1, descending=True).values
         again = torch.zeros_like(candidates, dtype=torch.bool)
         again[:, 1:] = candidates[:, 1:] == candidates[:, :-1]
         candidates = candidates.masked_fill(again, -1).flip(1)  # ascending rows, so that equals stand in the order of their rows
@@ -126,20 +137,21 @@ def rank_sampled(
             raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
         found = candidates.gather(1, columns).masked_fill(values == -torch.inf, -1)
         top[start : start + len(part), : found.shape[1]] = found
-    return top
+        top_scores[start : start + len(part), : found.shape[1]] = values
+    return Ranked(top, top_scores)
 
 
-def hits(top: Tensor, relevant: Ragged) -> Tensor:
+def hits(top: Tensor, relevant: RaggedSets) -> Tensor:
     """Whether each ranked candidate is relevant to its question.
 
     Args:
         top: Rows ``[Q, K]``, -1 where a list is shorter.
-        relevant: Right answers of the ``Q`` questions.
+        relevant: Relevant candidates of the ``Q`` questions.
 
     Returns:
         ``[Q, K]``, bool; -1 is never a hit.
 
-    >>> hits(torch.tensor([[3, 1], [2, -1]]), Ragged(torch.tensor([0, 1, 3]), torch.tensor([1, 2, 3])))
+    >>> hits(torch.tensor([[3, 1], [2, -1]]), RaggedSets(torch.tensor([0, 1, 3]), torch.tensor([1, 2, 3])))
     tensor([[False,  True],
             [ True, False]])
     """
@@ -147,14 +159,14 @@ def hits(top: Tensor, relevant: Ragged) -> Tensor:
     return relevant.contains(question, top.clamp(min=0)) & (top >= 0)
 
 
-def members(sets: Ragged, start: int, stop: int) -> tuple[Tensor, Tensor]:
+def members(sets: RaggedSets, start: int, stop: int) -> tuple[Tensor, Tensor]:
     """Group (counted from ``start``) and value of all members of the groups ``start … stop - 1``."""
     indptr = sets.indptr[start : stop + 1]
     group = torch.repeat_interleave(torch.arange(stop - start, device=indptr.device), indptr.diff())
     return group, sets.values[int(indptr[0]) : int(indptr[-1])]
 
 
-def _scores(model: Recommender[Any], encoded: Mapping[NodeType, Tensor], query: Any, candidates: Tensor) -> Tensor:
+def _scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates: Tensor) -> Tensor:
     """Scores ``[B, C]`` as float32 that may be overwritten: a copy, for a model may return a view of what it keeps."""
     scores = model.score(encoded, query, candidates)
     expected = (len(query), candidates.numel())

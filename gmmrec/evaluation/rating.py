@@ -6,21 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gmmrec.evaluation.evaluator import EvalConfig, Group, activity_groups, evaluating
+from gmmrec.evaluation.evaluator import evaluating
+from gmmrec.evaluation.groups import Group, activity_groups
 from gmmrec.evaluation.metrics import ERRORS
-from gmmrec.evaluation.results import GroupValues, Results
+from gmmrec.evaluation.report import table_report
+from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
-from gmmrec.tasks.questions import Ratings
+from gmmrec.recommender import AnyRecommender, Recommender, encode
+from gmmrec.tasks.evaluation_tasks import RatingEvaluation
 
 CHUNK = 4096
 """Ratings predicted at once."""
 
 
 def evaluate_ratings(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
-    ratings: Ratings[Any],
+    ratings: RatingEvaluation[Any],
     *,
     clip: bool = EvalConfig.clip_ratings,
     groups: Mapping[str, Group] | None = None,
@@ -47,7 +50,7 @@ def evaluate_ratings(
     """
     ratings = ratings.to(graph.degree("user").device)
     with evaluating(model):
-        encoded = model.encode(graph)
+        encoded = encode(model, graph)
         parts = []
         for start in range(0, len(ratings), chunk_size):
             part = slice(start, start + chunk_size)
@@ -65,10 +68,10 @@ def evaluate_ratings(
             by_group[name] = GroupValues(position, {metric: value[position] for metric, value in values.items()})
     pair: Tensor = ratings.query.user * graph.num_nodes("item") + ratings.item
     exact = (ratings.rating.double() * 2**20).round().long()  # tells whether two runs predicted the same ratings
-    return Results(values, pair.cpu(), exact.cpu(), "ratings", by_group, bootstrap=bootstrap)
+    return Results(RATING, values, pair.cpu(), exact.cpu(), "none", by_group, bootstrap=bootstrap)
 
 
-def rating_groups(graph: MultimodalGraph, ratings: Ratings[Any]) -> dict[str, Group]:
+def rating_groups(graph: MultimodalGraph, ratings: RatingEvaluation[Any]) -> dict[str, Group]:
     """The groups that every report shows, as far as they exist: by items (cold, without a modality) and by the users' activity."""
     user, item = (rows.to(graph.degree("user").device) for rows in (ratings.query.user, ratings.item))
     cold = graph.degree("item")[item] == 0
@@ -80,3 +83,27 @@ def rating_groups(graph: MultimodalGraph, ratings: Ratings[Any]) -> dict[str, Gr
         if bool(missing.any()):
             groups[f"items without {modality}"] = Group(missing, "questions")
     return groups | activity_groups(graph.degree("user")[user])
+
+
+def _evaluate(
+    model: Recommender[Any],
+    graph: MultimodalGraph,
+    task: RatingEvaluation[Any],
+    config: EvalConfig,
+    groups: Mapping[str, Group],
+) -> Results:
+    return evaluate_ratings(model, graph, task, clip=config.clip_ratings, groups=groups, bootstrap=config.bootstrap)
+
+
+RATING = EvaluationKind(
+    name="rating",
+    task=RatingEvaluation,
+    unit="ratings",
+    paired_by="rating",
+    headline="ratings predicted; lower is better",
+    evaluate=_evaluate,
+    report=table_report,
+    groups=rating_groups,
+    lower_is_better=frozenset(ERRORS),
+    bare=ERRORS.__contains__,
+)

@@ -1,7 +1,7 @@
 """Results: one value per question, and what is made of them: means, intervals, groups, tables, a file for later comparison."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,32 +13,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
+from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.metrics import finish
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.evaluation.significance import bootstrap_intervals
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.recommender import Recommender
 
-FILE = "per_user.safetensors"
-"""Name of the values per question in a run's folder."""
 SAMPLED = "such figures mislead, and may order models otherwise than a ranking of all (Krichene and Rendle, KDD 2020)"
 """What is said wherever candidates were sampled."""
-OTHERS = {
-    "ratings": ("ratings", "ratings predicted; lower is better"),
-    "choices": ("choices", "choices among the candidates of each question"),
-    "sets": ("sets", "sets of items, told apart as real or random; chance is 0.5"),
-    "links": ("links", "ends of facts to be found among all entities, other right answers left out"),
-}
-"""What is counted, and how the report begins, where nothing was ranked."""
 EVERYTHING = "all"
 """Name of the group of all questions."""
-
-
-def file_of(exam: str) -> str:
-    """Name of the values per question of an exam in a run's folder.
-
-    >>> file_of("ranking"), file_of("ratings")
-    ('per_user.safetensors', 'per_rating.safetensors')
-    """
-    return FILE if exam == "ranking" else f"per_{exam.removesuffix('s')}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -50,16 +36,47 @@ class GroupValues:
 
 
 @dataclass(frozen=True)
+class EvaluationKind:
+    """One kind of evaluation: a row of :data:`gmmrec.evaluation.kinds.KINDS`, from which all that shows or stores results follows.
+
+    Attributes:
+        name: In tables, files and messages.
+        task: Data class of its evaluation tasks.
+        unit: Noun, in the plural, for what a report counts.
+        paired_by: Noun for what a comparison pairs, such as ``"user"``.
+        headline: First words of a report, behind the number of questions.
+        evaluate: Takes a model, a graph, an evaluation task, settings, and groups.
+        groups: Groups that every report shows, of a graph and an evaluation task.
+        monitoring: Settings under which ``evaluate`` yields a metric at the least cost; for early stopping.
+        report: Report in Markdown.
+        lower_is_better: Metrics of which a model should have little.
+        bare: Whether a metric, by its name, is one of this kind without ``TASK/`` in front, if the task is named like the kind.
+    """
+
+    name: str
+    task: type[Any]
+    unit: str
+    paired_by: str
+    headline: str
+    evaluate: Callable[[Recommender[Any], MultimodalGraph, Any, EvalConfig, Mapping[str, Group]], "Results"]
+    report: Callable[["Results"], str]
+    groups: Callable[[MultimodalGraph, Any], Mapping[str, Group]] = lambda graph, task: {}
+    monitoring: Callable[[str, EvalConfig], EvalConfig] = lambda metric, config: config
+    lower_is_better: frozenset[str] = frozenset()
+    bare: Callable[[str], bool] = lambda metric: False
+
+
+@dataclass(frozen=True)
 class Results:
     """What an evaluation found.
 
     Attributes:
+        kind: Of the evaluation.
         values: By metric, such as ``"recall@20"``: one value per question ``[Q]``; for ``"rmse"`` squared errors.
         query: What identifies each question ``[Q]``: the user's row; for ratings, a number for user and item.
-        relevant: A number made of each question's right answers ``[Q]``; it tells whether two runs answered the same questions.
-        masked: Whose items were not ranked: ``"train"``, ``"train+valid"``, ``"the outfit"`` or ``"none"``; ``"ratings"``,
-            ``"sets"`` and ``"choices"`` where nothing was ranked, or candidates were given.
-        groups: Parts of the questions, or of the right answers.
+        relevant: A number made of each question's answers ``[Q]``; it tells whether two runs answered the same questions.
+        masked: What was not ranked: ``"train"``, ``"train+valid"``, ``"the outfit"``, ``"known answers"`` or ``"none"``.
+        groups: Parts of the questions, or of the relevant items.
         catalogue: Coverage and novelty of the lists, by name.
         bootstrap: Resamples behind an interval; 0 for none.
         seed: Of the resampling.
@@ -67,6 +84,7 @@ class Results:
         sampled_by: How they were sampled, ``"uniform"`` or ``"popularity"``; of no meaning where all were ranked.
     """
 
+    kind: EvaluationKind
     values: Mapping[str, Tensor]
     query: Tensor
     relevant: Tensor
@@ -121,6 +139,7 @@ class Results:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the values per question, ready for JSON."""
         return {
+            "kind": self.kind.name,
             "masked": self.masked,
             **({"sampled": self.sampled, "sampled_by": self.sampled_by, "warning": SAMPLED} if self.sampled else {}),
             "num_questions": len(self),
@@ -150,85 +169,70 @@ class Results:
         return frame
 
     def to_markdown(self) -> str:
-        """Two tables for people, aligned: every metric by list length, with its interval, and the groups at one list length.
+        """Tables for people, aligned: every metric with its interval, and the groups."""
+        return self.kind.report(self)
 
-        The groups show recall and NDCG at 20 (at the last list length where 20 is not among them); :meth:`to_frame` has all. Errors
-        of ratings make one table, with a row for every group.
+    def save(self, folder: str | Path, task: str | None = None) -> Path:
+        """Writes the values per question, with their questions and groups, to a file in a folder.
+
+        Args:
+            folder: Made where it is missing.
+            task: Name of the evaluation task, which names the file; that of the kind where not given.
         """
-        if self.masked in OTHERS:
-            return self._others_to_markdown()
-        names = list(dict.fromkeys(metric.split("@")[0] for metric in (*self.values, *self.catalogue)))
-        ks = list(dict.fromkeys(int(metric.split("@")[1]) for metric in self.values))
-        means, intervals = {**self.mean(), **self.catalogue}, self.intervals()
-
-        def cell(metric: str) -> str:
-            ends = intervals.get(metric)
-            return f"{means[metric]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "") if metric in means else ""
-
-        masked = "all items are ranked" if self.masked == "none" else f"items known from {self.masked} are not ranked"
-        text = f"{len(self)} questions; {masked}; 95 % intervals in brackets.\n\n"
-        if self.sampled:
-            text += f"Ranked among {candidates(self.sampled, self.sampled_by)}: {SAMPLED}.\n\n"
-        text += aligned([["metric", *(f"@{k}" for k in ks)], *([name, *(cell(f"{name}@{k}") for k in ks)] for name in names)])
-        if self.groups:
-            k = 20 if 20 in ks else ks[-1]
-            shown = [f"{name}@{k}" for name in ("recall", "ndcg") if f"{name}@{k}" in self.values] or list(self.values)[:1]
-            rows = [
-                [name, str(g.position.numel()), *(f"{self.mean(name)[m]:.4f}" for m in shown)] for name, g in self.groups.items()
-            ]
-            text += "\n" + aligned([["group", "questions", *shown], *rows])
-        return text
-
-    def _others_to_markdown(self) -> str:
-        def cell(name: str, metric: str) -> str:
-            ends = self.intervals(name).get(metric)
-            return f"{self.mean(name)[metric]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "")
-
-        noun, text = OTHERS[self.masked]
-        text = f"{len(self)} {text}; 95 % intervals in brackets.\n\n"
-        rows = [
-            [name, str(self.group(name).position.numel()), *(cell(name, metric) for metric in self.values)]
-            for name in (EVERYTHING, *self.groups)
-        ]
-        return text + aligned([["group", noun, *self.values], *rows])
-
-    def save(self, folder: str | Path, file: str = FILE) -> Path:
-        """Writes the values per question, with their questions and groups, to a file in a folder."""
         tensors = {"query": self.query, "relevant": self.relevant}
         for name in (EVERYTHING, *self.groups):
             group = self.group(name)
             tensors[f"{name}/position"] = group.position
             tensors |= {f"{name}/{metric}": value for metric, value in group.values.items()}
-        about = {"masked": self.masked, "catalogue": dict(self.catalogue), "bootstrap": self.bootstrap, "seed": self.seed}
+        about: dict[str, Any] = {"kind": self.kind.name, "masked": self.masked, "catalogue": dict(self.catalogue)}
+        about |= {"bootstrap": self.bootstrap, "seed": self.seed}
         about |= {"sampled": self.sampled, "sampled_by": self.sampled_by} if self.sampled else {}
-        path = Path(folder) / file
+        path = Path(folder) / file_of(task or self.kind.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"gmmrec": json.dumps(about)})
         return path
 
     @classmethod
-    def load(cls, folder: str | Path, file: str = FILE) -> "Results":
-        """Reads what ``save`` wrote.
+    def load(cls, folder: str | Path, task: str, kinds: Mapping[str, EvaluationKind]) -> "Results":
+        """Reads what ``save`` wrote; see :func:`gmmrec.evaluation.kinds.load_results`, which knows the kinds.
+
+        Args:
+            folder: Of a finished run.
+            task: Name of the evaluation task.
+            kinds: Known kinds by name.
 
         Raises:
-            ValueError: The folder holds no values per question, or none that can be read.
+            ValueError: The folder holds no such results, or none that can be read.
         """
-        path = Path(folder) / file
+        path = Path(folder) / file_of(task)
         if not path.is_file():
-            raise ValueError(f"{folder} holds no {file}; give the folder of a finished run, or evaluate the run again")
+            raise ValueError(f"{folder} holds no {path.name}; give the folder of a finished run, or evaluate the run again")
         try:
             with safe_open(path, framework="pt") as opened:
                 about = json.loads((opened.metadata() or {})["gmmrec"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
+            kind = about.pop("kind")
         except (SafetensorError, KeyError) as error:
             raise ValueError(f"{path} is damaged or was not written by gmmrec ({error}); evaluate the run again") from None
+        if kind not in kinds:
+            raise ValueError(f"{path} holds results of kind {kind!r}; add that kind to KINDS, which has {', '.join(kinds)}")
         groups: dict[str, GroupValues] = {}
         for key in tensors:
             name, slash, column = key.rpartition("/")
             if slash and column == "position":
                 values = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name and k != key}
                 groups[name] = GroupValues(tensors[key], values)
-        return cls(groups.pop(EVERYTHING).values, tensors["query"], tensors["relevant"], groups=groups, **about)
+        whole = groups.pop(EVERYTHING)
+        return cls(kinds[kind], whole.values, tensors["query"], tensors["relevant"], groups=groups, **about)
+
+
+def file_of(task: str) -> str:
+    """Name of the file of values per question of an evaluation task, in a run's folder.
+
+    >>> file_of("ranking"), file_of("impressions")
+    ('results_ranking.safetensors', 'results_impressions.safetensors')
+    """
+    return f"results_{task}.safetensors"
 
 
 def candidates(sampled: int, sampled_by: str) -> str:
@@ -241,10 +245,10 @@ def candidates(sampled: int, sampled_by: str) -> str:
     return f"{sampled} candidates sampled {how}" if sampled else "all candidates"
 
 
-def fingerprint(relevant: Ragged) -> Tensor:
+def fingerprint(relevant: RaggedSets) -> Tensor:
     """A number per set ``[G]`` (int64), the same for the same rows; different for different rows but for rare chance.
 
-    >>> a, b, c = fingerprint(Ragged(torch.tensor([0, 2, 4, 6]), torch.tensor([3, 8, 3, 8, 4, 7]))).tolist()
+    >>> a, b, c = fingerprint(RaggedSets(torch.tensor([0, 2, 4, 6]), torch.tensor([3, 8, 3, 8, 4, 7]))).tolist()
     >>> a == b, a == c
     (True, False)
     """
@@ -253,20 +257,3 @@ def fingerprint(relevant: Ragged) -> Tensor:
         value = value * factor
         value = value ^ (value >> shift)
     return torch.zeros(len(relevant), dtype=torch.long, device=value.device).index_add_(0, relevant.groups, value)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, header first, whose columns also line up in a terminal; all but the first are set to the right.
-
-    >>> print(aligned([["a", "b"], ["long", "1"]]), end="")
-    | a    | b |
-    |------|--:|
-    | long | 1 |
-    """
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))) + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"

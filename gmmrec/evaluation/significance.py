@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from scipy.stats import wilcoxon
 from torch import Tensor
+
+from gmmrec.nn.blocks import block_rows
 
 CHUNK = 2**22
 """Cells held at once while resampling."""
@@ -30,7 +31,7 @@ def bootstrap_intervals(
     table = torch.stack(list(values.values()), dim=1).float()  # [Q, M]
     size = table.shape[0]
     means = []
-    step = max(1, CHUNK // size)
+    step = block_rows(CHUNK, size)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = torch.randint(size, (rows, size), generator=generator) + size * torch.arange(rows)[:, None]
@@ -52,7 +53,7 @@ def sign_flip_test(differences: Tensor, resamples: int, generator: torch.Generat
     found = found - 1e-9 * differences.abs().sum(0)  # rounding must not make an equal sum a smaller one
     count = differences.shape[0]
     exceeding = torch.zeros(differences.shape[1], dtype=torch.long)
-    step = max(1, CHUNK // max(count, 1))
+    step = block_rows(CHUNK, count)
     for start in range(0, resamples, step):
         signs = torch.randint(2, (min(step, resamples - start), count), generator=generator, dtype=torch.int8)
         sums = (2 * signs.double() - 1) @ differences
@@ -63,6 +64,8 @@ def sign_flip_test(differences: Tensor, resamples: int, generator: torch.Generat
 def wilcoxon_test(difference: Tensor) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test ``[n]`` (normal approximation, zeros dropped); 1 where all are zero."""
     difference = difference[difference != 0]
+    from scipy.stats import wilcoxon  # not at the top: it takes a second to import, and answering needs no test
+
     return float(wilcoxon(difference.numpy(), method="approx").pvalue) if difference.numel() else 1.0
 
 

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from gmmrec.abilities import Attends, SplitsScores, WeighsModalities, offered
 from gmmrec.data.tokens import Maps, TokenKind, TokenNames, read_maps
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.typing import NodeType
 
 USER = "user:"
@@ -20,38 +21,6 @@ ITEMS = "_items"
 """``user:history_items`` says which items the tokens of ``user:history`` are."""
 
 Meaning = Literal["weight", "score"]
-
-
-@runtime_checkable
-class Attends(Protocol):
-    """A model that says how much every token counts."""
-
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: Any, items: Tensor) -> dict[str, Tensor]:
-        """Weights for B queries and one item each ``[B]``.
-
-        By modality ``[B, T]``, or ``[B]`` where it has one token; what one softmax covers sums to 1. Names that begin with
-        ``user:`` are of the user's side; where these tokens are items, their rows stand under the name with ``_items`` behind it,
-        -1 in place of none.
-        """
-        ...
-
-
-@runtime_checkable
-class WeighsModalities(Protocol):
-    """A model that says how much every modality counts."""
-
-    def modality_weights(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
-        """Weights ``[B, C]``, or ``[B, C, d]`` with one a dimension, for rows of users ``[B]`` and of items ``[B, C]``."""
-        ...
-
-
-@runtime_checkable
-class SplitsScores(Protocol):
-    """A model whose scores are sums over modalities."""
-
-    def modality_scores(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
-        """What every modality adds ``[B, C]``, for rows of users ``[B]`` and of items ``[B, C]``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -117,7 +86,7 @@ class Explanation:
 
 @torch.no_grad()
 def weights_of(
-    model: Recommender[Any], graph: MultimodalGraph, encoded: Mapping[NodeType, Tensor], query: Any, item: int
+    model: AnyRecommender, graph: MultimodalGraph, encoded: Encoded, query: Any, item: int
 ) -> tuple[Meaning, dict[str, Tensor]]:
     """What a model says about one pair, by modality: ``[T]``, or a number.
 
@@ -132,13 +101,13 @@ def weights_of(
         ValueError: The model says nothing.
     """
     users, items = query.user, torch.tensor([item], device=graph.degree("item").device)
-    if isinstance(model, Attends):
-        return "weight", {name: value[0] for name, value in model.attention(encoded, query, items).items()}
-    if isinstance(model, WeighsModalities):
-        found = model.modality_weights(graph, users, items[:, None])
+    if attending := offered(model, Attends):
+        return "weight", {name: value[0] for name, value in attending.attention(encoded, query, items).items()}
+    if weighing := offered(model, WeighsModalities):
+        found = weighing.modality_weights(graph, users, items[:, None])
         return "weight", {name: value[0, 0].mean() for name, value in found.items()}
-    if isinstance(model, SplitsScores):
-        return "score", {name: value[0, 0] for name, value in model.modality_scores(graph, users, items[:, None]).items()}
+    if splitting := offered(model, SplitsScores):
+        return "score", {name: value[0, 0] for name, value in splitting.modality_scores(graph, users, items[:, None]).items()}
     raise ValueError(
         f"{type(model).__name__} has no attention to show; explain a model that weighs modalities (mario, mgat) or tokens "
         "(such as vecf or saers)"

@@ -8,10 +8,11 @@ import torch
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
-from gmmrec.config import check_choice, check_non_negative
+from gmmrec.config import check_literals, check_non_negative
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.parts import TRAIN
 from gmmrec.data.reviews import Reviews, training_texts
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
@@ -20,12 +21,12 @@ from gmmrec.graph.edges import cooccurrence_edges, normalize
 from gmmrec.graph.knn import knn_edges
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.typing import (
+    ALIGNED,
     ENTITY,
     ENTITY_ITEM,
     ITEM,
     ITEM_ITEM,
     ITEM_USER,
-    LINKED,
     RELATED,
     USER,
     USER_ITEM,
@@ -55,8 +56,7 @@ class GraphConfig:
 
     def __post_init__(self) -> None:
         check_non_negative(knn=self.knn, co_occurrence=self.co_occurrence, user_co_occurrence=self.user_co_occurrence)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
+        check_literals(self)
 
 
 def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfig()) -> MultimodalGraph:
@@ -130,9 +130,9 @@ def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | 
 
 
 def _add_facts(data: HeteroData, triples: Triples) -> tuple[EdgeType, ...]:
-    """The training facts as edges from head to tail, and the links of items; an entity's degree is its number of training facts."""
+    """Training facts as edges from head to tail, and the alignment of items; an entity's degree is its number of training facts."""
     num_items, num_entities = data[ITEM].num_nodes, data[ENTITY].num_nodes
-    train = triples.take(triples.part == 0)
+    train = triples.take(triples.part == TRAIN)
     data[ENTITY].degree = torch.bincount(torch.cat([train.head, train.tail]), minlength=num_entities).float()
     order = torch.argsort(train.relation, stable=True)  # edges of one pair in the order of their relations
     order = order[torch.argsort(train.tail[order] * num_entities + train.head[order], stable=True)]
@@ -144,13 +144,13 @@ def _add_facts(data: HeteroData, triples: Triples) -> tuple[EdgeType, ...]:
     item = torch.nonzero(triples.entity >= 0).flatten()
     entity = triples.entity[item]
     for kind, (source, target), sizes in (
-        (LINKED, (item, entity), (num_items, num_entities)),
+        (ALIGNED, (item, entity), (num_items, num_entities)),
         (ENTITY_ITEM, (entity, item), (num_entities, num_items)),
     ):
         order = torch.argsort(target, stable=True)
         edge_index = EdgeIndex(torch.stack([source, target])[:, order].contiguous(), sparse_size=sizes, sort_order="col")
         data[kind].edge_index = edge_index
-    return (RELATED, LINKED, ENTITY_ITEM)
+    return (RELATED, ALIGNED, ENTITY_ITEM)
 
 
 def _with_cooccurrence(graph: MultimodalGraph, train: Interactions, node_type: NodeType, k: int) -> MultimodalGraph:

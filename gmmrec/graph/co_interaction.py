@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import coalesce
 
+from gmmrec.config import check_choice
 from gmmrec.data.interactions import Interactions
 from gmmrec.graph.edges import cooccurrence_edges, normalize
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -28,6 +29,7 @@ def co_interaction_graph(
         Edges ``[2, E]`` in both directions without self-loops, and weights ``[E]``, divided by the root of the product of the sums
         at both ends.
     """
+    check_choice(("count", "cosine", "binary"), weights=weights)
     interactions, num_nodes = Interactions(*graph.edges(USER_ITEM).edge_index.as_tensor()), graph.num_nodes(node_type)
     weighting: Literal["count", "cosine"] = "cosine" if weights == "cosine" else "count"
     edge_index, weight = cooccurrence_edges(interactions, num_nodes, k, node_type=node_type, weighting=weighting)

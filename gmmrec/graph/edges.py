@@ -1,7 +1,7 @@
 """Pure functions on edges: weights, co-occurrence, and dropping without replacement."""
 
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.interactions import Interactions
 from gmmrec.typing import ITEM, NodeType
+
+CoOccurrence: TypeAlias = Literal["count", "cosine"]
 
 
 def normalize(
@@ -37,6 +39,7 @@ def normalize(
     >>> normalize(torch.tensor([[0, 0, 1], [0, 1, 1]]), (2, 2))
     tensor([0.7071, 0.5000, 0.7071])
     """
+    check_choice(("both_ends", "incoming"), degrees=degrees)
     source, target = edge_index[0], edge_index[1]
     weight = torch.ones(source.shape, device=source.device) if weight is None else weight.float()
     incoming = weight.new_zeros(sizes[1]).index_add_(0, target, weight)
@@ -51,7 +54,7 @@ def cooccurrence_edges(
     k: int,
     *,
     node_type: NodeType = ITEM,
-    weighting: Literal["count", "cosine"] = "count",
+    weighting: CoOccurrence = "count",
     block_entries: int = 2**22,
 ) -> tuple[Tensor, Tensor]:
     """Edges from the ``k`` items that share the most users with an item, to that item; users by common items likewise.
@@ -80,7 +83,7 @@ def cooccurrence_edges(
             [0, 1, 2]]), tensor([2., 2., 1.]))
     """
     check_positive(k=k, block_entries=block_entries)
-    check_choice(("count", "cosine"), weighting=weighting)
+    check_choice(get_args(CoOccurrence), weighting=weighting)
     own, other = (interactions.item, interactions.user) if node_type == ITEM else (interactions.user, interactions.item)
     size = int(other.max()) + 1 if other.numel() else 1
     pairs = torch.unique(own * size + other).cpu().numpy()

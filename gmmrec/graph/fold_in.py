@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.typing import ITEM, ITEM_USER, USER
 
 
-def with_new_users(graph: MultimodalGraph, histories: Ragged) -> MultimodalGraph:
+def with_new_users(graph: MultimodalGraph, histories: RaggedSets) -> MultimodalGraph:
     """The graph with a user more for every history, behind the users there are.
 
     A new user receives edges from the items of the history and sends none, so no vector of an item or of another user changes

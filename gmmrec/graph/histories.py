@@ -4,11 +4,11 @@ from torch import Tensor
 
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.decoder.history import history_matrix
-from gmmrec.typing import ITEM, ITEM_USER, USER, NodeType
+from gmmrec.typing import ITEM, ITEM_USER, USER
 
 
-def histories(graph: MultimodalGraph, weights: Tensor) -> dict[NodeType, Tensor]:
-    """Histories (sparse ``[U, I]``) for the users, weights ``[I, I]`` for the items.
+def histories(graph: MultimodalGraph, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights ``[I, I]`` between the items of a graph, and histories (sparse ``[U, I]``) of its users.
 
     Args:
         graph: Whose users and items; in a sampled subgraph histories are as long as they were sampled.
@@ -20,4 +20,4 @@ def histories(graph: MultimodalGraph, weights: Tensor) -> dict[NodeType, Tensor]
     by_item = graph.gather(ITEM, weights)
     own = by_item if by_item is weights else graph.gather(ITEM, by_item.t()).t().contiguous()
     edge_index = graph.edges(ITEM_USER).edge_index
-    return {USER: history_matrix(edge_index, graph.num_nodes(ITEM), graph.num_nodes(USER)), ITEM: own}
+    return own, history_matrix(edge_index, graph.num_nodes(ITEM), graph.num_nodes(USER))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import coalesce
 
+from gmmrec.config import check_choice
 from gmmrec.graph.edges import normalize
 from gmmrec.graph.knn import Backend, Weighting, knn_edges
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -38,6 +39,7 @@ def item_graph(
     Returns:
         Edges ``[2, E]`` from a neighbour to the item, and weights ``[E]`` greater than 0.
     """
+    check_choice(("itself", "nothing"), alone=alone)
     num_items = graph.num_nodes("item")
     present = torch.stack([graph.features[name].present for name in shares], dim=1)  # [I, M]
     share = present * torch.tensor(list(shares.values()), device=present.device)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -59,8 +59,8 @@ def knn_edges(
     tensor([1.0000, 0.9487, 1.0000, 0.3162, 1.0000, 0.9487])
     """
     check_positive(k=k)
-    check_choice(("binary", "cosine"), weighting=weighting)
-    check_choice(("exact", "faiss", "faiss_approximate"), backend=backend)
+    check_choice(get_args(Weighting), weighting=weighting)
+    check_choice(get_args(Backend), backend=backend)
     rows = features.present.nonzero().flatten()
     vectors = F.normalize(features.pooled[rows].detach(), dim=-1)
     others = min(k - include_self, rows.numel() - 1)

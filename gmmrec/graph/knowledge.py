@@ -4,7 +4,7 @@ import torch
 
 from gmmrec.graph.edges import normalize
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.typing import ENTITY, LINKED, RELATED, EdgeType
+from gmmrec.typing import ALIGNED, ENTITY, RELATED, EdgeType
 
 KNOWS: EdgeType = (ENTITY, "knows", ENTITY)
 """Two entities that stand together in a fact, both ways, whatever the relation."""
@@ -16,9 +16,9 @@ def with_knowledge(graph: MultimodalGraph) -> MultimodalGraph:
     An entity that stands in a fact with itself gains nothing by it.
 
     Raises:
-        ValueError: The graph has no facts, or no items that are linked to entities.
+        ValueError: The graph has no facts, or no items aligned with entities.
     """
-    check_linked(graph.schema.relations)
+    check_aligned(graph.schema.relations)
     head, tail = graph.edges(RELATED).edge_index.as_tensor()
     count = graph.num_nodes(ENTITY)
     keys = torch.cat([head * count + tail, tail * count + head])[torch.cat([head != tail] * 2)].unique()
@@ -26,15 +26,15 @@ def with_knowledge(graph: MultimodalGraph) -> MultimodalGraph:
     return graph.with_edges(KNOWS, ends, normalize(ends, (count, count)))
 
 
-def check_linked(relations: tuple[EdgeType, ...]) -> None:
-    """Says so where items are not part of a knowledge graph.
+def check_aligned(relations: tuple[EdgeType, ...]) -> None:
+    """Refuses relations in which items are not part of a knowledge graph.
 
     Raises:
-        ValueError: There are no facts, or no items that are linked to entities.
+        ValueError: There are no facts, or no items aligned with entities.
     """
-    if LINKED not in relations or RELATED not in relations:
-        missing = "no facts" if RELATED not in relations else "facts, but no links from items to entities"
+    if ALIGNED not in relations or RELATED not in relations:
+        missing = "no facts" if RELATED not in relations else "facts, but no alignment"
         raise ValueError(
-            f"knowledge 'entity' needs items that are linked to the entities of facts, but the data set has {missing}; "
-            "add triples.csv and links.csv, or set knowledge to 'none'"
+            f"knowledge 'entity' needs items aligned with the entities of facts, but the data set has {missing}; "
+            "add triples.csv and alignment.csv, or set knowledge to 'none'"
         )

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from gmmrec.config import check_choice
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
 from gmmrec.graph.latent import LatentGraph
@@ -37,7 +38,7 @@ class ItemSmoothing(nn.Module):
         - **output:** ``[I, D]``
 
     Raises:
-        ValueError: The items have no features, or a weight names a modality that they do not have.
+        ValueError: ``kind`` is unknown, the items have no features, or a weight names a modality that they do not have.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ItemSmoothing(nn.Module):
         unit: bool = False,
     ) -> None:
         super().__init__()
+        check_choice(("frozen", "learned"), kind=kind)
         self.knn, self.weighting, self.degrees, self.num_layers, self.unit = knn, weighting, degrees, num_layers, unit
         self.shares = modality_shares(schema.modalities(ITEM), modality_weights) if kind == "frozen" else {}
         self.latent = LatentGraph(schema, modality_dim, knn=knn) if kind == "learned" else None

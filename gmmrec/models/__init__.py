@@ -1,151 +1,295 @@
-"""MODELS: every model of the package, by the name used on the command line."""
+"""MODELS: every model of the package, by the name used on the command line; a class is imported when it is looked up."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
 
-from gmmrec.models.bert4rec import BERT4Rec
-from gmmrec.models.bias import Bias
-from gmmrec.models.bm3 import BM3
-from gmmrec.models.cmbf import CMBF
-from gmmrec.models.ease import EASE
-from gmmrec.models.ease_features import EASEFeatures
-from gmmrec.models.freedom import FREEDOM
-from gmmrec.models.graph_filter import GraphFilter
-from gmmrec.models.graph_fusion import GraphFusion
-from gmmrec.models.hcgcn import HCGCN
-from gmmrec.models.irn import IRN
-from gmmrec.models.lattice import LATTICE
-from gmmrec.models.lightgcn import LightGCN
-from gmmrec.models.marank import MARank
-from gmmrec.models.mario import MARIO
-from gmmrec.models.mcptr import MCPTR
-from gmmrec.models.mgat import MGAT
-from gmmrec.models.mgcn import MGCN
-from gmmrec.models.mkgformer import MKGformer
-from gmmrec.models.mm_rec import MMRec
-from gmmrec.models.mmgcn import MMGCN
-from gmmrec.models.mml import MML
-from gmmrec.models.mmt_net import MMTNet
-from gmmrec.models.nor import NOR
-from gmmrec.models.nova_bert import NOVABERT
-from gmmrec.models.nrpa import NRPA
-from gmmrec.models.pog import POG
-from gmmrec.models.popularity import Popularity
-from gmmrec.models.saers import SAERS
-from gmmrec.models.uvcan import UVCAN
-from gmmrec.models.vbpr import VBPR
-from gmmrec.models.vecf import VECF
-from gmmrec.models.vlsnr import VLSNR
-from gmmrec.recommender import Recommender
-
-MODELS: dict[str, type[Recommender[Any]]] = {
-    "bert4rec": BERT4Rec,
-    "bias": Bias,
-    "bm3": BM3,
-    "cmbf": CMBF,
-    "ease": EASE,
-    "ease-features": EASEFeatures,
-    "freedom": FREEDOM,
-    "graph-filter": GraphFilter,
-    "graph-fusion": GraphFusion,
-    "hcgcn": HCGCN,
-    "irn": IRN,
-    "lattice": LATTICE,
-    "lightgcn": LightGCN,
-    "marank": MARank,
-    "mario": MARIO,
-    "mcptr": MCPTR,
-    "mgat": MGAT,
-    "mgcn": MGCN,
-    "mkgformer": MKGformer,
-    "mm-rec": MMRec,
-    "mmgcn": MMGCN,
-    "mml": MML,
-    "mmt-net": MMTNet,
-    "nor": NOR,
-    "nova-bert": NOVABERT,
-    "nrpa": NRPA,
-    "pog": POG,
-    "popularity": Popularity,
-    "saers": SAERS,
-    "uvcan": UVCAN,
-    "vbpr": VBPR,
-    "vecf": VECF,
-    "vlsnr": VLSNR,
-}
+if TYPE_CHECKING:
+    from gmmrec.recommender import AnyRecommender
 
 
 class Card(NamedTuple):
-    """What the table of models says of one, beside its name and query."""
+    """One row of the table of models."""
 
+    path: str
+    """Module and class, as ``module:Class``."""
     paper: str
+    """Citation."""
+    query: str
+    """Name of the query type that the model answers."""
     modalities: str
+    """Modalities that the model needs."""
     fidelity: str
+    """Agreement with the paper, in a few words."""
 
 
 CARDS: dict[str, Card] = {
     "bert4rec": Card(
-        "Sun et al., CIKM 2019", "none used", "the released code; positions count from the newest, masks are drawn anew"
+        "gmmrec.models.bert4rec:BERT4Rec",
+        "Sun et al., CIKM 2019",
+        "HistoryQuery",
+        "none used",
+        "the released code; positions count from the newest, masks are drawn anew",
     ),
-    "bias": Card("Koren, Bell & Volinsky, Computer 2009, equation 3", "none used", "exact, in closed form"),
-    "bm3": Card("Zhou et al., WWW 2023", "one or more", "exact to the released code; any modalities, items without some"),
-    "cmbf": Card("Chen et al., Sensors 2021", "one or more", "reconstruction: layers of an industrial implementation, in words"),
-    "ease": Card("Steck, WWW 2019", "none used", "exact"),
+    "bias": Card(
+        "gmmrec.models.bias:Bias",
+        "Koren, Bell & Volinsky, Computer 2009, equation 3",
+        "RatingQuery",
+        "none used",
+        "exact, in closed form",
+    ),
+    "bm3": Card(
+        "gmmrec.models.bm3:BM3",
+        "Zhou et al., WWW 2023",
+        "UserQuery",
+        "one or more",
+        "exact to the released code; any modalities, items without some",
+    ),
+    "cmbf": Card(
+        "gmmrec.models.cmbf:CMBF",
+        "Chen et al., Sensors 2021",
+        "UserQuery",
+        "one or more",
+        "reconstruction: layers of an industrial implementation, in words",
+    ),
+    "ease": Card(
+        "gmmrec.models.ease:EASE",
+        "Steck, WWW 2019",
+        "UserQuery",
+        "none used",
+        "exact",
+    ),
     "ease-features": Card(
-        "CEASE and Add-EASE: Jeunen et al., RecSys 2020; L3AE; k-NN", "one or more", "CEASE, Add-EASE exact; L3AE reconstructed"
+        "gmmrec.models.ease_features:EASEFeatures",
+        "CEASE and Add-EASE: Jeunen et al., RecSys 2020; L3AE; k-NN",
+        "UserQuery",
+        "one or more",
+        "CEASE, Add-EASE exact; L3AE reconstructed",
     ),
-    "freedom": Card("Zhou & Shen, ACM MM 2023", "one or more", "exact, but raw features are not trained; any modalities"),
+    "freedom": Card(
+        "gmmrec.models.freedom:FREEDOM",
+        "Zhou & Shen, ACM MM 2023",
+        "UserQuery",
+        "one or more",
+        "exact, but raw features are not trained; any modalities",
+    ),
     "graph-filter": Card(
-        "linear filter of GF-CF: Shen et al., CIKM 2021", "optional", "exact by default; hops, power, features added"
+        "gmmrec.models.graph_filter:GraphFilter",
+        "linear filter of GF-CF: Shen et al., CIKM 2021",
+        "UserQuery",
+        "optional",
+        "exact by default; hops, power, features added",
     ),
     "graph-fusion": Card(
-        "no paper: parts of the others, combined", "optional", "models of papers that are points of it score alike"
+        "gmmrec.models.graph_fusion:GraphFusion",
+        "no paper: parts of the others, combined",
+        "UserQuery",
+        "optional",
+        "models of papers that are points of it score alike",
     ),
-    "hcgcn": Card("Mu et al., ACM MM 2022", "one or more", "reconstruction v1 from the abstract; no text, no code"),
-    "irn": Card("Lv et al., IEEE Access 2019", "one or more", "reconstruction from the abstract: no equations, no code"),
-    "lattice": Card("Zhang et al., ACM MM 2021", "one or more", "the released code, but raw features are not trained"),
-    "lightgcn": Card("He et al., SIGIR 2020", "none used", "exact, but every interaction is trained on once an epoch"),
-    "marank": Card("Yu et al., AAAI 2019", "none used", "layers of the released code; its two optimizers are one"),
-    "mario": Card("Kim et al., CIKM 2022", "one or more", "reconstruction: no code, equations from summaries"),
-    "mcptr": Card("Liu et al., ICMR 2022", "one or more", "reconstruction: parts and losses from summaries, their form is ours"),
+    "hcgcn": Card(
+        "gmmrec.models.hcgcn:HCGCN",
+        "Mu et al., ACM MM 2022",
+        "UserQuery",
+        "one or more",
+        "reconstruction v1 from the abstract; no text, no code",
+    ),
+    "irn": Card(
+        "gmmrec.models.irn:IRN",
+        "Lv et al., IEEE Access 2019",
+        "UserQuery",
+        "one or more",
+        "reconstruction from the abstract: no equations, no code",
+    ),
+    "lattice": Card(
+        "gmmrec.models.lattice:LATTICE",
+        "Zhang et al., ACM MM 2021",
+        "UserQuery",
+        "one or more",
+        "the released code, but raw features are not trained",
+    ),
+    "lightgcn": Card(
+        "gmmrec.models.lightgcn:LightGCN",
+        "He et al., SIGIR 2020",
+        "UserQuery",
+        "none used",
+        "exact, but every interaction is trained on once an epoch",
+    ),
+    "marank": Card(
+        "gmmrec.models.marank:MARank",
+        "Yu et al., AAAI 2019",
+        "HistoryQuery",
+        "none used",
+        "layers of the released code; its two optimizers are one",
+    ),
+    "mario": Card(
+        "gmmrec.models.mario:MARIO",
+        "Kim et al., CIKM 2022",
+        "UserQuery",
+        "one or more",
+        "reconstruction: no code, equations from summaries",
+    ),
+    "mcptr": Card(
+        "gmmrec.models.mcptr:MCPTR",
+        "Liu et al., ICMR 2022",
+        "UserQuery",
+        "one or more",
+        "reconstruction: parts and losses from summaries, their form is ours",
+    ),
     "mgat": Card(
+        "gmmrec.models.mgat:MGAT",
         "Tao et al., IPM 2020",
+        "UserQuery",
         "one or more",
         "equations of the released code; widths and loss deviate",
     ),
-    "mgcn": Card("Yu et al., ACM MM 2023", "one or more", "the released code, but raw features are not trained; any modalities"),
+    "mgcn": Card(
+        "gmmrec.models.mgcn:MGCN",
+        "Yu et al., ACM MM 2023",
+        "UserQuery",
+        "one or more",
+        "the released code, but raw features are not trained; any modalities",
+    ),
     "mkgformer": Card(
-        "Chen et al., SIGIR 2022", "of entities; optional", "fusion of the released code; features stand in for BERT and CLIP"
+        "gmmrec.models.mkgformer:MKGformer",
+        "Chen et al., SIGIR 2022",
+        "LinkQuery",
+        "of entities; optional",
+        "fusion of the released code; features stand in for BERT and CLIP",
     ),
     "mm-rec": Card(
-        "Wu et al., SIGIR 2022", "one or more", "equations of the released code, masks mended; no pre-trained ViLBERT inside"
+        "gmmrec.models.mm_rec:MMRec",
+        "Wu et al., SIGIR 2022",
+        "HistoryQuery",
+        "one or more",
+        "equations of the released code, masks mended; no pre-trained ViLBERT inside",
     ),
-    "mmgcn": Card("Wei et al., ACM MM 2019", "one or more", "the paper; the bugs of the released code are mended"),
+    "mmgcn": Card(
+        "gmmrec.models.mmgcn:MMGCN",
+        "Wei et al., ACM MM 2019",
+        "UserQuery",
+        "one or more",
+        "the paper; the bugs of the released code are mended",
+    ),
     "mml": Card(
-        "Pan et al., CIKM 2022", "one or more", "equations of the released code; three stages or one, only fast parts adapt"
+        "gmmrec.models.mml:MML",
+        "Pan et al., CIKM 2022",
+        "HistoryQuery",
+        "one or more",
+        "equations of the released code; three stages or one, only fast parts adapt",
     ),
     "mmt-net": Card(
-        "Krishnan et al., SIGIR 2020", "optional", "reconstruction: module roles from summaries, the equations are ours"
+        "gmmrec.models.mmt_net:MMTNet",
+        "Krishnan et al., SIGIR 2020",
+        "ContextQuery",
+        "optional",
+        "reconstruction: module roles from summaries, the equations are ours",
     ),
     "nor": Card(
-        "Lin et al., TKDE 2019", "one or more; comments", "reconstruction: parts from abstract and figures, the formulas are ours"
+        "gmmrec.models.nor:NOR",
+        "Lin et al., TKDE 2019",
+        "OutfitQuery",
+        "one or more; comments",
+        "reconstruction: parts from abstract and figures, the formulas are ours",
     ),
     "nova-bert": Card(
-        "Liu et al., AAAI 2021", "optional", "attention and fusions from a report of the paper; no code, the rest reconstructed"
+        "gmmrec.models.nova_bert:NOVABERT",
+        "Liu et al., AAAI 2021",
+        "HistoryQuery",
+        "optional",
+        "attention and fusions from a report of the paper; no code, the rest reconstructed",
     ),
-    "nrpa": Card("Liu et al., SIGIR 2019", "none used; reviews", "reconstruction: layers of two re-implementations, biases added"),
-    "pog": Card("Chen et al., KDD 2019", "optional", "reconstruction: stages and networks of the paper, layers are ours"),
-    "popularity": Card("no paper: training interactions counted", "none used", "exact"),
-    "saers": Card("Hou et al., IJCAI 2019", "one or more", "reconstruction from the abstract; regions by SEN on frozen features"),
-    "uvcan": Card("Liu et al., WWW 2019", "one or more", "reconstruction: inputs and direction from abstract and surveys"),
-    "vbpr": Card("He & McAuley, AAAI 2016", "one or more", "exact for one modality; more, and items without, are additions"),
-    "vecf": Card("Chen et al., SIGIR 2019", "one or more", "formulas of the released code; values are normalised, not scaled"),
-    "vlsnr": Card("Han et al., arXiv 2210.02946", "one or more", "reconstruction: blocks from abstract, equations ours"),
+    "nrpa": Card(
+        "gmmrec.models.nrpa:NRPA",
+        "Liu et al., SIGIR 2019",
+        "RatingQuery",
+        "none used; reviews",
+        "reconstruction: layers of two re-implementations, biases added",
+    ),
+    "pog": Card(
+        "gmmrec.models.pog:POG",
+        "Chen et al., KDD 2019",
+        "OutfitQuery",
+        "optional",
+        "reconstruction: stages and networks of the paper, layers are ours",
+    ),
+    "popularity": Card(
+        "gmmrec.models.popularity:Popularity",
+        "no paper: training interactions counted",
+        "UserQuery",
+        "none used",
+        "exact",
+    ),
+    "saers": Card(
+        "gmmrec.models.saers:SAERS",
+        "Hou et al., IJCAI 2019",
+        "UserQuery",
+        "one or more",
+        "reconstruction from the abstract; regions by SEN on frozen features",
+    ),
+    "uvcan": Card(
+        "gmmrec.models.uvcan:UVCAN",
+        "Liu et al., WWW 2019",
+        "UserQuery",
+        "one or more",
+        "reconstruction: inputs and direction from abstract and surveys",
+    ),
+    "vbpr": Card(
+        "gmmrec.models.vbpr:VBPR",
+        "He & McAuley, AAAI 2016",
+        "UserQuery",
+        "one or more",
+        "exact for one modality; more, and items without, are additions",
+    ),
+    "vecf": Card(
+        "gmmrec.models.vecf:VECF",
+        "Chen et al., SIGIR 2019",
+        "UserQuery",
+        "one or more",
+        "formulas of the released code; values are normalised, not scaled",
+    ),
+    "vlsnr": Card(
+        "gmmrec.models.vlsnr:VLSNR",
+        "Han et al., arXiv 2210.02946",
+        "HistoryQuery",
+        "one or more",
+        "reconstruction: blocks from abstract, equations ours",
+    ),
 }
 
 
+class ModelTable(Mapping[str, "type[AnyRecommender]"]):
+    """Model classes by name. Names are known at once; looking up a class imports its module, and with it torch."""
+
+    def __getitem__(self, name: str) -> "type[AnyRecommender]":
+        module, _, cls = CARDS[name].path.partition(":")
+        found: type[AnyRecommender] = getattr(import_module(module), cls)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CARDS)
+
+    def __len__(self) -> int:
+        return len(CARDS)
+
+    def __contains__(self, name: object) -> bool:
+        return name in CARDS
+
+    def name_of(self, model_class: type) -> str | None:
+        """Return the name of a class in the table, None for any other class; imports nothing else."""
+        for name, card in CARDS.items():
+            module, _, cls = card.path.partition(":")
+            if model_class.__name__ == cls and f"{model_class.__module__}.".startswith(f"{module}."):
+                return name if self[name] is model_class else None
+        return None
+
+
+MODELS = ModelTable()
+
+
 def describe_models() -> list[dict[str, str]]:
-    """One row a model: name, paper, query, modalities, fidelity."""
+    """Return one row per model: name, paper, query, modalities, fidelity."""
     return [
-        {"name": name, "paper": CARDS[name].paper, "query": model.query_type.__name__, **CARDS[name]._asdict()}
-        for name, model in MODELS.items()
+        {"name": name, "paper": card.paper, "query": card.query, "modalities": card.modalities, "fidelity": card.fidelity}
+        for name, card in CARDS.items()
     ]

@@ -3,23 +3,22 @@
 F. Sun, J. Liu, J. Wu, C. Pei, X. Lin, W. Ou, P. Jiang. CIKM 2019. https://arxiv.org/abs/1904.06690
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.abilities import Attends, ReadsHistories
 from gmmrec.config import check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table, truncated_normal_
 from gmmrec.nn.sequence.cloze import ClozeMasker, TiedHead
 from gmmrec.nn.sequence.transformer import SequenceTransformer, last_places, short_ones_together
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,15 @@ class BERT4RecConfig(HistoryConfig):
         check_probability(mask_prob=self.mask_prob, last_copy=self.last_copy)
 
 
-class BERT4Rec(Recommender[HistoryQuery]):
+@dataclass(frozen=True)
+class BERT4RecEncoded(Encoded):
+    """The table of items, and their biases."""
+
+    item_bias: Tensor
+    """``[I]``."""
+
+
+class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Attends, ReadsHistories):
     """Hides items of a sequence and finds them from what stands on both sides; what comes next is hidden behind the history.
 
     The layers, the head and the loss are those of the released code. Deviations: positions are counted from the newest place, so
@@ -69,8 +76,6 @@ class BERT4Rec(Recommender[HistoryQuery]):
     the code draws eleven copies beforehand; the vector of hidden places and the padding are no classes of the softmax; there is no
     row for token types, which the code has but uses one of. The optimiser is the trainer's: no warm-up and no linear decay.
     """
-
-    query_type, config_class = HistoryQuery, BERT4RecConfig
 
     def __init__(self, schema: GraphSchema, config: BERT4RecConfig = BERT4RecConfig()) -> None:
         super().__init__(schema, config)
@@ -91,11 +96,16 @@ class BERT4Rec(Recommender[HistoryQuery]):
         self.masker = ClozeMasker(config.mask_prob, config.max_masked, last=config.last_copy)
         truncated_normal_(self, config.init_std)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """The table of items, which is input and output alike, and their biases."""
-        return {"item": graph.gather("item", self.items), "item_bias": graph.gather("item", self.bias)}
+    @property
+    def history_length(self) -> int:
+        """Longest history."""
+        return self.config.max_length
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
+    def encode(self, graph: MultimodalGraph) -> BERT4RecEncoded:
+        """The table of items, which is input and output alike, and their biases."""
+        return BERT4RecEncoded({"item": graph.gather("item", self.items)}, graph.gather("item", self.bias))
+
+    def score(self, encoded: BERT4RecEncoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
         """Equation 7 at a hidden place behind the history, as logits: what is common to all candidates is left out."""
 
         def ask(rows: Tensor, width: int) -> Tensor:
@@ -105,7 +115,7 @@ class BERT4Rec(Recommender[HistoryQuery]):
 
         newest = query.mask[:, -self.config.max_length :]
         sought = self.head(short_ones_together(ask, newest))
-        return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded["item_bias"][candidates]
+        return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """Equation 8 over all hidden places of the batch: the cross-entropy of what stood there among all items."""
@@ -119,7 +129,7 @@ class BERT4Rec(Recommender[HistoryQuery]):
         states = self.transformer(tokens, mask, places)
         return {"cloze": self.head.loss(states, table, bias, items.flatten()[places])}
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: BERT4RecEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
         """Where the hidden place behind the history looks in the last layer, the mean over heads; it is the same for all items.
 
         Args:
@@ -140,7 +150,7 @@ class BERT4Rec(Recommender[HistoryQuery]):
             "user:hidden": weights[:, -1],
         }
 
-    def _asked(self, encoded: Mapping[NodeType, Tensor], items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _asked(self, encoded: BERT4RecEncoded, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Histories ``[b, L]`` with a hidden place behind them: tokens ``[b, L + 1, d]`` and mask ``[b, L + 1]``."""
         hidden = self.hidden.expand(len(items), 1, -1)
         return torch.cat([F.embedding(items, encoded["item"]), hidden], 1), F.pad(mask, (0, 1), value=True)

@@ -1,19 +1,19 @@
 """Bias: everybody's and every item's mean rating. The yardstick that every model of ratings has to beat."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gmmrec.abilities import NonPersonalized
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.biases import rating_biases
 from gmmrec.nn.decoder.inner_product import inner_product
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, RatingQuery
-from gmmrec.typing import USER_ITEM, NodeType
+from gmmrec.typing import USER_ITEM
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,12 @@ class BiasConfig:
         check_positive(num_rounds=self.num_rounds)
 
 
-class Bias(Recommender[RatingQuery]):
+class Bias(Recommender[RatingQuery, BiasConfig], NonPersonalized):
     r"""Predicts :math:`\mu + b_u + b_i`, the baseline of Koren, Bell & Volinsky (IEEE Computer 2009, equation 3), in closed form.
 
     :func:`gmmrec.nn.biases.rating_biases` computes them. Users and items without training ratings have a bias of 0.
     """
 
-    query_type, config_class = RatingQuery, BiasConfig
     mean: Tensor
     users: Tensor
     items: Tensor
@@ -63,16 +62,18 @@ class Bias(Recommender[RatingQuery]):
             own.copy_(value)
         return graph
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Two numbers a node, so that an inner product is the prediction: mean and own bias beside a 1."""
         users = self.mean + graph.gather("user", self.users)
         items = graph.gather("item", self.items)
-        return {
-            "user": torch.stack([users, torch.ones_like(users)], dim=1),
-            "item": torch.stack([torch.ones_like(items), items], dim=1),
-        }
+        return Encoded(
+            {
+                "user": torch.stack([users, torch.ones_like(users)], dim=1),
+                "item": torch.stack([torch.ones_like(items), items], dim=1),
+            }
+        )
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: RatingQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: RatingQuery, candidates: Tensor) -> Tensor:
         """The predicted rating of every candidate."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

@@ -3,7 +3,7 @@
 X. Zhou, H. Zhou, Y. Liu, Z. Zeng, C. Miao, P. Wang, Y. You, F. Jiang. WWW 2023. https://arxiv.org/abs/2207.05969
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
@@ -19,9 +20,8 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import cosine_distance
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Pair
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BM3Config:
             raise ValueError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
 
 
-class BM3(Recommender[UserQuery]):
+class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
     """Learns from positive pairs alone: what is predicted from one side is pulled to the other side, part of which is hidden.
 
     ID embeddings are propagated along the interactions. Of each vector there is an online view, through one linear predictor, and a
@@ -63,8 +63,6 @@ class BM3(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all, and there are losses on them.
     """
-
-    query_type, config_class = UserQuery, BM3Config
 
     def __init__(self, schema: GraphSchema, config: BM3Config = BM3Config()) -> None:
         super().__init__(schema, config)
@@ -88,12 +86,12 @@ class BM3(Recommender[UserQuery]):
         users, items = self.propagate(ids, graph.bipartite)
         return Pair(users, items + ids.item)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Online views of all users and items."""
         users, items = self.propagated(graph)
-        return {"user": self.predict(users), "item": self.predict(items)}
+        return Encoded({"user": self.predict(users), "item": self.predict(items)})
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product of online views; not the cosine that training looks at."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

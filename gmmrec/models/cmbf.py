@@ -3,7 +3,6 @@
 X. Chen, Y. Lu, Y. Wang, J. Yang. Sensors 2021, 21(16), 5275. https://doi.org/10.3390/s21165275
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import Attends
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import check_heads
@@ -23,7 +23,7 @@ from gmmrec.nn.loss import embedding_norm
 from gmmrec.nn.masked import masked_mean
 from gmmrec.nn.tokens import Tokens
 from gmmrec.nn.transformer import TransformerEncoder
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import NodeType
 
@@ -78,13 +78,27 @@ class CMBFConfig:
         check_positive(dim=self.dim, image_tokens=self.image_tokens, num_layers=self.num_layers)
         check_positive(**{f"hidden[{place}]": width for place, width in enumerate(self.hidden)})
         check_non_negative(encoder_layers=self.encoder_layers, l2=self.l2, init_std=self.init_std)
-        check_choice(("cross_modal", "concat"), fusion=self.fusion)
+        check_literals(self)
         check_heads(self.dim, self.num_heads)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
 
 
-class CMBF(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class CMBFEncoded(Encoded):
+    """Fields of users and items as they enter, pictures as they leave their encoder."""
+
+    user_tokens: Tokens
+    """``[U, T, d]``, by field."""
+    item_tokens: Tokens
+    """``[I, T, d]``, by field."""
+    image_tokens: Tokens
+    """``[I, P, d]``, by modality of the image stream."""
+    image_spread: tuple[bool, ...]
+    """Whether all tokens of a modality were made of one vector."""
+
+
+class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
     """A picture reads the other fields of a user and an item, these read the picture, and a perceptron tells clicks from the rest.
 
     A RECONSTRUCTION: of the paper we know the abstract and the outline; layers and their order are those of a published industrial
@@ -98,8 +112,6 @@ class CMBF(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all, or not those that ``image`` names.
     """
-
-    query_type, config_class = UserQuery, CMBFConfig
 
     def __init__(self, schema: GraphSchema, config: CMBFConfig = CMBFConfig()) -> None:
         super().__init__(schema, config)
@@ -149,36 +161,33 @@ class CMBF(Recommender[UserQuery]):
             self.predict.extend((nn.Linear(width, wider), nn.ReLU()))
         self.predict.append(nn.Linear((parts * dim, *config.hidden)[-1], 1))
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> CMBFEncoded:
         """What a user or an item has without the other: fields as they enter, pictures as they leave their encoder.
 
-        ``user_tokens`` ``[U, T, d]``, ``item_tokens`` ``[I, T, d]`` and ``image_tokens`` ``[I, P, d]`` stand beside ``..._present``
-        and ``..._sizes``, the numbers of tokens by field or modality. ``user`` and ``item`` are means, for comparing and not for
-        scores; an item's are those of its fields and of its picture, side by side.
+        ``user`` and ``item`` are means, for comparing and not for scores; an item's are those of its fields and of its picture,
+        side by side.
         """
         rows = torch.arange(graph.num_nodes("item"), device=graph.degree("item").device)
         images = [self._image(graph, part) for part in rows.split(ITEMS)]
-        found = {
-            "user": self._text(graph, "user"),
-            "item": self._text(graph, "item"),
-            "image": Tokens(torch.cat([i.values for i in images]), torch.cat([i.present for i in images]), images[0].sizes),
-        }
-        encoded = {key: value for name, tokens in found.items() for key, value in tokens.write(name).items()}
-        encoded["image_spread"] = torch.tensor([graph.features[name].mask.dim() == 1 for name in self.images])
-        encoded["user"], item, image = (masked_mean(tokens.values, tokens.present) for tokens in found.values())
-        encoded["item"] = torch.cat([item, image], dim=1)
-        return encoded
+        streams = (
+            self._text(graph, "user"),
+            self._text(graph, "item"),
+            Tokens(torch.cat([i.values for i in images]), torch.cat([i.present for i in images]), images[0].sizes),
+        )
+        user, item, image = (masked_mean(tokens.values, tokens.present) for tokens in streams)
+        spread = tuple(graph.features[name].mask.dim() == 1 for name in self.images)
+        return CMBFEncoded({"user": user, "item": torch.cat([item, image], dim=1)}, *streams, spread)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: CMBFEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The logit of a click for every pair, chunk by chunk of candidates."""
-        users = Tokens.read(encoded, "user").at(query.user.unsqueeze(1))  # [B, 1, T, d]
-        items, images = Tokens.read(encoded, "item"), Tokens.read(encoded, "image")
+        users = encoded.user_tokens.at(query.user.unsqueeze(1))  # [B, 1, T, d]
+        items, images = encoded.item_tokens, encoded.image_tokens
 
         def score(part: slice) -> Tensor:
             rows = candidates[..., part]
             return self._logits(users, items.at(rows), images.at(rows))
 
-        num_tokens = sum(encoded[f"{name}_tokens"].shape[1] for name in ("user", "item", "image"))
+        num_tokens = sum(tokens.values.shape[-2] for tokens in (users, items, images))
         room = CACHED if users.values.device.type == "cpu" and not torch.is_grad_enabled() else CELLS
         return in_chunks(score, candidates.shape[-1], room // max(1, len(query) * num_tokens * FFN * self.config.dim))
 
@@ -202,7 +211,7 @@ class CMBF(Recommender[UserQuery]):
             terms["l2"] = self.config.l2 * norm
         return terms
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: CMBFEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
         """What the fields of a user and an item read of the item's picture in the last cross-modal layer, on average.
 
         Args:
@@ -219,14 +228,14 @@ class CMBF(Recommender[UserQuery]):
         """
         if self.fuse is None:
             raise ValueError("CMBF with fusion 'concat' has no cross-modal attention to show; train it with fusion 'cross_modal'")
-        users, fields, images = (
-            Tokens.read(encoded, n).at(r) for n, r in (("user", query.user), ("item", items), ("image", items))
-        )
+        users, fields = encoded.user_tokens.at(query.user), encoded.item_tokens.at(items)
+        images = encoded.image_tokens.at(items)
         text = self._encoded_text(users, fields)
         weights = self.fuse(images.values, text.values, images.mask, text.mask, return_weights=True)[1].right_cross
         parts = masked_mean(weights[..., -1, :, :, :].mean(-3), text.mask).split(images.sizes, dim=-1)  # [B, P] in all
-        spread = encoded["image_spread"].tolist()
-        return {name: part.sum(-1) if one else part for name, part, one in zip(self.images, parts, spread, strict=True)}
+        return {
+            name: part.sum(-1) if one else part for name, part, one in zip(self.images, parts, encoded.image_spread, strict=True)
+        }
 
     def _logits(self, users: Tokens, fields: Tokens, images: Tokens) -> Tensor:
         """Scores of pairs; leading axes are broadcast."""

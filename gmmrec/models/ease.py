@@ -3,23 +3,23 @@
 H. Steck. WWW 2019. https://arxiv.org/abs/1905.03375
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gmmrec.config import check_choice, check_positive
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_positive
 from gmmrec.graph.gram import interaction_gram
 from gmmrec.graph.histories import histories
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.closed_form import item_weights
 from gmmrec.nn.decoder.history import history_scores
 from gmmrec.nn.memory import check_memory
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
+from gmmrec.typing import ITEM
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,18 @@ class EASEConfig:
 
     def __post_init__(self) -> None:
         check_positive(reg=self.reg)
-        check_choice(("float32", "float64"), precision=self.precision)
+        check_literals(self)
 
 
-class EASE(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class EASEEncoded(Encoded):
+    """Weights between items; users have no vectors, but histories."""
+
+    histories: Tensor
+    """Sparse ``[U, I]``."""
+
+
+class EASE(Recommender[UserQuery, EASEConfig, EASEEncoded], FoldsInUsers):
     """A linear autoencoder without a hidden layer: what every item of a history says about every other item, added up.
 
     The item-item weights B minimise ``|X - X B|^2 + reg |B|^2`` under a diagonal of zeros, and have a closed form, which
@@ -44,7 +52,6 @@ class EASE(Recommender[UserQuery]):
     its cube, but neither with the number of users. A user is their history: whoever comes later needs no training.
     """
 
-    query_type, config_class = UserQuery, EASEConfig
     weights: Tensor
     """B ``[I, I]``, float32: the row says whose voice it is, the column about what."""
 
@@ -62,13 +69,14 @@ class EASE(Recommender[UserQuery]):
         self.weights = item_weights(interaction_gram(graph, dtype), self.config.reg).float().contiguous()  # rows are read
         return graph
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Histories X (sparse ``[U, I]``) for the users, weights B ``[I, I]`` for the items."""
-        return histories(graph, self.weights)
+    def encode(self, graph: MultimodalGraph) -> EASEEncoded:
+        """Histories X (sparse ``[U, I]``) of the users, weights B ``[I, I]`` for the items."""
+        weights, own = histories(graph, self.weights)
+        return EASEEncoded({ITEM: weights}, own)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: EASEEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """Rows of X B (equation 1)."""
-        return history_scores(encoded["user"], encoded["item"], query.user, candidates)
+        return history_scores(encoded.histories, encoded["item"], query.user, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """No terms: there is nothing to train."""

@@ -4,14 +4,14 @@ CEASE and Add-EASE: O. Jeunen, J. Van Balen, B. Goethals. Closed-Form Models for
 RecSys 2020. L3AE: LLM-enhanced linear autoencoders, 2025. The form with nearest neighbours has no paper.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.gram import add_feature_gram, interaction_gram
 from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
@@ -20,9 +20,9 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.closed_form import item_weights
 from gmmrec.nn.decoder.history import history_scores
 from gmmrec.nn.memory import check_memory
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
+from gmmrec.typing import ITEM
 
 Form = Literal["cease", "add_ease", "l3ae", "knn"]
 
@@ -56,19 +56,25 @@ class EASEFeaturesConfig:
     """Number format of the solution; float32 takes half the memory and time. The weights are kept in float32 either way."""
 
     def __post_init__(self) -> None:
-        check_choice(("cease", "add_ease", "l3ae", "knn"), form=self.form)
+        check_literals(self)
         check_positive(reg=self.reg, feature_reg=self.feature_reg, knn=self.knn)
         check_non_negative(feature_weight=self.feature_weight, knn_weight=self.knn_weight)
         check_probability(share=self.share)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("float32", "float64"), precision=self.precision)
         if self.modality_weights is not None:
             check_non_negative(**{f"modality_weights[{name!r}]": value for name, value in self.modality_weights.items()})
             if not sum(self.modality_weights.values()) > 0:
                 raise ValueError(f"modality_weights must hold a number greater than 0, but are {dict(self.modality_weights)}")
 
 
-class EASEFeatures(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class EASEFeaturesEncoded(Encoded):
+    """Weights between items; users have no vectors, but histories."""
+
+    histories: Tensor
+    """Sparse ``[U, I]``."""
+
+
+class EASEFeatures(Recommender[UserQuery, EASEFeaturesConfig, EASEFeaturesEncoded], FoldsInUsers):
     """EASE that also knows which items are alike by their features; closed forms, fitted by ``prepare``.
 
     With G the common users of every two items and F their features (centred, unit rows, several modalities side by side):
@@ -80,7 +86,6 @@ class EASEFeatures(Recommender[UserQuery]):
     without a modality has a row of zeros there and so adds nothing, which is exact and not an imputation.
     """
 
-    query_type, config_class = UserQuery, EASEFeaturesConfig
     weights: Tensor
     """B ``[I, I]``, float32: the row says whose voice it is, the column about what."""
 
@@ -124,13 +129,14 @@ class EASEFeatures(Recommender[UserQuery]):
         weights.index_put_(tuple(edges), self.config.knn_weight * shares.to(weights.dtype), accumulate=True)
         return weights.fill_diagonal_(0.0)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Histories X (sparse ``[U, I]``) for the users, weights B ``[I, I]`` for the items."""
-        return histories(graph, self.weights)
+    def encode(self, graph: MultimodalGraph) -> EASEFeaturesEncoded:
+        """Histories X (sparse ``[U, I]``) of the users, weights B ``[I, I]`` for the items."""
+        weights, own = histories(graph, self.weights)
+        return EASEFeaturesEncoded({ITEM: weights}, own)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: EASEFeaturesEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """Rows of X B."""
-        return history_scores(encoded["user"], encoded["item"], query.user, candidates)
+        return history_scores(encoded.histories, encoded["item"], query.user, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """No terms: there is nothing to train."""

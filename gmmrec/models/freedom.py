@@ -3,7 +3,6 @@
 X. Zhou, Z. Shen. ACM MM 2023. https://arxiv.org/abs/2211.06924
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Backend, Weighting
@@ -22,9 +22,9 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Pair
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import EdgeType, NodeType
+from gmmrec.typing import EdgeType
 
 FROZEN: EdgeType = ("item", "frozen_knn", "item")
 """The item-item graph: for every item, what its neighbours by features contribute to it."""
@@ -65,9 +65,7 @@ class FREEDOMConfig:
         check_positive(dim=self.dim, knn=self.knn)
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, aux_weight=self.aux_weight)
         check_non_negative(l2=self.l2, init_std=self.init_std)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
+        check_literals(self)
         if not 0 <= self.edge_dropout < 1:
             raise ValueError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
         if self.modality_weights is not None:
@@ -76,7 +74,7 @@ class FREEDOMConfig:
                 raise ValueError(f"modality_weights must hold a number greater than 0, but are {dict(self.modality_weights)}")
 
 
-class FREEDOM(Recommender[UserQuery]):
+class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
     """LightGCN on a denoised user-item graph, plus item embeddings smoothed on a frozen item-item graph.
 
     The item-item graph joins items that look or read alike; it is built once from raw features and never learned. The user-item
@@ -88,8 +86,6 @@ class FREEDOM(Recommender[UserQuery]):
     of the modalities it has, and pairs with it are left out of that modality's loss; an item without any is its own only
     neighbour. The paper knows no such items.
     """
-
-    query_type, config_class = UserQuery, FREEDOMConfig
 
     def __init__(self, schema: GraphSchema, config: FREEDOMConfig = FREEDOMConfig()) -> None:
         super().__init__(schema, config)
@@ -112,16 +108,16 @@ class FREEDOM(Recommender[UserQuery]):
         """Denoising: keeps ``floor(E (1 - edge_dropout))`` interactions, those between nodes of low degree more often."""
         return denoised(graph, self.config.edge_dropout, generator)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Both propagations, added up for the items."""
         ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
         smoothed = ids.item
         for _ in range(self.config.item_layers):
             smoothed = self.conv(smoothed, *graph.edges(FROZEN))
         users, items = self.propagate(ids, graph.bipartite)
-        return {"user": users, "item": items + smoothed}
+        return Encoded({"user": users, "item": items + smoothed})
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

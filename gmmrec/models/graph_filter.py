@@ -4,14 +4,14 @@ Y. Shen, Y. Wu, Y. Zhang, C. Shan, J. Zhang, K. B. Letaief, D. Li. How Powerful 
 https://arxiv.org/abs/2108.07567
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
@@ -19,9 +19,9 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.history import history_scores
 from gmmrec.nn.memory import check_memory
 from gmmrec.nn.propagate import weighted_sum
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
+from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType
 
 ALIKE: EdgeType = ("item", "alike", "item")
 """The item-item graph: what an item's neighbours by features contribute to it."""
@@ -57,12 +57,18 @@ class GraphFilterConfig:
     def __post_init__(self) -> None:
         check_non_negative(item_power=self.item_power, second_hop=self.second_hop, item_weight=self.item_weight)
         check_positive(hops=self.hops, item_layers=self.item_layers, knn=self.knn)
-        check_choice(("scores", "both"), item_ends=self.item_ends)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("incoming", "both_ends"), knn_degrees=self.knn_degrees)
+        check_literals(self)
 
 
-class GraphFilter(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class GraphFilterEncoded(Encoded):
+    """Weights between items; users have no vectors, but histories."""
+
+    histories: Tensor
+    """Sparse ``[U, I]``."""
+
+
+class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded], FoldsInUsers):
     r"""Smooths a user's history along the interactions, and then along a graph of items that look or sound alike; fitted at once.
 
     With interactions :math:`\mathbf{R}_p = \mathbf{D}_U^{-1/2} \mathbf{R} \mathbf{D}_I^{-p}` the item-item weights are
@@ -77,7 +83,6 @@ class GraphFilter(Recommender[UserQuery]):
     features (with ``item_ends="both"`` also in front of the filter) are additions of ours.
     """
 
-    query_type, config_class = UserQuery, GraphFilterConfig
     weights: Tensor
     """``[I, I]``, float32: the row says whose voice it is, the column about what."""
 
@@ -133,13 +138,14 @@ class GraphFilter(Recommender[UserQuery]):
         """From items to users and back; ``scale`` turns the symmetric weights of the graph's edges into those of another power."""
         return scale[:, None] * _flow(graph, USER_ITEM, _flow(graph, ITEM_USER, scale[:, None] * x))
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Histories (sparse ``[U, I]``) for the users, weights ``[I, I]`` for the items."""
-        return histories(graph, self.weights)
+    def encode(self, graph: MultimodalGraph) -> GraphFilterEncoded:
+        """Histories (sparse ``[U, I]``) of the users, weights ``[I, I]`` for the items."""
+        weights, own = histories(graph, self.weights)
+        return GraphFilterEncoded({"item": weights}, own)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: GraphFilterEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The weights of the history, added up."""
-        return history_scores(encoded["user"], encoded["item"], query.user, candidates)
+        return history_scores(encoded.histories, encoded["item"], query.user, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """No terms: there is nothing to train."""

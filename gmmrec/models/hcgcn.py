@@ -3,7 +3,6 @@
 Z. Mu, Y. Zhuang, J. Tan, J. Xiao, S. Tang. ACM MM 2022. https://doi.org/10.1145/3503161.3548119
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Backend, Weighting
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -25,9 +25,9 @@ from gmmrec.nn.loss import bpr, cosine_distance, embedding_norm
 from gmmrec.nn.masked import masked_softmax
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.relations import Pair, Relation
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import EdgeType, NodeType
+from gmmrec.typing import EdgeType
 
 CONTENT: EdgeType = ("item", "content_knn", "item")
 """The item-item graph: for every item, what its neighbours by features contribute to it."""
@@ -78,9 +78,7 @@ class HCGCNConfig:
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, l2=self.l2, init_std=self.init_std)
         check_non_negative(cluster_weight=self.cluster_weight, item_cluster_weight=self.item_cluster_weight)
         check_non_negative(modal_weight=self.modal_weight)
-        check_choice(("binary", "cosine"), knn_weighting=self.knn_weighting)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
-        check_choice(("cut", "sharpen"), clustering=self.clustering)
+        check_literals(self)
 
 
 class Content(NamedTuple):
@@ -107,7 +105,7 @@ class Encoding(NamedTuple):
     content: Content
 
 
-class HCGCN(Recommender[UserQuery]):
+class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
     """Graph convolution inside clusters: of users and items together by behaviour, and of items by content.
 
     Users and items are assigned to shared prototypes, items by their fused features to others, anew in every pass; the first hop
@@ -119,8 +117,6 @@ class HCGCN(Recommender[UserQuery]):
     equation, default and the protocol here is ours, after LATTICE, IMP-GCN and bipartite co-clustering. An item without a modality
     is fused from the others; without any, it has no content, no neighbours, and the same share in every content cluster.
     """
-
-    query_type, config_class = UserQuery, HCGCNConfig
 
     def __init__(self, schema: GraphSchema, config: HCGCNConfig = HCGCNConfig()) -> None:
         super().__init__(schema, config)
@@ -149,10 +145,10 @@ class HCGCN(Recommender[UserQuery]):
         edges = item_graph(graph, self.shares, c.knn, weighting=c.knn_weighting, backend=c.knn_backend, alone="nothing")
         return graph.with_edges(CONTENT, *edges)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Both kinds of convolution, added up for the items."""
         users, items = self._encode(graph).nodes
-        return {"user": users, "item": items}
+        return Encoded({"user": users, "item": items})
 
     def _encode(self, graph: MultimodalGraph) -> Encoding:
         ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
@@ -180,14 +176,14 @@ class HCGCN(Recommender[UserQuery]):
             items = self.conv(items, edges.edge_index, weight)
         return items
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR, the clustering losses of both graphs, the constraint on modalities, and the L2 term."""
         c, e = self.config, self._encode(graph)
-        scores = self.score({"user": e.nodes.user, "item": e.nodes.item}, batch.query, batch.candidates)  # [B, 1 + K]
+        scores = self.score(Encoded({"user": e.nodes.user, "item": e.nodes.item}), batch.query, batch.candidates)  # [B, 1 + K]
         norm = embedding_norm(F.embedding(batch.query.user, e.ids.user), F.embedding(batch.candidates, e.ids.item))
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:]), "l2": c.l2 * norm}
         if c.cluster_weight > 0:

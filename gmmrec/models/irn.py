@@ -3,7 +3,6 @@
 J. Lv, B. Song, J. Guo, X. Du, M. Guizani. IEEE Access 2019. https://arxiv.org/abs/1902.05566
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,18 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric import EdgeIndex
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
-from gmmrec.data.ragged import Ragged
+from gmmrec.abilities import Attends, FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
-from gmmrec.nn.decoder.history import history_matrix
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.cross_stitch import CrossStitch, CrossStitchFusion
 from gmmrec.nn.fusion.interest import InterestAttention
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import embedding_norm
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import ITEM, ITEM_USER, USER, EdgeType, NodeType
+from gmmrec.typing import ITEM, ITEM_USER, USER, EdgeType
 
 DRAWN: EdgeType = (ITEM, "history", USER)
 """The part of the histories that is looked at in an epoch, where some are longer than ``max_history``."""
@@ -61,9 +60,7 @@ class IRNConfig:
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, num_layers=self.num_layers, hidden=self.hidden, beta=self.beta, max_history=self.max_history)
         check_non_negative(l2=self.l2, init_std=self.init_std)
-        check_choice(("scalar", "gate", "none"), share=self.share)
-        check_choice(("interest", "mean"), attention=self.attention)
-        check_choice(("concat", "prod", "both"), pair=self.pair)
+        check_literals(self)
         if self.beta > 1:
             raise ValueError(f"beta must be at most 1, but is {self.beta}")
 
@@ -75,7 +72,19 @@ class Items(NamedTuple):
     past: Tensor
 
 
-class IRN(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class IRNEncoded(Encoded):
+    """Items as targets, and what they are scored against."""
+
+    histories: RaggedSets
+    """Training items of every user."""
+    item_past: Tensor
+    """Items as they stand in histories ``[I, d]``."""
+    item_bias: Tensor
+    """``[I]``."""
+
+
+class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
     r"""A user is the set of their training items, which the item in question weighs by how much each says about it.
 
     .. math:: y_{ui} = \sigma\Big( b_i + \sum_{j \in R_u \setminus i} a_{ij} \langle \mathbf{p}_i, \mathbf{q}_j \rangle \Big)
@@ -92,8 +101,6 @@ class IRN(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = UserQuery, IRNConfig
 
     def __init__(self, schema: GraphSchema, config: IRNConfig = IRNConfig()) -> None:
         super().__init__(schema, config)
@@ -126,29 +133,24 @@ class IRN(Recommender[UserQuery]):
         sizes = graph.num_nodes(ITEM), graph.num_nodes(USER)
         return graph.with_edges(DRAWN, EdgeIndex(edge_index.as_tensor()[:, kept], sparse_size=sizes, sort_order="col"))
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Histories (sparse ``[U, I]``) for the users; items as targets ``item`` and in histories ``item_past``; ``item_bias``."""
+    def encode(self, graph: MultimodalGraph) -> IRNEncoded:
+        """Items as targets ``item``, items in histories, biases, and the histories: users have no vectors."""
         target, past = self._items(graph)
-        edge_index = graph.edges(ITEM_USER).edge_index
-        return {
-            "user": history_matrix(edge_index, graph.num_nodes(ITEM), graph.num_nodes(USER)),
-            "item": target,
-            "item_past": past,
-            "item_bias": graph.gather("item", self.bias),
-        }
+        histories = _histories(graph.edges(ITEM_USER).edge_index)
+        return IRNEncoded({"item": target}, histories, past, graph.gather("item", self.bias))
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: IRNEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The logit, over whole histories; a candidate in the history says nothing about itself."""
-        history = _of_users(encoded["user"], query.user)
+        history = encoded.histories.take(query.user)
         scores: Tensor = self.interest.score(
             F.embedding(candidates, encoded["item"]),
-            encoded["item_past"],
+            encoded.item_past,
             history.values,
             history.indptr,
             query_ids=candidates,
             token_ids=torch.arange(len(encoded["item"]), device=candidates.device),
         )
-        return scores + encoded["item_bias"][candidates]
+        return scores + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Binary cross-entropy of positives and negatives; only the items of the batch and of its histories pass the towers.
@@ -173,7 +175,7 @@ class IRN(Recommender[UserQuery]):
             terms["l2"] = self.config.l2 * embedding_norm(vectors, F.embedding(place[:, 0], past))
         return terms
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: IRNEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
         """Which items of the users' histories speak for or against the items.
 
         Args:
@@ -186,11 +188,11 @@ class IRN(Recommender[UserQuery]):
             history (the weights themselves need not, with ``beta`` less than 1); an item in its own history has none.
             ``user:history_items`` ``[B, H]``: which items these are; -1, with a share of 0, behind shorter histories.
         """
-        history = _of_users(encoded["user"], query.user)
+        history = encoded.histories.take(query.user)
         mask = torch.arange(int(history.counts.max()), device=items.device) < history.counts[:, None]
         rows = torch.full(mask.shape, -1, device=items.device)
         rows[mask] = history.values
-        tokens = F.embedding(rows.clamp(min=0), encoded["item_past"])
+        tokens = F.embedding(rows.clamp(min=0), encoded.item_past)
         target = F.embedding(items, encoded["item"])
         weights: Tensor = self.interest(tokens, mask & (rows != items[:, None]), target, return_weights=True)[1]
         return {"user:history": F.normalize(weights, p=1, dim=1), "user:history_items": rows}
@@ -208,7 +210,7 @@ class IRN(Recommender[UserQuery]):
         own = (graph.gather("item", table) for table in (self.targets, self.past))
         return Items(*(content + (table if rows is None else F.embedding(rows, table)) for table in own))
 
-    def _extrapolation(self, graph: MultimodalGraph, history: Ragged, batch: Batch[UserQuery], liked: Tensor) -> Tensor:
+    def _extrapolation(self, graph: MultimodalGraph, history: RaggedSets, batch: Batch[UserQuery], liked: Tensor) -> Tensor:
         """What scores ``[B, 1 + K]`` over a part of the history are multiplied by; 1 where all of it was looked at."""
         is_positive = (history.values == batch.positive.repeat_interleave(history.counts)).float()
         among = torch.zeros_like(liked[:, 0]).index_add_(0, history.groups, is_positive)
@@ -218,11 +220,6 @@ class IRN(Recommender[UserQuery]):
         return factor
 
 
-def _histories(edge_index: EdgeIndex) -> Ragged:
+def _histories(edge_index: EdgeIndex) -> RaggedSets:
     """The items of every user."""
-    return Ragged(*edge_index.get_csc()[0])
-
-
-def _of_users(histories: Tensor, users: Tensor) -> Ragged:
-    """The items of some users, from the sparse matrix of all."""
-    return Ragged(histories.crow_indices().long(), histories.col_indices().long()).take(users)
+    return RaggedSets(*edge_index.get_csc()[0])

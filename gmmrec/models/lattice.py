@@ -3,14 +3,14 @@
 J. Zhang, Y. Zhu, Q. Liu, S. Wu, S. Wang, L. Wang. ACM MM 2021. https://arxiv.org/abs/2104.09036
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.knn import Backend
 from gmmrec.graph.latent import LatentGraph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -21,9 +21,8 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.relations import Pair
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ class LATTICEConfig:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, knn=self.knn)
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, l2=self.l2, init_std=self.init_std)
         check_probability(lam=self.lam)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
+        check_literals(self)
 
 
-class LATTICE(Recommender[UserQuery]):
+class LATTICE(Recommender[UserQuery, LATTICEConfig], FoldsInUsers):
     """Smooths item embeddings on a graph mined from features, part of which is learned, and adds them to collaborative vectors.
 
     Two k-NN graphs a modality, one of raw and one of projected features, are mixed with weights that are learned. The graph is
@@ -75,8 +74,6 @@ class LATTICE(Recommender[UserQuery]):
         ValueError: The items have no features at all.
     """
 
-    query_type, config_class = UserQuery, LATTICEConfig
-
     def __init__(self, schema: GraphSchema, config: LATTICEConfig = LATTICEConfig()) -> None:
         super().__init__(schema, config)
         self.users = embedding_table(schema.num_nodes["user"], config.dim, config.init_std)
@@ -92,16 +89,16 @@ class LATTICE(Recommender[UserQuery]):
         """Mines the latent graph of the current weights."""
         return self.latent.mined(graph)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Collaborative vectors of users and items, and of items their smoothed embeddings at length 1."""
         ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
         users, items = self.propagate(ids, graph.bipartite)
         latent, smoothed = self.latent(graph), ids.item
         for _ in range(self.config.item_layers):
             smoothed = self.conv(smoothed, *latent)
-        return {"user": users, "item": items + unit_rows(smoothed)}
+        return Encoded({"user": users, "item": items + unit_rows(smoothed)})
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

@@ -3,12 +3,12 @@
 X. He, K. Deng, X. Wang, Y. Li, Y. Zhang, M. Wang. SIGIR 2020. https://arxiv.org/abs/2002.02126
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
@@ -16,9 +16,8 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.relations import Pair
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,12 @@ class LightGCNConfig:
         check_non_negative(num_layers=self.num_layers, l2=self.l2, init_std=self.init_std)
 
 
-class LightGCN(Recommender[UserQuery]):
+class LightGCN(Recommender[UserQuery, LightGCNConfig], FoldsInUsers):
     """Smooths user and item embeddings along the interactions, and averages the layers.
 
     The only parameters are the layer-0 embeddings. Deviation from the authors' code: training pairs are the shuffled training
     interactions (every one once an epoch), as in the MMRec harness, where the code draws a user first and then one of their items.
     """
-
-    query_type, config_class = UserQuery, LightGCNConfig
 
     def __init__(self, schema: GraphSchema, config: LightGCNConfig = LightGCNConfig()) -> None:
         super().__init__(schema, config)
@@ -55,13 +52,13 @@ class LightGCN(Recommender[UserQuery]):
         self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
         self.propagate = LightPropagation(config.num_layers)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Equations 3 and 4: K light convolutions, then the mean of all layers, layer 0 included."""
         ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
         users, items = self.propagate(ids, graph.bipartite)
-        return {"user": users, "item": items}
+        return Encoded({"user": users, "item": items})
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """Equation 6: the inner product."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

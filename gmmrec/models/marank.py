@@ -3,7 +3,6 @@
 L. Yu, C. Zhang, S. Liang, X. Zhang. AAAI 2019. https://doi.org/10.1609/aaai.v33i01.33015709
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,16 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.abilities import Attends, ReadsHistories
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.sequence.multi_order import MultiOrderAttention, OrderWeights, ResidualTower, draw
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.typing import ITEM, USER, NodeType
+from gmmrec.typing import ITEM, USER
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class MARankConfig(HistoryConfig):
         super().__post_init__()
         check_positive(dim=self.dim, init_std=self.init_std)
         check_non_negative(orders=self.orders, num_layers=self.num_layers, l2=self.l2)
-        check_choice(("multi_order", "mean"), attention=self.attention)
+        check_literals(self)
         check_probability(dropout=self.dropout)
 
 
-class MARank(Recommender[HistoryQuery]):
+class MARank(Recommender[HistoryQuery, MARankConfig], Attends, ReadsHistories):
     """A user and their last few items: what they like at all, plus what is read of these items at several depths.
 
     Items have two tables: ``items`` stands against the user (long term), ``context_items`` is read in histories and stands against
@@ -64,8 +64,6 @@ class MARank(Recommender[HistoryQuery]):
     rests in evaluation (in the code it never does); the mean of the loss over a batch goes through one optimizer for all weights,
     where the code has two, of the sum for embeddings and of the sum divided by batch size and L for matrices.
     """
-
-    query_type, config_class = HistoryQuery, MARankConfig
 
     def __init__(self, schema: GraphSchema, config: MARankConfig = MARankConfig()) -> None:
         super().__init__(schema, config)
@@ -84,13 +82,18 @@ class MARank(Recommender[HistoryQuery]):
         self.mix = ResidualTower(c.dim, c.num_layers, dropout=c.dropout)
         draw(self.mix, c.init_std)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    @property
+    def history_length(self) -> int:
+        """Longest history."""
+        return self.config.max_length
+
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """The tables: users ``[U, d]``, items ``[I, 2 d]`` with the long-term half in front, or ``[I, d]`` without it."""
         context = graph.gather(ITEM, self.context_items)
         items = context if self.items is None else torch.cat([graph.gather(ITEM, self.items), context], dim=1)
-        return {USER: graph.gather(USER, self.users), ITEM: items}
+        return Encoded({USER: graph.gather(USER, self.users), ITEM: items})
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
         """``u . Q[i] + n . E[i]`` as one product of ``[u ; n]`` with ``[Q ; E]``."""
         user = F.embedding(query.user, encoded[USER])
         read, _ = self._read(user, encoded[ITEM][:, -self.config.dim :], query)
@@ -113,7 +116,7 @@ class MARank(Recommender[HistoryQuery]):
         norm = 2 * embedding_norm(user, *candidates, read, mixed)  # whole squared lengths, where embedding_norm has halves
         return {"bpr": bpr(scores[:, :1], scores[:, 1:]), "l2": self.config.l2 * norm}
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: Encoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
         """The share of every item of the history in what has been read ``[B, L]``, whatever ``items`` it is asked about.
 
         Shares of all orders together; copies of the newest item, which fill up a short history, count for the item itself.

@@ -3,7 +3,6 @@
 T. Kim, Y.-C. Lee, K. Shin, S.-W. Kim. CIKM 2022. https://doi.org/10.1145/3511808.3557387
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import WeighsModalities
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
@@ -22,9 +22,9 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.masked import hide_missing
 from gmmrec.nn.relations import Pair
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import USER_ITEM, NodeType
+from gmmrec.typing import USER_ITEM
 
 INTERACTION = "interaction"
 """Name of the modality that comes from who touched what; it stands behind the modalities of the features."""
@@ -67,13 +67,20 @@ class MARIOConfig:
         check_positive(dim=self.dim, encoder_layers=self.encoder_layers)
         check_non_negative(num_layers=self.num_layers, decoder_hidden=self.decoder_hidden or 0)
         check_non_negative(mp_weight=self.mp_weight, l2=self.l2, init_std=self.init_std)
-        check_choice(("mf", "lightgcn"), backbone=self.backbone)
-        check_choice(("additive", "dot"), attention=self.attention)
-        check_choice(("scalar", "vector"), granularity=self.granularity)
-        check_choice(("cosine", "squared"), mp_distance=self.mp_distance)
+        check_literals(self)
 
 
-class MARIO(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class MARIOEncoded(Encoded):
+    """Users, and items by modality."""
+
+    item_tokens: Tensor
+    """``[I, M + 1, d]``, by modality and the interactions."""
+    item_present: Tensor
+    """``[I, M + 1]``."""
+
+
+class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities):
     """An item looks different to every user, who attend to its modalities in their own way; decoders keep the modalities apart.
 
     A RECONSTRUCTION: the paper was not open to us and has no public code; notation, inputs, outputs and losses are known from
@@ -84,8 +91,6 @@ class MARIO(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = UserQuery, MARIOConfig
 
     def __init__(self, schema: GraphSchema, config: MARIOConfig = MARIOConfig()) -> None:
         super().__init__(schema, config)
@@ -104,24 +109,19 @@ class MARIO(Recommender[UserQuery]):
         if config.mp_weight > 0:
             self.decode = ModalityPreservingDecoder(config.dim, dims, hidden=config.decoder_hidden, distance=config.mp_distance)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Users, and items by modality, ``item_tokens`` ``[I, M + 1, d]`` with ``item_present`` ``[I, M + 1]``.
+    def encode(self, graph: MultimodalGraph) -> MARIOEncoded:
+        """Users, and items by modality.
 
         ``item`` is what an item is to its users, on average: for comparing items, not for scores, and without gradient.
         """
         users, items = self._backbone(graph)
         tokens, present = self._tokens(graph, items)
-        return {
-            "user": users,
-            "item": self._average(graph, users, tokens, present),
-            "item_tokens": tokens,
-            "item_present": present,
-        }
+        return MARIOEncoded({"user": users, "item": self._average(graph, users, tokens, present)}, tokens, present)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: MARIOEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product of the user with the item as this user sees it."""
         users = F.embedding(query.user, encoded["user"])
-        scores: Tensor = self.fuse.score_rows(users, encoded["item_tokens"], encoded["item_present"], candidates)
+        scores: Tensor = self.fuse.score_rows(users, encoded.item_tokens, encoded.item_present, candidates)
         return scores
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.co_interaction import CoInteractionEncoder, TextSetEncoder
-from gmmrec.nn.fusion import FUSIONS
+from gmmrec.nn.fusion.by_name import FUSIONS
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import info_nce
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.propagate import weighted_sum
 from gmmrec.nn.relations import Relation
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM, ITEM_USER, USER, EdgeType, NodeType
 
@@ -63,16 +64,14 @@ class MCPTRConfig:
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, neighbors=self.neighbors, temperature=self.temperature)
         check_non_negative(num_layers=self.num_layers, contrast_weight=self.contrast_weight, l2=self.l2, init_std=self.init_std)
-        check_choice(("count", "cosine", "binary"), edge_weights=self.edge_weights)
-        check_choice(("light", "attention"), graph_layer=self.graph_layer)
-        check_choice(("self_attention", "attention", "mean", "concat"), fusion=self.fusion)
+        check_literals(self)
         if self.contrast is not None:
             object.__setattr__(self, "contrast", tuple(self.contrast))
             if len(set(self.contrast)) != 2 or len(self.contrast) != 2:
                 raise ValueError(f"contrast must name two different modalities, but is {list(self.contrast)}")
 
 
-class MCPTR(Recommender[UserQuery]):
+class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
     """Learns user and item vectors from texts, pictures and co-interactions, as a start for another recommender.
 
     A user is fused of their reviews and of their place in a graph of users who share items; an item of its modalities and of its
@@ -91,8 +90,6 @@ class MCPTR(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features, or ``contrast`` names a modality that they do not have.
     """
-
-    query_type, config_class = UserQuery, MCPTRConfig
 
     def __init__(self, schema: GraphSchema, config: MCPTRConfig = MCPTRConfig()) -> None:
         super().__init__(schema, config)
@@ -118,7 +115,7 @@ class MCPTR(Recommender[UserQuery]):
             graph = graph.with_edges(kind, *edges)
         return graph
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """The fused vectors p of users and q of items."""
         everybody, everything = (torch.arange(graph.num_nodes(t), device=graph.degree(t).device) for t in (USER, ITEM))
         users = self._fused_users(graph, everybody)
@@ -128,9 +125,9 @@ class MCPTR(Recommender[UserQuery]):
             edge_index = graph.edges(ITEM_USER).edge_index
             heard = weighted_sum(edge_index, items, num_targets=len(users)) / graph.degree(USER).clamp(min=1)[:, None]
             users = torch.where(newcomers[:, None], heard, users)
-        return {"user": users, "item": items}
+        return Encoded({"user": users, "item": items})
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product; the paper's sigmoid of it orders items alike."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
@@ -140,7 +137,7 @@ class MCPTR(Recommender[UserQuery]):
         items, item_place = torch.unique(batch.candidates, return_inverse=True)
         fused, tokens = self._fused_items(graph, items)
         scores = self.score(
-            {"user": self._fused_users(graph, users), "item": fused}, UserQuery(user_place), item_place
+            Encoded({"user": self._fused_users(graph, users), "item": fused}), UserQuery(user_place), item_place
         )  # [B, 1 + K]
         wanted = torch.zeros_like(scores)
         wanted[:, 0] = 1

@@ -5,7 +5,7 @@ https://doi.org/10.1016/j.ipm.2020.102277
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers, SplitsScores
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.mgat import MGATEncoder
 from gmmrec.nn.loss import bpr
 from gmmrec.nn.relations import Pair
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,11 @@ class MGATConfig:
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, num_layers=self.num_layers)
-        check_choice(("concat", "last"), combine=self.combine)
-        check_choice(("inner_product", "none"), gate=self.gate)
-        check_choice(("e", "2"), loss_base=self.loss_base)
+        check_literals(self)
         check_non_negative(l2=self.l2)
 
 
-class MGAT(Recommender[UserQuery]):
+class MGAT(Recommender[UserQuery, MGATConfig], SplitsScores, FoldsInUsers):
     """Attends over the interactions in every modality apart, and averages the modalities.
 
     In each modality a user has a vector of preferences and an item its features; both pass gated attention layers that share one
@@ -64,8 +62,6 @@ class MGAT(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = UserQuery, MGATConfig
 
     def __init__(self, schema: GraphSchema, config: MGATConfig = MGATConfig()) -> None:
         super().__init__(schema, config)
@@ -92,10 +88,10 @@ class MGAT(Recommender[UserQuery]):
             for name in schema.modalities("item")
         )
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """The mean over modalities, ``[N, dim]`` or, concatenated, ``[N, dim * num_layers]``."""
         users, items = zip(*self._shares(graph).values(), strict=True)
-        return {"user": _total(users), "item": _total(items)}
+        return Encoded({"user": _total(users), "item": _total(items)})
 
     def modality_scores(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
         """What every modality of the items adds to the scores; the parts add up to ``score``.
@@ -130,7 +126,7 @@ class MGAT(Recommender[UserQuery]):
             shares[name] = Pair(x.user / len(names), x.item * weight[index, :, None])
         return shares
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

@@ -3,7 +3,6 @@
 P. Yu, Z. Tan, G. Lu, B.-K. Bao. ACM MM 2023. https://arxiv.org/abs/2308.03588
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.item_graph import item_graph
 from gmmrec.graph.knn import Backend
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -23,9 +23,9 @@ from gmmrec.nn.loss import bpr, embedding_norm, info_nce
 from gmmrec.nn.neighbourhood import edges_into
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Pair
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import EdgeType, NodeType
+from gmmrec.typing import EdgeType
 
 
 def item_view(modality: str) -> EdgeType:
@@ -70,8 +70,7 @@ class MGCNConfig:
         check_positive(dim=self.dim, knn=self.knn, temperature=self.temperature)
         check_non_negative(num_layers=self.num_layers, item_layers=self.item_layers, contrast_weight=self.contrast_weight)
         check_non_negative(l2=self.l2, init_std=self.init_std)
-        check_choice(("exact", "faiss", "faiss_approximate"), knn_backend=self.knn_backend)
-        check_choice(("paper", "code"), fuse=self.fuse)
+        check_literals(self)
 
 
 class Purifier(nn.Module):
@@ -116,7 +115,7 @@ class Views(NamedTuple):
     mask: Tensor | None
 
 
-class MGCN(Recommender[UserQuery]):
+class MGCN(Recommender[UserQuery, MGCNConfig], FoldsInUsers):
     """Purifies content by behaviour, propagates both in views of their own, and fuses them by what behaviour prefers.
 
     Behaviour (X): ID embeddings, propagated along the interactions. Content (Q), by modality: ID embeddings of the items gated by
@@ -130,8 +129,6 @@ class MGCN(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = UserQuery, MGCNConfig
 
     def __init__(self, schema: GraphSchema, config: MGCNConfig = MGCNConfig()) -> None:
         super().__init__(schema, config)
@@ -178,17 +175,17 @@ class MGCN(Recommender[UserQuery]):
             Views(_take(behaviour.item, items), torch.stack(item_content, dim=1), item_mask),
         )
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """Behaviour plus fused content."""
         users, items = (view.behaviour + self.fused(view) for view in self.views(graph))
-        return {"user": users, "item": items}
+        return Encoded({"user": users, "item": items})
 
     def fused(self, views: Views) -> Tensor:
         """M: the modalities of every node as one vector ``[N, dim]``."""
         fused: Tensor = self.fuse(views.content, views.mask, views.behaviour)
         return fused
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

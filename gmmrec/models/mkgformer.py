@@ -3,15 +3,15 @@
 X. Chen, N. Zhang, L. Li, S. Deng, C. Tan, C. Xu, F. Huang, L. Si, H. Chen. SIGIR 2022. https://arxiv.org/abs/2205.02357
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.abilities import WarmStarts
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.token import TokenEncoder
@@ -19,9 +19,9 @@ from gmmrec.nn.fusion.multi_level import MEncoder, TextLayer, VisionLayer
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing
 from gmmrec.nn.tokens import Tokens
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, LinkQuery
-from gmmrec.typing import ENTITY, NodeType
+from gmmrec.typing import ENTITY
 
 PICTURES = ("image", "picture", "visual", "vision", "poster", "photo", "region")
 """Parts of names that tell a modality of pictures."""
@@ -71,13 +71,24 @@ class MKGformerConfig:
         check_positive(max_tokens=self.max_tokens)
         check_non_negative(vision_layers=self.vision_layers, entity_weight=self.entity_weight, init_std=self.init_std)
         check_probability(label_smoothing=self.label_smoothing, dropout=self.dropout)
-        check_choice(("joint", "entities", "links"), stage=self.stage)
-        check_choice(("bce", "softmax"), objective=self.objective)
+        check_literals(self)
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads must divide dim, but {self.num_heads} does not divide {self.dim}")
 
 
-class MKGformer(Recommender[LinkQuery]):
+@dataclass(frozen=True)
+class MKGformerEncoded(Encoded):
+    """Entities as words, and the tokens that describe them."""
+
+    offset: Tensor
+    """Of every entity ``[N]``."""
+    text: Tokens | None = None
+    """Projected tokens of all text modalities ``[N, T, d]``."""
+    pictures: Tokens | None = None
+    """The same of pictures."""
+
+
+class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmStarts):
     """A question is a sentence, [entity] [its text] [relation] [MASK], read together with the pictures of the entity.
 
     Text and vision go through encoders of their own, then through the M-encoder, in whose layers text guides the attention of
@@ -92,8 +103,6 @@ class MKGformer(Recommender[LinkQuery]):
         ValueError: The data set has no facts, or ``pictures`` names a modality that entities do not have; in ``prepare``: entities
             are to be learned by descriptions, but have none.
     """
-
-    query_type, config_class = LinkQuery, MKGformerConfig
 
     def __init__(self, schema: GraphSchema, config: MKGformerConfig = MKGformerConfig()) -> None:
         super().__init__(schema, config)
@@ -126,7 +135,7 @@ class MKGformer(Recommender[LinkQuery]):
             self.text_layers.extend(TextLayer(*sizes, dropout=c.dropout) for _ in range(c.fusion_layers))
         self.answer = nn.Sequential(nn.Linear(c.dim, c.dim), nn.GELU(), nn.LayerNorm(c.dim))
 
-    def start_from(self, source: Recommender[Any]) -> bool:
+    def start_from(self, source: AnyRecommender) -> bool:
         """Takes over all weights of a run on the same data: the first stage's, for the second."""
         if not isinstance(source, MKGformer):
             raise ValueError(f"mkgformer goes on from a run of mkgformer, but init_from is one of {type(source).__name__}")
@@ -143,19 +152,18 @@ class MKGformer(Recommender[LinkQuery]):
             raise ValueError("stage 'entities' learns entities by their descriptions, but they have none; add features of entities")
         return graph
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """Entities as words, ``entity`` ``[N, d]`` and ``entity_offset`` ``[N]``, and their tokens, projected once (N x T x d)."""
-        encoded = {ENTITY: graph.gather(ENTITY, self.entities), "entity_offset": graph.gather(ENTITY, self.offsets)}
-        for kind, names, encoders in (("text", self.texts, self.read_text), ("picture", self.pictures, self.read_pictures)):
-            if names:
-                encoded |= self._tokens(graph, names, encoders).write(kind)
-        return encoded
+    def encode(self, graph: MultimodalGraph) -> MKGformerEncoded:
+        """Entities as words, ``entity`` ``[N, d]``, and their tokens, projected once (N x T x d)."""
+        text = self._tokens(graph, self.texts, self.read_text) if self.texts else None
+        pictures = self._tokens(graph, self.pictures, self.read_pictures) if self.pictures else None
+        entities, offset = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)
+        return MKGformerEncoded({ENTITY: entities}, offset, text, pictures)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: LinkQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: MKGformerEncoded, query: LinkQuery, candidates: Tensor) -> Tensor:
         """What stands at [MASK] times the vectors of the candidates."""
-        text = Tokens.read(encoded, "text").at(query.head) if self.texts else None
-        pictures = Tokens.read(encoded, "picture").at(query.head) if self.pictures else None
-        entities, offsets = encoded[ENTITY], encoded["entity_offset"]
+        text = None if encoded.text is None else encoded.text.at(query.head)
+        pictures = None if encoded.pictures is None else encoded.pictures.at(query.head)
+        entities, offsets = encoded[ENTITY], encoded.offset
         found = self._link(F.embedding(query.head, entities), query.relation, text, pictures)
         if candidates.dim() == 1:
             return found @ entities[candidates].t() + offsets[candidates]

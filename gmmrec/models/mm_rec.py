@@ -3,7 +3,6 @@
 C. Wu, F. Wu, T. Qi, C. Zhang, Y. Huang, T. Xu. SIGIR 2022. https://arxiv.org/abs/2104.07407
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, NamedTuple, cast
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
@@ -21,10 +21,10 @@ from gmmrec.nn.fusion.candidate_aware import CandidateAwareAttention
 from gmmrec.nn.fusion.co_transformer import CoTransformerLayer
 from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.masked import hide_missing, masked_mean
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.typing import ITEM, NodeType
+from gmmrec.typing import ITEM
 
 CELLS = 2**22
 """Numbers a block of items, or of pairs, may hold at once: 16 MB."""
@@ -57,7 +57,7 @@ class MMRecConfig(HistoryConfig):
         super().__post_init__()
         check_positive(dim=self.dim, num_heads=self.num_heads, init_std=self.init_std)
         check_non_negative(num_layers=self.num_layers)
-        check_choice(("candidate", "mean"), attention=self.attention)
+        check_literals(self)
         check_probability(dropout=self.dropout)
 
 
@@ -116,7 +116,14 @@ class News(NamedTuple):
     """Of the tokens in each modality ``[n, T]``."""
 
 
-class MMRec(Recommender[HistoryQuery]):
+@dataclass(frozen=True)
+class MMRecEncoded(Encoded):
+    """What a candidate is in the score, and the news by modality."""
+
+    news: News
+
+
+class MMRec(Recommender[HistoryQuery, MMRecConfig, MMRecEncoded], Attends, ReadsHistories, FeatureBased):
     """Words of titles and regions of pictures read each other; every candidate then sees a reader's clicks in its own light.
 
     News stay apart by modality, vectors r^t and r^p, up to the score: each of a candidate's attends to both of every click, and the
@@ -129,8 +136,6 @@ class MMRec(Recommender[HistoryQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = HistoryQuery, MMRecConfig
 
     def __init__(self, schema: GraphSchema, config: MMRecConfig = MMRecConfig()) -> None:
         super().__init__(schema, config)
@@ -149,27 +154,26 @@ class MMRec(Recommender[HistoryQuery]):
         scale = dim**-0.5 if config.scaled else 1.0
         self.look = CandidateAwareAttention(scale if config.attention == "candidate" else 0.0)  # 0: all clicks count alike
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """News vectors by modality, ``item_vectors`` ``[I, M, d]``, and which exist, ``item_present`` ``[I, M]``.
+    @property
+    def history_length(self) -> int:
+        """Longest history."""
+        return self.config.max_length
 
-        Each is computed once, in blocks, whatever is asked. ``item`` is their sum over modalities, what a candidate is in the
-        score; ``item_weights`` ``[I, T]`` and ``item_sizes`` say what tokens count inside their modalities.
+    def encode(self, graph: MultimodalGraph) -> MMRecEncoded:
+        """News vectors by modality, each computed once, in blocks, whatever is asked.
+
+        ``item`` is their sum over modalities, what a candidate is in the score.
         """
         rows = torch.arange(graph.num_nodes(ITEM), device=graph.degree(ITEM).device)
         width = sum(graph.features[name].mask[:1].numel() + 1 for name in self.names) * self.config.dim
         parts = [self._news(graph, part) for part in rows.split(max(1, CELLS // width))]
         vectors, present = torch.cat([part.vectors for part in parts]), torch.cat([part.present for part in parts])
-        return {
-            ITEM: vectors.sum(1),
-            "item_vectors": vectors,
-            "item_present": present,
-            "item_weights": torch.cat([torch.cat(part.weights, 1) for part in parts]),
-            "item_sizes": torch.tensor([weights.shape[1] for weights in parts[0].weights]),
-        }
+        weights = [torch.cat(blocks) for blocks in zip(*(part.weights for part in parts), strict=True)]
+        return MMRecEncoded({ITEM: vectors.sum(1)}, News(vectors, present, weights))
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: MMRecEncoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
         """The inner product of a candidate, its modalities added, with the reader as it sees them; in chunks of candidates."""
-        return self._score(encoded["item_vectors"], encoded["item_present"], query.items, query.mask, candidates)
+        return self._score(encoded.news.vectors, encoded.news.present, query.items, query.mask, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """How unlikely the positive is among itself and its negatives; only the batch's items are encoded, each once."""
@@ -180,7 +184,7 @@ class MMRec(Recommender[HistoryQuery]):
         scores = self._score(news.vectors, news.present, clicked, mask, shown)
         return {"softmax": F.cross_entropy(scores, torch.zeros_like(batch.positive))}
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: MMRecEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
         """How much each token counts in its modality of the news, and each click for them.
 
         Args:
@@ -192,9 +196,9 @@ class MMRec(Recommender[HistoryQuery]):
             By modality, ``[B]`` or ``[B, T]`` for T tokens: each modality sums to 1. ``user:history`` ``[B, L]``: the share of a
             click in the sums of all pairs of modalities; ``user:history_items`` has their rows, -1 where there is none.
         """
-        parts = encoded["item_weights"][items].split(encoded["item_sizes"].tolist(), dim=1)
+        vectors, present, weights_of_tokens = encoded.news
+        parts = [weights[items] for weights in weights_of_tokens]
         found = {name: part.squeeze(1) if part.shape[1] == 1 else part for name, part in zip(self.names, parts, strict=True)}
-        vectors, present = encoded["item_vectors"], encoded["item_present"]
         rows, mask = query.items[:, -self.config.max_length :], query.mask[:, -self.config.max_length :]
         clicks, there = _at(vectors, present, rows.masked_fill(~mask, 0))
         seen = _at(vectors, present, items.unsqueeze(1))

@@ -3,7 +3,6 @@
 Y. Wei, X. Wang, L. Nie, X. He, R. Hong, T.-S. Chua. ACM MM 2019, pages 1437-1445. https://doi.org/10.1145/3343031.3351034
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -13,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.mmgcn import MMGCNEncoder
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr
 from gmmrec.nn.relations import Pair
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,11 @@ class MMGCNConfig:
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, num_layers=self.num_layers)
-        check_choice(("mean", "max"), aggr=self.aggr)
-        check_choice(("add", "concat"), combine=self.combine)
-        check_choice(("mean", "sum"), fusion=self.fusion)
+        check_literals(self)
         check_non_negative(l2=self.l2, init_std=self.init_std)
 
 
-class MMGCN(Recommender[UserQuery]):
+class MMGCN(Recommender[UserQuery, MMGCNConfig], FoldsInUsers):
     """A graph convolution of its own for every modality, tied together by one table of ID embeddings.
 
     In each modality a user has a vector of preferences and an item its features; both hear their neighbours along the interactions,
@@ -72,8 +69,6 @@ class MMGCN(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = UserQuery, MMGCNConfig
 
     def __init__(self, schema: GraphSchema, config: MMGCNConfig = MMGCNConfig()) -> None:
         super().__init__(schema, config)
@@ -99,9 +94,9 @@ class MMGCN(Recommender[UserQuery]):
             for name in self.modalities
         )
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """The fused vectors, ``[N, dim]``."""
-        return self._fused(graph)._asdict()
+        return Encoded(self._fused(graph)._asdict())
 
     def _fused(self, graph: MultimodalGraph, users: Tensor | None = None) -> Pair:
         """Equation 9: the mean or the sum over modalities; of distinct users ``[n, dim]`` where given, and of all items."""
@@ -119,7 +114,7 @@ class MMGCN(Recommender[UserQuery]):
             item=reduce(add, [x.item * (scale * share[:, None]) for x, share in zip(outputs, weight, strict=True)]),
         )
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

@@ -3,14 +3,14 @@
 Y. Lin, P. Ren, Z. Chen, Z. Ren, J. Ma, M. de Rijke. IEEE TKDE 2019. https://arxiv.org/abs/1806.08977
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.abilities import Attends, GeneratesText
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
@@ -20,10 +20,9 @@ from gmmrec.nn.fusion.mutual import MutualAttentionFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import masked_mean
 from gmmrec.nn.tokens import Tokens
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.outfit import OutfitConfig
 from gmmrec.tasks.query import Batch, OutfitQuery
-from gmmrec.typing import NodeType
 
 CELLS = 2**21
 """Numbers a chunk of pairs may hold at once: 8 MB."""
@@ -74,7 +73,19 @@ class Garments(NamedTuple):
     """``[..., d]``."""
 
 
-class NOR(Recommender[OutfitQuery]):
+@dataclass(frozen=True)
+class NOREncoded(Encoded):
+    """The projected regions of items, and their embeddings."""
+
+    tokens: Tokens
+    """The projected regions ``[n, T, d]``."""
+    given: Tensor | None = None
+    """Embeddings as the given garment; None without ids."""
+    candidate: Tensor | None = None
+    """The same as the candidate."""
+
+
+class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesText):
     r"""Garments look at each other, and a decoder of comments has to say what it sees in the two of them.
 
     .. math::
@@ -95,8 +106,6 @@ class NOR(Recommender[OutfitQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = OutfitQuery, NORConfig
 
     def __init__(self, schema: GraphSchema, config: NORConfig = NORConfig()) -> None:
         super().__init__(schema, config)
@@ -120,15 +129,13 @@ class NOR(Recommender[OutfitQuery]):
                 schema.num_words, dim, 2 * width, word_dim=config.word_dim, state_dim=config.state_dim, hidden=hidden
             )
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> NOREncoded:
         """The projected regions of all items, ``I x T x dim`` numbers; ``item``, their mean, is for comparing items."""
         tokens = self._tokens(graph)
-        encoded = {"item": masked_mean(tokens.values, tokens.present)} | tokens.write("item")
-        if self.given is not None and self.candidate is not None:
-            encoded |= {"item_given": graph.gather("item", self.given), "item_candidate": graph.gather("item", self.candidate)}
-        return encoded
+        ids = (None if table is None else graph.gather("item", table) for table in (self.given, self.candidate))
+        return NOREncoded({"item": masked_mean(tokens.values, tokens.present)}, tokens, *ids)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: NOREncoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
         """Log-odds of a match, ``ln p(r = 1) - ln p(r = 0)``, on average over the garments of the outfit; 0 beside no garment.
 
         Its sigmoid is the chance beside one garment. Outfits are put together by a softmax over candidates, which takes scores for
@@ -159,10 +166,9 @@ class NOR(Recommender[OutfitQuery]):
         """
         query, places = batch.query, torch.cat([batch.query.outfit, batch.candidates], 1)
         rows, place = places.unique(return_inverse=True)
-        encoded: dict[NodeType, Tensor] = self._tokens(graph, rows).write("item")
-        for name, table in (("given", self.given), ("candidate", self.candidate)):
-            if table is not None:
-                encoded[f"item_{name}"] = F.embedding(rows, graph.gather("item", table))
+        tables = (None if table is None else graph.gather("item", table) for table in (self.given, self.candidate))
+        ids = (None if table is None else F.embedding(rows, table) for table in tables)
+        encoded = NOREncoded({}, self._tokens(graph, rows), *ids)
         outfit, candidates = place.split([query.outfit.shape[1], batch.candidates.shape[1]], dim=1)
         line, column = query.outfit_mask.nonzero(as_tuple=True)
         left = self._side(encoded, outfit[line, column], "given")
@@ -181,7 +187,7 @@ class NOR(Recommender[OutfitQuery]):
             terms["comment"] = self.config.comment_weight * comment
         return terms
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: NOREncoded, query: OutfitQuery, items: Tensor) -> dict[str, Tensor]:
         """How much each region counts when an outfit and an item are matched, by modality.
 
         Args:
@@ -193,7 +199,7 @@ class NOR(Recommender[OutfitQuery]):
             Of the item, on average over the garments of the outfit, ``[B, T]``, or ``[B]`` where a modality is one token; all
             modalities sum to 1. Under ``user:NAME`` the same of the outfit ``[B, L T]``, garment by garment; they sum to 1 too.
         """
-        tokens, mask = Tokens.read(encoded, "item"), query.outfit_mask
+        tokens, mask = encoded.tokens, query.outfit_mask
         line, column = mask.nonzero(as_tuple=True)
         left, right = tokens.at(query.outfit[line, column]), tokens.at(items[line])
         _, (of_left, of_right) = self.fuse(left.values, right.values, left.present, right.present, return_weights=True)
@@ -208,9 +214,7 @@ class NOR(Recommender[OutfitQuery]):
             found[f"user:{name}"] = part.flatten(1)
         return found
 
-    def comment(
-        self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, items: Tensor, max_words: int = 30, width: int = 3
-    ) -> Tensor:
+    def comment(self, encoded: NOREncoded, query: OutfitQuery, items: Tensor, max_words: int = 30, width: int = 3) -> Tensor:
         """What is said about these outfits and items: the likeliest text that is found; the unknown word is never said.
 
         Args:
@@ -229,7 +233,7 @@ class NOR(Recommender[OutfitQuery]):
         scene = self._scene(encoded, query.outfit, query.outfit_mask, items)
         return self._writer.search(scene, max_words, width=width, forbidden=[UNKNOWN]).chosen[:, 0].clamp(min=0)
 
-    def gaze(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, items: Tensor, text: Tensor) -> Tensor:
+    def gaze(self, encoded: NOREncoded, query: OutfitQuery, items: Tensor, text: Tensor) -> Tensor:
         """Where the decoder looks before every word of comments ``[B, W]``.
 
         Returns:
@@ -260,20 +264,20 @@ class NOR(Recommender[OutfitQuery]):
             parts.append((values, table.mask if rows is None else table.mask[rows]))
         return Tokens.joined(parts)
 
-    def _side(self, encoded: Mapping[NodeType, Tensor], rows: Tensor, side: str) -> Garments:
+    def _side(self, encoded: NOREncoded, rows: Tensor, side: Literal["given", "candidate"]) -> Garments:
         """Items in rows ``[...]`` as the ``given`` garment or as the ``candidate``."""
-        tokens = Tokens.read(encoded, "item").at(rows)
-        ids = encoded.get(f"item_{side}")
+        tokens = encoded.tokens.at(rows)
+        ids = encoded.given if side == "given" else encoded.candidate
         return Garments(tokens.values, tokens.present, None if ids is None else F.embedding(rows, ids))
 
-    def _own_pairs(self, left: Garments, encoded: Mapping[NodeType, Tensor], candidates: Tensor) -> Tensor:
+    def _own_pairs(self, left: Garments, encoded: NOREncoded, candidates: Tensor) -> Tensor:
         """Logits ``[n, C, 2]`` of n garments beside candidates ``[n, C]`` each."""
         right = self._side(encoded, candidates, "candidate")
         one, other = self.fuse(left.tokens.unsqueeze(1), right.tokens, left.present.unsqueeze(1), right.present)
         ids = None if left.ids is None else left.ids.unsqueeze(1)
         return self._logits(_joined(one, ids), _joined(other, right.ids))
 
-    def _all_pairs(self, left: Garments, encoded: Mapping[NodeType, Tensor], candidates: Tensor) -> Tensor:
+    def _all_pairs(self, left: Garments, encoded: NOREncoded, candidates: Tensor) -> Tensor:
         """Logits ``[n, C, 2]`` of n garments beside the same candidates ``[C]``."""
         right = self._side(encoded, candidates, "candidate")
         one, other = self.fuse.pairs(left.tokens, right.tokens, left.present, right.present)
@@ -285,7 +289,7 @@ class NOR(Recommender[OutfitQuery]):
         logits: Tensor = self.relation(F.relu(self.of_given(given) + self.of_candidate(candidates)))
         return logits
 
-    def _scene(self, encoded: Mapping[NodeType, Tensor], outfit: Tensor, mask: Tensor, items: Tensor) -> Scene:
+    def _scene(self, encoded: NOREncoded, outfit: Tensor, mask: Tensor, items: Tensor) -> Scene:
         """What a comment is about: the regions of outfits ``[B, L]`` and of items ``[B]``, and both as they look to each other."""
         line, column = mask.nonzero(as_tuple=True)
         left, right = self._side(encoded, outfit[line, column], "given"), self._side(encoded, items[line], "candidate")

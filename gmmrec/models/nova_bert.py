@@ -3,7 +3,6 @@
 C. Liu, X. Li, G. Cai, Z. Dong, H. Zhu, L. Shang. AAAI 2021. https://arxiv.org/abs/2103.03578
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_positive, check_probability
+from gmmrec.abilities import Attends, ReadsHistories
+from gmmrec.config import check_literals, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.dropout import Dropout
@@ -22,10 +22,9 @@ from gmmrec.nn.sequence.cloze import ClozeMasker, TiedHead
 from gmmrec.nn.sequence.non_invasive import NonInvasiveTransformer
 from gmmrec.nn.sequence.transformer import Recency, last_places, short_ones_together
 from gmmrec.nn.transformer import TransformerEncoder
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ class NOVABERTConfig(HistoryConfig):
         check_positive(mask_prob=self.mask_prob, max_masked=self.max_masked, init_std=self.init_std)
         check_probability(dropout=self.dropout, attention_dropout=self.attention_dropout)
         check_probability(mask_prob=self.mask_prob, last_copy=self.last_copy)
-        check_choice(("add", "concat", "gate"), fusor=self.fusor)
-        check_choice(("softmax", "sigmoid"), gate=self.gate)
+        check_literals(self)
 
 
 class Sequence(NamedTuple):
@@ -89,7 +87,19 @@ class Sequence(NamedTuple):
     """``[B, L]``."""
 
 
-class NOVABERT(Recommender[HistoryQuery]):
+@dataclass(frozen=True)
+class NOVABERTEncoded(Encoded):
+    """The table of items, their biases, and what is known beside their IDs."""
+
+    item_bias: Tensor
+    """``[I]``."""
+    item_sides: Tensor
+    """Projected features ``[I, M, d]``."""
+    item_present: Tensor
+    """Which of these exist ``[I, M]``."""
+
+
+class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Attends, ReadsHistories):
     """BERT4Rec whose attention looks by IDs and side information, and sees IDs alone: the stack stays in the space of the IDs.
 
     Side information is every modality of the items, and the position, given anew to every layer; a modality that an item lacks is
@@ -99,8 +109,6 @@ class NOVABERT(Recommender[HistoryQuery]):
     positions are each normalised before they meet, so that none drowns the others; features are projected linearly, where the
     paper has embeddings of categories and ratings. Everything else is as in BERT4Rec.
     """
-
-    query_type, config_class = HistoryQuery, NOVABERTConfig
 
     def __init__(self, schema: GraphSchema, config: NOVABERTConfig = NOVABERTConfig()) -> None:
         super().__init__(schema, config)
@@ -142,17 +150,17 @@ class NOVABERT(Recommender[HistoryQuery]):
         self.masker = ClozeMasker(config.mask_prob, config.max_masked, last=config.last_copy)
         truncated_normal_(self, config.init_std)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """The items, their biases, their projected features ``item_sides`` ``[I, M, d]``, and which exist ``item_present``."""
-        sides, present = self._sides(graph)
-        return {
-            "item": graph.gather("item", self.items),
-            "item_bias": graph.gather("item", self.bias),
-            "item_sides": sides,
-            "item_present": present,
-        }
+    @property
+    def history_length(self) -> int:
+        """Longest history."""
+        return self.config.max_length
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
+    def encode(self, graph: MultimodalGraph) -> NOVABERTEncoded:
+        """The items, their biases, and their projected features."""
+        sides, present = self._sides(graph)
+        return NOVABERTEncoded({"item": graph.gather("item", self.items)}, graph.gather("item", self.bias), sides, present)
+
+    def score(self, encoded: NOVABERTEncoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
         """The logits of a hidden place behind the history, by the pure table of items."""
 
         def ask(rows: Tensor, width: int) -> Tensor:
@@ -160,7 +168,7 @@ class NOVABERT(Recommender[HistoryQuery]):
             return self._states(sequence, last_places(sequence.mask))
 
         sought = self.head(short_ones_together(ask, query.mask[:, -self.config.max_length :]))
-        return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded["item_bias"][candidates]
+        return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """BERT4Rec's cross-entropy of what stood in the hidden places; only the features of the batch's items are projected."""
@@ -177,7 +185,7 @@ class NOVABERT(Recommender[HistoryQuery]):
         states = self._states(sequence, places)
         return {"cloze": self.head.loss(states, table, bias, items.flatten()[places])}
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: NOVABERTEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
         """Where the hidden place behind the history looks in the last layer, the mean over heads; it is the same for all items.
 
         Args:
@@ -208,10 +216,10 @@ class NOVABERT(Recommender[HistoryQuery]):
             present.append((table.present if rows is None else table.present[rows]).unsqueeze(1))
         return torch.cat(sides, 1), torch.cat(present, 1)
 
-    def _asked(self, encoded: Mapping[NodeType, Tensor], items: Tensor, mask: Tensor) -> Sequence:
+    def _asked(self, encoded: NOVABERTEncoded, items: Tensor, mask: Tensor) -> Sequence:
         """Histories ``[b, L]`` with a hidden place behind them."""
         items, hidden = F.pad(items, (0, 1)), F.pad(torch.zeros_like(mask), (0, 1), value=True)
-        ids, sides, present = (encoded[name][items] for name in ("item", "item_sides", "item_present"))
+        ids, sides, present = (table[items] for table in (encoded["item"], encoded.item_sides, encoded.item_present))
         return self._sequence(ids, sides, present, F.pad(mask, (0, 1), value=True), hidden)
 
     def _sequence(self, ids: Tensor, sides: Tensor, present: Tensor, mask: Tensor, hidden: Tensor) -> Sequence:

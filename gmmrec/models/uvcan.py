@@ -3,7 +3,6 @@
 S. Liu, Z. Chen, H. Liu, X. Hu. WWW 2019. https://doi.org/10.1145/3308558.3313513
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import Attends
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.encoder.token import TokenEncoder
@@ -21,7 +21,7 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.masked import masked_mean
 from gmmrec.nn.tokens import Tokens
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import NodeType
 
@@ -72,14 +72,20 @@ class UVCANConfig:
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, hidden=self.dim if self.hidden is None else self.hidden)
         check_non_negative(steps=self.steps, l2=self.l2, init_std=self.init_std)
-        check_choice(("co", "mean"), attention=self.attention)
-        check_choice(("product", "additive"), score=self.score)
-        check_choice(("mean", "first"), start=self.start)
-        check_choice(("inner", "steps_sum", "mlp"), prediction=self.prediction)
-        check_choice(("bpr", "bce"), loss=self.loss)
+        check_literals(self)
 
 
-class UVCAN(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class UVCANEncoded(Encoded):
+    """Means of tokens, and the tokens themselves, projected."""
+
+    user_tokens: Tokens
+    """``[U, P, d]``."""
+    item_tokens: Tokens
+    """``[I, T, d]``."""
+
+
+class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
     """A user's and a video's features weigh each other in several rounds, so that each is seen through the other's eyes.
 
     A RECONSTRUCTION: known are, from its abstract and from surveys, that both sides have an ID and side information, that the
@@ -93,8 +99,6 @@ class UVCAN(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = UserQuery, UVCANConfig
 
     def __init__(self, schema: GraphSchema, config: UVCANConfig = UVCANConfig()) -> None:
         super().__init__(schema, config)
@@ -128,26 +132,23 @@ class UVCAN(Recommender[UserQuery]):
         if config.prediction == "mlp":
             self.predict = nn.Sequential(nn.Linear(3 * dim, dim), nn.ReLU(), nn.Linear(dim, 1, bias=False))
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """All tokens, projected: ``item_tokens`` ``[I, T, d]`` with ``item_present`` ``[I, T]``, and the same of users.
+    def encode(self, graph: MultimodalGraph) -> UVCANEncoded:
+        """All tokens of both sides, projected.
 
         ``user`` and ``item`` are the means of the tokens: what each is before anybody looks, for comparing, not for scores.
         """
-        encoded = {}
-        for side in ("user", "item"):
-            tokens = self._tokens(graph, side)
-            encoded[side] = masked_mean(tokens.values, tokens.present)
-            encoded |= tokens.write(side)
-        return encoded
+        users, items = self._tokens(graph, "user"), self._tokens(graph, "item")
+        means = {side: masked_mean(tokens.values, tokens.present) for side, tokens in (("user", users), ("item", items))}
+        return UVCANEncoded(means, users, items)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: UVCANEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """How well the user's and the item's last memories of each other agree, chunk by chunk of candidates."""
-        users, items = Tokens.read(encoded, "user").at(query.user.unsqueeze(1)), Tokens.read(encoded, "item")  # users [B, 1, P, d]
+        users, items = encoded.user_tokens.at(query.user.unsqueeze(1)), encoded.item_tokens  # users [B, 1, P, d]
 
         def score(part: slice) -> Tensor:
             return self._score(users, items.at(candidates[..., part]))
 
-        num_tokens, dim = encoded["item_tokens"].shape[1:]
+        num_tokens, dim = items.values.shape[1:]
         width = 1 if self._holds_shares_only and candidates.dim() == 1 else max(dim, self.config.hidden or 1)  # of one pair
         return in_chunks(score, candidates.shape[-1], CELLS // max(1, len(query) * num_tokens * width))
 
@@ -170,7 +171,7 @@ class UVCAN(Recommender[UserQuery]):
             terms["l2"] = self.config.l2 * norm
         return terms
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: UVCANEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
         """How much each token counts in the last step, for pairs of a user and an item.
 
         Args:
@@ -183,7 +184,7 @@ class UVCAN(Recommender[UserQuery]):
             under names that begin with ``"user:"``. With two levels, the weight of a token is that of its modality times its own
             inside it. Without steps, the shares with which the memories start.
         """
-        sides = Tokens.read(encoded, "user").at(query.user), Tokens.read(encoded, "item").at(items)
+        sides = encoded.user_tokens.at(query.user), encoded.item_tokens.at(items)
         found: dict[str, Tensor] = {}
         for prefix, side, tokens, weights in zip(("user:", ""), ("user", "item"), sides, self._weights(*sides), strict=True):
             parts = weights.split(tokens.sizes, dim=-1)

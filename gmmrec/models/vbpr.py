@@ -3,7 +3,7 @@
 R. He, J. McAuley. AAAI 2016. https://arxiv.org/abs/1510.01784
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,15 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.project import project_rows
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class VBPRConfig:
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, content_dim=self.content_dim)
-        check_choice(("by_modality", "concatenated"), features=self.features)
+        check_literals(self)
         check_non_negative(l2=self.l2, l2_content=self.l2_content, init_std=self.init_std)
 
 
-class VBPR(Recommender[UserQuery]):
+class VBPR(Recommender[UserQuery, VBPRConfig]):
     r"""Matrix factorisation to which the features of the items add dimensions.
 
     .. math::
@@ -62,8 +61,6 @@ class VBPR(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all.
     """
-
-    query_type, config_class = UserQuery, VBPRConfig
 
     def __init__(self, schema: GraphSchema, config: VBPRConfig = VBPRConfig()) -> None:
         super().__init__(schema, config)
@@ -82,14 +79,14 @@ class VBPR(Recommender[UserQuery]):
         self.embed = nn.ParameterList(embed for widths in parts for embed in _projection(config.content_dim, widths))  # E_m
         self.feature_offsets = nn.ParameterList(torch.zeros(1, d) for d in dims)  # b'_m
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> Encoded:
         """The preference predictor as one inner product of longer vectors: ranking needs nothing else.
 
         Users are ``[gamma_u, theta_u, 1, 1]``, items ``[gamma_i, E f_i, b_i, <b', f_i>]``.
         """
-        return {"user": self._users(graph, None), "item": self._items(graph, None)}
+        return Encoded({"user": self._users(graph, None), "item": self._items(graph, None)})
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """The inner product."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 

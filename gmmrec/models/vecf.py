@@ -3,7 +3,6 @@
 X. Chen, H. Chen, H. Xu, Y. Zhang, Y. Cao, Z. Qin, H. Zha. SIGIR 2019. https://doi.org/10.1145/3331184.3331254
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.abilities import Attends, GeneratesText
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
@@ -23,9 +23,8 @@ from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.fusion.region import RegionFusion, VisualMerge
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import masked_mean
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.typing import NodeType
 
 UNKNOWN = 1
 """Id of the word that is not known."""
@@ -79,10 +78,7 @@ class VECFConfig:
         check_positive(dim=self.dim, attention_hidden=self.attention_hidden, hidden=self.hidden, num_layers=self.num_layers)
         check_positive(vocabulary=self.vocabulary, word_dim=self.word_dim, state_dim=self.state_dim, context_dim=self.context_dim)
         check_non_negative(review_weight=self.review_weight, l2=self.l2, init_std=self.init_std)
-        check_choice(("product", "additive", "mean"), attention=self.attention)
-        check_choice(("mul", "add", "concat"), merge=self.merge)
-        check_choice(("mlp", "dot", "fm"), predictor=self.predictor)
-        check_choice(("gru", "lstm"), cell=self.cell)
+        check_literals(self)
         if self.vocabulary <= UNKNOWN:
             raise ValueError(f"vocabulary must be at least 2, for padding and the unknown word, but is {self.vocabulary}")
         if self.merge == "concat" and self.dim < 2:
@@ -104,7 +100,16 @@ class Items(NamedTuple):
     """What the attention knows of the regions ``[n, R, K]``."""
 
 
-class VECF(Recommender[UserQuery]):
+@dataclass(frozen=True)
+class VECFEncoded(Encoded):
+    """Users, and what is known of all items apart from who looks at them."""
+
+    known: Items
+    sizes: tuple[int, ...]
+    """Number of regions of every modality."""
+
+
+class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesText):
     r"""Which regions of a picture a user looks at, learned from what they chose and from what they wrote about it.
 
     .. math::
@@ -127,8 +132,6 @@ class VECF(Recommender[UserQuery]):
     Raises:
         ValueError: The items have no features at all, or not those that are named.
     """
-
-    query_type, config_class = UserQuery, VECFConfig
 
     def __init__(self, schema: GraphSchema, config: VECFConfig = VECFConfig()) -> None:
         super().__init__(schema, config)
@@ -166,23 +169,20 @@ class VECF(Recommender[UserQuery]):
         elif config.predictor == "fm":
             self.predict = FactorizationMachine(dim)
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
+    def encode(self, graph: MultimodalGraph) -> VECFEncoded:
         """Users, and of every item what does not depend on who looks, region by region: ``I x R`` times ``dim`` and more numbers.
 
         ``item`` is the mean of the merged regions, for comparing items, not for scores.
         """
         items = self._items(graph)
         counted = _some(items.present) if items.present is not None and items.merged.shape[1] > 1 else None
-        encoded = {"user": graph.gather("user", self.users), "item": masked_mean(items.merged, counted)}
-        if self.names:
-            encoded["item_sizes"] = torch.tensor([graph.features[name].mask[0].numel() for name in self.names])
-        if self.write is None:
-            items = items._replace(regions=None)
-        return encoded | {f"item_{name}": value for name, value in items._asdict().items() if value is not None}
+        nodes = {"user": graph.gather("user", self.users), "item": masked_mean(items.merged, counted)}
+        sizes = tuple(graph.features[name].mask[0].numel() for name in self.names)
+        return VECFEncoded(nodes, items if self.write is not None else items._replace(regions=None), sizes)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: VECFEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """Logits, chunk by chunk of candidates."""
-        return self._score(F.embedding(query.user, encoded["user"]), _found(encoded), candidates)
+        return self._score(F.embedding(query.user, encoded["user"]), encoded.known, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Cross-entropy of pairs, that of the words of reviews, and squared lengths; only the batch's items are encoded, once each.
@@ -201,10 +201,10 @@ class VECF(Recommender[UserQuery]):
             surprise = self.write(*self._view(users[written], items, place[written, 0]), text[written]).sum()
             terms["review"] = self.config.review_weight * surprise / scores.numel()
         if self.config.l2 > 0:
-            terms["l2"] = self.config.l2 * sum(table.square().sum() for table in (self.users, self.items)) / 2
+            terms["l2"] = self.config.l2 * (self.users.square().sum() + self.items.square().sum()) / 2
         return terms
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: VECFEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
         """How much each region of an item counts to a user, by modality: ``[B, R]``, or ``[B]`` where it is one region.
 
         All weights of a pair sum to 1; they are 0 for an item without any region.
@@ -219,14 +219,14 @@ class VECF(Recommender[UserQuery]):
         """
         if not self.names:
             raise ValueError("with image off and no reviews nothing is looked at; set image to true")
-        found = _found(encoded)
+        found = encoded.known
         assert found.present is not None
         weights = self._weights(F.embedding(query.user, encoded["user"]), found, items)
         weights = weights.masked_fill(~found.present[items], 0.0)
-        parts = weights.split(encoded["item_sizes"].tolist(), dim=1)
+        parts = weights.split(list(encoded.sizes), dim=1)
         return {name: part.squeeze(1) if part.shape[1] == 1 else part for name, part in zip(self.names, parts, strict=True)}
 
-    def comment(self, encoded: Mapping[NodeType, Tensor], query: UserQuery, items: Tensor, max_words: int = 20) -> Tensor:
+    def comment(self, encoded: VECFEncoded, query: UserQuery, items: Tensor, max_words: int = 20) -> Tensor:
         """What these users would write about items, the likeliest word at every place; the unknown word is never said.
 
         Args:
@@ -243,8 +243,13 @@ class VECF(Recommender[UserQuery]):
         """
         if self.write is None:
             raise ValueError("VECF has no decoder of reviews; train it on data with reviews and a review_weight greater than 0")
-        view = self._view(F.embedding(query.user, encoded["user"]), _found(encoded), items)
+        view = self._view(F.embedding(query.user, encoded["user"]), encoded.known, items)
         return self.write.generate(*view, max_words, forbidden=[UNKNOWN])
+
+    @property
+    def can_comment(self) -> bool:
+        """Whether it has learned from reviews."""
+        return self.write is not None
 
     def _items(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Items:
         """All items, or those in ``rows``."""
@@ -328,11 +333,6 @@ def _some(present: Tensor) -> Tensor:
     """The mask ``[n, R]``, with the first region present where there is none: what was joined there is the embedding alone."""
     first = torch.arange(present.shape[1], device=present.device) == 0
     return present | (first & ~present.any(1, keepdim=True))
-
-
-def _found(encoded: Mapping[NodeType, Tensor]) -> Items:
-    """What ``encode`` has kept of the items."""
-    return Items(**{name: encoded[f"item_{name}"] for name in Items._fields if f"item_{name}" in encoded})
 
 
 def _rows(table: Tensor, rows: Tensor | None) -> Tensor:

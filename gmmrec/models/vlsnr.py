@@ -3,7 +3,6 @@
 S. Han, W. Huang, X. Luan. 2022. https://arxiv.org/abs/2210.02946
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.config import check_choice, check_non_negative, check_positive, check_probability
+from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
+from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import MultiHeadAttention, attend
 from gmmrec.nn.chunks import in_chunks
@@ -25,10 +25,10 @@ from gmmrec.nn.masked import hide_missing, masked_mean
 from gmmrec.nn.sequence.attentional_gru import AttentionalGRU, Steps
 from gmmrec.nn.sequence.transformer import Recency
 from gmmrec.nn.tokens import Tokens
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.typing import ITEM, NodeType
+from gmmrec.typing import ITEM
 
 ID = "id"
 """Name of the token that is an ID embedding; it stands before the tokens of the features."""
@@ -75,8 +75,7 @@ class VLSNRConfig(HistoryConfig):
         super().__post_init__()
         check_positive(dim=self.dim, hidden=self.dim if self.hidden is None else self.hidden, num_heads=self.num_heads)
         check_non_negative(num_layers=self.num_layers, ffn_mult=self.ffn_mult, init_std=self.init_std)
-        check_choice(("update", "input", "post", "plain", "none"), recurrence=self.recurrence)
-        check_choice(("full", "mean"), attention=self.attention)
+        check_literals(self)
         check_probability(dropout=self.dropout)
         if self.recurrence == "none" and not self.long_term:
             raise ValueError("recurrence 'none' without long_term leaves nothing of a history; switch one of them on")
@@ -124,7 +123,17 @@ class Clicks(NamedTuple):
     """What the long-term attention of candidates is computed from ``[B, L, d]``."""
 
 
-class VLSNR(Recommender[HistoryQuery]):
+@dataclass(frozen=True)
+class VLSNREncoded(Encoded):
+    """News vectors."""
+
+    weights: Tensor
+    """What the tokens count in the news ``[I, T]``."""
+    sizes: list[int]
+    """How many of these tokens are of each modality."""
+
+
+class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, ReadsHistories, FeatureBased):
     """Pictures and words of news read each other; what a reader has clicked is gone through in time, in the eyes of each candidate.
 
     A RECONSTRUCTION: known are, from abstract and figures, layers of attention between the picture and the text of a piece of news,
@@ -139,8 +148,6 @@ class VLSNR(Recommender[HistoryQuery]):
     Raises:
         ValueError: The items have no features at all, and no ``ids``.
     """
-
-    query_type, config_class = HistoryQuery, VLSNRConfig
 
     def __init__(self, schema: GraphSchema, config: VLSNRConfig = VLSNRConfig()) -> None:
         super().__init__(schema, config)
@@ -167,18 +174,20 @@ class VLSNR(Recommender[HistoryQuery]):
         self.relevance = nn.Linear(c.dim, c.dim, bias=False) if c.long_term and attend else None
         self.join = nn.Linear((hidden if self.recur else 0) + (c.dim if c.long_term else 0), c.dim, bias=False)  # W_u
 
-    def encode(self, graph: MultimodalGraph) -> dict[NodeType, Tensor]:
-        """News vectors ``item`` ``[I, d]``, each computed once, in blocks.
+    @property
+    def history_length(self) -> int:
+        """Longest history."""
+        return self.config.max_length
 
-        Also what the tokens count in them, ``item_weights`` ``[I, T]``, and how many of these are of each modality, ``item_sizes``.
-        """
+    def encode(self, graph: MultimodalGraph) -> VLSNREncoded:
+        """News vectors ``item`` ``[I, d]``, each computed once, in blocks, and what the tokens count in them."""
         rows = torch.arange(graph.num_nodes(ITEM), device=graph.degree(ITEM).device)
         sizes = self._tokens(graph, rows[:1]).sizes
         news = [self._news(graph, part) for part in rows.split(max(1, CELLS // (sum(sizes) * self.config.dim)))]
         vectors, weights = (torch.cat(parts) for parts in zip(*news, strict=True))
-        return {ITEM: vectors, "item_weights": weights, "item_sizes": torch.tensor(sizes)}
+        return VLSNREncoded({ITEM: vectors}, weights, sizes)
 
-    def score(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: VLSNREncoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
         """The inner product of a candidate with the reader as the candidate sees them, chunk by chunk of candidates."""
         return self._score(encoded[ITEM], query.items, query.mask, candidates)
 
@@ -190,7 +199,7 @@ class VLSNR(Recommender[HistoryQuery]):
         scores = self._score(self._news(graph, rows)[0], clicked, mask, shown)
         return {"softmax": F.cross_entropy(scores, torch.zeros_like(batch.positive))}
 
-    def attention(self, encoded: Mapping[NodeType, Tensor], query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
+    def attention(self, encoded: VLSNREncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
         """How much each token counts in the news, and each click for them.
 
         Args:
@@ -205,7 +214,7 @@ class VLSNR(Recommender[HistoryQuery]):
             relevance to show.
         """
         names = ((ID,) if self.items is not None else ()) + self.names
-        parts = encoded["item_weights"][items].split(encoded["item_sizes"].tolist(), dim=1)
+        parts = encoded.weights[items].split(encoded.sizes, dim=1)
         found = {name: part.squeeze(1) if part.shape[1] == 1 else part for name, part in zip(names, parts, strict=True)}
         clicks = self._clicks(encoded[ITEM], query.items, query.mask)
         candidates = F.embedding(items, encoded[ITEM]).unsqueeze(1)

@@ -17,6 +17,10 @@ class Dropout(nn.Module):
     Args:
         p: Share of the numbers that are dropped in training, from 0 to 1.
 
+    Shapes:
+        - **input:** ``[...]``
+        - **output:** the same
+
     >>> Dropout(0.5).eval()(torch.ones(3))
     tensor([1., 1., 1.])
     """

@@ -11,6 +11,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from gmmrec.nn.choice import check_choice
+
 Backend = Literal["auto", "torch", "scatter"]
 """Whose kernels reduce: ``"torch"``, ``"scatter"`` (torch-scatter, an extra), or ``"auto"``, the faster ones. On a CPU these are
 torch's: a softmax and its derivative take them two thirds to three quarters of the time; on a GPU nobody has measured yet."""
@@ -117,6 +119,7 @@ _segment_softmax: Callable[[Tensor, Tensor, Tensor, Backend], Tensor] = _Segment
 
 def _reduce(values: Tensor, indptr: Tensor, how: Literal["sum", "max"], backend: Backend) -> Tensor:
     """Reduces without gradients; the only place where the backends differ."""
+    check_choice(Backend, backend=backend)
     if backend != "scatter":
         initial = 0.0 if how == "sum" else -torch.inf
         return torch.segment_reduce(values, how, offsets=indptr, axis=0, initial=initial, unsafe=True)

@@ -1,6 +1,6 @@
 """Tokens of several modalities, one behind the other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,15 +31,6 @@ class Tokens(NamedTuple):
         values, present = [tokens for tokens, _ in parts], [mask if mask.dim() == 2 else mask.unsqueeze(1) for _, mask in parts]
         masks = [there.expand(tokens.shape[:2]) for tokens, there in zip(values, present, strict=True)]
         return cls(torch.cat(values, 1), torch.cat(masks, 1), [tokens.shape[1] for tokens in values])
-
-    @classmethod
-    def read(cls, encoded: Mapping[str, Tensor], name: str) -> Self:
-        """What :meth:`write` put under a name."""
-        return cls(encoded[f"{name}_tokens"], encoded[f"{name}_present"], encoded[f"{name}_sizes"].tolist())
-
-    def write(self, name: str) -> dict[str, Tensor]:
-        """Three tensors under ``NAME_tokens``, ``NAME_present`` and ``NAME_sizes``."""
-        return {f"{name}_tokens": self.values, f"{name}_present": self.present, f"{name}_sizes": torch.tensor(self.sizes)}
 
     def at(self, rows: Tensor) -> Self:
         """Those of the nodes in rows ``[...]`` of ``[N, T, d]``."""

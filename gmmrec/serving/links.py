@@ -8,17 +8,16 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.errors import nearest
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import LinkQuery
+from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.typing import ENTITY
 
 
 def complete(
-    model: Recommender[Any],
+    model: AnyRecommender,
     graph: MultimodalGraph,
     vocabularies: Mapping[str, Vocabulary],
     triples: Triples,
@@ -33,7 +32,7 @@ def complete(
     """The ``k`` entities that most likely complete a fact.
 
     Args:
-        model: A trained model that is asked with :class:`~gmmrec.tasks.query.LinkQuery`.
+        model: A trained model whose queries are :class:`~gmmrec.tasks.query.LinkQuery`.
         graph: The prepared graph it is asked on.
         vocabularies: Raw ids; those of ``"entity"`` and ``"relation"`` are needed.
         triples: All facts that are known.
@@ -49,14 +48,15 @@ def complete(
 
     Raises:
         KeyError: An id is unknown; the message gives the nearest.
-        ValueError: ``k`` is not positive.
+        ValueError: ``k`` is not positive, or the model completes no facts.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, but is {k}")
     rows = {name: _row(vocabularies[name], value) for name, value in (("entity", entity), ("relation", relation))}
-    asked = LinkQuery(torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards]))
+    known = torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards])
+    asked = model.query_type.for_links(*known)
     with torch.no_grad():
-        scores = model.eval().score(model.encode(graph), asked, torch.arange(graph.num_nodes(ENTITY)))[0]
+        scores = model.eval().score(encode(model, graph), asked, torch.arange(graph.num_nodes(ENTITY)))[0]
     if exclude_known:
         scores[_known(triples, rows, backwards).values] = -torch.inf
     best = scores.topk(min(k, int((scores > -torch.inf).sum())))
@@ -67,10 +67,10 @@ def complete(
     return frame
 
 
-def _known(triples: Triples, rows: Mapping[str, int], backwards: bool) -> Ragged:
+def _known(triples: Triples, rows: Mapping[str, int], backwards: bool) -> RaggedSets:
     given, other = (triples.tail, triples.head) if backwards else (triples.head, triples.tail)
     found: Tensor = other[(given == rows["entity"]) & (triples.relation == rows["relation"])]
-    return Ragged.from_pairs(torch.zeros_like(found), found, 1)
+    return RaggedSets.from_pairs(torch.zeros_like(found), found, 1)
 
 
 def _row(vocabulary: Vocabulary, raw_id: Hashable) -> int:

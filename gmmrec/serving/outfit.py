@@ -1,48 +1,25 @@
 """Outfits completed item by item: greedily, or by beam search over a pool."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Hashable, Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from gmmrec.abilities import EndsOutfits, GeneratesText, ReadsHistories, offered
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.parts import TRAIN
 from gmmrec.evaluation.text import plain
 from gmmrec.nn.beam import Beams, beam_search
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.serving.service import Service
 from gmmrec.tasks.next_item import Timeline
 from gmmrec.tasks.query import OutfitQuery
-from gmmrec.typing import NodeType
-
-
-@runtime_checkable
-class EndsOutfits(Protocol):
-    """A model that says when an outfit is complete."""
-
-    def end_score(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery) -> Tensor | None:
-        """How well it would be to add nothing more ``[B]``, on the scale of scores; None where that was not learned."""
-        ...
-
-
-@runtime_checkable
-class WritesComments(Protocol):
-    """A model that says something about an item of an outfit."""
-
-    @property
-    def can_comment(self) -> bool:
-        """Whether it has learned to."""
-        ...
-
-    def comment(self, encoded: Mapping[NodeType, Tensor], query: OutfitQuery, items: Tensor) -> Tensor:
-        """Word ids ``[B, T]`` of what is said about items ``[B]`` beside outfits that are not empty; 0 behind the last."""
-        ...
 
 
 def complete(
-    model: Recommender[Any],
-    encoded: Mapping[NodeType, Tensor],
+    model: AnyRecommender,
+    encoded: Encoded,
     query: OutfitQuery,
     pool: Tensor,
     *,
@@ -70,6 +47,8 @@ def complete(
         known = torch.where(query.outfit_mask, kind[query.outfit], -1)
         banned |= ((kinds[None, :, None] == known[:, None, :]) & (known >= 0)[:, None, :]).any(-1)
 
+    ending = offered(model, EndsOutfits)
+
     def step(chosen: Tensor) -> tuple[Tensor, Tensor | None]:
         searches, width, length = chosen.shape
         part = query.take(torch.arange(searches, device=pool.device).repeat_interleave(width))
@@ -81,7 +60,7 @@ def complete(
             part.history,
             part.history_mask,
         )
-        end = model.end_score(encoded, asked) if isinstance(model, EndsOutfits) else None
+        end = None if ending is None else ending.end_score(encoded, asked)
         scores = model.score(encoded, asked, pool).view(searches, width, -1)
         return scores, None if end is None else end.view(searches, width)
 
@@ -128,12 +107,11 @@ def complete_outfit(
         KeyError: An id is unknown.
         ValueError: The model completes no outfits, an item is given twice, or sizes contradict each other.
     """
-    if service.model.query_type is not OutfitQuery:
-        raise ValueError("this model ranks items and completes no outfits; take a run of one that does, such as pog")
     if len(set(items)) < len(items):
         raise ValueError("an item is given twice; give every item of the outfit once")
     rows = service.items.rows(list(items))  # [n]
-    usual = 0 if outfits is None else int(outfits.items.counts[outfits.part == 0].bincount().argmax())
+    query = _query(service, rows, user)
+    usual = 0 if outfits is None else int(outfits.items.counts[outfits.part == TRAIN].bincount().argmax())
     least = len(rows) + 1 if min_items is None else min_items
     most = max(usual, least) if max_items is None else max_items
     if k < 1 or beam < 1 or not len(rows) < most or least > most:
@@ -148,14 +126,14 @@ def complete_outfit(
     found = complete(
         service.model,
         service.encoded,
-        _query(service, rows, user).to(device),
+        query.to(device),
         choice.to(device),
         width=max(beam, k),
         min_new=max(0, least - len(rows)),
         max_new=most - len(rows),
         kind=kind.to(device) if one_per_category and kind is not None else None,
     )
-    frames = []
+    frames, writer = [], offered(service.model, GeneratesText)
     for place in range(min(k, found.score.shape[1])):
         if bool(found.score[0, place].isinf()) or not int(found.lengths[0, place]):
             break
@@ -167,8 +145,8 @@ def complete_outfit(
         frame["score"] = float(found.score[0, place])
         if service.titles is not None:
             frame["title"] = service.titles.iloc[whole.numpy()].to_numpy()
-        if words and isinstance(service.model, WritesComments) and service.model.can_comment:
-            frame["comment"] = [""] * len(rows) + _comments(service.model, service.encoded, whole.to(device), len(new), words)
+        if words and writer is not None and writer.can_comment:
+            frame["comment"] = [""] * len(rows) + _comments(writer, service.encoded, whole.to(device), len(new), words)
         frames.append(frame)
     if not frames:
         raise ValueError("the pool holds nothing that could be added; give a larger one")
@@ -178,21 +156,18 @@ def complete_outfit(
 
 def _query(service: Service, rows: Tensor, user: Hashable | None) -> OutfitQuery:
     """One outfit as it begins, with all that is known of its user."""
-    outfit, mask = rows[None], torch.ones(1, len(rows), dtype=torch.bool)
+    query_type, outfit, mask = service.model.query_type, rows[None], torch.ones(1, len(rows), dtype=torch.bool)
     if user is None:
-        return OutfitQuery(torch.tensor([-1]), outfit, mask)
-    row = service.users.rows([user])
-    log = service.log
-    if log is None:
-        return OutfitQuery(row, outfit, mask)
-    history = Timeline(log, len(service.users)).of(row, int(service.model.config.max_length))
-    return OutfitQuery(row, outfit, mask, history.items, history.mask)
+        return query_type.for_outfits(torch.tensor([-1]), outfit, mask)
+    row, log, reader = service.users.rows([user]), service.log, offered(service.model, ReadsHistories)
+    if log is None or reader is None:
+        return query_type.for_outfits(row, outfit, mask)
+    timeline, length = Timeline(log, len(service.users)), reader.history_length
+    return query_type.for_outfits(row, outfit, mask, lambda users: timeline.of(users, length))
 
 
 @torch.no_grad()
-def _comments(
-    model: WritesComments, encoded: Mapping[NodeType, Tensor], outfit: Tensor, new: int, words: Sequence[str]
-) -> list[str]:
+def _comments(model: GeneratesText, encoded: Encoded, outfit: Tensor, new: int, words: Sequence[str]) -> list[str]:
     """What is said about each of the last ``new`` items of an outfit ``[n]`` beside all others; nothing about one that is alone."""
     if len(outfit) == 1:
         return [""]

@@ -1,5 +1,6 @@
 """Service: a trained model behind raw ids. Ids in, DataFrames out."""
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -9,21 +10,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gmmrec.abilities import FoldsInUsers, ReadsHistories, offered
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.ranking import rank
+from gmmrec.evaluation.ranking import Ranked, rank
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender, Encoded, encode
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.next_item import Timeline
-from gmmrec.tasks.query import HistoryQuery, LinkQuery, OutfitQuery
-from gmmrec.tasks.questions import Questions
+from gmmrec.tasks.query import HistoryQuery
 from gmmrec.typing import NodeType
 
+logger = logging.getLogger(__name__)
+
 CHUNK = 1024
-"""Items compared with the catalogue at once."""
+"""Users asked, or items compared with the catalogue, at once."""
 
 
 class Service:
@@ -40,10 +43,10 @@ class Service:
 
     def __init__(
         self,
-        model: Recommender[Any],
+        model: AnyRecommender,
         graph: MultimodalGraph,
         vocabularies: Mapping[NodeType, Vocabulary],
-        seen: Ragged,
+        seen: RaggedSets,
         titles: Sequence[str] | None = None,
         log: Interactions | None = None,
     ) -> None:
@@ -52,11 +55,11 @@ class Service:
         self.titles = None if titles is None else pd.Series(list(titles), dtype=object)
 
     @cached_property
-    def encoded(self) -> dict[NodeType, Tensor]:
+    def encoded(self) -> Encoded:
         """Representations of all nodes, computed at the first question."""
         with torch.no_grad():
-            encoded = self.model.encode(self.graph)
-        return {name: values.detach() for name, values in encoded.items()}  # a table of ids may be handed out as it is
+            encoded = encode(self.model, self.graph)
+        return encoded.detach()  # a table of ids may be handed out as it is
 
     def recommend(
         self,
@@ -93,13 +96,14 @@ class Service:
             else:
                 names = self.users.ids() if users is None else list(users)
                 known, encoded, rows = self.seen, self.encoded, self.users.rows(names)
-            nothing = Ragged.from_pairs(rows[:0], rows[:0], len(rows))
-            excluded = known.take(rows) if exclude_seen else nothing
-            asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
-            questions = Questions(self.query(asked, histories), nothing, excluded, "everything known")
-            top = rank(self.model, encoded, questions, len(self.items), k=k)
-            scores = self.model.score(encoded, questions.query, top.clamp(min=0))
-        return self._table("user_id", names, "item_id", top, scores)
+            found = []
+            for start in range(0, max(1, len(rows)), CHUNK):
+                part = slice(start, start + CHUNK)
+                told = None if histories is None else histories[part]
+                excluded = known.take(rows[part]) if exclude_seen else None
+                found.append(self._best(encoded, rows[part], told, excluded, k))
+        items, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return self._table("user_id", names, "item_id", items, scores)
 
     def similar_items(self, items: Sequence[Hashable], k: int = 10) -> pd.DataFrame:
         """The ``k`` items whose representations point the same way (cosine) as each given item's.
@@ -118,6 +122,21 @@ class Service:
         scores, similar = (torch.cat(parts) for parts in zip(*best, strict=True))
         return self._table("item_id", list(items), "similar_id", similar, scores)
 
+    def _best(
+        self,
+        encoded: Encoded,
+        rows: Tensor,
+        histories: Sequence[Sequence[Hashable]] | None,
+        excluded: RaggedSets | None,
+        k: int,
+    ) -> Ranked:
+        """The best ``k`` items of users in ``rows`` ``[B]``, or of new people, whose numbers begin with 0."""
+        asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
+        nothing = RaggedSets.from_pairs(rows[:0], rows[:0], len(rows))
+        excluded = nothing if excluded is None else excluded
+        questions = RankingEvaluation(self.query(asked, histories), nothing, excluded, "everything known")
+        return rank(self.model, encoded, questions, len(self.items), k=k)
+
     @cached_property
     def _timeline(self) -> Timeline:
         log = self.log or Interactions(self.seen.groups, self.seen.values)
@@ -125,27 +144,28 @@ class Service:
 
     def query(self, rows: Tensor, histories: Sequence[Sequence[Hashable]] | None = None) -> Any:
         """The question what users in these rows ``[B]`` like, as the model takes it, after histories or what is known of them."""
-        query_type: Any = self.model.query_type
-        if query_type is OutfitQuery:
-            raise ValueError("this model completes outfits and needs the items that are there; ask it with gmmrec complete")
-        if query_type is LinkQuery:
-            raise ValueError("this model completes facts and needs an end and a relation; ask it with gmmrec link")
-        if query_type is not HistoryQuery:
-            return query_type(user=rows)  # what else it may hold, such as a situation, is left open
-        length = self.model.config.max_length
-        if histories is None:
-            return self._timeline.of(rows, length)
-        lists = Lists.from_sequences([self.items.rows(history) for history in histories])
-        return HistoryQuery(rows, *lists.last(length))
 
-    def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[Ragged, dict[NodeType, Tensor], Tensor]:
+        def before(users: Tensor) -> HistoryQuery:
+            reader = offered(self.model, ReadsHistories)
+            if histories is None:
+                timeline = self._timeline
+                return timeline.of(users, timeline.longest if reader is None else reader.history_length)
+            lists = RaggedLists.from_sequences([self.items.rows(history) for history in histories])
+            return HistoryQuery(users, *lists.last(int(lists.counts.max()) if reader is None else reader.history_length))
+
+        return self.model.query_type.for_users(rows, before)
+
+    def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[RaggedSets, Encoded, Tensor]:
         lengths = torch.tensor([len(history) for history in histories])
         if not len(histories) or int(lengths.min()) == 0:
             raise ValueError("every history needs at least one item id; recommend popular items to people you know nothing of")
         items = self.items.rows([item for history in histories for item in history])
+        if not offered(self.model, FoldsInUsers) and not offered(self.model, ReadsHistories):
+            name = type(self.model).__name__
+            logger.warning("%s does not declare that it scores new users by their histories: they may all get the same list", name)
         people = torch.arange(len(histories))
-        known = Ragged.from_pairs(people.repeat_interleave(lengths), items, len(histories))
-        return known, self.model.encode(with_new_users(self.graph, known)), people
+        known = RaggedSets.from_pairs(people.repeat_interleave(lengths), items, len(histories))
+        return known, encode(self.model, with_new_users(self.graph, known)), people
 
     def _table(self, asker: str, names: Sequence[Hashable], answer: str, rows: Tensor, scores: Tensor) -> pd.DataFrame:
         present = rows >= 0

@@ -1,52 +1,27 @@
 """User to items: the task of learning from, and being asked about, who touched what."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch_geometric.loader import LinkLoader
 from torch_geometric.sampler import NegativeSampling
 
-from gmmrec.config import check_choice, check_positive
+from gmmrec.config import check_choice
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.ragged import Ragged
-from gmmrec.data.reviews import Reviews, training_texts
+from gmmrec.data.ragged import RaggedSets
+from gmmrec.data.reviews import training_texts
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import Negatives, NeighborSampler, as_graph
+from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, EvaluationTask, Mask, RankingEvaluation
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.negatives import UniformNegatives
 from gmmrec.tasks.query import Batch, UserQuery
-from gmmrec.tasks.questions import Choices, Exam, Mask, Questions
 from gmmrec.typing import USER_ITEM
-
-
-@dataclass(frozen=True)
-class CollaborativeConfig:
-    """How training batches are made."""
-
-    batch_size: int = 2048
-    """Interactions a step."""
-    num_negatives: int = 1
-    """Items drawn against every interaction."""
-    negatives_from: Literal["all", "train"] = "all"
-    """Draw them from all items, or only from those that occur in training; never one the user has in training."""
-    sampled: bool = False
-    """Learn every batch on the neighbourhood of its users and items instead of the whole graph."""
-    num_neighbors: tuple[int, ...] = (-1, -1)
-    """Edges a node of a sampled neighbourhood keeps in every relation, hop by hop; -1 for all."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "num_neighbors", tuple(self.num_neighbors))
-        if not self.num_neighbors or min(self.num_neighbors) < -1:
-            raise ValueError(f"num_neighbors must hold a number for every hop, -1 for all, but is {list(self.num_neighbors)}")
-        check_positive(batch_size=self.batch_size, num_negatives=self.num_negatives)
-        check_choice(("all", "train"), negatives_from=self.negatives_from)
-
-
-DEFAULT = CollaborativeConfig()
 
 
 class CollaborativeTask:
@@ -55,13 +30,8 @@ class CollaborativeTask:
     A pair that was logged more than once is one training interaction. Everything is made on the CPU.
 
     Args:
-        split: Training, validation and test interactions.
-        num_users: Number of users, with or without interactions.
-        num_items: Number of items, with or without interactions.
-        config: How batches are made.
-        reviews: What was written; batches then hold what the user wrote about the positive. Words that
-            training reviews do not hold twice are unknown, as in the graph.
-        settings: Those of the model; nothing is read of them.
+        inputs: Split, sizes, batches and reviews: where there are any, batches hold what the user wrote about the positive. Words
+            that training reviews do not hold twice are unknown, as in the graph.
 
     Raises:
         ValueError: There is no training interaction.
@@ -69,23 +39,16 @@ class CollaborativeTask:
 
     monitor: ClassVar[str] = "recall@20"
 
-    def __init__(
-        self,
-        split: Split,
-        num_users: int,
-        num_items: int,
-        config: CollaborativeConfig = DEFAULT,
-        reviews: Reviews | None = None,
-        settings: Any = None,
-    ) -> None:
+    def __init__(self, inputs: TaskInputs) -> None:
+        split, num_items, config = inputs.split, inputs.num_items, inputs.batches
         if not len(split.train):
             raise ValueError("the training part is empty; expected at least one interaction to learn from")
-        self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
+        self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
         self.seen = self._by_user(split.train)
         self._users, self._items = self.seen.groups, self.seen.values
         pool = num_items if config.negatives_from == "all" else self._items
         self.negatives = UniformNegatives(self.seen, pool)
-        self._text = training_texts(reviews, split.train.distinct())  # in the order of self._users and self._items
+        self._text = training_texts(inputs.reviews, split.train.distinct())  # in the order of self._users and self._items
 
     @property
     def num_batches(self) -> int:
@@ -118,10 +81,10 @@ class CollaborativeTask:
     def _written(self, index: Tensor) -> Tensor | None:
         return None if self._text is None else self._text[index]
 
-    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[UserQuery]:
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[UserQuery]:
         """What is asked of a model: the items of one part, for every user who has any there, in ascending order of users.
 
-        Items that are excluded from ranking are no right answers either (an item a user has both in training and in the test
+        Items that are excluded from ranking are not relevant either (an item a user has both in training and in the test
         part); users who are left with none are not asked.
 
         Args:
@@ -134,48 +97,51 @@ class CollaborativeTask:
         answers, excluded, _ = new_answers(self.split, self.num_users, part, mask)
         relevant = self._by_user(answers)
         asked = torch.nonzero(relevant.counts).flatten()
-        return Questions(UserQuery(asked), relevant.take(asked), excluded.take(asked), mask)
+        return RankingEvaluation(UserQuery(asked), relevant.take(asked), excluded.take(asked), mask)
 
-    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+    def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """The ranking of all items; where the data tell what was shown, also the order of that."""
-        exams: dict[str, Exam] = {"ranking": self.questions(part, mask)}
+        found: dict[str, EvaluationTask] = {"ranking": self.ranking(part, mask)}
         if self.split.impressions is not None:
             shown = self.split.impressions.take(self.split.impressions.telling(part))
             if len(shown):
-                exams["impressions"] = Choices(UserQuery(shown.user), shown.shown, shown.clicked)
-        return exams
+                impressions: CandidateEvaluation[UserQuery] = CandidateEvaluation(UserQuery(shown.user), shown.shown, shown.clicked)
+                found["impressions"] = impressions
+        return found
 
-    def _by_user(self, interactions: Interactions) -> Ragged:
-        return Ragged.from_pairs(interactions.user, interactions.item, self.num_users)
+    def _by_user(self, interactions: Interactions) -> RaggedSets:
+        return RaggedSets.from_pairs(interactions.user, interactions.item, self.num_users)
 
 
-def new_answers(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> tuple[Interactions, Ragged, Tensor]:
+def new_answers(
+    split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask
+) -> tuple[Interactions, RaggedSets, Tensor]:
     """The interactions of one part whose items may be ranked, the items of every user that may not, and where the former stood.
 
     Raises:
         ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
     """
     excluded = known_items(split, num_users, part, mask)
-    answers: Interactions = getattr(split, part)
+    answers = split.part(part)
     new = ~excluded.contains(answers.user, answers.item)
     if not bool(new.any()):
         raise ValueError(f"the {part} part holds no item that its user does not have in {mask}, so there is nothing to ask")
     return answers.take(new), excluded, torch.nonzero(new).flatten()
 
 
-def known_items(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> Ragged:
+def known_items(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> RaggedSets:
     """The items of every user that are not ranked in the questions of one part.
 
     Raises:
         ValueError: The part or the mask is unknown, or the mask holds the part itself.
     """
     check_choice(("valid", "test"), part=part)
-    check_choice(("train", "train+valid", "none"), mask=mask)
+    check_choice(get_args(Mask), mask=mask)
     if part == "valid" and mask == "train+valid":
         raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
     known = {"train": split.past, "train+valid": [*split.past, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]
     user, item = (torch.cat([getattr(log, end) for log in known]) for end in ("user", "item"))
-    return Ragged.from_pairs(user, item, num_users)
+    return RaggedSets.from_pairs(user, item, num_users)
 
 
 def sampled_batches(
@@ -183,7 +149,7 @@ def sampled_batches(
     pairs: tuple[Tensor, Tensor],
     order: Sequence[Tensor],
     draw: Negatives,
-    config: CollaborativeConfig,
+    config: BatchConfig,
     generator: torch.Generator,
 ) -> Iterator[tuple[MultimodalGraph, Batch[UserQuery]]]:
     """Batches on the neighbourhood of their users and items, with the rows that these have there.

@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
-from gmmrec.data.reviews import Reviews
-from gmmrec.data.split import Split
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig, CollaborativeTask, apart, new_answers, sampled_batches
+from gmmrec.tasks.collaborative import CollaborativeTask, apart, new_answers, sampled_batches
+from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch, ContextQuery
-from gmmrec.tasks.questions import Exam, Mask, Questions
 
 DAY = 86_400
 """Seconds."""
@@ -51,12 +51,7 @@ class ContextTask:
     are no contexts. A question is a held-out event: who, and when; the right answer is its one item.
 
     Args:
-        split: Training, validation and test interactions.
-        num_users: Number of users, with or without interactions.
-        num_items: Number of items, with or without interactions.
-        config: How batches are made.
-        reviews: Taken for the sake of the other tasks; nothing is read of them.
-        settings: Those of the model; nothing is read of them.
+        inputs: Split, sizes and batches.
 
     Raises:
         ValueError: There is no training interaction.
@@ -64,17 +59,10 @@ class ContextTask:
 
     monitor: ClassVar[str] = "recall@20"
 
-    def __init__(
-        self,
-        split: Split,
-        num_users: int,
-        num_items: int,
-        config: CollaborativeConfig = DEFAULT,
-        reviews: Reviews | None = None,
-        settings: Any = None,
-    ) -> None:
-        self.pairs = CollaborativeTask(split, num_users, num_items, config)
-        self.split, self.config = split, config
+    def __init__(self, inputs: TaskInputs) -> None:
+        self.pairs = CollaborativeTask(replace(inputs, reviews=None))
+        self.split, self.config = inputs.split, inputs.batches
+        split = inputs.split
         self.context = None if split.train.time is None else time_context(split.train.time)
 
     @property
@@ -102,7 +90,7 @@ class ContextTask:
             negative = draw(user, self.config.num_negatives)
             yield graph, Batch(ContextQuery(user, self._context(index)), train.item[index], negative)
 
-    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[ContextQuery]:
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[ContextQuery]:
         """What is asked of a model: the item of every event of one part, in the order of the log.
 
         Items that the user knows are not ranked, and events at such items not asked; the user's other items of the part are ranked.
@@ -116,12 +104,12 @@ class ContextTask:
         """
         events, excluded, _ = new_answers(self.split, self.pairs.num_users, part, mask)
         query = ContextQuery(events.user, None if events.time is None else time_context(events.time))
-        relevant = Ragged(torch.arange(len(events) + 1), events.item)
-        return Questions(query, relevant, excluded.take(events.user), mask)
+        relevant = RaggedSets(torch.arange(len(events) + 1), events.item)
+        return RankingEvaluation(query, relevant, excluded.take(events.user), mask)
 
-    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+    def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """The ranking of all items, event by event."""
-        return {"ranking": self.questions(part, mask)}
+        return {"ranking": self.ranking(part, mask)}
 
     def _context(self, index: Tensor) -> Tensor | None:
         return None if self.context is None else self.context[index]

@@ -1,20 +1,19 @@
 """What of all that was shown will be clicked: the task of learning from, and being asked about, impressions."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from gmmrec.data.lists import Lists, windows
-from gmmrec.data.ragged import Ragged
-from gmmrec.data.reviews import Reviews
-from gmmrec.data.split import Split
+from gmmrec.data.parts import TRAIN
+from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig, known_items
+from gmmrec.tasks.collaborative import known_items
+from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, EvaluationTask, Mask, RankingEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.next_item import HistoryConfig, by_length
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.tasks.questions import Choices, Exam, Mask, Questions
 
 
 class ImpressionTask:
@@ -26,12 +25,8 @@ class ImpressionTask:
     with an empty history, are no examples.
 
     Args:
-        split: With impressions.
-        num_users: Number of users, with or without interactions.
-        num_items: Number of items, with or without interactions.
-        config: How batches are made; ``num_negatives`` are drawn for every click.
-        reviews: Taken for the sake of the other tasks; nothing is read of them.
-        settings: Those of the model, which say how long histories are.
+        inputs: A split with impressions, sizes, batches (``num_negatives`` are drawn for every click), and the settings of the
+            model, which say how long histories are.
 
     Raises:
         ValueError: There are no impressions, no training impression to learn from, or batches are to be sampled.
@@ -39,29 +34,22 @@ class ImpressionTask:
 
     monitor: ClassVar[str] = "impressions/auc"
 
-    def __init__(
-        self,
-        split: Split,
-        num_users: int,
-        num_items: int,
-        config: CollaborativeConfig = DEFAULT,
-        reviews: Reviews | None = None,
-        settings: Any = None,
-    ) -> None:
+    def __init__(self, inputs: TaskInputs) -> None:
+        split, num_users, num_items, config = inputs.split, inputs.num_users, inputs.num_items, inputs.batches
         if config.sampled:
             raise ValueError("models that are asked with histories read all items, so they cannot learn with sampled: true")
         if split.impressions is None:
             raise ValueError("the data set has no impressions to learn from; choose a data set that tells what people were shown")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
-        self.settings = settings if isinstance(settings, HistoryConfig) else HistoryConfig()
+        self.settings = inputs.settings if isinstance(inputs.settings, HistoryConfig) else HistoryConfig()
         self.impressions = split.impressions
         shown, clicked = self.impressions.shown, self.impressions.clicked
         impression = shown.groups  # of every item shown
-        taken = Ragged.from_pairs(impression[clicked], shown.values[clicked], len(shown))
+        taken = RaggedSets.from_pairs(impression[clicked], shown.values[clicked], len(shown))
         passed = ~taken.contains(impression, shown.values)  # an item that is shown twice is clicked if one of the two is
-        self._passed = Lists.from_groups(impression[passed], shown.values[passed], len(shown))
+        self._passed = RaggedLists.from_groups(impression[passed], shown.values[passed], len(shown))
         lengths = self.impressions.history.counts
-        usable = (self.impressions.part == 0) & (self._passed.counts > 0) & (lengths > 0)
+        usable = (self.impressions.part == TRAIN) & (self._passed.counts > 0) & (lengths > 0)
         self._examples = torch.nonzero(usable[taken.groups]).flatten()
         if not self._examples.numel():
             raise ValueError(
@@ -97,7 +85,7 @@ class ImpressionTask:
         time = None if times is None else windows(times, first, end, length)[0]
         return HistoryQuery(self.impressions.user[impression], items, mask, time)
 
-    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[HistoryQuery]:
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[HistoryQuery]:
         """The clicks of every impression of one part, to be found in the whole catalogue.
 
         Args:
@@ -113,11 +101,11 @@ class ImpressionTask:
         new = self.impressions.of_part(part)[impression] & ~excluded.contains(user[impression], item)
         if not bool(new.any()):
             raise ValueError(f"no impression of the {part} part has a click that is not in {mask}, so there is nothing to ask")
-        relevant = Ragged.from_pairs(impression[new], item[new], len(shown))
+        relevant = RaggedSets.from_pairs(impression[new], item[new], len(shown))
         asked = torch.nonzero(relevant.counts).flatten()
-        return Questions(self.query(asked), relevant.take(asked), excluded.take(user[asked]), mask)
+        return RankingEvaluation(self.query(asked), relevant.take(asked), excluded.take(user[asked]), mask)
 
-    def choices(self, part: Literal["valid", "test"]) -> Choices[HistoryQuery]:
+    def candidates(self, part: Literal["valid", "test"]) -> CandidateEvaluation[HistoryQuery]:
         """All impressions of one part in which something was clicked and something was not.
 
         Raises:
@@ -127,17 +115,17 @@ class ImpressionTask:
         if not asked.numel():
             raise ValueError(f"the {part} part has no impression with a click and something that was not clicked; nothing to ask")
         found = self.impressions.take(asked)
-        return Choices(self.query(asked), found.shown, found.clicked)
+        return CandidateEvaluation(self.query(asked), found.shown, found.clicked)
 
-    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+    def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """The ranking of everything, and the order of what was shown."""
-        return {"ranking": self.questions(part, mask), "impressions": self.choices(part)}
+        return {"ranking": self.ranking(part, mask), "impressions": self.candidates(part)}
 
 
-def draw(lists: Lists, count: int, generator: torch.Generator) -> Tensor:
+def draw(lists: RaggedLists, count: int, generator: torch.Generator) -> Tensor:
     """Values ``[G, count]`` of lists, of which none may be empty: all different places, as far as a list has so many, then repeats.
 
-    >>> draw(Lists(torch.tensor([0, 3, 4]), torch.tensor([5, 5, 5, 7])), 2, torch.Generator().manual_seed(0))
+    >>> draw(RaggedLists(torch.tensor([0, 3, 4]), torch.tensor([5, 5, 5, 7])), 2, torch.Generator().manual_seed(0))
     tensor([[5, 5],
             [7, 7]])
     """

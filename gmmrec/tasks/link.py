@@ -1,24 +1,20 @@
 """Facts with a hidden end: the task of learning from a knowledge graph, and of being asked what stands in a relation to what."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gmmrec.config import check_choice
-from gmmrec.data.lists import Lists
-from gmmrec.data.ragged import Ragged
-from gmmrec.data.reviews import Reviews
-from gmmrec.data.split import Split
+from gmmrec.data.parts import TRAIN, SplitPart
+from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig
+from gmmrec.tasks.evaluation_tasks import EvaluationTask, LinkPredictionEvaluation, Mask, RankingEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.negatives import UniformNegatives
 from gmmrec.tasks.query import Batch, LinkQuery
-from gmmrec.tasks.questions import Exam, Links, Mask, Questions
 from gmmrec.typing import ENTITY
-
-PARTS = {"train": 0, "valid": 1, "test": 2}
 
 
 class LinkTask:
@@ -28,30 +24,17 @@ class LinkTask:
     an epoch, once from each end. Users and items play no part.
 
     Args:
-        split: Its facts, with their parts.
-        num_users: Taken for the sake of the other tasks.
-        num_items: Likewise.
-        config: How batches are made; negatives are drawn from all entities.
-        reviews: Likewise; nothing is read of them.
-        settings: Those of the model; nothing is read of them.
+        inputs: A split with triples, and batches: negatives are drawn from all entities.
 
     Raises:
         ValueError: There are no facts, or none to learn from, or batches are to be sampled.
     """
 
-    monitor: ClassVar[str] = "links/mrr"
+    monitor: ClassVar[str] = "link_prediction/mrr"
 
-    def __init__(
-        self,
-        split: Split,
-        num_users: int,
-        num_items: int,
-        config: CollaborativeConfig = DEFAULT,
-        reviews: Reviews | None = None,
-        settings: Any = None,
-    ) -> None:
-        triples = split.triples
-        if triples is None or not bool((triples.part == PARTS["train"]).any()):
+    def __init__(self, inputs: TaskInputs) -> None:
+        triples, config = inputs.split.triples, inputs.batches
+        if triples is None or not bool((triples.part == TRAIN).any()):
             raise ValueError("the data set has no facts to learn from; add triples.csv with the columns head, relation and tail")
         if config.sampled:
             raise ValueError("models of facts compare all entities, so they cannot learn with sampled: true")
@@ -63,9 +46,9 @@ class LinkTask:
         self.answer = torch.cat([triples.tail, triples.head])
         keys = self.query.head * 2 * self.num_relations + self.query.relation
         distinct, self._question = keys.unique(return_inverse=True)  # the same question, asked by several facts
-        self._known = Ragged.from_pairs(self._question, self.answer, len(distinct))
-        self._train = torch.nonzero(self.part == PARTS["train"]).flatten()
-        self._learned = Lists.from_groups(self._question[self._train], self.answer[self._train], len(distinct))
+        self._known = RaggedSets.from_pairs(self._question, self.answer, len(distinct))
+        self._train = torch.nonzero(self.part == TRAIN).flatten()
+        self._learned = RaggedLists.from_groups(self._question[self._train], self.answer[self._train], len(distinct))
 
     @property
     def num_batches(self) -> int:
@@ -81,7 +64,7 @@ class LinkTask:
             graph: The graph of this epoch.
             generator: Source of the order and of the negatives.
         """
-        seen = Ragged.from_pairs(self._learned.groups, self._learned.values, len(self._learned))
+        seen = RaggedSets.from_pairs(self._learned.groups, self._learned.values, len(self._learned))
         negatives = UniformNegatives(seen, graph.num_nodes(ENTITY))
         for place in torch.randperm(self._train.numel(), generator=generator).split(self.config.batch_size):
             index = self._train[place]
@@ -91,7 +74,7 @@ class LinkTask:
             answers = torch.stack([learned.groups, learned.values], dim=1)
             yield graph, Batch(self.query.take(index), self.answer[index], negative, answers=answers)
 
-    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[LinkQuery]:
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[LinkQuery]:
         """Every distinct question of one part, with all its answers there; those that other parts know are not ranked.
 
         Raises:
@@ -99,14 +82,14 @@ class LinkTask:
         """
         index = self._asked(part)
         question, first = self._question[index].unique(return_inverse=True)
-        relevant = Ragged.from_pairs(first, self.answer[index], len(question))
+        relevant = RaggedSets.from_pairs(first, self.answer[index], len(question))
         example = torch.empty_like(question).scatter_(0, first, index)
         known = self._known.take(question)
         other = ~relevant.contains(known.groups, known.values)
-        excluded = Ragged.from_pairs(known.groups[other], known.values[other], len(question))
-        return Questions(self.query.take(example), relevant, excluded, "train+valid")
+        excluded = RaggedSets.from_pairs(known.groups[other], known.values[other], len(question))
+        return RankingEvaluation(self.query.take(example), relevant, excluded, "train+valid")
 
-    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+    def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """The facts of one part, from both ends: first all tails are asked for, then all heads.
 
         All right answers of all parts but the one in question are left out of its ranking, whatever ``mask`` says.
@@ -114,11 +97,11 @@ class LinkTask:
         index = self._asked(part)
         known = self._known.take(self._question[index])
         backwards = self.query.relation[index] >= self.num_relations
-        return {"links": Links(self.query.take(index), self.answer[index], known, backwards)}
+        return {"link_prediction": LinkPredictionEvaluation(self.query.take(index), self.answer[index], known, backwards)}
 
     def _asked(self, part: Literal["valid", "test"]) -> Tensor:
         check_choice(("valid", "test"), part=part)
-        index = torch.nonzero(self.part == PARTS[part]).flatten()
+        index = torch.nonzero(self.part == SplitPart(part).code).flatten()
         if not index.numel():
             raise ValueError(
                 f"the {part} part holds no fact, so there is nothing to ask; set split.facts to a share greater than 0"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 
 
 class UniformNegatives:
@@ -21,7 +21,7 @@ class UniformNegatives:
         ValueError: The pool is empty.
     """
 
-    def __init__(self, seen: Ragged, pool: Tensor | int) -> None:
+    def __init__(self, seen: RaggedSets, pool: Tensor | int) -> None:
         self._items = None if isinstance(pool, int) else torch.unique(pool)
         self._size = pool if isinstance(pool, int) else int(torch.unique(pool).numel())
         if self._size < 1:
@@ -60,7 +60,7 @@ class UniformNegatives:
         return position if self._items is None else self._items[position]
 
 
-def uniform_negatives(user: Tensor, seen: Ragged, pool: Tensor | int, *, count: int, generator: torch.Generator) -> Tensor:
+def uniform_negatives(user: Tensor, seen: RaggedSets, pool: Tensor | int, *, count: int, generator: torch.Generator) -> Tensor:
     """Items ``[B, count]``, uniform over those of the pool that a user has not seen.
 
     Where negatives are drawn batch after batch, keep a :class:`UniformNegatives` instead, which sorts its keys once.
@@ -75,7 +75,7 @@ def uniform_negatives(user: Tensor, seen: Ragged, pool: Tensor | int, *, count: 
     Raises:
         ValueError: The pool is empty, or a user has seen all of it.
 
-    >>> seen = Ragged(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]))
+    >>> seen = RaggedSets(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]))
     >>> uniform_negatives(torch.tensor([0, 0]), seen, 4, count=6, generator=torch.Generator().manual_seed(0)).unique()
     tensor([1, 3])
     """

@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gmmrec.config import check_positive
 from gmmrec.data.interactions import Interactions, joined
-from gmmrec.data.lists import windows
-from gmmrec.data.ragged import Ragged
-from gmmrec.data.reviews import Reviews
-from gmmrec.data.split import Split
+from gmmrec.data.ragged import RaggedSets, windows
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig, new_answers
+from gmmrec.tasks.collaborative import new_answers
+from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.negatives import UniformNegatives
 from gmmrec.tasks.query import Batch, HistoryQuery
-from gmmrec.tasks.questions import Exam, Mask, Questions
 
 POOL = 64
 """Batches whose examples are sorted by length together."""
@@ -64,6 +62,11 @@ class Timeline:
         self.place = torch.empty_like(order)
         self.place[order] = torch.arange(len(order))
 
+    @property
+    def longest(self) -> int:
+        """The most events that a user has."""
+        return int((self.ends - self.starts).max())
+
     def before(self, place: Tensor, length: int) -> HistoryQuery:
         """What each user had taken before the events at places ``[B]``; never the events themselves."""
         return self._query(self.user[place], self.first[place], place, length)
@@ -87,12 +90,7 @@ class NextItemTask:
     later, and nothing of the event itself, is told. Repeated items are events like all others.
 
     Args:
-        split: Training, validation and test interactions.
-        num_users: Number of users, with or without interactions.
-        num_items: Number of items, with or without interactions.
-        config: How batches are made.
-        reviews: Taken for the sake of the other tasks; nothing is read of them.
-        settings: Those of the model, which say how long histories are.
+        inputs: Split, sizes, batches, and the settings of the model, which say how long histories are.
 
     Raises:
         ValueError: No user has two training interactions, or batches are to be sampled.
@@ -100,19 +98,12 @@ class NextItemTask:
 
     monitor: ClassVar[str] = "recall@20"
 
-    def __init__(
-        self,
-        split: Split,
-        num_users: int,
-        num_items: int,
-        config: CollaborativeConfig = DEFAULT,
-        reviews: Reviews | None = None,
-        settings: Any = None,
-    ) -> None:
+    def __init__(self, inputs: TaskInputs) -> None:
+        split, num_users, num_items, config = inputs.split, inputs.num_users, inputs.num_items, inputs.batches
         if config.sampled:
             raise ValueError("models that are asked with histories read all items, so they cannot learn with sampled: true")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
-        self.settings = settings if isinstance(settings, HistoryConfig) else HistoryConfig()
+        self.settings = inputs.settings if isinstance(inputs.settings, HistoryConfig) else HistoryConfig()
         self._train = Timeline(split.train, num_users)
         rank = torch.arange(len(split.train)) - self._train.first
         to_last = torch.bincount(self._train.user, minlength=num_users)[self._train.user] - 1 - rank
@@ -120,7 +111,7 @@ class NextItemTask:
         if not self._examples.numel():
             raise ValueError("no user has two training interactions; expected at least one, to learn what comes next")
         self._lengths = rank[self._examples].clamp(max=self.settings.max_length)
-        seen = Ragged.from_pairs(split.train.user, split.train.item, num_users)
+        seen = RaggedSets.from_pairs(split.train.user, split.train.item, num_users)
         pool = num_items if config.negatives_from == "all" else split.train.item
         self._negatives = UniformNegatives(seen, pool)
 
@@ -144,7 +135,7 @@ class NextItemTask:
             negative = self._negatives.draw(query.user, self.config.num_negatives, generator)
             yield graph, Batch(query, self._train.item[place], negative)
 
-    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[HistoryQuery]:
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[HistoryQuery]:
         """Every event of one part whose item may be ranked, with the history before it.
 
         Args:
@@ -157,15 +148,15 @@ class NextItemTask:
         events, excluded, kept = new_answers(self.split, self.num_users, part, mask)
         known = [*self.split.past, self.split.valid] + ([self.split.test] if part == "test" else [])
         timeline = Timeline(joined(known), self.num_users)
-        asked: Interactions = getattr(self.split, part)
+        asked = self.split.part(part)
         before = sum(len(log) for log in known) - len(asked)
         place = timeline.place[before + kept]
         query = timeline.before(place, self.settings.max_length)
-        return Questions(query, Ragged(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
+        return RankingEvaluation(query, RaggedSets(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
 
-    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+    def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """The ranking of what comes next."""
-        return {"ranking": self.questions(part, mask)}
+        return {"ranking": self.ranking(part, mask)}
 
 
 def by_length(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:

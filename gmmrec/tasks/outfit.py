@@ -2,30 +2,28 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from gmmrec.config import check_choice, check_positive
-from gmmrec.data.lists import Lists, windows
+from gmmrec.config import check_choice, check_literals, check_positive
 from gmmrec.data.outfits import Outfits
-from gmmrec.data.ragged import Ragged
-from gmmrec.data.reviews import Reviews
-from gmmrec.data.split import Split
+from gmmrec.data.parts import TRAIN
+from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig
+from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEvaluation, EvaluationTask, Mask, RankingEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.negatives import UniformNegatives
 from gmmrec.tasks.next_item import Timeline, by_length
 from gmmrec.tasks.query import Batch, OutfitQuery
-from gmmrec.tasks.questions import Choices, Exam, Mask, Questions, Sets
 
 WRONG = 3
 """Wrong candidates of a blank that is drawn."""
 ATTEMPTS = 100
 """How often rows that hold an item twice are drawn anew."""
 SEEDS = {"valid": 1, "test": 2}
-"""Of what is drawn for the exams: the same for every run on the same outfits."""
+"""Of what is drawn for evaluation: the same for every run on the same outfits."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class OutfitConfig:
 
     def __post_init__(self) -> None:
         check_positive(max_length=self.max_length)
-        check_choice(("items", "outfits"), examples=self.examples)
+        check_literals(self)
 
 
 class OutfitTask:
@@ -51,33 +49,21 @@ class OutfitTask:
     training outfit, only those before the first of its own items. Everything is made on the CPU.
 
     Args:
-        split: With outfits.
-        num_users: Number of users, with or without interactions.
-        num_items: Number of items, with or without interactions.
-        config: How batches are made.
-        reviews: Taken for the sake of the other tasks; nothing is read of them.
-        settings: Those of the model, which say how long histories are.
+        inputs: A split with outfits, sizes, batches, and the settings of the model, which say how long histories are.
 
     Raises:
         ValueError: There are no outfits, none in the training part, or batches are to be sampled.
     """
 
-    monitor: ClassVar[str] = "blanks/accuracy"
+    monitor: ClassVar[str] = "fill_in_the_blank/accuracy"
 
-    def __init__(
-        self,
-        split: Split,
-        num_users: int,
-        num_items: int,
-        config: CollaborativeConfig = DEFAULT,
-        reviews: Reviews | None = None,
-        settings: Any = None,
-    ) -> None:
+    def __init__(self, inputs: TaskInputs) -> None:
+        split, num_items, config, settings = inputs.split, inputs.num_items, inputs.batches, inputs.settings
         if config.sampled:
             raise ValueError("models that complete outfits compare all items, so they cannot learn with sampled: true")
         if split.outfits is None:
             raise ValueError("the data set has no outfits to learn from; choose a model for users, or a data set with outfits")
-        self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
+        self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
         self.outfits: Outfits = split.outfits
         self.settings = settings if isinstance(settings, OutfitConfig) else OutfitConfig()
         items = self.outfits.items
@@ -87,18 +73,18 @@ class OutfitTask:
         self._examples = torch.nonzero(self.outfits.part[self._outfit] == 0).flatten()
         if not self._examples.numel():
             raise ValueError("no outfit is in the training part; expected at least one to learn from")
-        self.timeline = Timeline(split.train, num_users)
+        self.timeline = Timeline(split.train, inputs.num_users)
         no_histories = self.outfits.user is None or self.outfits.history is not None
         self._ends = None if no_histories else self._history_ends()
         pool = num_items if config.negatives_from == "all" else items.values[self._examples]
-        self._members = Ragged.from_pairs(self._outfit, items.values, len(self.outfits))
+        self._members = RaggedSets.from_pairs(self._outfit, items.values, len(self.outfits))
         self._negatives = UniformNegatives(self._members, pool)
 
     @property
     def num_batches(self) -> int:
         """Batches an epoch."""
         whole = self.settings.examples == "outfits"
-        return -(-(int((self.outfits.part == 0).sum()) if whole else self._examples.numel()) // self.config.batch_size)
+        return -(-(int((self.outfits.part == TRAIN).sum()) if whole else self._examples.numel()) // self.config.batch_size)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[OutfitQuery]]]:
         """One epoch: every item of every training outfit once, shuffled, outfits of like size together, with fresh negatives.
@@ -112,7 +98,7 @@ class OutfitTask:
         """
         examples, items = self._examples, self.outfits.items
         if self.settings.examples == "outfits":
-            examples = drawn_places(items, torch.nonzero(self.outfits.part == 0).flatten(), generator)
+            examples = drawn_places(items, torch.nonzero(self.outfits.part == TRAIN).flatten(), generator)
         for index in by_length(items.counts[self._outfit[examples]], self.config.batch_size, generator):
             place = examples[index]
             outfit = self._outfit[place]
@@ -138,7 +124,7 @@ class OutfitTask:
         user = torch.full_like(outfit, -1) if self.outfits.user is None else self.outfits.user[outfit]
         return OutfitQuery(user, rows, mask, *self._history(outfit, user))
 
-    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[OutfitQuery]:
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[OutfitQuery]:
         """Which item of the whole catalogue completes each held-out outfit; the one left out is drawn with a fixed seed.
 
         Args:
@@ -152,15 +138,19 @@ class OutfitTask:
         place = self._drawn(outfit, part)
         query = self.query(outfit, place)
         line, column = query.outfit_mask.nonzero(as_tuple=True)
-        excluded = Ragged.from_pairs(line, query.outfit[line, column], len(outfit))
-        relevant = Ragged(torch.arange(len(outfit) + 1), self.outfits.items.values[place])
-        return Questions(query, relevant, excluded, "the outfit")
+        excluded = RaggedSets.from_pairs(line, query.outfit[line, column], len(outfit))
+        relevant = RaggedSets(torch.arange(len(outfit) + 1), self.outfits.items.values[place])
+        return RankingEvaluation(query, relevant, excluded, "the outfit")
 
-    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+    def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """The ranking, blanks to be filled in, and sets to be told from random ones."""
-        return {"ranking": self.questions(part, mask), "blanks": self.blanks(part), "compatibility": self.compatibility(part)}
+        return {
+            "ranking": self.ranking(part, mask),
+            "fill_in_the_blank": self.fill_in_the_blank(part),
+            "compatibility": self.compatibility(part),
+        }
 
-    def blanks(self, part: Literal["valid", "test"], *, rounds: int = 0) -> Choices[OutfitQuery]:
+    def fill_in_the_blank(self, part: Literal["valid", "test"], *, rounds: int = 0) -> CandidateEvaluation[OutfitQuery]:
         """Fill in the blank: the questions of the data for the test part, else the left-out item against three of other outfits.
 
         Args:
@@ -174,7 +164,7 @@ class OutfitTask:
         outfit, given = self._held_out(part), self.outfits.blanks
         if given is not None and part == "test":
             rows, mask = given.items.last(int(given.items.counts.max()))
-            return Choices(self._for_nobody(rows, mask), given.candidates, given.right)
+            return CandidateEvaluation(self._for_nobody(rows, mask), given.candidates, given.right)
         place, generator = self._drawn(outfit, part), torch.Generator().manual_seed(SEEDS[part])
         if rounds:
             place = torch.nonzero(torch.isin(self._outfit, outfit)).flatten().repeat(rounds)
@@ -183,22 +173,24 @@ class OutfitTask:
         candidates = torch.cat([self.outfits.items.values[place][:, None], wrong], 1)
         right = torch.zeros_like(candidates, dtype=torch.bool)
         right[:, 0] = True
-        lists = Lists(torch.arange(len(outfit) + 1) * candidates.shape[1], candidates.flatten())
-        return Choices(self.query(outfit, place), lists, right.flatten())
+        lists = RaggedLists(torch.arange(len(outfit) + 1) * candidates.shape[1], candidates.flatten())
+        return CandidateEvaluation(self.query(outfit, place), lists, right.flatten())
 
-    def compatibility(self, part: Literal["valid", "test"]) -> Sets:
+    def compatibility(self, part: Literal["valid", "test"]) -> CompatibilityEvaluation:
         """Sets to be judged: those of the data for the test part, else every held-out outfit and a random one of its size."""
         outfit, given = self._held_out(part), self.outfits.compatibilities
         if given is not None and part == "test":
             rows, mask = given.items.last(int(given.items.counts.max()))
-            return Sets(self._for_nobody(rows, mask), given.real)
+            return CompatibilityEvaluation(self._for_nobody(rows, mask), given.real)
         real = self.query(outfit)
-        nothing = Ragged.from_pairs(outfit[:0], outfit[:0], len(self.outfits))
+        nothing = RaggedSets.from_pairs(outfit[:0], outfit[:0], len(self.outfits))
         generator = torch.Generator().manual_seed(SEEDS[part])
         drawn = _distinct(UniformNegatives(nothing, self._pool(outfit)), outfit, real.outfit.shape[1], generator)
         drawn = drawn.masked_fill(~real.outfit_mask, 0)
         both = real.take(torch.arange(len(outfit)).repeat(2))  # the random ones are for the same users
-        return Sets(replace(both, outfit=torch.cat([real.outfit, drawn])), torch.arange(2 * len(outfit)) < len(outfit))
+        return CompatibilityEvaluation(
+            replace(both, outfit=torch.cat([real.outfit, drawn])), torch.arange(2 * len(outfit)) < len(outfit)
+        )
 
     def _held_out(self, part: Literal["valid", "test"]) -> Tensor:
         check_choice(("valid", "test"), part=part)
@@ -249,7 +241,7 @@ class OutfitTask:
         return OutfitQuery(user, rows, mask, nothing, nothing > 0)
 
 
-def drawn_places(items: Lists, groups: Tensor, generator: torch.Generator) -> Tensor:
+def drawn_places(items: RaggedLists, groups: Tensor, generator: torch.Generator) -> Tensor:
     """Where one value of each group ``[n]``, drawn at random, stands among all values ``[n]``."""
     chance = torch.rand(len(groups), generator=generator, dtype=torch.float64)
     return items.indptr[groups] + (chance * items.counts[groups]).long()

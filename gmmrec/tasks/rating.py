@@ -1,20 +1,21 @@
 """Who rates what, and how: the task of predicting ratings."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gmmrec.config import check_choice
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.reviews import Reviews, training_texts
-from gmmrec.data.split import Split
+from gmmrec.data.reviews import training_texts
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
-from gmmrec.tasks.collaborative import DEFAULT, CollaborativeConfig, CollaborativeTask, apart
+from gmmrec.tasks.collaborative import CollaborativeTask, apart
+from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation, RatingEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch, RatingQuery
-from gmmrec.tasks.questions import Exam, Mask, Questions, Ratings
 from gmmrec.typing import ITEM, USER
 
 
@@ -24,12 +25,8 @@ class RatingTask:
     Of a pair that was rated more than once in training, the first rating counts. Everything is made on the CPU.
 
     Args:
-        split: Training, validation and test interactions, with ratings.
-        num_users: Number of users, with or without interactions.
-        num_items: Number of items, with or without interactions.
-        config: How batches are made; negatives are not drawn.
-        reviews: What was written; batches then hold what the user wrote about the positive.
-        settings: Those of the model; nothing is read of them.
+        inputs: A split with ratings, sizes, batches (no negatives are drawn) and reviews: where there are any, batches hold what
+            the user wrote about the positive.
 
     Raises:
         ValueError: There are no training interactions, or they have no ratings.
@@ -37,21 +34,14 @@ class RatingTask:
 
     monitor: ClassVar[str] = "rmse"
 
-    def __init__(
-        self,
-        split: Split,
-        num_users: int,
-        num_items: int,
-        config: CollaborativeConfig = DEFAULT,
-        reviews: Reviews | None = None,
-        settings: Any = None,
-    ) -> None:
+    def __init__(self, inputs: TaskInputs) -> None:
+        split = inputs.split
         if split.train.weight is None:
             raise ValueError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
-        self.split, self.config = split, config
-        self._ranking = CollaborativeTask(split, num_users, num_items, config)
+        self.split, self.config = split, inputs.batches
+        self._ranking = CollaborativeTask(replace(inputs, reviews=None))
         self._train = split.train.distinct()
-        self._text = training_texts(reviews, self._train)
+        self._text = training_texts(inputs.reviews, self._train)
 
     @property
     def num_batches(self) -> int:
@@ -78,28 +68,28 @@ class RatingTask:
             text = None if self._text is None else self._text[index]
             yield part, Batch(RatingQuery(user), item, nothing, _ratings(self._train)[index], text)
 
-    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[RatingQuery]:
-        """Which items of the part a user rated, however well: see :meth:`CollaborativeTask.questions`."""
-        asked = self._ranking.questions(part, mask)
-        return Questions(RatingQuery(asked.query.user), asked.relevant, asked.excluded, asked.masked)
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[RatingQuery]:
+        """Which items of the part a user rated, however well: see :meth:`CollaborativeTask.ranking`."""
+        asked = self._ranking.ranking(part, mask)
+        return RankingEvaluation(RatingQuery(asked.query.user), asked.relevant, asked.excluded, asked.masked)
 
-    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
+    def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """The ranking of all items, and the ratings to be predicted."""
-        return {"ranking": self.questions(part, mask), "ratings": self.ratings(part)}
+        return {"ranking": self.ranking(part, mask), "rating": self.ratings(part)}
 
-    def ratings(self, part: Literal["valid", "test"]) -> Ratings[RatingQuery]:
+    def ratings(self, part: Literal["valid", "test"]) -> RatingEvaluation[RatingQuery]:
         """All ratings of one part, in the order of its interactions.
 
         Raises:
             ValueError: The part is unknown or empty.
         """
         check_choice(("valid", "test"), part=part)
-        held_out: Interactions = getattr(self.split, part)
+        held_out = self.split.part(part)
         if not len(held_out):
             raise ValueError(f"the {part} part holds no rating, so there is nothing to predict")
         known = _ratings(self._train)
         bounds = float(known.min()), float(known.max())
-        return Ratings(RatingQuery(held_out.user), held_out.item, _ratings(held_out), bounds)
+        return RatingEvaluation(RatingQuery(held_out.user), held_out.item, _ratings(held_out), bounds)
 
 
 def _ratings(log: Interactions) -> Tensor:

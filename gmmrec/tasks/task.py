@@ -5,29 +5,19 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 
-from gmmrec.data.reviews import Reviews
-from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch
-from gmmrec.tasks.questions import Exam, Mask, Questions
 
 
 class Task(Protocol):
-    """From a split: training batches, and questions to be asked. All tasks are built alike."""
+    """From a split: training batches, and evaluation tasks. All tasks are built alike."""
 
     monitor: ClassVar[str]
     """The validation metric to watch where nothing else is said."""
 
-    def __init__(
-        self,
-        split: Split,
-        num_users: int,
-        num_items: int,
-        config: CollaborativeConfig = ...,
-        reviews: Reviews | None = ...,
-        settings: Any = ...,
-    ) -> None: ...
+    def __init__(self, inputs: TaskInputs) -> None: ...
 
     @property
     def num_batches(self) -> int:
@@ -38,10 +28,10 @@ class Task(Protocol):
         """One epoch: the graph to learn every step on, and its batch."""
         ...
 
-    def questions(self, part: Literal["valid", "test"], mask: Mask = "train") -> Questions[Any]:
-        """What a model is to rank, and the right answers."""
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[Any]:
+        """The ranking of all candidates, and the relevant ones."""
         ...
 
-    def exams(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, Exam]:
-        """All that a model is asked, by name; the ranking, of :meth:`questions`, comes first."""
+    def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
+        """All evaluation tasks by name; the first one is the main one, :meth:`ranking` as a rule."""
         ...

@@ -14,9 +14,9 @@ from lightning_fabric import Fabric
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from gmmrec.config import check_choice, check_non_negative, check_positive
+from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.query import Batch
 from gmmrec.training.early_stopping import EarlyStopping
 from gmmrec.training.history import Epoch, History
@@ -26,7 +26,7 @@ from gmmrec.training.resume import STATE_FILE, TrainingState
 __all__ = ["History", "TrainConfig", "Trainer"]
 
 Batches = Callable[[MultimodalGraph, torch.Generator], Iterable[tuple[MultimodalGraph, Batch[Any]]]]
-Validate = Callable[[Recommender[Any]], float]
+Validate = Callable[[AnyRecommender], float]
 
 _STEERING = ("lr", "weight_decay", "optimizer", "schedule", "lr_decay", "clip_norm", "evaluate_every", "precision")  # of every step
 
@@ -69,10 +69,7 @@ class TrainConfig:
         check_positive(evaluate_every=self.evaluate_every)
         check_non_negative(weight_decay=self.weight_decay, clip_norm=self.clip_norm, min_delta=self.min_delta)
         check_non_negative(checkpoint_every=self.checkpoint_every)
-        check_choice(("adam", "adamw"), optimizer=self.optimizer)
-        check_choice(("constant", "cosine", "exponential"), schedule=self.schedule)
-        check_choice(("32-true", "bf16-mixed", "16-mixed"), precision=self.precision)
-        check_choice(("auto", "cpu", "cuda", "mps"), accelerator=self.accelerator)
+        check_literals(self)
 
 
 class Trainer:
@@ -93,7 +90,7 @@ class Trainer:
 
     def fit(
         self,
-        model: Recommender[Any],
+        model: AnyRecommender,
         graph: MultimodalGraph,
         batches: Batches,
         validate: Validate | None,
@@ -158,7 +155,7 @@ class Trainer:
 
     def _steps(
         self,
-        model: Recommender[Any],
+        model: AnyRecommender,
         optimizer: Optimizer,
         batches: Iterable[tuple[MultimodalGraph, Batch[Any]]],
         number: int,
@@ -183,7 +180,7 @@ class Trainer:
             bar.update()
         return log.means()
 
-    def _start(self, model: Recommender[Any], generator: torch.Generator) -> TrainingState:
+    def _start(self, model: AnyRecommender, generator: torch.Generator) -> TrainingState:
         config = self.config
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -222,7 +219,7 @@ class _Placement:
         return self._last[1]
 
 
-def _look(model: Recommender[Any], validate: Validate) -> float:
+def _look(model: AnyRecommender, validate: Validate) -> float:
     model.eval()
     with torch.no_grad():
         return float(validate(model))

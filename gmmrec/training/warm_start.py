@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 from gmmrec.typing import ITEM, USER, NodeType
 
 logger = logging.getLogger(__name__)
@@ -18,7 +17,7 @@ TABLES: Mapping[str, NodeType] = {"users": USER, "items": ITEM, "context_items":
 
 
 def warm_start(
-    model: Recommender[Any],
+    model: AnyRecommender,
     vocabularies: Mapping[NodeType, Vocabulary],
     vectors: Mapping[NodeType, Tensor],
     known: Mapping[NodeType, Vocabulary],

@@ -101,6 +101,16 @@ def test_tests_are_kept_and_models_measured_since_are_named(tmp_path):
     assert "Measured since, and not in these tests: bad." in text
 
 
+def test_a_kept_comparison_says_what_was_paired_as_before(tmp_path):
+    lines = (Row("good", 1, 0.5), Row("bad", 1, 0.7, 0.2, 0.1, 0.3, 0.01, 0.02, 0.03))
+    of_ratings = Comparison("rmse", "all", "good", 9, 0, lines, unit="rating", lower_is_better=True)
+    sampled = Comparison("recall@20", "all", "good", 9, 2, lines, sampled=100, sampled_by="popularity")
+    lab = small_lab(tmp_path)
+    for found in (of_ratings, sampled):
+        lab.significance.keep(found, dataset="a")
+    assert Lab("accuracy", results=tmp_path).significance.comparisons("a") == [of_ratings, sampled]
+
+
 def test_the_compact_summary_has_the_best_models_that_all_chosen_data_sets_have(tmp_path):
     store = small_lab(tmp_path).store
     text = summary.compact(store, ["a", "b"])

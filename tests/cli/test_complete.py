@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from gmmrec.cli.main import main
-from gmmrec.experiment import fit
-from gmmrec.explain.outfit_page import write_page
+from gmmrec.report.outfits import write_outfits
+from gmmrec.runs.recipe import fit
 from tests.toy import checkerboard, with_outfits
 
 
@@ -53,9 +53,9 @@ def test_writes_a_page_with_pictures(folder, capsys, tmp_path):
     rows, text = found["rows"], page.read_text(encoding="utf-8")
     assert found["page"] == str(page)
     assert text.count("<figure") == len(rows) == 12
-    assert text.count("<figure class='given'") == 3
+    assert text.count('<figure class="given"') == 3
     assert text.count("data:image/jpeg;base64,") == sum(row["item_id"] % 2 == 0 for row in rows)
-    assert "http" not in text
+    assert "://" not in text  # nothing is loaded from elsewhere
     said = re.findall(r"<small>(\d+) · (kind \d) · ", text)
     assert said == [(str(row["item_id"]), row["category"]) for row in rows]
     assert main([*flags, "--images", str(images)]) == 0
@@ -89,7 +89,7 @@ def test_pictures_beside_the_data_make_a_page(folder, capsys, caplog, tmp_path):
 def test_the_page_holds_comments_and_no_category_where_none_is_known(tmp_path):
     frame = pd.DataFrame({"outfit": 1, "item_id": ["a", "b"], "given": [True, False], "probability": [1.0, 0.25], "score": -1.5})
     frame = frame.assign(category=[None, "hats"], comment=["", "red & warm"])
-    text = write_page(frame, tmp_path / "page.html", {}, "Outfits").read_text(encoding="utf-8")
+    text = write_outfits(frame, tmp_path / "page.html", {}, "Outfits").read_text(encoding="utf-8")
     assert "<small>a · given</small></figcaption>" in text
     assert "<small>b · hats · 25.0% of the choices</small><br><q>red &amp; warm</q></figcaption>" in text
 

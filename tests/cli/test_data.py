@@ -1,17 +1,14 @@
-import argparse
 import json
 
 import pytest
 
-from gmmrec.cli import data
+from gmmrec.cli.main import parse
 from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser()
-    data.add_commands(parser.add_subparsers())
-    known = parser.parse_args(["data", *map(str, arguments)])
+    known = parse(["data", *map(str, arguments)])
     return known.run(known)
 
 

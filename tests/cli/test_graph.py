@@ -1,11 +1,10 @@
-import argparse
 import json
 
 import pandas as pd
 import pytest
 import torch
 
-from gmmrec.cli.graph import add_commands
+from gmmrec.cli.main import parse
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import split_dataset
 from gmmrec.graph.build import build_graph
@@ -14,9 +13,7 @@ from gmmrec.typing import USER_ITEM
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
-    parsed = parser.parse_args(arguments)
+    parsed = parse(arguments)
     return parsed.run(parsed)
 
 

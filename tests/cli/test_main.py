@@ -35,8 +35,8 @@ METRICS = {
     "times": RANKING,
     "ratings": {"rmse", "mae"},
     "impressions": {*RANKING, "impressions/auc", "impressions/mrr"},
-    "outfits": {"blanks/accuracy", "compatibility/auc"},
-    "facts": {"links/mrr", "links/hits@10"},
+    "outfits": {"fill_in_the_blank/accuracy", "compatibility/auc"},
+    "facts": {"link_prediction/mrr", "link_prediction/hits@10"},
 }
 
 

@@ -6,15 +6,15 @@ import torch
 
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Blanks, Outfits
 from gmmrec.data.pack import packed, unpacked
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
-from gmmrec.run import load_split, save_split
+from gmmrec.runs.run import load_split, save_split
 
 
 def test_a_split_with_everything_comes_back(tmp_path):
-    lists = Lists(torch.tensor([0, 2, 3]), torch.tensor([1, 2, 0]))
+    lists = RaggedLists(torch.tensor([0, 2, 3]), torch.tensor([1, 2, 0]))
     part = torch.tensor([0, 2])
     log = Interactions(torch.tensor([0, 1]), torch.tensor([1, 0]), time=torch.tensor([5, 6]))
     split = Split(

@@ -9,7 +9,7 @@ from gmmrec.data.load import load_dataset
 from gmmrec.data.reviews import Reviews, read_reviews
 from gmmrec.data.split import Split, SplitConfig, split_dataset
 from gmmrec.data.write import write_folder
-from gmmrec.run import load_split, save_split
+from gmmrec.runs.run import load_split, save_split
 
 TEXTS = ["Good film, GOOD actors", None, "a bad film", "", "Isn't it a good_film?", "bad bad bad bad bad"]
 

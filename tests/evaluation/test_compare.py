@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from gmmrec.evaluation.compare import align, compare, read_runs
+from gmmrec.evaluation.evaluator import RANKING
 from gmmrec.evaluation.results import SAMPLED, GroupValues, Results
 
 NUM_USERS = 120
@@ -18,7 +19,7 @@ def run_of(quality: float, *, seed: int = 0, users: torch.Tensor | None = None, 
     table = torch.rand(NUM_USERS, generator=torch.Generator().manual_seed(1)) * 0.2 + quality
     table += 0.01 * torch.randn(NUM_USERS, generator=torch.Generator().manual_seed(seed))
     users = torch.arange(NUM_USERS) if users is None else users
-    return Results({"ndcg@20": table[users], "recall@20": 2 * table[users]}, users, users * 31 + 5, masked)
+    return Results(RANKING, {"ndcg@20": table[users], "recall@20": 2 * table[users]}, users, users * 31 + 5, masked)
 
 
 def test_best_comes_first_and_differences_are_paired():
@@ -59,7 +60,7 @@ def test_only_common_users_count_in_whatever_order():
     assert comparison.num_users == 70
     assert comparison.left_out == 50
     assert comparison.rows[1].difference == pytest.approx(-0.1, abs=1e-6)  # same seed: the same for every user
-    assert "50 who were not asked in every run are left out" in comparison.note
+    assert "50 not asked in every run are left out" in comparison.note
 
 
 def test_group_is_compared_by_its_own_users():

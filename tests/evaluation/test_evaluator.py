@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from gmmrec.data.ragged import Ragged
-from gmmrec.evaluation.evaluator import EvalConfig, Group, default_groups, evaluate
-from gmmrec.evaluation.exams import take_exam, watch
+from gmmrec.data.ragged import RaggedSets
+from gmmrec.evaluation.evaluator import evaluate
+from gmmrec.evaluation.groups import Group, default_groups
+from gmmrec.evaluation.kinds import evaluate_task, monitored_value
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
-from gmmrec.tasks.questions import Questions
 
 NUM_USERS, NUM_ITEMS = 12, 20
 
@@ -23,10 +25,8 @@ class NoConfig:
     pass
 
 
-class Fixed(Recommender[UserQuery]):
+class Fixed(Recommender[UserQuery, NoConfig]):
     """Random vectors; notes in which mode it was asked."""
-
-    query_type, config_class = UserQuery, NoConfig
 
     def __init__(self, schema):
         super().__init__(schema, NoConfig())
@@ -38,7 +38,7 @@ class Fixed(Recommender[UserQuery]):
 
     def encode(self, graph):
         self.asked.append((self.training, self.dropout.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
-        return {"user": self.users, "item": self.items}
+        return Encoded({"user": self.users, "item": self.items})
 
     def score(self, encoded, query, candidates):
         return inner_product(encoded["user"][query.user], encoded["item"][candidates])
@@ -64,8 +64,8 @@ def case():
     data["item"].text, data["item"].text_mask = data["item"].image, torch.ones(NUM_ITEMS, dtype=torch.bool)
     schema = GraphSchema({"user": NUM_USERS, "item": NUM_ITEMS}, {"image": 3, "text": 3}, {"image": "item", "text": "item"}, ())
     asked = wanted.any(1).nonzero().flatten()
-    sets = [Ragged.from_pairs(*mask.nonzero(as_tuple=True), NUM_USERS).take(asked) for mask in (wanted, known)]
-    return MultimodalGraph(data, schema), Questions(UserQuery(asked), *sets, masked="train"), known, wanted
+    sets = [RaggedSets.from_pairs(*mask.nonzero(as_tuple=True), NUM_USERS).take(asked) for mask in (wanted, known)]
+    return MultimodalGraph(data, schema), RankingEvaluation(UserQuery(asked), *sets, masked="train"), known, wanted
 
 
 def slow_recall(model, known, wanted, k, pool=None):
@@ -107,8 +107,8 @@ def test_training_watches_the_ranking_of_all_whatever_the_report_samples(case):
     graph, questions, known, wanted = case
     model, config = Fixed(graph.schema), EvalConfig(num_sampled=3, bootstrap=0)
     expected = mean(slow_recall(model, known, wanted, 5))
-    assert watch(model, graph, questions, "recall@5", config) == pytest.approx(expected)
-    found = take_exam(model, graph, questions, replace(config, sampled_by="popularity"))
+    assert monitored_value(model, graph, questions, "recall@5", config) == pytest.approx(expected)
+    found = evaluate_task(model, graph, questions, replace(config, sampled_by="popularity"))
     assert found.mean()["recall@5"] > expected + 0.1
     assert (found.sampled, found.sampled_by) == (3, "popularity")
 

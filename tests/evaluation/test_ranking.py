@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.evaluation.ranking import hits, rank, rank_sampled
 from gmmrec.graph.multimodal import GraphSchema
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
-from gmmrec.tasks.questions import Questions
 
 SCHEMA = GraphSchema({"user": 0, "item": 0}, {}, {}, ())
 
@@ -20,16 +20,14 @@ class NoConfig:
     pass
 
 
-class Table(Recommender[UserQuery]):
+class Table(Recommender[UserQuery, NoConfig]):
     """Scores read from a table [U, I], the encoding itself."""
-
-    query_type, config_class = UserQuery, NoConfig
 
     def __init__(self):
         super().__init__(SCHEMA, NoConfig())
 
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         return encoded["table"][query.user][:, candidates]
@@ -53,13 +51,13 @@ class Column(Table):
         return encoded["item"].expand(len(query), -1)
 
 
-def questions_of(excluded: torch.Tensor) -> Questions[UserQuery]:
+def questions_of(excluded: torch.Tensor) -> RankingEvaluation[UserQuery]:
     """One question a user; excluded is a mask [U, I]."""
     user, item = excluded.nonzero(as_tuple=True)
     num_users = excluded.shape[0]
     users = torch.arange(num_users)
-    return Questions(
-        UserQuery(users), Ragged.from_pairs(users, users * 0, num_users), Ragged.from_pairs(user, item, num_users), "train"
+    return RankingEvaluation(
+        UserQuery(users), RaggedSets.from_pairs(users, users * 0, num_users), RaggedSets.from_pairs(user, item, num_users), "train"
     )
 
 
@@ -85,8 +83,11 @@ def random_case(*, levels: int | None, share: float = 0.2):
 @pytest.mark.parametrize(("chunk_size", "candidate_chunk"), [(256, None), (1, None), (5, 1), (5, 7), (13, 30)])
 def test_equals_sorting_whatever_the_chunks(k, levels, chunk_size, candidate_chunk):
     table, excluded = random_case(levels=levels)
-    top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=k, chunk_size=chunk_size, candidate_chunk=candidate_chunk)
+    top, scores = rank(
+        Table(), {"table": table}, questions_of(excluded), 29, k=k, chunk_size=chunk_size, candidate_chunk=candidate_chunk
+    )
     assert top.tolist() == slow_rank(table, excluded, k)
+    assert torch.equal(scores, table.gather(1, top.clamp(min=0)).masked_fill(top < 0, -torch.inf))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -94,8 +95,8 @@ def test_gpu_gives_the_same_order():
     for levels in (None, 3):
         table, excluded = random_case(levels=levels)
         on_cpu = questions_of(excluded)
-        questions = Questions(on_cpu.query.to("cuda"), on_cpu.relevant.to("cuda"), on_cpu.excluded.to("cuda"), "train")
-        top = rank(Table(), {"table": table.cuda()}, questions, 29, k=6, chunk_size=5, candidate_chunk=11)
+        questions = RankingEvaluation(on_cpu.query.to("cuda"), on_cpu.relevant.to("cuda"), on_cpu.excluded.to("cuda"), "train")
+        top = rank(Table(), {"table": table.cuda()}, questions, 29, k=6, chunk_size=5, candidate_chunk=11).items
         assert top.tolist() == slow_rank(table, excluded, 6)
 
 
@@ -103,7 +104,7 @@ def test_short_lists_are_filled_and_never_hold_excluded_items():
     table, excluded = random_case(levels=3, share=0.9)
     excluded[2] = True
     table[0, 0], excluded[0, 0] = -torch.inf, False
-    top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=6)
+    top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=6).items
     assert top.tolist() == slow_rank(table, excluded, 6)
     assert top[2].tolist() == [-1] * 6
     assert 0 not in top[0]
@@ -113,14 +114,14 @@ def test_pool_restricts_the_ranking():
     table, excluded = random_case(levels=4)
     pool = torch.arange(29) % 3 == 1
     for candidate_chunk in (None, 2):
-        top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=5, candidate_chunk=candidate_chunk, pool=pool)
+        top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=5, candidate_chunk=candidate_chunk, pool=pool).items
         assert top.tolist() == slow_rank(table, excluded, 5, pool)
 
 
 def test_scores_that_are_a_view_are_left_alone():
     scores = torch.randn(29)
     _, excluded = random_case(levels=None)
-    top = rank(Column(), {"item": scores}, questions_of(excluded), 29, k=5)
+    top = rank(Column(), {"item": scores}, questions_of(excluded), 29, k=5).items
     assert top.tolist() == slow_rank(scores.expand(13, -1), excluded, 5)
     assert bool(scores.isfinite().all())
 
@@ -147,26 +148,29 @@ def test_wrong_shape_is_refused():
 
 
 def test_minus_one_is_no_hit_even_beside_the_last_item_of_a_neighbour():
-    relevant = Ragged.from_pairs(torch.tensor([0, 1]), torch.tensor([4, 0]), 2)
+    relevant = RaggedSets.from_pairs(torch.tensor([0, 1]), torch.tensor([4, 0]), 2)
     assert hits(torch.tensor([[4, -1], [-1, 0]]), relevant).tolist() == [[True, False], [False, True]]
 
 
 def test_sampled_candidates_hold_the_answer_and_nothing_excluded():
     generator = torch.Generator().manual_seed(0)
     table = torch.rand(5, 40, generator=generator)
-    relevant = Ragged(torch.arange(6), torch.tensor([3, 8, 8, 0, 39]))
-    excluded = Ragged.from_pairs(torch.arange(5).repeat_interleave(20), torch.randint(1, 39, (100,), generator=generator), 5)
-    excluded = Ragged.from_pairs(
+    relevant = RaggedSets(torch.arange(6), torch.tensor([3, 8, 8, 0, 39]))
+    excluded = RaggedSets.from_pairs(torch.arange(5).repeat_interleave(20), torch.randint(1, 39, (100,), generator=generator), 5)
+    excluded = RaggedSets.from_pairs(
         *((x[~relevant.contains(excluded.groups, excluded.values)]) for x in (excluded.groups, excluded.values)), 5
     )
-    questions = Questions(UserQuery(torch.arange(5)), relevant, excluded, "train")
+    questions = RankingEvaluation(UserQuery(torch.arange(5)), relevant, excluded, "train")
     degree = torch.arange(40.0)
     for by in ("uniform", "popularity"):
-        top = rank_sampled(Picked(), {"table": table}, questions, degree, 12, k=40, by=by, chunk_size=2)
+        top, scores = rank_sampled(Picked(), {"table": table}, questions, degree, 12, k=40, by=by, chunk_size=2)
         for n, row in enumerate(top):
             listed = row[row >= 0].tolist()
+            assert scores[n, : len(listed)].tolist() == table[n, listed].tolist()
             assert int(relevant.values[n]) in listed
             assert len(listed) == len(set(listed)) <= 13
             assert not set(listed) & set(excluded.take(torch.tensor([n])).values.tolist())
             assert table[n, listed].tolist() == sorted(table[n, listed].tolist(), reverse=True)
-    assert torch.equal(top, rank_sampled(Picked(), {"table": table}, questions, degree, 12, k=40, by="popularity", chunk_size=2))
+    assert torch.equal(
+        top, rank_sampled(Picked(), {"table": table}, questions, degree, 12, k=40, by="popularity", chunk_size=2).items
+    )

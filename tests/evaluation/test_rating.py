@@ -9,12 +9,14 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.compare import compare
-from gmmrec.evaluation.evaluator import Group
-from gmmrec.evaluation.rating import evaluate_ratings, rating_groups
-from gmmrec.evaluation.results import Results, file_of
+from gmmrec.evaluation.groups import Group
+from gmmrec.evaluation.kinds import load_results
+from gmmrec.evaluation.rating import RATING, evaluate_ratings, rating_groups
+from gmmrec.evaluation.results import Results
 from gmmrec.graph.build import build_graph
+from gmmrec.recommender import Encoded
+from gmmrec.tasks.evaluation_tasks import RatingEvaluation
 from gmmrec.tasks.query import RatingQuery
-from gmmrec.tasks.questions import Ratings
 
 USER, ITEM = np.array([0, 0, 1, 2, 3, 3]), np.array([1, 2, 0, 3, 4, 1])
 TRUE = np.array([4.0, 1.0, 5.0, 3.0, 2.0, 4.5])
@@ -30,7 +32,7 @@ class Guesser(torch.nn.Module):
         self.sizes: list[int] = []
 
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         self.sizes.append(len(query.user))
@@ -48,7 +50,7 @@ def graph():
 def asked():
     rows = (torch.from_numpy(x) for x in (USER, ITEM))
     user, item = rows
-    return Ratings(RatingQuery(user), item, torch.from_numpy(TRUE).float(), (1.0, 5.0))
+    return RatingEvaluation(RatingQuery(user), item, torch.from_numpy(TRUE).float(), (1.0, 5.0))
 
 
 def rmse(predicted, true=TRUE):
@@ -90,7 +92,7 @@ def test_groups_hold_their_ratings_alone(graph):
 def test_intervals_are_those_of_the_root(graph):
     generator = torch.Generator().manual_seed(0)
     error = torch.rand(400, generator=generator)
-    results = Results({"rmse": error.square(), "mae": error}, torch.arange(400), torch.arange(400), "ratings", bootstrap=2000)
+    results = Results(RATING, {"rmse": error.square(), "mae": error}, torch.arange(400), torch.arange(400), "none", bootstrap=2000)
     low, high = results.intervals()["rmse"]
     resampled = np.random.default_rng(0).integers(0, 400, (2000, 400))
     expected = np.quantile(np.sqrt((error.numpy() ** 2)[resampled].mean(1)), [0.025, 0.975])
@@ -103,18 +105,18 @@ def test_intervals_are_those_of_the_root(graph):
 
 def test_the_file_of_errors_stands_beside_that_of_rankings(graph, tmp_path):
     results = evaluate_ratings(Guesser(TABLE), graph, asked(), groups=rating_groups(graph, asked()))
-    results.save(tmp_path, file_of("ratings"))
-    again = Results.load(tmp_path, file_of("ratings"))
+    results.save(tmp_path)
+    again = load_results(tmp_path, "rating")
     assert again.to_dict() == results.to_dict()
-    with pytest.raises(ValueError, match=r"holds no per_user\.safetensors"):
-        Results.load(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no results_ranking\.safetensors"):
+        load_results(tmp_path)
 
 
 def test_the_least_error_wins_a_comparison_by_rating():
     generator = torch.Generator().manual_seed(0)
     pair, base = torch.arange(300), torch.rand(300, generator=generator)
     runs = {
-        name: Results({"rmse": (base + shift).square(), "mae": base + shift}, pair, pair * 7, "ratings")
+        name: Results(RATING, {"rmse": (base + shift).square(), "mae": base + shift}, pair, pair * 7, "none")
         for name, shift in (("worst", 0.2), ("best", 0.0), ("good", 0.01))
     }
     found = compare(runs, metric="rmse")
@@ -133,7 +135,7 @@ def test_the_least_error_wins_a_comparison_by_rating():
 
 def test_runs_of_other_ratings_are_not_compared(graph):
     ratings = asked()
-    other = Ratings(ratings.query, ratings.item, ratings.rating + 0.5, ratings.bounds)
+    other = RatingEvaluation(ratings.query, ratings.item, ratings.rating + 0.5, ratings.bounds)
     runs = {name: evaluate_ratings(Guesser(TABLE), graph, part) for name, part in (("a", ratings), ("b", other))}
     with pytest.raises(ValueError, match="cannot be compared"):
         compare(runs, metric="rmse")

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from gmmrec.data.ragged import Ragged
-from gmmrec.evaluation.results import FILE, SAMPLED, GroupValues, Results, fingerprint
+from gmmrec.data.ragged import RaggedSets
+from gmmrec.evaluation.evaluator import RANKING
+from gmmrec.evaluation.kinds import load_results
+from gmmrec.evaluation.results import SAMPLED, GroupValues, Results, fingerprint
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def results() -> Results:
     position = torch.arange(0, 40, 2)
     groups = {"cold items": GroupValues(position, {name: value[position] / 2 for name, value in values.items()})}
     query = torch.arange(100, 140)
-    return Results(values, query, query * 7, "train", groups, {"coverage@5": 0.25}, bootstrap=200, seed=3)
+    return Results(RANKING, values, query, query * 7, "train", groups, {"coverage@5": 0.25}, bootstrap=200, seed=3)
 
 
 def test_means_and_intervals(results):
@@ -35,7 +37,7 @@ def test_means_and_intervals(results):
 
 
 def test_no_intervals_without_resamples(results):
-    bare = Results(results.values, results.query, results.relevant, "train", bootstrap=0)
+    bare = Results(RANKING, results.values, results.query, results.relevant, "train", bootstrap=0)
     assert bare.intervals() == {}
     assert f"| {bare.mean()['recall@5']:.4f} |" in bare.to_markdown()
     assert bare.to_frame()["low"].isna().all()
@@ -66,7 +68,7 @@ def test_frame_and_markdown(results):
 
 def test_file_gives_everything_back(results, tmp_path):
     results.save(tmp_path / "run")
-    again = Results.load(tmp_path / "run")
+    again = load_results(tmp_path / "run")
     assert again.to_dict() == results.to_dict()
     assert (again.bootstrap, again.seed) == (200, 3)
     for name in ("query", "relevant"):
@@ -78,12 +80,12 @@ def test_file_gives_everything_back(results, tmp_path):
 def test_figures_of_sampled_candidates_come_with_a_warning_also_from_the_file(results, tmp_path):
     sampled = replace(results, sampled=100, sampled_by="popularity")
     sampled.save(tmp_path)
-    for found in (sampled, Results.load(tmp_path)):
+    for found in (sampled, load_results(tmp_path)):
         assert found.sampled == 100
         assert found.to_dict() == {**results.to_dict(), "sampled": 100, "sampled_by": "popularity", "warning": SAMPLED}
         assert f"\nRanked among 100 candidates sampled by popularity: {SAMPLED}.\n" in found.to_markdown()
     results.save(tmp_path)
-    assert Results.load(tmp_path).sampled == 0
+    assert load_results(tmp_path).sampled == 0
     assert SAMPLED not in results.to_markdown()
 
 
@@ -95,19 +97,21 @@ def test_part_keeps_questions_and_values_together(results):
 
 
 def test_folder_without_values_is_refused_in_a_sentence(tmp_path):
-    with pytest.raises(ValueError, match=f"holds no {FILE}; give the folder of a finished run"):
-        Results.load(tmp_path)
-    (tmp_path / FILE).write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=f"holds no {'results_ranking.safetensors'}; give the folder of a finished run"):
+        load_results(tmp_path)
+    (tmp_path / "results_ranking.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match="is damaged or was not written by gmmrec"):
-        Results.load(tmp_path)
+        load_results(tmp_path)
 
 
 def test_fingerprints_tell_sets_apart():
     generator = torch.Generator().manual_seed(0)
-    sets = Ragged.from_pairs(torch.arange(3000).repeat_interleave(4), torch.randint(50_000, (12_000,), generator=generator), 3000)
+    sets = RaggedSets.from_pairs(
+        torch.arange(3000).repeat_interleave(4), torch.randint(50_000, (12_000,), generator=generator), 3000
+    )
     found = fingerprint(sets)
     assert torch.unique(found).numel() == 3000
     order = torch.randperm(3000, generator=generator)
     assert torch.equal(fingerprint(sets.take(order)), found[order])
-    swapped = fingerprint(Ragged(torch.tensor([0, 2, 4]), torch.tensor([1, 4, 2, 3])))  # equal sums
+    swapped = fingerprint(RaggedSets(torch.tensor([0, 2, 4]), torch.tensor([1, 4, 2, 3])))  # equal sums
     assert swapped[0] != swapped[1]

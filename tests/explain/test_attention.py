@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import gmmrec
+from gmmrec.abilities import Attends
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.tokens import TokenNames
 from gmmrec.explain.attention import Explanation, Part, parts_of, weights_of
@@ -17,7 +18,7 @@ from tests.toy import checkerboard
 QUICK = {"epochs": 1, "dim": 8, "batch_size": 64, "progress": False}
 
 
-class Looks(LightGCN):
+class Looks(LightGCN, Attends):
     """Says what the test wants to hear."""
 
     def attention(self, encoded, query, items):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gmmrec.data.features import FeatureTable
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.sampling import sample_subgraph
@@ -12,7 +12,7 @@ from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.typing import ITEM, ITEM_USER, USER, USER_ITEM, USER_USER
 from tests.graph.whole import random_graph, random_split
 
-HISTORIES = Ragged(torch.tensor([0, 3, 3, 4]), torch.tensor([2, 9, 30, 9]))  # three users, the second without a history
+HISTORIES = RaggedSets(torch.tensor([0, 3, 3, 4]), torch.tensor([2, 9, 30, 9]))  # three users, the second without a history
 
 
 def test_nobody_else_changes_and_the_new_user_is_the_weighted_sum():
@@ -55,7 +55,7 @@ def test_rows_degrees_and_edges():
 def test_an_item_that_nobody_touched_counts_like_one_touched_once():
     graph = random_graph(size=40)
     cold = int((graph.degree(ITEM) == 0).nonzero()[0])
-    folded = with_new_users(graph, Ragged(torch.tensor([0, 1]), torch.tensor([cold])))
+    folded = with_new_users(graph, RaggedSets(torch.tensor([0, 1]), torch.tensor([cold])))
     assert float(folded.edges(ITEM_USER).weight[-1]) == 1
 
 
@@ -82,4 +82,4 @@ def test_new_users_join_a_subgraph_and_are_sampled():
 
 def test_unknown_items_are_refused():
     with pytest.raises(ValueError, match="items 0 to 39, but hold 40"):
-        with_new_users(random_graph(), Ragged(torch.tensor([0, 1]), torch.tensor([40])))
+        with_new_users(random_graph(), RaggedSets(torch.tensor([0, 1]), torch.tensor([40])))

@@ -102,7 +102,7 @@ class TestKnowledge(RecommenderContract):
         return super().build(model_class, graph if "entity" in graph.data.node_types else informed(graph), seed=seed)
 
     def test_permuting_users_and_items_permutes_scores(self, model_class) -> None:
-        pytest.skip("the toy's links would have to be permuted too; links are looked at above")
+        pytest.skip("the toy's alignment would have to be permuted too; it is looked at above")
 
 
 def informed(graph: MultimodalGraph) -> MultimodalGraph:

@@ -7,11 +7,11 @@ import torch
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.ensemble import merge, view
+from gmmrec.ensemble.blend import merge, view
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.sampling import sample_subgraph
@@ -115,7 +115,7 @@ def test_subgraphs_keep_what_their_edges_carry():
 
 def test_new_users_have_neither_ratings_nor_reviews():
     graph = build_graph(*written())
-    wider = with_new_users(graph, Ragged.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([1, 4, 2]), 2))
+    wider = with_new_users(graph, RaggedSets.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([1, 4, 2]), 2))
     assert len(wider.attribute(ITEM_USER, "text")) == wider.edges(ITEM_USER).edge_index.shape[1]
     check(wider, new_users=2)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from gmmrec.data.split import Split
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bert4rec import BERT4Rec, BERT4RecConfig
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.next_item import HistoryConfig, NextItemTask
 from gmmrec.tasks.query import Batch, HistoryQuery
 from tests.contract import I, U, asked, score_all, toy_graph
@@ -193,7 +194,7 @@ def test_k7_as_many_are_hidden_as_the_formula_says(share) -> None:
 def test_every_event_is_in_one_example_by_default() -> None:
     assert isinstance(BERT4RecConfig(), HistoryConfig)
     log = checkerboard(U, I)[0].interactions
-    task = NextItemTask(Split(log, log, log), U, I, settings=BERT4RecConfig())
+    task = NextItemTask(TaskInputs(Split(log, log, log), U, I, settings=BERT4RecConfig()))
     batches = [batch for _, batch in task.batches(None, torch.Generator().manual_seed(0))]
     assert sum(int(batch.query.mask.sum()) + len(batch) for batch in batches) == len(log)
 

@@ -12,11 +12,11 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.results import Results, file_of
-from gmmrec.experiment import read_config
+from gmmrec.evaluation.kinds import load_results
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bias import Bias, BiasConfig
+from gmmrec.runs.recipe import read_config
 from gmmrec.tasks.query import RatingQuery
 from tests.toy import rated_checkerboard
 
@@ -94,10 +94,10 @@ def test_a_run_reports_errors_beside_rankings(finished):
     for part in ("test", "valid"):
         assert 0 < report[part]["mae"] < report[part]["rmse"]
         assert 0 <= report[part]["recall@20"] <= 1
-    assert report["ratings"]["num_questions"] == len(run.split.test)
-    assert Results.load(folder, file_of("ratings")).mean() == run.exams["ratings"]["test"].mean()
+    assert report["rating"]["num_questions"] == len(run.split.test)
+    assert load_results(folder, "rating").mean() == run.other_results["rating"]["test"].mean()
     again = gmmrec.load(folder)
-    assert again.evaluate_all("test")["ratings"].mean() == run.exams["ratings"]["test"].mean()
+    assert again.evaluate_all("test")["rating"].mean() == run.other_results["rating"]["test"].mean()
     assert again.recommend(["u1"], k=3)["rank"].tolist() == [1, 2, 3]
 
 
@@ -130,7 +130,8 @@ def test_the_monitor_follows_the_model_unless_it_is_named():
     assert read_config("bias", arguments=["--monitor", "recall@20"]).monitor == "recall@20"
     board = rated_checkerboard(30, 20)[0]
     with pytest.raises(
-        ValueError, match="'rmse' belongs to the exam 'ratings', which lightgcn does not take on this data; it takes ranking"
+        ValueError,
+        match="'rmse' belongs to the evaluation task 'rating', which lightgcn does not have on this data; it has ranking",
     ):
         gmmrec.fit(board, "lightgcn", monitor="rmse", epochs=1)
     assert "recall@20" in gmmrec.fit(board, "bias", monitor="recall@20").report["valid"]

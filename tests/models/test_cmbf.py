@@ -168,9 +168,9 @@ def test_k1_shapes() -> None:
     users, items = torch.arange(4), torch.arange(7)
     assert joined(model, graph, users, items).shape == (4, 7, (1 + 4) * D)  # picture; user, age, item, text
     encoded = model.encode(graph)
-    assert encoded["image_tokens"].shape == (I, P + 3, D)
-    text = torch.cat([encoded["user_tokens"][:4], encoded["item_tokens"][:4]], 1)
-    left, right = model.fuse.streams(encoded["image_tokens"][:4], text)
+    assert encoded.image_tokens.values.shape == (I, P + 3, D)
+    text = torch.cat([encoded.user_tokens.values[:4], encoded.item_tokens.values[:4]], 1)
+    left, right = model.fuse.streams(encoded.image_tokens.values[:4], text)
     assert (left.shape, right.shape) == ((4, P + 3, D), (4, 2 + 2, D))
 
 
@@ -233,8 +233,8 @@ def test_k5_exchanging_streams_and_parameters_exchanges_the_results() -> None:
     names = {"left": "right", "right": "left"}
     mirrored.load_state_dict({names[k.split(".")[0]] + k[k.index(".") :]: v for k, v in model.fuse.state_dict().items()})
     encoded = model.encode(graph)
-    image, text = encoded["image_tokens"], encoded["item_tokens"]
-    masks = encoded["image_present"], encoded["item_present"]
+    image, text = encoded.image_tokens.values, encoded.item_tokens.values
+    masks = encoded.image_tokens.present, encoded.item_tokens.present
     torch.testing.assert_close(mirrored.streams(text, image, *masks[::-1]), model.fuse.streams(image, text, *masks)[::-1])
 
 
@@ -353,7 +353,7 @@ def test_vectors_for_comparing_are_of_pictures_and_fields() -> None:
     model, graph = build(only_images(regions=True))
     encoded = model.encode(graph)
     assert encoded["user"].shape == (U, D)
-    torch.testing.assert_close(encoded["item"], torch.cat([model.items, encoded["image_tokens"].mean(1)], 1))
+    torch.testing.assert_close(encoded["item"], torch.cat([model.items, encoded.image_tokens.values.mean(1)], 1))
 
 
 def test_lists_from_a_file_become_tuples() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -52,7 +52,7 @@ def test_scores_are_histories_times_weights() -> None:
 
 def test_k3_a_user_without_a_history_changes_nothing() -> None:
     model, graph = fitted()
-    wider = with_new_users(graph, Ragged(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)))
+    wider = with_new_users(graph, RaggedSets(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)))
     other = EASE(wider.schema, model.config)
     other.prepare(wider)
     assert torch.equal(other.weights, model.weights)
@@ -63,7 +63,7 @@ def test_k3_a_user_without_a_history_changes_nothing() -> None:
 def test_k5_folding_in_a_users_own_history_gives_that_users_scores_bit_for_bit(name: str) -> None:
     model, graph = fitted(name)
     users, items = graph.edges(USER_ITEM).edge_index.as_tensor()
-    histories = Ragged.from_pairs(users, items, U)
+    histories = RaggedSets.from_pairs(users, items, U)
     encoded = model.encode(with_new_users(graph, histories))
     folded_in = model.score(encoded, UserQuery(U + torch.arange(U)), torch.arange(I))
     assert torch.equal(folded_in, score_all(model, graph))
@@ -73,7 +73,7 @@ def test_k5_folding_in_a_users_own_history_gives_that_users_scores_bit_for_bit(n
 def test_k5_histories_given_to_the_service_in_any_order_are_scored_as_the_user() -> None:
     model, graph = fitted()
     users, items = graph.edges(USER_ITEM).edge_index.as_tensor()
-    seen = Ragged.from_pairs(users, items, U)
+    seen = RaggedSets.from_pairs(users, items, U)
     service = Service(model, graph, {"user": Vocabulary(range(U)), "item": Vocabulary(range(I))}, seen)
     history = items[users == 4].tolist()
     known, folded_in = service.recommend([4], k=5), service.recommend(histories=[history[::-1]], k=5)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
@@ -98,7 +98,7 @@ def of_histories(model: IRN, graph: MultimodalGraph, histories: list[list[int]])
     counts = torch.tensor([len(h) for h in histories])
     indptr = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
     values = torch.tensor([j for h in histories for j in h], dtype=torch.long)
-    more = with_new_users(graph, Ragged(indptr, values))
+    more = with_new_users(graph, RaggedSets(indptr, values))
     with torch.no_grad():
         return model.score(model.encode(more), UserQuery(U + torch.arange(len(histories))), torch.arange(I))
 
@@ -144,7 +144,7 @@ def test_the_loss_equals_the_dense_formula(attention, pair) -> None:
             y = slow_weights(model, graph, item, history_of(graph, user))[1]
             entropies.append(float(F.softplus(y if place else -y).detach()))
             squares += float(encoded["item"][item].square().sum())
-        squares += float(encoded["item_past"][items[0]].square().sum())
+        squares += float(encoded.item_past[items[0]].square().sum())
     terms = {name: float(term.detach()) for name, term in model.loss(graph, batch).items()}
     assert set(terms) == {"bce", "l2"}
     assert terms["bce"] == pytest.approx(sum(entropies) / len(entropies), rel=1e-5)
@@ -218,7 +218,7 @@ def test_k3_what_weights_sum_to(beta) -> None:
     history = [0, 4, 6, 11]
     a, _ = slow_weights(model, graph, 5, history)
     encoded = model.encode(graph)
-    tokens, target = encoded["item_past"][history][None], encoded["item"][[5]]
+    tokens, target = encoded.item_past[history][None], encoded["item"][[5]]
     weights = model.interest(tokens, None, target, return_weights=True)[1][0].double()
     torch.testing.assert_close(weights, torch.stack([a[j] for j in history]), rtol=1e-4, atol=1e-6)
     total = model.interest.logits(tokens, target).double().exp().sum()
@@ -236,7 +236,7 @@ def test_k4_without_logits_and_with_beta_1_it_is_fism() -> None:
     torch.testing.assert_close(score_all(mean, graph), scores)
     for user, item in itertools.product((0, 1, 7), range(I)):
         rest = [j for j in history_of(graph, user) if j != item]
-        fism = model.bias[item] + encoded["item"][item] @ encoded["item_past"][rest].mean(0)
+        fism = model.bias[item] + encoded["item"][item] @ encoded.item_past[rest].mean(0)
         torch.testing.assert_close(scores[user, item], fism.detach(), rtol=1e-4, atol=1e-4)
 
 
@@ -275,7 +275,7 @@ def test_k7_shapes(attention, pair) -> None:
     model, graph = build(attention=attention, pair=pair)
     encoded = model.encode(graph)
     assert climb(model, graph).shape == (I, 2, D)
-    assert encoded["item"].shape == encoded["item_past"].shape == (I, D)
+    assert encoded["item"].shape == encoded.item_past.shape == (I, D)
     weights = model.attention(encoded, UserQuery(torch.tensor([0, 1])), torch.tensor([5, 6]))
     longest = max(len(history_of(graph, user)) for user in (0, 1))
     assert weights["user:history"].shape == weights["user:history_items"].shape == (2, longest)

@@ -14,6 +14,7 @@ from gmmrec.graph.sampling import sample_subgraph
 from gmmrec.models.lattice import LATTICE, LATTICEConfig
 from gmmrec.nn.conv.learned_graph import LearnedItemGraph
 from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import USER_ITEM
@@ -281,7 +282,7 @@ def test_a_subgraph_of_the_epoch_learns_as_the_whole_graph_does() -> None:
 def test_a_run_that_is_resumed_ends_where_one_in_one_go_does(tmp_path) -> None:
     dataset = complete()
     nothing = dataset.interactions.take(torch.arange(0))
-    task = CollaborativeTask(Split(dataset.interactions, nothing, nothing), U, I)
+    task = CollaborativeTask(TaskInputs(Split(dataset.interactions, nothing, nothing), U, I))
     ends = []
     for name, stops in (("once", (4,)), ("twice", (2, 4))):
         for number, epochs in enumerate(stops):

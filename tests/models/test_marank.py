@@ -11,7 +11,7 @@ import gmmrec
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.models.marank import MARank, MARankConfig, recent
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.query import Batch, HistoryQuery
 from tests.contract import I, U, toy_graph
@@ -177,7 +177,7 @@ def test_k7_evaluation_drops_nothing_and_training_does():
 def test_k8_negatives_are_never_training_items_of_the_user():
     generator = torch.Generator().manual_seed(0)
     log = Interactions(torch.randint(U, (150,), generator=generator), torch.randint(I, (150,), generator=generator))
-    task = NextItemTask(Split(log, log, log), U, I, CollaborativeConfig(num_negatives=3), settings=MARankConfig())
+    task = NextItemTask(TaskInputs(Split(log, log, log), U, I, BatchConfig(num_negatives=3), settings=MARankConfig()))
     known = set(zip(log.user.tolist(), log.item.tolist(), strict=True))
     for _ in range(5):
         for _, batch in task.batches(None, generator):

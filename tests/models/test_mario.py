@@ -105,7 +105,7 @@ def test_k3_without_a_say_all_modalities_count_alike(attention) -> None:
         (model.fuse.logit if attention == "additive" else model.fuse.key).weight.zero_()
         for weights in model.modality_weights(graph, torch.arange(U), torch.arange(I)).values():
             assert torch.equal(weights, torch.full((U, I), 1 / 3))
-        tokens = model.encode(graph)["item_tokens"]
+        tokens = model.encode(graph).item_tokens
     torch.testing.assert_close(score_all(model, graph), model.users.detach() @ tokens.mean(1).T)
 
 
@@ -114,7 +114,7 @@ def test_k4_with_scalar_weights_an_item_lies_between_its_modalities(attention) -
     model, graph = build(attention=attention, init_std=1.0)
     with torch.no_grad():
         encoded = model.encode(graph)
-        tokens, present = encoded["item_tokens"], encoded["item_present"]
+        tokens, present = encoded.item_tokens, encoded.item_present
         seen = model.fuse.seen(encoded["user"], tokens, present, torch.arange(I).expand(U, I))
         weights = torch.stack(list(model.modality_weights(graph, torch.arange(U), torch.arange(I)).values()), -1)
     longest = tokens.norm(dim=-1).masked_fill(~present, 0).amax(1)
@@ -130,7 +130,7 @@ def test_k5_the_ranking_of_all_items_equals_pairs(attention, granularity, backbo
         encoded = model.encode(graph)
         user, item = torch.randint(U, (40,)), torch.randint(I, (40,))
         pairs = model.score(encoded, UserQuery(user), item[:, None])
-        seen = model.fuse.seen(encoded["user"][user], encoded["item_tokens"], encoded["item_present"], item[:, None])
+        seen = model.fuse.seen(encoded["user"][user], encoded.item_tokens, encoded.item_present, item[:, None])
     expected = (encoded["user"][user] * seen[:, 0]).sum(-1)
     torch.testing.assert_close(pairs[:, 0], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(score_all(model, graph)[user, item], expected, rtol=0, atol=1e-5)
@@ -251,7 +251,7 @@ def test_an_item_without_interactions_lives_by_its_features() -> None:
     assert bool((weights["interaction"] == 0).all())
     with torch.no_grad():
         encoded = model.encode(graph)
-    torch.testing.assert_close(encoded["item"][4], encoded["item_tokens"][4, :2].mean(0))
+    torch.testing.assert_close(encoded["item"][4], encoded.item_tokens[4, :2].mean(0))
 
 
 def test_decoders_of_absent_features_are_not_asked() -> None:

@@ -9,7 +9,7 @@ import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.co_interaction import co_interaction_graph
@@ -348,7 +348,7 @@ def test_without_layers_there_are_no_graphs() -> None:
 
 def test_a_newcomer_is_the_mean_of_their_items() -> None:
     model, graph = build(with_reviews())
-    histories = Ragged(torch.tensor([0, 3, 4]), torch.tensor([1, 4, 6, 2]))
+    histories = RaggedSets(torch.tensor([0, 3, 4]), torch.tensor([1, 4, 6, 2]))
     with torch.no_grad():
         before, after = model.encode(graph), model.encode(with_new_users(graph, histories))
     torch.testing.assert_close(after["user"][U], before["item"][[1, 4, 6]].mean(0))

@@ -10,11 +10,11 @@ from torch import Tensor
 import gmmrec
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.evaluation.evaluator import EvalConfig
-from gmmrec.evaluation.exams import take_exam
+from gmmrec.evaluation.kinds import evaluate_task
+from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import LinkQuery
 from tests.knowledge import circle, graph_of, without
@@ -28,7 +28,7 @@ def build(dataset=None, seed: int = 0, **settings) -> tuple[MKGformer, Multimoda
     split, graph = graph_of(dataset or circle(N))
     torch.manual_seed(seed)
     model = MKGformer(graph.schema, MKGformerConfig(**{**SMALL, **settings})).eval()
-    return model, model.prepare(graph), LinkTask(split, 0, 0, CollaborativeConfig(batch_size=100))
+    return model, model.prepare(graph), LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=100)))
 
 
 def batch_of(task: LinkTask, graph: MultimodalGraph):
@@ -123,7 +123,7 @@ def test_k8_scores_cover_all_entities_and_learned_facts_come_first() -> None:
     losses = train(model, graph, task, steps=150)
     assert losses[-1] < 0.5 * losses[0]
     assert score_all(model, graph).shape == (4 * N, N)
-    found = take_exam(model, graph, task.exams("valid")["links"], EvalConfig(bootstrap=0)).mean()
+    found = evaluate_task(model, graph, task.evaluation_tasks("valid")["link_prediction"], EvalConfig(bootstrap=0)).mean()
     asked = batch_of(task, graph)
     best = score_all(model, graph)[asked.query.relation * N + asked.query.head].argmax(1)
     assert float((best == asked.positive).float().mean()) == 1.0

@@ -138,13 +138,13 @@ def test_scores_are_those_of_the_equations_written_slowly():
 def test_k1_shapes():
     model = model_of()
     encoded = model.encode(GRAPH)
-    assert encoded["item_vectors"].shape == (I, 2, D)
+    assert encoded.news.vectors.shape == (I, 2, D)
     assert encoded["item"].shape == (I, D)
     query = query_of(HISTORIES)
     assert scores_of(model, query).shape == (4, I)
     assert scores_of(model, query, torch.zeros(4, 3, dtype=torch.long)).shape == (4, 3)
-    clicks = encoded["item_vectors"][query.items]
-    assert model.look(clicks, query=encoded["item_vectors"][:6].expand(4, 6, 2, D)).shape == (4, 6, D)
+    clicks = encoded.news.vectors[query.items]
+    assert model.look(clicks, query=encoded.news.vectors[:6].expand(4, 6, 2, D)).shape == (4, 6, D)
 
 
 def test_k2_co_attention_sums_to_one_and_does_not_see_what_is_missing():
@@ -176,11 +176,11 @@ def test_k2_padding_of_tokens_and_clicks_changes_nothing():
 
 def test_k3_a_single_click_has_all_the_weight():
     model = model_of()
-    encoded = {name: value.detach() for name, value in model.encode(GRAPH).items()}
+    encoded = model.encode(GRAPH).detach()
     news = encoded["item"]  # r^t + r^p
     scores = model.score(encoded, query_of([[2]]), torch.arange(6))[0]
     torch.testing.assert_close(scores, 2 * news[:6] @ news[2])
-    reader = model.look(encoded["item_vectors"][torch.tensor([[2]])], query=encoded["item_vectors"][None, :6])
+    reader = model.look(encoded.news.vectors[torch.tensor([[2]])], query=encoded.news.vectors[None, :6])
     torch.testing.assert_close(reader, (2 * news[2]).expand(1, 6, D))
 
 
@@ -192,7 +192,8 @@ def test_k4_the_order_of_clicks_means_nothing():
 def test_k5_exchanging_text_and_picture_changes_nothing():
     model, query = model_of(), query_of(HISTORIES)
     encoded = model.encode(GRAPH)
-    swapped = encoded | {name: encoded[name].flip(1) for name in ("item_vectors", "item_present")}
+    news = encoded.news._replace(vectors=encoded.news.vectors.flip(1), present=encoded.news.present.flip(1))
+    swapped = replace(encoded, news=news)
     candidates = torch.arange(I)
     torch.testing.assert_close(model.score(swapped, query, candidates), model.score(encoded, query, candidates))
 
@@ -207,7 +208,7 @@ def test_k6_other_candidates_do_not_matter():
 def test_k7_weights_sum_to_one_over_valid_clicks_and_an_empty_history_is_zero():
     model, query = model_of(), query_of([[0, 1, 2], [5, 3], []])
     encoded = model.encode(GRAPH)
-    vectors = encoded["item_vectors"]
+    vectors = encoded.news.vectors
     _, weights = model.look(vectors[query.items], query.mask[..., None], vectors[None, :6], return_weights=True)  # [B, C, M', N, M]
     assert bool((weights.masked_select(~query.mask[:, None, None, :, None].expand_as(weights)) == 0).all())
     torch.testing.assert_close(weights[:2].sum(3), torch.ones(2, 6, 2, 2))
@@ -220,13 +221,13 @@ def test_k8_without_pictures_the_text_stream_goes_on_alone():
     graph = toy_graph(data(without=("regions",)))
     model = model_of()
     encoded = model.encode(graph)
-    assert not bool(encoded["item_present"][:, IMAGE].any())
-    assert bool((encoded["item_vectors"][:, IMAGE] == 0).all())
+    assert not bool(encoded.news.present[:, IMAGE].any())
+    assert bool((encoded.news.vectors[:, IMAGE] == 0).all())
     assert all(bool(torch.isfinite(value).all()) for value in encoded.values())
     for layer in model.layers:  # the same with a context of zeros, whatever there is to read
         attention = layer[0].right.attention
         attention.forward = lambda own, *_, block=attention, **__: (block.output(torch.zeros_like(own)), None)
-    torch.testing.assert_close(model.encode(GRAPH)["item_vectors"][:, TEXT], encoded["item_vectors"][:, TEXT])
+    torch.testing.assert_close(model.encode(GRAPH).news.vectors[:, TEXT], encoded.news.vectors[:, TEXT])
     assert bool(torch.isfinite(scores_of(model_of(), query_of(HISTORIES), graph=graph)).all())
 
 
@@ -236,7 +237,7 @@ def test_with_one_modality_nothing_is_read_and_with_three_all_pairs_do():
     model = model_of(graph=alone)
     assert len(model.layers) == 0
     encoded = model.encode(alone)
-    assert encoded["item_vectors"].shape == (I, 1, D)
+    assert encoded.news.vectors.shape == (I, 1, D)
     torch.testing.assert_close(
         model.score(encoded, query_of([[2]]), torch.arange(6))[0], encoded["item"][:6] @ encoded["item"][2]
     )  # one map of weights where there were four
@@ -259,9 +260,9 @@ def test_switches_leave_parts_out():
     assert len(apart.layers) == 0
     assert len(list(apart.parameters())) < len(list(model_of().parameters()))
     other = toy_graph(data(without=("regions",)))
-    torch.testing.assert_close(apart.encode(other)["item_vectors"][:, TEXT], apart.encode(GRAPH)["item_vectors"][:, TEXT])
-    vectors = model_of().encode(GRAPH)["item_vectors"]
-    assert not torch.allclose(vectors[:, TEXT], model_of().encode(other)["item_vectors"][:, TEXT])
+    torch.testing.assert_close(apart.encode(other).news.vectors[:, TEXT], apart.encode(GRAPH).news.vectors[:, TEXT])
+    vectors = model_of().encode(GRAPH).news.vectors
+    assert not torch.allclose(vectors[:, TEXT], model_of().encode(other).news.vectors[:, TEXT])
     assert model_of(scaled=True).look.scale == pytest.approx(D**-0.5)
     assert model_of().look.scale == 1.0
 
@@ -294,9 +295,9 @@ def test_only_the_items_of_a_batch_are_encoded(monkeypatch):
 
 def test_news_in_blocks_and_candidates_in_chunks_are_the_same(monkeypatch):
     model, query = model_of(), query_of(HISTORIES)
-    expected, vectors = scores_of(model, query), model.encode(GRAPH)["item_vectors"]
+    expected, vectors = scores_of(model, query), model.encode(GRAPH).news.vectors
     monkeypatch.setattr("gmmrec.models.mm_rec.CELLS", 300)
-    torch.testing.assert_close(model.encode(GRAPH)["item_vectors"], vectors)
+    torch.testing.assert_close(model.encode(GRAPH).news.vectors, vectors)
     torch.testing.assert_close(scores_of(model, query), expected)
 
 
@@ -318,9 +319,9 @@ def test_attention_says_what_counts():
         torch.testing.assert_close(found[name].sum(1), mask.any(1).float())
     torch.testing.assert_close(found["user:history"].sum(1), torch.ones(4))
     assert found["user:history_items"].tolist() == query.items.masked_fill(~query.mask, -1).tolist()
-    clicks = encoded["item_vectors"][query.items]
-    there = encoded["item_present"][query.items] & query.mask[..., None]
-    maps = model.look(clicks, there, encoded["item_vectors"][items][:, None], return_weights=True)[1][:, 0]
+    clicks = encoded.news.vectors[query.items]
+    there = encoded.news.present[query.items] & query.mask[..., None]
+    maps = model.look(clicks, there, encoded.news.vectors[items][:, None], return_weights=True)[1][:, 0]
     torch.testing.assert_close(found["user:history"][0], maps[0].sum((0, 2)) / 4)
 
 

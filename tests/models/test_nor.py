@@ -9,14 +9,15 @@ from torch import Tensor
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.nor import NOR, UNKNOWN, NORConfig
+from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import Batch, OutfitQuery
 
@@ -355,7 +356,7 @@ def matching_pairs() -> tuple[MultimodalGraph, Split]:
     rows = [torch.tensor([top, bottom]) for top in range(6) for bottom in range(6, I) if (top + bottom) % 2 == 0]
     words = [[3, 5, 6] if int(row[0]) % 2 else [4, 5, 6] for row in rows]
     nothing = Interactions(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
-    sets = Outfits(Lists.from_sequences(rows), torch.zeros(len(rows), dtype=torch.long), text=torch.tensor(words))
+    sets = Outfits(RaggedLists.from_sequences(rows), torch.zeros(len(rows), dtype=torch.long), text=torch.tensor(words))
     return graph, Split(nothing, nothing, nothing, outfits=sets)
 
 
@@ -363,7 +364,7 @@ def test_learns_which_garments_match_and_what_to_say() -> None:
     graph, split = matching_pairs()
     torch.manual_seed(0)
     model = NOR(graph.schema, NORConfig(dim=16, attention_hidden=16, word_dim=8, state_dim=16))
-    task, generator = OutfitTask(split, 1, I), torch.Generator().manual_seed(0)
+    task, generator = OutfitTask(TaskInputs(split, 1, I)), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(60):
         for _, batch in task.batches(graph, generator):

@@ -158,7 +158,7 @@ def test_any_modalities_will_do(names, settings) -> None:
     generator = torch.Generator().manual_seed(0)
     features = {name: FeatureTable(name, torch.rand(I, 3, generator=generator)) for name in names}
     model, graph = build(replace(with_features(), features=features), **settings)
-    assert model.encode(graph)["item_sides"].shape == (I, len(names), D)
+    assert model.encode(graph).item_sides.shape == (I, len(names), D)
     assert bool(torch.isfinite(score_all(model, graph)).all())
     assert bool(torch.isfinite(model.loss(graph, BATCH)["cloze"]))
 

@@ -254,7 +254,7 @@ def test_k3_a_guide_that_is_not_heard_leaves_no_difference(score) -> None:
     for attention in model.attend.right:
         torch.nn.init.zeros_(attention.guide.weight)
     weights = everything(model, graph)
-    count = model.encode(graph)["item_present"].sum(1)
+    count = model.encode(graph).item_tokens.present.sum(1)
     for name in ("id", "text"):
         by_user = weights[name].unflatten(0, (U, I))
         torch.testing.assert_close(by_user, by_user[:1].expand(U, I))

@@ -201,8 +201,8 @@ def test_k5_a_product_with_no_embedding_is_nothing() -> None:
     with torch.no_grad():
         model.items[4] = 0
         encoded = model.encode(graph)
-    assert not bool(encoded["item_merged"][4].any())
-    assert bool(encoded["item_merged"][3].any())
+    assert not bool(encoded.known.merged[4].any())
+    assert bool(encoded.known.merged[3].any())
     assert not bool(score_all(model, graph)[:, 4].any())
 
 
@@ -383,8 +383,8 @@ def test_switches_take_their_parameters_with_them() -> None:
     assert whole - names(predictor="dot") == {"predict"}
     with torch.no_grad():
         model, graph = build()
-        assert "item_regions" in model.encode(graph)
-        assert "item_regions" not in build(review_weight=0.0)[0].encode(graph)  # kept for words alone
+        assert model.encode(graph).known.regions is not None
+        assert build(review_weight=0.0)[0].encode(graph).known.regions is None  # kept for words alone
 
 
 def test_what_cannot_be_is_refused() -> None:

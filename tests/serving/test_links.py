@@ -4,7 +4,7 @@ import torch
 import gmmrec
 from gmmrec.cli.main import main
 from gmmrec.data.write import write_folder
-from gmmrec.run import Run
+from gmmrec.runs.run import Run
 from gmmrec.tasks.query import LinkQuery
 from tests.knowledge import circle
 from tests.toy import checkerboard
@@ -42,11 +42,11 @@ def test_a_run_of_facts_is_saved_evaluated_and_compared(folder, capsys) -> None:
     run = Run.load(folder)
     found = run.evaluate("test").mean()
     assert set(found) == {"mrr", "hits@1", "hits@3", "hits@10", "mean_rank"}
-    assert run.report["test"]["links/mrr"] == pytest.approx(found["mrr"])
-    assert (folder / "per_link.safetensors").is_file()
-    assert not (folder / "per_user.safetensors").exists()
+    assert run.report["test"]["link_prediction/mrr"] == pytest.approx(found["mrr"])
+    assert (folder / "results_link_prediction.safetensors").is_file()
+    assert not (folder / "results_ranking.safetensors").exists()
     assert main(["evaluate", str(folder)]) == 0
-    assert "ends of facts" in capsys.readouterr().out
+    assert "triples with one end to predict" in capsys.readouterr().out
 
 
 def test_the_command_prints_what_the_run_answers(folder, capsys) -> None:

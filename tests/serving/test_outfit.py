@@ -8,11 +8,11 @@ import torch
 
 from gmmrec.data.reviews import Reviews
 from gmmrec.evaluation.text import plain
-from gmmrec.experiment import fit
-from gmmrec.run import Run
+from gmmrec.runs.recipe import fit
+from gmmrec.runs.run import Run
 from gmmrec.serving.outfit import complete
 from gmmrec.tasks.query import OutfitQuery
-from tests.models.test_pog import built, question
+from tests.models.pog.test_model import built, question
 from tests.toy import checkerboard, with_outfits
 
 POOL = torch.tensor([1, 3, 4, 8, 9, 11, 16])
@@ -178,9 +178,9 @@ def test_what_is_added_is_commented_on_beside_the_rest(tmp_path):
     assert "comment" not in silent.complete(items[:2], k=1)
 
 
-def test_a_run_has_all_exams(run):
-    assert {"recall@20", "blanks/accuracy", "compatibility/auc"} <= set(run.report["test"])
-    assert run.config["monitor"] == "blanks/accuracy"
+def test_a_run_has_results_of_all_evaluation_tasks(run):
+    assert {"recall@20", "fill_in_the_blank/accuracy", "compatibility/auc"} <= set(run.report["test"])
+    assert run.config["monitor"] == "fill_in_the_blank/accuracy"
 
 
 def test_bad_questions_are_said_in_one_sentence(run):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import gmmrec
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.models import MODELS
@@ -21,7 +21,7 @@ def service():
     graph = build_graph(dataset, Split(log, log.take(torch.arange(0)), log.take(torch.arange(0))))
     torch.manual_seed(0)
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=2))
-    seen = Ragged.from_pairs(log.user, log.item, dataset.num_users)
+    seen = RaggedSets.from_pairs(log.user, log.item, dataset.num_users)
     return Service(model, graph, dataset.vocabularies, seen, [f"title {i}" for i in range(dataset.num_items)])
 
 
@@ -123,3 +123,23 @@ def test_frames_are_plain(service):
     frame = service.recommend(["u0"], k=2)
     assert isinstance(frame, pd.DataFrame)
     assert list(frame.columns) == ["user_id", "item_id", "score", "rank", "title"]
+
+
+def test_users_are_asked_in_chunks_and_every_pair_is_scored_once(service, monkeypatch):
+    import gmmrec.serving.service as module
+
+    whole, history = service.recommend(k=5), [[n % 16, (n + 3) % 16] for n in range(9)]
+    people = service.recommend(histories=history, k=5)
+    sizes, score = [], service.model.score
+
+    def counted(encoded, query, candidates):
+        sizes.append(len(query) * candidates.shape[-1])
+        return score(encoded, query, candidates)
+
+    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(service.model, "score", counted)
+    pd.testing.assert_frame_equal(service.recommend(k=5), whole)
+    assert sum(sizes) == 24 * 16
+    assert max(sizes) == 4 * 16
+    pd.testing.assert_frame_equal(service.recommend(histories=history, k=5), people)
+    assert service.recommend([], k=5).empty

@@ -8,7 +8,8 @@ from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 
 
 def interactions(*pairs: tuple[int, int]) -> Interactions:
@@ -25,7 +26,7 @@ GRAPH = object()  # full mode only hands the graph on
 
 
 def task(**config) -> CollaborativeTask:
-    return CollaborativeTask(SPLIT, 4, 6, CollaborativeConfig(**config))
+    return CollaborativeTask(TaskInputs(SPLIT, 4, 6, BatchConfig(**config)))
 
 
 def epoch(task: CollaborativeTask, seed: int = 0) -> list:
@@ -61,7 +62,7 @@ def test_the_generator_decides_order_and_negatives():
 
 
 def test_questions_leave_out_what_is_excluded():
-    asked = task().questions("test")
+    asked = task().ranking("test")
     assert asked.query.user.tolist() == [0, 2]  # user 1's only test item is known from training; user 3 has none
     assert [asked.relevant.take(torch.tensor([q])).values.tolist() for q in (0, 1)] == [[3, 4], [1, 4]]
     assert [asked.excluded.take(torch.tensor([q])).values.tolist() for q in (0, 1)] == [[1, 2], [0]]
@@ -69,22 +70,22 @@ def test_questions_leave_out_what_is_excluded():
 
 
 def test_questions_may_exclude_validation_items_too():
-    asked = task().questions("test", "train+valid")
+    asked = task().ranking("test", "train+valid")
     assert asked.query.user.tolist() == [0, 2]
     assert asked.relevant.values.tolist() == [4, 4]
     assert [asked.excluded.take(torch.tensor([q])).values.tolist() for q in (0, 1)] == [[1, 2, 3], [0, 1]]
-    assert task().questions("valid").query.user.tolist() == [0, 2]
+    assert task().ranking("valid").query.user.tolist() == [0, 2]
 
 
 def test_questions_that_cannot_be_asked():
     with pytest.raises(ValueError, match="would exclude every right answer"):
-        task().questions("valid", "train+valid")
+        task().ranking("valid", "train+valid")
     with pytest.raises(ValueError, match="part must be one of"):
-        task().questions("train")
-    nothing = CollaborativeTask(Split(SPLIT.train, interactions(), interactions((1, 3))), 4, 6)
+        task().ranking("train")
+    nothing = CollaborativeTask(TaskInputs(Split(SPLIT.train, interactions(), interactions((1, 3))), 4, 6))
     for part in ("valid", "test"):
         with pytest.raises(ValueError, match=f"the {part} part holds no item"):
-            nothing.questions(part)
+            nothing.ranking(part)
 
 
 def sampled_and_whole(num_neighbors: tuple[int, ...]):
@@ -94,7 +95,7 @@ def sampled_and_whole(num_neighbors: tuple[int, ...]):
     dataset = Dataset("sparse", {"user": Vocabulary(range(60), name="user"), "item": Vocabulary(range(80))}, log)
     split = Split(log, interactions(), interactions())
     modes = [
-        CollaborativeTask(split, 60, 80, CollaborativeConfig(32, num_negatives=2, sampled=sampled, num_neighbors=num_neighbors))
+        CollaborativeTask(TaskInputs(split, 60, 80, BatchConfig(32, num_negatives=2, sampled=sampled, num_neighbors=num_neighbors)))
         for sampled in (True, False)
     ]
     return build_graph(dataset, split), *modes
@@ -158,13 +159,13 @@ def test_training_with_all_neighbours_equals_training_on_the_whole_graph():
 
 def test_settings_and_an_empty_training_part():
     with pytest.raises(ValueError, match="batch_size must be greater than 0"):
-        CollaborativeConfig(batch_size=0)
+        BatchConfig(batch_size=0)
     with pytest.raises(ValueError, match="negatives_from must be one of"):
-        CollaborativeConfig(negatives_from="most")
+        BatchConfig(negatives_from="most")
     with pytest.raises(ValueError, match="number for every hop, -1 for all, but is \\[-2\\]"):
-        CollaborativeConfig(num_neighbors=(-2,))
+        BatchConfig(num_neighbors=(-2,))
     with pytest.raises(ValueError, match="training part is empty"):
-        CollaborativeTask(Split(interactions(), SPLIT.valid, SPLIT.test), 4, 6)
+        CollaborativeTask(TaskInputs(Split(interactions(), SPLIT.valid, SPLIT.test), 4, 6))
 
 
 def reviewed_split() -> tuple[Split, Reviews]:
@@ -180,7 +181,7 @@ def reviewed_split() -> tuple[Split, Reviews]:
 def test_batches_hold_what_was_written_about_the_positive(sampled):
     split, reviews = reviewed_split()
     dataset = Dataset("written", {"user": Vocabulary(range(4)), "item": Vocabulary(range(6))}, split.train, reviews=reviews)
-    made = CollaborativeTask(split, 4, 6, CollaborativeConfig(batch_size=3, sampled=sampled), reviews)
+    made = CollaborativeTask(TaskInputs(split, 4, 6, BatchConfig(batch_size=3, sampled=sampled), reviews))
     graph = build_graph(dataset, split)
     for step_graph, batch in made.batches(graph, torch.Generator().manual_seed(0)):
         user, item = step_graph.rows("user")[batch.query.user], step_graph.rows("item")[batch.positive]
@@ -191,7 +192,7 @@ def test_words_that_training_holds_once_are_unknown_in_batches():
     split, reviews = reviewed_split()
     tokens = torch.cat([reviews.tokens, torch.tensor([[39, 39]], dtype=torch.int32)])  # the last review is held out
     tokens[0, 1] = 39  # the first word of this review is then there once, too
-    made = CollaborativeTask(split, 4, 6, reviews=Reviews(tokens, reviews.words))
+    made = CollaborativeTask(TaskInputs(split, 4, 6, reviews=Reviews(tokens, reviews.words)))
     texts = {tuple(row) for _, batch in epoch(made) for row in batch.text.tolist()}
     assert (1, 1) in texts
     assert not any(39 in row for row in texts)

@@ -7,8 +7,8 @@ from torch.testing import assert_close
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
-from gmmrec.tasks.collaborative import CollaborativeConfig
 from gmmrec.tasks.context import ContextTask, time_context
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from tests.toy import checkerboard
 
 HOUR, DAY = 3600, 86_400
@@ -28,7 +28,7 @@ GRAPH = object()  # full mode only hands the graph on
 
 
 def task(**config) -> ContextTask:
-    return ContextTask(SPLIT, 3, 6, CollaborativeConfig(**config))
+    return ContextTask(TaskInputs(SPLIT, 3, 6, BatchConfig(**config)))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_negatives_are_never_known() -> None:
     ],
 )
 def test_every_new_event_of_a_part_is_a_question(mask, asked, excluded) -> None:
-    questions = task().questions("test", mask)
+    questions = task().ranking("test", mask)
     assert questions.query.user.tolist() == [user for user, _, _ in asked]
     assert questions.relevant.values.tolist() == [item for _, item, _ in asked]
     assert questions.relevant.counts.tolist() == [1] * len(asked)
@@ -91,8 +91,8 @@ def test_every_new_event_of_a_part_is_a_question(mask, asked, excluded) -> None:
 
 def test_a_log_without_times_has_no_contexts() -> None:
     parts = [Interactions(part.user, part.item) for part in (SPLIT.train, SPLIT.valid, SPLIT.test)]
-    made = ContextTask(Split(*parts), 3, 6)
-    assert made.questions("test").query.context is None
+    made = ContextTask(TaskInputs(Split(*parts), 3, 6))
+    assert made.ranking("test").query.context is None
     assert all(batch.query.context is None for _, batch in made.batches(GRAPH, torch.Generator()))
 
 
@@ -103,7 +103,7 @@ def test_sampled_batches_are_the_same_events() -> None:
     split = Split(timed, timed.take(torch.arange(0)), timed.take(torch.arange(0)))
     graph, epochs = build_graph(dataset, split), []
     for sampled in (False, True):
-        made = ContextTask(split, dataset.num_users, dataset.num_items, CollaborativeConfig(batch_size=50, sampled=sampled))
+        made = ContextTask(TaskInputs(split, dataset.num_users, dataset.num_items, BatchConfig(batch_size=50, sampled=sampled)))
         epochs.append(list(made.batches(graph, torch.Generator().manual_seed(0))))
     for (_, whole), (part, batch) in zip(*epochs, strict=True):
         assert torch.equal(part.rows("user")[batch.query.user], whole.query.user)
@@ -113,8 +113,8 @@ def test_sampled_batches_are_the_same_events() -> None:
 
 def test_nothing_to_ask_or_to_learn_is_said() -> None:
     with pytest.raises(ValueError, match="mask 'train\\+valid' would exclude"):
-        task().questions("valid", "train+valid")
+        task().ranking("valid", "train+valid")
     with pytest.raises(ValueError, match="the training part is empty"):
-        ContextTask(Split(log(), SPLIT.valid, SPLIT.test), 3, 6)
+        ContextTask(TaskInputs(Split(log(), SPLIT.valid, SPLIT.test), 3, 6))
     with pytest.raises(ValueError, match="no item that its user does not have in train"):
-        ContextTask(Split(SPLIT.train, SPLIT.train, SPLIT.test), 3, 6).questions("valid")
+        ContextTask(TaskInputs(Split(SPLIT.train, SPLIT.train, SPLIT.test), 3, 6)).ranking("valid")

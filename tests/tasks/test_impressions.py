@@ -7,11 +7,12 @@ import torch
 
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
 from gmmrec.tasks import task_of
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.impressions import ImpressionTask, draw
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import HistoryConfig, NextItemTask
 from gmmrec.tasks.query import HistoryQuery, UserQuery
 
@@ -22,9 +23,9 @@ def impressions(*, seed: int = 0) -> Impressions:
     """Histories of 0 to 7, 1 to 8 items shown; some all clicked, some without a click, some items shown twice."""
     generator = torch.Generator().manual_seed(seed)
 
-    def lists(least: int, most: int) -> Lists:
+    def lists(least: int, most: int) -> RaggedLists:
         sizes = torch.randint(least, most, (NUM,), generator=generator).tolist()
-        return Lists.from_sequences([torch.randint(NUM_ITEMS, (size,), generator=generator) for size in sizes])
+        return RaggedLists.from_sequences([torch.randint(NUM_ITEMS, (size,), generator=generator) for size in sizes])
 
     shown, history = lists(1, 9), lists(0, 8)
     clicked = torch.rand(shown.values.numel(), generator=generator) < 0.4
@@ -39,7 +40,9 @@ def split_of(found: Impressions) -> Split:
 
 
 def task_on(found: Impressions, length: int = 5, **settings: int) -> ImpressionTask:
-    return ImpressionTask(split_of(found), NUM_USERS, NUM_ITEMS, CollaborativeConfig(**settings), settings=HistoryConfig(length))
+    return ImpressionTask(
+        TaskInputs(split_of(found), NUM_USERS, NUM_ITEMS, BatchConfig(**settings), settings=HistoryConfig(length))
+    )
 
 
 def spelled_out(found: Impressions) -> list[tuple[int, list[int], list[int], list[int], int]]:
@@ -100,7 +103,7 @@ def test_negatives_were_shown_beside_the_click_and_not_clicked():
 
 
 def test_places_are_drawn_alike():
-    lists = Lists(torch.tensor([0, 4, 6]), torch.tensor([1, 2, 3, 4, 8, 9])).take(torch.zeros(30_000, dtype=torch.long))
+    lists = RaggedLists(torch.tensor([0, 4, 6]), torch.tensor([1, 2, 3, 4, 8, 9])).take(torch.zeros(30_000, dtype=torch.long))
     counts = draw(lists, 2, torch.Generator().manual_seed(0)).flatten().bincount().tolist()
     assert counts[1:] == pytest.approx([15_000] * 4, rel=0.03)
 
@@ -118,19 +121,19 @@ def test_questions_are_the_impressions_with_their_own_histories():
     for part, code in (("valid", 1), ("test", 2)):
         own = [line for line in spelled_out(found) if line[4] == code]
         task = task_on(found)
-        ranking = task.questions(part, "none")
+        ranking = task.ranking(part, "none")
         told = [line for line in own if line[2]]
         assert rows(ranking.query) == [(user, history[-5:]) for user, history, *_ in told]
         assert ranking.relevant.values.tolist() == [click for line in told for click in line[2]]
-        choices = task.exams(part)["impressions"]
+        choices = task.evaluation_tasks(part)["impressions"]
         places = found.telling(part)
         assert rows(choices.query) == rows(task.query(places))
         for n, place in enumerate(places.tolist()):
             a, b = found.shown.indptr[place : place + 2].tolist()
             one = choices.take(torch.tensor([n]))
             assert one.candidates.values.tolist() == found.shown.values[a:b].tolist()
-            assert one.right.tolist() == found.clicked[a:b].tolist()
-            assert 0 < int(one.right.sum()) < b - a
+            assert one.label.tolist() == found.clicked[a:b].tolist()
+            assert 0 < int(one.label.sum()) < b - a
         expected = [
             n
             for n in range(NUM)
@@ -141,12 +144,12 @@ def test_questions_are_the_impressions_with_their_own_histories():
 
 def test_training_items_are_neither_ranked_nor_right():
     found = impressions()
-    asked = task_on(found).questions("test", "train")
+    asked = task_on(found).ranking("test", "train")
     for n, user in enumerate(asked.query.user.tolist()):
         assert asked.excluded.take(torch.tensor([n])).values.tolist() == [user]  # the one item of this user in training
         assert user not in asked.relevant.take(torch.tensor([n])).values.tolist()
     with pytest.raises(ValueError, match="would exclude every right answer"):
-        task_on(found).questions("valid", "train+valid")
+        task_on(found).ranking("valid", "train+valid")
 
 
 def test_nothing_of_other_impressions_is_told():
@@ -165,8 +168,8 @@ def test_nothing_of_other_impressions_is_told():
         found, shown=replace(found.shown, values=shown), history=replace(found.history, values=history), clicked=clicked
     )
     assert rows(task.query(place)) == rows(task_on(other).query(place))
-    twin = task_on(other).choices("test")
-    assert rows(task.choices("test").query)[0] == rows(twin.query)[other.telling("test").tolist().index(int(place))]
+    twin = task_on(other).candidates("test")
+    assert rows(task.candidates("test").query)[0] == rows(twin.query)[other.telling("test").tolist().index(int(place))]
 
 
 def test_the_candidates_and_clicks_of_an_impression_are_not_told():
@@ -188,22 +191,22 @@ def test_models_asked_with_histories_are_asked_with_impressions_where_there_are_
     assert task_of(HistoryQuery, split) is ImpressionTask
     assert task_of(HistoryQuery, replace(split, impressions=None)) is NextItemTask
     assert task_of(UserQuery, split) is CollaborativeTask
-    own = CollaborativeTask(split, NUM_USERS, NUM_ITEMS).exams("test")["impressions"]
-    same = task_on(impressions()).choices("test")
+    own = CollaborativeTask(TaskInputs(split, NUM_USERS, NUM_ITEMS)).evaluation_tasks("test")["impressions"]
+    same = task_on(impressions()).candidates("test")
     assert torch.equal(own.candidates.values, same.candidates.values)
-    assert torch.equal(own.right, same.right)
+    assert torch.equal(own.label, same.label)
     assert torch.equal(own.query.user, same.query.user)
 
 
 def test_bad_input_is_said_in_one_sentence():
     found = impressions()
     with pytest.raises(ValueError, match="has no impressions to learn from"):
-        ImpressionTask(replace(split_of(found), impressions=None), NUM_USERS, NUM_ITEMS)
+        ImpressionTask(TaskInputs(replace(split_of(found), impressions=None), NUM_USERS, NUM_ITEMS))
     with pytest.raises(ValueError, match="cannot learn with sampled: true"):
-        ImpressionTask(split_of(found), NUM_USERS, NUM_ITEMS, CollaborativeConfig(sampled=True))
+        ImpressionTask(TaskInputs(split_of(found), NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="no training impression has a history"):
         task_on(replace(found, clicked=torch.ones_like(found.clicked)))
     with pytest.raises(ValueError, match="clicks, but 3 times"):
         replace(found, history_time=torch.arange(3))
     with pytest.raises(ValueError, match="no impression with a click and something that was not clicked"):
-        task_on(replace(found, part=torch.where(found.part == 2, 1, found.part))).choices("test")
+        task_on(replace(found, part=torch.where(found.part == 2, 1, found.part))).candidates("test")

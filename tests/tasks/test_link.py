@@ -4,7 +4,7 @@ import torch
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkTask
 from tests.knowledge import circle, graph_of
 
@@ -17,7 +17,7 @@ PART = torch.tensor([0, 0, 0, 1, 2])
 
 def task(**settings) -> LinkTask:
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, PART))
-    return LinkTask(split, 0, 0, CollaborativeConfig(**settings))
+    return LinkTask(TaskInputs(split, 0, 0, BatchConfig(**settings)))
 
 
 def test_every_training_fact_is_learned_from_both_ends() -> None:
@@ -44,15 +44,15 @@ def test_batches_tell_all_answers_of_training_and_no_others() -> None:
     assert batch.to("cpu").answers is not None
 
 
-def test_exams_ask_tails_and_heads_and_know_answers_of_all_parts() -> None:
-    links = task().exams("valid")["links"]
+def test_evaluation_asks_tails_and_heads_and_knows_answers_of_all_parts() -> None:
+    links = task().evaluation_tasks("valid")["link_prediction"]
     assert (links.query.head.tolist(), links.query.relation.tolist(), links.answer.tolist()) == ([0, 3], [0, 2], [3, 0])
     assert links.backwards.tolist() == [False, True]
     assert [links.known.take(torch.tensor([i])).values.tolist() for i in (0, 1)] == [[1, 2, 3], [0]]
 
 
 def test_questions_leave_the_answers_of_other_parts_out() -> None:
-    questions = task().questions("valid")
+    questions = task().ranking("valid")
     (place,) = torch.nonzero(questions.query.head == 0).flatten().tolist()
     assert questions.relevant.take(torch.tensor([place])).values.tolist() == [3]
     assert questions.excluded.take(torch.tensor([place])).values.tolist() == [1, 2]
@@ -60,9 +60,9 @@ def test_questions_leave_the_answers_of_other_parts_out() -> None:
 
 def test_what_cannot_be_learned_or_asked_is_refused() -> None:
     with pytest.raises(ValueError, match="no facts to learn from"):
-        LinkTask(Split(NOTHING, NOTHING, NOTHING), 0, 0)
+        LinkTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING), 0, 0))
     with pytest.raises(ValueError, match="cannot learn with sampled"):
         task(sampled=True)
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, torch.zeros_like(PART)))
     with pytest.raises(ValueError, match="the test part holds no fact"):
-        LinkTask(split, 0, 0).exams("test")
+        LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")

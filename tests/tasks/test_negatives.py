@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.data.ragged import Ragged
+from gmmrec.data.ragged import RaggedSets
 from gmmrec.tasks.negatives import UniformNegatives, uniform_negatives
 
 
@@ -29,7 +29,7 @@ def test_exactly_the_allowed_items_are_drawn_equally_often(seen, pool, allowed):
     items = torch.tensor([4, *seen, 0, 5])
     users = torch.tensor([0, *[1] * len(seen), 2, 2])
     drawn = uniform_negatives(
-        torch.ones(400, dtype=torch.long), Ragged.from_pairs(users, items, 3), pool, count=50, generator=generator()
+        torch.ones(400, dtype=torch.long), RaggedSets.from_pairs(users, items, 3), pool, count=50, generator=generator()
     )
     assert drawn.shape == (400, 50)
     assert drawn.unique().tolist() == allowed
@@ -39,7 +39,7 @@ def test_exactly_the_allowed_items_are_drawn_equally_often(seen, pool, allowed):
 
 def test_never_an_item_of_the_user_and_every_other_item_some_time():
     seen_matrix = torch.rand(30, 20, generator=generator(1)) < 0.6
-    seen = Ragged.from_pairs(*torch.nonzero(seen_matrix, as_tuple=True), 30)
+    seen = RaggedSets.from_pairs(*torch.nonzero(seen_matrix, as_tuple=True), 30)
     user = torch.arange(30).repeat(200)
     drawn = UniformNegatives(seen, 20).draw(user, 3, generator())
     reached = torch.zeros(30, 20, dtype=torch.bool)
@@ -48,13 +48,13 @@ def test_never_an_item_of_the_user_and_every_other_item_some_time():
 
 
 def test_same_generator_same_negatives():
-    sampler = UniformNegatives(Ragged.from_pairs(torch.tensor([0, 1]), torch.tensor([3, 4]), 2), 100)
+    sampler = UniformNegatives(RaggedSets.from_pairs(torch.tensor([0, 1]), torch.tensor([3, 4]), 2), 100)
     user = torch.tensor([0, 1, 1])
     assert torch.equal(sampler.draw(user, 2, generator(7)), sampler.draw(user, 2, generator(7)))
 
 
 def test_a_user_who_has_seen_everything_is_named_only_when_asked():
-    seen = Ragged.from_pairs(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2]), 2)
+    seen = RaggedSets.from_pairs(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2]), 2)
     sampler = UniformNegatives(seen, 3)
     assert set(sampler.draw(torch.tensor([0]), 50, generator()).flatten().tolist()) == {1, 2}
     with pytest.raises(ValueError, match="user row 1 has seen all 3 items"):
@@ -64,5 +64,5 @@ def test_a_user_who_has_seen_everything_is_named_only_when_asked():
 def test_an_empty_pool_is_refused():
     with pytest.raises(ValueError, match="no item to draw"):
         uniform_negatives(
-            torch.tensor([0]), Ragged(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)), 0, count=1, generator=generator()
+            torch.tensor([0]), RaggedSets(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)), 0, count=1, generator=generator()
         )

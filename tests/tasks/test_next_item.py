@@ -7,7 +7,7 @@ import torch
 
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split, by_time, cold_users, leave_last_out
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import HistoryConfig, NextItemTask, Timeline, by_length
 from gmmrec.tasks.query import HistoryQuery
 
@@ -51,11 +51,13 @@ def examples(task: NextItemTask, seed: int = 0) -> list[tuple[int, list[int], in
 def test_examples_are_those_of_a_slow_version(timed, max_length, stride):
     train = log(timed=timed)
     task = NextItemTask(
-        Split(train, train, train),
-        NUM_USERS,
-        NUM_ITEMS,
-        CollaborativeConfig(batch_size=16),
-        settings=HistoryConfig(max_length, stride),
+        TaskInputs(
+            Split(train, train, train),
+            NUM_USERS,
+            NUM_ITEMS,
+            BatchConfig(batch_size=16),
+            settings=HistoryConfig(max_length, stride),
+        )
     )
     expected = [
         (user, items[max(0, end - max_length) : end], items[end])
@@ -71,7 +73,7 @@ def test_questions_are_told_everything_before_them_and_nothing_else(strategy):
     whole = log(300)
     split = split_of(whole, leave_last_out(whole) if strategy == "leave_last_out" else by_time(whole, 0.2, 0.2))
     for part, known in (("valid", (split.train, split.valid)), ("test", (split.train, split.valid, split.test))):
-        asked = NextItemTask(split, NUM_USERS, NUM_ITEMS, settings=HistoryConfig(7)).questions(part, "none")
+        asked = NextItemTask(TaskInputs(split, NUM_USERS, NUM_ITEMS, settings=HistoryConfig(7))).ranking(part, "none")
         events = getattr(split, part)
         assert torch.equal(asked.relevant.values, events.item)
         joined = [
@@ -89,18 +91,18 @@ def test_of_cold_users_the_support_is_told_and_never_learned():
     whole = log(300)
     part = cold_users(whole, 0.3)
     split = replace(split_of(whole, part), support=whole.take(part == 3))
-    task = NextItemTask(split, NUM_USERS, NUM_ITEMS)
+    task = NextItemTask(TaskInputs(split, NUM_USERS, NUM_ITEMS))
     cold = set(split.support.user.tolist())
     assert not cold & {user for user, _, _ in examples(task)}
     for end, name in ((-2, "valid"), (-1, "test")):
-        asked = task.questions(name, "none")
+        asked = task.ranking(name, "none")
         expected = {user: items for user, items in sequences(whole).items() if user in cold}
         assert dict(told(asked.query)) == {user: items[:end] for user, items in expected.items()}
         answers = dict(zip(asked.query.user.tolist(), asked.relevant.values.tolist(), strict=True))
         assert answers == {user: items[end] for user, items in expected.items()}
     known = sequences(split.support)
     for name, mask, more in (("valid", "train", {}), ("test", "train", {}), ("test", "train+valid", sequences(split.valid))):
-        asked = task.questions(name, mask)
+        asked = task.ranking(name, mask)
         for n, user in enumerate(asked.query.user.tolist()):
             excluded = asked.excluded.take(torch.tensor([n])).values.tolist()
             assert set(excluded) == {*known[user], *more.get(user, [])}
@@ -109,12 +111,12 @@ def test_of_cold_users_the_support_is_told_and_never_learned():
 def test_later_events_change_no_question_and_no_example():
     whole = log(300)
     part = by_time(whole, 0.2, 0.2)
-    task = NextItemTask(split_of(whole, part), NUM_USERS, NUM_ITEMS)
+    task = NextItemTask(TaskInputs(split_of(whole, part), NUM_USERS, NUM_ITEMS))
     later = whole.item.clone()
     later[part == 2] = (later[part == 2] + 7) % NUM_ITEMS
-    other = NextItemTask(split_of(replace(whole, item=later), part), NUM_USERS, NUM_ITEMS)
+    other = NextItemTask(TaskInputs(split_of(replace(whole, item=later), part), NUM_USERS, NUM_ITEMS))
     assert examples(task) == examples(other)
-    assert told(task.questions("valid").query) == told(other.questions("valid").query)
+    assert told(task.ranking("valid").query) == told(other.ranking("valid").query)
 
 
 def test_times_come_with_the_items():
@@ -131,10 +133,10 @@ def test_times_come_with_the_items():
 def test_masks_exclude_what_they_say():
     whole = log(300)
     split = split_of(whole, leave_last_out(whole))
-    task = NextItemTask(split, NUM_USERS, NUM_ITEMS)
-    assert task.questions("test", "none").excluded.values.numel() == 0
-    assert len(task.questions("test", "none")) == len(split.test)
-    asked = task.questions("test", "train+valid")
+    task = NextItemTask(TaskInputs(split, NUM_USERS, NUM_ITEMS))
+    assert task.ranking("test", "none").excluded.values.numel() == 0
+    assert len(task.ranking("test", "none")) == len(split.test)
+    asked = task.ranking("test", "train+valid")
     known = [
         set(split.train.item[split.train.user == u].tolist()) | set(split.valid.item[split.valid.user == u].tolist())
         for u in range(12)
@@ -146,7 +148,7 @@ def test_masks_exclude_what_they_say():
 
 def test_negatives_are_never_in_the_training_part_of_their_user():
     train = log()
-    task = NextItemTask(Split(train, train, train), NUM_USERS, NUM_ITEMS, CollaborativeConfig(batch_size=32, num_negatives=5))
+    task = NextItemTask(TaskInputs(Split(train, train, train), NUM_USERS, NUM_ITEMS, BatchConfig(batch_size=32, num_negatives=5)))
     pairs = set(zip(train.user.tolist(), train.item.tolist(), strict=True))
     drawn = [
         (u, i)
@@ -160,7 +162,7 @@ def test_negatives_are_never_in_the_training_part_of_their_user():
 
 def test_same_generator_same_batches_and_every_epoch_another_order():
     train = log()
-    task = NextItemTask(Split(train, train, train), NUM_USERS, NUM_ITEMS, CollaborativeConfig(batch_size=8))
+    task = NextItemTask(TaskInputs(Split(train, train, train), NUM_USERS, NUM_ITEMS, BatchConfig(batch_size=8)))
     assert examples(task, 3) == examples(task, 3)
     assert examples(task, 3) != examples(task, 4)
 
@@ -176,8 +178,8 @@ def test_batches_of_like_length_pad_little():
 def test_bad_input_is_said_in_one_sentence():
     one = Interactions(torch.arange(3), torch.arange(3))
     with pytest.raises(ValueError, match="no user has two training interactions"):
-        NextItemTask(Split(one, one, one), 3, 3)
+        NextItemTask(TaskInputs(Split(one, one, one), 3, 3))
     with pytest.raises(ValueError, match="cannot learn with sampled: true"):
-        NextItemTask(Split(log(), log(), log()), NUM_USERS, NUM_ITEMS, CollaborativeConfig(sampled=True))
+        NextItemTask(TaskInputs(Split(log(), log(), log()), NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="max_length"):
         HistoryConfig(0)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.lists import Lists
 from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
+from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
 from gmmrec.tasks import TASKS
-from gmmrec.tasks.collaborative import CollaborativeConfig
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.outfit import OutfitConfig, OutfitTask
 from gmmrec.tasks.query import OutfitQuery
 
@@ -35,12 +35,12 @@ def made(*, seed: int = 0, users: bool = True) -> Split:
         )
         for n in (200, 20, 20)
     ]
-    return Split(*events, outfits=Outfits(Lists.from_sequences(rows), part, user, text=torch.arange(NUM_OUTFITS)[:, None]))
+    return Split(*events, outfits=Outfits(RaggedLists.from_sequences(rows), part, user, text=torch.arange(NUM_OUTFITS)[:, None]))
 
 
 def task_of(split: Split, **settings: Any) -> OutfitTask:
     return OutfitTask(
-        split, NUM_USERS, NUM_ITEMS, CollaborativeConfig(batch_size=16, num_negatives=9), settings=OutfitConfig(**settings)
+        TaskInputs(split, NUM_USERS, NUM_ITEMS, BatchConfig(batch_size=16, num_negatives=9), settings=OutfitConfig(**settings))
     )
 
 
@@ -113,7 +113,7 @@ def test_histories_are_the_training_interactions_before_the_first_item_of_the_ou
 
 def test_histories_of_the_data_come_first():
     split = made()
-    history = Lists.from_groups(torch.arange(NUM_OUTFITS).repeat(2), torch.arange(2 * NUM_OUTFITS) % NUM_ITEMS, NUM_OUTFITS)
+    history = RaggedLists.from_groups(torch.arange(NUM_OUTFITS).repeat(2), torch.arange(2 * NUM_OUTFITS) % NUM_ITEMS, NUM_OUTFITS)
     split = replace(split, outfits=replace(split.outfits, history=history))
     query = task_of(split).query(torch.tensor([3, 4]))
     assert told(query.history, query.history_mask) == [[3, 48], [4, 49]]
@@ -121,13 +121,13 @@ def test_histories_of_the_data_come_first():
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
-def test_exams_ask_for_one_item_of_every_held_out_outfit(part):
+def test_evaluation_asks_for_one_item_of_every_held_out_outfit(part):
     split = made()
     task, outfits = task_of(split), outfits_of(split)
     held_out = [outfits[o] for o in range(NUM_OUTFITS) if o % 3 == (1 if part == "valid" else 2)]
-    exams = task.exams(part)
-    assert list(exams) == ["ranking", "blanks", "compatibility"]
-    ranking, blanks = exams["ranking"], exams["blanks"]
+    found = task.evaluation_tasks(part)
+    assert list(found) == ["ranking", "fill_in_the_blank", "compatibility"]
+    ranking, blanks = found["ranking"], found["fill_in_the_blank"]
     pool = {item for outfit in held_out for item in outfit}
     for n, (outfit, rest) in enumerate(zip(held_out, told(ranking.query.outfit, ranking.query.outfit_mask), strict=True)):
         answer = int(ranking.relevant.values[n])
@@ -137,8 +137,8 @@ def test_exams_ask_for_one_item_of_every_held_out_outfit(part):
         assert (candidates[0], len(set(candidates))) == (answer, 4)
         assert not set(candidates[1:]) & set(outfit)
         assert set(candidates) <= pool
-    assert blanks.right.tolist() == [True, False, False, False] * len(held_out)
-    sets = exams["compatibility"]
+    assert blanks.label.tolist() == [True, False, False, False] * len(held_out)
+    sets = found["compatibility"]
     whole = told(sets.query.outfit, sets.query.outfit_mask)
     assert whole[: len(held_out)] == held_out
     assert [len(set(s)) for s in whole] == 2 * [len(s) for s in held_out]
@@ -147,36 +147,36 @@ def test_exams_ask_for_one_item_of_every_held_out_outfit(part):
 
 
 def test_the_same_outfits_are_asked_the_same():
-    one, two = (task_of(made()).exams("test") for _ in range(2))
+    one, two = (task_of(made()).evaluation_tasks("test") for _ in range(2))
     assert torch.equal(one["ranking"].relevant.values, two["ranking"].relevant.values)
-    assert torch.equal(one["blanks"].candidates.values, two["blanks"].candidates.values)
+    assert torch.equal(one["fill_in_the_blank"].candidates.values, two["fill_in_the_blank"].candidates.values)
     assert torch.equal(one["compatibility"].query.outfit, two["compatibility"].query.outfit)
 
 
 def test_questions_of_the_data_are_asked_in_the_test_part():
     split = made()
-    rows = Lists.from_sequences([torch.tensor([1, 2, 3]), torch.tensor([4])])
-    candidates = Lists.from_sequences([torch.tensor([9, 8]), torch.tensor([7, 6])])
+    rows = RaggedLists.from_sequences([torch.tensor([1, 2, 3]), torch.tensor([4])])
+    candidates = RaggedLists.from_sequences([torch.tensor([9, 8]), torch.tensor([7, 6])])
     blanks = Blanks(rows, candidates, torch.tensor([False, True, True, False]))
     sets = Compatibilities(rows, torch.tensor([True, False]))
     task = task_of(replace(split, outfits=replace(split.outfits, blanks=blanks, compatibilities=sets)))
-    asked = task.exams("test")
-    assert told(asked["blanks"].query.outfit, asked["blanks"].query.outfit_mask) == [[1, 2, 3], [4]]
-    assert asked["blanks"].candidates is candidates
+    asked = task.evaluation_tasks("test")
+    assert told(asked["fill_in_the_blank"].query.outfit, asked["fill_in_the_blank"].query.outfit_mask) == [[1, 2, 3], [4]]
+    assert asked["fill_in_the_blank"].candidates is candidates
     assert told(asked["compatibility"].query.outfit, asked["compatibility"].query.outfit_mask) == [[1, 2, 3], [4]]
-    assert asked["blanks"].query.user.tolist() == [-1, -1]
-    assert not bool(asked["blanks"].query.history_mask.any())
-    assert len(task.blanks("valid")) == NUM_OUTFITS // 3
+    assert asked["fill_in_the_blank"].query.user.tolist() == [-1, -1]
+    assert not bool(asked["fill_in_the_blank"].query.history_mask.any())
+    assert len(task.fill_in_the_blank("valid")) == NUM_OUTFITS // 3
 
 
 def test_every_item_may_be_a_blank_beside_others_each_time():
     task = task_of(made())
     items, part = task.outfits.items, task.outfits.part
-    blanks = task.blanks("test", rounds=3)
+    blanks = task.fill_in_the_blank("test", rounds=3)
     candidates = blanks.candidates.values.view(-1, 4)
     asked = items.values[part[items.groups] == 2]
     assert torch.equal(candidates[:, 0], asked.repeat(3))
-    assert torch.equal(blanks.right.view(-1, 4).sum(1), torch.ones(3 * len(asked)))
+    assert torch.equal(blanks.label.view(-1, 4).sum(1), torch.ones(3 * len(asked)))
     wrong = candidates[:, 1:].sort(dim=1).values
     assert bool((wrong.diff(dim=1) > 0).all())
     owner = items.groups[part[items.groups] == 2].repeat(3)
@@ -197,8 +197,8 @@ def test_same_generator_same_batches():
 
 
 def test_the_task_belongs_to_its_query():
-    assert TASKS[OutfitQuery] is OutfitTask
-    assert OutfitTask.monitor == "blanks/accuracy"
+    assert TASKS[OutfitQuery](made()) is OutfitTask
+    assert OutfitTask.monitor == "fill_in_the_blank/accuracy"
 
 
 def test_bad_input_is_said_in_one_sentence():
@@ -206,10 +206,12 @@ def test_bad_input_is_said_in_one_sentence():
     with pytest.raises(ValueError, match="has no outfits to learn from"):
         task_of(replace(split, outfits=None))
     with pytest.raises(ValueError, match="cannot learn with sampled: true"):
-        OutfitTask(split, NUM_USERS, NUM_ITEMS, CollaborativeConfig(sampled=True))
+        OutfitTask(TaskInputs(split, NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="test part holds no outfit"):
-        task_of(replace(split, outfits=replace(split.outfits, part=torch.zeros(NUM_OUTFITS, dtype=torch.long)))).exams("test")
-    alone = Outfits(Lists.from_sequences([torch.tensor([1])]), torch.zeros(1, dtype=torch.long))
+        task_of(replace(split, outfits=replace(split.outfits, part=torch.zeros(NUM_OUTFITS, dtype=torch.long)))).evaluation_tasks(
+            "test"
+        )
+    alone = Outfits(RaggedLists.from_sequences([torch.tensor([1])]), torch.zeros(1, dtype=torch.long))
     with pytest.raises(ValueError, match="at least two items"):
         task_of(replace(split, outfits=alone))
     with pytest.raises(ValueError, match="max_length"):

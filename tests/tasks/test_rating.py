@@ -6,7 +6,8 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import RatingQuery
 from gmmrec.tasks.rating import RatingTask
 from tests.toy import rated_checkerboard
@@ -25,7 +26,7 @@ SPLIT = Split(
 
 
 def test_an_epoch_holds_every_pair_once_with_its_first_rating():
-    task = RatingTask(SPLIT, 4, 6, CollaborativeConfig(batch_size=3))
+    task = RatingTask(TaskInputs(SPLIT, 4, 6, BatchConfig(batch_size=3)))
     batches = [batch for _, batch in task.batches(object(), torch.Generator().manual_seed(0))]
     assert [len(batch) for batch in batches] == [3, 1]
     assert task.num_batches == 2
@@ -36,7 +37,7 @@ def test_an_epoch_holds_every_pair_once_with_its_first_rating():
 
 
 def test_the_order_is_drawn_anew():
-    task, generator = RatingTask(SPLIT, 4, 6), torch.Generator().manual_seed(0)
+    task, generator = RatingTask(TaskInputs(SPLIT, 4, 6)), torch.Generator().manual_seed(0)
     orders = {tuple(batch.positive.tolist()) for _ in range(20) for _, batch in task.batches(object(), generator)}
     assert len(orders) > 5
 
@@ -46,8 +47,8 @@ def test_words_and_ratings_belong_to_the_pair_also_in_subgraphs(sampled):
     dataset, _ = rated_checkerboard()
     nothing = dataset.interactions.take(torch.arange(0))
     split = Split(dataset.interactions, nothing, nothing)
-    config = CollaborativeConfig(batch_size=50, sampled=sampled, num_neighbors=(2,))
-    task = RatingTask(split, dataset.num_users, dataset.num_items, config, dataset.reviews)
+    config = BatchConfig(batch_size=50, sampled=sampled, num_neighbors=(2,))
+    task = RatingTask(TaskInputs(split, dataset.num_users, dataset.num_items, config, dataset.reviews))
     count = 0
     for graph, batch in task.batches(build_graph(dataset, split), torch.Generator().manual_seed(0)):
         user, item = graph.rows("user")[batch.query.user], graph.rows("item")[batch.positive]
@@ -67,7 +68,7 @@ def test_sampled_batches_are_those_of_the_whole_graph():
     small, large = (
         [
             (part.rows("user")[b.query.user].tolist(), part.rows("item")[b.positive].tolist(), b.rating.tolist())
-            for part, b in RatingTask(split, 24, 16, CollaborativeConfig(30, sampled=sampled, num_neighbors=(3,))).batches(
+            for part, b in RatingTask(TaskInputs(split, 24, 16, BatchConfig(30, sampled=sampled, num_neighbors=(3,)))).batches(
                 graph, torch.Generator().manual_seed(4)
             )
         ]
@@ -77,7 +78,7 @@ def test_sampled_batches_are_those_of_the_whole_graph():
 
 
 def test_questions_are_those_of_ranking():
-    asked, usual = RatingTask(SPLIT, 4, 6).questions("test"), CollaborativeTask(SPLIT, 4, 6).questions("test")
+    asked, usual = RatingTask(TaskInputs(SPLIT, 4, 6)).ranking("test"), CollaborativeTask(TaskInputs(SPLIT, 4, 6)).ranking("test")
     assert isinstance(asked.query, RatingQuery)
     assert torch.equal(asked.query.user, usual.query.user)
     assert torch.equal(asked.relevant.values, usual.relevant.values)
@@ -85,7 +86,7 @@ def test_questions_are_those_of_ranking():
 
 
 def test_every_held_out_rating_is_asked_for():
-    ratings = RatingTask(SPLIT, 4, 6).ratings("test")
+    ratings = RatingTask(TaskInputs(SPLIT, 4, 6)).ratings("test")
     assert ratings.query.user.tolist() == [2, 0, 0]
     assert ratings.item.tolist() == [4, 3, 3]
     assert ratings.rating.tolist() == [2, 5, 4]
@@ -96,11 +97,11 @@ def test_every_held_out_rating_is_asked_for():
 def test_what_cannot_be_asked():
     bare = Interactions(SPLIT.train.user, SPLIT.train.item)
     with pytest.raises(ValueError, match="have no ratings to predict; set weight_column, or choose a model that ranks"):
-        RatingTask(Split(bare, bare, bare), 4, 6)
+        RatingTask(TaskInputs(Split(bare, bare, bare), 4, 6))
     with pytest.raises(ValueError, match="the valid part holds no rating"):
-        RatingTask(Split(SPLIT.train, log(), SPLIT.test), 4, 6).ratings("valid")
+        RatingTask(TaskInputs(Split(SPLIT.train, log(), SPLIT.test), 4, 6)).ratings("valid")
     with pytest.raises(ValueError, match="part must be one of"):
-        RatingTask(SPLIT, 4, 6).ratings("train")
+        RatingTask(TaskInputs(SPLIT, 4, 6)).ratings("train")
 
 
 def test_vocabularies_do_not_matter():

@@ -1,4 +1,4 @@
-from gmmrec.ensemble import Blend
+from gmmrec.ensemble.blend import Blend
 from gmmrec.models import MODELS
 from gmmrec.tasks import TASKS
 

@@ -5,7 +5,8 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import Encoded, Recommender
+from gmmrec.tasks.query import UserQuery
 from gmmrec.training.trainer import TrainConfig, Trainer
 from tests.training.toys import Dropout, DropoutConfig, mean_margin, seeded, toy_task
 
@@ -92,21 +93,19 @@ def test_without_validation_the_last_weights_are_kept():
 def test_it_learns_what_can_be_learnt():
     graph, task = toy_task()
     model, history = fit({"epochs": 30, "lr": 0.05}, validate=mean_margin(graph, task))
-    scores = model.score(model.encode(graph), task.questions("valid").query, torch.arange(task.num_items))
-    questions = task.questions("valid")
+    scores = model.score(model.encode(graph), task.ranking("valid").query, torch.arange(task.num_items))
+    questions = task.ranking("valid")
     scores[questions.excluded.groups, questions.excluded.values] = -torch.inf
     best = scores.argmax(1)
     assert torch.equal(best % 2, questions.query.user % 2)  # even users like even items
     assert history.best_value > 3 * abs(history.epochs[0].value)
 
 
-class Fixed(Recommender):
+class Fixed(Recommender[UserQuery, DropoutConfig]):
     """A model that has nothing to train."""
 
-    query_type, config_class = Dropout.query_type, DropoutConfig
-
     def encode(self, graph):
-        return {}
+        return Encoded({})
 
     def score(self, encoded, query, candidates):
         return torch.zeros(len(query), candidates.shape[-1])

@@ -11,8 +11,9 @@ from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.loss import bpr
-from gmmrec.recommender import Recommender
-from gmmrec.tasks.collaborative import CollaborativeConfig, CollaborativeTask
+from gmmrec.recommender import Encoded, Recommender
+from gmmrec.tasks.collaborative import CollaborativeTask
+from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import UserQuery
 from tests.toy import checkerboard
 
@@ -22,10 +23,8 @@ class DropoutConfig:
     dim: int = 6
 
 
-class Dropout(Recommender[UserQuery]):
+class Dropout(Recommender[UserQuery, DropoutConfig]):
     """Matrix factorisation with dropout, and with a begin_epoch that draws from the generator it is given."""
-
-    query_type, config_class = UserQuery, DropoutConfig
 
     def __init__(self, schema, config=DropoutConfig()):
         super().__init__(schema, config)
@@ -38,7 +37,7 @@ class Dropout(Recommender[UserQuery]):
         return graph
 
     def encode(self, graph):
-        return {"user": self.users, "item": self.items}
+        return Encoded({"user": self.users, "item": self.items})
 
     def score(self, encoded, query, candidates):
         items = F.embedding(candidates, encoded["item"])
@@ -56,7 +55,7 @@ def toy_task(batch_size: int = 16) -> tuple[MultimodalGraph, CollaborativeTask]:
     dataset, wanted = checkerboard()
     held_out = Interactions(*torch.nonzero(wanted, as_tuple=True))
     split = Split(dataset.interactions, held_out, held_out)
-    task = CollaborativeTask(split, dataset.num_users, dataset.num_items, CollaborativeConfig(batch_size))
+    task = CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items, BatchConfig(batch_size)))
     return build_graph(dataset, split), task
 
 
@@ -69,7 +68,7 @@ def seeded(kind, graph, config, seed: int = 0):
 
 def mean_margin(graph: MultimodalGraph, task: CollaborativeTask):
     """A value to watch: by how much held-out likes are scored above all items, on average."""
-    questions = task.questions("valid")
+    questions = task.ranking("valid")
 
     def value(model) -> float:
         assert not model.training

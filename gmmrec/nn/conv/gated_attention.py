@@ -1,7 +1,6 @@
 """Gated attention convolution: the layer of MGAT."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Literal, TypeAlias, cast, overload
 
 import torch
@@ -12,6 +11,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.inits import uniform
 from torch_geometric.utils import softmax
 
+from gmmrec.nn.choice import Table
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.propagate import sampled_dot, structure_of, weighted_sum
 from gmmrec.nn.segment import segment_softmax
@@ -38,7 +38,7 @@ def open_gate(score: Tensor, degree: Tensor) -> Tensor:
     return torch.ones_like(score)
 
 
-GATES: Mapping[str, Gate] = MappingProxyType({"inner_product": inner_product_gate, "none": open_gate})
+GATES: Mapping[str, Gate] = Table("gate", {"inner_product": inner_product_gate, "none": open_gate})
 
 
 class GatedAttentionConv(MessagePassing):

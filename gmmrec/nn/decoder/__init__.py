@@ -4,22 +4,23 @@ A decoder of pairs takes queries ``[B, D]`` and candidates ``[C, D]`` or ``[B, C
 them by name.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
-from torch import Tensor
-
 from gmmrec.nn.decoder.bilinear import BilinearDecoder
+from gmmrec.nn.decoder.by_name import DECODERS
+from gmmrec.nn.decoder.comment import CommentDecoder, Scene
+from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.mlp import MLPDecoder
+from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
+from gmmrec.nn.decoder.text import TextDecoder
 
-Decoder = Callable[[Tensor, Tensor], Tensor]
-
-DECODERS: Mapping[str, Callable[[int], Decoder]] = MappingProxyType(
-    {
-        "inner_product": lambda dim: inner_product,
-        "bilinear": lambda dim: BilinearDecoder(dim),
-        "mlp": lambda dim: MLPDecoder(dim),
-    }
-)
-"""Every decoder by name: ``DECODERS[name](dim)`` builds it."""
+__all__ = [
+    "DECODERS",
+    "BilinearDecoder",
+    "CommentDecoder",
+    "FactorizationMachine",
+    "MLPDecoder",
+    "ModalityPreservingDecoder",
+    "Scene",
+    "TextDecoder",
+    "inner_product",
+]

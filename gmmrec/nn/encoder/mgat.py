@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.nn.choice import check_choice
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv
 from gmmrec.nn.neighbourhood import edges_into
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.relations import Bipartite, Pair
+
+Combine = Literal["concat", "last"]
 
 
 class MGATLayer(nn.Module):
@@ -25,6 +28,11 @@ class MGATLayer(nn.Module):
         in_channels: Width of the input.
         dim: Width of the ID embedding and of the output.
         gate: Gate of the attention.
+
+    Shapes:
+        - **input:** x ``[U, in_channels]`` and ``[I, in_channels]``, ids ``[U, dim]`` and ``[I, dim]``, the edges; rows of users
+          ``[n]`` or None
+        - **output:** ``[U, dim]`` (``[n, dim]`` where rows are given) and ``[I, dim]``
     """
 
     def __init__(self, in_channels: int, dim: int, gate: Literal["inner_product", "none"]) -> None:
@@ -82,9 +90,10 @@ class MGATEncoder(nn.Module):
         modality_dim: int = 64,
         num_layers: int = 1,
         gate: Literal["inner_product", "none"] = "inner_product",
-        combine: Literal["concat", "last"] = "concat",
+        combine: Combine = "concat",
     ) -> None:
         super().__init__()
+        check_choice(Combine, combine=combine)
         self.latent = nn.Linear(feature_dim, modality_dim)  # W0
         self.preference = nn.Parameter(torch.empty(num_users, modality_dim))
         nn.init.xavier_normal_(self.preference)

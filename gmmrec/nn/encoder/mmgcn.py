@@ -30,6 +30,11 @@ class MMGCNLayer(nn.Module):
         dim: Width of the ID embedding and of the output.
         aggr: Aggregation over neighbours.
         combine: Which of the two combinations.
+
+    Shapes:
+        - **input:** x ``[U, in_channels]`` and ``[I, in_channels]``, ids ``[U, dim]`` and ``[I, dim]``, the edges; rows of users
+          ``[n]`` or None
+        - **output:** ``[U, dim]`` (``[n, dim]`` where rows are given) and ``[I, dim]``
     """
 
     def __init__(

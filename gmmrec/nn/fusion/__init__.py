@@ -15,34 +15,71 @@ All modules agree on one signature::
 ``FUSIONS`` has them by name.
 """
 
-import math
-from collections.abc import Callable
-
-from torch import nn
-
-from gmmrec.nn.fusion.co_attention import CoAttentionFusion
+from gmmrec.nn.fusion.attribute import AttributeFusion, SlotPooling
+from gmmrec.nn.fusion.behaviour_aware import BehaviourAwareFusion
+from gmmrec.nn.fusion.by_name import FUSIONS
+from gmmrec.nn.fusion.candidate_aware import CandidateAwareAttention
+from gmmrec.nn.fusion.co_attention import CoAttention, CoAttentionFusion, GuidedAttention
+from gmmrec.nn.fusion.co_transformer import CoTransformerLayer
 from gmmrec.nn.fusion.concat import ConcatFusion
-from gmmrec.nn.fusion.context import ContextFusion
-from gmmrec.nn.fusion.cross_stitch import CrossStitchFusion
+from gmmrec.nn.fusion.context import ContextFusion, ContextModulation, ResidualAdapter
+from gmmrec.nn.fusion.correlation import CorrelationAwareFusion
+from gmmrec.nn.fusion.cross_modal import CrossModalFusion, ScalarTokens
+from gmmrec.nn.fusion.cross_stitch import CrossStitch, CrossStitchFusion
 from gmmrec.nn.fusion.gate import GateFusion
+from gmmrec.nn.fusion.interest import InterestAttention
 from gmmrec.nn.fusion.mean import MeanFusion, SumFusion
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
+from gmmrec.nn.fusion.multi_level import MEncoder, TextLayer, VisionLayer
 from gmmrec.nn.fusion.multi_order import MultiOrderFusion
+from gmmrec.nn.fusion.multi_source import MultiSourceAttention
+from gmmrec.nn.fusion.mutual import GuidedSum, MutualAttentionFusion
+from gmmrec.nn.fusion.personalised import PersonalisedAttention
+from gmmrec.nn.fusion.prefix import PrefixGuidedAttention
+from gmmrec.nn.fusion.region import ContextGate, RegionFusion, VisualMerge
 from gmmrec.nn.fusion.self_attention import SelfAttentionFusion
+from gmmrec.nn.fusion.set_attention import SetAttention
+from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.fusion.vision_language import VisionLanguageFusion
 
-FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
-    "mean": lambda dim, num_tokens: MeanFusion(),
-    "sum": lambda dim, num_tokens: SumFusion(),
-    "concat": lambda dim, num_tokens: ConcatFusion(dim, num_tokens),
-    "gate": lambda dim, num_tokens: GateFusion(dim, gate="sigmoid"),
-    "attention": lambda dim, num_tokens: GateFusion(dim, hidden=dim),
-    "self_attention": lambda dim, num_tokens: SelfAttentionFusion(dim),
-    "co_attention": lambda dim, num_tokens: CoAttentionFusion(dim),
-    "cross_stitch": lambda dim, num_tokens: CrossStitchFusion(dim, num_tokens),
-    "context": lambda dim, num_tokens: ContextFusion(dim, num_tokens),
-    "multi_order": lambda dim, num_tokens: MultiOrderFusion(dim),
-    "vision_language": lambda dim, num_tokens: VisionLanguageFusion(dim, num_heads=math.gcd(dim, 8)),
-    "modality_aware": lambda dim, num_tokens: ModalityAwareFusion(dim),
-}
-"""Every way to fuse by name: ``FUSIONS[name](dim, num_tokens)`` builds the module; only ``modality_aware`` needs a query."""
+__all__ = [
+    "FUSIONS",
+    "AttributeFusion",
+    "BehaviourAwareFusion",
+    "CandidateAwareAttention",
+    "CoAttention",
+    "CoAttentionFusion",
+    "CoTransformerLayer",
+    "ConcatFusion",
+    "ContextFusion",
+    "ContextGate",
+    "ContextModulation",
+    "CorrelationAwareFusion",
+    "CrossModalFusion",
+    "CrossStitch",
+    "CrossStitchFusion",
+    "GateFusion",
+    "GuidedAttention",
+    "GuidedSum",
+    "InterestAttention",
+    "MEncoder",
+    "MeanFusion",
+    "ModalityAwareFusion",
+    "MultiOrderFusion",
+    "MultiSourceAttention",
+    "MutualAttentionFusion",
+    "PersonalisedAttention",
+    "PrefixGuidedAttention",
+    "RegionFusion",
+    "ResidualAdapter",
+    "ScalarTokens",
+    "SelfAttentionFusion",
+    "SetAttention",
+    "SideFusion",
+    "SlotPooling",
+    "SumFusion",
+    "TextLayer",
+    "VisionLanguageFusion",
+    "VisionLayer",
+    "VisualMerge",
+]

@@ -24,6 +24,10 @@ class GuidedSum(nn.Module):
         hidden: Width of the hidden layer of a logit.
         out_dim: Width of the result.
         attend: Whether there is attention; else all tokens count alike.
+
+    Shapes:
+        - **input:** tokens ``[..., L, dim]``, mask ``[..., L]`` or None, guide ``[..., guide_dim]``
+        - **output:** weights ``[..., L]``; the result of the weighted sum is ``[..., out_dim]``
     """
 
     def __init__(self, dim: int, guide_dim: int, hidden: int, out_dim: int, *, attend: bool = True) -> None:

@@ -71,6 +71,10 @@ class ResidualTower(nn.Module):
         dim: Width.
         num_layers: How many; 0 gives back what comes in.
         dropout: Share of the input of a matrix that is dropped in training, not of what is added.
+
+    Shapes:
+        - **input:** ``[..., D]``
+        - **output:** ``[..., D]``
     """
 
     def __init__(self, dim: int, num_layers: int, *, dropout: float = 0.0) -> None:

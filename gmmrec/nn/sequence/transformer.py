@@ -21,6 +21,10 @@ class Recency(nn.Module):
         dim: Width of a vector.
         init_std: Standard deviation of the initial vectors.
 
+    Shapes:
+        - **input:** the length T of a sequence
+        - **output:** ``[T, dim]``
+
     >>> Recency(5, 2)(3).shape
     torch.Size([3, 2])
     """

@@ -7,7 +7,6 @@ from torch import Tensor
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.encoder import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, propagation
 from gmmrec.nn.encoder.content import ContentEncoder, PropagatedContent
-from gmmrec.nn.encoder.mgat import MGATEncoder
 from gmmrec.nn.relations import Bipartite, Pair, Relation
 from tests.nn.encoder.test_hcgcn import bipartite, drawn
 
@@ -90,24 +89,3 @@ def test_content_encoders_by_name_never_read_what_is_missing(kind: str) -> None:
     hidden = torch.where(present[:, None], features, 1000.0)
     for actual, wanted in zip(encoder(encoder.preference, hidden, present, ids, edges), out, strict=True):
         assert torch.equal(actual, wanted)
-
-
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("combine", ["concat", "last"])
-def test_some_users_of_mgat_are_rows_of_all_with_the_same_gradients(num_layers: int, combine: str) -> None:
-    features, present, ids, edges, _ = inputs()
-    torch.manual_seed(0)
-    encoder = MGATEncoder(6, F, D, modality_dim=3, num_layers=num_layers, combine=combine)
-    users = torch.tensor([5, 0, 3])
-    whole = encoder(encoder.preference, features, present, ids, edges)
-    part = encoder(encoder.preference, features, present, ids, edges, users)
-    torch.testing.assert_close(part.user, whole.user[users])
-    torch.testing.assert_close(part.item, whole.item)
-    upstream = torch.randn(part.user.shape, generator=torch.Generator().manual_seed(1))
-    parameters = list(encoder.parameters())
-    gradients = [
-        torch.autograd.grad((x.user * upstream).sum() + x.item.sum(), parameters)
-        for x in (Pair(whole.user[users], whole.item), part)
-    ]
-    for expected, actual in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,129 @@
+"""Reads feature arrays: ``NAME_feat.npy`` (a row an id) and ``NAME_feat.npz`` (ids and values)."""
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gmmrec.data.columns import ALIASES, spelled_plainly
+from gmmrec.data.errors import DataError, listed, shown
+from gmmrec.data.tables import RawFeatures
+from gmmrec.data.tokens import read_tokens
+
+FEATURE_FILE = re.compile(r"(?P<name>.+?)_feat(ure)?s?\.(npy|npz)$")
+SOLE_ARRAYS = ("values", "feat", "features")
+"""Names of a value array that say nothing: the modality is then named after the file."""
+
+
+def read_features(
+    folder: Path, catalogues: dict[str, pd.DataFrame], alone: str = "item", *, facts: bool = False
+) -> list[RawFeatures]:
+    """All modalities of a folder, in the order of their file names.
+
+    Args:
+        folder: Where the files are; a name such as ``user_text_feat.npy`` begins with its node type if that is not the item.
+        catalogues: By node type: a table with a column ``id``; an id array named like another of its columns is looked up there.
+        alone: Whose features those are whose names begin with no node type.
+        facts: Whether there are entities, so that a name may begin with ``entity_``.
+
+    Raises:
+        DataError: A file is no array file, holds pickled objects, or its arrays do not fit each other.
+    """
+    tables: list[RawFeatures] = []
+    for path in sorted(folder.iterdir()):
+        match = FEATURE_FILE.match(path.name)
+        if match:
+            node_type = "user" if path.name.startswith("user_") else alone
+            if facts and match["name"].startswith("entity_"):
+                node_type = "entity"
+            tables += _tables(path, match["name"], node_type, catalogues.get(node_type))
+    sources: dict[str, str] = {}
+    for table in tables:
+        if table.name in sources:
+            raise DataError(f"{sources[table.name]} and {table.source} both hold the modality {table.name!r}; rename one file")
+        sources[table.name] = table.source
+    return tables
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` by name, or of an ``.npy`` under the name ``values``; never unpickles."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    wanted = b"PK" if path.suffix == ".npz" else b"\x93NUMPY"
+    if not head:
+        raise DataError(f"{path.name} is empty (0 bytes); copy or download it again")
+    if head.startswith(b"\x80"):
+        raise DataError(f"{path.name} is a pickle, which could run code when read; save plain numbers with numpy.save")
+    if not head.startswith(wanted):
+        beginning = head[:20].decode("ascii", "replace")
+        raise DataError(f"{path.name} is not a NumPy {path.suffix} file (it begins with {beginning!r}); save it with numpy")
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {"values": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except ValueError as error:
+        if "pickle" in str(error) or "Object arrays" in str(error):
+            raise DataError(
+                f"{path.name} holds pickled objects, which could run code; save plain numbers with numpy.save"
+            ) from None
+        raise DataError(f"{path.name} is damaged ({error}); copy or download it again") from None
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise DataError(f"{path.name} is truncated or damaged ({error}); copy or download it again") from None
+
+
+def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | None) -> list[RawFeatures]:
+    arrays = read_arrays(path)
+    keys = {name: array for name, array in arrays.items() if array.ndim == 1 and name != "mask"}
+    values = {name: array for name, array in arrays.items() if array.ndim > 1 and name != "mask"}
+    if not values:
+        raise DataError(
+            f"{path.name} holds no array with rows and columns (its arrays: {listed(arrays)}); save features as [rows, width]"
+        )
+    if len(keys) > 1:
+        raise DataError(f"{path.name} holds {len(keys)} id arrays ({listed(keys)}); keep one")
+    ids = None
+    if keys:
+        ((key, raw),) = keys.items()
+        ids = _ids(path, key, raw, node_type, catalogue)
+    tables = []
+    for name, array in values.items():
+        if array.ndim > 3 or array.shape[-1] == 0:
+            raise DataError(
+                f"{path.name}: array {name!r} has shape {array.shape}, but features are [rows, width] or [rows, tokens, width]"
+            )
+        if array.dtype.kind not in "fiu":
+            raise DataError(f"{path.name}: array {name!r} holds {array.dtype} values; features must be numbers")
+        if ids is not None and len(ids) != len(array):
+            raise DataError(f"{path.name} has {len(array)} rows in {name!r} but {len(ids)} ids; every row needs exactly one id")
+        modality = stem if name in SOLE_ARRAYS else name
+        mask, keep = arrays.get("mask"), slice(None) if ids is None else ids.notna().to_numpy()
+        if mask is not None and (mask.dtype != bool or mask.shape != array.shape[:-1]):
+            raise DataError(f"{path.name}: 'mask' is {mask.dtype} {mask.shape}, but must be boolean {array.shape[:-1]}")
+        kept_ids = None if ids is None else ids[keep].reset_index(drop=True)
+        tokens = read_tokens(path, array.shape[1]) if array.ndim == 3 else None
+        kept_mask = None if mask is None else mask[keep]
+        tables.append(RawFeatures(modality, path.name, array[keep], kept_ids, kept_mask, node_type, tokens))
+    return tables
+
+
+def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.DataFrame | None) -> "pd.Series[Any]":
+    """Raw ids of the rows; missing where a key is not in the catalogue (features of other sets may be wider)."""
+    if raw.dtype.kind not in "iuU":
+        raise DataError(f"{path.name}: the ids {key!r} are {raw.dtype}; they must be integers or strings")
+    keys: pd.Series[Any] = pd.Series(raw)
+    if keys.duplicated().any():
+        raise DataError(f"{path.name} has id {shown(keys[keys.duplicated()].iloc[0])} more than once; keep one row for each id")
+    is_direct = spelled_plainly(key) in ("ids", "id", node_type, f"{node_type}id")
+    if not is_direct and catalogue is not None and key in catalogue.columns:
+        known = catalogue[[key, "id"]].dropna()
+        known = known[~known[key].astype(str).duplicated()]
+        found: pd.Series[Any] = keys.astype(str).map(known.set_index(known[key].astype(str))["id"])
+        return found
+    if is_direct or spelled_plainly(key) in ALIASES[node_type]:
+        return keys
+    columns = "no table" if catalogue is None else f"the columns {listed(catalogue.columns)}"
+    raise DataError(f"{path.name}: nothing tells which {node_type} an id in {key!r} means ({columns}); name the array 'ids'")

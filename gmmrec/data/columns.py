@@ -1,0 +1,167 @@
+"""Finds the columns of a table and cleans them: ids, weights, split labels, reviews; :mod:`gmmrec.data.times` parses times."""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.files import cell, location
+from gmmrec.data.parts import PART_LABELS
+from gmmrec.data.times import unix_seconds
+
+logger = logging.getLogger(__name__)
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "user": ("user", "userid", "reviewerid", "uid", "customerid"),
+    "item": ("item", "itemid", "movieid", "poi", "poiid", "asin", "productid", "articleid", "iid"),
+    "time": ("timestamp", "time", "unixtime", "unixreviewtime", "datetime", "date"),
+    "weight": ("rating", "weight", "stars", "overall"),
+    "split": ("split", "xlabel"),
+    "review": ("review", "reviewtext", "reviewbody", "text"),
+    "entity": ("entity", "entityid", "eid"),
+    "relation": ("relation", "relationid", "predicate"),
+    "head": ("head", "headid", "subject"),
+    "tail": ("tail", "tailid", "object"),
+}
+"""Column names that are understood without a setting, the first found wins; upper case, ``_`` and ``:type`` do not matter."""
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Which column holds what. None means: look for a usual name; ``"none"``: do without times, weights, a split or reviews."""
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    weight: str | None = None
+    split: str | None = None
+    review: str | None = None
+
+
+def spelled_plainly(column: str) -> str:
+    """A column name without what does not matter.
+
+    >>> spelled_plainly("User_ID:token")
+    'userid'
+    """
+    return re.sub(r"[_\s-]", "", str(column).split(":")[0]).lower()
+
+
+def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *, required: bool = True) -> str | None:
+    """The column of ``frame`` that plays a role (a key of :data:`ALIASES`), or None where it is absent and not required.
+
+    A column given as ``"none"`` is not looked for, unless it is required.
+
+    Raises:
+        DataError: The column is required, or was named, and is not there.
+    """
+    columns = [str(column) for column in frame.columns]
+    if given == "none" and not required:
+        return None
+    if given is not None:
+        if given not in columns:
+            raise DataError(
+                f"{where} has no column {given!r}{nearest(given, columns)}; "
+                f"its columns are {listed(columns)}, so set {role}_column to one of them"
+            )
+        return given
+    plain = {spelled_plainly(column): column for column in reversed(columns)}
+    found = next((plain[alias] for alias in ALIASES[role] if alias in plain), None)
+    if found is None and required:
+        guess = nearest(role, columns) or next((hint for a in ALIASES[role] if (hint := nearest(a, columns))), "")
+        raise DataError(
+            f"{where} has no {role} column such as {listed(ALIASES[role], 3)}{guess}; "
+            f"its columns are {listed(columns)}, so rename one or set {role}_column"
+        )
+    return found
+
+
+def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) -> pd.DataFrame:
+    """The columns ``user``, ``item`` and, where there are such, ``time``, ``weight``, ``split`` and ``review``, cleaned.
+
+    Rows without a rating are left out where other rows have one: who did not rate is not known to have liked.
+
+    Args:
+        frame: A table from a file (all text) or of the user's own making.
+        names: Columns that were named; the others are found by :data:`ALIASES`.
+        path: Where the table comes from, for messages; None for a DataFrame.
+
+    Raises:
+        DataError: A column is missing or a cell cannot be used; the message names file and line.
+    """
+    where = path.name if path else "the frame"
+    if frame.empty:
+        raise DataError(f"{where} holds no interactions below its header; export it again")
+    user = str(find_column(frame, "user", names.user, where))
+    item = str(find_column(frame, "item", names.item, where))
+    log: pd.DataFrame = pd.DataFrame({"user": raw_ids(frame[user], path), "item": raw_ids(frame[item], path)})
+    for role, given, clean in (
+        ("weight", names.weight, _numbers),
+        ("time", names.time, unix_seconds),
+        ("split", names.split, _parts),
+        ("review", names.review, _texts),
+    ):
+        column = find_column(frame, role, given, where, required=False)
+        if column is not None:
+            log[role] = clean(frame[column], path)
+    if "weight" in log and log["weight"].isna().any():
+        unrated = log["weight"].isna()
+        if unrated.all():
+            del log["weight"]
+            return log
+        logger.warning("%s: %d of %d rows have no rating and are left out", where, unrated.sum(), len(log))
+        log = log[~unrated].reset_index(drop=True)
+    return log
+
+
+def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
+    """A column of ids, integers or strings, none of them missing.
+
+    Raises:
+        DataError: An id is missing, or the column holds floats or mixes types.
+    """
+    missing = column.isna().to_numpy()
+    if missing.any():
+        row = int(missing.argmax())
+        more = f" ({int(missing.sum())} such rows in all)" if missing.sum() > 1 else ""
+        raise DataError(f"{location(path, row)} has no value in column {column.name!r}{more}; fill it in or delete the row")
+    if pd.api.types.is_float_dtype(column) or pd.api.types.is_bool_dtype(column):
+        raise DataError(f"column {column.name!r} holds {column.dtype} ids; convert them with .astype('int64') or .astype(str)")
+    if column.dtype == object:
+        kinds = {type(value).__name__ for value in column.unique()}
+        if len(kinds) > 1:
+            raise DataError(f"column {column.name!r} mixes ids of type {', '.join(sorted(kinds))}; convert them with .astype(str)")
+        if kinds == {"int"}:
+            column = column.astype("int64")
+    return column.reset_index(drop=True)
+
+
+def _numbers(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
+    numbers = pd.to_numeric(column, errors="coerce").reset_index(drop=True)
+    wrong = (numbers.isna().to_numpy() & column.notna().to_numpy()) | np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{cell(column, row, path)}, which is not a finite number; mend it")
+    weights: pd.Series[Any] = numbers.astype(np.float32)
+    return weights
+
+
+def _texts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
+    """Texts as they are; nothing is wrong with a missing one."""
+    return column.reset_index(drop=True)
+
+
+def _parts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
+    column = column.reset_index(drop=True)
+    codes, labels = pd.factorize(column)
+    parts = np.array([PART_LABELS.get(str(label).strip().lower(), -1) for label in labels] + [-1], dtype=np.int8)[codes]
+    if (parts < 0).any():
+        row = int((parts < 0).argmax())
+        raise DataError(f"{cell(column, row, path)}; a split label is 'train', 'valid' or 'test'")
+    codes_by_row: pd.Series[Any] = pd.Series(parts, dtype="int8")
+    return codes_by_row

@@ -1,0 +1,162 @@
+"""Reads one text or Parquet file, and says where it is broken."""
+
+import csv
+import gzip
+import importlib.util
+import io
+import re
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gmmrec.data.errors import DataError, shown
+
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+
+
+def read_table(path: Path, *, separator: str | None = None, quoted: bool = True) -> pd.DataFrame:
+    """One table. Columns of text files stay text, so that ids such as ``007`` survive; empty cells are missing.
+
+    The separator is the comma (``.csv``) or the tab, unless the header holds none and another one instead. Quotes are only
+    letters where the format does not know them.
+
+    Raises:
+        DataError: The file is empty, truncated, not what its name says, or a line has too many fields.
+    """
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    with telling_what_is_wrong_with(path), _open(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            file,
+            sep=separator or _separator(path),
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        )
+
+
+def read_text(path: Path) -> str:
+    """The whole text of a plain or gzipped file.
+
+    Raises:
+        DataError: The file is empty, truncated or not what its name says.
+    """
+    with telling_what_is_wrong_with(path), _open(path) as file:
+        text = file.read()
+    if not text.strip():
+        raise DataError(f"{path.name} is empty, but must hold interactions; export it again")
+    return text
+
+
+def find_file(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> Path | None:
+    """The first file of a folder with one of these names."""
+    return next((path for stem in stems for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
+def first_line(path: Path) -> str:
+    """The header of a text file.
+
+    Raises:
+        DataError: The file is empty, truncated or not what its name says.
+    """
+    with telling_what_is_wrong_with(path), _open(path) as file:
+        return file.readline()
+
+
+def line_of(path: Path, row: int) -> int:
+    """Number of the line on which row ``row`` (0 is the first below the header) begins; quoted fields may span lines."""
+    seen, begins = -1, 1
+    with _open(path) as file:
+        records = csv.reader(file, delimiter=_separator(path))
+        for record in records:
+            seen += bool(record)  # blank lines are no rows
+            if record and seen == row + 1:
+                break
+            begins = records.line_num + 1
+    return begins
+
+
+def location(path: Path | None, row: int) -> str:
+    """File and line of row ``row`` of a table, for messages."""
+    if path is None or path.suffix == ".parquet":
+        return f"{path.name if path else 'the frame'} row {row}"
+    return f"{path.name} line {line_of(path, row)}"
+
+
+def cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
+    """File, line, value and column of one cell, for messages."""
+    return f"{location(path, row)} has {shown(column.iloc[row])} in column {column.name!r}"
+
+
+@contextmanager
+def telling_what_is_wrong_with(path: Path) -> Iterator[None]:
+    """Turns what the standard library and pandas say of a broken text file into a :class:`DataError`."""
+    try:
+        _check_beginning(path)
+        yield
+    except (EOFError, zlib.error):
+        raise DataError(f"{path.name} is truncated: its gzip data end too early; copy or download it again") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8") from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path.name} is empty, but must begin with a line of column names; export it again") from None
+    except pd.errors.ParserWarning:
+        raise DataError(f"the lines of {path.name} have more fields than its header; give every column a name") from None
+    except pd.errors.ParserError as error:
+        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if found is None:
+            raise DataError(f"{path.name} is not a table: {error}; mend or re-export it") from None
+        wanted, line, seen = found.groups()
+        raise DataError(
+            f"{path.name} line {line} has {seen} fields, but the header has {wanted}; quote fields that hold the separator"
+        ) from None
+    except (csv.Error, OSError) as error:
+        raise DataError(f"{path.name} cannot be read: {error}; copy or download it again") from None
+
+
+def _check_beginning(path: Path) -> None:
+    """Refuses files whose first bytes contradict their name."""
+    with path.open("rb") as file:
+        head = file.read(256)
+    is_gzip = head.startswith(b"\x1f\x8b")
+    if not head:
+        raise DataError(f"{path.name} is empty (0 bytes); copy or download it again")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise DataError(f"{path.name} holds an HTML page, not data; download the file itself instead of the page about it")
+    if path.suffix == ".gz" and not is_gzip:
+        raise DataError(f"{path.name} is named .gz but is not gzip data; rename it to {path.stem} or compress it")
+    if path.suffix != ".gz" and is_gzip:
+        raise DataError(f"{path.name} is gzip data; rename it to {path.name}.gz")
+
+
+def _open(path: Path) -> io.TextIOWrapper:
+    raw = gzip.GzipFile(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+
+
+def _separator(path: Path) -> str:
+    usual = "," if ".csv" in path.suffixes else "\t"
+    with _open(path) as file:
+        header = file.readline()
+    if usual in header:
+        return usual
+    return next((other for other in ("\t", ",", ";", "|") if other in header), usual)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise DataError(f"{path.name} needs pyarrow, which is not installed; run: pip install 'gmmrec[parquet]'")
+    import pyarrow
+
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path.name} is not a Parquet file that can be read: {error}") from None

@@ -1,0 +1,109 @@
+"""Reads RecBole's atomic files: ``NAME.inter``, ``NAME.item`` and ``NAME.user``, gzipped or not, with typed headers.
+
+Columns of type ``float_seq`` in the item and user files are features. ``NAME.train.inter``, ``NAME.valid.inter`` and
+``NAME.test.inter`` in place of ``NAME.inter`` give a split. ``NAME.kg`` holds facts, ``NAME.link`` aligns items with entities.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gmmrec.data.attributes import attribute_table
+from gmmrec.data.columns import ColumnNames, interaction_log
+from gmmrec.data.errors import DataError
+from gmmrec.data.facts import alignment_table, facts_table
+from gmmrec.data.files import find_file, read_table
+from gmmrec.data.parts import GIVEN_PARTS, SplitPart
+from gmmrec.data.tables import RawFeatures, Tables
+
+TYPES = ("token", "float", "token_seq", "float_seq")
+
+
+def interaction_files(folder: Path) -> list[Path]:
+    """All ``*.inter`` and ``*.inter.gz`` files of a folder."""
+    return sorted([*folder.glob("*.inter"), *folder.glob("*.inter.gz")])
+
+
+def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
+    """A data set from a folder of atomic files.
+
+    Raises:
+        DataError: A header has no types, or a cell cannot be used.
+    """
+    whole: dict[str, Path] = {}
+    parts: dict[SplitPart, Path] = {}
+    for path in interaction_files(folder):
+        stem = path.name.split(".inter")[0]
+        part = next((part for part in GIVEN_PARTS if stem.endswith(f".{part}")), None)
+        if part is not None:
+            parts[part] = path
+        else:
+            whole[stem] = path
+    if len(whole) > 1:
+        raise DataError(f"folder {folder.name} holds {len(whole)} data sets ({', '.join(sorted(whole))}); keep one in a folder")
+    if parts:
+        logs = [_log(parts[part], columns).assign(split=np.int8(part.code)) for part in GIVEN_PARTS if part in parts]
+        log, name = pd.concat(logs, ignore_index=True), next(iter(parts.values())).name.split(".inter")[0].rsplit(".", 1)[0]
+    else:
+        ((name, path),) = whole.items()
+        log = _log(path, columns)
+    attributes: dict[str, pd.DataFrame] = {}
+    features: list[RawFeatures] = []
+    for node_type in ("item", "user"):
+        found = _file(folder, name, node_type)
+        if found is not None:
+            frame, types = _typed_table(found)
+            plain = frame[[column for column, kind in types.items() if kind != "float_seq"]]
+            attributes[node_type] = attribute_table(plain, found, node_type, getattr(columns, node_type))
+            ids = attributes[node_type]["id"]
+            vectors = [column for column, kind in types.items() if kind == "float_seq"]
+            features += [_features(column, found, frame[column], ids, node_type) for column in vectors]
+    facts, link = _file(folder, name, "kg"), _file(folder, name, "link")
+    triples = None if facts is None else facts_table(_typed_table(facts)[0], facts)
+    alignment = None if link is None or facts is None else alignment_table(_typed_table(link)[0], link)
+    return Tables(name, log, attributes, features, triples=triples, alignment=alignment)
+
+
+def _file(folder: Path, name: str, ending: str) -> Path | None:
+    return find_file(folder, (f"{name}.{ending}",), ("", ".gz"))
+
+
+def _log(path: Path, columns: ColumnNames) -> pd.DataFrame:
+    return interaction_log(_typed_table(path)[0], columns, path)
+
+
+def _typed_table(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A table without the types in its header, and the types by column."""
+    frame = read_table(path, separator="\t", quoted=False)
+    types = {}
+    for column in frame.columns:
+        name, _, kind = str(column).partition(":")
+        if kind not in TYPES:
+            raise DataError(
+                f"{path.name}: column {column!r} has no type; write it as {name + ':token'!r} or with one of {TYPES[1:]}"
+            )
+        types[name] = kind
+    return frame.set_axis(list(types), axis=1), types
+
+
+def _features(name: str, path: Path, column: "pd.Series[str]", ids: "pd.Series[str]", node_type: str) -> RawFeatures:
+    """One modality from a column of blank-separated numbers; who has none there has no row."""
+    present = column.notna().to_numpy()
+    lists = column[present].reset_index(drop=True)
+    widths = lists.str.count(r"\S+").to_numpy()
+    own = ids[present].reset_index(drop=True)
+    if not len(widths):
+        raise DataError(f"{path.name}: column {name!r} holds no vector; fill or drop it")
+    if (widths != widths[0]).any():
+        row = int((widths != widths[0]).argmax())
+        raise DataError(
+            f"{path.name}: {node_type} {own[row]!r} has {widths[row]} numbers in {name!r}, but the first has {widths[0]}; "
+            f"give all vectors one width"
+        )
+    try:
+        values = np.array(" ".join(lists).split(), dtype=np.float32).reshape(len(lists), -1)
+    except ValueError as error:
+        raise DataError(f"{path.name}: column {name!r} is no list of numbers ({error}); mend it") from None
+    modality = f"user_{name}" if node_type == "user" and not name.startswith("user_") else name
+    return RawFeatures(modality, path.name, values, own, node_type=node_type)

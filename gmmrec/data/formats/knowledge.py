@@ -1,0 +1,128 @@
+"""Reads facts of knowledge graphs: tables of head, relation and tail, and the text layouts of public benchmarks.
+
+Text layouts have a fact a line in ``train``, ``valid`` (or ``dev``) and ``test``, as ``.txt`` or ``.tsv``; beside them, each where
+there is one: ``entity2id.txt`` and ``relation2id.txt`` (DB15K, MKG-W, MKG-Y, OpenKE's ``train2id.txt`` too), ``entities.txt`` and
+``relations.txt``, ``entity2text.txt``, ``entity2textlong.txt`` and ``relation2text.txt`` (FB15k-237-IMG, WN18-IMG), and features
+of the entities in ``NAME_feat.npy`` or ``.npz``.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gmmrec.data.arrays import read_features
+from gmmrec.data.errors import DataError, shown
+from gmmrec.data.files import first_line, read_text
+from gmmrec.data.parts import GIVEN_PARTS, SplitPart
+from gmmrec.data.tables import RawFeatures, Tables
+
+STEMS = {part: (part.value, "dev") if part is SplitPart.VALID else (part.value,) for part in GIVEN_PARTS}
+"""Names of the file of every part, without their endings."""
+SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz", "2id.txt")
+CATALOGUES = {"entity": ("entity2id.txt", "entities.txt"), "relation": ("relation2id.txt", "relations.txt")}
+TEXTS = {"title": "{}2text.txt", "description": "{}2textlong.txt"}
+
+
+def is_knowledge(folder: Path) -> bool:
+    """Whether a folder holds facts in a text layout: three fields a line with tabs between, or a list of entities beside them."""
+    train = _part(folder, SplitPart.TRAIN)
+    if train is None:
+        return False
+    return first_line(train).count("\t") == 2 or any((folder / name).is_file() for name in CATALOGUES["entity"])
+
+
+def read_knowledge(folder: Path) -> Tables:
+    """A data set of facts alone, without users and items.
+
+    Entities are called as in the facts. Where these hold numbers and ``entity2id.txt`` names, the names are titles; where they hold
+    names, the numbers say which row of a feature array without ids belongs to whom.
+
+    Raises:
+        DataError: There is no training part, or a line does not hold what it should.
+    """
+    paths = {part: path for part in GIVEN_PARTS if (path := _part(folder, part)) is not None}
+    if SplitPart.TRAIN not in paths:
+        raise DataError(f"folder {folder.name} holds no facts to learn from; add train.txt with a head, relation and tail a line")
+    facts = pd.concat([_facts(path).assign(split=np.int8(part.code)) for part, path in paths.items()], ignore_index=True)
+    named = {"entity": pd.concat([facts["head"], facts["tail"]]).unique(), "relation": facts["relation"].unique()}
+    attributes, numbers = {}, None
+    for kind, used in named.items():
+        frame, order = _catalogue(folder, kind, set(used))
+        if frame is not None:
+            attributes[kind] = frame
+        numbers = order if kind == "entity" else numbers
+    features = [_numbered(table, numbers) for table in read_features(folder, attributes, "entity", facts=True)]
+    nobody: pd.DataFrame = pd.DataFrame({"user": [], "item": []})
+    return Tables(folder.resolve().name, nobody, attributes, features, triples=facts)
+
+
+def _part(folder: Path, part: SplitPart) -> Path | None:
+    return next((path for stem in STEMS[part] for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
+def _facts(path: Path) -> pd.DataFrame:
+    """The facts of one part; a first line with their number is left out, and OpenKE's files have the relation last."""
+    rows = _fields(path, 3, counted=True)
+    order = ("head", "tail", "relation") if path.name.endswith("2id.txt") else ("head", "relation", "tail")
+    table: pd.DataFrame = pd.DataFrame(rows, columns=list(order))[["head", "relation", "tail"]]
+    return table
+
+
+def _fields(path: Path, width: int, *, counted: bool = False) -> list[list[str]]:
+    """The fields of every line, parted by tabs, or by blanks in files without tabs; the last field may hold blanks after a tab."""
+    text = read_text(path)
+    split = _splitter(width, tabs="\t" in text)
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = [field.strip() for field in split(line)]
+        if not line.strip() or (counted and number == 1 and len(fields) == 1 and fields[0].isdigit()):
+            continue
+        if len(fields) != width or not all(fields):
+            what = "head, relation and tail" if width == 3 else "two fields"
+            raise DataError(f"{path.name} line {number} must hold {what} with tabs between, but is {line.strip()[:60]!r}; mend it")
+        rows.append(fields)
+    return rows
+
+
+def _splitter(width: int, *, tabs: bool) -> Callable[[str], list[str]]:
+    if width > 2:
+        return (lambda line: line.split("\t")) if tabs else str.split
+    return (lambda line: line.split("\t", 1)) if tabs else (lambda line: line.rsplit(None, 1))
+
+
+def _catalogue(folder: Path, kind: str, used: set[str]) -> tuple[pd.DataFrame | None, "pd.Series[Any] | None"]:
+    """The table of entities or relations with what is written about them, and the id of every number where numbers are given."""
+    path = next((path for name in CATALOGUES[kind] if (path := folder / name).is_file()), None)
+    frame, numbers = None, None
+    if path is not None and "2id" in path.name:
+        pairs = _fields(path, 2, counted=True)
+        names, codes = (pd.Series(list(column), dtype=object) for column in zip(*pairs, strict=True))
+        by_number = used <= set(codes) and not used <= set(names)
+        ids = codes if by_number else names
+        frame = pd.DataFrame({"id": ids, "title": names.str.replace("_", " ")} if by_number else {"id": ids})
+        if codes.str.fullmatch(r"\d+").all():
+            numbers = ids.iloc[codes.astype(int).argsort()].reset_index(drop=True)
+    elif path is not None:
+        frame = pd.DataFrame({"id": [line.split("\t")[0].strip() for line in read_text(path).splitlines() if line.strip()]})
+    for column, pattern in TEXTS.items():
+        if (text := folder / pattern.format(kind)).is_file():
+            said = pd.DataFrame(_fields(text, 2), columns=["id", column]).drop_duplicates("id")
+            frame = (
+                said if frame is None else frame.drop(columns=column, errors="ignore").merge(said, on="id", how="outer", sort=False)
+            )
+    if frame is not None and frame["id"].duplicated().any():
+        raise DataError(
+            f"{folder.name} lists {kind} {shown(frame['id'][frame['id'].duplicated()].iloc[0])} twice; keep one line for each"
+        )
+    return frame, numbers
+
+
+def _numbered(table: RawFeatures, numbers: "pd.Series[Any] | None") -> RawFeatures:
+    """Features by row, with the ids that the rows belong to where entities are numbered."""
+    if table.ids is not None or numbers is None or len(numbers) != len(table.values):
+        return table
+    return replace(table, ids=numbers)

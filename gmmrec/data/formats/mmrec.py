@@ -1,0 +1,67 @@
+"""Reads MMRec's layout: ``NAME.inter`` and ``image_feat.npy``, ``text_feat.npy``, whose row ``i`` belongs to item number ``i``.
+
+``NAME.inter`` is tab separated: userID, itemID, rating, timestamp, x_label (0 train, 1 validation, 2 test). Where
+``u_id_mapping.csv`` or ``i_id_mapping.csv`` say which raw ids the numbers stand for, the raw ids are used.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gmmrec.data.arrays import read_features
+from gmmrec.data.attributes import read_attribute_files
+from gmmrec.data.columns import ColumnNames, interaction_log
+from gmmrec.data.errors import DataError, listed
+from gmmrec.data.files import read_table
+from gmmrec.data.formats.atomic import interaction_files
+from gmmrec.data.tables import Tables
+
+MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv", "itemID")}
+
+
+def read_mmrec(folder: Path, columns: ColumnNames) -> Tables:
+    """A data set from a folder in MMRec's layout.
+
+    Raises:
+        DataError: There is more than one ``.inter`` file, or a cell or an array cannot be used.
+    """
+    files = interaction_files(folder)
+    if len(files) != 1:
+        raise DataError(
+            f"folder {folder.name} holds {len(files)} .inter files ({listed(p.name for p in files)}); keep one in a folder"
+        )
+    log = interaction_log(read_table(files[0], separator="\t"), columns, files[0])
+    features = read_features(folder, {})
+    for node_type, (name, number_column) in MAPPINGS.items():
+        if not (folder / name).is_file():
+            continue
+        raw = _mapping(folder / name, number_column)
+        log[node_type] = _translated(log[node_type].astype(str), raw, files[0].name, name)
+        features = [
+            replace(table, ids=_translated(pd.Series(np.arange(len(table.values))).astype(str), raw, table.source, name))
+            if table.node_type == node_type and table.ids is None
+            else table
+            for table in features
+        ]
+    return Tables(files[0].name.split(".inter")[0], log, read_attribute_files(folder), features)
+
+
+def _mapping(path: Path, number_column: str) -> "pd.Series[str]":
+    """Raw id by number (as text)."""
+    frame = read_table(path)
+    if number_column not in frame or frame.shape[1] != 2:
+        raise DataError(f"{path.name} has the columns {listed(frame.columns)}, but needs two, one of them {number_column!r}")
+    (raw,) = (column for column in frame if column != number_column)
+    ids: pd.Series[str] = frame.set_index(number_column)[raw]
+    return ids
+
+
+def _translated(numbers: "pd.Series[str]", raw: "pd.Series[str]", source: str, mapping: str) -> "pd.Series[str]":
+    found = numbers.map(raw)
+    if found.isna().any():
+        raise DataError(
+            f"{source} uses number {numbers[found.isna()].iloc[0]}, which {mapping} does not list; add it or remove {mapping}"
+        )
+    return found

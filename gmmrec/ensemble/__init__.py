@@ -1,0 +1,1 @@
+"""Ensembles: recommenders made of recommenders, and pure functions; they know no run."""

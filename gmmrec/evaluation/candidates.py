@@ -1,0 +1,134 @@
+"""From a model and questions with candidates of their own to results: score the candidates, measure their order."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gmmrec.data.ragged import RaggedLists, RaggedSets
+from gmmrec.evaluation.evaluator import evaluating
+from gmmrec.evaluation.groups import Group
+from gmmrec.evaluation.report import table_report
+from gmmrec.evaluation.results import EvaluationKind, Results, fingerprint
+from gmmrec.evaluation.settings import EvalConfig
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.nn.blocks import block_rows
+from gmmrec.recommender import Recommender
+from gmmrec.tasks.evaluation_tasks import CandidateEvaluation
+
+CELLS = 2**22
+"""Candidates scored at once."""
+
+
+def evaluate_candidates(
+    model: Recommender[Any],
+    graph: MultimodalGraph,
+    task: CandidateEvaluation[Any],
+    *,
+    chunk_size: int = EvalConfig.chunk_size,
+    bootstrap: int = EvalConfig.bootstrap,
+) -> Results:
+    """Puts the candidates of every question in order and measures how high the relevant ones stand.
+
+    Args:
+        model: A trained model, on the device of ``graph``.
+        graph: What ``model.prepare`` returned.
+        task: Questions with their candidates.
+        chunk_size: Questions scored at once, at most.
+        bootstrap: Resamples behind the intervals.
+
+    Returns:
+        One value per question under the names that :func:`candidate_metrics` gives.
+
+    Raises:
+        ValueError: The model scores NaN.
+    """
+    task = task.to(graph.degree(task.query.target).device)
+    with evaluating(model):
+        encoded = model.encode(graph)
+        parts = []
+        for index in _chunks(task.candidates, chunk_size):
+            part = task.take(index)
+            candidates, present = part.candidates.last(int(part.candidates.counts.max()))
+            relevant = part.candidates.indptr.new_zeros(present.shape).bool()
+            relevant[present] = part.label
+            scores = model.score(encoded, part.query, candidates).float()
+            if bool(scores[present].isnan().any()):
+                raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
+            parts.append(candidate_metrics(scores.masked_fill(~present, -torch.inf), relevant, present))
+    values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+    groups = task.candidates.groups
+    answers = RaggedSets.from_pairs(groups[task.label], task.candidates.values[task.label], len(task))
+    return Results(CANDIDATES, values, torch.arange(len(task)), fingerprint(answers).cpu(), "none", bootstrap=bootstrap)
+
+
+def candidate_metrics(scores: Tensor, relevant: Tensor, present: Tensor) -> dict[str, Tensor]:
+    r"""Return how high relevant candidates stand among all of a question, by the definitions of the MIND competition.
+
+    ``auc``: the share of (relevant, other) pairs in order, ties counted half. ``mrr``: the mean of the reciprocal ranks of all
+    relevant candidates. ``ndcg@k``: gains of relevant candidates discounted by :math:`\log_2(1 + \mathrm{rank})`, over the best
+    that is possible. ``accuracy``: whether the first is relevant. Ranks among equal scores are the worst possible: a model that
+    cannot tell candidates apart gains nothing by it.
+
+    Args:
+        scores: ``[B, C]``, minus infinity where there is no candidate.
+        relevant: ``[B, C]`` (bool).
+        present: Where there are candidates ``[B, C]``.
+
+    Returns:
+        A value per question ``[B]`` under each name.
+
+    >>> found = candidate_metrics(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[False, True, False]]), torch.ones(1, 3) > 0)
+    >>> found["auc"].item(), found["mrr"].item(), found["accuracy"].item()
+    (0.5, 0.5, 0.0)
+    """
+    scores = torch.where(present, scores.clamp(min=torch.finfo(scores.dtype).min), -torch.inf)
+    others = present & ~relevant
+    num_relevant, num_others = relevant.sum(1), others.sum(1)
+    above = _greater(scores, others)  # others with more, by candidate
+    level = _greater(scores, others, or_equal=True) - above
+    auc = ((num_others[:, None] - above - 0.5 * level) * relevant).sum(1) / (num_relevant * num_others)
+    among = scores.masked_fill(~relevant, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1) + 1
+    rank = above + level + among  # of a relevant candidate: behind all others not worse, in order among relevant
+    gain = relevant / torch.log2(1.0 + rank)
+    found = {"auc": auc, "mrr": (relevant / rank).sum(1) / num_relevant}
+    for k in (5, 10):
+        best = 1 / torch.log2(torch.arange(2, k + 2, device=scores.device))
+        ideal = torch.cat([best.new_zeros(1), best.cumsum(0)])[num_relevant.clamp(max=k)]
+        found[f"ndcg@{k}"] = (gain * (rank <= k)).sum(1) / ideal
+    found["accuracy"] = (relevant & (rank == 1)).any(1).float()
+    return found
+
+
+def _greater(scores: Tensor, among: Tensor, *, or_equal: bool = False) -> Tensor:
+    """How many of the candidates ``among`` ``[B, C]`` score more than each candidate (or as much)."""
+    ordered = (-scores).masked_fill(~among, torch.inf).sort(dim=1).values
+    return torch.searchsorted(ordered, -scores, right=or_equal).clamp(max=among.sum(1, keepdim=True))
+
+
+def _chunks(candidates: RaggedLists, chunk_size: int) -> list[Tensor]:
+    """Positions of questions, as many at once as ``chunk_size`` and ``CELLS`` allow."""
+    size = min(chunk_size, block_rows(CELLS, int(candidates.counts.max())))
+    return list(torch.arange(len(candidates), device=candidates.indptr.device).split(size))
+
+
+def _evaluate(
+    model: Recommender[Any],
+    graph: MultimodalGraph,
+    task: CandidateEvaluation[Any],
+    config: EvalConfig,
+    groups: Mapping[str, Group],
+) -> Results:
+    return evaluate_candidates(model, graph, task, chunk_size=config.chunk_size, bootstrap=config.bootstrap)
+
+
+CANDIDATES = EvaluationKind(
+    name="candidates",
+    task=CandidateEvaluation,
+    unit="questions",
+    paired_by="question",
+    headline="questions, each with candidates of its own",
+    evaluate=_evaluate,
+    report=table_report,
+)

@@ -1,0 +1,128 @@
+"""From a model and facts with one end hidden to results: rank all entities, leaving other right answers out."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gmmrec.data.ragged import RaggedSets
+from gmmrec.evaluation.evaluator import evaluating
+from gmmrec.evaluation.groups import Group
+from gmmrec.evaluation.report import table_report
+from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results, fingerprint
+from gmmrec.evaluation.settings import EvalConfig
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.nn.blocks import block_rows
+from gmmrec.recommender import AnyRecommender, encode
+from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
+from gmmrec.typing import ENTITY
+
+CELLS = 2**23
+"""Scores held at once: 32 MB."""
+DEPTHS = (1, 3, 10)
+"""Lengths of the lists of ``hits@k``."""
+
+
+def evaluate_link_prediction(
+    model: AnyRecommender,
+    graph: MultimodalGraph,
+    task: LinkPredictionEvaluation,
+    *,
+    chunk_size: int = EvalConfig.chunk_size,
+    groups: Mapping[str, Group] | None = None,
+    bootstrap: int = EvalConfig.bootstrap,
+) -> Results:
+    """Scores all entities for every question and finds the rank of the hidden end among those that are no other right answers.
+
+    Args:
+        model: A model that is asked with :class:`~gmmrec.tasks.query.LinkQuery`, on the device of ``graph``.
+        graph: What ``model.prepare`` returned.
+        task: Triples with one end to predict.
+        chunk_size: Questions scored at once, at most.
+        groups: Of questions, reported beside the whole; see :func:`link_groups`.
+        bootstrap: Resamples behind the intervals.
+
+    Returns:
+        One value per question: the reciprocal rank under ``mrr``, ``hits@1``, ``hits@3``, ``hits@10``, and the rank itself under
+        ``mean_rank``.
+
+    Raises:
+        ValueError: The model scores NaN.
+    """
+    task = task.to(graph.degree(ENTITY).device)
+    num_entities = graph.num_nodes(ENTITY)
+    entities = torch.arange(num_entities, device=task.answer.device)
+    with evaluating(model):
+        encoded, ranks = encode(model, graph), []
+        for index in torch.arange(len(task), device=entities.device).split(min(chunk_size, block_rows(CELLS, num_entities))):
+            part = task.take(index)
+            scores = model.score(encoded, part.query, entities).float()
+            if bool(scores.isnan().any()):
+                raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
+            ranks.append(filtered_ranks(scores, part.answer, part.known))
+    rank = torch.cat(ranks).cpu()
+    values = {"mrr": 1 / rank, **{f"hits@{k}": (rank <= k).float() for k in DEPTHS}, "mean_rank": rank}
+    query = ((task.query.relation * num_entities + task.query.head) * num_entities + task.answer).cpu()
+    by_group = {}
+    for name, group in (groups or {}).items():
+        position = group.mask.cpu().nonzero().flatten()
+        by_group[name] = GroupValues(position, {metric: value[position] for metric, value in values.items()})
+    return Results(LINK_PREDICTION, values, query, fingerprint(task.known).cpu(), "known answers", by_group, bootstrap=bootstrap)
+
+
+def filtered_ranks(scores: Tensor, answer: Tensor, known: RaggedSets) -> Tensor:
+    """Rank of each answer among all candidates that are no other right answers ``[B]`` (float32).
+
+    One more than the number of candidates that score higher, and half the number of those that score the same: a model that cannot
+    tell candidates apart gains nothing by it, and loses nothing. This is the realistic rank of Berrendorf et al., 2020.
+
+    Args:
+        scores: ``[B, N]``.
+        answer: Columns ``[B]``.
+        known: All right answers of every question; the answer itself may be among them.
+
+    >>> known = RaggedSets(torch.tensor([0, 2]), torch.tensor([1, 3]))
+    >>> filtered_ranks(torch.tensor([[3.0, 2.0, 2.0, 9.0]]), torch.tensor([1]), known)
+    tensor([2.5000])
+    """
+    own = scores.gather(1, answer[:, None])  # [B, 1]
+    above, level = (scores > own).sum(1), (scores == own).sum(1) - 1
+    question, other = known.groups, known.values
+    theirs, is_other = scores[question, other], other != answer[question]
+    above = above.index_add(0, question, ((theirs > own[question, 0]) & is_other).long(), alpha=-1)
+    level = level.index_add(0, question, ((theirs == own[question, 0]) & is_other).long(), alpha=-1)
+    return 1 + above + level / 2
+
+
+def link_groups(graph: MultimodalGraph, task: LinkPredictionEvaluation) -> dict[str, Group]:
+    """The groups that every report shows: which end is asked for, and facts of which an end has a modality, or none has."""
+    backwards = task.backwards.to(graph.degree(ENTITY).device)
+    groups = {"tails": Group(~backwards, "questions"), "heads": Group(backwards, "questions")}
+    for modality in graph.schema.modalities(ENTITY):
+        present = graph.features[modality].present
+        touched = present[task.query.head.to(present.device)] | present[task.answer.to(present.device)]
+        groups |= {f"facts with {modality}": Group(touched, "questions"), f"facts without {modality}": Group(~touched, "questions")}
+    return {name: group for name, group in groups.items() if bool(group.mask.any()) and not bool(group.mask.all())}
+
+
+def _evaluate(
+    model: AnyRecommender,
+    graph: MultimodalGraph,
+    task: LinkPredictionEvaluation,
+    config: EvalConfig,
+    groups: Mapping[str, Group],
+) -> Results:
+    return evaluate_link_prediction(model, graph, task, chunk_size=config.chunk_size, groups=groups, bootstrap=config.bootstrap)
+
+
+LINK_PREDICTION = EvaluationKind(
+    name="link_prediction",
+    task=LinkPredictionEvaluation,
+    unit="questions",
+    paired_by="question",
+    headline="triples with one end to predict among all entities; other true answers are not ranked",
+    evaluate=_evaluate,
+    report=table_report,
+    groups=link_groups,
+    lower_is_better=frozenset({"mean_rank"}),
+)

@@ -1,0 +1,383 @@
+"""GraphFusion: graph encoders, item graphs, fusions and decoders, freely combined.
+
+No paper: the parts are those of MGAT, MMGCN, HCGCN, MCPTR, LightGCN, FREEDOM, LATTICE and MARIO, and several of these models are
+points of this space (see ``docs/models/graph-fusion.md``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmmrec.abilities import FoldsInUsers
+from gmmrec.config import check_choice, check_literals, check_non_negative, check_positive
+from gmmrec.graph.co_interaction import co_interaction_graph
+from gmmrec.graph.denoise import denoised
+from gmmrec.graph.knn import Weighting
+from gmmrec.graph.knowledge import KNOWS, check_aligned, with_knowledge
+from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.graph.smoothing import ItemSmoothing
+from gmmrec.models.graph_fusion.knowledge import KnowledgeEncoder
+from gmmrec.nn.clustering import balance_loss, cut_loss
+from gmmrec.nn.decoder.by_name import DECODERS
+from gmmrec.nn.decoder.inner_product import inner_product
+from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
+from gmmrec.nn.encoder.by_name import CONTENT_ENCODERS, content_encoder, contents, propagation
+from gmmrec.nn.encoder.content import ContentEncoder
+from gmmrec.nn.fusion.by_name import FUSIONS
+from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
+from gmmrec.nn.init import embedding_table
+from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm
+from gmmrec.nn.relations import Pair, Relation
+from gmmrec.recommender import Encoded, Recommender
+from gmmrec.tasks.query import Batch, UserQuery
+from gmmrec.typing import ALIGNED, ENTITY, ENTITY_ITEM, ITEM, USER, EdgeType
+
+SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
+SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
+
+Ids = Literal["none", "mf", "light", "self_loops", "hcgcn", "mcptr"]
+Fusion = Literal[
+    "mean",
+    "sum",
+    "concat",
+    "gate",
+    "attention",
+    "self_attention",
+    "co_attention",
+    "cross_stitch",
+    "context",
+    "multi_order",
+    "vision_language",
+    "modality_aware",
+]
+
+
+@dataclass(frozen=True)
+class GraphFusionConfig:
+    """Which parts, and their settings."""
+
+    ids: Ids = "light"
+    """What becomes of the ID embeddings: nothing (``mf``), light propagation (``self_loops``: as in LATTICE), propagation in
+    clusters (``hcgcn``) or on graphs of co-interactions (``mcptr``); ``none``: they are no view of their own."""
+    content: str | dict[str, str] = "none"
+    """Encoder of every modality, or one for each by name: a ``linear`` map, a ``perceptron``, or features and preferences of users
+    that flow as in ``ids``, or through the layers of MGAT or MMGCN; ``none`` leaves the modality to the item graph."""
+    unit_features: bool = True
+    """Whether features are brought to length 1 before they are encoded, so that no modality is loud by its units alone."""
+    fusion: Fusion = "mean"
+    """How the views of a node become one vector; ``modality_aware`` does it anew for every user."""
+    item_graph: Literal["none", "frozen", "learned"] = "frozen"
+    """ID embeddings of items smoothed along nearest neighbours by features are added to the items: a graph of the raw features, or
+    LATTICE's, which mixes that (by cosines) with one of projected features."""
+    decoder: Literal["inner_product", "bilinear", "mlp"] = "inner_product"
+    """How a score is made of a user's and an item's vector."""
+    ranking: Literal["bpr", "softmax"] = "bpr"
+    """How an interaction is learned: its item above the drawn negatives, or as the right one among all items of the batch."""
+    dim: int = 64
+    """Size of every vector."""
+    num_layers: int = 2
+    """Number of layers of every encoder."""
+    modality_dim: int = 64
+    """Width of a modality before the first layer of MGAT or MMGCN."""
+    num_clusters: int = 8
+    """Clusters of ``hcgcn``."""
+    neighbors: int = 10
+    """Neighbours on the graphs of co-interactions of ``mcptr``."""
+    knn: int = 10
+    """Neighbours an item has in the item graph by each modality, itself included."""
+    knn_weighting: Weighting = "binary"
+    """Whether neighbours by features count alike or by their cosine similarity, at least 0."""
+    knn_degrees: Literal["incoming", "both_ends"] = "incoming"
+    """How a neighbour's share is normalised; see :func:`gmmrec.graph.edges.normalize`."""
+    modality_weights: dict[str, float] | None = None
+    """Share of every modality in the item graph, by name. None: 0.1 for image and 0.9 for text alone, else equal shares."""
+    item_layers: int = 1
+    """Number of propagation steps on the item graph."""
+    item_unit: bool = False
+    """Whether what the item graph adds is brought to unit length, as in LATTICE and HCGCN."""
+    knowledge: Literal["none", "entity"] = "none"
+    """Whether items aligned with entities of a knowledge graph learn from each other through the facts about them: ID
+    embeddings that flow from item to entity to item are added too, and so are features of entities where the data have any."""
+    knowledge_layers: int = 2
+    """Steps from entity to entity; two lead from a film over its actors to other films."""
+    edge_dropout: float = 0.0
+    """Share of the interactions that is removed from the training graph anew each epoch, as in FREEDOM."""
+    preserve_weight: float = 0.0
+    """Weight of MARIO's decoders, which find the features again in the fused vector."""
+    contrast_weight: float = 0.0
+    """Weight of InfoNCE between an item's ID view and each of its modalities."""
+    temperature: float = 0.2
+    """Temperature of that contrast."""
+    cluster_weight: float = 0.0
+    """Weight of the clustering loss of ``ids: hcgcn``."""
+    l2: float = 1e-4
+    """Weight of the L2 term on the ID embeddings and preferences of the batch."""
+    init_std: float = 0.1
+    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        for name, kind in (self.content if isinstance(self.content, dict) else {"": self.content}).items():
+            check_choice(("none", *CONTENT_ENCODERS), **{f"content[{name!r}]" if name else "content": kind})
+        check_positive(dim=self.dim, num_layers=self.num_layers, modality_dim=self.modality_dim, num_clusters=self.num_clusters)
+        check_positive(neighbors=self.neighbors, knn=self.knn, item_layers=self.item_layers, temperature=self.temperature)
+        check_positive(knowledge_layers=self.knowledge_layers)
+        check_non_negative(preserve_weight=self.preserve_weight, contrast_weight=self.contrast_weight, l2=self.l2)
+        check_non_negative(cluster_weight=self.cluster_weight, init_std=self.init_std)
+        if not 0 <= self.edge_dropout < 1:
+            raise ValueError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
+        if self.fusion == "modality_aware" and self.decoder != "inner_product":
+            raise ValueError(
+                f"modality_aware fusion scores by the inner product, but decoder is {self.decoder!r}; take another fusion"
+            )
+        if self.fusion == "modality_aware" and self.ranking != "bpr":
+            raise ValueError("modality_aware fusion looks at single pairs, but ranking is 'softmax'; take another fusion, or 'bpr'")
+        if self.cluster_weight > 0 and self.ids != "hcgcn":
+            raise ValueError(f"cluster_weight needs clusters, but ids is {self.ids!r}; set ids to 'hcgcn' or the weight to 0")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Modules of your own in place of those the configuration names; a run saved with them needs them again to be loaded.
+
+    Attributes:
+        ids: A propagation, see :mod:`gmmrec.nn.encoder`.
+        content: Content encoders by modality.
+        fuse_user: A fusion for users, see :mod:`gmmrec.nn.fusion`.
+        fuse_item: A fusion for items.
+        decode: From vectors of queries and candidates to scores, see :mod:`gmmrec.nn.decoder`.
+    """
+
+    ids: nn.Module | None = None
+    content: Mapping[str, nn.Module] | None = None
+    fuse_user: nn.Module | None = None
+    fuse_item: nn.Module | None = None
+    decode: nn.Module | None = None
+
+
+class Views(NamedTuple):
+    """What is known of users and items before fusion: lists of ``[U, D]`` and ``[I, D]``, and which item has which view."""
+
+    user: list[Tensor]
+    item: list[Tensor]
+    present: Tensor  # [I, V]
+    ids: Pair
+
+
+class ItemViews(NamedTuple):
+    """Items that are fused for each user anew."""
+
+    tokens: Tensor
+    """``[I, V, D]``."""
+    present: Tensor
+    """``[I, V]``."""
+    added: Tensor
+    """What the item graph adds ``[I, D]``."""
+
+
+@dataclass(frozen=True)
+class GraphFusionEncoded(Encoded):
+    """Fused vectors, and the views of the items where they are fused for each user."""
+
+    item_views: ItemViews | None = None
+    """What modality-aware fusion fuses for each user; None with other fusions."""
+
+
+class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded], FoldsInUsers):
+    """Views of users and items (their ID embeddings, every modality), each with its own graph encoder, are fused and decoded.
+
+    The ID view comes first, then the modalities in the order of the data set. An item has the view of a modality if it has features
+    there, and the ID view if it has training interactions; where it has none at all, all views count. Where a side has one view,
+    there is nothing to fuse. Smoothed ID embeddings of the item graph are added after fusion.
+
+    Args:
+        schema: Sizes and names.
+        config: Parts by name, and settings.
+        parts: Parts by object.
+
+    Raises:
+        ValueError: The parts do not fit together, or name modalities that the items do not have.
+    """
+
+    def __init__(self, schema: GraphSchema, config: GraphFusionConfig = GraphFusionConfig(), parts: Parts = Parts()) -> None:
+        super().__init__(schema, config)
+        c, num_users, modalities = config, schema.num_nodes[USER], schema.modalities(ITEM)
+        self.kinds = contents(modalities, c.content)
+        flows = any(kind not in ("linear", "perceptron") for kind in self.kinds.values())
+        if c.ids == "none" and not flows:
+            raise ValueError("nobody speaks for the users; set ids to 'light', or content to an encoder with a graph, like 'mgat'")
+        shared = c.ids != "none" or bool({"mgat", "mmgcn"} & set(self.kinds.values()))
+        self.users = embedding_table(num_users, c.dim, c.init_std) if shared else None
+        smooths = c.item_graph != "none" or c.knowledge != "none"
+        self.items = embedding_table(schema.num_nodes[ITEM], c.dim, c.init_std) if shared or smooths else None
+        self.ids = None
+        if c.ids != "none":
+            self.ids = parts.ids or propagation(c.ids, c.dim, c.num_layers, num_clusters=c.num_clusters)
+        own = parts.content or {}
+        self.content = nn.ModuleList(own.get(name) or self._encoder(name, kind) for name, kind in self.kinds.items())
+        num_views = len(self.kinds) + (c.ids != "none")
+        num_user_views = num_views - sum(isinstance(encoder, ContentEncoder) for encoder in self.content)
+        self.fuse_user = self.fuse_item = None
+        if num_user_views > 1:
+            for_users = "mean" if c.fusion == "modality_aware" else c.fusion
+            self.fuse_user = parts.fuse_user or FUSIONS[for_users](c.dim, num_user_views)
+        if num_views > 1:
+            self.fuse_item = parts.fuse_item or FUSIONS[c.fusion](c.dim, num_views)
+        self.decode = parts.decode or DECODERS[c.decoder](c.dim)
+        self.preserve = self.smooth = self.entities = None
+        if c.preserve_weight > 0 and modalities:
+            self.preserve = ModalityPreservingDecoder(c.dim, [schema.feature_dims[name] for name in modalities])
+        if c.item_graph != "none":
+            self.smooth = ItemSmoothing(
+                schema,
+                c.item_graph,
+                knn=c.knn,
+                weighting=c.knn_weighting,
+                degrees=c.knn_degrees,
+                modality_weights=c.modality_weights,
+                modality_dim=c.modality_dim,
+                num_layers=c.item_layers,
+                unit=c.item_unit,
+            )
+        if c.knowledge == "entity":
+            check_aligned(schema.relations)
+            self.entities = embedding_table(schema.num_nodes[ENTITY], c.dim, c.init_std)
+            widths = [schema.feature_dims[name] for name in schema.modalities(ENTITY)]
+            self.know = KnowledgeEncoder(c.knowledge_layers, widths, c.dim)
+
+    def _encoder(self, name: str, kind: str) -> nn.Module:
+        c, num_users, width = self.config, self.schema.num_nodes[USER], self.schema.feature_dims[name]
+        sizes = {"modality_dim": c.modality_dim, "num_clusters": c.num_clusters}
+        return content_encoder(kind, num_users, width, c.dim, c.num_layers, init_std=c.init_std, **sizes)
+
+    def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
+        """The graphs that the chosen parts ask for: of items alike by features, and of co-interactions."""
+        if self.smooth is not None:
+            graph = self.smooth.prepare(graph)
+        if self.entities is not None:
+            graph = with_knowledge(graph)
+        if "mcptr" in (self.config.ids, *self.kinds.values()):
+            for kind in (SHARED_ITEMS, SHARED_USERS):
+                graph = graph.with_edges(kind, *co_interaction_graph(graph, kind[0], k=self.config.neighbors))
+        return graph
+
+    def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
+        """Thins the interactions, and mines the learned item graph anew, where either is asked for."""
+        graph = denoised(graph, self.config.edge_dropout, generator)
+        return graph if self.smooth is None else self.smooth.mined(graph)
+
+    def encode(self, graph: MultimodalGraph) -> GraphFusionEncoded:
+        """Fused vectors; with modality-aware fusion also the views, and ``item`` is their mean, for comparing items."""
+        views = self._views(graph)
+        users = fused(self.fuse_user, views.user)
+        added = self._added(graph, views.ids.item)
+        if not isinstance(self.fuse_item, ModalityAwareFusion):
+            items = fused(self.fuse_item, views.item, views.present)
+            return GraphFusionEncoded({USER: users, ITEM: items if added is None else items + added})
+        tokens = torch.stack(views.item, dim=1)
+        added = torch.zeros_like(tokens[:, 0]) if added is None else added
+        mean = (equal_shares(tokens, views.present).unsqueeze(1) @ tokens).squeeze(1)
+        return GraphFusionEncoded({USER: users, ITEM: mean + added}, ItemViews(tokens, views.present, added))
+
+    def score(self, encoded: GraphFusionEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
+        """The decoder on both vectors, the item's being fused for each user if the fusion is modality-aware."""
+        users = F.embedding(query.user, encoded[USER])
+        if not isinstance(self.fuse_item, ModalityAwareFusion) or encoded.item_views is None:
+            return self.decode(users, F.embedding(candidates, encoded[ITEM]))
+        tokens, present, added = encoded.item_views
+        seen = self.fuse_item.score_rows(users, tokens, present, candidates)
+        return seen + inner_product(users, F.embedding(candidates, added))
+
+    def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
+        """BPR or softmax, L2, and the terms that have a weight."""
+        c, views = self.config, self._views(graph)
+        users = fused(self.fuse_user, views.user)
+        query, added = F.embedding(batch.query.user, users), self._added(graph, views.ids.item)
+        if isinstance(self.fuse_item, ModalityAwareFusion):
+            items = self.fuse_item.seen(query, torch.stack(views.item, dim=1), views.present, batch.candidates)
+            if added is not None:
+                items = items + F.embedding(batch.candidates, added)
+        else:
+            table = fused(self.fuse_item, views.item, views.present)
+            table = table if added is None else table + added
+            items = F.embedding(batch.candidates, table)  # [B, 1 + K, D]
+        if c.ranking == "softmax":
+            rows, place = batch.positive.unique(return_inverse=True)
+            terms = {"softmax": F.cross_entropy(self.decode(query, F.embedding(rows, table)), place)}
+        else:
+            scores = self.decode(query, items)
+            terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
+        if c.l2 > 0:
+            terms["l2"] = c.l2 * self._norm(graph, batch)
+        if self.preserve is not None:
+            tables = [graph.features[name] for name in self.schema.modalities(ITEM)]
+            present = torch.stack([table.present[batch.positive] for table in tables], dim=1)
+            raw = [F.embedding(batch.positive, table.pooled) for table in tables]
+            terms["preserve"] = c.preserve_weight * self.preserve.loss(items[:, 0], raw, present)
+        if c.contrast_weight > 0:
+            rows = batch.positive.unique()
+            alike = contrast_with_first([F.embedding(rows, view) for view in views.item], views.present[rows], c.temperature)
+            terms["contrast"] = c.contrast_weight * alike
+        if c.cluster_weight > 0:
+            edges, q = graph.bipartite, cast(Pair, self.ids.assignment(views.ids))  # type: ignore[union-attr, operator]
+            both_ways = (edges.to_user, q.item, q.user), (edges.to_item, q.user, q.item)
+            terms["cluster"] = c.cluster_weight * (cut_loss(*both_ways) + balance_loss(torch.cat(q)))
+        return terms
+
+    def _views(self, graph: MultimodalGraph) -> Views:
+        ids = Pair(*(x if x is None else graph.gather(t, x) for t, x in ((USER, self.users), (ITEM, self.items))))  # type: ignore[arg-type]
+        edges = graph.bipartite
+        if SHARED_ITEMS in graph.schema.relations:
+            between = [Relation(*graph.edges(kind)) for kind in (SHARED_ITEMS, SHARED_USERS)]
+            edges = edges._replace(between_users=between[0], between_items=between[1])
+        users, items, present = [], [], []
+        if self.ids is not None:
+            user, item = self.ids(ids, edges)
+            users.append(user)
+            items.append(item)
+            present.append((graph.degree(ITEM) > 0) & (graph.rows(ITEM) >= 0))
+        for name, encoder in zip(self.kinds, self.content, strict=True):
+            table = graph.features[name]
+            features = table.unit if self.config.unit_features else table.pooled
+            if isinstance(encoder, ContentEncoder):
+                items.append(encoder(features))
+            else:
+                preference = graph.gather(USER, cast(Tensor, encoder.preference))
+                user, item = encoder(preference, features, table.present, ids, edges)
+                users.append(user)
+                items.append(item)
+            present.append(table.present)
+        mask = torch.stack(present, dim=1)
+        return Views(users, items, mask | ~mask.any(1, keepdim=True), ids)
+
+    def _added(self, graph: MultimodalGraph, items: Tensor) -> Tensor | None:
+        """What the item graph and the knowledge graph add to the fused items, where there are such."""
+        smoothed = None if self.smooth is None else self.smooth(graph, items)
+        if self.entities is None:
+            return smoothed
+        edges = (Relation(*graph.edges(kind)) for kind in (ALIGNED, KNOWS, ENTITY_ITEM))
+        features = [graph.features[name].unit for name in self.schema.modalities(ENTITY)]
+        known: Tensor = self.know(items, graph.gather(ENTITY, self.entities), *edges, features)
+        return known if smoothed is None else smoothed + known
+
+    def _norm(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> Tensor:
+        """The L2 term of every table of the nodes, their rows of the batch."""
+        users: list[Tensor | None] = [self.users]
+        users += [cast(Tensor, encoder.preference) for encoder in self.content if not isinstance(encoder, ContentEncoder)]
+        rows = [F.embedding(batch.query.user, graph.gather(USER, table)) for table in users if table is not None]
+        if self.items is not None:
+            rows.append(F.embedding(batch.candidates, graph.gather(ITEM, self.items)))
+        return embedding_norm(*rows)
+
+
+def fused(fusion: nn.Module | None, views: list[Tensor], present: Tensor | None = None) -> Tensor:
+    """One vector a node of its views ``[N, D]`` each; a single view is taken as it is."""
+    if fusion is None:
+        return views[0]
+    result: Tensor = fusion(torch.stack(views, dim=1), present)
+    return result

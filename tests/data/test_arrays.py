@@ -1,0 +1,104 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from gmmrec.data.arrays import read_features
+from gmmrec.data.errors import DataError
+
+
+def refused(folder, catalogues=None):
+    with pytest.raises(DataError) as caught:
+        read_features(folder, catalogues or {})
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_npy_is_named_after_its_file(tmp_path):
+    np.save(tmp_path / "image_feat.npy", np.ones((3, 2), dtype=np.float16))
+    np.save(tmp_path / "user_text_features.npy", np.ones((4, 5)))
+    np.save(tmp_path / "neighbours.npy", np.ones((4, 5)))
+    image, text = read_features(tmp_path, {})
+    assert (image.name, image.node_type, image.ids) == ("image", "item", None)
+    assert (text.name, text.node_type, text.values.shape) == ("user_text", "user", (4, 5))
+
+
+def test_npz_names_its_ids(tmp_path):
+    np.savez(tmp_path / "text_feat.npz", ids=np.array(["b", "a"]), values=np.eye(2))
+    (text,) = read_features(tmp_path, {})
+    assert text.name == "text"
+    assert text.ids.tolist() == ["b", "a"]
+
+
+def test_npz_without_ids_goes_by_row(tmp_path):
+    np.savez(tmp_path / "spectral_features.npz", visual=np.eye(2), textual=np.eye(2))
+    assert [(table.name, table.ids) for table in read_features(tmp_path, {})] == [("visual", None), ("textual", None)]
+
+
+def test_ids_may_name_a_column_of_the_catalogue(tmp_path):
+    items = pd.DataFrame({"id": ["0", "1", "2"], "movie_id": [1193, 661, 914]})
+    np.savez(tmp_path / "image_features.npz", movie_id=np.array([914, 5, 1193]), feat=np.array([[3.0], [9.0], [1.0]]))
+    np.savez(tmp_path / "text_features.npz", movie_id=np.array([661]), title=np.array([[2.0]]), description=np.array([[4.0]]))
+    image, title, description = read_features(tmp_path, {"item": items})
+    assert image.name == "image"
+    assert image.ids.tolist() == ["2", "0"]  # movie 5 is not in the catalogue
+    assert image.values.tolist() == [[3.0], [1.0]]
+    assert (title.name, title.ids.tolist(), description.name) == ("title", ["1"], "description")
+
+
+def test_tokens_may_have_a_mask(tmp_path):
+    mask = np.array([[True, False]])
+    np.savez(tmp_path / "regions_feat.npz", ids=np.array([5]), values=np.ones((1, 2, 3)), mask=mask)
+    (regions,) = read_features(tmp_path, {})
+    assert regions.mask.tolist() == mask.tolist()
+
+
+def test_two_files_of_one_modality(tmp_path):
+    np.save(tmp_path / "image_feat.npy", np.ones((3, 2)))
+    np.save(tmp_path / "image_features.npy", np.ones((3, 2)))
+    assert "image_feat.npy and image_features.npy both hold the modality 'image'" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "complaint"),
+    [
+        ({"ids": np.arange(3), "values": np.ones((2, 2))}, "has 2 rows in 'values' but 3 ids"),
+        ({"ids": np.array([4, 4]), "values": np.ones((2, 2))}, "has id 4 more than once"),
+        ({"ids": np.array([0.5, 1.5]), "values": np.ones((2, 2))}, "must be integers or strings"),
+        ({"ids": np.arange(2)}, "holds no array with rows and columns"),
+        ({"ids": np.arange(2), "item": np.arange(2), "values": np.ones((2, 2))}, "holds 2 id arrays"),
+        ({"barcode": np.arange(2), "values": np.ones((2, 2))}, "name the array 'ids'"),
+        ({"values": np.ones((2, 2, 2, 2))}, "has shape (2, 2, 2, 2)"),
+        ({"values": np.ones((2, 0))}, "has shape (2, 0)"),
+        ({"values": np.array([["a", "b"]])}, "features must be numbers"),
+        ({"values": np.ones((2, 2, 3)), "mask": np.ones(2, dtype=bool)}, "must be boolean (2, 2)"),
+        ({"values": np.array([[{}]], dtype=object)}, "holds pickled objects, which could run code"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, arrays, complaint):
+    np.savez(tmp_path / "image_feat.npz", **arrays)
+    message = refused(tmp_path)
+    assert "image_feat.npz" in message
+    assert complaint in message
+
+
+def test_files_that_are_no_arrays(tmp_path):
+    path = tmp_path / "image_feat.npy"
+    path.write_bytes(b"")
+    assert "is empty" in refused(tmp_path)
+    path.write_text("item,f1,f2\n0,1,2\n")
+    assert "image_feat.npy is not a NumPy .npy file (it begins with 'item,f1,f2" in refused(tmp_path)
+    path.write_bytes(b"\x80\x04\x95pickle")
+    assert "is a pickle, which could run code" in refused(tmp_path)
+    np.save(path, np.array([{}], dtype=object))
+    assert "holds pickled objects" in refused(tmp_path)
+    np.save(path, np.ones((100, 10)))
+    path.write_bytes(path.read_bytes()[:5000])
+    assert "image_feat.npy is" in refused(tmp_path)
+    assert "damaged" in refused(tmp_path)
+    np.save(path, np.ones(5))
+    assert "holds no array with rows and columns" in refused(tmp_path)
+    path.unlink()
+    np.savez(tmp_path / "image_feat.npz", values=np.ones((100, 10)))
+    (tmp_path / "image_feat.npz").write_bytes((tmp_path / "image_feat.npz").read_bytes()[:5000])
+    assert "damaged" in refused(tmp_path)

@@ -1,0 +1,119 @@
+"""The search against a slow one, and the pool of candidates against the whole catalogue."""
+
+import pytest
+import torch
+
+import gmmrec.ensemble.weights as module
+from gmmrec.data.ragged import RaggedSets
+from gmmrec.ensemble.weights import mixture_values, search_weights
+from gmmrec.evaluation.metrics import METRICS, parse_metric
+from gmmrec.tasks.evaluation_tasks import RankingEvaluation
+from gmmrec.tasks.query import UserQuery
+
+Q, ITEMS = 37, 120
+
+
+def table(num_parts, seed=0, decimals=6):
+    scores = torch.randn(num_parts, Q, ITEMS, generator=torch.Generator().manual_seed(seed))
+    return scores.mul(10**decimals).round().div(10**decimals)
+
+
+def questions(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.rand(Q, ITEMS, generator=generator)
+    relevant, excluded = (draw < 0.04), (draw > 0.9)
+    relevant[:, 0] |= ~relevant.any(1)
+    excluded &= ~relevant
+    ragged = (RaggedSets.from_pairs(*mask.nonzero(as_tuple=True), Q) for mask in (relevant, excluded))
+    return RankingEvaluation(UserQuery(torch.arange(Q)), *ragged, "train")
+
+
+def slow(scores, asked, weight, metric):
+    name, k = parse_metric(metric)
+    mixture = sum(float(w) * part.double() for w, part in zip(weight, scores, strict=True) if w > 0)
+    values = []
+    for question in range(Q):
+        one = asked.take(torch.tensor([question]))
+        banned, wanted = set(one.excluded.values.tolist()), set(one.relevant.values.tolist())
+        row = mixture[question].tolist()
+        order = sorted((i for i in range(ITEMS) if i not in banned and row[i] > -torch.inf), key=lambda i: (-row[i], i))[:k]
+        hit = torch.tensor([[i in wanted for i in order] + [False] * (k - len(order))])
+        values.append(float(METRICS[name](hit, torch.tensor([len(wanted)]))))
+    return sum(values) / Q
+
+
+@pytest.mark.parametrize("pool", [1, 3, 1000])
+@pytest.mark.parametrize("metric", ["recall@5", "ndcg@5", "precision@130"])
+@pytest.mark.parametrize("decimals", [6, 0])
+def test_every_mixture_is_ranked_exactly(monkeypatch, pool, metric, decimals):
+    monkeypatch.setattr(module, "POOL", pool)
+    monkeypatch.setattr(module, "CELLS", 3 * ITEMS * 10)  # chunks of 10 questions
+    scores, asked = table(3, decimals=decimals), questions()
+    weights = torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [0.5, 0.5, 0.0], [0.0, 0.125, 0.875]])
+    found = mixture_values(lambda query: scores[:, query.user], asked, ITEMS, weights, metric)
+    assert found.tolist() == pytest.approx([slow(scores, asked, weight, metric) for weight in weights.tolist()], abs=1e-6)
+
+
+def test_scores_are_asked_for_once_however_many_mixtures_there_are():
+    scores, asked, calls = table(2), questions(), []
+
+    def ask(query):
+        calls.append(len(query))
+        return scores[:, query.user]
+
+    mixture_values(ask, asked, ITEMS, torch.rand(50, 2), "recall@5")
+    assert calls == [Q]
+
+
+def test_a_part_without_a_share_rules_nothing_out():
+    scores, asked = table(2), questions()
+    scores[1] = -torch.inf
+    found = mixture_values(lambda query: scores[:, query.user].clone(), asked, ITEMS, torch.tensor([[1.0, 0.0]]), "recall@5")
+    assert float(found[0]) == pytest.approx(slow(scores, asked, (1, 0), "recall@5"), abs=1e-6)
+
+
+def helpful(num_parts, good):
+    """Parts that each see the right answers of their own share of the questions, under noise."""
+    asked, scores = questions(), table(num_parts, seed=1)
+    for place, share in enumerate(good):
+        user, item = asked.relevant.groups, asked.relevant.values
+        mine = user % len(good) == place
+        scores[place, user[mine], item[mine]] += share
+    return scores, asked
+
+
+def test_the_search_finds_what_trying_everything_finds():
+    scores, asked = helpful(2, (2.0, 2.5))
+    weights, value = search_weights(lambda query: scores[:, query.user], asked, ITEMS, 2, "ndcg@10")
+    tried = {w: slow(scores, asked, (w, 1 - w), "ndcg@10") for w in (u / 40 for u in range(41))}
+    assert value == pytest.approx(max(tried.values()), abs=1e-6)
+    assert tried[weights[0]] == pytest.approx(max(tried.values()), abs=1e-6)
+    assert sum(weights) == pytest.approx(1)
+    assert value > max(tried[0.0], tried[1.0]) + 0.02
+
+
+@pytest.mark.parametrize(("num_parts", "vectors"), [(1, 1), (2, 21), (3, 66), (4, 56), (5, 70), (6, 56), (30, 30)])
+def test_the_grid_is_of_bounded_size(monkeypatch, num_parts, vectors):
+    sizes = []
+
+    def values(part_scores, asked, num_items, weights, metric):
+        torch.testing.assert_close(weights.sum(1), torch.ones(len(weights), dtype=torch.float64))
+        sizes.append(len(weights))
+        return weights[:, 0]
+
+    monkeypatch.setattr(module, "mixture_values", values)
+    weights, value = search_weights(None, None, ITEMS, num_parts, "recall@5")
+    assert sizes[0] == vectors
+    assert (weights[0], value) == (1.0, 1.0)
+
+
+def test_shares_move_below_the_grid(monkeypatch):
+    target = torch.tensor([0.3, 0.1, 0.275, 0.325], dtype=torch.float64)
+    monkeypatch.setattr(module, "mixture_values", lambda a, b, c, weights, d: -(weights - target).square().sum(1))
+    weights, _ = search_weights(None, None, ITEMS, 4, "recall@5")
+    assert weights == pytest.approx(target.tolist())
+
+
+def test_of_equals_the_most_even_wins(monkeypatch):
+    monkeypatch.setattr(module, "mixture_values", lambda a, b, c, weights, d: torch.ones(len(weights), dtype=torch.float64))
+    assert search_weights(None, None, ITEMS, 2, "recall@5")[0] == (0.5, 0.5)

@@ -1,0 +1,89 @@
+"""Rankings of given candidates: the metrics agree with scikit-learn and with a loop, and padding changes nothing."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import ndcg_score, roc_auc_score
+
+from gmmrec.data.ragged import RaggedLists
+from gmmrec.evaluation.candidates import candidate_metrics, evaluate_candidates
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.recommender import Encoded
+from gmmrec.tasks.evaluation_tasks import CandidateEvaluation
+from gmmrec.tasks.query import UserQuery
+from tests.contract import I, U, toy_graph
+
+
+class Table(torch.nn.Module):
+    """Scores from a table ``[U, I]``."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.table = table
+
+    def encode(self, graph: MultimodalGraph) -> Encoded:
+        return Encoded({})
+
+    def score(self, encoded: Any, query: UserQuery, candidates: torch.Tensor) -> torch.Tensor:
+        return self.table[query.user].gather(1, candidates)
+
+
+def asked(num: int = 40, *, seed: int = 0) -> CandidateEvaluation[UserQuery]:
+    generator = torch.Generator().manual_seed(seed)
+    rows, right = [], []
+    for _ in range(num):
+        count = int(torch.randint(2, I, (), generator=generator))
+        rows.append(torch.randperm(I, generator=generator)[:count])
+        labels = torch.rand(count, generator=generator) < 0.3
+        labels[0], labels[1] = True, False
+        right.append(labels)
+    user = torch.randint(U, (num,), generator=generator)
+    return CandidateEvaluation(UserQuery(user), RaggedLists.from_sequences(rows), torch.cat(right))
+
+
+def test_metrics_agree_with_scikit_learn_and_a_loop():
+    table = torch.rand(U, I, generator=torch.Generator().manual_seed(1))
+    choices = asked()
+    results = evaluate_candidates(Table(table), toy_graph(), choices, chunk_size=7)
+    for n in range(len(choices)):
+        a, b = choices.candidates.indptr[n : n + 2].tolist()
+        scores = table[choices.query.user[n], choices.candidates.values[a:b]]
+        labels = choices.label[a:b]
+        order = scores.argsort(descending=True)
+        ranks = [1 + order.tolist().index(i) for i in labels.nonzero().flatten().tolist()]
+        assert results.values["auc"][n].item() == pytest.approx(roc_auc_score(labels, scores))
+        assert results.values["mrr"][n].item() == pytest.approx(sum(1 / r for r in ranks) / len(ranks))
+        assert results.values["accuracy"][n].item() == float(min(ranks) == 1)
+        for k in (5, 10):
+            expected = ndcg_score(labels.int().numpy()[None], scores.numpy()[None], k=k)
+            assert results.values[f"ndcg@{k}"][n].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_model_that_cannot_tell_candidates_apart_gains_nothing():
+    scores, right = torch.zeros(1, 4), torch.tensor([[True, False, False, False]])
+    found = candidate_metrics(scores, right, torch.ones(1, 4) > 0)
+    assert found["auc"].item() == 0.5
+    assert found["mrr"].item() == 0.25
+    assert found["accuracy"].item() == 0.0
+    assert found["ndcg@5"].item() == pytest.approx(1 / math.log2(5))
+
+
+def test_infinite_scores_are_the_least():
+    scores = torch.tensor([[1.0, -torch.inf, 0.0]])
+    found = candidate_metrics(scores, torch.tensor([[False, True, False]]), torch.ones(1, 3) > 0)
+    assert found["auc"].item() == 0.0
+    assert found["mrr"].item() == pytest.approx(1 / 3)
+
+
+def test_questions_that_tell_nothing_are_refused():
+    lists = RaggedLists(torch.tensor([0, 2]), torch.tensor([0, 1]))
+    for right in ([True, True], [False, False]):
+        with pytest.raises(ValueError, match="every question needs a relevant candidate and another one"):
+            CandidateEvaluation(UserQuery(torch.tensor([0])), lists, torch.tensor(right))
+
+
+def test_nan_is_told():
+    with pytest.raises(ValueError, match="Table gives NaN scores; its training has diverged"):
+        evaluate_candidates(Table(torch.full((U, I), torch.nan)), toy_graph(), asked(3))

@@ -1,0 +1,205 @@
+"""The one place that knows the names of the package: from settings to a finished run, and from a run to plain values.
+
+Everything else of the golden file asks here, so a rename in the package changes this module and nothing that was recorded.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import gmmrec
+from gmmrec.runs.recipe import read_config, sections_of
+from gmmrec.runs.recipe import run as run_experiment
+
+MODELS = gmmrec.MODELS
+MODEL = "model_name"
+"""Key of the model's name in a settings file; every other key is a section."""
+PARTS = ("valid", "test")
+
+
+def field_names(model: str) -> dict[str, list[str]]:
+    """Every setting there is for a model, by section."""
+    return {section: [field.name for field in fields(kind)] for section, kind in sections_of(model).items()}
+
+
+def full_settings(model: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """All settings of a run in a file's form, from flags and today's defaults; tuples become lists, which YAML has."""
+    config = asdict(read_config(model, {}, arguments))
+    top = field_names(model)["run"]
+    sections = {name: section for name, section in config.items() if isinstance(section, dict)}
+    return _as_written({MODEL: model, **sections, "run": {name: config[name] for name in top}})
+
+
+def watching(settings: Mapping[str, Any], monitor: str) -> dict[str, Any]:
+    """Settings that name the metric by which the best epoch is chosen."""
+    return {**settings, "run": {**settings["run"], "monitor": monitor}}
+
+
+def read(settings: Mapping[str, Any]) -> Any:
+    """A file's settings, read as any other."""
+    values = {name: dict(section) for name, section in settings.items() if name != MODEL}
+    return read_config(settings[MODEL], {**values, **values.pop("run")})
+
+
+def at(settings: Mapping[str, Any], data: Path, init_from: Path | None = None) -> dict[str, Any]:
+    """Settings with real paths: data sets lie in a folder, and a first run in another."""
+    section, top = settings["data"], settings["run"]
+    top = top if init_from is None else {**top, "init_from": str(init_from)}
+    return {**settings, "data": {**section, "path": str(data / section["path"])}, "run": top}
+
+
+def train(settings: Mapping[str, Any], folder: Path | None = None, *, epochs: int | None = None, resume: bool = False) -> Any:
+    """A finished run."""
+    if epochs is not None:
+        settings = {**settings, "train": {**settings["train"], "epochs": epochs}}
+    return run_experiment(read(settings), folder=folder, resume=resume)
+
+
+def monitor(run: Any) -> str:
+    """The metric that the run watched."""
+    return run.config["monitor"]
+
+
+def num_epochs(settings: Mapping[str, Any]) -> int:
+    """Epochs that settings ask for."""
+    return settings["train"]["epochs"]
+
+
+def save(run: Any, folder: Path) -> Path:
+    """Writes the run's folder."""
+    return run.save(folder)
+
+
+def load(folder: Path) -> Any:
+    """Reads a run's folder."""
+    return gmmrec.load(folder)
+
+
+def blend(runs: Sequence[Any], **settings: Any) -> Any:
+    """Runs that rank together."""
+    return gmmrec.blend(runs, **settings)
+
+
+def blend_weights(run: Any) -> list[float]:
+    """The share of every run in a blend."""
+    return list(run.config["weights"])
+
+
+def rerank(fast: Any, slow: Any, top: int) -> Any:
+    """One run that finds candidates, and one that ranks them."""
+    return gmmrec.rerank(fast, slow, top=top)
+
+
+def evaluations(run: Any, part: str) -> dict[str, Any]:
+    """Results of a part by evaluation task, as they were found when the run finished."""
+    found = {run.main: run.results[part]} | {name: results[part] for name, results in run.exams.items() if part in results}
+    return dict(sorted(found.items()))
+
+
+def evaluate_again(run: Any, part: str) -> dict[str, Any]:
+    """The same, computed now."""
+    return dict(sorted(run.evaluate_all(part).items()))
+
+
+def means(results: Any) -> dict[str, float]:
+    """Mean of every metric."""
+    return results.mean()
+
+
+def everything_told(results: Any) -> dict[str, Any]:
+    """All numbers of a report on an evaluation: groups, intervals, catalogue."""
+    return results.to_dict()
+
+
+def values_per_question(results: Any) -> list[Tensor]:
+    """Every metric's value for each question."""
+    return list(results.values.values())
+
+
+def history(run: Any) -> list[tuple[list[float], float | None]]:
+    """Loss terms and monitored value of every epoch."""
+    return [(list(epoch.terms.values()), epoch.value) for epoch in run.history.epochs] if run.history else []
+
+
+def best_epoch(run: Any) -> int:
+    """The epoch whose weights were kept; 0 for none."""
+    return run.history.best_epoch if run.history else 0
+
+
+def weights(run: Any) -> list[Tensor]:
+    """Every tensor of the model's state."""
+    return list(run.model.state_dict().values())
+
+
+def edges(run: Any) -> dict[tuple[str, str, str], tuple[Tensor, list[Tensor]]]:
+    """By edge type of the prepared graph: the ends, and all attributes."""
+    found = {}
+    for kind in run.graph.data.edge_types:
+        store = dict(run.graph.data[kind].items())
+        ends = store.pop("edge_index")
+        found[kind] = ends.as_tensor() if hasattr(ends, "as_tensor") else ends, list(store.values())
+    return found
+
+
+def ids(run: Any, node_type: str) -> list[Any]:
+    """Raw ids."""
+    return run.vocabularies[node_type].ids()
+
+
+def ability(run: Any) -> str:
+    """What the run answers: ``items`` to users, ``outfits`` or ``facts`` that are completed."""
+    return {"OutfitQuery": "outfits", "LinkQuery": "facts"}.get(run.model.query_type.__name__, "items")
+
+
+def recommend(run: Any, users: Sequence[Any] | None, k: int, *, exclude_seen: bool = True) -> pd.DataFrame:
+    """Columns ``user_id``, ``item_id``, ``score``."""
+    return run.recommend(users, k, exclude_seen=exclude_seen)
+
+
+def recommend_to_strangers(run: Any, histories: Sequence[Sequence[Any]], k: int) -> pd.DataFrame:
+    """Columns ``user_id``, ``item_id``, ``score``."""
+    return run.recommend(histories=histories, k=k)
+
+
+def similar(run: Any, items: Sequence[Any], k: int) -> pd.DataFrame:
+    """Columns ``item_id``, ``similar_id``, ``score``."""
+    return run.similar_items(items, k)
+
+
+def explain(run: Any, user: Any, item: Any) -> pd.DataFrame:
+    """Columns ``modality``, ``token``, ``weight``."""
+    return run.explain(user, item)
+
+
+def complete(run: Any, items: Sequence[Any], user: Any, k: int, least: int, most: int) -> pd.DataFrame:
+    """Columns ``outfit``, ``item_id``, ``probability``, ``score``, and ``comment`` of models that write."""
+    return run.complete(items, user, k, min_items=least, max_items=most, beam=6)
+
+
+def link(run: Any, head: Any, relation: Any, k: int) -> pd.DataFrame:
+    """Columns ``entity_id``, ``score``."""
+    return run.link(head, relation, k)
+
+
+def packages() -> dict[str, str | None]:
+    """What the bits depend on beside the platform: versions of PyTorch and PyG, and whether torch-scatter takes over."""
+    import torch_geometric
+
+    try:
+        import torch_scatter
+
+        scatter = torch_scatter.__version__
+    except ImportError:
+        scatter = None
+    return {"torch": torch.__version__, "torch_geometric": torch_geometric.__version__, "torch_scatter": scatter}
+
+
+def _as_written(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_written(each) for key, each in value.items()}
+    return [_as_written(each) for each in value] if isinstance(value, list | tuple) else value

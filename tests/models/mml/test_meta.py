@@ -1,0 +1,106 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from gmmrec.models.mml.meta import inner_loop, on_own_weights
+from gmmrec.nn.sequence.transformer import SequenceTransformer
+
+STEPS, LR = 3, 0.1
+
+
+def setting():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    support, query = torch.randn(5, 2, 3, dtype=torch.float64), torch.randn(5, 2, 3, dtype=torch.float64)
+    return module, support, query
+
+
+def loss_of(module):
+    return lambda weights, x: functional_call(module, weights, (x,)).square().sum() + x.sum()
+
+
+def descended(module, x):
+    """A copy of the module after plain gradient descent."""
+    own = copy.deepcopy(module)
+    for _ in range(STEPS):
+        gradients = torch.autograd.grad(own(x).square().sum(), list(own.parameters()))
+        with torch.no_grad():
+            for weight, gradient in zip(own.parameters(), gradients, strict=True):
+                weight -= LR * gradient
+    return own
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_equals_gradient_descent_of_a_copy_for_every_task(tracked):
+    module, support, query = setting()
+    before = copy.deepcopy(module.state_dict())
+    with torch.set_grad_enabled(tracked):  # adapts without gradients, too
+        weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support,), steps=STEPS, lr=LR)
+        answers = on_own_weights(module, weights, (query,))
+    for n in range(5):
+        own = descended(module, support[n])
+        for name, weight in own.named_parameters():
+            torch.testing.assert_close(weights[name][n], weight)
+        torch.testing.assert_close(answers[n], own(query[n]))
+    assert all(torch.equal(before[name], weight) for name, weight in module.state_dict().items())
+
+
+def test_first_order_gradient_is_the_mean_of_those_at_the_adapted_weights():
+    module, support, query = setting()
+    weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support,), steps=STEPS, lr=LR)
+    on_own_weights(module, weights, (query,)).square().sum((1, 2)).mean().backward()
+    expected = [torch.zeros_like(weight) for weight in module.parameters()]
+    for n in range(5):
+        own = descended(module, support[n])
+        for total, gradient in zip(
+            expected, torch.autograd.grad(own(query[n]).square().sum(), list(own.parameters())), strict=True
+        ):
+            total += gradient / 5
+    for weight, gradient in zip(module.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient)
+
+
+@pytest.mark.parametrize("norm", [nn.Tanh(), nn.LayerNorm(4), nn.LayerNorm(4, elementwise_affine=False)])
+def test_second_order_gradient_goes_through_the_steps(norm):
+    module, support, query = setting()
+    module[1] = norm.double()
+
+    def outer(*flat):
+        begin = dict(zip((name for name, _ in module.named_parameters()), flat, strict=True))
+        weights = inner_loop(loss_of(module), begin, (support,), steps=2, lr=LR, first_order=False)
+        return on_own_weights(module, weights, (query,)).square().mean()
+
+    assert torch.autograd.gradcheck(outer, tuple(module.parameters()))
+
+
+def test_both_orders_take_the_same_steps():
+    torch.manual_seed(0)
+    module, x = SequenceTransformer(8, 4, num_layers=1, causal=True), torch.randn(3, 4, 8)
+    steps = [
+        inner_loop(loss_of(module), dict(module.named_parameters()), (x,), steps=2, lr=0.01, first_order=order)
+        for order in (True, False)
+    ]
+    for name, weight in steps[0].items():
+        torch.testing.assert_close(weight, steps[1][name])
+
+
+def test_attention_has_second_derivatives_here():
+    torch.manual_seed(0)
+    module = SequenceTransformer(8, 4, num_layers=1, causal=True)
+    x, bias = torch.randn(3, 4, 8), torch.randn(3, 4, 4)
+
+    def loss(weights, x, bias):
+        return functional_call(module, weights, (x,), {"bias": bias}).square().sum()
+
+    weights = inner_loop(loss, dict(module.named_parameters()), (x, bias), steps=2, lr=LR, first_order=False)
+    on_own_weights(module, weights, (x,), bias=bias).sum().backward()
+    assert all(weight.grad is not None for weight in module.parameters())
+
+
+def test_without_steps_all_have_the_same_weights():
+    module, support, query = setting()
+    weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support, None), steps=0, lr=LR)
+    torch.testing.assert_close(on_own_weights(module, weights, (query,)), module(query))

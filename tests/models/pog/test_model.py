@@ -1,0 +1,433 @@
+"""POG and FOM agree with a slow version in double precision, and keep what the paper promises."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gmmrec.data.features import FeatureTable
+from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.models.lightgcn import LightGCN
+from gmmrec.models.pog.model import POG, POGConfig, in_front
+from gmmrec.tasks.query import Batch, OutfitQuery
+from tests.contract import I, U, toy_graph
+from tests.toy import checkerboard
+
+SMALL: dict[str, Any] = {"dim": 8, "hidden_dim": 12, "num_heads": 2}
+
+
+def built(*, seed: int = 0, **settings: Any) -> tuple[POG, MultimodalGraph]:
+    graph = toy_graph(with_kinds())
+    torch.manual_seed(seed)
+    model = POG(graph.schema, POGConfig(**{**SMALL, **settings})).eval()
+    if model.again is not None:
+        model.again.data.fill_(0.7)  # it begins at 0
+    return model, graph
+
+
+def with_kinds() -> Any:
+    dataset = checkerboard(U, I)[0]
+    kinds = F.one_hot(torch.arange(I) % 3, 3).float()
+    return replace(dataset, features={**dataset.features, "category": FeatureTable("category", kinds)})
+
+
+def question(num: int = 6, *, seed: int = 0) -> OutfitQuery:
+    generator = torch.Generator().manual_seed(seed)
+    outfit = torch.stack([torch.randperm(I, generator=generator)[:5] for _ in range(num)])
+    mask = torch.rand(num, 5, generator=generator) < 0.7
+    mask[0], mask[1] = True, False
+    history = torch.randint(I, (num, 4), generator=generator)
+    history_mask = torch.arange(4) >= torch.randint(4, (num, 1), generator=generator)
+    history_mask[2] = False
+    return OutfitQuery(torch.arange(num), outfit, mask, history, history_mask)
+
+
+def scores_of(model: POG, graph: MultimodalGraph, query: OutfitQuery) -> Tensor:
+    with torch.no_grad():
+        return model.score(model.encode(graph), query, torch.arange(I))
+
+
+# ------------------------------------------------------------------------------------------------------------- the slow version
+
+
+def weights_of(model: POG) -> dict[str, Tensor]:
+    return {name: value.double() for name, value in model.state_dict().items()}
+
+
+def slow_items(model: POG, graph: MultimodalGraph) -> Tensor:
+    w = weights_of(model)
+    rows = []
+    for i in range(I):
+        x = w["bias"].clone()
+        for name in model.embed:
+            table = graph.features[name]
+            if bool(table.present[i]):
+                v = table.pooled[i].double()
+                x += w[f"embed.{name}.weight"] @ (v / v.norm() if float(v.norm()) else v)
+        if "items" in w and float(graph.degree("item")[i]) > 0:
+            x += w["items"][i]
+        rows.append(x)
+    return torch.stack(rows)
+
+
+def attended(w: dict[str, Tensor], name: str, queries: Tensor, tokens: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of each query to all tokens, one head and one query at a time."""
+    q, k, v = (
+        x @ w[f"{name}.{part}.weight"].T + w[f"{name}.{part}.bias"]
+        for part, x in (("query", queries), ("key", tokens), ("value", tokens))
+    )
+    size = q.shape[1] // heads
+    rows = []
+    for i in range(len(queries)):
+        parts = []
+        for h in range(heads):
+            cut = slice(h * size, (h + 1) * size)
+            parts.append(((k[:, cut] @ q[i, cut]) / math.sqrt(size)).softmax(0) @ v[:, cut])
+        rows.append(torch.cat(parts))
+    return torch.stack(rows) @ w[f"{name}.output.weight"].T + w[f"{name}.output.bias"]
+
+
+def normal(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
+
+
+def perceptron(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    hidden = F.leaky_relu(x @ w[f"{name}.0.weight"].T + w[f"{name}.0.bias"])
+    return hidden @ w[f"{name}.2.weight"].T + w[f"{name}.2.bias"]
+
+
+def slow_set(w: dict[str, Tensor], name: str, x: Tensor, config: POGConfig) -> Tensor:
+    h = perceptron(w, f"{name}.transition", x)
+    for n in range(config.num_layers):
+        layer = f"{name}.layers.{n}"
+        z = normal(w, f"{layer}.norm", h + attended(w, f"{layer}.attention", h, h, config.num_heads))
+        h = normal(w, f"{layer}.hidden_norm", z + perceptron(w, f"{layer}.feed", z))
+    return h @ w[f"{name}.output.weight"].T
+
+
+def slow_gen(w: dict[str, Tensor], x: Tensor, history: Tensor, config: POGConfig) -> Tensor:
+    """What follows the first 0, 1, ..., all items: each a hidden place; the context is left out where there is none."""
+    if not len(history):
+        return torch.stack([slow_place(w, x[:t], None, config) for t in range(len(x) + 1)])
+    placed = history + w["recency.table"][: len(history)].flip(0) if config.positions else history
+    context = slow_set(w, "per", placed, config)
+    return torch.stack([slow_place(w, x[:t], context, config) for t in range(len(x) + 1)])
+
+
+def slow_place(w: dict[str, Tensor], x: Tensor, context: Tensor | None, config: POGConfig) -> Tensor:
+    """The guess at a hidden place behind items that each read themselves and those before them."""
+    h = perceptron(w, "gen.transition", torch.cat([x, w["start"][None]]))
+    for n in range(config.num_layers):
+        layer = f"gen.layers.{n}"
+        heard = torch.cat([attended(w, f"{layer}.attention", h[t : t + 1], h[: t + 1], config.num_heads) for t in range(len(h))])
+        z = normal(w, f"{layer}.norm", h + heard)
+        told = 0.0 if context is None else attended(w, f"{layer}.context", z, context, config.num_heads)
+        z = normal(w, f"{layer}.context_norm", z + told)
+        h = normal(w, f"{layer}.hidden_norm", z + perceptron(w, f"{layer}.feed", z))
+    return h[-1] @ w["gen.output.weight"].T
+
+
+def slow_guess(model: POG, x: Tensor, items: list[int], history: list[int]) -> Tensor:
+    w = weights_of(model)
+    if model.config.personal:
+        return slow_gen(w, x[items], x[history], model.config)[-1]
+    return slow_set(w, "fom", torch.cat([x[items], w["fom.unknown"][None]]), model.config)[-1]
+
+
+def had(model: POG, history: list[int]) -> Tensor:
+    """What every item gains by having been had."""
+    return torch.tensor([0.7 if model.config.repeats and i in history else 0.0 for i in range(I)], dtype=torch.double)
+
+
+def rows_of(values: Tensor, mask: Tensor) -> list[list[int]]:
+    return [line[there].tolist() for line, there in zip(values, mask, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"personal": False}, {}, {"repeats": True}, {"positions": True}, {"repeats": True, "positions": True}]
+)
+@pytest.mark.parametrize("space", ["item", "model"])
+def test_scores_are_those_of_a_slow_version(settings, space):
+    model, graph = built(score_space=space, **settings)
+    personal = model.config.personal
+    query = question()
+    x = slow_items(model, graph)
+    targets = x if space == "item" else perceptron(weights_of(model), "gen.transition" if personal else "fom.transition", x)
+    expected = [
+        targets @ slow_guess(model, x, items, history) + had(model, history)
+        for items, history in zip(rows_of(query.outfit, query.outfit_mask), rows_of(query.history, query.history_mask), strict=True)
+    ]
+    torch.testing.assert_close(scores_of(model, graph, query).double(), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def example() -> Batch[OutfitQuery]:
+    query = question()
+    positive = torch.stack([next(i for i in torch.arange(I) if i not in row) for row in query.outfit])
+    return Batch(query, positive, torch.tensor([[I - 1, 2]]).expand(len(query), 2))
+
+
+def test_fom_loss_is_the_log_loss_of_the_hidden_item_among_the_batch_without_the_rest_of_its_outfit():
+    model, graph = built(personal=False, dropout=0.0)
+    batch = example()
+    x, told = slow_items(model, graph), rows_of(batch.query.outfit, batch.query.outfit_mask)
+    everything = {i for row in told for i in row} | set(batch.positive.tolist()) | set(batch.negative.flatten().tolist())
+    losses = []
+    for items, positive in zip(told, batch.positive.tolist(), strict=True):
+        candidates = sorted(everything - set(items))
+        chances = (x[candidates] @ slow_guess(model, x, items, [])).log_softmax(0)
+        losses.append(-chances[candidates.index(positive)])
+    torch.testing.assert_close(model.loss(graph, batch)["log_loss"].double(), torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"repeats": True, "positions": True}])
+def test_pog_loss_is_the_mean_log_loss_of_every_item_after_those_before_it_and_of_the_end(settings):
+    model, graph = built(dropout=0.0, shuffle=False, **settings)
+    batch = example()
+    w, x = weights_of(model), slow_items(model, graph)
+    told, known = (
+        rows_of(*pair) for pair in ((batch.query.outfit, batch.query.outfit_mask), (batch.query.history, batch.query.history_mask))
+    )
+    everything = {i for row in told for i in row} | set(batch.positive.tolist()) | set(batch.negative.flatten().tolist())
+    losses = []
+    for items, history, positive in zip(told, known, batch.positive.tolist(), strict=True):
+        whole = [*items, positive]
+        guesses = slow_gen(w, x[whole], x[history], model.config)
+        steps = []
+        for t in range(len(whole) + 1):
+            candidates = sorted(everything - set(whole[:t]))
+            logits = torch.cat([x[candidates] @ guesses[t] + had(model, history)[candidates], w["end"][None] @ guesses[t]])
+            steps.append(-logits.log_softmax(0)[candidates.index(whole[t]) if t < len(whole) else -1])
+        losses.append(torch.stack(steps).mean())
+    torch.testing.assert_close(model.loss(graph, batch)["log_loss"].double(), torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"personal": False}, {"repeats": True}])
+def test_compatibility_is_the_mean_log_probability_of_every_item_given_the_others(settings):
+    model, graph = built(**settings)
+    query = question()
+    query = query.take(torch.nonzero(query.outfit_mask.sum(1) > 1).flatten())
+    x = slow_items(model, graph)
+    told, known = rows_of(query.outfit, query.outfit_mask), rows_of(query.history, query.history_mask)
+    expected = [
+        sum(
+            float((x @ slow_guess(model, x, [j for j in items if j != i], history) + had(model, history)).log_softmax(0)[i])
+            for i in items
+        )
+        / len(items)
+        for items, history in zip(told, known, strict=True)
+    ]
+    with torch.no_grad():
+        found = model.compatibility(model.encode(graph), query)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------ what is promised
+
+
+def test_1_the_order_of_the_other_items_does_not_matter_to_fom():
+    model, graph = built(personal=False)
+    query, order = question(), torch.randperm(5, generator=torch.Generator().manual_seed(3))
+    other = replace(query, outfit=query.outfit[:, order], outfit_mask=query.outfit_mask[:, order])
+    torch.testing.assert_close(scores_of(model, graph, query), scores_of(model, graph, other), rtol=1e-4, atol=1e-5)
+
+
+def test_2_the_hidden_item_is_not_read():
+    model, graph = built(personal=False)
+    query = question().take(torch.tensor([0]))
+    hidden = int(query.outfit[0, 2])
+    with torch.no_grad():
+        encoded = model.encode(graph)
+        noisy = encoded["item"].clone()
+        noisy[hidden] = 100.0
+        rest = query.without(torch.tensor([0]), torch.tensor([2]))
+        candidates = torch.arange(I)
+        found = model.score(replace(encoded, nodes={"item": noisy}), rest, candidates)
+        assert torch.equal(found, model.score(encoded, rest, candidates))
+        told = model.score(replace(encoded, nodes={"item": noisy}), query, candidates)
+        assert not torch.equal(told, model.score(encoded, query, candidates))
+
+
+@pytest.mark.parametrize("personal", [True, False])
+def test_3_padding_changes_nothing(personal):
+    model, graph = built(personal=personal)
+    query = question()
+    nothing = torch.full((6, 3), I - 1)
+    absent = torch.zeros(6, 3, dtype=torch.bool)
+    for place in (0, 1):  # in front and behind
+        wider = OutfitQuery(
+            query.user,
+            torch.cat([nothing, query.outfit][:: 1 - 2 * place], 1),
+            torch.cat([absent, query.outfit_mask][:: 1 - 2 * place], 1),
+            torch.cat([nothing, query.history][:: 1 - 2 * place], 1),
+            torch.cat([absent, query.history_mask][:: 1 - 2 * place], 1),
+        )
+        torch.testing.assert_close(scores_of(model, graph, wider), scores_of(model, graph, query), rtol=1e-4, atol=1e-5)
+
+
+def test_5_an_empty_history_is_no_history():
+    model, graph = built()
+    query = question()
+    empty = replace(query, history_mask=torch.zeros_like(query.history_mask))
+    none = replace(query, history=None, history_mask=None)
+    expected = scores_of(model, graph, none)
+    assert bool(torch.isfinite(expected).all())
+    torch.testing.assert_close(scores_of(model, graph, empty), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(scores_of(model, graph, query)[0], expected[0])
+
+
+def test_8_gen_takes_over_all_of_fom_bit_for_bit():
+    fom, _ = built(personal=False)
+    pog, _ = built(seed=1)
+    before = {name: value.clone() for name, value in pog.state_dict().items()}
+    assert pog.start_from(fom)
+    after, theirs = pog.state_dict(), fom.state_dict()
+    for name, value in theirs.items():
+        assert torch.equal(after["start" if name == "fom.unknown" else name.replace("fom.", "gen.")], value)
+    silent = [name for name in after if ".context.output" in name]
+    assert not any(bool(after[name].any()) for name in silent)
+    kept = [name for name in after if (".context" in name and name not in silent) or name.split(".")[0] in ("per", "end")]
+    assert len(kept) > 20
+    assert all(torch.equal(after[name], before[name]) for name in kept)
+
+
+def test_8_pog_of_one_layer_begins_as_its_fom():
+    fom, graph = built(personal=False, num_layers=1)
+    pog, _ = built(seed=1, num_layers=1)
+    before = scores_of(pog, graph, question())
+    pog.start_from(fom)
+    expected = scores_of(fom, graph, question())
+    torch.testing.assert_close(scores_of(pog, graph, question()), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_candidates_of_a_question_score_as_in_the_whole_catalogue():
+    model, graph = built(repeats=True)
+    query, candidates = question(), torch.stack([torch.randperm(I)[:6] for _ in range(6)])
+    with torch.no_grad():
+        found = model.score(model.encode(graph), query, candidates)
+        some = model.score(model.encode(graph), query, torch.tensor([5, 1, 8]))
+    expected = scores_of(model, graph, query)
+    torch.testing.assert_close(found, expected.gather(1, candidates))
+    torch.testing.assert_close(some, expected[:, [5, 1, 8]])
+
+
+def test_4_a_guess_depends_on_what_stands_before_it_alone():
+    model, graph = built(positions=True)
+    items = model.encode(graph)["item"].detach()
+    outfit, mask = torch.randn(3, 4, 8), torch.arange(4) >= torch.tensor([[0], [1], [3]])
+    history, told = items[torch.randint(I, (3, 2))], torch.tensor([[True, True], [False, True], [False, False]])
+    with torch.no_grad():
+        expected, there = model._generate(outfit, mask, history, told)
+        for t in range(4):
+            other = outfit.clone()
+            other[:, t:] += 3
+            found, _ = model._generate(other, mask, history, told)
+            assert torch.equal(found[:, : t + 1], expected[:, : t + 1])
+            assert not torch.allclose(found[0, t + 1], expected[0, t + 1])
+    assert torch.equal(there.sum(1), mask.sum(1) + 1)
+
+
+def test_only_the_newest_of_a_long_history_are_read():
+    for settings in ({}, {"positions": True, "repeats": True}):
+        model, graph = built(max_length=3, **settings)
+        query = question()
+        expected = scores_of(model, graph, replace(query, history=query.history[:, -3:], history_mask=query.history_mask[:, -3:]))
+        torch.testing.assert_close(scores_of(model, graph, query), expected)
+
+
+def test_stages_follow_each_other():
+    first, graph = built(learn="items")
+    torch.manual_seed(0)
+    start = scores_of(first, graph, question())
+    optimizer = torch.optim.Adam(first.parameters(), lr=0.05)
+    values = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = first.loss(graph, example())["triplet"]
+        loss.backward()
+        optimizer.step()
+        values.append(float(loss.detach()))
+    assert sum(values[-5:]) < 0.3 * sum(values[:5])
+    assert not torch.equal(scores_of(first, graph, question()), start)
+    fom, _ = built(personal=False, freeze_items=True)
+    assert fom.start_from(first)
+    with torch.no_grad():
+        assert torch.equal(fom.encode(graph)["item"], first.encode(graph)["item"])
+    fom.loss(graph, example())["log_loss"].backward()
+    assert fom.items.grad is None
+    again, _ = built(seed=5)
+    other, _ = built(seed=6)
+    assert again.start_from(other)
+    assert torch.equal(scores_of(again, graph, question()), scores_of(other, graph, question()))
+
+
+def test_without_attention_items_and_histories_are_averaged():
+    model, graph = built(attention="mean")
+    query, x = question(), slow_items(model, graph)
+    w = weights_of(model)
+    for n, (items, history) in enumerate(
+        zip(rows_of(query.outfit, query.outfit_mask), rows_of(query.history, query.history_mask), strict=True)
+    ):
+        mean, taste = (x[rows].mean(0) if rows else torch.zeros(8, dtype=torch.float64) for rows in (items, history))
+        guess = w["guess.weight"] @ mean + w["guess.bias"] + w["taste.weight"] @ taste
+        torch.testing.assert_close(scores_of(model, graph, query)[n].double(), x @ guess, rtol=1e-4, atol=1e-5)
+    model.loss(graph, example())["log_loss"].backward()
+
+
+def test_items_that_were_never_trained_on_have_no_vector_of_their_own():
+    model, graph = built(ids=True)
+    cold = MultimodalGraph(graph.data.clone(), graph.schema)
+    cold.data["item"].degree = cold.data["item"].degree * (torch.arange(I) != 4)
+    with torch.no_grad():
+        expected = model.encode(graph)["item"]
+        expected[4] -= model.items[4]
+        torch.testing.assert_close(model.encode(cold)["item"], expected)
+
+
+def test_what_is_there_comes_last():
+    items, mask = torch.arange(40).view(4, 10), torch.rand(4, 10, generator=torch.Generator().manual_seed(0)) < 0.5
+    torch.manual_seed(0)
+    for shuffle in (False, True):
+        moved, there = in_front(items, mask, shuffle=shuffle)
+        assert there.tolist() == mask.sort(dim=1).values.tolist()
+        for row in range(4):
+            expected, found = items[row][mask[row]].tolist(), moved[row][there[row]].tolist()
+            assert sorted(found) == expected
+            assert shuffle or found == expected
+    assert in_front(items, mask, shuffle=True)[0].tolist() != in_front(items, mask, shuffle=True)[0].tolist()
+
+
+def test_bad_input_is_said_in_one_sentence():
+    _, graph = built()
+    for settings, words in (
+        ({"learn": "items", "category": "kind"}, "needs the modality 'kind'"),
+        ({"attention": "mean", "score_space": "model"}, "set score_space: item"),
+        ({"num_heads": 5}, "num_heads must divide"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            POG(graph.schema, POGConfig(**{**SMALL, **settings}))
+    with pytest.raises(ValueError, match="set ids: true"):
+        POG(toy_graph(replace(checkerboard(U, I)[0], features={})).schema, POGConfig(ids=False))
+    model, _ = built()
+    other = LightGCN(graph.schema, LightGCN.config_class())
+    with pytest.raises(ValueError, match="an earlier stage of its own"):
+        model.start_from(other)
+    wider, _ = built(dim=16)
+    with pytest.raises(ValueError, match="other items, features or widths"):
+        model.start_from(wider)
+
+
+def test_only_pog_says_when_to_end():
+    model, graph = built()
+    query, x = question(), slow_items(model, graph)
+    found = model.end_score(model.encode(graph), query)
+    for n, (items, history) in enumerate(
+        zip(rows_of(query.outfit, query.outfit_mask), rows_of(query.history, query.history_mask), strict=True)
+    ):
+        expected = slow_guess(model, x, items, history) @ weights_of(model)["end"]
+        torch.testing.assert_close(found[n].double(), expected, rtol=1e-4, atol=1e-5)
+    assert built(personal=False)[0].end_score(model.encode(graph), query) is None

@@ -1,0 +1,133 @@
+"""``gmmrec.nn`` offers every layer by name, and holds nothing that belongs to one model."""
+
+import ast
+import inspect
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import gmmrec.nn
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = {
+    module.name: ROOT.joinpath(*module.name.split(".")).with_suffix(".py")
+    for module in pkgutil.walk_packages(gmmrec.nn.__path__, "gmmrec.nn.")
+    if not module.ispkg
+}
+"""Every module of ``gmmrec.nn`` by its dotted name."""
+PACKAGES = ["gmmrec.nn", *(m.name for m in pkgutil.walk_packages(gmmrec.nn.__path__, "gmmrec.nn.") if m.ispkg)]
+
+
+def home_of(name: str) -> str:
+    """The module where an exported name is defined."""
+    homes = [module for module, path in MODULES.items() if name in defined(path)]
+    assert len(homes) == 1, f"{name} is defined in {homes or 'no module of gmmrec.nn'}"
+    return homes[0]
+
+
+def defined(path: Path) -> set[str]:
+    """Names that a module gives to classes, functions and values of its own."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return names
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of ``gmmrec.nn`` that a file imports; names taken from a package count for the module that defines them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if node.module in PACKAGES and alias.name in gmmrec.nn.__all__:
+                    found.add(home_of(alias.name))
+                else:
+                    found |= {node.module, f"{node.module}.{alias.name}"}
+    return found & set(MODULES)
+
+
+OFFERED = {home_of(name) for name in gmmrec.nn.__all__}
+"""Modules of which something is exported."""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_exports_resolve_once_and_are_documented(package: str) -> None:
+    names = import_module(package).__all__
+    assert len(names) == len(set(names))
+    for name in names:
+        exported = getattr(import_module(package), name)
+        assert exported is getattr(gmmrec.nn, name)
+        assert exported is getattr(sys.modules[home_of(name)], name)
+        if callable(exported):
+            assert inspect.getdoc(exported), f"{name} has no docstring"
+        if inspect.isclass(exported) and issubclass(exported, nn.Module):
+            assert "Shapes:" in (exported.__doc__ or ""), f"the docstring of {name} says no shapes"
+
+
+def test_every_layer_is_exported() -> None:
+    layers = {
+        name
+        for module in MODULES
+        for name, value in vars(import_module(module)).items()
+        if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == module and not name.startswith("_")
+    }
+    assert len(layers) > 50
+    assert layers - set(gmmrec.nn.__all__) == set()
+
+
+def test_packages_export_what_their_modules_define() -> None:
+    for package in PACKAGES[1:]:
+        assert {home_of(name).rpartition(".")[0] for name in import_module(package).__all__} == {package}
+        assert set(import_module(package).__all__) <= set(gmmrec.nn.__all__)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_modules_have_their_test(module: str) -> None:
+    path = MODULES[module].relative_to(ROOT / "gmmrec")
+    assert (ROOT / "tests" / path.parent / f"test_{path.name}").is_file()
+
+
+def test_importing_layers_loads_nothing_else_of_the_package() -> None:
+    code = "import sys, gmmrec.nn; print(*sorted(m for m in sys.modules if m.startswith('gmmrec')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert [name for name in loaded if name != "gmmrec" and not f"{name}.".startswith("gmmrec.nn.")] == []
+    assert set(MODULES) & set(loaded) >= OFFERED
+
+
+IMPORTS = {path: imported(path) for path in sorted((ROOT / "gmmrec").rglob("*.py"))}
+
+
+def users_of(module: str, seen: frozenset[str] = frozenset()) -> set[str]:
+    """Models that need a module, and ``"others"`` for what is exported or lies outside ``models/``; directly or through ``nn``."""
+    users: set[str] = set()
+    for path, modules in IMPORTS.items():
+        if module not in modules:
+            continue
+        parts = path.relative_to(ROOT / "gmmrec").with_suffix("").parts
+        name = ".".join(("gmmrec", *parts))
+        if parts[0] == "models":
+            users.add(parts[1])
+        elif parts[0] != "nn" or name in OFFERED:
+            users.add("others")
+        elif name in MODULES and name not in seen:
+            users |= users_of(name, seen | {module})
+    return users
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - OFFERED))
+def test_what_one_model_uses_stands_with_that_model(module: str) -> None:
+    users = users_of(module)
+    home = f"gmmrec/models/{min(users, default='NAME')}/"
+    assert len(users) > 1 or users == {"others"}, (
+        f"{module} is not exported and has no user but {users or 'none'}; move it to {home}"
+    )

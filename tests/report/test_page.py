@@ -1,0 +1,48 @@
+"""Pages: everything escaped, nothing loaded from elsewhere, refusals in one sentence."""
+
+import pandas as pd
+import pytest
+from jinja2 import UndefinedError
+
+from gmmrec.report.outfits import write_outfits
+from gmmrec.report.page import ENVIRONMENT, embedded, write_page
+
+EVIL = "<script>alert('x')</script>\"&"
+
+
+def test_every_value_is_escaped_and_a_policy_forbids_the_rest(tmp_path):
+    frame = pd.DataFrame({"outfit": [1], "item_id": [EVIL], "given": [False], "probability": [0.5], "score": [-1.0]})
+    frame = frame.assign(title=EVIL, category=EVIL, comment=EVIL)
+    text = write_outfits(frame, tmp_path / "deep" / "page.html", {}, EVIL).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") == 7  # title and heading of the page; box, caption, id, category and comment of the item
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in text
+
+
+def test_values_in_attributes_are_escaped(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (3, 2)).save(tmp_path / "a.png")
+    frame = pd.DataFrame({"outfit": [1], "item_id": ["a"], "given": [True], "probability": [1.0], "score": [-1.0], "title": [EVIL]})
+    text = write_outfits(frame, tmp_path / "page.html", {"a": tmp_path / "a.png"}, "Outfits").read_text(encoding="utf-8")
+    assert 'alt="&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34;&amp;"' in text
+
+
+def test_a_name_that_is_not_given_is_an_error(tmp_path):
+    with pytest.raises(UndefinedError, match="outfits"):
+        write_page("outfits.html", tmp_path / "page.html", heading="Outfits")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_other_endings_and_files_that_are_no_pictures_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ends in \.html, but this is page\.txt"):
+        write_page("outfits.html", tmp_path / "page.txt", heading="Outfits", outfits=[])
+    pytest.importorskip("PIL.Image")
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"a\.png cannot be read as a picture"):
+        embedded(tmp_path / "a.png", 10)
+
+
+def test_all_templates_compile():
+    assert {"page.html", "outfits.html"} <= set(ENVIRONMENT.list_templates())
+    for name in ENVIRONMENT.list_templates():
+        ENVIRONMENT.get_template(name)

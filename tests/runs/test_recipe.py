@@ -1,0 +1,189 @@
+import json
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import gmmrec
+from gmmrec.data.split import Split
+from gmmrec.runs.recipe import nested, read_config, sections_of
+from gmmrec.runs.recipe import run as run_experiment
+from gmmrec.runs.run import Run, load_split, save_split
+from tests.toy import checkerboard
+
+METRIC = "a metric is written NAME@K with NAME one of recall, ndcg, precision, hit, mrr, map (ndcg@20, say), but is {}"
+QUICK = {"epochs": 3, "dim": 8, "num_layers": 1, "batch_size": 64, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return checkerboard(40, 30)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(toy, tmp_path_factory):
+    return gmmrec.fit(toy, "lightgcn", out=tmp_path_factory.mktemp("run"), **QUICK), toy
+
+
+def test_the_report_has_what_people_read(finished):
+    run, _ = finished
+    report = run.report
+    for part in ("test", "valid"):
+        for metric in ("recall", "ndcg", "precision", "hit", "mrr", "map"):
+            for k in (5, 10, 20, 50):
+                assert 0 <= report[part][f"{metric}@{k}"] <= 1
+    assert report["masked"] == "train"
+    assert report["dataset"] == "checkerboard"
+    assert report["timing"]["seconds_per_epoch"] > 0
+    assert report["timing"]["epochs"] == 3
+    assert report["peak_rss_mib"] > 50
+    assert report["groups"]
+    json.dumps(report)
+
+
+def test_the_folder_is_enough(finished, tmp_path):
+    run, _ = finished
+    folder = run.save(tmp_path / "copy")
+    again = gmmrec.load(folder)
+    pd.testing.assert_frame_equal(again.recommend(["u1", "u7"], k=5), run.recommend(["u1", "u7"], k=5))
+    pd.testing.assert_frame_equal(again.similar_items([3], k=5), run.similar_items([3], k=5))
+    assert again.evaluate("test").mean() == run.results["test"].mean()
+    assert not [path for path in folder.iterdir() if path.suffix in (".pt", ".pkl", ".pickle")]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model_name"] == "lightgcn"
+
+
+def test_everything_a_user_did_counts_as_seen(finished):
+    run, toy = finished
+    recommended = run.recommend(k=30)
+    log = set(
+        zip(toy.vocabularies["user"].ids(toy.interactions.user), toy.vocabularies["item"].ids(toy.interactions.item), strict=True)
+    )
+    assert not log & set(zip(recommended.user_id, recommended.item_id, strict=True))
+
+
+def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_seed_alone(toy):
+    torch.manual_seed(7)
+    expected_draw = torch.rand(1)
+    torch.manual_seed(7)
+    first, second = gmmrec.fit(toy, "lightgcn", seed=3, **QUICK), gmmrec.fit(toy, "lightgcn", seed=3, **QUICK)
+    assert torch.equal(torch.rand(1), expected_draw)
+    other = gmmrec.fit(toy, "lightgcn", seed=4, **QUICK)
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    assert not torch.equal(first.model.users, other.model.users)
+    assert torch.equal(first.split.test.item, other.split.test.item)  # the split has a seed of its own
+
+
+def test_a_killed_run_goes_on(toy, tmp_path):
+    straight = gmmrec.fit(toy, "mgat", out=tmp_path / "a", **{**QUICK, "epochs": 4})
+    gmmrec.fit(toy, "mgat", out=tmp_path / "b", **{**QUICK, "epochs": 2})
+    config = read_config("mgat", nested({**QUICK, "epochs": 4}, sections_of("mgat")))
+    resumed = run_experiment(config, dataset=toy, folder=tmp_path / "b", resume=True)
+    for a, b in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_split_survives_the_disk(toy, tmp_path):
+    log = toy.interactions
+    parts = Split(log.take(torch.arange(5)), log.take(torch.arange(5, 8)), log.take(torch.arange(8, 9)))
+    save_split(parts, tmp_path / "split.safetensors")
+    again = load_split(tmp_path / "split.safetensors")
+    for part in ("train", "valid", "test"):
+        assert torch.equal(getattr(parts, part).item, getattr(again, part).item)
+
+
+def test_what_cold_users_had_before_is_kept_with_the_run_and_not_recommended_again(toy, tmp_path):
+    log = replace(toy.interactions, time=toy.interactions.user * 100 + toy.interactions.item)
+    gmmrec.fit(replace(toy, interactions=log), "popularity", out=tmp_path, split={"strategy": "cold_users"})
+    run = Run.load(tmp_path)
+    assert run.split.support.user.unique().tolist() == [36, 37, 38, 39]
+    found = run.recommend(["u39"], k=30)
+    assert set(found["item_id"]) == set(range(30)) - set(log.item[log.user == 39].tolist())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dimm": 3}, "unknown setting 'dimm'; the nearest known name is 'dim'"),
+        ({"dim": -3}, "dim must be greater than 0, but is -3"),
+        ({"monitor": "recall"}, METRIC.format("'recall'")),
+        ({"seed": "one"}, "setting 'run.seed' must be int, but is 'one'"),
+    ],
+)
+def test_wrong_settings_are_named(toy, settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        gmmrec.fit(toy, "lightgcn", **settings)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Forty people who rate thirty things 1 to 5, as a file."""
+    row, column = torch.meshgrid(torch.arange(40), torch.arange(30), indexing="ij")
+    frame = pd.DataFrame({"user": row.flatten(), "item": column.flatten(), "rating": ((row + column) % 5 + 1).flatten()})
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    return tmp_path / "log.csv"
+
+
+def test_data_are_read_as_the_settings_say(table):
+    """The path is kept whole, so that what lies beside the data is found later."""
+    from_path = gmmrec.fit(table, "popularity", min_rating=4)
+    from_text = gmmrec.fit(str(table), "popularity", data={"min_rating": 4})
+    from_frame = gmmrec.fit(pd.read_csv(table), "popularity", min_rating=4)
+    for run in (from_path, from_text, from_frame):
+        assert sum(len(part.user) for part in (run.split.train, run.split.valid, run.split.test)) == 40 * 30 * 2 // 5
+        assert run.config["data"]["min_rating"] == 4
+    assert from_path.config["data"]["path"] == from_text.config["data"]["path"] == str(table)
+    assert len(gmmrec.fit(table, "popularity").split.train.user) > len(from_path.split.train.user)
+
+
+def test_settings_of_reading_need_something_to_read(toy, table):
+    with pytest.raises(ValueError, match="'k_core', 'min_rating' say how data are read, but checkerboard is read already"):
+        gmmrec.fit(toy, "popularity", k_core=2, min_rating=4)
+    with pytest.raises(ValueError, match=r"leave data\.path out"):
+        gmmrec.fit(table, "popularity", data={"path": "elsewhere"})
+
+
+def test_an_unknown_model_is_named(toy):
+    with pytest.raises(ValueError, match="unknown model 'lightgcm'; the nearest known name is 'lightgcn'"):
+        gmmrec.fit(toy, "lightgcm")
+
+
+def test_an_unfinished_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"is not a finished run: config.yaml is missing"):
+        Run.load(tmp_path)
+
+
+def test_tables_begin_with_the_vectors_of_another_run(finished, toy, tmp_path, caplog):
+    run, _ = finished
+    folder = run.save(tmp_path / "first")
+    still = {**QUICK, "epochs": 1, "lr": 1e-30, "l2": 0.0}
+    with caplog.at_level("INFO"):
+        second = gmmrec.fit(toy, "lightgcn", init_from=folder, out=tmp_path / "second", **{**still, "num_layers": 0})
+    encoded = gmmrec.load(folder).model.encode(run.graph)
+    assert torch.equal(second.model.users, encoded["user"])
+    assert torch.equal(second.model.items, encoded["item"])
+    assert "init_from: 0 of 40 users keep their initial vectors" in caplog.messages
+    assert not any("knows answers" in message for message in caplog.messages)
+    assert yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())["init_from"] == str(folder)
+    with caplog.at_level("WARNING"):
+        gmmrec.fit(toy, "lightgcn", init_from=folder, split={"seed": 5}, **still)
+    assert any("so it knows answers" in message for message in caplog.messages)
+
+
+def test_a_resumed_run_goes_on_with_its_own_vectors(finished, toy, tmp_path):
+    folder = finished[0].save(tmp_path / "first")
+    straight = gmmrec.fit(toy, "lightgcn", out=tmp_path / "a", init_from=folder, **{**QUICK, "epochs": 4})
+    gmmrec.fit(toy, "lightgcn", out=tmp_path / "b", init_from=folder, **{**QUICK, "epochs": 2})
+    config = read_config("lightgcn", nested({**QUICK, "epochs": 4, "init_from": str(folder)}, sections_of("lightgcn")))
+    resumed = run_experiment(config, dataset=toy, folder=tmp_path / "b", resume=True)
+    assert torch.equal(straight.model.users, resumed.model.users)
+
+
+def test_init_from_names_what_does_not_fit(finished, toy, tmp_path):
+    folder = finished[0].save(tmp_path / "first")
+    with pytest.raises(ValueError, match="has user vectors of 8 numbers, but those of LightGCN have 4; give both the same dim"):
+        gmmrec.fit(toy, "lightgcn", init_from=folder, dim=4)
+    with pytest.raises(ValueError, match="nowhere is not a finished run"):
+        gmmrec.fit(toy, "lightgcn", init_from="nowhere")
