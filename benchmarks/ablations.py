@@ -1,39 +1,35 @@
 """What every part of a model is worth: the model with its chosen settings, and without one part (or with one that it lacks).
 
-    python benchmarks/ablations.py [--datasets tiktok movies-small] [--models mgat mario] [--seeds 0 1 2]
+    python benchmarks/ablations.py [--datasets tiktok movies-small] [--models mgat mario] [--seeds 0 1 2] [--tables-only]
 
-The settings are those that ``accuracy.py`` chose on validation; an ablation changes what ABLATIONS says and nothing else. Runs are
-kept below runs/ablations and skipped when they are there. The tables in benchmarks/tables/ablations-DATASET.md say which sign the
-papers claim (worse without the part, every time), and which was found: differences of test metrics, paired by user, over all seeds,
-where they are also larger than seeds alone would make them.
+The settings are those that ``accuracy.py`` chose on validation; an ablation changes what ABLATIONS says and nothing else. Results
+are kept in benchmarks/results/ablations.csv, run folders below runs/ablations (those of full models below runs/accuracy); what is
+there is not run again. The tables in benchmarks/tables/ablations-DATASET.md say which sign the papers claim (worse without the
+part, every time), and which was found: differences of test metrics, paired by user, over all seeds, where they are also larger
+than seeds alone would make them.
 """
 
-import argparse
-import json
 import logging
-import shlex
-import sys
-from collections.abc import Sequence
-from math import sqrt
 from pathlib import Path
-from statistics import stdev, variance
 from typing import Any
 
-import accuracy
-import pandas as pd
 import torch
 
 import gmmrec
 from gmmrec.data.load import DataConfig, load_dataset
-from gmmrec.evaluation.compare import Row, compare
 from gmmrec.evaluation.kinds import load_results, task_of_metric
-from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.modality import average_difference
 from gmmrec.evaluation.results import file_of
-from gmmrec.runs.recipe import RunConfig, read_config
+from lab import command
+from lab.cells import REPORT, Cell, Lab
+from lab.chosen import chosen
+from lab.grid import Settings, merged, path_of
+from lab.results import Row, number, summarise
+from lab.significance import verdict
+from lab.tables import by, markdown, page, seeds_of, shown, spread, write
 
-HERE = Path(__file__).parent
-RUNS = Path("runs/ablations")
+FULL = "full"
+METRICS = ("recall@20", "ndcg@20", "rmse", "mae", "impressions/auc", "impressions/ndcg@10")
 LIGHT = {"num_layers": 1, "unit_features": False, "item_graph": "none"}
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "mgat": {
@@ -125,123 +121,118 @@ logger = logging.getLogger("ablations")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--datasets", nargs="+", default=["tiktok", "movies-small"])
     parser.add_argument("--models", nargs="+", default=list(ABLATIONS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=[""], help="words; only variants that hold one of them are run")
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.set_num_threads(arguments.threads)
-    for dataset in arguments.datasets:
-        for name in arguments.models:
-            table = ablate(dataset, name, arguments.seeds, arguments.variants)
-            if table is not None:
-                write_section(dataset, name, table, arguments.seeds, arguments.variants)
+    flags = command.start(parser)
+    lab, full = (Lab(name, METRICS, data=flags.data) for name in ("ablations", "accuracy"))
+    for dataset in () if flags.tables_only else flags.datasets:
+        settings = chosen(dataset)
+        for model in flags.models:
+            if model in settings:
+                ablate(lab, full, Cell(dataset, model, settings[model], variant=FULL), flags.seeds, flags.variants)
+            else:
+                logger.info("%s %s: no settings are chosen; run accuracy.py first", dataset, model)
+    write(tables(lab))
 
 
-def write_section(dataset: str, name: str, table: str, seeds: list[int], words: list[str]) -> None:
-    """The part of one model in the file of a data set, anew or in place of an earlier one; what stands on others there stays."""
-    path = HERE / "tables" / f"ablations-{dataset}.md"
-    head = f"# What every part is worth on {dataset}\n\nTest figures, paired by user; each part says which seeds, and what made it."
-    first, *parts = path.read_text().split("\n## ") if path.is_file() else [head]
-    sections = {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in parts}
-    command = f"python benchmarks/ablations.py --datasets {dataset} --models {name} --seeds {' '.join(map(str, seeds))}"
-    command += f" --variants {shlex.join(words)}" if all(words) else ""
-    sections[name] = f"Seeds {', '.join(map(str, seeds))}. Made by `{command}`.\n\n{table}"
-    path.write_text("\n\n".join([first.strip(), *(f"## {title}\n\n{text}" for title, text in sections.items())]) + "\n")
+def ablate(lab: Lab, full: Lab, cell: Cell, seeds: list[int], words: list[str]) -> None:
+    """Runs the variants of one model whose names hold one of some words, and compares all that there are with the full model."""
+    path = path_of(cell.dataset, lab.data)
+    modalities = list(load_dataset(path, modalities=cell.settings.get("data", {}).get("modalities")).features)
+    folders: dict[str, list[Path]] = {}
+    for made in [cell, *variants(cell, modalities, path)]:
+        own = full if made.variant == FULL else lab
+        cells = [Cell(made.dataset, made.model, made.settings, seed, made.variant) for seed in seeds]
+        is_wanted = made.variant == FULL or any(word in made.variant for word in words)
+        if not is_wanted and not all((own.folder(one) / REPORT).is_file() for one in cells):
+            continue
+        for one in cells:
+            lab.record(one, own.report(one))
+        folders[made.variant] = [own.folder(one) for one in cells]
+        apart = {f"avg.diff {modality}": difference(folders[made.variant][0], modality) for modality in modalities}
+        lab.record(cells[0], own.report(cells[0]), apart)
+    compare_all(lab, cell, folders)
 
 
-def ablate(dataset: str, name: str, seeds: list[int], words: list[str]) -> str | None:
-    """The table of one model, of the variants there are; None where accuracy.py has not chosen settings yet."""
-    chosen = accuracy.RUNS / dataset / name / "chosen.json"
-    if not chosen.is_file():
-        logger.info("%s %s: no settings chosen yet; run accuracy.py first", dataset, name)
-        return None
-    settings = json.loads(chosen.read_text())["settings"]
-    data = settings["data"]
-    modalities = list(load_dataset(data["path"], modalities=data.get("modalities")).features)
-    folders = {"full": [accuracy.folder_of(accuracy.RUNS, dataset, name, settings, seed) for seed in seeds]}
-    for seed in seeds:
-        accuracy.trained(dataset, name, settings, seed)
-    for title, changes in ABLATIONS[name].items():
+def variants(cell: Cell, modalities: list[str], path: str) -> list[Cell]:
+    """The declared variants of a model that differ from its full form, with one for every modality where they say so."""
+    found = []
+    for title, changes in ABLATIONS[cell.model].items():
         for modality in modalities if "{modality}" in title else [""]:
             others = [other for other in modalities if other != modality]
             if changes.get("data.modalities") == "others" and not others:
                 continue
-            point = {key: others if value == "others" else value for key, value in changes.items()}
-            variant = accuracy.merged(settings, {key: value for key, value in point.items() if "." in key})
-            variant |= {key: value for key, value in point.items() if "." not in key}
+            point: dict[str, Any] = {key: others if value == "others" else value for key, value in changes.items()}
+            settings: Settings = merged(cell.settings, {key: value for key, value in point.items() if "." in key})
+            settings |= {key: value for key, value in point.items() if "." not in key}
             if "model" in point:  # another model, of the same width
-                variant["model"] = point["model"] | {"dim": settings["model"].get("dim", 64)}
-            if config_of(name, variant) == config_of(name, settings):
-                continue
-            runs = [accuracy.folder_of(RUNS, dataset, name, variant, seed) for seed in seeds]
-            if any(word in title for word in words):
-                for seed in seeds:
-                    accuracy.trained(dataset, name, variant, seed, runs=RUNS)
-            if all((folder / "metrics.json").is_file() for folder in runs):
-                folders[title.format(modality=modality)] = runs
-    return to_markdown(folders, modalities)
+                settings["model"] = {**point["model"], "dim": cell.settings.get("model", {}).get("dim", 64)}
+            made = Cell(cell.dataset, cell.model, settings, variant=title.format(modality=modality))
+            if made.config(path) != cell.config(path):
+                found.append(made)
+    return found
 
 
-def config_of(name: str, settings: dict[str, Any]) -> RunConfig:
-    """The whole configuration of a run, with what its settings leave open."""
-    return read_config(settings.get("model_name", name), {key: value for key, value in settings.items() if key != "model_name"})
-
-
-def to_markdown(folders: dict[str, list[Path]], modalities: list[str]) -> str:
-    """Means and deviations of the seeds, p-values of differences to the full model, and how far similarities are from raw ones."""
-    compared, by_seed = {}, {}
-    for metric in metrics_of(folders["full"][0]):
+def compare_all(lab: Lab, cell: Cell, folders: dict[str, list[Path]]) -> None:
+    """Tests every variant against the full model, and says in words what came out, judged by the first metric."""
+    if len(folders) < 2:
+        return
+    for position, metric in enumerate(metrics_of(folders[FULL][0])):
         results = {title: [load_results(folder, task_of_metric(metric)) for folder in runs] for title, runs in folders.items()}
-        compared[metric] = {row.run: row for row in compare(results, metric=metric, reference="full").rows}
         name = metric.rpartition("/")[2]
-        by_seed[metric] = {title: [found.mean()[name] for found in of_seeds] for title, of_seeds in results.items()}
-    rows = []
-    for title, runs in folders.items():
-        row: dict[str, Any] = {"variant": title}
-        for metric, lines in compared.items():
-            values = by_seed[metric][title]
-            row[metric] = f"{lines[title].mean:.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
-            row[f"p ({metric})"] = "" if title == "full" else f"{lines[title].p:.4f}"
-        judge = next(iter(compared))
-        seeds = by_seed[judge]["full"], by_seed[judge][title]
-        row["beside the full model"] = "" if title == "full" else verdict(judge, compared[judge][title], *seeds)
-        for modality in modalities:
-            row[f"avg.diff {modality}"] = f"{difference(runs[0], modality):.3f}"
-        rows.append(row)
-    return str(pd.DataFrame(rows).to_markdown(index=False))
+        by_seed = {title: [found.mean()[name] for found in of_seeds] for title, of_seeds in results.items()}
+        found = lab.significance.test(results, dataset=cell.dataset, study=cell.model, metric=metric, reference=FULL)
+        if position == 0:
+            words = {row.run: verdict(metric, row, by_seed[FULL], by_seed[row.run]) for row in found.rows if row.run != FULL}
+            lab.significance.keep(found, dataset=cell.dataset, study=cell.model, verdicts=words)
 
 
 def metrics_of(folder: Path) -> tuple[str, str]:
     """What is compared: ratings where they are predicted, the order of what was shown where the data tell, else the ranking."""
     if (folder / file_of("rating")).is_file():
         return "rmse", "mae"
-    shown = (folder / file_of("impressions")).is_file()
-    return ("impressions/auc", "impressions/ndcg@10") if shown else ("recall@20", "ndcg@20")
+    is_shown = (folder / file_of("impressions")).is_file()
+    return ("impressions/auc", "impressions/ndcg@10") if is_shown else ("recall@20", "ndcg@20")
 
 
-def verdict(metric: str, line: Row, full: Sequence[float], variant: Sequence[float]) -> str:
-    """Judged by the first metric; of every part that is left out the papers say "worse".
+def tables(lab: Lab) -> dict[str, str]:
+    """A page per data set, with a section per model."""
+    head = "Test figures, paired by user; each part says which seeds, and what made it."
+    return {
+        f"ablations-{dataset}": page(
+            f"What every part is worth on {dataset}",
+            head,
+            *(section(lab, dataset, model, of_model) for (model,), of_model in by(rows, "model").items()),
+        )
+        for (dataset,), rows in by(lab.store.rows, "dataset").items()
+    }
 
-    p tells what other users might have said of these models; what other seeds might have made of them, only the seeds tell. So a
-    difference has to be twice its own error between the seeds as well. With one seed that cannot be known.
 
-    >>> line = Row("without", 3, 0.08, -0.01, p=0.0001)
-    >>> verdict("recall@20", line, [0.091, 0.089, 0.090], [0.080, 0.081, 0.079])
-    'worse'
-    >>> verdict("recall@20", line, [0.080, 0.100, 0.090], [0.081, 0.095, 0.064])
-    'no more than seeds differ'
-    """
-    if line.p is None or line.difference is None or line.p >= 0.05:
-        return "no difference shown"
-    said = "worse" if (line.difference < 0) != (metric in ERRORS) else "better"
-    if len(full) < 2:
-        return f"{said} (one seed)"
-    error = sqrt(variance(full) / len(full) + variance(variant) / len(variant))
-    return said if abs(line.difference) > 2 * error else "no more than seeds differ"
+def section(lab: Lab, dataset: str, model: str, rows: list[Row]) -> str:
+    """Means and deviations of the seeds, p-values of differences to the full model, and how far similarities are from raw ones."""
+    tests = lab.significance.rows(dataset=dataset, study=model)
+    metrics = list(dict.fromkeys(row["metric"] for row in tests))
+    p_values = {(row["metric"], row["run"]): number(row, "p") for row in tests}
+    verdicts = {row["run"]: row["verdict"] for row in tests if "verdict" in row}
+    differences = sorted({name for row in rows for name in row if name.startswith("avg.diff ")})
+    lines = []
+    for (variant,), found in by(rows, "variant").items():
+        cells = [variant]
+        for metric in metrics:
+            p = p_values.get((metric, variant))
+            cells += [spread(summarise(found, metric), alone=False), shown(None if variant == FULL else p)]
+        lines.append([*cells, verdicts.get(variant, ""), *(shown(mean_of(found, name), ".3f") for name in differences)])
+    header = ["variant", *(name for metric in metrics for name in (metric, f"p ({metric})")), "beside the full model", *differences]
+    seeds = " ".join(map(str, seeds_of(rows)))
+    made = f"python benchmarks/ablations.py --datasets {dataset} --models {model} --seeds {seeds}"
+    return f"## {model}\n\nSeeds {seeds.replace(' ', ', ')}. Made by `{made}`.\n\n{markdown(header, lines)}"
+
+
+def mean_of(rows: list[Row], column: str) -> float | None:
+    """The value of a column that only one of the rows has."""
+    return next((value for row in rows if (value := number(row, column)) is not None), None)
 
 
 def difference(folder: Path, modality: str) -> float:

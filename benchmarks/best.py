@@ -1,28 +1,28 @@
 """The best we can do on a data set: a search over GraphFusion, then a blend with closed forms; everything chosen on validation.
 
-    python benchmarks/best.py [--dataset tiktok] [--threads 2]
+    python benchmarks/best.py [--dataset tiktok] [--seeds 0 1 2] [--tables-only]
 
-The points of every family (one learns by BPR, one by softmax) are tried with seed 0 and judged by the monitored validation metric;
-the best of each is trained with all seeds. Both are then blended (``gmmrec blend``) with the runs that ``accuracy.py`` chose for
-BLENDED, weights chosen on validation too: for every seed alone, and once with all seeds together. Runs are kept beside those of
-``accuracy.py``, blends below runs/best, and skipped when they are there; the table goes to benchmarks/tables/best-DATASET.md.
+The points of every family (one learns by BPR, one by softmax) are tried with seed 0 and judged by the monitored validation
+metric; the best of each is trained with all seeds. Both are then blended (``gmmrec blend``) with the runs that ``accuracy.py``
+chose for BLENDED, weights chosen on validation too: for every seed alone, and once with all seeds together. Runs are kept beside
+those of ``accuracy.py``, blends below runs/best, results in benchmarks/results/best.csv; the table goes to
+benchmarks/tables/best-DATASET.md.
 """
 
-import argparse
 import json
 import logging
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import accuracy
-import pandas as pd
-import torch
-
 import gmmrec
+from lab import command
+from lab.cells import Cell, Lab, commit, read_json
+from lab.chosen import chosen
+from lab.grid import digest, merged
+from lab.results import count_runs
+from lab.tables import by, markdown, page, spreads, write
 
-HERE = Path(__file__).parent
-RUNS = Path("runs/best")
 BASE: dict[str, Any] = {
     "monitor": "ndcg@20",
     "train": {"lr": 1e-3, "epochs": 300, "patience": 20, "progress": False, "checkpoint_every": 0},
@@ -42,93 +42,92 @@ FAMILIES: dict[str, list[dict[str, Any]]] = {
         {"model.ranking": "softmax", "train.lr": 2e-3, "train.patience": 8, "model.edge_dropout": 0.3, "model.item_layers": 2},
     ],
 }
+MODEL = "graph-fusion"
 BLENDED = ("graph-filter", "cease")
+OF_ONE_SEED, OF_ALL = "blend of one seed of both with the closed forms", "blend of all seeds of both with the closed forms"
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 logger = logging.getLogger("best")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--dataset", default="tiktok")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.set_num_threads(arguments.threads)
-    dataset, seeds = arguments.dataset, arguments.seeds
-    path = dataset if dataset == "movies-small" else f"../shared/data/{dataset}"
-    tried, ours = [], {}
-    for family, points in FAMILIES.items():
-        found = []
-        for point in points:
-            settings = accuracy.merged(BASE, point) | {"data": {"path": path}}
-            report = accuracy.trained(dataset, "graph-fusion", settings, 0)
-            found.append((report["valid"][BASE["monitor"]], settings, point))
-        _, chosen, best = max(found, key=lambda entry: entry[0])
-        tried += [(family, value, point, "chosen" if point is best else "") for value, _, point in found]
-        for seed in seeds:
-            accuracy.trained(dataset, "graph-fusion", chosen, seed)
-        ours[family] = [accuracy.folder_of(accuracy.RUNS, dataset, "graph-fusion", chosen, seed) for seed in seeds]
-    closed = [folder for name in BLENDED if (folder := chosen_run(dataset, name)) is not None]
-    rows = [row(f"graph-fusion, {family}", [read(folder) for folder in folders]) for family, folders in ours.items()]
-    rows += [row(folder.parent.name, [read(folder)]) for folder in closed]
-    apart = [[*of_seed, *closed] for of_seed in zip(*ours.values(), strict=True)]
-    alone = [blended(parts, RUNS / dataset / f"blend-seed{seed}") for seed, parts in zip(seeds, apart, strict=True)]
-    rows.append(row("blend of one seed of both with the closed forms", alone))
-    everything = [folder for folders in ours.values() for folder in folders] + closed
-    blend_of_all = blended(everything, RUNS / dataset / "blend-all")
-    rows.append(row("blend of all seeds of both with the closed forms", [blend_of_all]))
-    shares = ", ".join(f"{weight:.3f}" for weight in blend_of_all["blend"]["weights"])
-    table = pd.DataFrame(rows).to_markdown(index=False)
-    points = pd.DataFrame(
-        [
-            {"family": f, "point": json.dumps(p) if p else "base", BASE["monitor"]: f"{value:.4f}", "": mark}
-            for f, value, p, mark in tried
-        ]
-    )
-    text = f"""# The best on {dataset}
-
-Everything chosen on validation ({BASE["monitor"]}); test figures, training items left out, mean and deviation over the seeds.
-Made by `python benchmarks/best.py --dataset {dataset}`.
-
-{table}
-
-Weights of the last row (every family's seeds in order, then {" and ".join(BLENDED)}): {shares}.
-
-The search: validation, seed 0, from `{json.dumps(BASE)}`.
-
-{points.to_markdown(index=False)}
-"""
-    (HERE / "tables" / f"best-{dataset}.md").write_text(text)
-    print(text)
+    flags = command.start(parser)
+    lab = Lab("best", METRICS, data=flags.data)
+    if not flags.tables_only:
+        measure(lab, Lab("accuracy", METRICS, data=flags.data), flags.dataset, flags.seeds)
+    write(tables(lab))
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The report of a run that is there."""
-    report: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return report
+def measure(lab: Lab, single: Lab, dataset: str, seeds: Sequence[int]) -> None:
+    """Searches every family, trains the best of each, and blends."""
+    ours = {family: of_family(lab, single, dataset, family, seeds) for family in FAMILIES}
+    settings = chosen(dataset)
+    closed = [recorded(lab, single, name, Cell(dataset, name, settings[name])) for name in BLENDED if name in settings]
+    for seed, of_seed in zip(seeds, zip(*ours.values(), strict=True), strict=True):
+        blended(lab, dataset, OF_ONE_SEED, [*of_seed, *closed], seed)
+    blended(lab, dataset, OF_ALL, [folder for folders in ours.values() for folder in folders] + closed, seeds[0])
 
 
-def chosen_run(dataset: str, name: str) -> Path | None:
-    """The run with seed 0 that accuracy.py chose; None where it has not been there."""
-    chosen = accuracy.RUNS / dataset / name / "chosen.json"
-    return chosen.parent / f"{json.loads(chosen.read_text())['key']}-seed0" if chosen.is_file() else None
+def of_family(lab: Lab, single: Lab, dataset: str, family: str, seeds: Sequence[int]) -> list[Path]:
+    """Run folders of the best point of a family, one per seed."""
+    label, found = f"{MODEL}, {family}", []
+    for point in FAMILIES[family]:
+        cell = Cell(dataset, MODEL, merged(BASE, point))
+        found.append((single.report(cell)["valid"][BASE["monitor"]], cell, point))
+    _, best, _ = max(found, key=lambda tried: tried[0])
+    for value, cell, point in found:
+        mark = "chosen" if cell is best else None
+        row = {"point": json.dumps(point), BASE["monitor"]: value, "chosen": mark, "commit": commit()}
+        lab.store.put(cell.key("valid") | {"model": label} | row)
+    return [recorded(lab, single, label, Cell(dataset, MODEL, best.settings, seed)) for seed in seeds]
 
 
-def blended(parts: list[Path], folder: Path) -> dict[str, Any]:
-    """The report of a blend, made if it is not there."""
+def recorded(lab: Lab, single: Lab, label: str, cell: Cell) -> Path:
+    """The run folder of a cell, and its results in a row of the table."""
+    report = single.report(cell)
+    lab.record(Cell(cell.dataset, label, cell.settings, cell.seed), report)
+    return single.folder(cell)
+
+
+def blended(lab: Lab, dataset: str, label: str, parts: Sequence[Path], seed: int) -> None:
+    """Blends runs unless the same blend is there, and keeps its results."""
     names = [str(part) for part in parts]
-    made_of = folder / "parts.json"
-    if not made_of.is_file() or json.loads(made_of.read_text()) != names:
+    folder = lab.runs / dataset / f"blend-{digest({'parts': names})}"
+    if not (folder / "metrics.json").is_file():
         logger.info("blending %s", ", ".join(names))
         gmmrec.blend(names, metric=BASE["monitor"], out=folder)
-        made_of.write_text(json.dumps(names))
-    return read(folder)
+    report = read_json(folder / "metrics.json")
+    weights = " ".join(f"{weight:.3f}" for weight in report["blend"]["weights"])
+    found = {metric: report["test"][metric] for metric in METRICS}
+    where = {"dataset": dataset, "model": label, "seed": seed, "part": "test"}
+    lab.store.put(where | found | {"weights": weights, "commit": commit()})
 
 
-def row(name: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
-    cells = {m: f"{accuracy.mean(reports, m):.4f} ± {accuracy.deviation(reports, m):.4f}" for m in METRICS}
-    return {"what": name, "runs": len(reports), **cells}
+def tables(lab: Lab) -> dict[str, str]:
+    """A page per data set."""
+    return {f"best-{dataset}": table(lab, dataset) for (dataset,) in by(lab.store.rows, "dataset")}
+
+
+def table(lab: Lab, dataset: str) -> str:
+    """Test figures, the weights of the largest blend, and the search."""
+    rows = by(lab.store.select(dataset=dataset, part="test"), "model")
+    lines = [[name, str(count_runs(found)), *spreads(found, METRICS)] for (name,), found in rows.items()]
+    tried = lab.store.select(dataset=dataset, part="valid")
+    points = [
+        [row["model"].removeprefix(f"{MODEL}, "), row["point"], f"{float(row[BASE['monitor']]):.4f}", row.get("chosen", "")]
+        for row in tried
+    ]
+    weights = rows[(OF_ALL,)][-1]["weights"].replace(" ", ", ") if (OF_ALL,) in rows else ""
+    return page(
+        f"The best on {dataset}",
+        f"Everything chosen on validation ({BASE['monitor']}); test figures, training items left out, mean and deviation over the "
+        f"seeds. Made by `python benchmarks/best.py --dataset {dataset}`.",
+        markdown(["what", "runs", *METRICS], lines),
+        f"Weights of the last row (every family's seeds in order, then {' and '.join(BLENDED)}): {weights}." if weights else "",
+        f"The search: validation, seed 0, from `{json.dumps(BASE)}`.",
+        markdown(["family", "point", BASE["monitor"], ""], points),
+    )
 
 
 if __name__ == "__main__":

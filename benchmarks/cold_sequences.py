@@ -2,33 +2,27 @@
 
     python benchmarks/cold_sequences.py [--datasets hm-fashion-next] [--split cold_users] [--seeds 0 1 2] [--epochs 100] [--small]
 
-Of the people who came last, three of ten, nothing is trained on (``cold_users``): the model is told what they did so far, adapts to
-it, and is asked for their last event; the one before it validates. Everybody else trains. With ``--split cold_items`` two items of
-ten are held out instead, and every event with one of them is asked for; one of ten validates. Settings are those of
-``configs/DATASET/mml.yaml``, the first point of its grid; a variant changes what VARIANTS says and nothing else. ``adapt_steps: 0``
-is asked of the same trained weights. Early stopping looks at the validation part; stage by stage, each of the three stops by
-itself. Results are kept below runs/cold_sequences, and what is there is not made again, so a killed run goes on where it was.
-Tables in benchmarks/tables/cold-sequences-DATASET.md (cold-items-DATASET.md): means of the seeds by group, and which differences to
-the full model, paired by question, are unlikely by chance. A cold user has one question.
+Of the people who came last, three of ten, nothing is trained on (``cold_users``): the model is told what they did so far, adapts
+to it, and is asked for their last event; the one before it validates. Everybody else trains. With ``--split cold_items`` two
+items of ten are held out instead, and every event with one of them is asked for; one of ten validates. Settings are those of
+``configs/DATASET/mml.yaml``, the first point of its grid; a variant changes what VARIANTS says and nothing else. ``adapt_steps:
+0`` is asked of the same trained weights. Early stopping looks at the validation part; stage by stage, each of the three stops by
+itself. Values per question are kept below runs/cold_sequences, results in benchmarks/results/cold_sequences.csv; what is there is
+not made again. Tables in benchmarks/tables/cold-sequences-DATASET.md (cold-items-DATASET.md): means of the seeds by group, and
+which differences to the full model, paired by question, are unlikely by chance. A cold user has one question.
 """
 
 import argparse
 import logging
-import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import accuracy
-import pandas as pd
 import torch
-import yaml
 
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import split_dataset
-from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.evaluator import evaluate
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.kinds import load_results, monitored_value
@@ -36,15 +30,19 @@ from gmmrec.evaluation.results import EVERYTHING, Results, file_of
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mml import MML
-from gmmrec.runs.recipe import RunConfig, read_config
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.query import HistoryQuery
 from gmmrec.training.trainer import Trainer
+from lab import command
+from lab.cells import Cell, Lab, as_json, commit
+from lab.grid import first_point, merged, path_of
+from lab.recipe import RunConfig
+from lab.results import Row, Store, summarise
+from lab.tables import by, markdown, page, seeds_of, shown, write
 
-HERE = Path(__file__).parent
-RUNS = Path("runs/cold_sequences")
+KEYS = ("dataset", "split", "variant", "group", "digest", "seed")
 SPLITS: dict[str, dict[str, Any]] = {
     "cold_users": {"split.strategy": "cold_users", "split.test": 0.3},
     "cold_items": {"split.strategy": "cold_items", "split.valid": 0.1, "split.test": 0.2},
@@ -65,46 +63,65 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 SMALL = {"model.dim": 32, "model.num_layers": 1, "model.inner_steps": 2, "model.adapt_steps": 2}
 METRICS = ("recall@10", "recall@20", "ndcg@20")
+STAR = "p < 0.05"
 logger = logging.getLogger("cold_sequences")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--datasets", nargs="+", default=["hm-fashion-next"])
     parser.add_argument("--split", choices=SPLITS, default="cold_users", help="who or what is cold")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="the full model is always made")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="at most so many, instead of what the settings say")
     parser.add_argument("--small", action="store_true", help="half as wide, one layer, two steps: for a first look")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets that are not bundled")
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.set_num_threads(arguments.threads)
+    flags = command.start(parser)
+    lab = opened(Lab("cold_sequences", METRICS, data=flags.data))
+    for dataset in () if flags.tables_only else flags.datasets:
+        made = command.given(parser, flags, leave_out=("threads", "tables_only", "data", "datasets", "variants", "seeds"))
+        seeds = " ".join(map(str, flags.seeds))
+        measure(lab, dataset, flags, f"python benchmarks/cold_sequences.py --datasets {dataset} --seeds {seeds} {made}".strip())
+    write(tables(lab))
+
+
+def opened(lab: Lab) -> Lab:
+    """The lab with rows told apart by what is cold, too."""
+    lab.store = Store(lab.name, lab.store.path.parent, KEYS)
+    return lab
+
+
+def measure(lab: Lab, dataset: str, flags: argparse.Namespace, made_by: str) -> None:
+    """Runs all variants and seeds, and keeps means by group in place of those of other settings."""
     changes = (
-        SPLITS[arguments.split]
-        | ({} if arguments.epochs is None else {"train.epochs": arguments.epochs})
-        | (SMALL if arguments.small else {})
+        SPLITS[flags.split] | ({} if flags.epochs is None else {"train.epochs": flags.epochs}) | (SMALL if flags.small else {})
     )
-    for dataset in arguments.datasets:
-        found: dict[str, list[Results]] = {}
-        for title in dict.fromkeys((FULL, *arguments.variants)):
-            for seed in arguments.seeds:
-                for name, results in answers(dataset, title, seed, arguments.data, changes).items():
-                    found.setdefault(name, []).append(results)
-        text = table(dataset, found, arguments)
-        (HERE / "tables" / f"{FILES[arguments.split]}-{dataset}.md").write_text(text)
-        print(text)
+    found: dict[str, list[Results]] = {}
+    rows = []
+    for title in dict.fromkeys((FULL, *flags.variants)):
+        settings = merged(first_point(dataset, "mml"), changes | VARIANTS[title])
+        for seed in flags.seeds:
+            cell = Cell(dataset, "mml", settings, seed, title)
+            for name, results in answers(lab, cell).items():
+                found.setdefault(name, []).append(results)
+                where = {"dataset": dataset, "split": flags.split, "variant": name, "digest": cell.digest, "seed": seed}
+                about = {"settings": as_json(settings), "command": made_by, "commit": commit()}
+                for group in (EVERYTHING, *results.groups):
+                    asked = {"group": group, "questions": len(results.group(group).position)}
+                    rows.append(where | asked | {metric: results.mean(group)[metric] for metric in METRICS} | about)
+    lab.store.replace(rows, dataset=dataset, split=flags.split)
+    for metric in METRICS if len(found) > 1 else ():
+        for group in (EVERYTHING, *found[FULL][0].groups):
+            test = lab.significance.test(found, dataset=dataset, study=flags.split, metric=metric, group=group, reference=FULL)
+            stars = {line.run: STAR for line in test.rows if line.p is not None and line.p < 0.05}
+            lab.significance.keep(test, dataset=dataset, study=flags.split, verdicts=stars)
 
 
-def answers(dataset: str, title: str, seed: int, data: Path, changes: dict[str, Any]) -> dict[str, Results]:
+def answers(lab: Lab, cell: Cell) -> dict[str, Results]:
     """Test results of one variant, and of the full model also unadapted; made if they are not there."""
-    config = settings_of(dataset, title, seed, data, changes)
-    folder = RUNS / dataset / f"{title.replace(' ', '-')}-{accuracy.key(asdict(config))}-seed{seed}"
-    names = (FULL, UNADAPTED) if title == FULL else (title,)
+    folder = lab.folder(cell)
+    names = (FULL, UNADAPTED) if cell.variant == FULL else (cell.variant,)
     if not all((folder / file_of(str(number))).is_file() for number in range(len(names))):
         started = time.perf_counter()
-        model, graph, questions = trained(config)
+        model, graph, questions = trained(cell.config(path_of(cell.dataset, lab.data)))
         folder.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(names):
             if name == UNADAPTED:
@@ -113,17 +130,8 @@ def answers(dataset: str, title: str, seed: int, data: Path, changes: dict[str, 
                 model, graph, questions, metrics=("recall", "ndcg"), ks=(10, 20), groups=groups_of(graph, questions), bootstrap=0
             )
             results.save(folder, str(number))
-            logger.info("%s %s seed %d: %.0f s, %s", dataset, name, seed, time.perf_counter() - started, results.mean())
+            logger.info("%s %s seed %d: %.0f s, %s", cell.dataset, name, cell.seed, time.perf_counter() - started, results.mean())
     return {name: load_results(folder, str(number)) for number, name in enumerate(names)}
-
-
-def settings_of(dataset: str, title: str, seed: int, data: Path, changes: dict[str, Any]) -> RunConfig:
-    """Those of the accuracy tables with another split, and what the variant changes."""
-    values = yaml.safe_load((HERE / "configs" / dataset / "mml.yaml").read_text())
-    point = {name: tried[0] for name, tried in values.pop("grid").items()}
-    point |= changes | VARIANTS[title]
-    settings = accuracy.settings_of(dataset, values, point, data)
-    return read_config("mml", settings | {"seed": seed})
 
 
 def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, RankingEvaluation[HistoryQuery]]:
@@ -159,32 +167,35 @@ def groups_of(graph: MultimodalGraph, questions: RankingEvaluation[HistoryQuery]
     return groups | {"known items": Group(~cold, "items"), "new items": Group(cold, "items")}
 
 
-def table(dataset: str, found: dict[str, list[Results]], arguments: argparse.Namespace) -> str:
-    """Means by group, with the paired difference to the full model where it is unlikely by chance."""
-    groups = [EVERYTHING, *found[FULL][0].groups]
-    seeds = [str(seed) for seed in arguments.seeds]
-    command = f"python benchmarks/cold_sequences.py --datasets {dataset} --seeds {' '.join(seeds)}"
-    command += "" if arguments.split == "cold_users" else f" --split {arguments.split}"
-    command += "" if arguments.epochs is None else f" --epochs {arguments.epochs}"
-    command += " --small" if arguments.small else ""
-    who = "People" if arguments.split == "cold_users" else "Items"
-    text = f"""# {who} of whom little is known, on {dataset}
+def tables(lab: Lab) -> dict[str, str]:
+    """A page per data set and per what is cold."""
+    pages = by(lab.store.rows, "dataset", "split")
+    return {f"{FILES[split]}-{dataset}": table(lab, dataset, split, rows) for (dataset, split), rows in pages.items()}
 
-{ASKED[arguments.split]}; means of seeds {", ".join(seeds)}. A star: the
-difference to the full model, paired by question, has p below 0.05; not corrected for the number of comparisons.
-Made by `{command}`.
-"""
+
+def table(lab: Lab, dataset: str, split: str, rows: list[Row]) -> str:
+    """Means by group, with a star where the paired difference to the full model is unlikely by chance."""
+    stars = {
+        (row["metric"], row["group"], row["run"]) for row in lab.significance.rows(dataset=dataset, study=split) if "verdict" in row
+    }
+    names = list(dict.fromkeys(row["variant"] for row in rows))
+    sections = []
     for metric in METRICS:
-        rows = []
-        for group in groups:
-            row: dict[str, Any] = {"group": group, "questions": len(found[FULL][0].group(group).position)}
-            lines = {line.run: line for line in compare(found, metric=metric, group=group, reference=FULL).rows}
-            for name in found:
-                star = "*" if lines[name].p is not None and lines[name].p < 0.05 else ""
-                row[name] = f"{lines[name].mean:.4f}{star}"
-            rows.append(row)
-        text += f"\n## {metric}\n\n{pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}\n"
-    return text
+        lines = []
+        for (group,), found in by(rows, "group").items():
+            cells = [group, found[0]["questions"]]
+            for (name,), of_variant in by(found, "variant").items():
+                mean = summarise(of_variant, metric)
+                cells.append(shown(None if mean is None else mean.mean) + ("*" if (metric, group, name) in stars else ""))
+            lines.append(cells)
+        sections.append(f"## {metric}\n\n{markdown(['group', 'questions', *names], lines)}")
+    who = "People" if split == "cold_users" else "Items"
+    about = (
+        f"{ASKED[split]}; means of seeds {', '.join(map(str, seeds_of(rows)))}. A star: the difference to the "
+        "full model, paired by "
+        f"question, has p below 0.05; not corrected for the number of comparisons. Made by `{rows[0]['command']}`."
+    )
+    return page(f"{who} of whom little is known, on {dataset}", about, *sections)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 import gmmrec
+from gmmrec.models.mgat import MGAT
 
 OUT = Path("runs/demo")
 SETTINGS = {
@@ -54,15 +55,18 @@ def liked(dataset: gmmrec.Dataset, user: object, k: int = 8) -> pd.DataFrame:
     """Titles of the films a user rated highest."""
     log = dataset.interactions
     mine = log.user == int(dataset.vocabularies["user"].rows([user])[0])
+    assert log.weight is not None  # films are rated
     films, ratings = log.item[mine], log.weight[mine]
     order = ratings.argsort(descending=True, stable=True)[:k]
     titles = dataset.attributes["item"]["title"].iloc[films[order].numpy()].tolist()
-    return pd.DataFrame({"rating": ratings[order].numpy(), "title": titles})
+    found: pd.DataFrame = pd.DataFrame({"rating": ratings[order].numpy(), "title": titles})
+    return found
 
 
 def reasons(run: gmmrec.Run, user: object, films: list[object]) -> dict[str, list[float]]:
     """What every modality adds to the score of each film; the parts sum to the score."""
     users, items = run.vocabularies["user"].rows([user]), run.vocabularies["item"].rows(films)
+    assert isinstance(run.model, MGAT)
     with torch.no_grad():
         parts = run.model.modality_scores(run.graph, users, items)
     return {f"by {name}": part[0].tolist() for name, part in parts.items()}

@@ -3,30 +3,40 @@
 Both run in one process, one after the other in turns, on amazon-baby (19,445 users, 7,050 items) with random factors of width 64.
 Without the data set, questions of the same size are drawn at random.
 
-    python benchmarks/evaluation.py [--data FOLDER] [--threads 2] [--repeats 7]
+    python benchmarks/evaluation.py [--data FOLDER] [--threads 2] [--repeats 7] [--keep]
+
+With --keep the figures go to benchmarks/results/evaluation.csv, and from there to benchmarks/README.md.
 """
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch_geometric.data import HeteroData
 
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import RaggedSets
+from gmmrec.data.split import Split
+from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.evaluation.evaluator import evaluate
 from gmmrec.evaluation.groups import default_groups
 from gmmrec.evaluation.settings import EvalConfig
-from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.graph.build import build_graph
+from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
+from lab import command
+from lab.cells import commit
+from lab.paths import ROOT
+from lab.results import Store
+from lab.tables import fill, markdown
+from lab.timing import timed
 
 NUM_USERS, NUM_ITEMS, DIM, K = 19_445, 7_050, 64, 50
+BARE = "bare product and top 50"
 
 
 @dataclass
@@ -58,15 +68,14 @@ def read(folder: Path) -> tuple[Pairs, Pairs]:
 
 def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, RankingEvaluation[UserQuery]]:
     """A LightGCN without layers (its encoding is its factors), and one question a user."""
-    data = HeteroData()
-    data["user"].num_nodes, data["item"].num_nodes = NUM_USERS, NUM_ITEMS
-    data["user"].degree = torch.bincount(train.user, minlength=NUM_USERS).float()
-    data["item"].degree = torch.bincount(train.item, minlength=NUM_ITEMS).float()
-    schema = GraphSchema({"user": NUM_USERS, "item": NUM_ITEMS}, {}, {}, ())
+    log = Interactions(train.user, train.item)
+    nothing = log.take(torch.arange(0))
+    vocabularies = {"user": Vocabulary(range(NUM_USERS), name="user"), "item": Vocabulary(range(NUM_ITEMS), name="item")}
+    graph = build_graph(Dataset("users and items", vocabularies, log, {}), Split(log, nothing, nothing))
     everybody = torch.arange(NUM_USERS)  # one relevant item at least, so that all users are ranked
     filled = Pairs(torch.cat([test.user, everybody]), torch.cat([test.item, everybody % NUM_ITEMS]))
     questions = RankingEvaluation(UserQuery(everybody), filled.by_user(), train.by_user(), "train")
-    return LightGCN(schema, LightGCNConfig(dim=DIM, num_layers=0)), MultimodalGraph(data, schema), questions
+    return LightGCN(graph.schema, LightGCNConfig(dim=DIM, num_layers=0)), graph, questions
 
 
 def bare(users: torch.Tensor, items: torch.Tensor, chunk_size: int) -> torch.Tensor:
@@ -74,49 +83,54 @@ def bare(users: torch.Tensor, items: torch.Tensor, chunk_size: int) -> torch.Ten
     return torch.cat([(part @ items.t()).topk(K, dim=1).indices for part in users.split(chunk_size)])
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-baby")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--chunk-size", type=int, default=EvalConfig.chunk_size)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def measure(data: Path, chunk_size: int, repeats: int) -> dict[str, float]:
+    """Median seconds of every work, all taking turns."""
     torch.manual_seed(0)
-    model, graph, questions = prepare(*read(arguments.data))
+    model, graph, questions = prepare(*read(data))
     users, items = model.users.detach(), model.items.detach()
     groups = default_groups(graph, questions)
     works: dict[str, Callable[[], object]] = {
-        f"bare product and top-50, {size} users at once": lambda size=size: bare(users, items, size)  # type: ignore[misc]
-        for size in (arguments.chunk_size, 2048)
+        BARE: lambda: bare(users, items, chunk_size),
+        f"{BARE}, 2048 users at once": lambda: bare(users, items, 2048),
+        "`evaluate`, recall@20 alone: a validation": lambda: evaluate(
+            model, graph, questions, metrics=("recall",), ks=(20,), chunk_size=chunk_size
+        ),
+        "`evaluate`, six metrics at 5, 10, 20 and 50": lambda: evaluate(model, graph, questions, chunk_size=chunk_size),
+        "the same, with groups": lambda: evaluate(model, graph, questions, groups=groups, chunk_size=chunk_size),
+        "the same, with 1,000 resamples an interval": lambda: evaluate(
+            model, graph, questions, groups=groups, chunk_size=chunk_size
+        ).to_dict(),
     }
-    works["evaluate, recall@20 alone (validation)"] = lambda: evaluate(
-        model, graph, questions, metrics=("recall",), ks=(20,), chunk_size=arguments.chunk_size
-    )
-    works["evaluate, all metrics at 5, 10, 20, 50"] = lambda: evaluate(model, graph, questions, chunk_size=arguments.chunk_size)
-    works["evaluate, all metrics and groups"] = lambda: evaluate(
-        model, graph, questions, groups=groups, chunk_size=arguments.chunk_size
-    )
-    works["evaluate, all, with intervals"] = lambda: evaluate(
-        model, graph, questions, groups=groups, chunk_size=arguments.chunk_size
-    ).to_dict()
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(arguments.repeats + 1):
-        for name, work in works.items():
-            taken = seconds(work)
-            if turn:  # the first turn warms up
-                times[name].append(taken)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    reference = min(list(medians.values())[:2])
-    for name, median in medians.items():
-        print(f"{name:48} {median:7.3f} s   {median / reference:5.2f} x")
+    return timed(works, repeats)
+
+
+def blocks(store: Store) -> dict[str, str]:
+    """Tables of the README, by name."""
+    return {"evaluation": table({row["work"]: float(row["seconds"]) for row in store.rows})}
+
+
+def table(found: dict[str, float]) -> str:
+    """A row per work, beside the fastest bare product."""
+    floor = min(seconds for work, seconds in found.items() if work.startswith(BARE))
+    lines = [[work, f"{seconds:.3f}", f"{seconds / floor:.2f}"] for work, seconds in found.items()]
+    return markdown(["work", "seconds", "ratio"], lines)
+
+
+def main() -> None:
+    parser = command.timing_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "amazon-baby")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--chunk-size", type=int, default=EvalConfig.chunk_size)
+    flags = command.start(parser)
+    store = Store("evaluation", keys=("work",))
+    if not flags.tables_only:
+        found = measure(flags.data, flags.chunk_size, flags.repeats)
+        print(table(found))
+        for work, seconds in found.items() if flags.keep else ():
+            about = {"threads": flags.threads, "chunk_size": flags.chunk_size, "commit": commit()}
+            store.put({"work": work, "seconds": seconds} | about)
+    if flags.keep or flags.tables_only:
+        fill(blocks(store), "evaluation.py")
 
 
 if __name__ == "__main__":

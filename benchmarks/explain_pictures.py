@@ -67,13 +67,16 @@ def make(folder: Path) -> pd.DataFrame:
     collar, skirt, sleeves = (
         np.where(has[:, n], *names) for n, names in enumerate((("red", "none"), ("striped", "plain"), ("long", "short")))
     )
-    items = pd.DataFrame({"item": np.arange(ITEMS), "collar": collar, "skirt": skirt, "sleeves": sleeves, "body": bodies})
+    items: pd.DataFrame = pd.DataFrame(
+        {"item": np.arange(ITEMS), "collar": collar, "skirt": skirt, "sleeves": sleeves, "body": bodies}
+    )
     items["title"] = [f"{row.body} dress, {row.collar} collar, {row.skirt} skirt" for row in items.itertuples()]
     items.to_csv(folder / "items.csv", index=False)
     (folder / "pictures").mkdir()
     regions = []
     for item in range(ITEMS):
-        picture = dress(bodies[item], *has[item].tolist(), rng)
+        has_collar, has_stripes, has_sleeves = has[item].tolist()
+        picture = dress(bodies[item], has_collar, has_stripes, has_sleeves, rng)
         picture.save(folder / "pictures" / f"{item}.png")
         regions.append(colours(picture))
     np.savez(folder / "regions_feat.npz", ids=np.arange(ITEMS), values=np.stack(regions))

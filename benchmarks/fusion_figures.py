@@ -6,14 +6,28 @@ Weights are those of the modules themselves with random parameters, so what coun
 changes, what a missing token changes. Nothing is trained.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
+from fusion_example import (
+    DIM,
+    ITEMS,
+    MISSING,
+    REGIONS,
+    TOKENS,
+    USERS,
+    WORDS,
+    build,
+    effects,
+    example,
+    hidden,
+    plain_weights,
+)
 from gmmrec.nn.fusion.attribute import AttributeFusion
 from gmmrec.nn.fusion.behaviour_aware import BehaviourAwareFusion
 from gmmrec.nn.fusion.candidate_aware import CandidateAwareAttention
@@ -39,168 +53,35 @@ from gmmrec.nn.fusion.self_attention import SelfAttentionFusion
 from gmmrec.nn.fusion.set_attention import SetAttention
 from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.fusion.vision_language import VisionLanguageFusion
+from gmmrec.nn.transformer import TransformerLayer
+from lab.heatmaps import Panel, save
 
 FOLDER = Path(__file__).parents[1] / "docs" / "concepts" / "figures"
-DIM = 8
-TOKENS = ("id", "image", "text", "audio")
-MISSING = (True, True, True, False)
-"""The second item has no audio."""
-USERS = ("user A", "user B")
-WORDS = ("red", "silk", "evening", "dress", "(none)")
-REGIONS = ("collar", "sleeve", "hem", "(none)")
-
-
-class Panel:
-    """One heat map.
-
-    Args:
-        title: What it shows.
-        values: ``[R, C]``; NaN where there is nothing.
-        rows: Their names.
-        columns: Their names.
-        most: The end of the colour scale; the largest value where not given.
-        digits: Decimals in every cell; None for none.
-        divide: Draw a line in front of this column.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        values: Tensor,
-        rows: Sequence[str],
-        columns: Sequence[str],
-        *,
-        most: float | None = None,
-        digits: int | None = 2,
-        divide: int | None = None,
-    ) -> None:
-        self.title, self.values, self.rows, self.columns = title, values.detach(), list(rows), list(columns)
-        self.most, self.digits, self.divide = most, digits, divide
-
-    @property
-    def cell(self) -> tuple[float, float]:
-        """Inches of a cell."""
-        return (0.24, 0.24) if self.digits is None else (0.26 + 0.12 * self.digits, 0.32)
-
-    @property
-    def names(self) -> float:
-        """Inches of the names of the rows."""
-        return 0.085 * max(map(len, self.rows))
-
-    @property
-    def width(self) -> float:
-        """Inches, the names of the rows included."""
-        return max(self.cell[0] * self.values.shape[1], 0.072 * max(map(len, self.title.split("\n")))) + self.names + 0.35
-
-    @property
-    def height(self) -> float:
-        """Inches without the title."""
-        return self.cell[1] * self.values.shape[0] + 0.15 + 0.05 * max(map(len, self.columns))
-
-    def draw(self, axes: Axes) -> None:
-        """Draws into axes of the size of the cells."""
-        most = self.most or float(self.values.nan_to_num().abs().max()) or 1.0
-        axes.set_facecolor("#e4e4e4")
-        axes.imshow(self.values.numpy(), cmap="Blues", vmin=0.0, vmax=most, aspect="auto", interpolation="nearest")
-        axes.set_title(self.title, fontsize=9, loc="left")
-        axes.set_xticks(range(len(self.columns)), self.columns, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
-        axes.set_yticks(range(len(self.rows)), self.rows, fontsize=8)
-        axes.tick_params(length=0)
-        if self.digits is not None:
-            for (row, column), value in zip(
-                torch.cartesian_prod(*map(torch.arange, self.values.shape)).tolist(), self.values.flatten().tolist(), strict=True
-            ):
-                dark = value == value and abs(value) > 0.6 * most
-                text = "–" if value != value else f"{value:.{self.digits}f}"
-                axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
-        if self.divide is not None:
-            axes.axvline(self.divide - 0.5, color="black", linewidth=1)
-
-
-def save(name: str, panels: Sequence[Panel]) -> None:
-    """Writes one figure: panels side by side, at the size of their cells."""
-    width = sum(panel.width for panel in panels) + 0.1
-    height = max(panel.height for panel in panels) + 0.25 + 0.17 * max(panel.title.count("\n") + 1 for panel in panels)
-    figure = Figure(figsize=(width, height), dpi=100)
-    left = 0.1
-    for panel in panels:
-        wide, high = (size * count for size, count in zip(panel.cell, reversed(panel.values.shape), strict=True))
-        top = 0.12 + 0.17 * (panel.title.count("\n") + 1)
-        panel.draw(figure.add_axes(((left + panel.names) / width, 1 - (top + high) / height, wide / width, high / height)))
-        left += panel.width
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FOLDER / f"{name}.png")
-
-
-def build(seed: int, module: Callable[[], nn.Module], sharpen: float = 1.0) -> nn.Module:
-    """A module with random parameters of its own, matrices times ``sharpen`` so that its weights are not all but even."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        made = module().eval().requires_grad_(False)
-    for parameter in made.parameters():
-        if parameter.dim() > 1:
-            parameter.mul_(sharpen)
-    return made
-
-
-def example(*shape: int, seed: int = 0) -> Tensor:
-    """Random vectors ``[*shape, DIM]``, the same for every figure."""
-    return torch.randn(*shape, DIM, generator=torch.Generator().manual_seed(seed))
-
-
-def hidden(values: Tensor, mask: Tensor) -> Tensor:
-    """NaN where there is nothing."""
-    return values.masked_fill(~mask.expand_as(values), torch.nan)
-
-
-MASK = torch.tensor([[True] * 4, MISSING])
-ITEMS = ("all there", "no audio")
-TWICE = example(4).expand(2, 4, DIM)
-"""The same item, once with all tokens and once without audio."""
-
-
-def plain_weights(module: nn.Module) -> Tensor:
-    """Weights of the item with and without audio ``[2, 4]``."""
-    return hidden(module(TWICE, MASK, return_weights=True)[1], MASK)
-
-
-def effects(title: str, module: nn.Module) -> list[Panel]:
-    """For modules without weights: what changes if a token, or two, are taken away from the item."""
-
-    def result(*gone: int) -> Tensor:
-        mask = torch.ones(1, 4, dtype=torch.bool)
-        mask[0, list(gone)] = False
-        fused: Tensor = module(example(1, 4), mask)
-        return fused[0]
-
-    alone = torch.stack([(result() - result(m)).abs() for m in range(4)])
-    both = torch.full((4, 4), torch.nan)
-    for m in range(4):
-        for n in range(m):
-            both[m, n] = (result() - result(m) - result(n) + result(m, n)).norm()
-    return [
-        Panel(f"{title}: change of each\ndimension without a token", alone, TOKENS, [str(d + 1) for d in range(DIM)], digits=1),
-        Panel("what two tokens do together\nbeyond what each does", both, TOKENS, TOKENS, digits=1, most=3.0),
-    ]
+GATES: tuple[tuple[Literal["sigmoid", "softmax"], str], ...] = (
+    ("sigmoid", "gate: each token by itself"),
+    ("softmax", "attention: tokens compete"),
+)
+FORMS: tuple[Literal["add", "concat", "gate"], ...] = ("add", "concat", "gate")
+GRANULARITIES: tuple[Literal["scalar", "vector"], ...] = ("scalar", "vector")
 
 
 def simple() -> None:
     """Mean, sum, concatenation, gates, self-attention: no query."""
-    save("mean", [Panel("mean: equal shares", plain_weights(MeanFusion()), ITEMS, TOKENS, most=1.0)])
-    save("sum", [Panel("sum: every token counts 1", plain_weights(SumFusion()), ITEMS, TOKENS, most=1.0)])
-    save("concat", effects("concat", build(1, lambda: ConcatFusion(DIM, 4))))
+    _save("mean", [Panel("mean: equal shares", plain_weights(MeanFusion()), ITEMS, TOKENS, most=1.0)])
+    _save("sum", [Panel("sum: every token counts 1", plain_weights(SumFusion()), ITEMS, TOKENS, most=1.0)])
+    _save("concat", effects("concat", build(1, lambda: ConcatFusion(DIM, 4))))
     gates = [
-        Panel(title, plain_weights(build(3, lambda gate=gate: GateFusion(DIM, gate=gate, hidden=DIM), 2)), ITEMS, TOKENS, most=1.0)
-        for gate, title in (("sigmoid", "gate: each token by itself"), ("softmax", "attention: tokens compete"))
+        Panel(title, plain_weights(build(3, partial(GateFusion, DIM, gate=gate, hidden=DIM), 2)), ITEMS, TOKENS, most=1.0)
+        for gate, title in GATES
     ]
-    save("gate", gates)
-    module = build(2, lambda: SelfAttentionFusion(DIM), 2.5)
+    _save("gate", gates)
+    self_attention_fusion = build(2, lambda: SelfAttentionFusion(DIM), 2.5)
     tokens = example(4)
     there = torch.tensor(MISSING)
-    logits = module.query(tokens) @ module.key(tokens).mT / DIM**0.5
+    logits = self_attention_fusion.query(tokens) @ self_attention_fusion.key(tokens).mT / DIM**0.5
     attention = hidden(torch.where(there, logits, -torch.inf).softmax(-1), there[:, None] & there)
-    received = hidden(module(tokens, there, return_weights=True)[1], there)[None]
-    save(
+    received = hidden(self_attention_fusion(tokens, there, return_weights=True)[1], there)[None]
+    _save(
         "self_attention",
         [
             Panel("self_attention: each row reads\nthe columns (rows sum to 1)", attention, TOKENS, TOKENS, most=1.0),
@@ -209,9 +90,10 @@ def simple() -> None:
     )
     fusion = build(22, lambda: VisionLanguageFusion(DIM, num_heads=2), 2.5)
     (layer,) = fusion.read.layers
+    assert isinstance(layer, TransformerLayer)
     reads = layer.attention(tokens, tokens, there[None], return_weights=True)[1].mean(0)  # of 2 heads
     pooled = hidden(fusion(tokens, there, return_weights=True)[1], there)[None]
-    save(
+    _save(
         "vision_language",
         [
             Panel(
@@ -224,8 +106,8 @@ def simple() -> None:
             Panel("then additive pooling", pooled, ["weight"], TOKENS, most=1.0),
         ],
     )
-    save("cross_stitch", effects("cross_stitch", build(4, lambda: CrossStitchFusion(DIM, 4), 2)))
-    save("context", effects("context", build(5, lambda: ContextFusion(DIM, 4), 2)))
+    _save("cross_stitch", effects("cross_stitch", build(4, lambda: CrossStitchFusion(DIM, 4), 2)))
+    _save("context", effects("context", build(5, lambda: ContextFusion(DIM, 4), 2)))
 
 
 def of_users() -> None:
@@ -233,11 +115,11 @@ def of_users() -> None:
     users = example(2, seed=7)
     item, mask = example(4).expand(2, 4, DIM), torch.tensor(MISSING).expand(2, 4)
     scalar, vector = (
-        build(21, lambda kind=kind: ModalityAwareFusion(DIM, granularity=kind), 3)(item / 2, mask, users, return_weights=True)[1]
-        for kind in ("scalar", "vector")
+        build(21, partial(ModalityAwareFusion, DIM, granularity=kind), 3)(item / 2, mask, users, return_weights=True)[1]
+        for kind in GRANULARITIES
     )
     dims = [str(d + 1) for d in range(DIM)]
-    save(
+    _save(
         "modality_aware",
         [
             Panel("modality_aware: the same item\nfor two users", hidden(scalar, mask), USERS, TOKENS, most=1.0),
@@ -251,10 +133,10 @@ def of_users() -> None:
             ),
         ],
     )
-    module = build(7, lambda: BehaviourAwareFusion(DIM, 4), 2)
-    shares = module(item, mask, users, return_weights=True)[1]
-    gates = module.gates(users).sigmoid().view(2, 4, DIM)
-    save(
+    behaviour_aware_fusion = build(7, lambda: BehaviourAwareFusion(DIM, 4), 2)
+    shares = behaviour_aware_fusion(item, mask, users, return_weights=True)[1]
+    gates = behaviour_aware_fusion.gates(users).sigmoid().view(2, 4, DIM)
+    _save(
         "behaviour_aware",
         [
             Panel("behaviour_aware: what modalities\nshare, whoever asks", hidden(shares, mask), USERS, TOKENS, most=1.0),
@@ -264,16 +146,16 @@ def of_users() -> None:
             ),
         ],
     )
-    module = build(8, lambda: CoAttentionFusion(DIM, hidden=DIM, steps=3), 2.5)
-    alone = module(item[:1], mask[:1], return_weights=True)[1]
-    asked = module(item, mask, users, return_weights=True)[1]
+    coattention_fusion = build(8, lambda: CoAttentionFusion(DIM, hidden=DIM, steps=3), 2.5)
+    alone = coattention_fusion(item[:1], mask[:1], return_weights=True)[1]
+    asked = coattention_fusion(item, mask, users, return_weights=True)[1]
     shares = hidden(torch.cat([alone, asked]), mask[:1])
-    save("co_attention", [Panel("co_attention: share of each token\nin what is remembered", shares, ["no query", *USERS], TOKENS)])
+    _save("co_attention", [Panel("co_attention: share of each token\nin what is remembered", shares, ["no query", *USERS], TOKENS)])
     steps = [str(step + 1) for step in range(3)]
-    module = build(9, lambda: CoAttention(DIM, steps=3), 3)
+    coattention = build(9, lambda: CoAttention(DIM, steps=3), 3)
     frames, tastes = ("frame 1", "frame 2", "sound", "(none)"), ("id", "profile")
-    _, (of_user, of_video) = module(example(2, seed=3), example(4, seed=4), None, torch.tensor(MISSING), return_weights=True)
-    save(
+    _, (of_user, of_video) = coattention(example(2, seed=3), example(4, seed=4), None, torch.tensor(MISSING), return_weights=True)
+    _save(
         "co_attention_two_sides",
         [
             Panel("CoAttention: of the user,\nstep by step", of_user, [f"step {s}" for s in steps], tastes, most=1.0),
@@ -286,7 +168,7 @@ def of_users() -> None:
     weights = hidden(weights, seen).unflatten(-1, (6, 6))
     side = [str(n + 1) for n in range(6)]
     most = float(weights.nan_to_num().max())
-    save(
+    _save(
         "region",
         [
             Panel(f"region: where\n{user} looks", value, side, side, digits=None, most=most)
@@ -295,13 +177,13 @@ def of_users() -> None:
     )
     slots, applies = ("colour", "collar", "sleeve", "heel"), torch.tensor(MISSING)
     weights = build(11, lambda: AttributeFusion(DIM), 2.5)(example(4, seed=6), applies, users, return_weights=True)[1]
-    save("attribute", [Panel("attribute: a dress has no heel", hidden(weights, applies), USERS, slots, most=1.0)])
+    _save("attribute", [Panel("attribute: a dress has no heel", hidden(weights, applies), USERS, slots, most=1.0)])
     texts, read = example(3, 5, seed=8), torch.tensor([[True] * 5, [True] * 5, [True] * 3 + [False] * 2])
     words, reviews = (build(seed, lambda: PersonalisedAttention(DIM), 3) for seed in (12, 13))
     fused, of_words = words(texts, read, users[:, None], return_weights=True)
     of_reviews = reviews(fused, None, users, return_weights=True)[1]
     names = [f"review {n}" for n in (1, 2, 3)]
-    save(
+    _save(
         "personalised",
         [
             *(
@@ -314,19 +196,19 @@ def of_users() -> None:
     history, known = example(5, seed=9), torch.tensor([True] * 4 + [False])
     panels = []
     for beta in (1.0, 0.5):
-        module = build(14, lambda beta=beta: InterestAttention(DIM, beta=beta), 4)
-        weights = module(history, known, users, return_weights=True)[1]
+        interest_attention = build(14, partial(InterestAttention, DIM, beta=beta), 4)
+        weights = interest_attention(history, known, users, return_weights=True)[1]
         rows = [f"target {name} (sum {float(weight.sum()):.2f})" for name, weight in zip("AB", weights, strict=True)]
         title = f"interest, beta {beta:g}: weights\nof the items of a history"
         panels.append(Panel(title, hidden(weights, known), rows, [f"item {n}" for n in range(1, 5)] + ["(none)"], most=1.0))
-    save("interest", panels)
-    module = build(23, lambda: MultiOrderFusion(DIM), 2)
-    for attention in (*module.read.inside, module.read.between):
+    _save("interest", panels)
+    multi_order_fusion = build(23, lambda: MultiOrderFusion(DIM), 2)
+    for attention in (*multi_order_fusion.read.inside, multi_order_fusion.read.between):
         attention.logit.weight.mul_(3)
-    _, found = module.weigh(item[:1], mask[:1], users[:1])
-    _, other = module.weigh(item[:1], mask[:1], users[1:])
+    _, found = multi_order_fusion.weigh(item[:1], mask[:1], users[:1])
+    _, other = multi_order_fusion.weigh(item[:1], mask[:1], users[1:])
     orders = [f"order {k}" for k in range(3)]
-    save(
+    _save(
         "multi_order",
         [
             Panel("multi_order: tokens at three\ndepths, for user A", hidden(found.token[0], mask[0]), orders, TOKENS, most=1.0),
@@ -334,27 +216,23 @@ def of_users() -> None:
             Panel("depths: the same\nquestion to all", torch.cat([found.order, other.order]), USERS, orders, most=1.0),
         ],
     )
-    forms = ("add", "concat", "gate")
     tokens, there = example(1, 3, seed=1), torch.tensor([[True, True, False]])
     weights = torch.cat(
-        [
-            build(15, lambda form=form: SideFusion(DIM, 3, form=form), 9)(tokens, there, users[:1], return_weights=True)[1]
-            for form in forms
-        ]
+        [build(15, partial(SideFusion, DIM, 3, form=form), 9)(tokens, there, users[:1], return_weights=True)[1] for form in FORMS]
     )
     columns = ("ID", "image", "text", "category")
     shown = hidden(weights, torch.tensor(MISSING))
-    save("side", [Panel("side: the ID vector is always there", shown, forms, columns, most=1.0, divide=1)])
+    _save("side", [Panel("side: the ID vector is always there", shown, FORMS, columns, most=1.0, divide=1)])
 
 
 def of_two_sides() -> None:
     """Modules in which two sets of tokens read each other."""
     words, regions = example(5, seed=10), example(4, seed=11)
     is_word, is_region = torch.tensor([True] * 4 + [False]), torch.tensor(MISSING)
-    module = build(16, lambda: CrossModalFusion(DIM, DIM), 3)
-    _, found = module(words, regions, is_word, is_region, return_weights=True)
+    cross_modal_fusion = build(16, lambda: CrossModalFusion(DIM, DIM), 3)
+    _, found = cross_modal_fusion(words, regions, is_word, is_region, return_weights=True)
     pairs = is_word[:, None] & is_region
-    save(
+    _save(
         "cross_modal",
         [
             Panel(
@@ -374,9 +252,9 @@ def of_two_sides() -> None:
             ),
         ],
     )
-    module = build(17, lambda: CoTransformerLayer(DIM, DIM, num_heads=2), 3)
-    _, (of_regions, of_words) = _split(module(words, regions, is_word, is_region, return_weights=True))
-    save(
+    cotransformer_layer = build(17, lambda: CoTransformerLayer(DIM, DIM, num_heads=2), 3)
+    _, (of_regions, of_words) = _split(cotransformer_layer(words, regions, is_word, is_region, return_weights=True))
+    _save(
         "co_transformer",
         [
             Panel(
@@ -388,7 +266,7 @@ def of_two_sides() -> None:
     clicks, has = example(4, 2, seed=12), torch.tensor([[True, True], [True, False], [True, True], [True, True]])
     candidates = example(2, 2, seed=13)
     weights = CandidateAwareAttention()(clicks, has, candidates, return_weights=True)[1]  # [C, M', N, M]
-    save(
+    _save(
         "candidate_aware",
         [
             Panel(
@@ -401,11 +279,11 @@ def of_two_sides() -> None:
             for place in range(2)
         ],
     )
-    module = build(18, lambda: PrefixGuidedAttention(DIM, num_heads=2), 2.5)
-    weights = module(regions, is_region, words, is_word, return_weights=True)[1].mean(0)
+    prefix_guided_attention = build(18, lambda: PrefixGuidedAttention(DIM, num_heads=2), 2.5)
+    weights = prefix_guided_attention(regions, is_region, words, is_word, return_weights=True)[1].mean(0)
     mask = is_region[:, None] & torch.cat([is_word, is_region])
     columns = (*WORDS, *REGIONS)
-    save(
+    _save(
         "prefix",
         [
             Panel(
@@ -413,9 +291,9 @@ def of_two_sides() -> None:
             )
         ],
     )
-    module = build(19, lambda: CorrelationAwareFusion(DIM), 2)
-    weights = module(words, is_word, regions, is_region, return_weights=True)[1]
-    save(
+    correlation_aware_fusion = build(19, lambda: CorrelationAwareFusion(DIM), 2)
+    weights = correlation_aware_fusion(words, is_word, regions, is_region, return_weights=True)[1]
+    _save(
         "correlation",
         [Panel("correlation: words read regions\nby plain similarity", hidden(weights, pairs), WORDS, REGIONS, most=1.0)],
     )
@@ -425,14 +303,14 @@ def of_two_sides() -> None:
         title = f"{'multi_level, ' if layer == 1 else ''}layer {layer}: regions read\nwords and regions (mean of 2 heads)"
         panels.append(Panel(title, hidden(pgi.mean(0), mask), REGIONS, columns, most=1.0, digits=1, divide=5))
         panels.append(Panel("then words gather\nwhat regions are now", hidden(caf, pairs), WORDS, REGIONS, most=1.0, digits=1))
-    save("multi_level", panels)
-    module = build(20, lambda: SetAttention(DIM, num_layers=1, num_heads=2), 2)
+    _save("multi_level", panels)
+    set_attention = build(20, lambda: SetAttention(DIM, num_layers=1, num_heads=2), 2)
     outfit, there = example(4, seed=14), torch.tensor(MISSING)
     guess = torch.tensor([False, True, False, False])
-    weights = module(outfit, there, guess, return_weights=True)[1][0].mean(0)
+    weights = set_attention(outfit, there, guess, return_weights=True)[1][0].mean(0)
     garments = ("coat", "? (hidden)", "boots", "(none)")
     shown = hidden(weights, there[:, None] & there)
-    save(
+    _save(
         "set_attention",
         [Panel("set_attention: a learned vector stands\nfor the item to be guessed", shown, garments, garments, most=1.0)],
     )
@@ -441,10 +319,12 @@ def of_two_sides() -> None:
 def of_garments() -> None:
     """Modules of outfits: two garments look at each other, and a state looks at both."""
     blouse, skirts, there = example(4, seed=15), example(2, 4, seed=16), torch.tensor(MISSING)
-    module = build(22, lambda: MutualAttentionFusion(DIM), 2.5)
-    _, (of_blouse, of_skirts) = module(blouse.expand(2, -1, -1), 1.5 * skirts, there.expand(2, -1), return_weights=True)
+    mutual_attention_fusion = build(22, lambda: MutualAttentionFusion(DIM), 2.5)
+    _, (of_blouse, of_skirts) = mutual_attention_fusion(
+        blouse.expand(2, -1, -1), 1.5 * skirts, there.expand(2, -1), return_weights=True
+    )
     parts, places = ("collar", "sleeve", "print", "(none)"), ("waist", "pleats", "hem", "lace")
-    save(
+    _save(
         "mutual",
         [
             Panel("mutual: the same blouse\nbeside two skirts", hidden(of_blouse, there), ("skirt A", "skirt B"), parts, most=1.0),
@@ -452,18 +332,22 @@ def of_garments() -> None:
         ],
     )
     states = example(3, seed=17)
-    module = build(23, lambda: MultiSourceAttention(DIM, 2), 2)
+    multi_source_attention = build(23, lambda: MultiSourceAttention(DIM, 2), 2)
     sources = [blouse.expand(3, -1, -1), skirts[0].expand(3, -1, -1)]
-    _, weights = module(sources, [there.expand(3, -1), None], states, return_weights=True)
+    _, weights = multi_source_attention(sources, [there.expand(3, -1), None], states, return_weights=True)
     words = ("a silk ...", "... collar ...", "... with pleats")
     shown = hidden(weights.joint, torch.cat([there, torch.ones(4, dtype=torch.bool)]))
-    save(
+    _save(
         "multi_source",
         [
             Panel("multi_source: where a state looks, over both garments", shown, words, (*parts, *places), most=1.0, divide=4),
             Panel("share of each garment", weights.sources, words, ("blouse", "skirt"), most=1.0),
         ],
     )
+
+
+def _save(name: str, panels: Sequence[Panel]) -> None:
+    save(FOLDER, name, panels)
 
 
 def _split(result: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:

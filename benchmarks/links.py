@@ -6,20 +6,24 @@ All are asked the same questions, both ends of every test fact, and ranked among
 loss that they have there (one corrupted fact each), and, named ``softmax``, DistMult and ComplEx with the loss that MKGformer has
 here: the right answer among all entities, from either end.
 
-    python benchmarks/links.py -d runs/content/movie-knowledge --out benchmarks/tables/links-movies.md
-    python benchmarks/links.py -d mkg-y --out benchmarks/tables/links-mkg-y.md --epochs 10
+    python benchmarks/links.py -d runs/content/movie-knowledge
+    python benchmarks/links.py -d mkg-y --epochs 10
+    python benchmarks/links.py --tables-only
+
+Results are kept in benchmarks/results/links.csv; the tables go to benchmarks/tables/links-DATA.md.
 
 With ``--grid benchmarks/configs/mkg-y/mkgformer.yaml`` validation facts also decide MKGformer's settings, among those of the grid.
 """
 
 import argparse
 import itertools
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -32,19 +36,28 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.filter import select_modalities
 from gmmrec.evaluation.kinds import monitored_value
 from gmmrec.evaluation.link_prediction import evaluate_link_prediction, link_groups
-from gmmrec.evaluation.report import aligned
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
+from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkTask
 from gmmrec.tasks.query import Batch, LinkQuery
 from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import ENTITY
+from lab import command
+from lab.cells import commit
+from lab.grid import digest
+from lab.results import Row, Store, number
+from lab.tables import by, markdown, page, seeds_of, shown, write
 
+METRICS = ("mrr", "hits@1", "hits@3", "hits@10", "mean_rank")
+HEADER = ("model", "MRR", "Hits@1", "Hits@3", "Hits@10", "mean rank")
+NAMES = {"movie-knowledge": "links-movies"}
+"""Names of tables, where they are not those of the data."""
 KINDS: dict[str, type[KGEModel]] = {"transe": TransE, "distmult": DistMult, "complex": ComplEx}
 
 
@@ -85,8 +98,10 @@ class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
             turn = torch.where(backwards, -model.rel_emb_im(row), model.rel_emb_im(row))
             imaginary, theirs = model.node_emb_im(query.head), model.node_emb_im(candidates)
             real = known * relation - imaginary * turn
-            return real @ other.t() + (known * turn + imaginary * relation) @ theirs.t()
-        return (known * relation) @ other.t()
+            scores: Tensor = real @ other.t() + (known * turn + imaginary * relation) @ theirs.t()
+            return scores
+        products: Tensor = (known * relation) @ other.t()
+        return products
 
     def loss(self, graph: MultimodalGraph, batch: Batch[LinkQuery]) -> dict[str, Tensor]:
         """PyG's own loss, or that of the right answer among all."""
@@ -151,10 +166,8 @@ def points_of(file: Path, settings: TrainConfig, config: MKGformerConfig) -> lis
 
 
 def main() -> None:
-    """Trains and asks all, and writes the table anew after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-d", "--data", required=True, help="a data set with facts")
-    parser.add_argument("--out", type=Path, required=True, help="Markdown table")
+    parser = command.plain_parser(__doc__, threads=torch.get_num_threads())
+    parser.add_argument("-d", "--data", help="a data set with facts")
     parser.add_argument("--only", help="names, separated by semicolons")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=30, help="at most (default 30); the baselines get four times as many")
@@ -166,44 +179,91 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="of MKGformer")
     parser.add_argument("--grid", type=Path, help="YAML file with settings of MKGformer and a grid of some")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    dataset = gmmrec.load_dataset(args.data)
+    parser.add_argument("--tables-only", action="store_true", help="run nothing; render the tables from the results")
+    flags = command.start(parser)
+    store = Store("links", keys=("dataset", "model", "seed"))
+    if flags.data is None and not flags.tables_only:
+        parser.error("expected a data set with facts, but none is named; add -d, or --tables-only")
+    if not flags.tables_only:
+        measure(flags, store, f"python benchmarks/links.py {command.given(parser, flags)}")
+    write(tables(store))
+
+
+def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
+    """Trains and asks all whose rows are not there with these settings, and keeps every row at once."""
+    dataset = gmmrec.load_dataset(flags.data)
     split = gmmrec.split_dataset(dataset, generator=torch.Generator().manual_seed(0))
-    task = LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=args.batch_size)))
-    asked = {part: task.evaluation_tasks(part)["link_prediction"] for part in ("valid", "test")}
+    task = LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
+    asked = {"valid": links_of(task, "valid"), "test": links_of(task, "test")}
     whole = build_graph(dataset, split)
-    groups = link_groups(whole, asked["test"])
-    shown = [name for name in groups if name.startswith("facts")]
-    header = ["model", "MRR", "Hits@1", "Hits@3", "Hits@10", "mean rank", *(f"MRR, {name}" for name in shown), "epochs", "CPU s"]
-    rows, only = [header], args.only.split(";") if args.only else None
-    for name, (data, model_class, config, lr) in variants(dataset, args).items():
+    about: dict[str, Any] = {"questions": len(asked["test"]), "entities": whole.num_nodes(ENTITY), "batches": task.num_batches}
+    about |= {"batch_size": flags.batch_size, "dim": flags.dim, "command": made_by, "commit": commit()}
+    only = flags.only.split(";") if flags.only else None
+    for name, (data, model_class, config, lr) in variants(dataset, flags).items():
         if only is not None and name not in only:
             continue
+        plain = isinstance(config, EmbeddingsConfig) and not config.softmax
+        epochs, every = (4 * flags.epochs, 5) if plain else (flags.epochs, 1)
+        settings = TrainConfig(lr=lr, epochs=epochs, patience=flags.patience, evaluate_every=every, progress=False)
+        points = points_of(flags.grid, settings, config) if flags.grid and model_class is MKGformer else [(settings, config)]
+        tried = [{"train": asdict(s), "model": asdict(c), "batch_size": flags.batch_size} for s, c in points]
+        where = {"dataset": dataset.name, "model": name, "seed": flags.seed}
+        known = store.find(**where)
+        if known is not None and known.get("digest") == digest({"points": tried}):
+            continue
         graph = build_graph(data, split)
-        epochs, plain = args.epochs, isinstance(config, EmbeddingsConfig) and not config.softmax
-        if isinstance(config, EmbeddingsConfig):
-            epochs *= 4 if plain else 1
-        settings = TrainConfig(lr=lr, epochs=epochs, patience=args.patience, evaluate_every=5 if plain else 1, progress=False)
-        started, eval_config = time.process_time(), EvalConfig(bootstrap=0)
-        look = partial(monitored_value, graph=graph, task=asked["valid"], monitor="link_prediction/mrr", config=eval_config)
-        points = points_of(args.grid, settings, config) if args.grid and model_class is MKGformer else [(settings, config)]
-        fits = [fit(model_class, graph, c, s, task, look, args.seed) for s, c in points]
-        model, history = max(fits, key=lambda made: made[1].best_value or 0.0)
-        spent = time.process_time() - started
-        found = evaluate_link_prediction(model, graph, asked["test"], groups=groups, bootstrap=0)
-        mean = found.mean()
-        cells = [f"{mean[metric]:.4f}" for metric in ("mrr", "hits@1", "hits@3", "hits@10")] + [f"{mean['mean_rank']:.0f}"]
-        cells += [f"{found.mean(group)['mrr']:.4f}" for group in shown]
-        rows.append([name, *cells, f"{history.best_epoch} of {len(history.epochs)}", f"{spent:.0f}"])
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        title = f"# Missing ends of facts: {dataset.name}\n\n"
-        about = (
-            f"{len(asked['test']):,} questions (both ends of {len(asked['test']) // 2:,} test facts) among "
-            f"{whole.num_nodes(ENTITY):,} entities, other right answers left out; {task.num_batches} batches of {args.batch_size}; "
-            f"{args.dim} numbers a vector, seed {args.seed}. Made by `benchmarks/links.py`.\n\n"
-        )
-        args.out.write_text(title + about + aligned(rows), encoding="utf-8")
-        print(rows[-1], flush=True)
+        started, look = time.process_time(), partial(looked, graph=graph, task=asked["valid"])
+        fits = [fit(model_class, graph, c, s, task, look, flags.seed) for s, c in points]
+        best = max(range(len(fits)), key=lambda number: fits[number][1].best_value or 0.0)
+        (model, history), spent = fits[best], time.process_time() - started
+        found = evaluate_link_prediction(model, graph, asked["test"], groups=link_groups(whole, asked["test"]), bootstrap=0)
+        row = where | {"digest": digest({"points": tried}), "settings": json.dumps(tried[best])}
+        row |= {metric: found.mean()[metric] for metric in METRICS}
+        row |= {f"mrr, {group}": found.mean(group)["mrr"] for group in found.groups if group.startswith("facts")}
+        row |= {"best_epoch": history.best_epoch, "epochs": len(history.epochs), "cpu_seconds": spent}
+        store.put(row | about)
+        print(name, {metric: round(found.mean()[metric], 4) for metric in METRICS}, flush=True)
+        write(tables(store))
+
+
+def links_of(task: LinkTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
+    """The questions about the facts of one part of the split."""
+    found = task.evaluation_tasks(part)["link_prediction"]
+    assert isinstance(found, LinkPredictionEvaluation)
+    return found
+
+
+def looked(model: AnyRecommender, graph: MultimodalGraph, task: LinkPredictionEvaluation) -> float:
+    """The validation metric that decides which epoch is tested."""
+    return monitored_value(model, graph=graph, task=task, monitor="link_prediction/mrr", config=EvalConfig(bootstrap=0))
+
+
+def tables(store: Store) -> dict[str, str]:
+    """A page per data set."""
+    return {NAMES.get(name, f"links-{name}"): table(name, rows) for (name,), rows in by(store.rows, "dataset").items()}
+
+
+def table(dataset: str, rows: list[Row]) -> str:
+    """A row per model."""
+    groups = list(dict.fromkeys(column for row in rows for column in row if column.startswith("mrr, ")))
+    header = [*(name for name in HEADER), *(group.replace("mrr", "MRR") for group in groups), "epochs", "CPU s"]
+    lines = []
+    for row in rows:
+        cells = [*(shown(number(row, metric)) for metric in METRICS[:-1]), shown(number(row, METRICS[-1]), ".0f")]
+        cells += [shown(number(row, group)) for group in groups]
+        lines.append([row["model"], *cells, f"{row['best_epoch']} of {row['epochs']}", shown(number(row, "cpu_seconds"), ".0f")])
+    first = rows[0]
+    questions = int(first["questions"])
+    batches = f"{first['batches']} batches of {first['batch_size']}; " if "batches" in first else ""
+    seeds = ", ".join(map(str, seeds_of(rows)))
+    commands = " and ".join(f"`{found}`" for found in dict.fromkeys(row["command"] for row in rows))
+    about = (
+        f"{questions:,} questions (both ends of {questions // 2:,} test facts) among "
+        f"{int(first['entities']):,} entities, other right "
+        f"answers left out; {batches}{first['dim']} numbers a vector, seed {seeds}. Made by {commands}."
+    )
+    name = NAMES.get(dataset, f"links-{dataset}")
+    return page(f"Missing ends of facts: {dataset}", about, markdown(header, lines), name=name)
 
 
 if __name__ == "__main__":

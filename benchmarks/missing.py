@@ -1,24 +1,16 @@
 """Missing pictures and cold items: how much recall is left when features or interactions of items are not there.
 
-    python benchmarks/missing.py [--dataset tiktok] [--models mgat freedom] [--seeds 0 1 2]
+    python benchmarks/missing.py [--dataset tiktok] [--models mgat freedom] [--seeds 0 1 2] [--tables-only]
 
 Two studies, with the settings that ``accuracy.py`` chose on validation. "missing": 0, 30 and 60 % of the image rows are masked at
 random, the usual split. "cold": 20 % of the items lose their training interactions, so that features alone speak for them; what is
-held out stays, and recall is of all, warm and cold items, every one ranked among all. The table goes to
-benchmarks/tables/missing-DATASET.md. Reports are kept below runs/missing and skipped when they are there.
+held out stays, and recall is of all, warm and cold items, every one ranked among all. Results are kept in
+benchmarks/results/missing.csv, run folders below runs/missing; the table goes to benchmarks/tables/missing-DATASET.md.
 """
 
-import argparse
-import json
-import logging
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import accuracy
-import pandas as pd
 import torch
 
 from gmmrec.data.dataset import Dataset
@@ -26,73 +18,54 @@ from gmmrec.data.filter import hide_features
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import SplitConfig, split_dataset
-from gmmrec.runs.recipe import read_config, run
+from lab import command
+from lab.cells import Cell, Lab
+from lab.chosen import chosen
+from lab.grid import path_of
+from lab.results import Row, summarise
+from lab.tables import by, markdown, page, seeds_of, shown, write
 
-HERE = Path(__file__).parent
-RUNS = Path("runs/missing")
+METRIC = "recall@20"
 SHARES = (0.0, 0.3, 0.6)
-logger = logging.getLogger("missing")
+COLD = "cold split"
+GROUPS = ("all", "warm items", "cold items")
+"""Columns of the cold split."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, seeds=(0,))
     parser.add_argument("--dataset", default="tiktok")
     parser.add_argument("--models", nargs="+", help="which models (default: all that accuracy.py has chosen settings for)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.set_num_threads(arguments.threads)
-    chosen = sorted((accuracy.RUNS / arguments.dataset).glob("*/chosen.json"))
-    rows = []
-    for path in chosen:
-        name = path.parent.name
-        if arguments.models and name not in arguments.models:
-            continue
-        settings = json.loads(path.read_text())["settings"]
-        row: dict[str, Any] = {"model": name}
-        for share in SHARES:
-            reports = [report(arguments.dataset, name, settings, seed, missing=share) for seed in arguments.seeds]
-            row[f"recall@20, {share:.0%} of images missing"] = mean(reports, "all")
-        reports = [report(arguments.dataset, name, settings, seed, missing=0.0, cold=True) for seed in arguments.seeds]
-        row |= {f"cold split, {group}": mean(reports, group) for group in ("all", "warm items", "cold items")}
-        rows.append(row)
-    table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".4f")
-    text = f"""# Missing pictures and cold items on {arguments.dataset}
-
-recall@20, mean of seeds {", ".join(map(str, arguments.seeds))}. Left: image rows masked at random. Right: 20 % of the items
-without their training interactions; what is held out of warm items, and of cold ones, every one ranked among all items.
-Made by `python benchmarks/missing.py --dataset {arguments.dataset}`.
-
-{table}
-"""
-    (HERE / "tables" / f"missing-{arguments.dataset}.md").write_text(text)
-    print(text)
+    flags = command.start(parser)
+    lab = Lab("missing", (METRIC,), data=flags.data, by_variant=True)
+    if not flags.tables_only:
+        for model, settings in sorted(chosen(flags.dataset).items()):
+            for variant in [*map(missing, SHARES), COLD] if not flags.models or model in flags.models else ():
+                for seed in flags.seeds:
+                    measure(lab, Cell(flags.dataset, model, settings, seed, variant))
+    write(tables(lab))
 
 
-def mean(reports: list[dict[str, float]], group: str) -> float:
-    return sum(report[group] for report in reports) / len(reports)
+def missing(share: float) -> str:
+    """The name of a variant."""
+    return f"{share:.0%} of images missing"
 
 
-def report(dataset: str, name: str, settings: dict[str, Any], seed: int, *, missing: float, cold: bool = False) -> dict[str, float]:
-    """recall@20 by group, made if it is not there."""
-    path = RUNS / dataset / name / f"{accuracy.key(settings)}-{missing:.1f}-{'cold' if cold else 'given'}-seed{seed}.json"
-    if not path.is_file():
-        values = {key: value for key, value in settings.items() if key != "model_name"} | {"seed": seed}
-        config = read_config(settings.get("model_name", name), values)
-        loaded = load_dataset(config.data)
-        if cold:
-            loaded = with_cold_items(loaded, config.split, 0.2)
-        if missing:
-            loaded = hide_features(loaded, "image", missing, torch.Generator().manual_seed(0))
-        started = time.perf_counter()
-        finished = run(config, dataset=loaded)
-        result = {group: values["recall@20"] for group, values in groups_of(finished.report).items() if "recall@20" in values}
-        logger.info("%s %s %.1f %s: %.0f s, %s", dataset, name, missing, cold, time.perf_counter() - started, result)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result))
-    loaded_report: dict[str, float] = json.loads(path.read_text())
-    return loaded_report
+def measure(lab: Lab, cell: Cell) -> None:
+    """Runs a cell on its thinned data unless its row is there, and keeps recall by group."""
+    if lab.store.find(**cell.key()) is not None:
+        return
+    config = cell.config(path_of(cell.dataset, lab.data))
+    dataset = load_dataset(config.data)
+    if cell.variant == COLD:
+        dataset = with_cold_items(dataset, config.split, 0.2)
+    share = next((share for share in SHARES if missing(share) == cell.variant), 0.0)
+    if share:
+        dataset = hide_features(dataset, "image", share, torch.Generator().manual_seed(0))
+    report = lab.report(cell, dataset=dataset)
+    found = groups_of(report)
+    shown_groups = {f"{METRIC}, {group}": found[group] for group in GROUPS[1:] if group in found} if cell.variant == COLD else {}
+    lab.record(cell, report, shown_groups)
 
 
 def with_cold_items(dataset: Dataset, config: SplitConfig, share: float) -> Dataset:
@@ -106,8 +79,31 @@ def with_cold_items(dataset: Dataset, config: SplitConfig, share: float) -> Data
     return replace(dataset, interactions=log, given_split=given)
 
 
-def groups_of(finished: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {"all": finished["test"], **{name: group["metrics"] for name, group in finished["groups"].items()}}
+def groups_of(report: dict[str, Any]) -> dict[str, float]:
+    """Recall by group, where a group has it."""
+    return {name: group["metrics"][METRIC] for name, group in report["groups"].items() if METRIC in group["metrics"]}
+
+
+def tables(lab: Lab) -> dict[str, str]:
+    """A page per data set."""
+    return {f"missing-{dataset}": table(dataset, rows) for (dataset,), rows in by(lab.store.rows, "dataset").items()}
+
+
+def table(dataset: str, rows: list[Row]) -> str:
+    """A row per model: recall with pictures missing, and of the cold split by group."""
+    columns = {f"{METRIC}, {missing(share)}": (missing(share), METRIC) for share in SHARES}
+    columns |= {f"{COLD}, {group}": (COLD, METRIC if group == "all" else f"{METRIC}, {group}") for group in GROUPS}
+    lines = []
+    for (model,), found in by(rows, "model").items():
+        means = [summarise([row for row in found if row["variant"] == variant], metric) for variant, metric in columns.values()]
+        lines.append([model, *(shown(None if mean is None else mean.mean) for mean in means)])
+    about = (
+        f"{METRIC}, mean of seeds {', '.join(map(str, seeds_of(rows)))}. Left: image rows masked at random. "
+        "Right: 20 % of the items "
+        "without their training interactions; what is held out of warm items, and of cold ones, every one ranked among all items. "
+        f"Made by `python benchmarks/missing.py --dataset {dataset}`."
+    )
+    return page(f"Missing pictures and cold items on {dataset}", about, markdown(["model", *columns], lines))
 
 
 if __name__ == "__main__":

@@ -2,27 +2,19 @@
 
     python benchmarks/models.py [--models mgat freedom] [--profile mgat]
 
-19,445 users, 7,050 items, 118,551 training interactions (the real ones where ``shared/data/amazon-baby`` lies beside the checkout,
-else synthetic ones, about as many) and synthetic features 4,096 and 384 wide. 64 wide, 2 layers (MGAT 1), 2,048 a batch. The
-models take turns of a few steps each; an epoch is the median step times the number of batches. "prepare" is what a model does once
-with the graph; "peak" is the resident memory of a process that loads the data, prepares, takes some steps and validates. The last
-lines are what projecting the features of all items costs alone, and MGAT's layer by gather and scatter, as in PyTorch Geometric.
+19,445 users, 7,050 items, 118,551 training interactions (the real ones where ``shared/data/amazon-baby`` lies beside the
+checkout, else synthetic ones, about as many) and synthetic features 4,096 and 384 wide. 64 wide, 2 layers (MGAT 1), 2,048 a
+batch. The models take turns of a few steps each; an epoch is the median step times the number of batches. "prepare" is what a
+model does once with the graph; "peak" is the resident memory of a process that loads the data, prepares, takes some steps and
+validates. The last lines are what projecting the features of all items costs alone, and MGAT's layer by gather and scatter, as in
+PyTorch Geometric. With --keep the figures go to benchmarks/results/models.csv, and from there to benchmarks/README.md.
 """
 
-import argparse
-import json
-import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
-from pathlib import Path
-from statistics import median
 from typing import Any
 
-import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -40,13 +32,18 @@ from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.query import UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM
+from lab import command
+from lab.cells import commit
+from lab.paths import ROOT
+from lab.results import Store
+from lab.tables import fill, markdown
+from lab.timing import in_new_process, in_turns, peak_mib
 
-ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data" / "amazon-baby" / "interactions.csv.gz"
 SIZES = SyntheticConfig(num_users=19_445, num_items=7_050, num_interactions=148_000, dims={"image": 4096, "text": 384})
 SETTINGS = {"dim": 64, "num_layers": 2}
 OWN = {"mgat": {"num_layers": 1}}  # as in the authors' code
-MEGABYTES_A_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # getrusage counts bytes there, kibibytes elsewhere
+COLUMNS = ("prepare s", "epoch s", "times lightgcn", "validation s", "peak MiB")
 
 
 def load() -> tuple[MultimodalGraph, CollaborativeTask]:
@@ -104,20 +101,9 @@ def stepper(model: AnyRecommender, graph: MultimodalGraph, task: CollaborativeTa
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(model.loss(batch_graph, batch).values())).sum().backward()
         optimizer.step()
-        return time.perf_counter() - begin + share
+        return time.perf_counter() - begin + float(share)
 
     return step
-
-
-def in_turns(steps: dict[str, Callable[[], float]], rounds: int, each: int = 3) -> dict[str, float]:
-    """Median seconds of every function; one round to warm up, then ``rounds`` of ``each`` calls in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repetition in range(rounds + 1):
-        for name, step in steps.items():
-            times = [step() for _ in range(each)]
-            if repetition:
-                seconds[name] += times
-    return {name: median(times) for name, times in seconds.items()}
 
 
 def peak_megabytes(name: str, threads: int) -> float:
@@ -130,13 +116,11 @@ def peak_megabytes(name: str, threads: int) -> float:
         for _ in range(5):
             step()
     evaluate(model.eval(), graph, task.ranking("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
-    status = Path("/proc/self/status")  # where there is one: ru_maxrss is handed down by the process that started this one
-    if status.is_file():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTES_A_UNIT
+    return peak_mib()
 
 
 def validation(model: AnyRecommender, graph: MultimodalGraph, task: CollaborativeTask) -> float:
+    """Seconds of a validation."""
     begin = time.perf_counter()
     evaluate(model.eval(), graph, task.ranking("valid"), metrics=("recall",), ks=(20,), bootstrap=0)
     model.train()
@@ -184,50 +168,59 @@ def show_profile(name: str) -> None:
     print(recorded.key_averages().table(sort_by="self_cpu_time_total", row_limit=18, max_name_column_width=48))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", help="which models beside lightgcn (default: all)")
-    parser.add_argument("--threads", type=int, default=2, help="threads torch may use (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of three steps each (default: %(default)s)")
-    parser.add_argument("--profile", metavar="MODEL", help="show where the time of this model's step goes, and nothing else")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmarks" / "models.json", help="where the figures go")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.profile:
-        show_profile(arguments.profile)
-        return
-    names = [n for n, model in MODELS.items() if model.query_type is UserQuery and n in (arguments.models or MODELS)]
-    names = ["lightgcn", *(name for name in names if name != "lightgcn")]
+def measure(names: list[str], rounds: int, threads: int) -> list[dict[str, Any]]:
+    """What an epoch of each model costs; prints what its parts cost alone, too."""
     graph, task = load()
     models = {name: built(name, graph) for name in names}
     trained = [name for name in names if list(models[name][0].parameters())]
-    steps = in_turns({name: stepper(*models[name][:2], task) for name in trained}, arguments.rounds)
+    steps = in_turns({name: stepper(*models[name][:2], task) for name in trained}, rounds, each=3)
     rows = []
     for name in names:
         model, own_graph, prepare = models[name]
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            peak = pool.submit(peak_megabytes, name, arguments.threads).result()
-        epoch = steps.get(name, 0.0) * task.num_batches
-        ratio = steps.get(name, 0.0) / steps["lightgcn"]
-        seconds = {
-            "prepare s": prepare,
-            "epoch s": epoch,
-            "times lightgcn": ratio,
-            "validation s": validation(model, own_graph, task),
-        }
-        rows.append({"model": name, **seconds, "peak MiB": peak})
-    layer = in_turns({f"fused {f}": attention_layer(graph, fused=f) for f in (True, False)}, arguments.rounds)
-    table = pd.DataFrame(rows).set_index("model")
-    print(f"{arguments.threads} threads, torch {torch.__version__}\n")
-    print(table.to_markdown(floatfmt=("", ".2f", ".2f", ".2f", ".2f", ".0f")))
-    floor = in_turns({"projection": projection(graph)}, arguments.rounds)["projection"]
+        peak = in_new_process(peak_megabytes, name, threads)
+        step = steps.get(name, 0.0)
+        found = (prepare, step * task.num_batches, step / steps["lightgcn"], validation(model, own_graph, task), peak)
+        rows.append({"model": name, **dict(zip(COLUMNS, found, strict=True))})
+    layer = in_turns({f"fused {f}": attention_layer(graph, fused=f) for f in (True, False)}, rounds, each=3)
+    floor = in_turns({"projection": projection(graph)}, rounds, each=3)["projection"]
     share = floor / steps["lightgcn"]
-    print(f"\nProjecting all features, forward and derivative: {1000 * floor:.1f} ms, {share:.2f} steps of lightgcn.")
+    print(f"Projecting all features, forward and derivative: {1000 * floor:.1f} ms, {share:.2f} steps of lightgcn.")
     gain = layer["fused False"] / layer["fused True"]
     print(f"\nMGAT's layer, both directions with derivatives: {1000 * layer['fused True']:.1f} ms;")
-    print(f"by gather and scatter {gain:.1f} times as long")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"threads": arguments.threads, "rows": rows, "layer": layer}, indent=2))
+    print(f"by gather and scatter {gain:.1f} times as long\n")
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A row per model."""
+    forms = (".2f", ".2f", ".2f", ".2f", ".0f")
+    lines = [[row["model"], *(format(float(row[name]), form) for name, form in zip(COLUMNS, forms, strict=True))] for row in rows]
+    return markdown(["model", *COLUMNS], lines)
+
+
+def blocks(store: Store) -> dict[str, str]:
+    """Tables of the README, by name."""
+    return {"models": table([dict(row) for row in store.rows])}
+
+
+def main() -> None:
+    parser = command.timing_parser(__doc__)
+    parser.add_argument("--models", nargs="+", help="which models beside lightgcn (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of three steps each (default: %(default)s)")
+    parser.add_argument("--profile", metavar="MODEL", help="show where the time of this model's step goes, and nothing else")
+    flags = command.start(parser)
+    if flags.profile:
+        show_profile(flags.profile)
+        return
+    store = Store("models", keys=("model",))
+    if not flags.tables_only:
+        names = [n for n, model in MODELS.items() if model.query_type is UserQuery and n in (flags.models or MODELS)]
+        rows = measure(["lightgcn", *(name for name in names if name != "lightgcn")], flags.rounds, flags.threads)
+        print(f"{flags.threads} threads, torch {torch.__version__}\n\n{table(rows)}")
+        for row in rows if flags.keep else ():
+            store.put(row | {"threads": flags.threads, "torch": torch.__version__, "commit": commit()})
+    if flags.keep or flags.tables_only:
+        fill(blocks(store), "models.py")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,23 @@
 """Matching garments and saying something of them: NOR with and without mutual attention, and what its comments are worth.
 
-    python benchmarks/outfit_comments.py [--folder runs/content/garment-pairs] [--seeds 0 1 2]
+    python benchmarks/outfit_comments.py [--folder runs/content/garment-pairs] [--seeds 0 1 2] [--tables-only]
 
 The data set is made by ``data_scripts/garment_pairs.py``; regions of pictures are all that is known of a garment. Every test pair
-is asked twice: which lower garment goes with the upper one, and the reverse, among all garments of that kind in the catalogue. The
-comment on a pair is the text that a beam search of three finds; it is compared with the shop's own words, which no part of training
-has seen, beside two texts that nobody generates: the most frequent one of training, and that of the training pair whose two
-pictures are most alike. Settings are the same for all variants and not tuned; training stops at the best validation AUC of blanks.
-The table goes to benchmarks/tables/outfit-comments.md; what was measured is kept below runs/outfit-comments.
+is asked twice: which lower garment goes with the upper one, and the reverse, among all garments of that kind in the catalogue.
+The comment on a pair is the text that a beam search of three finds; it is compared with the shop's own words, which no part of
+training has seen, beside two texts that nobody generates: the most frequent one of training, and that of the training pair whose
+two pictures are most alike. Settings are the same for all variants and not tuned; training stops at the best validation AUC of
+blanks. The table goes to benchmarks/tables/outfit-comments.md, rendered from benchmarks/results/outfit_comments.csv; runs and
+texts are kept below runs/outfit-comments, and an interrupted run resumes.
 """
 
-import argparse
-import json
 import logging
-import statistics
-import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,8 +27,12 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.evaluation.text import most_frequent, plain, text_metrics
 from gmmrec.runs.run import Run
 from gmmrec.tasks.query import OutfitQuery
+from lab import command
+from lab.cells import commit, read_json, remembered, resumed
+from lab.results import Row, Store, count_runs
+from lab.tables import by, markdown, page, spreads, write
 
-HERE = Path(__file__).parent
+DATASET = "garment-pairs"
 RUNS = Path("runs/outfit-comments")
 VARIANTS: dict[str, dict[str, Any]] = {
     "NOR": {},
@@ -43,46 +44,44 @@ SETTINGS: dict[str, Any] = {
     "model": {"dim": 32, "attention_hidden": 32, "word_dim": 32, "state_dim": 64, "comment_weight": 0.1},
     "train": {"lr": 3e-3, "batch_size": 128, "num_negatives": 4, "clip_norm": 5.0, "patience": 5, "progress": False},
 }
+MATCHING = tuple(f"{metric} of {kind}" for kind in ("lower", "upper") for metric in ("auc", "mrr"))
+COMMENT = ("bleu", "rouge-1", "rouge-2", "rouge-l")
 WORDS = 48
 TEST = 2
 logger = logging.getLogger("outfit_comments")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, threads=1, data=False)
     parser.add_argument("--folder", type=Path, default=Path("runs/content/garment-pairs"))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.set_num_threads(arguments.threads)
-    dataset = gmmrec.load_dataset(arguments.folder, modalities="regions", review_words=WORDS)
-    for seed in arguments.seeds:  # a whole comparison first, then the next seed
-        for name in arguments.variants:
-            report(dataset, name, seed, arguments.epochs)
-            write(dataset, arguments.epochs)
+    flags = command.start(parser)
+    store = Store("outfit_comments", keys=("dataset", "model", "seed"))
+    if not flags.tables_only:
+        dataset = gmmrec.load_dataset(flags.folder, modalities="regions", review_words=WORDS)
+        for seed in flags.seeds:  # a whole comparison first, then the next seed
+            for name in flags.variants:
+                remembered(path_of(name, seed, flags.epochs), partial(measure, dataset, name, seed, flags.epochs))
+                keep(store, dataset, flags.epochs)
+    write(tables(store))
 
 
-def report(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, float]:
-    """What one run scores, made if it is not there."""
+def measure(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, float]:
+    """What one run scores; what it says is kept as a text."""
+    started = time.perf_counter()
     path = path_of(name, seed, epochs)
-    if not path.is_file():
-        started = time.perf_counter()
-        model, train = SETTINGS["model"] | VARIANTS[name], SETTINGS["train"] | {"epochs": epochs}
-        finished = gmmrec.fit(dataset, "nor", **model, train=train, seed=seed, monitor="fill_in_the_blank/auc")
-        result = {"seconds": time.perf_counter() - started} | matching(dataset, finished)
-        if model["comment_weight"]:
-            texts = comments(dataset, finished)
-            result |= text_metrics(texts, wanted(dataset))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
-        logger.info("%s, seed %d: %s", name, seed, {key: round(value, 4) for key, value in result.items()})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result))
-    loaded: dict[str, float] = json.loads(path.read_text())
-    return loaded
+    model, train = SETTINGS["model"] | VARIANTS[name], SETTINGS["train"] | {"epochs": epochs}
+    finished = resumed(
+        dataset, "nor", {"model": model, "train": train, "seed": seed, "monitor": "fill_in_the_blank/auc"}, path.with_suffix("")
+    )
+    result = {"seconds": time.perf_counter() - started} | matching(dataset, finished)
+    if model["comment_weight"]:
+        texts = comments(dataset, finished)
+        result |= text_metrics(texts, wanted(dataset))
+        path.with_suffix(".txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    logger.info("%s, seed %d: %s", name, seed, {key: round(value, 4) for key, value in result.items()})
+    return result
 
 
 def path_of(name: str, seed: int | str, epochs: int) -> Path:
@@ -163,7 +162,7 @@ def popular(dataset: Dataset) -> dict[str, float]:
     assert dataset.outfits is not None
     assert dataset.outfits.category is not None
     count = torch.bincount(pairs(dataset, 0).flatten(), minlength=dataset.num_items).float()
-    result, test = {}, pairs(dataset, TEST)
+    result, test = dict[str, float](), pairs(dataset, TEST)
     for name, asked in (("lower", 1), ("upper", 0)):
         others = count[dataset.outfits.category == dataset.outfits.category[test[0, asked]]]
         own = count[test[:, asked], None]
@@ -175,64 +174,55 @@ def popular(dataset: Dataset) -> dict[str, float]:
     return result
 
 
-def write(dataset: Dataset, epochs: int) -> None:
-    """The table of all that has been measured so far."""
-    found = {
-        name: [json.loads(path.read_text()) for path in sorted(RUNS.glob(path_of(name, "*", epochs).name))] for name in VARIANTS
-    }
-    names = [f"{metric} of {kind}" for metric in ("auc", "mrr") for kind in ("lower", "upper")]
-    chance = {}
+def keep(store: Store, dataset: Dataset, epochs: int) -> None:
+    """Keeps what has been measured so far, and what needs no model, in place of an earlier outcome."""
     assert dataset.outfits is not None
     assert dataset.outfits.category is not None
+    truth, chance = wanted(dataset), dict[str, float]()
     for kind, side in (("lower", 1), ("upper", 0)):
         count = int((dataset.outfits.category == dataset.outfits.category[pairs(dataset, TEST)[0, side]]).sum())
         chance |= {f"auc of {kind}": 0.5, f"mrr of {kind}": sum(1 / (1 + n) for n in range(count)) / count}
-    rows = [{"ranking": "by chance", **chance}, {"ranking": "by number of training pairs", **popular(dataset)}]
-    rows += [
-        {"ranking": name, **{key: spread(reports, key) for key in names}, "seeds": len(reports)}
-        for name, reports in found.items()
-        if reports
-    ]
-    metrics = ("bleu", "rouge-1", "rouge-2", "rouge-l")
-    truth = wanted(dataset)
-    said: list[dict[str, Any]] = [
-        {"comment": name, **text_metrics(texts, truth)} for name, texts in without_a_model(dataset).items()
-    ]
-    said += [
-        {"comment": name, **{key: spread(reports, key) for key in metrics}, "seeds": len(reports)}
-        for name, reports in found.items()
-        if reports and "bleu" in reports[0]
-    ]
-    text = f"""# Matching garments, and comments on them
-
-{len(pairs(dataset, 0))} training pairs of an upper and a lower garment that were bought together, {len(pairs(dataset, TEST))} later
-test pairs, {dataset.num_items} garments known by 7 x 7 regions of their pictures; means of seeds,
-with the deviation between them; at most {epochs} epochs. Made by `python benchmarks/outfit_comments.py`, which says how.
-
-Which garment goes with the given one, among all of its kind:
-
-{table(rows, names)}
-
-What is said of {len(truth)} test pairs, against the shop's own words on the two products, none of which training has seen (H&M's
-customers write no comments):
-
-{table(said, metrics)}
-"""
-    (HERE / "tables" / "outfit-comments.md").write_text(text, encoding="utf-8")
+    rows: list[dict[str, Any]] = [{"model": "by chance"} | chance, {"model": "by number of training pairs"} | popular(dataset)]
+    rows += [{"model": name} | text_metrics(texts, truth) for name, texts in without_a_model(dataset).items()]
+    for name in VARIANTS:
+        for path in sorted(RUNS.glob(path_of(name, "*", epochs).name)):
+            rows.append({"model": name, "seed": path.stem.rsplit("seed", 1)[1]} | read_json(path))
+    about: dict[str, Any] = {"training_pairs": len(pairs(dataset, 0)), "test_pairs": len(pairs(dataset, TEST)), "texts": len(truth)}
+    about |= {"garments": dataset.num_items, "epochs": epochs, "commit": commit()}
+    store.replace([{"dataset": DATASET} | row | about for row in rows], dataset=DATASET)
 
 
-def spread(reports: Sequence[dict[str, float]], key: str) -> str:
-    values = [report[key] for report in reports]
-    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4f}{deviation}"
+def tables(store: Store) -> dict[str, str]:
+    """The page of all that has been measured so far."""
+    rows = store.select(dataset=DATASET)
+    if not rows:
+        return {}
+    first = rows[0]
+    text = page(
+        "Matching garments, and comments on them",
+        f"{first['training_pairs']} training pairs of an upper and a lower garment that were bought together, "
+        f"{first['test_pairs']} "
+        f"later test pairs, {first['garments']} garments known by 7 x 7 regions of their pictures; means of "
+        "seeds, with the deviation "
+        f"between them; at most {first['epochs']} epochs. Made by `python benchmarks/outfit_comments.py`, which says how.",
+        "Which garment goes with the given one, among all of its kind:",
+        table("ranking", rows, MATCHING),
+        f"What is said of {first['texts']} test pairs, against the shop's own words on the two products, none "
+        "of which training has "
+        "seen (H&M's customers write no comments):",
+        table("comment", rows, COMMENT),
+    )
+    return {"outfit-comments": text}
 
 
-def table(rows: list[dict[str, Any]], keys: Sequence[str]) -> str:
-    frame = pd.DataFrame(rows)
-    frame["seeds"] = ["" if pd.isna(count) else str(int(count)) for count in frame["seeds"]] if "seeds" in frame else ""
-    for key in keys:
-        frame[key] = [value if isinstance(value, str) else f"{value:.4f}" for value in frame[key]]
-    return str(frame.to_markdown(index=False, disable_numparse=True))
+def table(title: str, rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    """A row per ranking or text, with the number of seeds where there is a model."""
+    lines = []
+    for (name,), found in by(rows, "model").items():
+        measured = [row for row in found if metrics[0] in row]
+        if measured:
+            lines.append([name, *spreads(measured, metrics, alone=False), str(count_runs(measured)) if name in VARIANTS else ""])
+    return markdown([title, *metrics, "seeds"], lines)
 
 
 if __name__ == "__main__":

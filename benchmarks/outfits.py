@@ -7,24 +7,24 @@ the data have regions of pictures, with and without mutual attention. All answer
 or every item of every test outfit in turn, beside three items of other test outfits, drawn ROUNDS times. Means and tests are over
 outfits. Validation chooses the epoch and nothing else.
 
-What was trained is kept below runs/outfits, and a killed run goes on where it was.
+Values per question are kept below runs/outfits, results in benchmarks/results/outfits.csv; what is there is not run again, and an
+interrupted run resumes. The table goes to benchmarks/tables/outfits-DATA.md.
 
     python benchmarks/outfits.py -d polyvore-outfits --models popularity pmi siamese fom --no-ids --batch-size 512 --epochs 8
     python benchmarks/outfits.py -d runs/content/hm-baskets --no-ids --dim 128 --layers 1 --seeds 0 1 2
     python benchmarks/outfits.py -d runs/content/hm-baskets-regions --models pmi nor nor-mean --seeds 0 1 2
+    python benchmarks/outfits.py --tables-only
 """
 
 import argparse
 import json
 import logging
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import accuracy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,7 +32,6 @@ from torch.nn import functional as F
 import gmmrec
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.split import split_dataset
-from gmmrec.evaluation.compare import compare
 from gmmrec.evaluation.kinds import evaluate_task, load_results
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.settings import EvalConfig
@@ -42,9 +41,15 @@ from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEval
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import OutfitQuery
+from lab import command
+from lab.cells import commit, resumed
+from lab.grid import digest
+from lab.results import Row, Store, average, count_runs, summarise
+from lab.significance import Significance
+from lab.tables import by, markdown, page, shown, spread, write
 
-HERE = Path(__file__).parent
 RUNS = Path("runs/outfits")
+KEYS = ("dataset", "model", "seed")
 TITLES = {
     "popularity": "popularity of the category",
     "pmi": "PMI of categories",
@@ -61,6 +66,8 @@ MODELS = tuple(TITLES)
 COUNTED = ("popularity", "pmi")
 """Not trained, so every seed gives the same."""
 SHOWN = {"fill_in_the_blank": "accuracy", "compatibility": "auc"}
+UNIMPORTANT = ("data", "models", "seeds", "threads", "tables_only")
+"""Flags that leave a row as it is."""
 ROUNDS = 10
 """Draws of wrong candidates for each blank."""
 
@@ -205,16 +212,14 @@ class Bench:
             folder.mkdir(parents=True, exist_ok=True)
             for task, results in found.items():
                 results.save(folder, task)
-            (folder / "seconds.json").write_text(json.dumps(seconds))
+            (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
             logging.info("%s seed %d: %.0f s, %s", name, seed, seconds, {task: found[task].mean()[SHOWN[task]] for task in SHOWN})
         return {task: load_results(folder, task) for task in SHOWN}, json.loads((folder / "seconds.json").read_text())
 
     def folder(self, name: str, seed: int) -> Path:
         """Where a row is kept."""
-        settings = {
-            key: value for key, value in vars(self.flags).items() if key not in ("data", "models", "seeds", "out", "threads")
-        }
-        return RUNS / self.dataset.name / f"{name}-{accuracy.key(settings)}-seed{seed}"
+        settings = {key: value for key, value in vars(self.flags).items() if key not in UNIMPORTANT}
+        return RUNS / self.dataset.name / f"{name}-{digest(settings)}-seed{seed}"
 
     def made(self, name: str, seed: int) -> dict[str, Results]:
         """Trains what is to be trained, and asks it."""
@@ -231,7 +236,7 @@ class Bench:
         }
         if name in controls:
             return self.judged(controls[name](), self.graph)
-        run = gmmrec.fit(self.dataset, out=self.folder(name, seed), seed=seed, **self.settings(name, seed))
+        run = resumed(self.dataset, "nor" if name.startswith("nor") else "pog", self.settings(name, seed), self.folder(name, seed))
         return self.judged(run.model, run.graph)
 
     def siamese(self, seed: int) -> Siamese:
@@ -244,93 +249,118 @@ class Bench:
     def settings(self, name: str, seed: int) -> dict[str, Any]:
         """Of a model, by what its row is called."""
         flags = self.flags
-        common = {"monitor": "fill_in_the_blank/auc", "max_length": flags.length, "progress": False}
+        common = {"seed": seed, "monitor": "fill_in_the_blank/auc"}
         if name.startswith("nor"):
             train = {"lr": 3e-3, "batch_size": 128, "num_negatives": 4, "clip_norm": 5.0, "patience": 5, "epochs": flags.epochs}
             small = {"dim": 32, "attention_hidden": 32, "comment_weight": 0.0, "examples": "outfits", "unit_features": False}
-            return common | small | {"model": "nor", "mutual": name == "nor", "train": train}
+            model = small | {"mutual": name == "nor", "max_length": flags.length}
+            return common | {"train": train | {"progress": False}, "model": model}
         sizes = {"dim": flags.dim, "hidden_dim": flags.dim, "num_layers": flags.layers, "ids": not flags.no_ids}
-        found = common | sizes | {"model": "pog", "batch_size": flags.batch_size, "epochs": flags.epochs, "patience": 8}
+        model = sizes | {"max_length": flags.length}
+        train = {"batch_size": flags.batch_size, "epochs": flags.epochs, "patience": 8, "progress": False}
         if name == "fom":
-            return found | {"personal": False}
+            return common | {"train": train, "model": model | {"personal": False}}
         self.results("fom", seed)
-        found |= {"freeze_items": True, "positions": True, "repeats": name == "repeats"}
-        return found | {"init_from": str(self.folder("fom", seed)), "examples": "outfits", "patience": 15}
+        model |= {"freeze_items": True, "positions": True, "repeats": name == "repeats", "examples": "outfits"}
+        return common | {"train": train | {"patience": 15}, "model": model, "init_from": str(self.folder("fom", seed))}
 
 
-def table(bench: Bench, names: list[str], seeds: list[int]) -> str:
-    """All rows as means of seeds, and each against FOM (or the last row, where FOM was not asked)."""
-    rows = {
-        name: [bench.results(name, seed) for seed in (seeds if name not in ("popularity", "pmi") else seeds[:1])] for name in names
+def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_by: str) -> None:
+    """Runs all rows, and keeps what came out in place of an earlier outcome on the same data."""
+    bench = Bench(flags)
+    found: dict[str, list[tuple[dict[str, Results], float]]] = {name: [] for name in flags.models}
+    for seed in flags.seeds:  # a whole comparison first, then the next seed
+        for name in flags.models:
+            if seed == flags.seeds[0] or name not in COUNTED:
+                found[name].append(bench.results(name, seed))
+    about: dict[str, Any] = {
+        "blanks": len(bench.blanks),
+        "outfits": int((bench.task.outfits.part == 2).sum()),
+        "sets": len(bench.sets),
     }
-    count = int((bench.task.outfits.part == 2).sum())
-    asked = f"{len(bench.blanks):,} blanks in {count:,} test outfits, {len(bench.sets):,} sets"
-    lines = [
-        f"{asked}; a candidate that scores as much as the right one counts as standing before it. 95 % intervals (one seed) in",
-        "brackets, deviations between seeds behind ±. Seconds are those of a machine that did other things meanwhile.",
-        "",
-        "| model | seeds | blanks: accuracy | blanks: AUC | compatibility: AUC | seconds |",
-        "|---|---:|---:|---:|---:|---:|",
+    about |= {"command": made_by, "commit": commit()}
+    rows = [
+        {"dataset": bench.dataset.name, "model": name, "seed": seed}
+        | values(results, alone=len(made) == 1)
+        | {"seconds": seconds}
+        | about
+        for name, made in found.items()
+        for seed, (results, seconds) in zip(flags.seeds, made, strict=False)
     ]
-    for name, found in rows.items():
-        cells = [spread([results for results, _ in found], task, metric) for task, metric in COLUMNS]
-        lines.append(f"| {TITLES[name]} | {len(found)} | {' | '.join(cells)} | {statistics.mean(s for _, s in found):.0f} |")
-    reference = "fom" if "fom" in rows else names[-1]
-    for task, metric in COLUMNS[:2]:
-        results = {TITLES[name]: [whole[task] for whole, _ in found] for name, found in rows.items()}
-        made = compare(results, metric=f"{task}/{metric}", reference=TITLES[reference]).to_markdown()
-        lines += ["", made.strip().replace("users", "outfits").replace("by user", "by outfit")]
-    return "\n".join(lines) + "\n"
+    store.replace(rows, dataset=bench.dataset.name)
+    reference = "fom" if "fom" in found else flags.models[-1]
+    for task, metric in COLUMNS[:2] if len(found) > 1 else ():
+        runs = {TITLES[name]: [results[task] for results, _ in made] for name, made in found.items()}
+        tests.test(runs, dataset=bench.dataset.name, metric=f"{task}/{metric}", reference=TITLES[reference], unit="outfit")
 
 
 COLUMNS = (("fill_in_the_blank", "accuracy"), ("fill_in_the_blank", "auc"), ("compatibility", "auc"))
+NAMES = ("blanks: accuracy", "blanks: AUC", "compatibility: AUC")
 
 
-def spread(found: list[dict[str, Results]], task: str, metric: str) -> str:
+def values(results: dict[str, Results], *, alone: bool) -> dict[str, float]:
+    """Means of one run, with their intervals if no other seed says how far they may be off."""
+    found: dict[str, float] = {}
+    for task, metric in COLUMNS:
+        found[f"{task}/{metric}"] = results[task].mean()[metric]
+        if alone:
+            low, high = results[task].intervals()[metric]
+            found |= {f"{task}/{metric} low": low, f"{task}/{metric} high": high}
+    return found
+
+
+def tables(store: Store, tests: Significance) -> dict[str, str]:
+    """A page per data set."""
+    return {f"outfits-{name}": table(name, rows, tests) for (name,), rows in by(store.rows, "dataset").items()}
+
+
+def table(dataset: str, rows: list[Row], tests: Significance) -> str:
+    """All rows as means of seeds, and each against FOM (or the last row, where FOM was not asked)."""
+    first = rows[0]
+    sizes = [int(first[name]) if name in first else None for name in ("blanks", "outfits", "sets")]
+    asked = "" if None in sizes else "{:,} blanks in {:,} test outfits, {:,} sets; a".format(*sizes)
+    about = (
+        f"{asked or 'A'} candidate that scores as much as the right one counts as standing before it. 95 % intervals (one seed) in "
+        "brackets, deviations between seeds behind ±. Seconds are those of a machine that did other things meanwhile."
+    )
+    lines = []
+    for (name,), found in by(rows, "model").items():
+        cells = [cell(found, f"{task}/{metric}") for task, metric in COLUMNS]
+        lines.append([TITLES[name], str(count_runs(found)), *cells, shown(average(found, "seconds"), ".0f")])
+    header = ["model", "seeds", *NAMES, "seconds"]
+    made_by = f"Made by `{first['command']}`."
+    significance = tests.markdown(dataset)
+    return page(f"Outfits of {dataset}", made_by, about, markdown(header, lines), *significance, name=f"outfits-{dataset}")
+
+
+def cell(rows: list[Row], metric: str) -> str:
     """The mean over seeds and their deviation, or the interval of the only one."""
-    means = [results[task].mean()[metric] for results in found]
-    if len(means) > 1:
-        return f"{statistics.mean(means):.4f} ± {statistics.stdev(means):.4f}"
-    low, high = found[0][task].intervals()[metric]
-    return f"{means[0]:.4f} ({low:.4f} to {high:.4f})"
+    digits = int(rows[0].get("digits", "4"))
+    text = spread(summarise(rows, metric), alone=False, digits=digits)
+    ends = [rows[0].get(f"{metric} {end}") for end in ("low", "high")]
+    low, high = (f"{float(end):.{digits}f}" if end else "" for end in ends)
+    return f"{text} ({low} to {high})" if low and high else text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-d", "--data", required=True, help="a data set with outfits")
+    parser = command.parser(__doc__, seeds=(0,), threads=1, data=False)
+    parser.add_argument("-d", "--data", help="a data set with outfits")
     parser.add_argument("--modalities", nargs="+", help="all, if not said")
-    parser.add_argument("--models", nargs="+", default=MODELS[:8], choices=MODELS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS[:8]), choices=MODELS)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--dim", type=int, default=64, help="width of items and of networks")
     parser.add_argument("--layers", type=int, default=2, help="of every network")
     parser.add_argument("--no-ids", action="store_true", help="items are known by their features alone")
     parser.add_argument("--length", type=int, default=20, help="items of a history")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="the table; benchmarks/tables/outfits-DATA.md, if not said")
-    flags = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(flags.threads)
-    bench = Bench(flags)
-    for seed in flags.seeds:  # a whole comparison first, then the next seed
-        for name in flags.models:
-            if seed == flags.seeds[0] or name not in COUNTED:
-                bench.results(name, seed)
-    command = " ".join(["python benchmarks/outfits.py -d", flags.data, *said(parser, flags)])
-    text = f"# Outfits of {bench.dataset.name}\n\nMade by `{command}`.\n\n{table(bench, list(flags.models), flags.seeds)}"
-    (flags.out or HERE / "tables" / f"outfits-{bench.dataset.name}.md").write_text(text, encoding="utf-8")
-    print(text)
-
-
-def said(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> list[str]:
-    """The flags that differ from what they are if not said."""
-    words = []
-    for key, value in vars(flags).items():
-        if value != parser.get_default(key) and key not in ("data", "out", "threads"):
-            words.append(f"--{key.replace('_', '-')}")
-            words += [] if value is True else [str(part) for part in (value if isinstance(value, list) else [value])]
-    return words
+    flags = command.start(parser)
+    if flags.data is None and not flags.tables_only:
+        parser.error("expected a data set with outfits, but none is named; add -d, or --tables-only")
+    store, tests = Store("outfits", keys=KEYS), Significance("outfits")
+    if not flags.tables_only:
+        given = command.given(parser, flags, leave_out=("data", "threads", "tables_only"))
+        measure(flags, store, tests, f"python benchmarks/outfits.py -d {flags.data} {given}".strip())
+    write(tables(store, tests))
 
 
 if __name__ == "__main__":

@@ -93,8 +93,9 @@ def ways() -> Iterator[tuple[str, str, Way]]:
             (v - gather_csr(segment_csr(v.detach(), p, reduce="max"), p)).exp()
         ),
     )
-    for name, function in (("sum", segment_sum), ("max", segment_max), ("softmax", segment_softmax)):
-        yield name, "gmmrec, backend='scatter'", lambda v, p, i, f=function: f(v, p, i, backend="scatter")
+    yield "sum", "gmmrec, backend='scatter'", lambda v, p, i: segment_sum(v, p, i, backend="scatter")
+    yield "max", "gmmrec, backend='scatter'", lambda v, p, i: segment_max(v, p, i, backend="scatter")
+    yield "softmax", "gmmrec, backend='scatter'", lambda v, p, i: segment_softmax(v, p, i, backend="scatter")
 
 
 def milliseconds(way: Way, values: Tensor, indptr: Tensor, index: Tensor, repeats: int) -> tuple[float, float]:

@@ -12,14 +12,18 @@ among many items, as in Amazon Beauty, in batches as the task makes them; and lo
   project: ``pip install --no-deps --target FOLDER recbole colorlog colorama thop tabulate texttable`` and ``PYTHONPATH=FOLDER``.
 
 All take turns in one process, after a round to warm up; the table shows medians. With one thread, seconds are those of the
-processor, so that other work on the machine counts for little.
+processor, so that other work on the machine counts for little. With --keep the figures go to benchmarks/results/sequences.csv, and
+from there to benchmarks/README.md.
 """
 
 import argparse
+import importlib
+import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,18 +37,21 @@ from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.bert4rec import BERT4Rec, BERT4RecConfig
 from gmmrec.models.nova_bert import NOVABERT, NOVABERTConfig
-from gmmrec.recommender import Recommender
+from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.query import Batch, HistoryQuery
-
-try:
-    from recbole.model.sequential_recommender.bert4rec import BERT4Rec as TheirBERT4Rec
-    from recbole.model.sequential_recommender.sasrec import SASRec as TheirSASRec
-except ImportError:
-    TheirBERT4Rec = TheirSASRec = None
+from lab import command
+from lab.cells import commit
+from lab.results import Store
+from lab.tables import fill, markdown
 
 DIM, LAYERS, HEADS, WIDTH, BATCH = 64, 2, 2, 50, 256
+THEIRS: dict[str, type] = {}
+"""Models of RecBole, where it is installed."""
+if importlib.util.find_spec("recbole") is not None:
+    for _label in ("BERT4Rec", "SASRec"):
+        THEIRS[_label] = getattr(importlib.import_module(f"recbole.model.sequential_recommender.{_label.lower()}"), _label)
 Step = Callable[[Batch[HistoryQuery]], Tensor]
 
 
@@ -66,7 +73,7 @@ def made_up(num_items: int, mean: float, users: int) -> tuple[MultimodalGraph, l
     return graph, [batch for _, batch in task.batches(graph, generator)]
 
 
-def ours(model: Recommender[HistoryQuery], graph: MultimodalGraph) -> Step:
+def ours(model: AnyRecommender, graph: MultimodalGraph) -> Step:
     model.train()
     return lambda batch: torch.stack(list(model.loss(graph, batch).values())).sum()
 
@@ -87,8 +94,9 @@ def floor(num_items: int, share: float) -> Step:
         vectors, places, ones = inputs[tuple(mask.shape)]
         states = encoder(vectors, src_key_padding_mask=~mask).flatten(0, 1).index_select(0, places)
         logits = states @ table.t()
-        logits.backward(ones)
-        return logits.new_zeros((), requires_grad=True)
+        torch.autograd.backward(logits, ones)
+        nothing: Tensor = logits.new_zeros((), requires_grad=True)
+        return nothing
 
     return step
 
@@ -151,36 +159,61 @@ def per_second(steps: dict[str, Step], batches: Sequence[Batch[HistoryQuery]], r
     return {name: statistics.median(rates[1:]) for name, rates in found.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=8, help="batches of 256 in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    flags = parser.parse_args()
-    torch.set_num_threads(flags.threads)
-    torch.manual_seed(0)
-    print(
-        f"torch {torch.__version__}, {flags.threads} thread(s), {DIM} wide, {LAYERS} layers, batches of {BATCH}; sequences a second"
-    )
-    if TheirBERT4Rec is None:
-        print("RecBole is not installed here, so its rows are missing.")
-    print("| histories | items | hidden | step | sequences a second | times floor |\n|---|---:|---:|---|---:|---:|")
+def measure(flags: argparse.Namespace) -> list[dict[str, Any]]:
+    """Sequences a second of every step on every kind of data."""
+    rows: list[dict[str, Any]] = []
     for name, num_items, mean, share in (("short", 12_101, 8.0, 0.2), ("short", 12_101, 8.0, 0.6), ("long", 3_416, 0.0, 0.2)):
         graph, batches = made_up(num_items, mean, flags.steps * BATCH)
-        settings = {"dim": DIM, "num_layers": LAYERS, "num_heads": HEADS, "mask_prob": share, "last_copy": 0.0}
+        ours_config = BERT4RecConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS, mask_prob=share, last_copy=0.0)
+        nova_config = NOVABERTConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS, mask_prob=share, last_copy=0.0)
         steps = {
             "floor": floor(num_items, share),
-            "gmmrec bert4rec": ours(BERT4Rec(graph.schema, BERT4RecConfig(**settings)), graph),
-            "gmmrec nova-bert, 384 features": ours(NOVABERT(graph.schema, NOVABERTConfig(**settings)), graph),
+            "bert4rec": ours(BERT4Rec(graph.schema, ours_config), graph),
+            "nova-bert, 384 features": ours(NOVABERT(graph.schema, nova_config), graph),
         }
-        if TheirBERT4Rec is not None:
-            steps |= {
-                "recbole BERT4Rec": theirs(TheirBERT4Rec, num_items, share),
-                "recbole SASRec": theirs(TheirSASRec, num_items, share),
-            }
+        steps |= {f"RecBole's {label}": theirs(kind, num_items, share) for label, kind in THEIRS.items()}
         rates = per_second(steps, batches, flags.rounds)
-        for step, rate in rates.items():
-            print(f"| {name} | {num_items:,} | {share:.0%} | {step} | {rate:,.0f} | {rates['floor'] / rate:.2f} |", flush=True)
+        where = {"histories": name, "items": num_items, "hidden": share}
+        rows += [where | {"step": step, "rate": rate, "times": rates["floor"] / rate} for step, rate in rates.items()]
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row per kind of data and step."""
+    lines = [
+        [
+            *(row["histories"], f"{int(row['items']):,}", f"{float(row['hidden']):.0%}", row["step"]),
+            *(f"{float(row['rate']):,.0f}", f"{float(row['times']):.2f}"),
+        ]
+        for row in rows
+    ]
+    return markdown(["histories", "items", "hidden", "step", "sequences a second", "times floor"], lines)
+
+
+def blocks(store: Store) -> dict[str, str]:
+    """Tables of the README, by name."""
+    return {"sequences": table(store.rows)}
+
+
+def main() -> None:
+    parser = command.timing_parser(__doc__, threads=1)
+    parser.add_argument("--steps", type=int, default=8, help="batches of 256 in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    flags = command.start(parser)
+    store = Store("sequences", keys=("histories", "items", "hidden", "step"))
+    if not flags.tables_only:
+        torch.manual_seed(0)
+        if not THEIRS:
+            print("RecBole is not installed here, so its rows are missing.")
+        rows = measure(flags)
+        print(
+            f"torch {torch.__version__}, {flags.threads} thread(s), {DIM} wide, {LAYERS} layers, batches of "
+            f"{BATCH}\n\n{table(rows)}"
+        )
+        for row in rows if flags.keep else ():
+            store.put(row | {"threads": flags.threads, "torch": torch.__version__, "commit": commit()})
+    if flags.keep or flags.tables_only:
+        fill(blocks(store), "sequences.py")
 
 
 if __name__ == "__main__":

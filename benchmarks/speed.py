@@ -10,19 +10,11 @@ e  ``attend`` with a share of its weights dropped, 512 histories of 51 items, an
 
 19,445 users, 7,050 items, 118,551 training interactions: the real ones where ``shared/data/amazon-baby`` lies beside the checkout,
 else synthetic ones in the same number. 64 wide, 2 layers, 2,048 interactions a batch. Both sides of a comparison take turns;
-the table shows medians.
+the table shows medians. With --keep they go to benchmarks/results/speed.csv, and from there to benchmarks/README.md.
 """
 
-import argparse
-import json
-import multiprocessing
-import resource
-import sys
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
-from statistics import median
+from typing import Any
 
 import torch
 import torch_geometric
@@ -41,15 +33,21 @@ from gmmrec.nn.propagate import structure_of, weighted_sum
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.training.trainer import TrainConfig, Trainer
-from gmmrec.typing import ITEM_USER, USER_ITEM
+from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType
+from lab import command
+from lab.cells import commit
+from lab.paths import ROOT
+from lab.results import Row, Store, number
+from lab.tables import fill, markdown, shown
+from lab.timing import in_new_process, peak_mib, timed
 
-ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data" / "amazon-baby" / "interactions.csv.gz"
 NUM_USERS, NUM_ITEMS, NUM_TRAIN = 19_445, 7_050, 118_551
 DIM, NUM_LAYERS, L2 = 64, 2, 1e-4
-MEGABYTES_A_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # getrusage counts bytes there, kibibytes elsewhere
-
-Row = dict[str, str | float]
+SCRIPT = "speed.py"
+BLOCKS = {"speed": ("a", "b", "c"), "speed of softmax and attention": ("d", "e")}
+"""Parts of the README's tables."""
+Figure = dict[str, Any]
 
 
 def load() -> tuple[MultimodalGraph, CollaborativeTask, str]:
@@ -67,16 +65,11 @@ def load() -> tuple[MultimodalGraph, CollaborativeTask, str]:
     return build_graph(dataset, split), CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items)), source
 
 
-def take_turns(runs: Sequence[Callable[[], object]], repetitions: int) -> list[float]:
-    """Median seconds of every function; one round to warm up, then all in turn."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    for repetition in range(repetitions + 1):
-        for run, times in zip(runs, seconds, strict=True):
-            begin = time.perf_counter()
-            run()
-            if repetition:
-                times.append(time.perf_counter() - begin)
-    return [median(times) for times in seconds]
+def take_turns(works: dict[str, Callable[[], object]], rounds: int) -> list[Figure]:
+    """Median milliseconds of every work, and their ratio to the first."""
+    seconds = timed(works, rounds)
+    first = next(iter(seconds.values()))
+    return [{"what": name, "milliseconds": 1000 * value, "ratio": value / first} for name, value in seconds.items()]
 
 
 def train_one_epoch(graph: MultimodalGraph, task: CollaborativeTask) -> None:
@@ -102,20 +95,20 @@ def train_one_epoch_of_pyg(graph: MultimodalGraph, task: CollaborativeTask) -> N
         optimizer.step()
 
 
-def part_a(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Row]:
-    ours, theirs = take_turns([lambda: train_one_epoch(graph, task), lambda: train_one_epoch_of_pyg(graph, task)], repetitions)
-    return [
-        {"what": "LightGCN, one epoch", "milliseconds": 1000 * ours, "ratio": 1.0},
-        {"what": "the same in PyTorch Geometric", "milliseconds": 1000 * theirs, "ratio": theirs / ours},
-    ]
+def part_a(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
+    works: dict[str, Callable[[], object]] = {
+        "LightGCN, one epoch": lambda: train_one_epoch(graph, task),
+        "the same in PyTorch Geometric": lambda: train_one_epoch_of_pyg(graph, task),
+    }
+    return take_turns(works, repetitions)
 
 
-def part_b(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Row]:
+def part_b(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
     """Both directions of one propagation step."""
     vectors = {USER_ITEM: torch.rand(NUM_USERS, DIM), ITEM_USER: torch.rand(NUM_ITEMS, DIM)}
     sizes = {USER_ITEM: (NUM_USERS, NUM_ITEMS), ITEM_USER: (NUM_ITEMS, NUM_USERS)}
     edges = {edge_type: graph.edges(edge_type) for edge_type in vectors}
-    matrices = {t: structure_of(edges[t].edge_index, *sizes[t]).by_target.matrix(edges[t].weight) for t in vectors}
+    matrices = {t: structure_of(edges[t].edge_index, *sizes[t]).by_target.matrix(weight_of(graph, t)) for t in vectors}
     leaves = {t: x.clone().requires_grad_() for t, x in vectors.items()}
     ones = {t: torch.ones(sizes[t][1], DIM) for t in vectors}
 
@@ -130,9 +123,15 @@ def part_b(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
             x.grad = None
             weighted_sum(edges[t].edge_index, x, edges[t].weight).backward(ones[t])
 
-    seconds = take_turns([bare, forward, forward_backward], 20 * repetitions)
-    names = ("bare sparse product", "weighted_sum", "weighted_sum and its derivative")
-    return [{"what": name, "milliseconds": 1000 * s, "ratio": s / seconds[0]} for name, s in zip(names, seconds, strict=True)]
+    names = ("bare sparse product", "`weighted_sum`", "`weighted_sum` and its derivative")
+    return take_turns(dict(zip(names, (bare, forward, forward_backward), strict=True)), 20 * repetitions)
+
+
+def weight_of(graph: MultimodalGraph, edge_type: EdgeType) -> Tensor:
+    """Weights of edges that have some."""
+    weight = graph.edges(edge_type).weight
+    assert weight is not None
+    return weight
 
 
 def peak_megabytes(threads: int) -> float:
@@ -141,16 +140,14 @@ def peak_megabytes(threads: int) -> float:
     graph, task, _ = load()
     for _ in range(2):
         train_one_epoch(graph, task)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTES_A_UNIT
+    return peak_mib()
 
 
-def part_c(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Row]:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        peak = pool.submit(peak_megabytes, torch.get_num_threads()).result()
-    return [{"what": "peak memory of training", "MiB": peak}]
+def part_c(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
+    return [{"what": "peak memory of training", "MiB": in_new_process(peak_megabytes, torch.get_num_threads())}]
 
 
-def part_d(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Row]:
+def part_d(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
     """As in a batch of BERT4Rec on Amazon Beauty; the floor is the three products that logits and their derivatives need."""
     places, items = 3_000, 12_101
     x, weight, bias = torch.randn(places, DIM), torch.randn(items, DIM) / DIM**0.5, torch.zeros(items)
@@ -168,65 +165,69 @@ def part_d(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
     def blocks() -> None:
         torch.autograd.grad(classify(x, weight, bias, target).mean(), leaves)
 
-    seconds = take_turns([products, whole, blocks], 2 * repetitions)
-    names = ("three products, logits held whole", "F.cross_entropy(F.linear(...))", "classify")
-    return [{"what": name, "milliseconds": 1000 * s, "ratio": s / seconds[0]} for name, s in zip(names, seconds, strict=True)]
+    names = ("three products, logits held whole", "`F.cross_entropy(F.linear(...))`", "`classify`")
+    return take_turns(dict(zip(names, (products, whole, blocks), strict=True)), 2 * repetitions)
 
 
-def part_e(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Row]:
+def part_e(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
     """A layer of BERT4Rec, two heads; without dropout the kernel is the same for both, and shows what dropping costs."""
     batch, length, heads = 512, 51, 2
-    parts = [torch.randn(batch, length, DIM, requires_grad=True) for _ in range(3)]
+    query, key, value = parts = [torch.randn(batch, length, DIM, requires_grad=True) for _ in range(3)]
     mask = (torch.arange(length) >= torch.randint(length, (batch, 1))).unsqueeze(1)
     ones = torch.ones(batch, length, DIM)
 
     def theirs(dropout: float) -> Tensor:
-        split = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in parts]
-        seen = F.scaled_dot_product_attention(*split, attn_mask=mask.unsqueeze(1), dropout_p=dropout)
+        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in parts)
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.unsqueeze(1), dropout_p=dropout)
         return seen.transpose(1, 2).flatten(2)
 
     def step(attention: Callable[[float], Tensor], dropout: float) -> Callable[[], object]:
         return lambda: torch.autograd.grad(attention(dropout), parts, ones)
 
     def ours(dropout: float) -> Tensor:
-        return attend(*parts, mask, num_heads=heads, dropout=dropout)
+        return attend(query, key, value, mask, num_heads=heads, dropout=dropout)
 
-    seconds = take_turns([step(theirs, 0.0), step(theirs, 0.2), step(ours, 0.2)], 10 * repetitions)
-    names = ("attention, nothing dropped", "scaled_dot_product_attention, 0.2 dropped", "attend, 0.2 dropped")
-    return [{"what": name, "milliseconds": 1000 * s, "ratio": s / seconds[0]} for name, s in zip(names, seconds, strict=True)]
+    works = {
+        "attention, nothing dropped": step(theirs, 0.0),
+        "`scaled_dot_product_attention`, 0.2 dropped": step(theirs, 0.2),
+        "`attend`, 0.2 dropped": step(ours, 0.2),
+    }
+    return take_turns(works, 10 * repetitions)
 
 
 PARTS = {"a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e}
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    lines = ["| what | milliseconds | ratio | MiB |", "|---|---:|---:|---:|"]
-    for row in rows:
-        cells = (f"{row[name]:,.2f}" if name in row else "" for name in ("milliseconds", "ratio", "MiB"))
-        lines.append(f"| {row['what']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def blocks(store: Store) -> dict[str, str]:
+    """Tables of the README, by name."""
+    return {name: table([row for row in store.rows if row["part"] in parts]) for name, parts in BLOCKS.items()}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A row per measurement; columns that none has are left out."""
+    names = [name for name in ("milliseconds", "ratio", "MiB") if any(name in row for row in rows)]
+    return markdown(["what", *names], [[row["what"], *(shown(number(row, name), ",.2f") for name in names)] for row in rows])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.timing_parser(__doc__)
     parser.add_argument("--part", default="a,b,c,d,e", help="which comparisons (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="threads torch may use (default: %(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="timed rounds, twenty times as many in b (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmarks" / "speed.json", help="where the figures go")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.part.split(",")) - PARTS.keys():
+    flags = command.start(parser)
+    if unknown := set(flags.part.split(",")) - PARTS.keys():
         parser.error(f"--part names {', '.join(sorted(unknown))}, but the parts are {', '.join(PARTS)}")
-
-    torch.set_num_threads(arguments.threads)
-    graph, task, source = load()
-    rows = [row for name in arguments.part.split(",") for row in PARTS[name](graph, task, arguments.repetitions)]
-    print(f"{source}, {arguments.threads} threads, torch {torch.__version__}, torch-geometric {torch_geometric.__version__}\n")
-    print(to_markdown(rows))
-    versions = {"torch": torch.__version__, "torch-geometric": torch_geometric.__version__}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(
-        json.dumps({"data": source, "threads": arguments.threads, "versions": versions, "rows": rows}, indent=2)
-    )
+    store = Store("speed", keys=("part", "what", "threads"))
+    if not flags.tables_only:
+        graph, task, source = load()
+        about = {"threads": flags.threads, "data": source, "torch": torch.__version__, "pyg": torch_geometric.__version__}
+        found = {part: PARTS[part](graph, task, flags.repetitions) for part in flags.part.split(",")}
+        print(", ".join(f"{name} {value}" for name, value in about.items()) + "\n")
+        print(table([{k: str(v) for k, v in figure.items()} for figures in found.values() for figure in figures]))
+        for part, figures in found.items() if flags.keep else ():
+            rows = [{"part": part} | figure | about | {"commit": commit()} for figure in figures]
+            store.replace(rows, part=part)
+    if flags.keep or flags.tables_only:
+        fill(blocks(store), SCRIPT)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,18 @@
 
     python data_scripts/regions.py foursquare-us-regions --out runs/content/foursquare
     python benchmarks/transfer.py [--data runs/content/foursquare] [--source new-york] [--regions phoenix seattle] [--seeds 0 1 2]
+        [--share 0.1] [--tables-only]
 
-Every way to train has the same grid of learning rates and of the spread of initial embeddings; the point whose validation recall@20
-is best on average over the regions (seed 0) serves all regions and seeds. With --share the regions are made sparser still. Runs are
-kept below runs/transfer and skipped when they are there, so that an interrupted benchmark goes on. The table says recall@20 and
-ndcg@20 over held-out visits (who and when, all places of the region ranked but known ones), what training cost, and the differences
-to training alone over all regions together, paired by visit.
+Every way to train has the same grid of learning rates and of the spread of initial embeddings; the point whose validation
+recall@20 is best on average over the regions (seed 0) serves all regions and seeds. With --share the regions are made sparser
+still. Run folders are kept below runs/transfer, results in benchmarks/results/transfer.csv; what is there is not run again, and
+an interrupted run resumes. The table says recall@20 and ndcg@20 over held-out visits (who and when, all places of the region
+ranked but known ones), what training cost, and the differences to training alone over all regions together, paired by visit.
 """
 
-import argparse
 import json
 import logging
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,19 @@ from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.significance import bootstrap_intervals, sign_flip_test
 from gmmrec.models.popularity import Popularity
-from gmmrec.runs.recipe import read_config, run
 from gmmrec.tasks.context import ContextTask
 from gmmrec.tasks.inputs import TaskInputs
+from gmmrec.training.resume import STATE_FILE
+from lab import command
+from lab.cells import Report, as_json, commit, read_json
+from lab.grid import digest
+from lab.recipe import read_config, run
+from lab.results import Row, Store, average, summarise
+from lab.significance import Significance
+from lab.tables import by, markdown, page, seeds_of, shown, write
 
-HERE = Path(__file__).parent
+KEYS = ("dataset", "region", "way", "digest", "seed")
+MODEL_NAME = "mmt-net"
 REGIONS = ["los-angeles", "boston", "miami", "phoenix", "seattle", "pittsburgh", "new-orleans", "indianapolis"]
 WAYS = {"alone": "none", "layers": "layers", "drr": "drr"}
 GRID = [(lr, init_std) for lr in (3e-3, 1e-2) for init_std in (0.01, 0.1)]
@@ -40,56 +47,74 @@ METRICS = ("recall@20", "ndcg@20")
 MODEL = {"dim": 32}
 TRAIN = {"num_negatives": 8, "batch_size": 256, "epochs": 100, "patience": 10, "checkpoint_every": 0, "progress": False}
 SOURCE = {"lr": 3e-3, "batch_size": 1024, "epochs": 18, "evaluate_every": 6}
+RUNS = Path("runs/transfer")
 logger = logging.getLogger("transfer")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, threads=1, data=False)
     parser.add_argument("--data", type=Path, default=Path("runs/content/foursquare"))
     parser.add_argument("--source", default="new-york")
     parser.add_argument("--regions", nargs="+", default=REGIONS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=1.0, help="share of the regions' training visits that is kept")
-    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.set_num_threads(1)
-    data, out = arguments.data, arguments.out / arguments.data.name
-    source, name = out / arguments.source, data.name
-    trained(source, data / arguments.source, TRAIN | SOURCE, MODEL, 0)
-    if arguments.share < 1:
-        name = f"{name}-{round(100 * arguments.share)}"
-        data, out = thinned(data, arguments.regions, arguments.share, out.with_name(name)), out.with_name(name)
+    flags = command.start(parser)
+    store, tests = Store("transfer", keys=KEYS), Significance("transfer")
+    if not flags.tables_only:
+        made_by = f"python benchmarks/transfer.py {command.given(parser, flags)}".strip()
+        measure(store, tests, flags.data, flags.source, flags.regions, flags.seeds, flags.share, made_by)
+    write(tables(store, tests))
 
-    def fitted(region: str, way: str, point: tuple[float, float], seed: int) -> Path:
-        rate, init_std = point
-        folder = out / region / f"{way}-{rate:g}-{init_std:g}-seed{seed}"
-        init = None if way == "alone" else source
-        model = MODEL | {"transfer": WAYS[way], "init_std": init_std}
-        trained(folder, data / region, TRAIN | {"lr": rate}, model, seed, init)
-        return folder
 
-    chosen = {}
-    for way in WAYS:
-        valid = {
-            point: [report(fitted(region, way, point, 0))["valid"]["recall@20"] for region in arguments.regions] for point in GRID
-        }
-        chosen[way] = max(valid, key=lambda point: sum(valid[point]))
-    folders = {
-        region: {way: [fitted(region, way, point, seed) for seed in arguments.seeds] for way, point in chosen.items()}
-        for region in arguments.regions
-    }
-    kept = f", {arguments.share:.0%} of the regions' training visits" if arguments.share < 1 else ""
-    text = f"# Transfer from {arguments.source} ({arguments.data.name}{kept})\n\n"
-    points = ", ".join(f"{way} {rate:g} and {init_std:g}" for way, (rate, init_std) in chosen.items())
-    text += f"Learning rates and spreads of initial embeddings chosen on validation: {points}. "
-    text += f"Means over seeds {', '.join(map(str, arguments.seeds))}; seconds of one CPU thread for a run, evaluations included; "
-    command = " ".join(["python benchmarks/transfer.py", *sys.argv[1:]])
-    text += f"the source took {report(source)['cpu_seconds']:.0f} s, once. Made by `{command}`.\n\n"
-    text += by_region(folders, data) + "\n\n## All regions together\n\n" + pooled(folders)
-    path = HERE / "tables" / f"transfer-{name}.md"
-    path.write_text(text + "\n")
-    print(text)
+def measure(
+    store: Store, tests: Significance, data: Path, source: str, regions: list[str], seeds: list[int], share: float, made_by: str
+) -> None:
+    """Trains the source, searches every way to train, runs the seeds, and keeps what came out in place of an earlier outcome."""
+    out, name = RUNS / data.name, data.name
+    teacher = out / source
+    report_of(teacher, data / source, {"train": TRAIN | SOURCE, "model": MODEL}, 0)
+    about = {"source": source, "share": share, "command": made_by, "commit": commit(), "teacher_seconds": cost_of(teacher)}
+    if share < 1:
+        name = f"{name}-{round(100 * share)}"
+        data, out = thinned(data, regions, share, out.with_name(name)), out.with_name(name)
+    chosen = {way: best_point(way, data, out, regions, teacher) for way in WAYS}
+    folders: dict[str, dict[str, list[Path]]] = {region: {way: [] for way in WAYS} for region in regions}
+    rows: list[dict[str, Any]] = []
+    for region in regions:
+        for way, settings in chosen.items():
+            for seed in seeds:
+                folder = folder_of(out, region, way, settings, seed)
+                report = report_of(folder, data / region, settings, seed, None if way == "alone" else teacher)
+                cost = {"best_epoch": report["timing"]["best_epoch"], "seconds": cost_of(folder)}
+                where = {"dataset": name, "region": region, "way": way, "digest": digest(settings), "seed": seed}
+                found = {metric: report["test"][metric] for metric in METRICS}
+                rows.append(where | {"settings": as_json(settings)} | found | cost | about)
+                folders[region][way].append(folder)
+        visits, popular = popularity(folders[region]["alone"][0])
+        where = {"dataset": name, "region": region, "way": "popularity"}
+        rows.append(where | {metric: popular[metric] for metric in METRICS} | {"visits": visits} | about)
+    store.replace(rows, dataset=name)
+    compare_all(tests, name, folders)
+
+
+def settings_of(way: str, rate: float, init_std: float) -> dict[str, Any]:
+    """Settings of a point of the grid."""
+    return {"train": TRAIN | {"lr": rate}, "model": MODEL | {"transfer": WAYS[way], "init_std": init_std}}
+
+
+def folder_of(out: Path, region: str, way: str, settings: dict[str, Any], seed: int) -> Path:
+    """Where a run is kept."""
+    return out / region / f"{way}-{digest(settings)}-seed{seed}"
+
+
+def best_point(way: str, data: Path, out: Path, regions: list[str], teacher: Path) -> dict[str, Any]:
+    """The point whose validation recall is best on average over the regions, with seed 0."""
+
+    def validated(settings: dict[str, Any]) -> float:
+        start = None if way == "alone" else teacher
+        reports = [report_of(folder_of(out, region, way, settings, 0), data / region, settings, 0, start) for region in regions]
+        return float(sum(report["valid"]["recall@20"] for report in reports))
+
+    return max((settings_of(way, *point) for point in GRID), key=validated)
 
 
 def thinned(data: Path, regions: list[str], share: float, out: Path) -> Path:
@@ -106,59 +131,36 @@ def thinned(data: Path, regions: list[str], share: float, out: Path) -> Path:
     return out / "data"
 
 
-def trained(folder: Path, data: Path, train: dict[str, Any], model: dict[str, Any], seed: int, source: Path | None = None) -> None:
-    """One run, made if it is not there."""
-    if (folder / "cpu.json").is_file():
-        return
-    values = {"data": {"path": str(data)}, "train": train, "model": model, "seed": seed, "eval": {"bootstrap": 0, "ks": (20,)}}
-    if source is not None:
-        values["init_from"] = str(source)
-    started = time.process_time()
-    finished = run(read_config("mmt-net", values), folder=folder)
-    (folder / "cpu.json").write_text(json.dumps({"cpu_seconds": time.process_time() - started}))
-    logger.info("%s %s", folder, {metric: round(finished.report["test"][metric], 4) for metric in METRICS})
+def report_of(folder: Path, data: Path, settings: dict[str, Any], seed: int, source: Path | None = None) -> Report:
+    """The report of one run; made if it is not there, resumed if it was interrupted."""
+    if not (folder / "cpu.json").is_file():
+        values = {"data": {"path": str(data)}, "seed": seed, "eval": {"bootstrap": 0, "ks": (20,)}, **settings}
+        if source is not None:
+            values["init_from"] = str(source)
+        started = time.process_time()
+        finished = run(read_config(MODEL_NAME, values), folder=folder, resume=(folder / STATE_FILE).is_file())
+        (folder / "cpu.json").write_text(json.dumps({"cpu_seconds": time.process_time() - started}), encoding="utf-8")
+        logger.info("%s %s", folder, {metric: round(finished.report["test"][metric], 4) for metric in METRICS})
+    return read_json(folder / "metrics.json")
 
 
-def report(folder: Path) -> dict[str, Any]:
-    """What a run found, and what it cost."""
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return found | json.loads((folder / "cpu.json").read_text())
+def cost_of(folder: Path) -> float:
+    """Seconds of the processor that a run took."""
+    return float(read_json(folder / "cpu.json")["cpu_seconds"])
 
 
-def by_region(folders: dict[str, dict[str, list[Path]]], data: Path) -> str:
-    """A row a region and way to train, popularity first."""
-    rows = []
-    for region, ways in folders.items():
-        first = gmmrec.load(next(iter(ways.values()))[0])
-        questions = ContextTask(TaskInputs(first.split, *(len(first.vocabularies[kind]) for kind in ("user", "item")))).ranking(
-            "test"
-        )
-        popular = evaluate(Popularity(first.graph.schema), first.graph, questions, ks=(20,), bootstrap=0).mean()
-        rows.append({"region": f"{region} ({len(first.split.train)} visits)", "way": "popularity"} | format_means([popular]))
-        for way, runs in ways.items():
-            reports = [report(folder) for folder in runs]
-            cost = {name: sum(values) / len(values) for name, values in costs(reports).items()}
-            rows.append(
-                {"region": "", "way": way}
-                | format_means([found["test"] for found in reports])
-                | {"best epoch": f"{cost['epoch']:.0f}", "seconds": f"{cost['seconds']:.1f}"}
-            )
-    return str(pd.DataFrame(rows).fillna("").to_markdown(index=False))
+def popularity(folder: Path) -> tuple[int, dict[str, float]]:
+    """Training visits of a run's region, and what popularity finds there."""
+    run_ = gmmrec.load(folder)
+    sizes = len(run_.vocabularies["user"]), len(run_.vocabularies["item"])
+    questions = ContextTask(TaskInputs(run_.split, *sizes)).ranking("test")
+    found = evaluate(Popularity(run_.graph.schema), run_.graph, questions, ks=(20,), bootstrap=0)
+    return len(run_.split.train), found.mean()
 
 
-def costs(reports: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Best epochs and seconds."""
-    return {"epoch": [r["timing"]["best_epoch"] for r in reports], "seconds": [r["cpu_seconds"] for r in reports]}
-
-
-def format_means(found: list[dict[str, float]]) -> dict[str, str]:
-    """Means over runs by metric."""
-    return {metric: f"{sum(values[metric] for values in found) / len(found):.4f}" for metric in METRICS}
-
-
-def pooled(folders: dict[str, dict[str, list[Path]]]) -> str:
+def compare_all(tests: Significance, name: str, folders: dict[str, dict[str, list[Path]]]) -> None:
     """Means over the visits of all regions, and differences to training alone, paired by visit (means over seeds)."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for metric in METRICS:
         values = {
             way: torch.cat([seed_mean([load_results(folder) for folder in ways[way]], metric) for ways in folders.values()])
@@ -167,14 +169,12 @@ def pooled(folders: dict[str, dict[str, list[Path]]]) -> str:
         differences = {way: value - values["alone"] for way, value in values.items() if way != "alone"}
         p = sign_flip_test(torch.stack(list(differences.values()), 1), 10_000, torch.Generator().manual_seed(0))
         ends = bootstrap_intervals(differences, 10_000, torch.Generator().manual_seed(0))
-        rows.append({"metric": metric, "way": "alone", "mean": f"{float(values['alone'].mean()):.4f}"})
+        where = {"dataset": name, "metric": metric, "group": "all", "reference": "alone"}
+        rows.append(where | {"run": "alone", "mean": float(values["alone"].mean())})
         for (way, difference), chance in zip(differences.items(), p, strict=True):
-            low, high = ends[way]
-            change = {"difference": f"{float(difference.mean()):+.4f}", "95 % interval": f"{low:+.4f} to {high:+.4f}"}
-            rows.append(
-                {"metric": "", "way": way, "mean": f"{float(values[way].mean()):.4f}"} | change | {"p": f"{float(chance):.2g}"}
-            )
-    return str(pd.DataFrame(rows).fillna("").to_markdown(index=False))
+            found = {"mean": float(values[way].mean()), "difference": float(difference.mean()), "p": float(chance)}
+            rows.append(where | {"run": way, **found, "low": ends[way][0], "high": ends[way][1]})
+    tests.store.replace(rows, dataset=name)
 
 
 def seed_mean(results: list[Results], metric: str) -> torch.Tensor:
@@ -183,6 +183,56 @@ def seed_mean(results: list[Results], metric: str) -> torch.Tensor:
     if any(not torch.equal(first.relevant, other.relevant) for other in results):
         raise ValueError("runs of one region were asked different questions; remove runs/transfer and start again")
     return torch.stack([found.values[metric].double() for found in results]).mean(0)
+
+
+def tables(store: Store, tests: Significance) -> dict[str, str]:
+    """A page per data set."""
+    return {f"transfer-{name}": table(name, rows, tests) for (name,), rows in by(store.rows, "dataset").items()}
+
+
+def table(name: str, rows: list[Row], tests: Significance) -> str:
+    """By region and way to train, popularity first; then all regions together."""
+    first = rows[0]
+    share = float(first["share"])
+    kept = f", {share:.0%} of the regions' training visits" if share < 1 else ""
+    base = name.rsplit("-", 1)[0] if share < 1 else name
+    points = {row["way"]: json.loads(row["settings"]) for row in rows if "settings" in row}
+    said = ", ".join(f"{way} {found['train']['lr']:g} and {found['model']['init_std']:g}" for way, found in points.items())
+    seeds = seeds_of([row for row in rows if row["way"] != "popularity"])
+    about = (
+        f"Learning rates and spreads of initial embeddings chosen on validation: {said}. Means over seeds "
+        f"{', '.join(map(str, seeds))}; seconds of one CPU thread for a run, evaluations included; the source took "
+        f"{float(first['teacher_seconds']):.0f} s, once. Made by `{first['command']}`."
+    )
+    header = ["region", "way", *METRICS, "best epoch", "seconds"]
+    parts = [markdown(header, by_region(rows)), "## All regions together", together(tests.rows(dataset=name))]
+    return page(f"Transfer from {first['source']} ({base}{kept})", about, *parts)
+
+
+def by_region(rows: list[Row]) -> list[list[str]]:
+    """A row per region and way to train, popularity first."""
+    lines = []
+    for (region,), found in by(rows, "region").items():
+        ways = by(sorted(found, key=lambda row: row["way"] != "popularity"), "way")
+        for (way,), of_way in ways.items():
+            label = f"{region} ({of_way[0]['visits']} visits)" if way == "popularity" else ""
+            means = [summarise(of_way, metric) for metric in METRICS]
+            cost = [shown(average(of_way, "best_epoch"), ".0f"), shown(average(of_way, "seconds"), ".1f")]
+            lines.append([label, way, *(shown(None if mean is None else mean.mean) for mean in means), *cost])
+    return lines
+
+
+def together(rows: list[Row]) -> str:
+    """Means and differences over the visits of all regions."""
+    lines, metric = [], ""
+    for row in rows:
+        cells = [row["metric"] if row["metric"] != metric else "", row["run"], f"{float(row['mean']):.4f}"]
+        if "p" in row:
+            low, high = float(row["low"]), float(row["high"])
+            cells += [f"{float(row['difference']):+.4f}", f"{low:+.4f} to {high:+.4f}", f"{float(row['p']):.2g}"]
+        lines.append(cells + [""] * (6 - len(cells)))
+        metric = row["metric"]
+    return markdown(["metric", "way", "mean", "difference", "95 % interval", "p"], lines)
 
 
 if __name__ == "__main__":

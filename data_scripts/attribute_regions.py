@@ -25,6 +25,7 @@ The classifiers (:mod:`gmmrec.models.saers.semantic_extraction`) learn from the 
 import argparse
 import json
 import math
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,7 +160,7 @@ def most_frequent(labels: Tensor) -> float:
 def write(
     folder: Path,
     name: str,
-    ids: list[int | str],
+    ids: Sequence[Hashable],
     table: FeatureTable,
     attributes: Attributes,
     net: SemanticExtraction,

@@ -63,7 +63,8 @@ def baskets(bought: pd.DataFrame, least: int, length: int) -> pd.DataFrame:
             history += basket
     found: pd.DataFrame = pd.DataFrame(rows, columns=["user", "date", "items", "history"]).sort_values("date", kind="stable")
     found.insert(0, "outfit", range(len(found)))
-    return found.reset_index(drop=True)
+    numbered: pd.DataFrame = found.reset_index(drop=True)
+    return numbered
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ from numpy.typing import NDArray
 from gmmrec.data.encode.encoders import load_image_encoder, load_text_encoder
 from gmmrec.data.encode.extract import extract
 from gmmrec.data.encode.images import Pictures, find_pictures
-from gmmrec.data.encode.texts import Texts, join_columns
+from gmmrec.data.encode.source import Source
+from gmmrec.data.encode.texts import Spells, Texts, join_columns
 from gmmrec.data.tokens import write_pieces
 
 
@@ -81,8 +82,9 @@ def main() -> None:
     paths = find_pictures(flags.out / "images", [name or None for name in content.items["image"]])
 
     texts, pictures = load_text_encoder("minilm"), load_image_encoder("efficientnet-lite0")
+    assert isinstance(texts, Spells)
     write_pieces(flags.out / "words_pieces.csv.gz", ids, texts.pieces(words, flags.tokens))
-    sources = {
+    sources: dict[str, tuple[Source, int | None]] = {
         "regions": (Pictures(ids, paths, pictures, regions=flags.grid), flags.dim),
         "words": (Texts(ids, words, texts, tokens=flags.tokens), flags.dim),
         "text": (Texts(ids, text, texts), None),

@@ -107,7 +107,7 @@ def texts(pairs: pd.DataFrame, sentences: "pd.Series[str]", new: "set[int]") -> 
     upper, lower = (pairs[side].map(sentences) for side in ("upper", "lower"))
     news = pairs["upper"].isin(new).astype(int) + pairs["lower"].isin(new).astype(int)
     is_training = pairs["split"] == "train"
-    told = news.eq(np.where(is_training, 0, 2)) & upper.notna() & lower.notna()
+    told = (news == np.where(is_training, 0, 2)) & upper.notna() & lower.notna()
     held_out = set(upper[told & ~is_training]) | set(lower[told & ~is_training])
     told &= ~(is_training & (upper.isin(held_out) | lower.isin(held_out)))
     found: pd.Series[str] = (upper + " " + lower).where(told)

@@ -29,14 +29,15 @@ OVERLAP = 0.5
 
 def without_mirrors(facts: pd.DataFrame) -> pd.DataFrame:
     """The facts without those of relations that mirror a larger one."""
-    pairs = {name: set(zip(part["head"], part["tail"], strict=True)) for name, part in facts.groupby("relation")}
+    pairs = {str(name): set(zip(part["head"], part["tail"], strict=True)) for name, part in facts.groupby("relation")}
     order = sorted(pairs, key=lambda name: (-len(pairs[name]), name))
     kept: list[str] = []
     for name in order:
         mirrored = {(tail, head) for head, tail in pairs[name]}
         if all(len(mirrored & pairs[other]) < OVERLAP * len(mirrored) for other in kept):
             kept.append(name)
-    return facts[facts["relation"].isin(kept)]
+    found: pd.DataFrame = facts[facts["relation"].isin(kept)]
+    return found
 
 
 def main() -> None:
@@ -82,7 +83,8 @@ def main() -> None:
 def table(folder: Path, ending: str, columns: list[str]) -> pd.DataFrame:
     """One of RecBole's files with columns of our own naming."""
     path = next(path for end in ("", ".gz") if (path := folder / f"ml-100k.{ending}{end}").is_file())
-    return pd.read_csv(path, sep="\t", dtype=str).set_axis(columns, axis=1)
+    found: pd.DataFrame = pd.read_csv(path, sep="\t", dtype=str).set_axis(columns, axis=1)
+    return found
 
 
 if __name__ == "__main__":

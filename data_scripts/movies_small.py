@@ -58,7 +58,8 @@ def catalogue(movielens: Path, rated: "pd.Series[int]") -> pd.DataFrame:
     joined = counts.groupby("movieId")["tag"].agg("|".join)
     movies = pd.read_csv(movielens / "movies.csv.gz", keep_default_na=False)
     movies = movies[movies["movieId"].isin(rated)].rename(columns={"movieId": "item"})
-    return movies.assign(tags=movies["item"].map(joined).fillna("")).sort_values("item")
+    found: pd.DataFrame = movies.assign(tags=movies["item"].map(joined).fillna("")).sort_values("item")
+    return found
 
 
 def sentence(title: str, genres: str, tags: str) -> str:

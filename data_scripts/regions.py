@@ -64,7 +64,8 @@ def first_visits(source: Path) -> pd.DataFrame:
     unknown = visits["split"].isna()
     if unknown.any():
         raise ValueError(f"split.csv.gz has no part for {int(unknown.sum())} of the pairs in checkins.csv.gz; add them")
-    return visits.rename(columns={"poi": "item", "unix_time": "time"})[["user", "item", "time", "split"]]
+    found: pd.DataFrame = visits.rename(columns={"poi": "item", "unix_time": "time"})[["user", "item", "time", "split"]]
+    return found
 
 
 def folder_name(region: str) -> str:
@@ -103,7 +104,8 @@ def write_region(folder: Path, log: pd.DataFrame, items: pd.DataFrame, frequent:
 
 def standardized(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """Columns at mean 0 and deviation 1."""
-    return ((values - values.mean(0)) / values.std(0).clip(min=1e-9)).astype(np.float32)
+    scaled: NDArray[np.float32] = ((values - values.mean(0)) / values.std(0).clip(min=1e-9)).astype(np.float32)
+    return scaled
 
 
 if __name__ == "__main__":

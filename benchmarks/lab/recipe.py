@@ -1,0 +1,5 @@
+"""The recipe of a run: the only module of the benchmarks that says where gmmrec keeps it."""
+
+from gmmrec.runs.recipe import RunConfig, read_config, run
+
+__all__ = ["RunConfig", "read_config", "run"]
