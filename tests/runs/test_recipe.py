@@ -13,7 +13,7 @@ from gmmrec.models.lookup import find_model
 from gmmrec.runs.config import nested, read_config, sections_of
 from gmmrec.runs.folder import load_split, save_split
 from gmmrec.runs.recipe import run as run_experiment
-from gmmrec.runs.run import Run, load_split, save_split
+from gmmrec.runs.run import Run
 from gmmrec.testing import checkerboard
 
 METRIC = "a metric is written NAME@K with NAME one of recall, ndcg, precision, hit, mrr, map (ndcg@20, say), but is {}"
