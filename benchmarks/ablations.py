@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import gmmrec
-from gmmrec.data.load import DataConfig, load_dataset
+from gmmrec.data.load import load_dataset
 from gmmrec.evaluation.kinds import load_results, task_of_metric
 from gmmrec.evaluation.modality import average_difference
 from gmmrec.evaluation.results import file_of
@@ -238,7 +238,7 @@ def mean_of(rows: list[Row], column: str) -> float | None:
 def difference(folder: Path, modality: str) -> float:
     """How far the similarities of the items' vectors are from those of their raw features."""
     run = gmmrec.load(folder)
-    dataset = load_dataset(DataConfig(**run.config["data"]), modalities=None)
+    dataset = load_dataset(run.config.data, modalities=None)
     with torch.no_grad():
         vectors = run.model.encode(run.graph)["item"]
     return average_difference(vectors, dataset.features[modality], num_pairs=1_000_000, generator=torch.Generator().manual_seed(0))

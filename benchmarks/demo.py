@@ -4,15 +4,16 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 import gmmrec
-from gmmrec.models.mgat import MGAT
+from gmmrec.abilities import SplitsScores, offered
 
 OUT = Path("runs/demo")
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "popularity": {},
     "lightgcn": {"epochs": 60, "patience": 8, "lr": 5e-3, "num_layers": 2},
     "mgat": {"epochs": 25, "patience": 6, "lr": 1e-3, "l2": 0.0},
@@ -66,9 +67,10 @@ def liked(dataset: gmmrec.Dataset, user: object, k: int = 8) -> pd.DataFrame:
 def reasons(run: gmmrec.Run, user: object, films: list[object]) -> dict[str, list[float]]:
     """What every modality adds to the score of each film; the parts sum to the score."""
     users, items = run.vocabularies["user"].rows([user]), run.vocabularies["item"].rows(films)
-    assert isinstance(run.model, MGAT)
+    model = offered(run.model, SplitsScores)
+    assert model is not None
     with torch.no_grad():
-        parts = run.model.modality_scores(run.graph, users, items)
+        parts = model.modality_scores(run.graph, users, items)
     return {f"by {name}": part[0].tolist() for name, part in parts.items()}
 
 

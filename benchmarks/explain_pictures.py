@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
 from gmmrec.report.picture import draw
-from gmmrec.runs.recipe import read_config, run
+from gmmrec.runs.config import read_config
+from gmmrec.runs.recipe import run
 from gmmrec.runs.run import Run
 
 ROOT = Path(__file__).parents[1]

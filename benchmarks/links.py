@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import yaml
@@ -205,7 +205,9 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
         plain = isinstance(config, EmbeddingsConfig) and not config.softmax
         epochs, every = (4 * flags.epochs, 5) if plain else (flags.epochs, 1)
         settings = TrainConfig(lr=lr, epochs=epochs, patience=flags.patience, evaluate_every=every, progress=False)
-        points = points_of(flags.grid, settings, config) if flags.grid and model_class is MKGformer else [(settings, config)]
+        points = (
+            points_of(flags.grid, settings, config) if flags.grid and isinstance(config, MKGformerConfig) else [(settings, config)]
+        )
         tried = [{"train": asdict(s), "model": asdict(c), "batch_size": flags.batch_size} for s, c in points]
         where = {"dataset": dataset.name, "model": name, "seed": flags.seed}
         known = store.find(**where)
@@ -229,8 +231,7 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
 def links_of(task: LinkTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
     """The questions about the facts of one part of the split."""
     found = task.evaluation_tasks(part)["link_prediction"]
-    assert isinstance(found, LinkPredictionEvaluation)
-    return found
+    return cast(LinkPredictionEvaluation, found)
 
 
 def looked(model: AnyRecommender, graph: MultimodalGraph, task: LinkPredictionEvaluation) -> float:

@@ -30,7 +30,6 @@ from gmmrec.nn.conv.gated_attention import GatedAttentionConv
 from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.query import UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM
 from lab import command
 from lab.cells import commit
@@ -214,7 +213,7 @@ def main() -> None:
         return
     store = Store("models", keys=("model",))
     if not flags.tables_only:
-        names = [n for n, model in MODELS.items() if model.query_type is UserQuery and n in (flags.models or MODELS)]
+        names = [n for n, model in MODELS.items() if model.query_type.ranks_for_users and n in (flags.models or MODELS)]
         rows = measure(["lightgcn", *(name for name in names if name != "lightgcn")], flags.rounds, flags.threads)
         print(f"{flags.threads} threads, torch {torch.__version__}\n\n{table(rows)}")
         for row in rows if flags.keep else ():

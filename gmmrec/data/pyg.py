@@ -197,7 +197,7 @@ def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Ten
     if "edge_index" not in store:
         raise DataError(f"the edges {name} have no edge_index; give the data as it was before ToSparseTensor")
     ends = store["edge_index"].detach().cpu()
-    ends = ends.as_tensor() if hasattr(ends, "as_tensor") else ends  # an EdgeIndex
+    ends = ends.as_subclass(Tensor)  # an EdgeIndex, too, becomes plain
     for end, node_type in zip(ends, (kind[0], kind[2]), strict=True):
         count = _count(data, node_type)
         if end.numel() and not 0 <= int(end.min()) <= int(end.max()) < count:

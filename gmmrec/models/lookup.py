@@ -10,6 +10,7 @@ from functools import reduce
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from gmmrec.abilities import AcceptsParts, offered, offers
@@ -131,7 +132,7 @@ def given_parts(path: Path, wanted: Mapping[str, str], given: Mapping[str, Any])
 
 
 def _part_path(role: str, part: Any) -> str:
-    path = class_path(part) if hasattr(part, "__qualname__") else ""
+    path = class_path(part) if isinstance(part, type | FunctionType) else ""
     if not path or "<" in path.replace("<locals>", ""):
         raise ValueError(f"the part {role!r} has no name by which it could be handed in again; give a class or a named function")
     return path

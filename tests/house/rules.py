@@ -16,6 +16,8 @@ TABLES = {
     "gmmrec/tasks/__init__.py": "the table of tasks by query",
     "gmmrec/recommender.py": "checks what a class of models declares",
     "gmmrec/abilities.py": "asks for abilities on behalf of all others",
+    "gmmrec/models/lookup.py": "tells classes of models from anything else that a caller may hand in",
+    "gmmrec/testing/suite.py": "tells classes of models from anything else in a stranger's test",
 }
 """Files that may tell queries, kinds and models apart, and why."""
 HASATTR = {
