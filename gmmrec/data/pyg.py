@@ -196,8 +196,10 @@ def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Ten
     store, name = data[kind], "-".join(kind)
     if "edge_index" not in store:
         raise DataError(f"the edges {name} have no edge_index; give the data as it was before ToSparseTensor")
+    from torch_geometric import EdgeIndex  # not at the top: whoever has a HeteroData has imported it, readers of files need none
+
     ends = store["edge_index"].detach().cpu()
-    ends = ends.as_subclass(Tensor)  # an EdgeIndex, too, becomes plain
+    ends = ends.as_tensor() if isinstance(ends, EdgeIndex) else ends
     for end, node_type in zip(ends, (kind[0], kind[2]), strict=True):
         count = _count(data, node_type)
         if end.numel() and not 0 <= int(end.min()) <= int(end.max()) < count:

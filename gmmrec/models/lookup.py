@@ -22,8 +22,8 @@ GROUP = "gmmrec.models"
 """Entry points of this group name model classes of other packages."""
 
 
-def class_path(model_class: type) -> str:
-    """Return where a class is defined, as ``module:Class``.
+def class_path(model_class: type | FunctionType) -> str:
+    """Return where a class or a function is defined, as ``module:Name``.
 
     >>> class_path(EntryPoint)
     'importlib.metadata:EntryPoint'
