@@ -21,7 +21,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.project import project_rows
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import EdgeType
@@ -110,7 +110,7 @@ class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
         """Both propagations, added up for the items."""
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         smoothed = ids.item
         for _ in range(self.config.item_layers):
             smoothed = self.conv(smoothed, *graph.edges(FROZEN))

@@ -21,7 +21,7 @@ from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.masked import hide_missing
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import USER_ITEM
@@ -161,10 +161,10 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         weights: Tensor = self.fuse(tokens[place], present[place], query, return_weights=True)[1]
         return dict(zip((*self.names, INTERACTION), weights.unbind(2), strict=True))
 
-    def _backbone(self, graph: MultimodalGraph) -> Pair:
+    def _backbone(self, graph: MultimodalGraph) -> UserItem:
         """Vectors of users ``[U, d]``, and of items by their interactions ``[I, d]``."""
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
-        return ids if self.propagate is None else Pair(*self.propagate(ids, graph.bipartite))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
+        return ids if self.propagate is None else UserItem(*self.propagate(ids, graph.bipartite))
 
     def _tokens(self, graph: MultimodalGraph, interaction: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Every modality's vector ``[n, M + 1, d]`` of all items or of ``rows``, and which of them exist ``[n, M + 1]``."""

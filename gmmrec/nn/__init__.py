@@ -17,7 +17,7 @@ from gmmrec.nn.loss import bpr, contrast_with_first, cosine_distance, embedding_
 from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
 from gmmrec.nn.nearest import nearest_among, nearest_others
 from gmmrec.nn.propagate import sampled_dot, weighted_sum
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 from gmmrec.nn.segment import segment_max, segment_softmax, segment_sum
 from gmmrec.nn.sequence import *  # noqa: F403
 from gmmrec.nn.transformer import TransformerEncoder, TransformerLayer

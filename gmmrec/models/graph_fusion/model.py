@@ -31,7 +31,7 @@ from gmmrec.nn.fusion.mean import equal_shares
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm
-from gmmrec.nn.relations import Pair, Relation
+from gmmrec.nn.relations import Relation, UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ALIGNED, ENTITY, ENTITY_ITEM, ITEM, USER, EdgeType
@@ -65,7 +65,7 @@ class Views(NamedTuple):
     user: list[Tensor]
     item: list[Tensor]
     present: Tensor  # [I, V]
-    ids: Pair
+    ids: UserItem
 
 
 class ItemViews(NamedTuple):
@@ -223,13 +223,13 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             alike = contrast_with_first([F.embedding(rows, view) for view in views.item], views.present[rows], c.temperature)
             terms["contrast"] = c.contrast_weight * alike
         if c.cluster_weight > 0:
-            edges, q = graph.bipartite, cast(Pair, self.ids.assignment(views.ids))  # type: ignore[union-attr, operator]
+            edges, q = graph.bipartite, cast(UserItem, self.ids.assignment(views.ids))  # type: ignore[union-attr, operator]
             both_ways = (edges.to_user, q.item, q.user), (edges.to_item, q.user, q.item)
             terms["cluster"] = c.cluster_weight * (cut_loss(*both_ways) + balance_loss(torch.cat(q)))
         return terms
 
     def _views(self, graph: MultimodalGraph) -> Views:
-        ids = Pair(*(x if x is None else graph.gather(t, x) for t, x in ((USER, self.users), (ITEM, self.items))))  # type: ignore[arg-type]
+        ids = UserItem(*(x if x is None else graph.gather(t, x) for t, x in ((USER, self.users), (ITEM, self.items))))  # type: ignore[arg-type]
         edges = graph.bipartite
         if SHARED_ITEMS in graph.schema.relations:
             between = [Relation(*graph.edges(kind)) for kind in (SHARED_ITEMS, SHARED_USERS)]
