@@ -43,7 +43,7 @@ from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkTask
+from gmmrec.tasks.link import LinkPredictionTask
 from gmmrec.tasks.query import Batch, LinkQuery
 from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
@@ -142,7 +142,7 @@ def fit(
     graph: MultimodalGraph,
     config: Any,
     settings: TrainConfig,
-    task: LinkTask,
+    task: LinkPredictionTask,
     look: Callable[[AnyRecommender], float],
     seed: int,
 ) -> tuple[AnyRecommender, History]:
@@ -193,7 +193,7 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
     """Trains and asks all whose rows are not there with these settings, and keeps every row at once."""
     dataset = gmmrec.load_dataset(flags.data)
     split = gmmrec.split_dataset(dataset, generator=torch.Generator().manual_seed(0))
-    task = LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
+    task = LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
     asked = {"valid": links_of(task, "valid"), "test": links_of(task, "test")}
     whole = build_graph(dataset, split)
     about: dict[str, Any] = {"questions": len(asked["test"]), "entities": whole.num_nodes(ENTITY), "batches": task.num_batches}
@@ -228,7 +228,7 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
         write(tables(store))
 
 
-def links_of(task: LinkTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
+def links_of(task: LinkPredictionTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
     """The questions about the facts of one part of the split."""
     found = task.evaluation_tasks(part)["link_prediction"]
     return cast(LinkPredictionEvaluation, found)

@@ -6,7 +6,7 @@ from gmmrec.data.split import Split
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.context import ContextTask
 from gmmrec.tasks.impressions import ImpressionTask
-from gmmrec.tasks.link import LinkTask
+from gmmrec.tasks.link import LinkPredictionTask
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkQuery, OutfitQuery, Query, RatingQuery, UserQuery
@@ -18,7 +18,7 @@ TASKS: dict[type[Query], Callable[[Split], type[Task]]] = {
     HistoryQuery: lambda split: (
         NextItemTask if split.impressions is None else ImpressionTask
     ),  # histories told beside what was shown
-    LinkQuery: lambda split: LinkTask,
+    LinkQuery: lambda split: LinkPredictionTask,
     OutfitQuery: lambda split: OutfitTask,
     RatingQuery: lambda split: RatingTask,
     UserQuery: lambda split: CollaborativeTask,

@@ -17,7 +17,7 @@ from gmmrec.tasks.query import Batch, LinkQuery
 from gmmrec.typing import ENTITY
 
 
-class LinkTask:
+class LinkPredictionTask:
     """Training batches and questions from the facts of a split, each read in both directions.
 
     A fact (h, r, t) asks for t, given h and r, and for h, given t and r backwards (``r + R``). Every training fact is learned twice

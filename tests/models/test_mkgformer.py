@@ -15,7 +15,7 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkTask
+from gmmrec.tasks.link import LinkPredictionTask
 from gmmrec.tasks.query import LinkQuery
 from gmmrec.testing import checkerboard, circle, graph_of, without
 
@@ -23,19 +23,19 @@ N = 12
 SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 2, "dropout": 0.0, "init_std": 0.3}
 
 
-def build(dataset=None, seed: int = 0, **settings) -> tuple[MKGformer, MultimodalGraph, LinkTask]:
+def build(dataset=None, seed: int = 0, **settings) -> tuple[MKGformer, MultimodalGraph, LinkPredictionTask]:
     split, graph = graph_of(dataset or circle(N))
     torch.manual_seed(seed)
     model = MKGformer(graph.schema, MKGformerConfig(**{**SMALL, **settings})).eval()
-    return model, model.prepare(graph), LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=100)))
+    return model, model.prepare(graph), LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=100)))
 
 
-def batch_of(task: LinkTask, graph: MultimodalGraph):
+def batch_of(task: LinkPredictionTask, graph: MultimodalGraph):
     ((_, batch),) = list(task.batches(graph, torch.Generator().manual_seed(0)))
     return batch
 
 
-def train(model: MKGformer, graph: MultimodalGraph, task: LinkTask, steps: int = 60, lr: float = 0.02) -> list[float]:
+def train(model: MKGformer, graph: MultimodalGraph, task: LinkPredictionTask, steps: int = 60, lr: float = 0.02) -> list[float]:
     torch.manual_seed(1)
     batch, losses = batch_of(task, graph), []
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)

@@ -5,7 +5,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkTask
+from gmmrec.tasks.link import LinkPredictionTask
 from gmmrec.testing import circle, graph_of
 
 NOTHING = Interactions(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
@@ -15,9 +15,9 @@ TAIL = torch.tensor([1, 2, 2, 3, 3])
 PART = torch.tensor([0, 0, 0, 1, 2])
 
 
-def task(**settings) -> LinkTask:
+def task(**settings) -> LinkPredictionTask:
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, PART))
-    return LinkTask(TaskInputs(split, 0, 0, BatchConfig(**settings)))
+    return LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(**settings)))
 
 
 def test_every_training_fact_is_learned_from_both_ends() -> None:
@@ -60,9 +60,9 @@ def test_questions_leave_the_answers_of_other_parts_out() -> None:
 
 def test_what_cannot_be_learned_or_asked_is_refused() -> None:
     with pytest.raises(ValueError, match="no facts to learn from"):
-        LinkTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING), 0, 0))
+        LinkPredictionTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING), 0, 0))
     with pytest.raises(ValueError, match="cannot learn with sampled"):
         task(sampled=True)
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, torch.zeros_like(PART)))
     with pytest.raises(ValueError, match="the test part holds no fact"):
-        LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")
+        LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")
