@@ -44,7 +44,7 @@ from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkPredictionTask
-from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import ENTITY
@@ -73,7 +73,7 @@ class EmbeddingsConfig:
     """Whether the right answer is learned among all entities, not against one corrupted fact."""
 
 
-class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
+class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
     """A model of ``torch_geometric.nn.kge``, asked for all entities at once by matrix products."""
 
     def __init__(self, schema: GraphSchema, config: EmbeddingsConfig = EmbeddingsConfig()) -> None:
@@ -85,7 +85,7 @@ class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
         """Nothing is passed along edges."""
         return Encoded({})
 
-    def score(self, encoded: Encoded, query: LinkQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: LinkPredictionQuery, candidates: Tensor) -> Tensor:
         """What the model says of every fact, candidates ``[C]`` being its other end."""
         model, count = self.model, self.schema.num_relations
         backwards = (query.relation >= count)[:, None]
@@ -103,7 +103,7 @@ class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
         products: Tensor = (known * relation) @ other.t()
         return products
 
-    def loss(self, graph: MultimodalGraph, batch: Batch[LinkQuery]) -> dict[str, Tensor]:
+    def loss(self, graph: MultimodalGraph, batch: Batch[LinkPredictionQuery]) -> dict[str, Tensor]:
         """PyG's own loss, or that of the right answer among all."""
         count, head = self.schema.num_relations, batch.query.head
         if self.config.softmax:

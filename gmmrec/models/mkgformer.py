@@ -20,7 +20,7 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing
 from gmmrec.nn.tokens import Tokens
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
-from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.typing import ENTITY
 
 PICTURES = ("image", "picture", "visual", "vision", "poster", "photo", "region")
@@ -88,7 +88,7 @@ class MKGformerEncoded(Encoded):
     """The same of pictures."""
 
 
-class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmStarts):
+class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncoded], WarmStarts):
     """A question is a sentence, [entity] [its text] [relation] [MASK], read together with the pictures of the entity.
 
     Text and vision go through encoders of their own, then through the M-encoder, in whose layers text guides the attention of
@@ -159,7 +159,7 @@ class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmS
         entities, offset = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)
         return MKGformerEncoded({ENTITY: entities}, offset, text, pictures)
 
-    def score(self, encoded: MKGformerEncoded, query: LinkQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: MKGformerEncoded, query: LinkPredictionQuery, candidates: Tensor) -> Tensor:
         """What stands at [MASK] times the vectors of the candidates."""
         text = None if encoded.text is None else encoded.text.at(query.head)
         pictures = None if encoded.pictures is None else encoded.pictures.at(query.head)
@@ -169,7 +169,7 @@ class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmS
             return found @ entities[candidates].t() + offsets[candidates]
         return (F.embedding(candidates, entities) @ found.unsqueeze(2)).squeeze(2) + offsets[candidates]
 
-    def loss(self, graph: MultimodalGraph, batch: Batch[LinkQuery]) -> dict[str, Tensor]:
+    def loss(self, graph: MultimodalGraph, batch: Batch[LinkPredictionQuery]) -> dict[str, Tensor]:
         """The ends of the batch's facts, and who is described by the text and the pictures of its entities."""
         c, terms = self.config, dict[str, Tensor]()
         entities, offsets = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)

@@ -9,7 +9,7 @@ from gmmrec.tasks.impressions import ImpressionTask
 from gmmrec.tasks.link import LinkPredictionTask
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.outfit import OutfitTask
-from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkQuery, OutfitQuery, Query, RatingQuery, UserQuery
+from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkPredictionQuery, OutfitQuery, Query, RatingQuery, UserQuery
 from gmmrec.tasks.rating import RatingTask
 from gmmrec.tasks.task import Task
 
@@ -18,7 +18,7 @@ TASKS: dict[type[Query], Callable[[Split], type[Task]]] = {
     HistoryQuery: lambda split: (
         NextItemTask if split.impressions is None else ImpressionTask
     ),  # histories told beside what was shown
-    LinkQuery: lambda split: LinkPredictionTask,
+    LinkPredictionQuery: lambda split: LinkPredictionTask,
     OutfitQuery: lambda split: OutfitTask,
     RatingQuery: lambda split: RatingTask,
     UserQuery: lambda split: CollaborativeTask,

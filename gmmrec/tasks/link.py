@@ -13,7 +13,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, LinkPredictionEvaluation, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.negatives import UniformNegatives
-from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.typing import ENTITY
 
 
@@ -40,7 +40,7 @@ class LinkPredictionTask:
             raise ValueError("models of facts compare all entities, so they cannot learn with sampled: true")
         self.config, self.num_relations = config, triples.num_relations
         self.part = triples.part.repeat(2)
-        self.query = LinkQuery(
+        self.query = LinkPredictionQuery(
             torch.cat([triples.head, triples.tail]), torch.cat([triples.relation, triples.relation + triples.num_relations])
         )
         self.answer = torch.cat([triples.tail, triples.head])
@@ -55,7 +55,9 @@ class LinkPredictionTask:
         """Batches an epoch."""
         return -(-self._train.numel() // self.config.batch_size)
 
-    def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[LinkQuery]]]:
+    def batches(
+        self, graph: MultimodalGraph, generator: torch.Generator
+    ) -> Iterator[tuple[MultimodalGraph, Batch[LinkPredictionQuery]]]:
         """One epoch: every training fact from both ends, shuffled, with fresh negatives and all answers that training knows.
 
         Negatives are never answers that training knows.
@@ -74,7 +76,7 @@ class LinkPredictionTask:
             answers = torch.stack([learned.groups, learned.values], dim=1)
             yield graph, Batch(self.query.take(index), self.answer[index], negative, answers=answers)
 
-    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[LinkQuery]:
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[LinkPredictionQuery]:
         """Every distinct question of one part, with all its answers there; those that other parts know are not ranked.
 
         Raises:

@@ -14,7 +14,7 @@ from gmmrec.cli.main import main
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.write import write_folder
 from gmmrec.models import MODELS
-from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkQuery, OutfitQuery, RatingQuery, UserQuery
+from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkPredictionQuery, OutfitQuery, RatingQuery, UserQuery
 from gmmrec.testing import checkerboard, circle, rated_checkerboard, with_outfits
 
 KINDS = {
@@ -23,7 +23,7 @@ KINDS = {
     HistoryQuery: "times",
     RatingQuery: "ratings",
     OutfitQuery: "outfits",
-    LinkQuery: "facts",
+    LinkPredictionQuery: "facts",
 }
 """What a folder holds for models of each kind of question."""
 OTHERS = {"ease": "plain", "mm-rec": "impressions", "vlsnr": "impressions"}

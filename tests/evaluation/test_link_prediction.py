@@ -10,7 +10,7 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.link import LinkPredictionTask
-from gmmrec.tasks.query import LinkQuery
+from gmmrec.tasks.query import LinkPredictionQuery
 from gmmrec.testing import circle, graph_of
 
 
@@ -19,7 +19,7 @@ class NoConfig:
     """Nothing to set."""
 
 
-class Oracle(Recommender[LinkQuery, NoConfig]):
+class Oracle(Recommender[LinkPredictionQuery, NoConfig]):
     """Knows which way the circle goes, and says 0 for everything else."""
 
     def __init__(self, num_entities: int, scale: float = 1.0) -> None:

@@ -16,7 +16,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.link import LinkPredictionTask
-from gmmrec.tasks.query import LinkQuery
+from gmmrec.tasks.query import LinkPredictionQuery
 from gmmrec.testing import checkerboard, circle, graph_of, without
 
 N = 12
@@ -50,8 +50,8 @@ def train(model: MKGformer, graph: MultimodalGraph, task: LinkPredictionTask, st
     return losses
 
 
-def every_question() -> LinkQuery:
-    return LinkQuery(torch.arange(N).repeat(4), torch.arange(4).repeat_interleave(N))
+def every_question() -> LinkPredictionQuery:
+    return LinkPredictionQuery(torch.arange(N).repeat(4), torch.arange(4).repeat_interleave(N))
 
 
 def score_all(model: MKGformer, graph: MultimodalGraph) -> Tensor:
@@ -158,7 +158,7 @@ def test_scores_equal_the_sentence_read_by_hand() -> None:
     graph = MultimodalGraph(data, graph.schema)
     features = {name: replace_values(table) for name, table in graph.features.items()}
     graph.__dict__["features"] = features
-    found = model.score(model.encode(graph), LinkQuery(torch.tensor([head]), torch.tensor([relation])), torch.arange(N))
+    found = model.score(model.encode(graph), LinkPredictionQuery(torch.tensor([head]), torch.tensor([relation])), torch.arange(N))
     torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-6)
 
 
