@@ -16,7 +16,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
 from gmmrec.nn.encoder.content import ContentEncoder
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
@@ -194,5 +194,5 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         if total.dim() == 2:
             total = total.unsqueeze(-1)
         count = torch.bincount(edge_index[1], minlength=len(tokens)).view(-1, 1, 1)
-        shares = equal_shares(tokens, present).unsqueeze(-1)
+        shares = uniform_weights(tokens, present).unsqueeze(-1)
         return (torch.where(count > 0, total / count.clamp(min=1), shares) * tokens).sum(1)

@@ -19,7 +19,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.mlp import MLPDecoder
 from gmmrec.nn.decoder.text import TextDecoder
 from gmmrec.nn.encoder.token import TokenEncoder
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.region import RegionFusion, VisualMerge
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import masked_mean
@@ -308,7 +308,7 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
         assert items.present is not None
         present = _some(items.present)[rows]
         if self.attend is None or items.keys is None:
-            return equal_shares(users, present)
+            return uniform_weights(users, present)
         return self.attend.weights(users, _take(items.keys, rows), present)
 
     def _view(self, users: Tensor, items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:

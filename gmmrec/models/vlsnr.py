@@ -18,7 +18,7 @@ from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.token import TokenEncoder
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.vision_language import VisionLanguageFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_mean
@@ -223,7 +223,7 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
             found |= {"user:history": self.recur.weights(clicks.steps, candidates)[:, 0], "user:history_items": rows}
         if self.config.long_term:
             if clicks.keys is None:
-                weights = equal_shares(clicks.values, clicks.mask)
+                weights = uniform_weights(clicks.values, clicks.mask)
             else:
                 seen = attend(candidates, clicks.keys, clicks.values, clicks.mask.unsqueeze(1), return_weights=True)
                 weights = seen[1][:, 0, 0]

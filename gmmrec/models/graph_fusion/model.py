@@ -27,7 +27,7 @@ from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
 from gmmrec.nn.encoder.by_name import content_encoder, contents, propagation
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.by_name import FUSIONS
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm
@@ -180,7 +180,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             return GraphFusionEncoded({USER: users, ITEM: items if added is None else items + added})
         tokens = torch.stack(views.item, dim=1)
         added = torch.zeros_like(tokens[:, 0]) if added is None else added
-        mean = (equal_shares(tokens, views.present).unsqueeze(1) @ tokens).squeeze(1)
+        mean = (uniform_weights(tokens, views.present).unsqueeze(1) @ tokens).squeeze(1)
         return GraphFusionEncoded({USER: users, ITEM: mean + added}, ItemViews(tokens, views.present, added))
 
     def score(self, encoded: GraphFusionEncoded, query: UserQuery, candidates: Tensor) -> Tensor:

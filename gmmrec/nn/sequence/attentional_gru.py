@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from gmmrec.nn.additive import additive_logits
 from gmmrec.nn.chunks import in_chunks
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 CELLS = 2**24
@@ -163,7 +163,7 @@ class AttentionalGRU(nn.Module):
             ValueError: There is no query.
         """
         if not self.attend or steps.keys is None:
-            return equal_shares(steps.tokens, steps.mask).unsqueeze(1)
+            return uniform_weights(steps.tokens, steps.mask).unsqueeze(1)
         if query is None:
             raise ValueError("an attentional GRU needs a query, the candidates; give their vectors [N, C, dim], or weights")
         if self.mode != "post":
