@@ -15,7 +15,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table, truncated_normal_
 from gmmrec.nn.sequence.cloze import ClozeMasker, TiedHead
-from gmmrec.nn.sequence.transformer import SequenceTransformer, last_places, short_ones_together
+from gmmrec.nn.sequence.transformer import SequenceTransformer, encode_by_length, last_places
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
@@ -114,7 +114,7 @@ class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Atten
             return states
 
         newest = query.mask[:, -self.config.max_length :]
-        sought = self.head(short_ones_together(ask, newest))
+        sought = self.head(encode_by_length(ask, newest))
         return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from gmmrec.nn.masked import hide_missing, masked_moments, masked_softmax
 from gmmrec.nn.nearest import edges_from_nearest
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Relation
-from gmmrec.nn.sequence.transformer import SequenceTransformer, short_ones_together
+from gmmrec.nn.sequence.transformer import SequenceTransformer, encode_by_length
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, HistoryQuery
 from gmmrec.typing import EdgeType
@@ -222,7 +222,7 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
                 known.append(episode.known[:, -1])
             return torch.cat(self._wanted(encoded, states, known), dim=1)
 
-        wanted, weights = short_ones_together(some, mask, rows=TASKS).split([learners * c.dim, learners], dim=1)
+        wanted, weights = encode_by_length(some, mask, rows=TASKS).split([learners * c.dim, learners], dim=1)
         return wanted, weights
 
     def _states(self, m: int, encoded: MMLEncoded, episode: Episode, support: Tensor, steps: int, lr: float) -> Tensor:

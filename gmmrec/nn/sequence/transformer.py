@@ -123,7 +123,7 @@ def last_places(mask: Tensor) -> Tensor:
     return torch.arange(1, len(mask) + 1, device=mask.device) * mask.shape[1] - 1
 
 
-def short_ones_together(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *, rows: int = 64) -> Tensor:
+def encode_by_length(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *, rows: int = 64) -> Tensor:
     """Encodes sequences some rows at a time, those of like length together, each part as wide as its longest.
 
     Most people did little and some did much: a table of histories is mostly padding, on which nothing need be spent.
@@ -137,7 +137,7 @@ def short_ones_together(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *
         ``[B, D]``, in the order of the mask.
 
     >>> mask = torch.tensor([[False, True], [True, True], [False, False]])
-    >>> short_ones_together(lambda rows, width: mask[rows, -width:].sum(1, keepdim=True), mask, rows=1).flatten()
+    >>> encode_by_length(lambda rows, width: mask[rows, -width:].sum(1, keepdim=True), mask, rows=1).flatten()
     tensor([1, 2, 0])
     """
     lengths, order = mask.sum(1).sort()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.sequence.transformer import Recency, SequenceTransformer, last_places, short_ones_together
+from gmmrec.nn.sequence.transformer import Recency, SequenceTransformer, encode_by_length, last_places
 from tests.nn.fusion.checks import assert_never_read, assert_same, random
 
 B, L, D = 4, 5, 6
@@ -68,14 +68,14 @@ def test_short_ones_together_changes_no_result(rows) -> None:
         widths.append(width)
         return model(x[part, -width:], MASK[part, -width:])[:, -1]
 
-    torch.testing.assert_close(short_ones_together(ask, MASK, rows=rows), model(x, MASK)[:, -1])
+    torch.testing.assert_close(encode_by_length(ask, MASK, rows=rows), model(x, MASK)[:, -1])
     assert widths == {1: [1, 3, 4, 5], 2: [3, 5], 64: [5]}[rows]
 
 
 def test_nobody_and_empty_histories_are_no_trouble() -> None:
     nothing = torch.zeros(0, 3).bool()
-    assert short_ones_together(lambda rows, width: torch.zeros(len(rows), D), nothing).shape == (0, D)
-    assert short_ones_together(lambda rows, width: torch.full((len(rows), D), width), torch.zeros(2, 3).bool()).eq(1).all()
+    assert encode_by_length(lambda rows, width: torch.zeros(len(rows), D), nothing).shape == (0, D)
+    assert encode_by_length(lambda rows, width: torch.full((len(rows), D), width), torch.zeros(2, 3).bool()).eq(1).all()
 
 
 def test_last_places() -> None:
