@@ -216,7 +216,7 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         gains: Tensor | float,
     ) -> Tensor:
         """Every outfit counts alike, and so does every step of it, the end included; what is there already is no candidate."""
-        outfit, mask = in_front(outfit, query.outfit_mask, shuffle=self.config.shuffle)
+        outfit, mask = left_pad(outfit, query.outfit_mask, shuffle=self.config.shuffle)
         whole = torch.cat([outfit, positive[:, None]], 1)
         there = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         guess, mask = self._generate(F.embedding(whole, items), there, history, query.history_mask)
@@ -256,7 +256,7 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
 
     def _asked(self, items: Tensor, query: OutfitQuery) -> Tensor:
         """The guess of what completes the outfits of a question ``[B, d]``."""
-        outfit, mask = in_front(query.outfit, query.outfit_mask)
+        outfit, mask = left_pad(query.outfit, query.outfit_mask)
         history = None if query.history is None or not self.config.personal else F.embedding(query.history, items)
         return self._guess(F.embedding(outfit, items), mask, history, query.history_mask)
 
@@ -320,10 +320,10 @@ def behind(length: int, device: torch.device | None = None) -> Tensor:
     return torch.cat([F.pad(items, (0, length + 1)), torch.cat([torch.cat([nothing, items]), places], 1)])
 
 
-def in_front(items: Tensor, mask: Tensor, *, shuffle: bool = False) -> tuple[Tensor, Tensor]:
+def left_pad(items: Tensor, mask: Tensor, *, shuffle: bool = False) -> tuple[Tensor, Tensor]:
     """Items ``[B, L]`` with what is missing moved to the front, the others in their order, or in another one.
 
-    >>> in_front(torch.tensor([[5, 0, 7]]), torch.tensor([[True, False, True]]))
+    >>> left_pad(torch.tensor([[5, 0, 7]]), torch.tensor([[True, False, True]]))
     (tensor([[0, 5, 7]]), tensor([[False,  True,  True]]))
     """
     key = torch.rand(mask.shape, device=mask.device) if shuffle else torch.zeros(mask.shape, device=mask.device)

@@ -7,7 +7,7 @@ import torch
 
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
-from gmmrec.models.pog.model import POG, POGConfig, in_front
+from gmmrec.models.pog.model import POG, POGConfig, left_pad
 from gmmrec.tasks.query import Batch, OutfitQuery
 from gmmrec.testing import I, U, checkerboard, toy_graph
 from tests.models.pog.slow import (
@@ -270,13 +270,13 @@ def test_what_is_there_comes_last():
     items, mask = torch.arange(40).view(4, 10), torch.rand(4, 10, generator=torch.Generator().manual_seed(0)) < 0.5
     torch.manual_seed(0)
     for shuffle in (False, True):
-        moved, there = in_front(items, mask, shuffle=shuffle)
+        moved, there = left_pad(items, mask, shuffle=shuffle)
         assert there.tolist() == mask.sort(dim=1).values.tolist()
         for row in range(4):
             expected, found = items[row][mask[row]].tolist(), moved[row][there[row]].tolist()
             assert sorted(found) == expected
             assert shuffle or found == expected
-    assert in_front(items, mask, shuffle=True)[0].tolist() != in_front(items, mask, shuffle=True)[0].tolist()
+    assert left_pad(items, mask, shuffle=True)[0].tolist() != left_pad(items, mask, shuffle=True)[0].tolist()
 
 
 def test_bad_input_is_said_in_one_sentence():
