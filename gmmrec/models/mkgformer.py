@@ -109,7 +109,7 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
         c, num_entities = config, schema.num_nodes.get(ENTITY, 0)
         if not num_entities or not schema.num_relations:
             raise ValueError("MKGformer needs facts, but the data set has none; add triples.csv with head, relation and tail")
-        self.texts, self.pictures = told_apart(schema.modalities(ENTITY), c.pictures)
+        self.texts, self.pictures = text_and_image_modalities(schema.modalities(ENTITY), c.pictures)
         if not c.use_caf:
             self.pictures = ()
         self.entities = embedding_table(num_entities, c.dim, c.init_std)
@@ -249,13 +249,15 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
         return Tokens.joined(parts)
 
 
-def told_apart(modalities: tuple[str, ...], pictures: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def text_and_image_modalities(
+    modalities: tuple[str, ...], pictures: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The modalities that are text, and those that are pictures.
 
     Raises:
         ValueError: ``pictures`` names one that does not exist.
 
-    >>> told_apart(("name", "entity_image"), None)
+    >>> text_and_image_modalities(("name", "entity_image"), None)
     (('name',), ('entity_image',))
     """
     for name in pictures or ():
