@@ -98,7 +98,7 @@ class OutfitTask:
         """
         examples, items = self._examples, self.outfits.items
         if self.settings.examples == "outfits":
-            examples = drawn_places(items, torch.nonzero(self.outfits.part == TRAIN).flatten(), generator)
+            examples = sample_positions(items, torch.nonzero(self.outfits.part == TRAIN).flatten(), generator)
         for index in by_length(items.counts[self._outfit[examples]], self.config.batch_size, generator):
             place = examples[index]
             outfit = self._outfit[place]
@@ -201,7 +201,7 @@ class OutfitTask:
 
     def _drawn(self, outfit: Tensor, part: Literal["valid", "test"]) -> Tensor:
         """Place of one item of every outfit ``[n]`` among all items of all outfits."""
-        return drawn_places(self.outfits.items, outfit, torch.Generator().manual_seed(SEEDS[part]))
+        return sample_positions(self.outfits.items, outfit, torch.Generator().manual_seed(SEEDS[part]))
 
     def _pool(self, outfit: Tensor) -> Tensor | int:
         """The items of these outfits; all there are where these are so few that an outfit leaves none to draw."""
@@ -241,7 +241,7 @@ class OutfitTask:
         return OutfitQuery(user, rows, mask, nothing, nothing > 0)
 
 
-def drawn_places(items: RaggedLists, groups: Tensor, generator: torch.Generator) -> Tensor:
+def sample_positions(items: RaggedLists, groups: Tensor, generator: torch.Generator) -> Tensor:
     """Where one value of each group ``[n]``, drawn at random, stands among all values ``[n]``."""
     chance = torch.rand(len(groups), generator=generator, dtype=torch.float64)
     return items.indptr[groups] + (chance * items.counts[groups]).long()
