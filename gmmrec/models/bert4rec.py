@@ -15,7 +15,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table, truncated_normal_
 from gmmrec.nn.sequence.cloze import ClozeMasker, TiedHead
-from gmmrec.nn.sequence.transformer import SequenceTransformer, encode_by_length, last_places
+from gmmrec.nn.sequence.transformer import SequenceTransformer, encode_by_length, last_positions
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
@@ -110,7 +110,7 @@ class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Atten
 
         def ask(rows: Tensor, width: int) -> Tensor:
             tokens, mask = self._asked(encoded, query.items[rows, -width:], query.mask[rows, -width:])
-            states: Tensor = self.transformer(tokens, mask, last_places(mask))
+            states: Tensor = self.transformer(tokens, mask, last_positions(mask))
             return states
 
         newest = query.mask[:, -self.config.max_length :]

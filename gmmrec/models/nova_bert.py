@@ -20,7 +20,7 @@ from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.init import embedding_table, truncated_normal_
 from gmmrec.nn.sequence.cloze import ClozeMasker, TiedHead
 from gmmrec.nn.sequence.non_invasive import NonInvasiveTransformer
-from gmmrec.nn.sequence.transformer import Recency, encode_by_length, last_places
+from gmmrec.nn.sequence.transformer import Recency, encode_by_length, last_positions
 from gmmrec.nn.transformer import TransformerEncoder
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
@@ -165,7 +165,7 @@ class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Atten
 
         def ask(rows: Tensor, width: int) -> Tensor:
             sequence = self._asked(encoded, query.items[rows, -width:], query.mask[rows, -width:])
-            return self._states(sequence, last_places(sequence.mask))
+            return self._states(sequence, last_positions(sequence.mask))
 
         sought = self.head(encode_by_length(ask, query.mask[:, -self.config.max_length :]))
         return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]

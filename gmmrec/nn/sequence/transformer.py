@@ -114,10 +114,10 @@ class SequenceTransformer(nn.Module):
         return placed
 
 
-def last_places(mask: Tensor) -> Tensor:
+def last_positions(mask: Tensor) -> Tensor:
     """Where the last columns of ``[B, L]`` stand among all places ``[B]``.
 
-    >>> last_places(torch.ones(2, 3))
+    >>> last_positions(torch.ones(2, 3))
     tensor([2, 5])
     """
     return torch.arange(1, len(mask) + 1, device=mask.device) * mask.shape[1] - 1

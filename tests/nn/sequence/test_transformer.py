@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.sequence.transformer import Recency, SequenceTransformer, encode_by_length, last_places
+from gmmrec.nn.sequence.transformer import Recency, SequenceTransformer, encode_by_length, last_positions
 from tests.nn.fusion.checks import assert_never_read, assert_same, random
 
 B, L, D = 4, 5, 6
@@ -80,4 +80,4 @@ def test_nobody_and_empty_histories_are_no_trouble() -> None:
 
 def test_last_places() -> None:
     x = random(B, L, D)
-    assert torch.equal(x.flatten(0, 1)[last_places(MASK)], x[:, -1])
+    assert torch.equal(x.flatten(0, 1)[last_positions(MASK)], x[:, -1])
