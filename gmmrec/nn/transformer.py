@@ -58,7 +58,7 @@ class TransformerEncoder(nn.Module):
         self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
         """What every token becomes among the others."""
-        tokens, visible = hide_missing(tokens, mask), who_sees_whom(tokens, mask, causal=self.causal)
+        tokens, visible = hide_missing(tokens, mask), visible_mask(tokens, mask, causal=self.causal)
         for number, layer in enumerate(self.layers, 1):
             tokens = layer(tokens, visible, places=places if number == len(self.layers) else None, bias=bias)
         if places is None:
@@ -67,7 +67,7 @@ class TransformerEncoder(nn.Module):
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much every token attends to every other in the last layer, ``[..., H, T, T]``."""
-        tokens, visible = hide_missing(tokens, mask), who_sees_whom(tokens, mask, causal=self.causal)
+        tokens, visible = hide_missing(tokens, mask), visible_mask(tokens, mask, causal=self.causal)
         for layer in self.layers[:-1]:
             tokens = layer(tokens, visible)
         last = self.layers[-1]
@@ -127,10 +127,10 @@ class TransformerLayer(nn.Module):
         return weights
 
 
-def who_sees_whom(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
+def visible_mask(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
     """Which of the tokens ``[..., T, D]`` may look at which, ``[..., T or 1, T]``; None where all may look at all.
 
-    >>> who_sees_whom(torch.zeros(2, 1), torch.tensor([False, True]), causal=True)
+    >>> visible_mask(torch.zeros(2, 1), torch.tensor([False, True]), causal=True)
     tensor([[False, False],
             [False,  True]])
     """

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.masked import hide_missing
-from gmmrec.nn.transformer import TransformerLayer, take, who_sees_whom
+from gmmrec.nn.transformer import TransformerLayer, take, visible_mask
 
 
 class NonInvasiveLayer(nn.Module):
@@ -133,7 +133,7 @@ class NonInvasiveTransformer(nn.Module):
         places: Tensor | None = None,
     ) -> Tensor:
         """What every ID becomes among the others."""
-        ids, visible = hide_missing(ids, mask), who_sees_whom(ids, mask, causal=False)
+        ids, visible = hide_missing(ids, mask), visible_mask(ids, mask, causal=False)
         for number, layer in enumerate(self.layers, 1):
             ids = layer(ids, sides, visible, present=present, places=places if number == len(self.layers) else None)
         if places is None:
@@ -142,7 +142,7 @@ class NonInvasiveTransformer(nn.Module):
 
     def weights(self, ids: Tensor, sides: Tensor, mask: Tensor | None = None, *, present: Tensor | None = None) -> Tensor:
         """How much every token looks at every other in the last layer, ``[B, H, T, T]``."""
-        ids, visible = hide_missing(ids, mask), who_sees_whom(ids, mask, causal=False)
+        ids, visible = hide_missing(ids, mask), visible_mask(ids, mask, causal=False)
         for layer in self.layers[:-1]:
             ids = layer(ids, sides, visible, present=present)
         last = self.layers[-1]
