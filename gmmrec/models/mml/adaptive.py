@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gmmrec.models.mml.meta import Weights, inner_loop, on_own_weights
+from gmmrec.models.mml.meta import Weights, call_with_own_weights, inner_loop
 from gmmrec.nn.loss import expected_bpr
 from gmmrec.nn.sequence.transformer import SequenceTransformer
 
@@ -72,7 +72,7 @@ class AdaptiveTransformer(nn.Module):
         if not steps:
             return self._read(self.transformer(episode.tokens, episode.mask, bias=episode.bias), episode)
         weights = self.adapted(episode, support, covariance, steps=steps, lr=lr, first_order=first_order)
-        states = on_own_weights(self.transformer, weights, (episode.tokens, episode.mask), bias=episode.bias)
+        states = call_with_own_weights(self.transformer, weights, (episode.tokens, episode.mask), bias=episode.bias)
         return self._read(states, episode)
 
     def adapted(
