@@ -139,7 +139,7 @@ class Siamese(Control):
                 optimizer.step()
 
 
-def worn_together(dataset: Dataset, *, smoothing: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+def cooccurrence_scores(dataset: Dataset, *, smoothing: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     """Counts of pairs of kinds in training outfits, their pointwise mutual information, and the kind of every item.
 
     Kinds are categories; items without one are their own kind where they are few enough, else one kind together.
@@ -228,7 +228,7 @@ class Bench:
             self.results(whole, seed)
             run = gmmrec.load(self.folder(whole, seed))
             return self.judged(run.model, run.graph, histories=False)
-        pairs, information, kind = worn_together(self.dataset)
+        pairs, information, kind = cooccurrence_scores(self.dataset)
         controls: dict[str, Callable[[], Control]] = {
             "popularity": lambda: Popularity(pairs, kind),
             "pmi": lambda: Control(information, kind),
