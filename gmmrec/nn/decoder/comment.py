@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.beam import Beams, beam_search
-from gmmrec.nn.decoder.text import BOUNDARY, likeliest, surprise
+from gmmrec.nn.decoder.text import BOUNDARY, most_likely_text, surprise
 from gmmrec.nn.fusion.multi_source import MultiSourceAttention
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing
@@ -90,7 +90,9 @@ class CommentDecoder(nn.Module):
         Returns:
             Word ids ``[B, num_words]``; 0 behind the last.
         """
-        return likeliest(num_words, self.words, self.output, self.first(scene), self.parts(scene), self.step, forbidden=forbidden)
+        return most_likely_text(
+            num_words, self.words, self.output, self.first(scene), self.parts(scene), self.step, forbidden=forbidden
+        )
 
     @torch.no_grad()
     def search(self, scene: Scene, num_words: int, *, width: int = 3, forbidden: Sequence[int] = ()) -> Beams:

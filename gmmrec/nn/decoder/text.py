@@ -87,7 +87,7 @@ class TextDecoder(nn.Module):
             Word ids ``[B, num_words]``; 0 behind the last.
         """
         parts = self.context.parts(visual, ids)
-        return likeliest(num_words, self.words, self.output, self._first(ids), parts, self._next, forbidden=forbidden)
+        return most_likely_text(num_words, self.words, self.output, self._first(ids), parts, self._next, forbidden=forbidden)
 
     def _first(self, ids: Tensor) -> list[Tensor]:
         """The state of a GRU, or state and cell of an LSTM."""
@@ -140,7 +140,7 @@ def surprise(
     return found.new_zeros(length, num_rows).masked_scatter(asked, found).t()[order.argsort()]
 
 
-def likeliest(
+def most_likely_text(
     num_words: int,
     words: Tensor,
     output: nn.Linear,
