@@ -233,7 +233,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
         scene = self._scene(encoded, query.outfit, query.outfit_mask, items)
         return self._writer.search(scene, max_words, width=width, forbidden=[UNKNOWN]).chosen[:, 0].clamp(min=0)
 
-    def gaze(self, encoded: NOREncoded, query: OutfitQuery, items: Tensor, text: Tensor) -> Tensor:
+    def image_attention(self, encoded: NOREncoded, query: OutfitQuery, items: Tensor, text: Tensor) -> Tensor:
         """Where the decoder looks before every word of comments ``[B, W]``.
 
         Returns:
@@ -242,7 +242,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
         Raises:
             ValueError: The model has learned from no comments.
         """
-        return self._writer.gaze(self._scene(encoded, query.outfit, query.outfit_mask, items), text)
+        return self._writer.image_attention(self._scene(encoded, query.outfit, query.outfit_mask, items), text)
 
     @property
     def can_comment(self) -> bool:

@@ -222,7 +222,7 @@ def test_attention_sums_to_one_over_what_is_there() -> None:
     torch.testing.assert_close(found["regions"].sum(1) + found["image"], torch.ones(3))
     # the third outfit has a garment without anything to look at, whose share of a third is nobody's
     torch.testing.assert_close(found["user:regions"].sum(1) + found["user:image"].sum(1), torch.tensor([1.0, 1.0, 2 / 3]))
-    maps = model.gaze(encoded, query, items, a_batch().text[:3])
+    maps = model.image_attention(encoded, query, items, a_batch().text[:3])
     torch.testing.assert_close(maps.sum(2), torch.ones(3, 4))
 
 
@@ -293,11 +293,11 @@ def test_a_word_matters_to_itself_and_to_what_follows_only() -> None:
     graph, batch = toy(), a_batch()
     model = build(graph).float()
     scene = model._scene(model.encode(graph), batch.query.outfit[2:3], batch.query.outfit_mask[2:3], batch.positive[2:3])
-    before, seen = model.write(scene, batch.text[2:3])[0], model.write.gaze(scene, batch.text[2:3])[0]
+    before, seen = model.write(scene, batch.text[2:3])[0], model.write.image_attention(scene, batch.text[2:3])[0]
     for place in range(4):
         changed = batch.text[2:3].clone()
         changed[0, place] = 5
-        after, looks = model.write(scene, changed)[0], model.write.gaze(scene, changed)[0]
+        after, looks = model.write(scene, changed)[0], model.write.image_attention(scene, changed)[0]
         assert torch.equal(after[:place], before[:place])
         assert bool((after[place:] != before[place:]).all())
         assert torch.equal(looks[: place + 2], seen[: place + 2])  # a word is read with what was seen before it

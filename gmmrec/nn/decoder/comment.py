@@ -126,7 +126,7 @@ class CommentDecoder(nn.Module):
         return beam_search(step, banned, width=width, max_length=num_words, repeats=True)
 
     @torch.no_grad()
-    def gaze(self, scene: Scene, text: Tensor) -> Tensor:
+    def image_attention(self, scene: Scene, text: Tensor) -> Tensor:
         """Where the decoder looks before every word of a text ``[B, T, L]``: maps over all sources, each of which sums to 1."""
         (state,), parts, maps = self.first(scene), self.parts(scene), []
         for word in F.pad(text.long(), (1, 0), value=BOUNDARY)[:, :-1].t():

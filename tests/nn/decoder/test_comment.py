@@ -110,7 +110,7 @@ def test_distributions_of_words_sum_to_one() -> None:
 
 
 def test_at_every_word_the_map_over_all_regions_sums_to_one() -> None:
-    maps = build().gaze(scene(), TEXTS)
+    maps = build().image_attention(scene(), TEXTS)
     assert maps.shape == (len(TEXTS), T, 5)
     torch.testing.assert_close(maps.sum(2), torch.ones(len(TEXTS), T).double())
     there = torch.cat(MASKS, 1)
