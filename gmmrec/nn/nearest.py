@@ -9,7 +9,7 @@ BLOCK_BYTES = 64 * 2**20
 
 
 @torch.no_grad()
-def nearest_others(vectors: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def knn_excluding_self(vectors: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The ``k`` other rows with the largest inner product with every row, nearest first, block by block.
 
     Of equally near rows the first are taken. For cosine similarities give rows of length 1. Nothing is recorded for derivatives.
@@ -22,7 +22,7 @@ def nearest_others(vectors: Tensor, k: int, block_size: int | None = None) -> It
     Yields:
         Inner products and rows of ``vectors``, ``[rows of a block, k]`` each.
 
-    >>> [(similarity, position)] = nearest_others(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), 1)
+    >>> [(similarity, position)] = knn_excluding_self(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), 1)
     >>> position.flatten()
     tensor([2, 2, 1])
     """
@@ -38,7 +38,7 @@ def nearest_others(vectors: Tensor, k: int, block_size: int | None = None) -> It
 def nearest_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The ``k`` rows of a pool with the largest inner product with every row, itself never among them, block by block.
 
-    As :func:`nearest_others`, but only some may be found. Rows for which the pool is too small have -inf as inner product.
+    As :func:`knn_excluding_self`, but only some may be found. Rows for which the pool is too small have -inf as inner product.
 
     Args:
         vectors: ``[N, D]``.

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from gmmrec.nn.nearest import edges_from_nearest, largest, nearest_among, nearest_others
+from gmmrec.nn.nearest import edges_from_nearest, knn_excluding_self, largest, nearest_among
 
 
 @pytest.mark.parametrize("block_size", [None, 1, 4])
 @pytest.mark.parametrize("k", [0, 1, 5, 8])
 def test_equals_sorting_the_whole_matrix(block_size, k):
     vectors = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    similarity, position = (torch.cat(parts) for parts in zip(*nearest_others(vectors, k, block_size), strict=True))
+    similarity, position = (torch.cat(parts) for parts in zip(*knn_excluding_self(vectors, k, block_size), strict=True))
     whole = (vectors @ vectors.t()).detach().fill_diagonal_(-torch.inf).sort(1, descending=True)
     assert torch.equal(position, whole.indices[:, :k])
     torch.testing.assert_close(similarity, whole.values[:, :k])
@@ -16,12 +16,12 @@ def test_equals_sorting_the_whole_matrix(block_size, k):
 
 
 def test_of_equally_near_rows_the_first_are_taken():
-    assert [position.tolist() for _, position in nearest_others(torch.ones(4, 2), 2, 2)] == [[[1, 2], [0, 2]], [[0, 1], [0, 1]]]
+    assert [position.tolist() for _, position in knn_excluding_self(torch.ones(4, 2), 2, 2)] == [[[1, 2], [0, 2]], [[0, 1], [0, 1]]]
     assert largest(torch.tensor([[0.0, 1.0, 1.0, 1.0]]), 2)[1].sort().values.tolist() == [[1, 2]]
 
 
 def test_no_rows_have_no_neighbours():
-    assert list(nearest_others(torch.ones(0, 2), 0)) == []
+    assert list(knn_excluding_self(torch.ones(0, 2), 0)) == []
 
 
 @pytest.mark.parametrize("block_size", [None, 1, 4])
