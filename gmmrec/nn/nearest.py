@@ -35,7 +35,7 @@ def knn_excluding_self(vectors: Tensor, k: int, block_size: int | None = None) -
 
 
 @torch.no_grad()
-def nearest_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def knn_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The ``k`` rows of a pool with the largest inner product with every row, itself never among them, block by block.
 
     As :func:`knn_excluding_self`, but only some may be found. Rows for which the pool is too small have -inf as inner product.
@@ -49,7 +49,7 @@ def nearest_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None 
     Yields:
         Inner products and rows of ``vectors``, ``[rows of a block, k]`` each.
 
-    >>> [(similarity, row)] = nearest_among(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), torch.tensor([0, 1]), 1)
+    >>> [(similarity, row)] = knn_among(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), torch.tensor([0, 1]), 1)
     >>> row.flatten()
     tensor([1, 0, 1])
     """
@@ -78,7 +78,7 @@ def edges_from_nearest(vectors: Tensor, present: Tensor, pool: Tensor, k: int) -
             [0, 1, 2]])
     """
     rows = pool.nonzero().flatten()
-    similarity, source = (torch.cat(part) for part in zip(*nearest_among(vectors, rows, min(k, len(rows))), strict=True))
+    similarity, source = (torch.cat(part) for part in zip(*knn_among(vectors, rows, min(k, len(rows))), strict=True))
     target = torch.arange(len(present), device=rows.device)[:, None].expand_as(source)
     exists = present[:, None] & similarity.isfinite()
     return torch.stack([source[exists], target[exists]])

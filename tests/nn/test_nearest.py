@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.nearest import edges_from_nearest, knn_excluding_self, largest, nearest_among
+from gmmrec.nn.nearest import edges_from_nearest, knn_among, knn_excluding_self, largest
 
 
 @pytest.mark.parametrize("block_size", [None, 1, 4])
@@ -28,7 +28,7 @@ def test_no_rows_have_no_neighbours():
 def test_among_a_pool_nobody_finds_themselves_or_others(block_size):
     vectors = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     pool = torch.tensor([1, 4, 5, 8])
-    similarity, row = (torch.cat(parts) for parts in zip(*nearest_among(vectors, pool, 3, block_size), strict=True))
+    similarity, row = (torch.cat(parts) for parts in zip(*knn_among(vectors, pool, 3, block_size), strict=True))
     allowed = torch.zeros(9, 9, dtype=torch.bool)
     allowed[:, pool] = True
     whole = (vectors @ vectors.t()).masked_fill(~allowed | torch.eye(9, dtype=torch.bool), -torch.inf).sort(1, descending=True)
@@ -37,7 +37,7 @@ def test_among_a_pool_nobody_finds_themselves_or_others(block_size):
 
 
 def test_a_pool_of_oneself_is_too_small():
-    [(similarity, _)] = nearest_among(torch.ones(2, 3), torch.tensor([0]), 1)
+    [(similarity, _)] = knn_among(torch.ones(2, 3), torch.tensor([0]), 1)
     assert similarity.flatten().tolist() == [-torch.inf, 3.0]
 
 
