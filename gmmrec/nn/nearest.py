@@ -63,7 +63,7 @@ def knn_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = No
         yield values, pool[column]
 
 
-def edges_from_nearest(vectors: Tensor, present: Tensor, pool: Tensor, k: int) -> Tensor:
+def knn_edges_to_pool(vectors: Tensor, present: Tensor, pool: Tensor, k: int) -> Tensor:
     """Edges ``[2, E]`` to every row that is present from the ``k`` rows of a pool that are nearest to it by inner product.
 
     Args:
@@ -73,7 +73,7 @@ def edges_from_nearest(vectors: Tensor, present: Tensor, pool: Tensor, k: int) -
         k: At most, where the pool is smaller.
 
     >>> present, pool = torch.tensor([True, True, True, False]), torch.tensor([True, True, False, False])
-    >>> edges_from_nearest(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [1.0, 1.0]]), present, pool, 1)
+    >>> knn_edges_to_pool(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [1.0, 1.0]]), present, pool, 1)
     tensor([[1, 0, 1],
             [0, 1, 2]])
     """

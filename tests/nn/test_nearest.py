@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.nearest import edges_from_nearest, knn_among, knn_excluding_self, largest
+from gmmrec.nn.nearest import knn_among, knn_edges_to_pool, knn_excluding_self, largest
 
 
 @pytest.mark.parametrize("block_size", [None, 1, 4])
@@ -53,6 +53,6 @@ def test_edges_lead_from_the_pool_to_all_that_are_there():
             for source in whole[target].topk(3).indices.tolist()
             if whole[target, source] > -torch.inf
         }
-        edges = edges_from_nearest(vectors, present, pool, 3)
+        edges = knn_edges_to_pool(vectors, present, pool, 3)
         assert set(map(tuple, edges.t().tolist())) == found
         assert edges.shape[1] == len(found)

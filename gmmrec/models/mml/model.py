@@ -23,7 +23,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_moments, masked_softmax
-from gmmrec.nn.nearest import edges_from_nearest
+from gmmrec.nn.nearest import knn_edges_to_pool
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Relation
 from gmmrec.nn.sequence.transformer import SequenceTransformer, encode_by_length
@@ -140,7 +140,7 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
             return graph
         for name in self.names:
             present = graph.features[name].present
-            edges = edges_from_nearest(self._features(graph, name), present, present & trained(graph), self.config.knn)
+            edges = knn_edges_to_pool(self._features(graph, name), present, present & trained(graph), self.config.knn)
             graph = graph.with_edges(nearest_known(name), edges)
         return graph
 
