@@ -31,7 +31,7 @@ def knn_excluding_self(vectors: Tensor, k: int, block_size: int | None = None) -
         similarity = vectors[start : start + block_size] @ vectors.T
         own = torch.arange(similarity.shape[0], device=vectors.device)
         similarity[own, own + start] = -torch.inf
-        yield nearest_first(*largest(similarity, k))
+        yield order_by_similarity(*largest(similarity, k))
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def knn_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = No
         similarity = vectors[start : start + block_size] @ chosen.T
         rows = torch.arange(start, start + len(similarity), device=pool.device)
         similarity = similarity.masked_fill_(rows[:, None] == pool, -torch.inf)
-        values, column = nearest_first(*largest(similarity, k))
+        values, column = order_by_similarity(*largest(similarity, k))
         yield values, pool[column]
 
 
@@ -106,7 +106,7 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return top, column
 
 
-def nearest_first(similarity: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+def order_by_similarity(similarity: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
     """Rows ``[n, k]`` sorted by falling similarity, then by position."""
     position, order = position.sort(dim=1)
     similarity, rank = similarity.gather(1, order).sort(dim=1, descending=True, stable=True)
