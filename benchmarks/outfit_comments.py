@@ -142,7 +142,7 @@ def wanted(dataset: Dataset) -> list[str]:
     return plain(described(dataset, TEST)[1], dataset.reviews.words)
 
 
-def without_a_model(dataset: Dataset) -> dict[str, list[str]]:
+def baselines(dataset: Dataset) -> dict[str, list[str]]:
     """Texts that are copied: the most frequent one, and that of the most similar training pair."""
     assert dataset.reviews is not None
     known, texts = described(dataset, 0)
@@ -183,7 +183,7 @@ def keep(store: Store, dataset: Dataset, epochs: int) -> None:
         count = int((dataset.outfits.category == dataset.outfits.category[pairs(dataset, TEST)[0, side]]).sum())
         chance |= {f"auc of {kind}": 0.5, f"mrr of {kind}": sum(1 / (1 + n) for n in range(count)) / count}
     rows: list[dict[str, Any]] = [{"model": "by chance"} | chance, {"model": "by number of training pairs"} | popular(dataset)]
-    rows += [{"model": name} | text_metrics(texts, truth) for name, texts in without_a_model(dataset).items()]
+    rows += [{"model": name} | text_metrics(texts, truth) for name, texts in baselines(dataset).items()]
     for name in VARIANTS:
         for path in sorted(RUNS.glob(path_of(name, "*", epochs).name)):
             rows.append({"model": name, "seed": path.stem.rsplit("seed", 1)[1]} | read_json(path))
