@@ -27,7 +27,7 @@ __all__ = [
     "Bipartite",
     "Dropout",
     "MultiHeadAttention",
-    "Pair",
+    "UserItem",
     "PrototypeAssignment",
     "Relation",
     "TransformerEncoder",
