@@ -270,13 +270,13 @@ def of_two_sides() -> None:
         "candidate_aware",
         [
             Panel(
-                f"{'candidate_aware: ' if not place else ''}candidate {'AB'[place]}\n(the second click has no picture)",
-                hidden(weights[place].permute(0, 2, 1).reshape(4, 4), has.T.repeat(2, 1)),
+                f"{'candidate_aware: ' if not position else ''}candidate {'AB'[position]}\n(the second click has no picture)",
+                hidden(weights[position].permute(0, 2, 1).reshape(4, 4), has.T.repeat(2, 1)),
                 [f"its {a} to {b}s" for a in ("text", "image") for b in ("text", "image")],
                 [f"click {n}" for n in range(1, 5)],
                 most=1.0,
             )
-            for place in range(2)
+            for position in range(2)
         ],
     )
     prefix_guided_attention = build(18, lambda: PrefixGuidedAttention(DIM, num_heads=2), 2.5)

@@ -120,9 +120,9 @@ def matching(dataset: Dataset, finished: Run) -> dict[str, float]:
         right = candidates == test[:, asked, None]
         own = scores[right][:, None]
         better, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
-        place = better + equal / 2  # equal ones are met half-way
-        result[f"auc of {name}"] = float((1 - place / (len(candidates) - 1)).mean())
-        result[f"mrr of {name}"] = float((1 / (1 + place)).mean())
+        position = better + equal / 2  # equal ones are met half-way
+        result[f"auc of {name}"] = float((1 - position / (len(candidates) - 1)).mean())
+        result[f"mrr of {name}"] = float((1 / (1 + position)).mean())
     return result
 
 
@@ -153,7 +153,7 @@ def baselines(dataset: Dataset) -> dict[str, list[str]]:
     assert isinstance(alike, Tensor)
     return {
         "the most frequent text of training": [most_frequent(said)] * len(asked),
-        "the text of the most similar training pair": [said[place] for place in alike.argmax(1).tolist()],
+        "the text of the most similar training pair": [said[position] for position in alike.argmax(1).tolist()],
     }
 
 
@@ -166,10 +166,10 @@ def popular(dataset: Dataset) -> dict[str, float]:
     for name, asked in (("lower", 1), ("upper", 0)):
         others = count[dataset.outfits.category == dataset.outfits.category[test[0, asked]]]
         own = count[test[:, asked], None]
-        place = (others > own).sum(1) + ((others == own).sum(1) - 1) / 2
+        position = (others > own).sum(1) + ((others == own).sum(1) - 1) / 2
         result |= {
-            f"auc of {name}": float((1 - place / (len(others) - 1)).mean()),
-            f"mrr of {name}": float((1 / (1 + place)).mean()),
+            f"auc of {name}": float((1 - position / (len(others) - 1)).mean()),
+            f"mrr of {name}": float((1 / (1 + position)).mean()),
         }
     return result
 

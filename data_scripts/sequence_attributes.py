@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     kept = [attribute for attribute, count in counts.most_common() if count >= flags.min_count]
     if not kept:
         raise ValueError(f"no attribute has {flags.min_count} items; lower --min-count")
-    column = {attribute: place for place, attribute in enumerate(kept)}
+    column = {attribute: position for position, attribute in enumerate(kept)}
     rows = {item: [column[attribute] for attribute in held if attribute in column] for item, held in attributes.items()}
     rows = {item: places for item, places in rows.items() if places}
 

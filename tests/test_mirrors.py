@@ -81,8 +81,8 @@ def imported(path: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
-            place = ROOT.joinpath(*name.split("."))
-            found |= {file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()}
+            position = ROOT.joinpath(*name.split("."))
+            found |= {file for file in (position / "__init__.py", position.with_suffix(".py")) if file.is_file()}
     exports = {file for file in found if file.name == "__init__.py" and file != path and file.parent != ROOT / "gmmrec"}
     return frozenset(found.union(*map(imported, exports)))
 

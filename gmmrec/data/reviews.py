@@ -123,5 +123,5 @@ def read_reviews(
     tokens = np.full((int(row.max()) + 1, num_words), PADDING, dtype=np.int32)
     written = counts[counts > 0]
     tokens[np.arange(num_words) < written[:, None]] = ids[codes]
-    kept = ("", "<unknown>", *(str(distinct[place]) for place in order))
+    kept = ("", "<unknown>", *(str(distinct[position]) for position in order))
     return Reviews(torch.from_numpy(tokens), kept), torch.from_numpy(row)

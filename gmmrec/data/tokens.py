@@ -55,7 +55,7 @@ class TokenNames:
             known = CROPS
         elif self.kind == "pieces":
             known = self.pieces.get(str(node_id), "").split()
-        return [known[place] if place < len(known) else str(place + 1) for place in range(count)]
+        return [known[position] if position < len(known) else str(position + 1) for position in range(count)]
 
 
 def read_tokens(path: Path, count: int) -> TokenNames | None:
@@ -128,7 +128,9 @@ def write_pieces(path: Path, ids: Iterable[object], pieces: Iterable[Sequence[st
     with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item", "place", "piece"])
-        writer.writerows((item, place, piece) for item, row in zip(ids, pieces, strict=True) for place, piece in enumerate(row))
+        writer.writerows(
+            (item, position, piece) for item, row in zip(ids, pieces, strict=True) for position, piece in enumerate(row)
+        )
 
 
 def _read_pieces(path: Path) -> dict[str, str]:

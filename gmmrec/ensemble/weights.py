@@ -57,9 +57,9 @@ def mixture_values(
         scores = part_scores(questions.query.take(slice(start, stop)))
         scores[:, line, excluded] = -torch.inf
         pool = None if POOL * k * len(scores) > num_items else _pool(scores, POOL * k)
-        for place, weight in enumerate(weights.tolist()):
+        for position, weight in enumerate(weights.tolist()):
             found = hits(_top(scores, pool, weight, k), relevant)
-            totals[place] += METRICS[name](F.pad(found, (0, k - found.shape[1])), relevant.counts).double().sum().cpu()
+            totals[position] += METRICS[name](F.pad(found, (0, k - found.shape[1])), relevant.counts).double().sum().cpu()
     return totals / len(questions)
 
 
@@ -172,7 +172,7 @@ def _exchanges(shares: tuple[int, ...], step: int) -> Iterable[tuple[int, ...]]:
     for giver, share in enumerate(shares):
         for taker in range(len(shares)):
             if taker != giver and share >= step:
-                yield tuple(s + step * (place == taker) - step * (place == giver) for place, s in enumerate(shares))
+                yield tuple(s + step * (position == taker) - step * (position == giver) for position, s in enumerate(shares))
 
 
 def _text(shares: tuple[int, ...], units: int) -> str:

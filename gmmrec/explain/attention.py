@@ -145,7 +145,7 @@ def parts_of(
         items = weights.get(name + ITEMS)
         if items is not None:
             places = (items >= 0).nonzero().flatten().tolist()
-            labels = [item_labels(int(items[place])) for place in places]
+            labels = [item_labels(int(items[position])) for position in places]
             parts.append(Part(name, "items", labels, places, value[places].tolist()))
             continue
         modality, node_type = (name[len(USER) :], "user") if name.startswith(USER) else (name, "item")
@@ -159,7 +159,7 @@ def parts_of(
         maps = None
         if folder is not None and known.kind == "names" and node_type == "item":
             maps = read_maps(folder / f"{modality}_maps.npz", ids["item"], len(value))
-        weighed = [names[place] for place in places], places, value[places].tolist()
+        weighed = [names[position] for position in places], places, value[places].tolist()
         parts.append(Part(name, known.kind, *weighed, known.size, None if maps is None else maps.take(places)))
     return parts
 

@@ -183,8 +183,8 @@ def _number_new(nodes: Tensor, local: Tensor, known: list[Tensor]) -> Tensor:
     """Gives the nodes that have no number yet the next ones, and returns them: distinct, in the order in which they come."""
     unknown = nodes[local[nodes] < 0]
     distinct, inverse = torch.unique(unknown, return_inverse=True)
-    place = torch.arange(unknown.numel(), device=nodes.device)
-    first_place = torch.full_like(distinct, unknown.numel()).scatter_reduce_(0, inverse, place, "amin")
+    position = torch.arange(unknown.numel(), device=nodes.device)
+    first_place = torch.full_like(distinct, unknown.numel()).scatter_reduce_(0, inverse, position, "amin")
     new = unknown[first_place.sort().values]
     first = sum(part.numel() for part in known)
     local[new] = torch.arange(first, first + new.numel(), device=new.device)

@@ -131,11 +131,11 @@ class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
             norm = embedding_norm(F.embedding(batch.query.user, tables[0]), F.embedding(batch.candidates, tables[1]))
             terms["l2"] = self.config.l2 * norm
         users = F.embedding(batch.query.user, encoded["user"])
-        rows, place = torch.unique(batch.candidates, return_inverse=True)
+        rows, position = torch.unique(batch.candidates, return_inverse=True)
         for name, project in zip(self.shares, self.project, strict=False):  # none without the term
             table = graph.features[name]
             content = project_rows(table.pooled, rows, project.weight, project.bias)  # type: ignore[arg-type]
-            scores = inner_product(users, F.embedding(place, content))
+            scores = inner_product(users, F.embedding(position, content))
             present = table.present[batch.candidates]  # [B, 1 + K]
             pairs = present[:, :1] & present[:, 1:]
             difference = torch.where(pairs, scores[:, :1] - scores[:, 1:], 0.0)

@@ -128,14 +128,14 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         """BPR, and how far the features decoded from the positives are from the raw ones; only the batch's items are encoded."""
         users, items = self._backbone(graph)
         user = F.embedding(batch.query.user, users)
-        rows, place = batch.candidates.unique(return_inverse=True)
+        rows, position = batch.candidates.unique(return_inverse=True)
         tokens, present = self._tokens(graph, F.embedding(rows, items), rows)
-        seen = self.fuse.seen(user, tokens, present, place)  # [B, 1 + K, d]
+        seen = self.fuse.seen(user, tokens, present, position)  # [B, 1 + K, d]
         scores = (seen @ user.unsqueeze(-1)).squeeze(-1)
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.decode is not None:
             features = [F.embedding(batch.positive, graph.features[name].pooled) for name in self.names]
-            loss: Tensor = self.decode.loss(seen[:, 0], features, present[place[:, 0], :-1])
+            loss: Tensor = self.decode.loss(seen[:, 0], features, present[position[:, 0], :-1])
             terms["mp"] = self.config.mp_weight * loss
         if self.config.l2 > 0:
             tables = (graph.gather("user", self.users), graph.gather("item", self.items))
@@ -155,10 +155,10 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
             ``[B, C]`` for every modality, by name, or ``[B, C, d]`` with vector weights.
         """
         user_vectors, item_vectors = self._backbone(graph)
-        rows, place = items.unique(return_inverse=True)
+        rows, position = items.unique(return_inverse=True)
         tokens, present = self._tokens(graph, F.embedding(rows, item_vectors), rows)
         query = F.embedding(users, user_vectors).unsqueeze(1)
-        weights: Tensor = self.fuse(tokens[place], present[place], query, return_weights=True)[1]
+        weights: Tensor = self.fuse(tokens[position], present[position], query, return_weights=True)[1]
         return dict(zip((*self.names, INTERACTION), weights.unbind(2), strict=True))
 
     def _backbone(self, graph: MultimodalGraph) -> UserItem:

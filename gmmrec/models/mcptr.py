@@ -149,15 +149,15 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
             terms["l2"] = self.config.l2 * torch.stack([p.flatten().dot(p.flatten()) for p in self.parameters()]).sum()
         return terms
 
-    def _contrast(self, graph: MultimodalGraph, items: Tensor, tokens: Mapping[str, Tensor], place: Tensor) -> Tensor:
+    def _contrast(self, graph: MultimodalGraph, items: Tensor, tokens: Mapping[str, Tensor], position: Tensor) -> Tensor:
         """Symmetric InfoNCE between the projected modalities of those items that have both."""
         assert self.contrast is not None
         one, other = self.contrast
         both = graph.features[one].present[items] & graph.features[other].present[items]
-        place = place[both]
-        if not len(place):
+        position = position[both]
+        if not len(position):
             return tokens[one].new_zeros(())
-        x, y = tokens[one][place], tokens[other][place]
+        x, y = tokens[one][position], tokens[other][position]
         return (info_nce(x, y, self.config.temperature) + info_nce(y, x, self.config.temperature)) / 2
 
     def _fused_users(self, graph: MultimodalGraph, rows: Tensor) -> Tensor:

@@ -173,11 +173,11 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
         """The ends of the batch's facts, and who is described by the text and the pictures of its entities."""
         c, terms = self.config, dict[str, Tensor]()
         entities, offsets = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)
-        rows, place = batch.query.head.unique(return_inverse=True)
+        rows, position = batch.query.head.unique(return_inverse=True)
         text = self._tokens(graph, self.texts, self.read_text, rows) if self.texts else None
         pictures = self._tokens(graph, self.pictures, self.read_pictures, rows) if self.pictures else None
         if c.stage != "entities":
-            told = [None if tokens is None else tokens.at(place) for tokens in (text, pictures)]
+            told = [None if tokens is None else tokens.at(position) for tokens in (text, pictures)]
             logits = self._link(F.embedding(batch.query.head, entities), batch.query.relation, *told) @ entities.t() + offsets
             if c.objective == "softmax":
                 terms["links"] = F.cross_entropy(logits, batch.positive, label_smoothing=c.label_smoothing)
@@ -234,10 +234,10 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
     def _marks(self, text: Tokens) -> Tensor:
         """Which modality every text token is of, and its place there ``[T, d]``."""
         assert self.positions is not None
-        place = torch.cat([torch.arange(size) for size in text.sizes]).clamp(max=self.config.max_tokens - 1)
+        position = torch.cat([torch.arange(size) for size in text.sizes]).clamp(max=self.config.max_tokens - 1)
         kind = torch.arange(len(text.sizes)).repeat_interleave(torch.tensor(text.sizes))
         device = self.kinds.device
-        return self.kinds[3:][kind.to(device)] + self.positions[place.to(device)]
+        return self.kinds[3:][kind.to(device)] + self.positions[position.to(device)]
 
     @staticmethod
     def _tokens(graph: MultimodalGraph, names: tuple[str, ...], encoders: nn.ModuleList, rows: Tensor | None = None) -> Tokens:

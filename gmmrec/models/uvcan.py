@@ -157,8 +157,8 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
         user, candidates = batch.query.user, batch.candidates
         users = self._tokens(graph, "user", user)
         users = Tokens(users.values.unsqueeze(1), users.present.unsqueeze(1), users.sizes)  # [B, 1, P, d]
-        rows, place = candidates.unique(return_inverse=True)
-        scores = self._score(users, self._tokens(graph, "item", rows).at(place))
+        rows, position = candidates.unique(return_inverse=True)
+        scores = self._score(users, self._tokens(graph, "item", rows).at(position))
         if self.config.loss == "bpr":
             terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         else:

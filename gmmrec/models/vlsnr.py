@@ -194,8 +194,8 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """How unlikely the positive is among itself and its negatives; only the batch's items are encoded."""
         history, candidates, mask = batch.query.items, batch.candidates, batch.query.mask
-        rows, place = torch.cat([history.masked_fill(~mask, 0), candidates], dim=1).unique(return_inverse=True)
-        clicked, shown = place.split([history.shape[1], candidates.shape[1]], dim=1)
+        rows, position = torch.cat([history.masked_fill(~mask, 0), candidates], dim=1).unique(return_inverse=True)
+        clicked, shown = position.split([history.shape[1], candidates.shape[1]], dim=1)
         scores = self._score(self._news(graph, rows)[0], clicked, mask, shown)
         return {"softmax": F.cross_entropy(scores, torch.zeros_like(batch.positive))}
 

@@ -68,8 +68,8 @@ class LinkPredictionTask:
         """
         seen = RaggedSets.from_pairs(self._learned.groups, self._learned.values, len(self._learned))
         negatives = UniformNegatives(seen, graph.num_nodes(ENTITY))
-        for place in torch.randperm(self._train.numel(), generator=generator).split(self.config.batch_size):
-            index = self._train[place]
+        for position in torch.randperm(self._train.numel(), generator=generator).split(self.config.batch_size):
+            index = self._train[position]
             question = self._question[index]
             negative = negatives.draw(question, self.config.num_negatives, generator)
             learned = self._learned.take(question)

@@ -66,10 +66,10 @@ def test_attributes_become_tokens_where_they_apply_with_boxes_where_they_are(scr
         assert found["maps"].shape == (N - 1, 4, SIDE, SIDE)
     assert np.array_equal(classes == -1, ~expected[ids])
     assert (classes[expected[ids][:, 3], 3] == 1).all()
-    for token, place in ((0, 0), (1, 1), (3, 2)):
+    for token, position in ((0, 0), (1, 1), (3, 2)):
         there = expected[ids][:, token]
         top, left, bottom, right = boxes[there, token].T
-        row, column = places[ids[there], place] // SIDE, places[ids[there], place] % SIDE
+        row, column = places[ids[there], position] // SIDE, places[ids[there], position] % SIDE
         inside = (top <= row) & (row < bottom) & (left <= column) & (column < right)
         assert inside.mean() > 0.9
         assert ((bottom - top) * (right - left) == 1).mean() > 0.7

@@ -114,8 +114,8 @@ def test_splits_keep_reviews_also_on_disk(tmp_path):
     for part in ("train", "valid", "test"):
         assert torch.equal(getattr(again, part).review, getattr(split, part).review)
     texts = dataset.reviews.at(split.test.review)
-    place = torch.nonzero(dataset.interactions.time >= split.test.time.min()).flatten()
-    assert torch.equal(texts, dataset.reviews.at(dataset.interactions.review[place]))
+    position = torch.nonzero(dataset.interactions.time >= split.test.time.min()).flatten()
+    assert torch.equal(texts, dataset.reviews.at(dataset.interactions.review[position]))
 
 
 def test_writers_say_that_reviews_are_lost(tmp_path, caplog):

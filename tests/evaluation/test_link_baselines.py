@@ -25,8 +25,8 @@ def test_scores_are_those_of_pyg_from_either_end(kind):
     found = baseline.score({}, LinkPredictionQuery(known, relation), candidates)
     expected = torch.empty_like(found)
     for row in range(len(known)):
-        for place in range(len(candidates)):
-            ends = known[row : row + 1], candidates[place : place + 1]
+        for position in range(len(candidates)):
+            ends = known[row : row + 1], candidates[position : position + 1]
             head, tail = ends if int(relation[row]) < 2 else ends[::-1]
-            expected[row, place] = baseline.model(head, relation[row : row + 1] % 2, tail)
+            expected[row, position] = baseline.model(head, relation[row : row + 1] % 2, tail)
     torch.testing.assert_close(found, expected)

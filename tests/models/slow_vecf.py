@@ -89,6 +89,6 @@ def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[flo
         return float(y), al, seen
     h = torch.sigmoid(w["predict.query.weight"] @ p + w["predict.candidate.weight"] @ q + w["predict.query.bias"])
     for layer in range(1, config.num_layers):
-        place = f"predict.rest.{3 * layer - 1}"
-        h = torch.sigmoid(w[f"{place}.weight"] @ h + w[f"{place}.bias"])
+        position = f"predict.rest.{3 * layer - 1}"
+        h = torch.sigmoid(w[f"{position}.weight"] @ h + w[f"{position}.bias"])
     return float(w[f"predict.rest.{3 * config.num_layers - 1}.weight"][0] @ h), al, seen

@@ -149,9 +149,9 @@ def test_the_loss_equals_the_formula(settings) -> None:
     steps, entropy, squares = batch(), [], 0.0
     for user, items in zip(steps.query.user.tolist(), steps.candidates.tolist(), strict=True):
         squares += float(model.users[user].detach().square().sum())
-        for place, item in enumerate(items):
+        for position, item in enumerate(items):
             click = torch.sigmoid(slow(model, graph, user, item)[0])
-            entropy.append(-torch.log(click if place == 0 else 1 - click))
+            entropy.append(-torch.log(click if position == 0 else 1 - click))
             squares += float(model.items[item].detach().square().sum())
     terms = model.loss(graph, steps)
     assert set(terms) == {"bce", "l2"}

@@ -70,9 +70,9 @@ def test_the_loss_equals_the_dense_formula(attention, pair) -> None:
     with torch.no_grad():
         encoded = model.encode(graph)
     for user, items in zip(batch.query.user.tolist(), batch.candidates.tolist(), strict=True):
-        for place, item in enumerate(items):
+        for position, item in enumerate(items):
             y = slow_weights(model, graph, item, history_of(graph, user))[1]
-            entropies.append(float(F.softplus(y if place else -y).detach()))
+            entropies.append(float(F.softplus(y if position else -y).detach()))
             squares += float(encoded["item"][item].square().sum())
         squares += float(encoded.item_past[items[0]].square().sum())
     terms = {name: float(term.detach()) for name, term in model.loss(graph, batch).items()}

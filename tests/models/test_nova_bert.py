@@ -57,7 +57,7 @@ def with_features(change: Tensor | None = None) -> Dataset:
 def slow_inputs(model: NOVABERT, graph: MultimodalGraph, items: list[int], hidden: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
     """IDs, side information and what of it there is, place by place, for one sequence without padding."""
     ids, sides, present = [], [], []
-    for place, (item, hide) in enumerate(zip(items, hidden, strict=True)):
+    for position, (item, hide) in enumerate(zip(items, hidden, strict=True)):
         ids.append(model.norms[0](model.hidden[0] if hide else model.items[item]))
         here, there = [], []
         for m, name in enumerate(model.names, 1):
@@ -65,7 +65,7 @@ def slow_inputs(model: NOVABERT, graph: MultimodalGraph, items: list[int], hidde
             features = table.values[item] / table.values[item].norm().clamp(min=1e-12)
             here.append(model.norms[m](model.hidden[m] if hide else model.encoders[m - 1].project(features)))
             there.append(hide or bool(table.mask[item]))
-        here.append(model.norms[-1](model.positions.table[len(items) - 1 - place]))
+        here.append(model.norms[-1](model.positions.table[len(items) - 1 - position]))
         sides.append(torch.stack(here))
         present.append(torch.tensor([*there, True]))
     return torch.stack(ids), torch.stack(sides), torch.stack(present)

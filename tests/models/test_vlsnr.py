@@ -142,7 +142,7 @@ def slow_score(model: VLSNR, graph: MultimodalGraph, history: list[int], item: i
         placed = clicks
         if model.mix.positions is not None:
             table = model.mix.positions.table.detach().double()
-            placed = [x + table[len(clicks) - 1 - place] for place, x in enumerate(clicks)]
+            placed = [x + table[len(clicks) - 1 - position] for position, x in enumerate(clicks)]
         clicks = [norm(x + heard, model.mix.norm) for x, heard in zip(clicks, heads(model.mix.hear, placed, placed), strict=True)]
     parts = [] if model.recur is None else [slow_recurrence(model, clicks, c)]
     if model.config.long_term:

@@ -37,10 +37,10 @@ def test_every_training_fact_is_learned_from_both_ends() -> None:
 def test_batches_tell_all_answers_of_training_and_no_others() -> None:
     _, graph = graph_of(circle(4))
     (batch,) = [batch for _, batch in task(num_negatives=40).batches(graph, torch.Generator().manual_seed(0))]
-    (place,) = torch.nonzero((batch.query.head == 0) & (batch.query.relation == 0) & (batch.positive == 2)).flatten().tolist()
-    answers = batch.answers[batch.answers[:, 0] == place, 1]
+    (position,) = torch.nonzero((batch.query.head == 0) & (batch.query.relation == 0) & (batch.positive == 2)).flatten().tolist()
+    answers = batch.answers[batch.answers[:, 0] == position, 1]
     assert answers.tolist() == [1, 2]  # 3 is a validation answer
-    assert set(batch.negative[place].tolist()) == {0, 3}  # never what training knows
+    assert set(batch.negative[position].tolist()) == {0, 3}  # never what training knows
     assert batch.to("cpu").answers is not None
 
 
@@ -53,9 +53,9 @@ def test_evaluation_asks_tails_and_heads_and_knows_answers_of_all_parts() -> Non
 
 def test_questions_leave_the_answers_of_other_parts_out() -> None:
     questions = task().ranking("valid")
-    (place,) = torch.nonzero(questions.query.head == 0).flatten().tolist()
-    assert questions.relevant.take(torch.tensor([place])).values.tolist() == [3]
-    assert questions.excluded.take(torch.tensor([place])).values.tolist() == [1, 2]
+    (position,) = torch.nonzero(questions.query.head == 0).flatten().tolist()
+    assert questions.relevant.take(torch.tensor([position])).values.tolist() == [3]
+    assert questions.excluded.take(torch.tensor([position])).values.tolist() == [1, 2]
 
 
 def test_what_cannot_be_learned_or_asked_is_refused() -> None:

@@ -206,8 +206,8 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             table = table if added is None else table + added
             items = F.embedding(batch.candidates, table)  # [B, 1 + K, D]
         if c.ranking == "softmax":
-            rows, place = batch.positive.unique(return_inverse=True)
-            terms = {"softmax": F.cross_entropy(self.decode(query, F.embedding(rows, table)), place)}
+            rows, position = batch.positive.unique(return_inverse=True)
+            terms = {"softmax": F.cross_entropy(self.decode(query, F.embedding(rows, table)), position)}
         else:
             scores = self.decode(query, items)
             terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}

@@ -189,11 +189,11 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         query = batch.query
         nothing = batch.positive[:, None].expand_as(query.outfit)
         told = torch.where(query.outfit_mask, query.outfit, nothing)
-        rows, place = torch.unique(torch.cat([batch.positive[:, None], told, batch.negative], 1), return_inverse=True)
+        rows, position = torch.unique(torch.cat([batch.positive[:, None], told, batch.negative], 1), return_inverse=True)
         items = self._vectors(graph, rows)  # of the candidates of the softmax
         if self.config.learn == "items":
             return {"triplet": self._triplets(graph, rows, items)}
-        positive, outfit = place[:, 0], place[:, 1 : 1 + told.shape[1]]
+        positive, outfit = position[:, 0], position[:, 1 : 1 + told.shape[1]]
         history = None
         if query.history is not None and self.config.personal:
             known, where = torch.unique(query.history, return_inverse=True)
@@ -298,8 +298,8 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         if candidates.dim() == 2:
             return self.again * ((candidates.unsqueeze(2) == history.unsqueeze(1)) & mask.unsqueeze(1)).any(2)
         rows, order = candidates.sort()
-        place = torch.searchsorted(rows, history.contiguous()).clamp(max=len(rows) - 1)
-        return self.again * _members(place, mask & (rows[place] == history), len(rows))[:, order.argsort()]
+        position = torch.searchsorted(rows, history.contiguous()).clamp(max=len(rows) - 1)
+        return self.again * _members(position, mask & (rows[position] == history), len(rows))[:, order.argsort()]
 
 
 def behind(length: int, device: torch.device | None = None) -> Tensor:

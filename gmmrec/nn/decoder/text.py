@@ -130,8 +130,8 @@ def surprise(
     asked = num_steps > torch.arange(length, device=text.device)[:, None]  # [T, B], step by step, the longest texts first
     read = F.embedding(F.pad(text, (1, 0), value=BOUNDARY)[:, :length], words)
     states = []
-    for place, count in enumerate(filter(None, asked.sum(1).tolist())):
-        state = step(read[:count, place], [s[:count] for s in state], [part[:count] for part in parts])
+    for position, count in enumerate(filter(None, asked.sum(1).tolist())):
+        state = step(read[:count, position], [s[:count] for s in state], [part[:count] for part in parts])
         states.append(state[0])
     if not states:
         return words.new_zeros(num_rows, length)

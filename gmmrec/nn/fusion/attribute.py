@@ -140,12 +140,12 @@ class AttributeFusion(nn.Module):
         asks, keys = (None, None) if self.query is None else (self.query(query).unsqueeze(1), self.key(values))
 
         def score(part: slice) -> Tensor:
-            place = rows[:, part]
-            own = _take(values, place)  # [B, c, A, D]
+            position = rows[:, part]
+            own = _take(values, position)  # [B, c, A, D]
             if asks is None or keys is None:
-                weights = uniform_weights(own, mask[place])
+                weights = uniform_weights(own, mask[position])
             else:
-                weights = masked_softmax(self._logits(asks, _take(keys, place)), mask[place])
+                weights = masked_softmax(self._logits(asks, _take(keys, position)), mask[position])
             return (weights * (own @ query[:, None, :, None]).squeeze(-1)).sum(-1)
 
         return in_chunks(score, rows.shape[1], CELLS // max(1, len(query) * values[0].numel()))

@@ -228,9 +228,9 @@ class AttentionalGRU(nn.Module):
     def _states(self, inputs: Tensor, state: Tensor, mask: Tensor | None) -> Tensor:
         """States after every step ``[N, L, hidden]`` of an ordinary GRU; one that is missing leaves the state as it is."""
         states = [state[:, :0]]
-        for place, brought in enumerate(inputs.unbind()):
+        for position, brought in enumerate(inputs.unbind()):
             after = self._step(brought, state, None)
-            state = after if mask is None else torch.where(mask[:, place, None, None], after, state)
+            state = after if mask is None else torch.where(mask[:, position, None, None], after, state)
             states.append(state)
         return torch.cat(states, dim=1)
 

@@ -135,13 +135,13 @@ def test_padding_changes_nothing(personal):
     query = question()
     nothing = torch.full((6, 3), I - 1)
     absent = torch.zeros(6, 3, dtype=torch.bool)
-    for place in (0, 1):  # in front and behind
+    for position in (0, 1):  # in front and behind
         wider = OutfitQuery(
             query.user,
-            torch.cat([nothing, query.outfit][:: 1 - 2 * place], 1),
-            torch.cat([absent, query.outfit_mask][:: 1 - 2 * place], 1),
-            torch.cat([nothing, query.history][:: 1 - 2 * place], 1),
-            torch.cat([absent, query.history_mask][:: 1 - 2 * place], 1),
+            torch.cat([nothing, query.outfit][:: 1 - 2 * position], 1),
+            torch.cat([absent, query.outfit_mask][:: 1 - 2 * position], 1),
+            torch.cat([nothing, query.history][:: 1 - 2 * position], 1),
+            torch.cat([absent, query.history_mask][:: 1 - 2 * position], 1),
         )
         torch.testing.assert_close(scores_of(model, graph, wider), scores_of(model, graph, query), rtol=1e-4, atol=1e-5)
 

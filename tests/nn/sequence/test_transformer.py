@@ -26,7 +26,7 @@ def test_too_long_sequences_are_refused() -> None:
 
 def test_is_the_encoder_on_tokens_with_positions() -> None:
     model, x = build(), random(B, L, D).requires_grad_()
-    placed = model.norm(x + torch.stack([model.positions.table[L - 1 - place] for place in range(L)]))
+    placed = model.norm(x + torch.stack([model.positions.table[L - 1 - position] for position in range(L)]))
     assert_same(model(x, MASK), model.encoder(placed, MASK), model, x)
 
 
