@@ -149,9 +149,9 @@ def part_c(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
 
 def part_d(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
     """As in a batch of BERT4Rec on Amazon Beauty; the floor is the three products that logits and their derivatives need."""
-    places, items = 3_000, 12_101
-    x, weight, bias = torch.randn(places, DIM), torch.randn(items, DIM) / DIM**0.5, torch.zeros(items)
-    target, leaves = torch.randint(items, (places,)), (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_())
+    positions, items = 3_000, 12_101
+    x, weight, bias = torch.randn(positions, DIM), torch.randn(items, DIM) / DIM**0.5, torch.zeros(items)
+    target, leaves = torch.randint(items, (positions,)), (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_())
 
     def products() -> None:
         with torch.no_grad():

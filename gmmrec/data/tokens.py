@@ -94,9 +94,9 @@ class Maps:
     strength: NDArray[np.float32]
     boxes: NDArray[np.int64]
 
-    def take(self, places: Sequence[int]) -> "Maps":
+    def take(self, positions: Sequence[int]) -> "Maps":
         """Those of some tokens."""
-        return Maps(self.strength[places], self.boxes[places])
+        return Maps(self.strength[positions], self.boxes[positions])
 
 
 def read_maps(path: Path, node_id: Hashable, count: int) -> Maps | None:

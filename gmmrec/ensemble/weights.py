@@ -91,8 +91,8 @@ def _top(scores: Tensor, pool: _Pool | None, weight: Sequence[float], k: int) ->
     if pool is None:
         values, columns = top_columns(_mixture(scores, weight), k)
         return columns.masked_fill(values == -torch.inf, -1)
-    values, places = top_columns(_mixture(pool.scores, weight), k)
-    top = pool.columns.gather(1, places).masked_fill(values == -torch.inf, -1)
+    values, positions = top_columns(_mixture(pool.scores, weight), k)
+    top = pool.columns.gather(1, positions).masked_fill(values == -torch.inf, -1)
     unsure = (values[:, -1] <= _mixture(pool.least, weight)).nonzero().flatten()
     if unsure.numel():
         top[unsure] = _top(scores[:, unsure], None, weight, k)

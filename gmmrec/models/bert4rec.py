@@ -124,10 +124,10 @@ class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Atten
         items = torch.cat([batch.query.items, batch.positive[:, None]], 1)[:, -longest:]
         mask = F.pad(batch.query.mask, (0, 1), value=True)[:, -longest:]
         hidden = self.masker(mask)
-        places = hidden.flatten().nonzero().flatten()
+        positions = hidden.flatten().nonzero().flatten()
         tokens = torch.where(hidden.unsqueeze(-1), self.hidden, F.embedding(items, table))
-        states = self.transformer(tokens, mask, places)
-        return {"cloze": self.head.loss(states, table, bias, items.flatten()[places])}
+        states = self.transformer(tokens, mask, positions)
+        return {"cloze": self.head.loss(states, table, bias, items.flatten()[positions])}
 
     def attention(self, encoded: BERT4RecEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
         """Where the hidden place behind the history looks in the last layer, the mean over heads; it is the same for all items.

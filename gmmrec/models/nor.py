@@ -164,8 +164,8 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
 
         Only the batch's items are projected, once each. A comment that is missing costs nothing.
         """
-        query, places = batch.query, torch.cat([batch.query.outfit, batch.candidates], 1)
-        rows, position = places.unique(return_inverse=True)
+        query, positions = batch.query, torch.cat([batch.query.outfit, batch.candidates], 1)
+        rows, position = positions.unique(return_inverse=True)
         tables = (None if table is None else graph.gather("item", table) for table in (self.given, self.candidate))
         ids = (None if table is None else F.embedding(rows, table) for table in tables)
         encoded = NOREncoded({}, self._tokens(graph, rows), *ids)

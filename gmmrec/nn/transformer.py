@@ -28,9 +28,9 @@ class TransformerEncoder(nn.Module):
         causal: Whether a token attends only to itself and the tokens before it.
 
     Shapes:
-        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, places ``[n]`` or None, bias ``[..., T or 1, T]`` of the
+        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, positions ``[n]`` or None, bias ``[..., T or 1, T]`` of the
           attention logits in all layers and heads, or None
-        - **output:** ``[..., T, dim]``; zeros in place of missing tokens. With places, ``[n, dim]``: the tokens at these places
+        - **output:** ``[..., T, dim]``; zeros in place of missing tokens. With positions, ``[n, dim]``: the tokens at these places
           among all ``... T``, none of them missing, and the last layer is finished for them alone
 
     >>> TransformerEncoder(8, num_layers=2)(torch.randn(3, 5, 8)).shape
@@ -55,15 +55,15 @@ class TransformerEncoder(nn.Module):
         )
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
+        self, tokens: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
         """What every token becomes among the others."""
         tokens, visible = hide_missing(tokens, mask), visible_mask(tokens, mask, causal=self.causal)
         for number, layer in enumerate(self.layers, 1):
-            tokens = layer(tokens, visible, places=places if number == len(self.layers) else None, bias=bias)
-        if places is None:
+            tokens = layer(tokens, visible, positions=positions if number == len(self.layers) else None, bias=bias)
+        if positions is None:
             return hide_missing(tokens, mask)
-        return tokens if len(self.layers) else take(tokens, places)
+        return tokens if len(self.layers) else take(tokens, positions)
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much every token attends to every other in the last layer, ``[..., H, T, T]``."""
@@ -87,7 +87,7 @@ class TransformerLayer(nn.Module):
 
     Shapes:
         - **input:** tokens ``[..., T, dim]``, visible ``[..., T or 1, T]`` (True where a token, the row, may look at another) or
-          None, guides ``[..., T, dim]`` that make queries and keys in place of the tokens, places ``[n]`` of the tokens to finish,
+          None, guides ``[..., T, dim]`` that make queries and keys in place of the tokens, positions ``[n]`` of the tokens to finish,
           bias ``[..., T or 1, T]`` of the attention logits
         - **output:** ``[..., T, dim]``, or ``[n, dim]``
     """
@@ -106,14 +106,14 @@ class TransformerLayer(nn.Module):
         visible: Tensor | None = None,
         *,
         guides: Tensor | None = None,
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
         """What every token becomes among the others."""
         guides = tokens if guides is None else guides
         heard, _ = self.attention(guides, guides, visible, values=tokens, bias=bias)
-        if places is not None:
-            tokens, heard = take(tokens, places), take(heard, places)
+        if positions is not None:
+            tokens, heard = take(tokens, positions), take(heard, positions)
         mixed: Tensor = self.norm(tokens + self.dropout(heard))
         if self.ffn is None or self.ffn_norm is None:
             return mixed
@@ -142,10 +142,10 @@ def visible_mask(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor
     return earlier if visible is None else earlier & visible
 
 
-def take(tokens: Tensor, places: Tensor) -> Tensor:
-    """The tokens ``[n, D]`` at places among all of ``[..., T, D]``.
+def take(tokens: Tensor, positions: Tensor) -> Tensor:
+    """The tokens ``[n, D]`` at positions among all of ``[..., T, D]``.
 
     >>> take(torch.arange(6.0).view(2, 3, 1), torch.tensor([1, 5])).flatten()
     tensor([1., 5.])
     """
-    return F.embedding(places, tokens.flatten(0, -2))
+    return F.embedding(positions, tokens.flatten(0, -2))

@@ -47,7 +47,7 @@ def lay(axes: "Axes", part: Part, wide: float, high: float) -> tuple["ScalarMapp
 
 def _grid(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappable":
     grid = np.full(part.size**2, np.nan)
-    grid[part.places] = part.weights
+    grid[part.positions] = part.weights
     return axes.imshow(
         grid.reshape(part.size, part.size), extent=(0, wide, high, 0), cmap=COLOURS, norm=scale(part), alpha=SHADE,
         interpolation="nearest",
@@ -64,7 +64,7 @@ def _crops(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappabl
     rest = 1 - CROP
     corners = [(0, 0), (rest, 0), (0, rest), (rest, rest), (rest / 2, rest / 2)]
     spots = [(0.03, 0.03), (0.97, 0.03), (0.03, 0.97), (0.97, 0.97), (0.5, 0.5)]
-    for position, weight in zip(part.places, part.weights, strict=True):
+    for position, weight in zip(part.positions, part.weights, strict=True):
         (x, y), (across, down) = corners[position], spots[position]
         inset = 0.006 * (1 + position)  # frames share edges of the picture: each is drawn a little further in
         colour = colormaps[COLOURS](norm(weight))

@@ -140,13 +140,13 @@ def _panel(figure: "Figure", panel: _Panel, start: float, top: float) -> None:
 
 
 def _bars(axes: "Axes", panel: _Panel) -> None:
-    places = np.arange(len(panel.labels))
-    axes.barh(places, panel.weights, color=INK, height=0.7)
-    axes.set_ylim(len(places) - 0.3, -0.7)
-    axes.set_yticks(places, [_short(label, 32) for label in panel.labels])
+    positions = np.arange(len(panel.labels))
+    axes.barh(positions, panel.weights, color=INK, height=0.7)
+    axes.set_ylim(len(positions) - 0.3, -0.7)
+    axes.set_yticks(positions, [_short(label, 32) for label in panel.labels])
     low, high = min(0.0, *panel.weights), max(0.0, *panel.weights, 2 * (panel.even or 0.0))
     axes.set_xlim(low * 1.25, high * 1.15 or 1.0)
-    for position, weight in zip(places, panel.weights, strict=True):
+    for position, weight in zip(positions, panel.weights, strict=True):
         axes.annotate(
             f"{weight:.3g}", (weight, position), xytext=(4 if weight >= 0 else -4, 0), textcoords="offset points",
             va="center", ha="left" if weight >= 0 else "right", fontsize=9,

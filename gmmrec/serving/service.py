@@ -169,13 +169,13 @@ class Service:
 
     def _table(self, asker: str, names: Sequence[Hashable], answer: str, rows: Tensor, scores: Tensor) -> pd.DataFrame:
         present = rows >= 0
-        places = torch.nonzero(present)
+        positions = torch.nonzero(present)
         frame: pd.DataFrame = pd.DataFrame(
             {
-                asker: pd.Series(list(names)).iloc[places[:, 0].numpy()].to_numpy(),
+                asker: pd.Series(list(names)).iloc[positions[:, 0].numpy()].to_numpy(),
                 answer: self.items.ids(rows[present]),
                 "score": scores[present].numpy(),
-                "rank": places[:, 1].numpy() + 1,
+                "rank": positions[:, 1].numpy() + 1,
             }
         )
         if self.titles is not None:

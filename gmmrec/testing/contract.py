@@ -194,8 +194,8 @@ class RecommenderContract(HistoryContract):
             pytest.skip("reads all items, so it is never asked on a part of the graph")
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         seeds = {"user": torch.tensor([4, 2, 6]), "item": torch.tensor([0, 8])}
-        part, places = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
-        query, candidates = asked(model, places["user"]), places["item"]
+        part, positions = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
+        query, candidates = asked(model, positions["user"]), positions["item"]
         with torch.no_grad():
             scores = model.score(model.encode(part), query, candidates)
         torch.testing.assert_close(scores, score_all(model, graph)[seeds["user"]][:, seeds["item"]])

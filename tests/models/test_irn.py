@@ -281,9 +281,9 @@ def test_training_on_a_sampled_neighbourhood_is_training_on_the_whole_graph() ->
     positive = torch.tensor([history_of(graph, user)[1] for user in (4, 2)])
     batch = Batch(UserQuery(torch.tensor([4, 2])), positive, torch.tensor([[1, 3], [5, 7]]))
     seeds = {"user": batch.query.user, "item": batch.candidates.flatten()}
-    part, places = sample_subgraph(graph, seeds, [-1], torch.Generator().manual_seed(0))
-    item = places["item"].view(2, 3)
-    there = model.loss(part, Batch(UserQuery(places["user"]), item[:, 0], item[:, 1:]))
+    part, positions = sample_subgraph(graph, seeds, [-1], torch.Generator().manual_seed(0))
+    item = positions["item"].view(2, 3)
+    there = model.loss(part, Batch(UserQuery(positions["user"]), item[:, 0], item[:, 1:]))
     for name, term in model.loss(graph, batch).items():
         torch.testing.assert_close(there[name], term)
 

@@ -267,9 +267,9 @@ def test_a_subgraph_of_the_epoch_learns_as_the_whole_graph_does() -> None:
     graph = model.begin_epoch(graph, torch.Generator())
     triples = batch()
     seeds = {"user": triples.query.user, "item": triples.candidates.flatten()}
-    part, places = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
-    items = places["item"].view(9, 3)
-    inside = Batch(UserQuery(places["user"]), items[:, 0], items[:, 1:])
+    part, positions = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
+    items = positions["item"].view(9, 3)
+    inside = Batch(UserQuery(positions["user"]), items[:, 0], items[:, 1:])
     gradients = []
     for seen, asked in ((graph, triples), (part, inside)):
         terms = model.loss(seen, asked)

@@ -126,9 +126,9 @@ def test_questions_are_the_impressions_with_their_own_histories():
         assert rows(ranking.query) == [(user, history[-5:]) for user, history, *_ in told]
         assert ranking.relevant.values.tolist() == [click for line in told for click in line[2]]
         choices = task.evaluation_tasks(part)["impressions"]
-        places = found.telling(part)
-        assert rows(choices.query) == rows(task.query(places))
-        for n, position in enumerate(places.tolist()):
+        positions = found.telling(part)
+        assert rows(choices.query) == rows(task.query(positions))
+        for n, position in enumerate(positions.tolist()):
             a, b = found.shown.indptr[position : position + 2].tolist()
             one = choices.take(torch.tensor([n]))
             assert one.candidates.values.tolist() == found.shown.values[a:b].tolist()
@@ -139,7 +139,7 @@ def test_questions_are_the_impressions_with_their_own_histories():
             for n in range(NUM)
             if found.part[n] == code and found.clicked[found.shown.indptr[n] : found.shown.indptr[n + 1]].unique().numel() == 2
         ]
-        assert places.tolist() == expected
+        assert positions.tolist() == expected
 
 
 def test_training_items_are_neither_ranked_nor_right():

@@ -84,8 +84,8 @@ class TextSetEncoder(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Encodes the texts of the nodes in ``rows``."""
         num_texts = values.shape[1]
-        places = rows[:, None] * num_texts + torch.arange(num_texts, device=rows.device)
-        tokens = project_rows(values.flatten(0, 1), places.flatten(), self.project.weight, self.project.bias)
+        positions = rows[:, None] * num_texts + torch.arange(num_texts, device=rows.device)
+        tokens = project_rows(values.flatten(0, 1), positions.flatten(), self.project.weight, self.project.bias)
         result: Tensor | tuple[Tensor, Tensor] = self.attend(
             tokens.view(len(rows), num_texts, -1), mask.index_select(0, rows), return_weights=return_weights
         )

@@ -204,8 +204,8 @@ class AttentionalGRU(nn.Module):
     def _run(self, inputs: Tensor, initial: Tensor, weights: Tensor | None, counts: list[int]) -> Tensor:
         """The last states ``[N, C, hidden]`` of packed rows, of which ``counts[l]`` have begun by step l."""
         state, shares = initial[:0], [None] * len(counts) if weights is None else weights.unbind(2)
-        places = zip(inputs.unbind(), shares, counts, strict=True)  # unbound: the derivative of each is of its own size
-        for brought, share, count in places:
+        positions = zip(inputs.unbind(), shares, counts, strict=True)  # unbound: the derivative of each is of its own size
+        for brought, share, count in positions:
             if count > len(state):
                 state = torch.cat([state, initial[len(state) : count]])
             if count:

@@ -64,14 +64,14 @@ def slow_stream(stream, own: list[Tensor], other: list[Tensor]) -> tuple[list[Te
 def slow(fusion: CrossModalFusion, x: Tensor, y: Tensor) -> Tensor:
     results = []
     for n in range(N):
-        places = [[t for t in range(m.shape[1]) if m[n, t]] for m in (X_MASK, Y_MASK)]
-        left, right = ([tokens[n, t] for t in there] for tokens, there in zip((x, y), places, strict=True))
+        positions = [[t for t in range(m.shape[1]) if m[n, t]] for m in (X_MASK, Y_MASK)]
+        left, right = ([tokens[n, t] for t in there] for tokens, there in zip((x, y), positions, strict=True))
         for of_left, of_right in zip(fusion.left, fusion.right, strict=True):
             left, right = slow_stream(of_left, left, right)[0], slow_stream(of_right, right, left)[0]
         parts = []
         for tokens, there, groups, count, width in (
-            (left, places[0], fusion.left_groups, P, DL),
-            (right, places[1], fusion.right_groups, T, DR),
+            (left, positions[0], fusion.left_groups, P, DL),
+            (right, positions[1], fusion.right_groups, T, DR),
         ):
             start = 0
             for size in groups or (count,):
