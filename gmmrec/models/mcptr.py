@@ -123,8 +123,8 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
         newcomers = graph.rows(USER) < 0
         if bool(newcomers.any()):
             edge_index = graph.edges(ITEM_USER).edge_index
-            heard = weighted_sum(edge_index, items, num_targets=len(users)) / graph.degree(USER).clamp(min=1)[:, None]
-            users = torch.where(newcomers[:, None], heard, users)
+            messages = weighted_sum(edge_index, items, num_targets=len(users)) / graph.degree(USER).clamp(min=1)[:, None]
+            users = torch.where(newcomers[:, None], messages, users)
         return Encoded({"user": users, "item": items})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:

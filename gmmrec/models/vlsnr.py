@@ -106,8 +106,8 @@ class ClickEncoder(nn.Module):
     def forward(self, clicks: Tensor, mask: Tensor) -> Tensor:
         """What every click becomes among the others."""
         placed = clicks if self.positions is None else clicks + self.positions(clicks.shape[1])
-        heard, _ = self.hear(placed, placed, mask.unsqueeze(-2))
-        return hide_missing(self.norm(clicks + self.dropout(heard)), mask)
+        messages, _ = self.hear(placed, placed, mask.unsqueeze(-2))
+        return hide_missing(self.norm(clicks + self.dropout(messages)), mask)
 
 
 class Clicks(NamedTuple):

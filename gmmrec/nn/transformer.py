@@ -111,10 +111,10 @@ class TransformerLayer(nn.Module):
     ) -> Tensor:
         """What every token becomes among the others."""
         guides = tokens if guides is None else guides
-        heard, _ = self.attention(guides, guides, visible, values=tokens, bias=bias)
+        messages, _ = self.attention(guides, guides, visible, values=tokens, bias=bias)
         if positions is not None:
-            tokens, heard = take(tokens, positions), take(heard, positions)
-        mixed: Tensor = self.norm(tokens + self.dropout(heard))
+            tokens, messages = take(tokens, positions), take(messages, positions)
+        mixed: Tensor = self.norm(tokens + self.dropout(messages))
         if self.ffn is None or self.ffn_norm is None:
             return mixed
         made: Tensor = self.ffn_norm(mixed + self.dropout(self.ffn(mixed)))

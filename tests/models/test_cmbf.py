@@ -98,8 +98,8 @@ def slow_stream(stream, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor | No
         return own, None
     weights, c = None, stream.cross.query(own)
     if len(other):
-        heard, weights = attend(stream.cross.query(own), stream.cross.key(other), stream.cross.value(other))
-        c = c + heard if stream.residual else heard
+        messages, weights = attend(stream.cross.query(own), stream.cross.key(other), stream.cross.value(other))
+        c = c + messages if stream.residual else messages
     e = stream.norm(c + attend(stream.own.query(c), stream.own.key(c), stream.own.value(c))[0])
     return stream.ffn_norm(e + stream.ffn[2](torch.relu(stream.ffn[0](e)))), weights
 

@@ -70,8 +70,8 @@ class NeighbourEmbeddingGenerator(nn.Module):
 
     def _modality(self, m: int, features: Tensor, relation: Relation, rows: Tensor) -> Tensor:
         edge_index, alpha, neighbours = self.attention(m, features, relation, rows)
-        heard = weighted_sum(edge_index, neighbours, alpha, num_targets=len(rows))
-        return torch.relu(self._projected(m, features, rows) + heard)
+        messages = weighted_sum(edge_index, neighbours, alpha, num_targets=len(rows))
+        return torch.relu(self._projected(m, features, rows) + messages)
 
     def _projected(self, m: int, features: Tensor, rows: Tensor) -> Tensor:
         layer = self.project[m]

@@ -49,15 +49,15 @@ class MGATLayer(nn.Module):
             own, own_ids = F.embedding(users, x.user), F.embedding(users, ids.user)
             own_y = self.conv.transform(own)  # cheaper than to look up y, whose derivative would be a whole table
             to_user = edges_into(to_user, users, x.item.shape[0], x.user.shape[0])
-        heard = UserItem(
+        messages = UserItem(
             user=self.conv.attend((y.item, own_y), to_user.edge_index, edges.degree.item),
             item=self.conv.attend((y.user, y.item), edges.to_item.edge_index, edges.degree.user),
         )
-        return UserItem(self._combine(own, heard.user, own_ids), self._combine(x.item, heard.item, ids.item))
+        return UserItem(self._combine(own, messages.user, own_ids), self._combine(x.item, messages.item, ids.item))
 
-    def _combine(self, x: Tensor, heard: Tensor, ids: Tensor) -> Tensor:
+    def _combine(self, x: Tensor, messages: Tensor, ids: Tensor) -> Tensor:
         own = F.leaky_relu_(self.own(x))  # in place where autograd allows: these are the widest tensors of a step
-        return F.leaky_relu_(self.neighbours(F.leaky_relu(heard)).add_(own).add_(ids))
+        return F.leaky_relu_(self.neighbours(F.leaky_relu(messages)).add_(own).add_(ids))
 
 
 class MGATEncoder(nn.Module):

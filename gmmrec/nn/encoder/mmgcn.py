@@ -61,14 +61,14 @@ class MMGCNLayer(nn.Module):
             item=self._combine(x.item, self.conv((x.user, x.item), edges.to_item.edge_index), ids.item),
         )
 
-    def _combine(self, x: Tensor, heard: Tensor, ids: Tensor) -> Tensor:
+    def _combine(self, x: Tensor, messages: Tensor, ids: Tensor) -> Tensor:
         # in place where autograd allows: these are the widest tensors of a step
-        heard = F.leaky_relu(heard, inplace=self.conv.fused)
+        messages = F.leaky_relu(messages, inplace=self.conv.fused)
         own = F.leaky_relu_(self.own(x))
         if self.combine == "add":
-            return F.leaky_relu_(self.mix(heard).add_(own).add_(ids))
+            return F.leaky_relu_(self.mix(messages).add_(own).add_(ids))
         of_heard, of_own = self.mix.weight.split([self.in_channels, ids.shape[1]], dim=1)  # spares the concatenation
-        return F.leaky_relu_(F.linear(heard, of_heard).add_(F.linear(own + ids, of_own)))
+        return F.leaky_relu_(F.linear(messages, of_heard).add_(F.linear(own + ids, of_own)))
 
 
 class MMGCNEncoder(nn.Module):

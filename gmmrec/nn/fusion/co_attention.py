@@ -227,8 +227,8 @@ class CoAttentionFusion(nn.Module):
         for k in range(self.steps):
             guide = memory if query is None else query * (k + 1 if self.accumulate else 1)
             shares = self.read[k % len(self.read)](tokens, mask, guide)
-            heard = _sum(shares, tokens)
-            memory, total = (memory + heard, total + shares) if self.accumulate else (heard, shares)
+            messages = _sum(shares, tokens)
+            memory, total = (memory + messages, total + shares) if self.accumulate else (messages, shares)
         return (memory, total / (self.steps + 1) if self.accumulate else total) if return_weights else memory
 
 

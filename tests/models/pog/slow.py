@@ -117,8 +117,8 @@ def slow_place(w: dict[str, Tensor], x: Tensor, context: Tensor | None, config: 
     h = perceptron(w, "gen.transition", torch.cat([x, w["start"][None]]))
     for n in range(config.num_layers):
         layer = f"gen.layers.{n}"
-        heard = torch.cat([attended(w, f"{layer}.attention", h[t : t + 1], h[: t + 1], config.num_heads) for t in range(len(h))])
-        z = normal(w, f"{layer}.norm", h + heard)
+        messages = torch.cat([attended(w, f"{layer}.attention", h[t : t + 1], h[: t + 1], config.num_heads) for t in range(len(h))])
+        z = normal(w, f"{layer}.norm", h + messages)
         told = 0.0 if context is None else attended(w, f"{layer}.context", z, context, config.num_heads)
         z = normal(w, f"{layer}.context_norm", z + told)
         h = normal(w, f"{layer}.hidden_norm", z + perceptron(w, f"{layer}.feed", z))

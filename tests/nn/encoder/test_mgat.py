@@ -30,11 +30,11 @@ def test_the_layer_against_loops(gate: str) -> None:
     layer, x = MGATLayer(3, D, gate), UserItem(torch.randn(6, 3), torch.randn(8, 3))
     out, matrix = layer(x, ids, edges), matrix.double()
     wide = UserItem(*(part.double() for part in x))
-    heard = UserItem(
+    messages = UserItem(
         attended(layer, wide.item, wide.user, matrix, matrix.sum(0), gate != "none"),
         attended(layer, wide.user, wide.item, matrix.T, matrix.sum(1), gate != "none"),
     )
-    for actual, own, message, id_row in zip(out, wide, heard, ids, strict=True):
+    for actual, own, message, id_row in zip(out, wide, messages, ids, strict=True):
         w1, b1, w2, b2 = (p.detach().double() for p in (*layer.own.parameters(), *layer.neighbours.parameters()))
         inner = F.leaky_relu(message, 0.01) @ w2.T + b2 + F.leaky_relu(own @ w1.T + b1, 0.01) + id_row.double()
         torch.testing.assert_close(actual.double(), F.leaky_relu(inner, 0.01), rtol=1e-4, atol=1e-5)

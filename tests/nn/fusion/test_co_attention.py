@@ -49,8 +49,8 @@ def slow(
             new = []
             for side, attentions in enumerate((fusion.left, fusion.right)):
                 shares = slow_weights(attentions[k % len(attentions)], tokens[side], memory[1 - side])
-                heard = sum((s * x for s, x in zip(shares, tokens[side], strict=True)), zero)
-                new.append(memory[side] + heard if fusion.accumulate else heard)
+                messages = sum((s * x for s, x in zip(shares, tokens[side], strict=True)), zero)
+                new.append(memory[side] + messages if fusion.accumulate else messages)
                 found[side] |= {(k, t): float(s.detach()) for t, s in zip(there[side], shares, strict=True)}
             memory = new
         memories.append(memory)

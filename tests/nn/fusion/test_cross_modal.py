@@ -33,7 +33,7 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 def slow_attention(attention, own: list[Tensor], other: list[Tensor]) -> tuple[list[Tensor], dict[tuple[int, int, int], Tensor]]:
     width = attention.query.out_features // H
-    heard, weights = [], {}
+    messages, weights = [], {}
     for q, x in enumerate(own):
         parts = []
         for h in range(H):
@@ -43,8 +43,8 @@ def slow_attention(attention, own: list[Tensor], other: list[Tensor]) -> tuple[l
             shares = [c / sum(chances) for c in chances]
             weights |= {(h, q, t): share for t, share in enumerate(shares)}
             parts.append(sum((s * (value @ y) for s, y in zip(shares, other, strict=True)), torch.zeros(width).double()))
-        heard.append(torch.cat(parts))
-    return heard, weights
+        messages.append(torch.cat(parts))
+    return messages, weights
 
 
 def slow_stream(stream, own: list[Tensor], other: list[Tensor]) -> tuple[list[Tensor], dict[tuple[int, int, int], Tensor]]:
@@ -202,8 +202,8 @@ def test_a_single_token_is_all_that_is_read_of_the_other_side() -> None:
     x, y = inputs()
     for settings, depends in (({}, False), ({"residual": True}, True)):
         fusion = build(**settings)
-        heard, _ = fusion.left[0].cross(x, y[:, :1], None, weights := [])
-        torch.testing.assert_close(heard, (y[:, :1] @ fusion.left[0].cross.value.weight.T).expand(N, P, DL))
+        messages, _ = fusion.left[0].cross(x, y[:, :1], None, weights := [])
+        torch.testing.assert_close(messages, (y[:, :1] @ fusion.left[0].cross.value.weight.T).expand(N, P, DL))
         assert bool((weights[0] == 1).all())
         here, there = fusion(x, y[:, :1])[:, :DL], fusion(x + torch.randn_like(x), y[:, :1])[:, :DL]
         assert torch.allclose(here, there) != depends

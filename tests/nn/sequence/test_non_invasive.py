@@ -91,8 +91,8 @@ def test_side_information_acts_through_the_attention_alone(fusor, gate) -> None:
     assert bool(torch.autograd.grad(layer(IDS, sides, VISIBLE).square().sum(), sides)[0].any())
     attention, frozen = layer.layer.attention, layer.weights(IDS, SIDES, VISIBLE).detach()
     values = attention.value(IDS).unflatten(-1, (H, -1)).transpose(1, 2)
-    heard = attention.output((frozen @ values).transpose(1, 2).flatten(2))
-    mixed = layer.layer.norm(IDS + heard)
+    messages = attention.output((frozen @ values).transpose(1, 2).flatten(2))
+    mixed = layer.layer.norm(IDS + messages)
     torch.testing.assert_close(layer(IDS, SIDES, VISIBLE), layer.layer.ffn_norm(mixed + layer.layer.ffn(mixed)))
 
 
