@@ -67,8 +67,8 @@ class MMGCNLayer(nn.Module):
         own = F.leaky_relu_(self.own(x))
         if self.combine == "add":
             return F.leaky_relu_(self.mix(messages).add_(own).add_(ids))
-        of_heard, of_own = self.mix.weight.split([self.in_channels, ids.shape[1]], dim=1)  # spares the concatenation
-        return F.leaky_relu_(F.linear(messages, of_heard).add_(F.linear(own + ids, of_own)))
+        of_messages, of_own = self.mix.weight.split([self.in_channels, ids.shape[1]], dim=1)  # spares the concatenation
+        return F.leaky_relu_(F.linear(messages, of_messages).add_(F.linear(own + ids, of_own)))
 
 
 class MMGCNEncoder(nn.Module):
