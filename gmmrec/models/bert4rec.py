@@ -114,8 +114,8 @@ class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Atten
             return states
 
         newest = query.mask[:, -self.config.max_length :]
-        sought = self.head(encode_by_length(ask, newest))
-        return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
+        targets = self.head(encode_by_length(ask, newest))
+        return inner_product(targets, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """Equation 8 over all hidden places of the batch: the cross-entropy of what stood there among all items."""

@@ -167,8 +167,8 @@ class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Atten
             sequence = self._asked(encoded, query.items[rows, -width:], query.mask[rows, -width:])
             return self._states(sequence, last_positions(sequence.mask))
 
-        sought = self.head(encode_by_length(ask, query.mask[:, -self.config.max_length :]))
-        return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
+        targets = self.head(encode_by_length(ask, query.mask[:, -self.config.max_length :]))
+        return inner_product(targets, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """BERT4Rec's cross-entropy of what stood in the hidden places; only the features of the batch's items are projected."""
