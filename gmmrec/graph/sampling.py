@@ -184,8 +184,8 @@ def _number_new(nodes: Tensor, local: Tensor, known: list[Tensor]) -> Tensor:
     unknown = nodes[local[nodes] < 0]
     distinct, inverse = torch.unique(unknown, return_inverse=True)
     position = torch.arange(unknown.numel(), device=nodes.device)
-    first_place = torch.full_like(distinct, unknown.numel()).scatter_reduce_(0, inverse, position, "amin")
-    new = unknown[first_place.sort().values]
+    first_position = torch.full_like(distinct, unknown.numel()).scatter_reduce_(0, inverse, position, "amin")
+    new = unknown[first_position.sort().values]
     first = sum(part.numel() for part in known)
     local[new] = torch.arange(first, first + new.numel(), device=new.device)
     known.append(new)
