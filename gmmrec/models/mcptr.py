@@ -134,16 +134,16 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Cross-entropy of positives and negatives, and the contrast of two modalities of the positives, every item once."""
         users, user_place = torch.unique(batch.query.user, return_inverse=True)
-        items, item_place = torch.unique(batch.candidates, return_inverse=True)
+        items, item_position = torch.unique(batch.candidates, return_inverse=True)
         fused, tokens = self._fused_items(graph, items)
         scores = self.score(
-            Encoded({"user": self._fused_users(graph, users), "item": fused}), UserQuery(user_place), item_place
+            Encoded({"user": self._fused_users(graph, users), "item": fused}), UserQuery(user_place), item_position
         )  # [B, 1 + K]
         wanted = torch.zeros_like(scores)
         wanted[:, 0] = 1
         terms = {"bce": F.binary_cross_entropy_with_logits(scores, wanted)}
         if self.contrast is not None:
-            positive = torch.unique(item_place[:, 0])
+            positive = torch.unique(item_position[:, 0])
             terms["contrast"] = self.config.contrast_weight * self._contrast(graph, items[positive], tokens, positive)
         if self.config.l2 > 0:
             terms["l2"] = self.config.l2 * torch.stack([p.flatten().dot(p.flatten()) for p in self.parameters()]).sum()
