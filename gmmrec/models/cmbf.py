@@ -193,8 +193,10 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Cross-entropy of clicks and non-clicks; only the batch's users and items are projected, each once."""
-        (user, user_place), (item, position) = (rows.unique(return_inverse=True) for rows in (batch.query.user, batch.candidates))
-        users = self._text(graph, "user", user).at(user_place.unsqueeze(1))
+        (user, user_position), (item, position) = (
+            rows.unique(return_inverse=True) for rows in (batch.query.user, batch.candidates)
+        )
+        users = self._text(graph, "user", user).at(user_position.unsqueeze(1))
         items, images = self._text(graph, "item", item), self._image(graph, item)
         num_tokens = sum(tokens.values.shape[-2] for tokens in (users, items, images))
         logits = in_chunks(

@@ -133,11 +133,11 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Cross-entropy of positives and negatives, and the contrast of two modalities of the positives, every item once."""
-        users, user_place = torch.unique(batch.query.user, return_inverse=True)
+        users, user_position = torch.unique(batch.query.user, return_inverse=True)
         items, item_position = torch.unique(batch.candidates, return_inverse=True)
         fused, tokens = self._fused_items(graph, items)
         scores = self.score(
-            Encoded({"user": self._fused_users(graph, users), "item": fused}), UserQuery(user_place), item_position
+            Encoded({"user": self._fused_users(graph, users), "item": fused}), UserQuery(user_position), item_position
         )  # [B, 1 + K]
         wanted = torch.zeros_like(scores)
         wanted[:, 0] = 1
