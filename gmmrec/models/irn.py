@@ -163,10 +163,10 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
         candidates = batch.candidates
         rows, position = torch.cat([candidates.flatten(), history.values]).unique(return_inverse=True)
         target, past = self._items(graph, rows)
-        position, history_place = position.split([candidates.numel(), len(history.values)])
+        position, history_position = position.split([candidates.numel(), len(history.values)])
         position = position.view_as(candidates)
         vectors = F.embedding(position, target)
-        scores = self.interest.score(vectors, past, history_place, history.indptr, query_ids=candidates, token_ids=rows)
+        scores = self.interest.score(vectors, past, history_position, history.indptr, query_ids=candidates, token_ids=rows)
         liked = torch.zeros_like(scores)
         liked[:, 0] = 1.0
         scores = scores * self._extrapolation(graph, history, batch, liked) + graph.gather("item", self.bias)[candidates]
