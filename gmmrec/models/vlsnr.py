@@ -105,8 +105,8 @@ class ClickEncoder(nn.Module):
 
     def forward(self, clicks: Tensor, mask: Tensor) -> Tensor:
         """What every click becomes among the others."""
-        placed = clicks if self.positions is None else clicks + self.positions(clicks.shape[1])
-        messages, _ = self.hear(placed, placed, mask.unsqueeze(-2))
+        positioned = clicks if self.positions is None else clicks + self.positions(clicks.shape[1])
+        messages, _ = self.hear(positioned, positioned, mask.unsqueeze(-2))
         return hide_missing(self.norm(clicks + self.dropout(messages)), mask)
 
 

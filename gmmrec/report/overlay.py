@@ -113,6 +113,6 @@ def _apart(tops: "np.ndarray[tuple[int], np.dtype[np.float64]]", line: float, hi
     order = np.argsort(tops, kind="stable")
     steps = line * np.arange(len(tops))
     lowest = high - line * len(tops) + steps
-    placed = np.empty(len(tops))
-    placed[order] = np.minimum(np.maximum.accumulate(tops[order] - steps) + steps, lowest)
-    return [float(top) for top in placed]
+    positioned = np.empty(len(tops))
+    positioned[order] = np.minimum(np.maximum.accumulate(tops[order] - steps) + steps, lowest)
+    return [float(top) for top in positioned]

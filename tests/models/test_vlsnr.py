@@ -141,12 +141,13 @@ def slow_score(model: VLSNR, graph: MultimodalGraph, history: list[int], item: i
         return 0.0
     c, clicks = slow_news(model, graph, item), [slow_news(model, graph, i) for i in history]
     if model.mix is not None:
-        placed = clicks
+        positioned = clicks
         if model.mix.positions is not None:
             table = model.mix.positions.table.detach().double()
-            placed = [x + table[len(clicks) - 1 - position] for position, x in enumerate(clicks)]
+            positioned = [x + table[len(clicks) - 1 - position] for position, x in enumerate(clicks)]
         clicks = [
-            norm(x + messages, model.mix.norm) for x, messages in zip(clicks, heads(model.mix.hear, placed, placed), strict=True)
+            norm(x + messages, model.mix.norm)
+            for x, messages in zip(clicks, heads(model.mix.hear, positioned, positioned), strict=True)
         ]
     parts = [] if model.recur is None else [slow_recurrence(model, clicks, c)]
     if model.config.long_term:

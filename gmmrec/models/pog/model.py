@@ -282,8 +282,8 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         if history is None or history_mask is None:
             history, history_mask = outfit[:, :0], mask[:, :0]
         history, history_mask = history[:, -self.config.max_length :], history_mask[:, -self.config.max_length :]
-        placed = history if self.recency is None else history + self.recency(history.shape[1])
-        context = torch.as_tensor(self.per(placed, history_mask))
+        positioned = history if self.recency is None else history + self.recency(history.shape[1])
+        context = torch.as_tensor(self.per(positioned, history_mask))
         length = mask.shape[1]
         there = torch.arange(length + 1, device=mask.device) >= (~mask).sum(1, keepdim=True)
         tokens = torch.cat([outfit, self.start.expand(len(mask), length + 1, -1)], 1)

@@ -110,8 +110,8 @@ class SequenceTransformer(nn.Module):
         return self.encoder.weights(self._placed(tokens, mask), mask)
 
     def _placed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        placed: Tensor = self.dropout(self.norm(hide_missing(tokens, mask) + self.positions(tokens.shape[-2])))
-        return placed
+        positioned: Tensor = self.dropout(self.norm(hide_missing(tokens, mask) + self.positions(tokens.shape[-2])))
+        return positioned
 
 
 def last_positions(mask: Tensor) -> Tensor:

@@ -107,8 +107,8 @@ def slow_gen(w: dict[str, Tensor], x: Tensor, history: Tensor, config: POGConfig
     """What follows the first 0, 1, ..., all items: each a hidden place; the context is left out where there is none."""
     if not len(history):
         return torch.stack([slow_place(w, x[:t], None, config) for t in range(len(x) + 1)])
-    placed = history + w["recency.table"][: len(history)].flip(0) if config.positions else history
-    context = slow_set(w, "per", placed, config)
+    positioned = history + w["recency.table"][: len(history)].flip(0) if config.positions else history
+    context = slow_set(w, "per", positioned, config)
     return torch.stack([slow_place(w, x[:t], context, config) for t in range(len(x) + 1)])
 
 

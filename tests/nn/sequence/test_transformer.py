@@ -26,8 +26,8 @@ def test_too_long_sequences_are_refused() -> None:
 
 def test_is_the_encoder_on_tokens_with_positions() -> None:
     model, x = build(), random(B, L, D).requires_grad_()
-    placed = model.norm(x + torch.stack([model.positions.table[L - 1 - position] for position in range(L)]))
-    assert_same(model(x, MASK), model.encoder(placed, MASK), model, x)
+    positioned = model.norm(x + torch.stack([model.positions.table[L - 1 - position] for position in range(L)]))
+    assert_same(model(x, MASK), model.encoder(positioned, MASK), model, x)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -45,9 +45,9 @@ def test_padding_is_never_read() -> None:
 
 def test_weights_are_those_of_the_last_layer() -> None:
     model, x = build(num_layers=1, num_heads=1), random(B, L, D)
-    placed = model.norm(x + model.positions(L)).masked_fill(~MASK.unsqueeze(-1), 0.0)
+    positioned = model.norm(x + model.positions(L)).masked_fill(~MASK.unsqueeze(-1), 0.0)
     attention = model.encoder.layers[0].attention
-    logits = attention.query(placed) @ attention.key(placed).mT / D**0.5
+    logits = attention.query(positioned) @ attention.key(positioned).mT / D**0.5
     expected = logits.masked_fill(~MASK.unsqueeze(1), -torch.inf).softmax(-1)
     torch.testing.assert_close(model.weights(x, MASK).squeeze(1), expected)
 
