@@ -102,14 +102,14 @@ class SequenceTransformer(nn.Module):
         self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
         """What every token becomes among the others."""
-        made: Tensor = self.encoder(self._placed(tokens, mask), mask, places, bias=bias)
+        made: Tensor = self.encoder(self._positioned(tokens, mask), mask, places, bias=bias)
         return made
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much every token looks at every other in the last layer, ``[B, H, L, L]``."""
-        return self.encoder.weights(self._placed(tokens, mask), mask)
+        return self.encoder.weights(self._positioned(tokens, mask), mask)
 
-    def _placed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+    def _positioned(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         positioned: Tensor = self.dropout(self.norm(hide_missing(tokens, mask) + self.positions(tokens.shape[-2])))
         return positioned
 
