@@ -43,7 +43,7 @@ from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkPredictionTask
+from gmmrec.tasks.link_prediction import LinkPredictionTask
 from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer

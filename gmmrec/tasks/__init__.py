@@ -6,7 +6,7 @@ from gmmrec.data.split import Split
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.context import ContextTask
 from gmmrec.tasks.impressions import ImpressionTask
-from gmmrec.tasks.link import LinkPredictionTask
+from gmmrec.tasks.link_prediction import LinkPredictionTask
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkPredictionQuery, OutfitQuery, Query, RatingQuery, UserQuery

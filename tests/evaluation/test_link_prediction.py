@@ -9,7 +9,7 @@ from gmmrec.evaluation.link_prediction import filtered_ranks, link_groups
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.inputs import TaskInputs
-from gmmrec.tasks.link import LinkPredictionTask
+from gmmrec.tasks.link_prediction import LinkPredictionTask
 from gmmrec.tasks.query import LinkPredictionQuery
 from gmmrec.testing import circle, graph_of
 

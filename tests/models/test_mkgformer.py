@@ -15,7 +15,7 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkPredictionTask
+from gmmrec.tasks.link_prediction import LinkPredictionTask
 from gmmrec.tasks.query import LinkPredictionQuery
 from gmmrec.testing import checkerboard, circle, graph_of, without
 

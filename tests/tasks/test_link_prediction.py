@@ -5,7 +5,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkPredictionTask
+from gmmrec.tasks.link_prediction import LinkPredictionTask
 from gmmrec.testing import circle, graph_of
 
 NOTHING = Interactions(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
