@@ -7,11 +7,11 @@ import graph_meets_sequence
 import missing
 import outfits
 from gmmrec.models import MODELS
+from gmmrec.testing import checkerboard, with_outfits
 from lab.cells import Cell
 from lab.results import Store
 from lab.significance import Significance
 from tests.benchmarks.toy import SETTINGS, toy_lab
-from tests.toy import checkerboard, with_outfits
 
 
 def test_ablations_compare_every_variant_with_the_full_model(tmp_path):
