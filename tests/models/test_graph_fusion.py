@@ -166,6 +166,11 @@ class TestCombinations(RecommenderContract):
             GraphFusion: {"dim": 16, "knn": 4, "neighbors": U, **combination}
         }  # all neighbours: no ties to break
 
+    def folds_in_users(self, model_class: type[Model]) -> bool:
+        """Vectors of users must come out of interactions with items."""
+        settings = self.settings[model_class]
+        return settings.get("ids") not in ("mf", "mcptr") or settings["content"] not in ("mcptr", {"text": "linear"})
+
 
 def test_parts_by_object_take_the_place_of_named_ones() -> None:
     graph = toy_graph()
