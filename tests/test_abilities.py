@@ -11,6 +11,7 @@ import torch
 
 from gmmrec import abilities
 from gmmrec.abilities import Ability, Attends, FoldsInUsers, NonPersonalized, ReadsHistories, offered, offers
+from gmmrec.ensemble import ENSEMBLES
 from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.popularity import Popularity
@@ -83,7 +84,7 @@ def test_further_parameters_with_defaults_are_fine():
 @pytest.mark.parametrize("ability", ALL)
 def test_every_ability_is_documented_and_used(ability):
     assert inspect.getdoc(ability)
-    assert any(issubclass(model, ability) for model in MODELS.values())
+    assert any(issubclass(model, ability) for model in (*MODELS.values(), *ENSEMBLES.values()))
 
 
 def test_nobody_else_looks_for_abilities():

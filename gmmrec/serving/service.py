@@ -113,9 +113,12 @@ class Service:
 
         Raises:
             KeyError: An id is unknown.
+            ValueError: ``k`` is not positive, or the model has no vectors of items.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, but is {k}")
+        if "item" not in self.encoded:
+            raise ValueError(f"{type(self.model).__name__} encodes no items to compare; take a run of a model that ranks items")
         rows = self.items.rows(items)
         vectors = F.normalize(self.encoded["item"], dim=-1)
         best = [_nearest(vectors, part, k) for part in rows.split(CHUNK)]

@@ -22,7 +22,7 @@ def _all_refused(monkeypatch):
     [
         "exam = 1",
         "the_exams(x)",
-        "encode_by_length(x)",
+        "short_ones_together(x)",
         '"""A row a node."""',
         "# one vector an item",
         "squared_length = x",

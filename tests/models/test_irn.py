@@ -174,7 +174,7 @@ def test_without_logits_and_with_beta_1_it_is_fism() -> None:
 def test_towers_without_sharing_are_independent(share) -> None:
     model, graph = build(share=share)
     raw = [graph.features[name].unit.clone().requires_grad_() for name in model.names]
-    tops = climb(model, graph, raw)
+    tops = tower_tops(model, graph, raw)
     for m in range(len(raw)):
         slopes = torch.autograd.grad(tops[:, m].sum(), raw, allow_unused=True, retain_graph=True)
         assert slopes[m] is not None
@@ -204,7 +204,7 @@ def test_one_modality_is_a_plain_perceptron() -> None:
 def test_shapes(attention, pair) -> None:
     model, graph = build(attention=attention, pair=pair)
     encoded = model.encode(graph)
-    assert climb(model, graph).shape == (I, 2, D)
+    assert tower_tops(model, graph).shape == (I, 2, D)
     assert encoded["item"].shape == encoded.item_past.shape == (I, D)
     weights = model.attention(encoded, UserQuery(torch.tensor([0, 1])), torch.tensor([5, 6]))
     longest = max(len(history_of(graph, user)) for user in (0, 1))
@@ -224,12 +224,12 @@ def test_large_logits_give_finite_scores_and_slopes(beta) -> None:
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
 
 
-def climb(model: IRN, graph: MultimodalGraph, raw: list[Tensor] | None = None) -> Tensor:
+def tower_tops(model: IRN, graph: MultimodalGraph, raw: list[Tensor] | None = None) -> Tensor:
     """The tops of the towers, through the model's own modules."""
     tables = raw or [graph.features[name].unit for name in model.names]
     x = [torch.relu(layer(table)) for layer, table in zip(model.first, tables, strict=True)]
     present = torch.stack([graph.features[name].present for name in model.names], 1)
-    return model.fuse.climb(model.stitch(torch.stack(x, 1), present), present)
+    return model.fuse.forward_levels(model.stitch(torch.stack(x, 1), present), present)
 
 
 # Long histories, new users, explanations, modalities, settings

@@ -57,16 +57,12 @@ class Items(NamedTuple):
 
 @dataclass(frozen=True)
 class MMLEncoded(Encoded):
-    """Items as the learners see them, and how they are spread."""
+    """All items (see :class:`Items`); mean ``[M, d]`` and covariance ``[M, d, d]`` of those with training interactions."""
 
     present: Tensor
-    """Which learner knows which item ``[I, M]``."""
     side: Tensor
-    """What the attention bias is made of ``[I, d]``."""
     mean: Tensor
-    """Of the items with training interactions, by learner ``[M, d]``."""
     covariance: Tensor
-    """Of these ``[M, d, d]``: how much the scores of a state vary from item to item."""
 
 
 class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts, ReadsHistories, FeatureBased, StandardizesScores):
