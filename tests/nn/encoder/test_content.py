@@ -75,7 +75,7 @@ def test_propagations_by_name(kind: str) -> None:
 
 def test_co_interaction_needs_its_graphs() -> None:
     _, _, ids, edges, _ = inputs()
-    with pytest.raises(ValueError, match="needs a graph of users and one of items"):
+    with pytest.raises(ValueError, match="needs a user graph and an item graph"):
         propagation("mcptr", D, 2)(ids, edges._replace(between_users=None))
 
 
