@@ -272,7 +272,7 @@ def test_weights_are_the_shares_of_tokens_in_the_result(settings) -> None:
     ("settings", "message"),
     [
         ({"steps": -1}, "steps must be at least 0, but is -1"),
-        ({"score": "dot"}, "score must be 'product' or 'additive', and start 'mean' or 'first', but they are 'dot' and 'mean'"),
+        ({"score": "dot"}, "score must be 'product' or 'additive' and start 'mean' or 'first', but they are 'dot' and 'mean'"),
         ({"start": "last"}, "but they are 'product' and 'last'"),
     ],
 )

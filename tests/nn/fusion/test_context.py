@@ -171,5 +171,5 @@ def test_a_case_by_hand() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="order must be at least 1, but is 0"):
         ContextFusion(D, M, 0)
-    with pytest.raises(ValueError, match="widths are of 2 groups, but num_tokens is 3"):
+    with pytest.raises(ValueError, match="widths has 2 entries, but num_tokens is 3"):
         ContextFusion(D, M, widths=(2, 3))

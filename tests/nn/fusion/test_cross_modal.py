@@ -277,7 +277,7 @@ def test_tokens_of_a_vector_together_are_their_sum() -> None:
 
 
 def test_groups_must_be_of_all_tokens() -> None:
-    with pytest.raises(ValueError, match=r"groups \(1, 1\) are of 2 tokens, but there are 3"):
+    with pytest.raises(ValueError, match=r"groups \(1, 1\) cover 2 tokens, but there are 3"):
         build(left_groups=(1, 1))(*inputs())
 
 

@@ -85,7 +85,7 @@ def test_values_under_the_masks_are_never_read() -> None:
 
 def test_what_is_missing_is_refused() -> None:
     tokens, state = inputs()
-    with pytest.raises(ValueError, match="needs a query, the state that looks"):
+    with pytest.raises(ValueError, match="needs a query, the state;"):
         build()(tokens)
     with pytest.raises(ValueError, match="the tokens of 3 sources, found 2"):
         build()(tokens[:2], None, state)

@@ -124,5 +124,5 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_sides_of_different_width_cannot_share() -> None:
-    with pytest.raises(ValueError, match="equally wide, but their widths are 6 and 4"):
+    with pytest.raises(ValueError, match="must have the same width, but the widths are 6 and 4"):
         MutualAttentionFusion(LEFT, RIGHT, share=True)
