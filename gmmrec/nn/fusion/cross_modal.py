@@ -27,7 +27,7 @@ class CrossModalWeights(NamedTuple):
 class CrossModalFusion(nn.Module):
     r"""Cross-modal layers of CMBF (Chen et al., Sensors 2021, 21(16), 5275), https://doi.org/10.3390/s21165275.
 
-    In every layer both streams read the other's *input* to that layer. For the left stream :math:`\mathbf{X}` and the right one
+    In every layer both streams read the other's *input* to that layer. For the left stream :math:`\mathbf{X}` and the right stream
     :math:`\mathbf{Y}`, with multi-head attention :math:`\mathrm{A}` of queries, keys and values, without an output projection:
 
     .. math::
