@@ -1,4 +1,4 @@
-"""Message-passing layers, one a file."""
+"""Message-passing layers, one per file."""
 
 from gmmrec.nn.conv.cluster import ClusterConv
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv

@@ -1,4 +1,4 @@
-"""Gated attention convolution: the layer of MGAT."""
+"""Gated attention convolution, the layer of MGAT."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias, cast, overload
@@ -17,11 +17,11 @@ from gmmrec.nn.propagate import sampled_dot, structure_of, weighted_sum
 from gmmrec.nn.segment import segment_softmax
 
 Gate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From a score an edge ``[E]`` and the degree of the edge's source ``[E]`` to the factor of that score ``[E]``."""
+"""Function of edge scores ``[E]`` and the degrees of their sources ``[E]`` that returns a factor for each score ``[E]``."""
 
 
 def inner_product_gate(score: Tensor, degree: Tensor) -> Tensor:
-    r"""The gate of MGAT, :math:`g_{ji} = \sigma(s_{ji} / \sqrt{\deg(j)})`: a half for sources that everybody has.
+    r"""Compute MGAT's gate, :math:`g_{ji} = \sigma(s_{ji} / \sqrt{\deg(j)})`, which tends to 0.5 for sources of high degree.
 
     >>> inner_product_gate(torch.tensor([4.0, 4.0]), torch.tensor([1.0, 1e9]))
     tensor([0.9820, 0.5000])
@@ -30,7 +30,7 @@ def inner_product_gate(score: Tensor, degree: Tensor) -> Tensor:
 
 
 def constant_gate(score: Tensor, degree: Tensor) -> Tensor:
-    """One for every edge: plain inner-product attention.
+    """Return 1 for every edge: plain inner-product attention.
 
     >>> constant_gate(torch.tensor([4.0, -4.0]), torch.tensor([1.0, 1.0]))
     tensor([1., 1.])
@@ -52,23 +52,23 @@ class GatedAttentionConv(MessagePassing):
         a_{ji} &= \operatorname{softmax}_{j \in \mathcal{N}(i)} (s_{ji}\, g_{ji}), \qquad
         \mathbf{x}'_i = \mathrm{norm}_2 \Big( \sum_{j \in \mathcal{N}(i)} a_{ji}\, \mathbf{y}_j + \mathbf{b} \Big)
 
-    The gate sees the degree of the source alone; leaky slope 0.01. No self-loops are added. The equations are those of the authors'
-    released code.
+    The gate depends on the degree of the source only; the negative slope is 0.01. No self-loops are added. The equations follow the
+    authors' released code.
 
     Args:
-        in_channels: Width of the input; sources and targets share the weights.
-        out_channels: Width of the output.
+        in_channels: Input width; sources and targets share the weights.
+        out_channels: Output width.
         gate: ``"inner_product"`` (the reference), ``"none"`` (the gate is 1), or any function of score and source degree.
-        bias: Whether there is a :math:`\mathbf{b}`.
-        fused: Use sparse products (the default), which hold no ``[E, D]`` tensor; False gathers and scatters messages, the readable
-            reference, same numbers.
+        bias: Whether to add :math:`\mathbf{b}`.
+        fused: Whether to use sparse products (the default), which hold no ``[E, D]`` tensor. False gathers and scatters messages:
+            the readable reference, with the same numbers.
 
     Shapes:
         - **input:** x ``[N, in_channels]`` or a pair ``([N_source, in_channels], [N_target, in_channels])`` for a bipartite graph,
-          edge_index ``[2, E]`` in any order (an ``EdgeIndex`` is grouped once, a plain tensor at every call),
-          degree ``[N_source]``, counted from ``edge_index`` where not given (in a sampled subgraph give the whole graph's)
-        - **output:** ``[N_target, out_channels]``, rows of length 1; a node without incoming edges yields :math:`\mathbf{b}` at
-          length 1. With ``return_attention_weights=True`` a pair of that and ``(edge_index, a [E])``
+          edge_index ``[2, E]`` in any order (an ``EdgeIndex`` is grouped once, a plain tensor on every call),
+          degree ``[N_source]``, counted from ``edge_index`` by default (for a sampled subgraph, pass that of the whole graph)
+        - **output:** ``[N_target, out_channels]``, rows of unit norm; a node without incoming edges yields the normalised
+          :math:`\mathbf{b}`. With ``return_attention_weights=True``, a pair of that and ``(edge_index, a [E])``
 
     >>> conv = GatedAttentionConv(8, 4)
     >>> x, edge_index = torch.rand(3, 8), torch.tensor([[0, 1, 2], [2, 2, 0]])
@@ -94,7 +94,7 @@ class GatedAttentionConv(MessagePassing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew: Xavier-normal, the bias uniform within ``1 / sqrt(in_channels)``."""
+        """Reset the parameters: Xavier-normal weights, a bias uniform within ``1 / sqrt(in_channels)``."""
         super().reset_parameters()
         nn.init.xavier_normal_(self.weight)
         uniform(self.in_channels, self.bias)
@@ -127,20 +127,20 @@ class GatedAttentionConv(MessagePassing):
         *,
         return_attention_weights: bool = False,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Transforms, attends and adds up."""
+        """Transform the nodes, attend to neighbours and sum."""
         y = (self.transform(x[0]), self.transform(x[1])) if isinstance(x, tuple) else (self.transform(x),) * 2
         out, attention = self._attend(y, edge_index, degree)
         return (out, (edge_index, attention)) if return_attention_weights else out
 
     def transform(self, x: Tensor) -> Tensor:
-        r"""The first half, :math:`\mathbf{\Theta}^\top \mathbf{x}_v`: ``[N, in_channels]`` to ``[N, out_channels]``.
+        r"""Compute :math:`\mathbf{\Theta}^\top \mathbf{x}_v`, the first half: ``[N, in_channels]`` to ``[N, out_channels]``.
 
-        Where the same nodes are sources of one relation and targets of another, transform them once and :meth:`attend` twice.
+        Where nodes are sources of one relation and targets of another, transform them once and call :meth:`attend` twice.
         """
         return x @ self.weight
 
     def attend(self, y: tuple[Tensor, Tensor], edge_index: Tensor, degree: Tensor | None = None) -> Tensor:
-        """The second half, from transformed ``([N_source, out_channels], [N_target, out_channels])`` to the output."""
+        """Compute the output from transformed ``([N_source, out_channels], [N_target, out_channels])``, the second half."""
         return self._attend(y, edge_index, degree)[0]
 
     def _attend(self, y: tuple[Tensor, Tensor], edge_index: Tensor, degree: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -168,12 +168,12 @@ class GatedAttentionConv(MessagePassing):
         return torch.empty_like(attention).index_copy(0, order, attention)
 
     def edge_update(self, y_j: Tensor, y_i: Tensor, degree_j: Tensor, index: Tensor, size_i: int) -> Tensor:
-        """Attention of every edge (reference path)."""
+        """Compute the attention weight of every edge (reference path)."""
         score = (F.leaky_relu(y_j) * y_i).sum(-1)
         return cast(Tensor, softmax(score * self.gate(score, degree_j), index, num_nodes=size_i))
 
     def message(self, y_j: Tensor, attention: Tensor) -> Tensor:
-        """One edge's contribution (reference path)."""
+        """Compute the message of every edge (reference path)."""
         return attention.view(-1, 1) * y_j
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A graph that is learned: the nearest neighbours of items in a projection that is trained."""
+"""Learned item graph: nearest neighbours in a trained projection."""
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,16 @@ class LearnedItemGraph(nn.Module):
         A_{ij} = \cos(\tilde{\mathbf{f}}_i, \tilde{\mathbf{f}}_j) \text{ for the } k \text{ nearest } j \text{ of } i
             \text{, itself included, else } 0
 
-    Which pairs are kept is searched block by block without gradients; the similarities of these pairs alone are then computed anew
-    with gradients. The two steps are :meth:`search` and :meth:`similarity`, for whoever keeps pairs longer than similarities.
+    The pairs are searched block by block without gradients; the similarities of the pairs found are then recomputed with gradients.
+    :meth:`search` and :meth:`similarity` are the two steps, for callers that keep pairs longer than similarities.
 
     Args:
-        in_channels: Width of the features, F.
-        out_channels: Width of the projection.
-        k: Neighbours an item has, itself included; all there are where fewer are present.
+        in_channels: Feature width F.
+        out_channels: Projection width.
+        k: Number of neighbours per item, itself included; all present items where there are fewer.
 
     Shapes:
-        - **input:** features ``[I, F]``, present ``[I]`` (which items have features; None: all)
+        - **input:** features ``[I, F]``, present ``[I]`` (True for items with features; None: all)
         - **output:** edge_index ``[2, E]`` from a neighbour to the item, sorted by item, the item itself first, and cosines ``[E]``
 
     >>> graph = LearnedItemGraph(3, 2, k=2)
@@ -40,13 +40,13 @@ class LearnedItemGraph(nn.Module):
         self.project = nn.Linear(in_channels, out_channels)
 
     def forward(self, features: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Searches, then compares."""
+        """Search the pairs, then compute their similarities."""
         edge_index = self.search(features, present)
         return edge_index, self.similarity(features, edge_index)
 
     @torch.no_grad()
     def search(self, features: Tensor, present: Tensor | None = None) -> Tensor:
-        """The pairs that are kept ``[2, E]``; items without features are in none. Never holds ``[I, I]``."""
+        """Return the pairs kept ``[2, E]``, none of items without features; never holds ``[I, I]``."""
         rows = torch.arange(len(features), device=features.device) if present is None else present.nonzero().flatten()
         vectors, count = unit_rows(self.project(features))[rows], max(0, min(self.k, len(rows)) - 1)
         others = torch.cat([rows.new_empty(0, count), *(position for _, position in knn_excluding_self(vectors, count))])
@@ -54,6 +54,6 @@ class LearnedItemGraph(nn.Module):
         return torch.stack([rows[near].flatten(), rows.repeat_interleave(near.shape[1])])
 
     def similarity(self, features: Tensor, edge_index: Tensor) -> Tensor:
-        """Cosines of pairs ``[E]``, with gradients for the projection."""
+        """Compute the cosines of pairs ``[E]``, with gradients for the projection."""
         vectors = unit_rows(self.project(features))
         return sampled_dot(edge_index, vectors, vectors)

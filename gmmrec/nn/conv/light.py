@@ -1,4 +1,4 @@
-"""Light graph convolution: a weighted sum over neighbours and nothing else."""
+"""Light graph convolution: just a weighted sum over neighbours."""
 
 from typing import cast
 
@@ -18,7 +18,8 @@ class LightConv(MessagePassing):
     No weights, no bias, no activation; :math:`w_{ji}` is :math:`1 / \sqrt{\deg(i) \deg(j)}` in the paper and comes with the edges.
 
     Args:
-        fused: Compute the sum as one sparse product (the default); False gathers and scatters messages, the readable reference.
+        fused: Whether to compute the sum as one sparse product (the default). False gathers and scatters messages, the readable
+            reference.
 
     Shapes:
         - **input:** x ``[N, D]`` or a pair ``([N_source, D], [N_target, D])`` for a bipartite graph, edge_index ``[2, E]``,
@@ -31,14 +32,14 @@ class LightConv(MessagePassing):
         self.fused = fused
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-        """Sums neighbours."""
+        """Sum the neighbours of every node."""
         source, target = x if isinstance(x, tuple) else (x, x)
         if self.fused:
             return weighted_sum(edge_index, source, edge_weight, num_targets=target.shape[0])
         return cast(Tensor, self.propagate(edge_index, x=(source, target), edge_weight=edge_weight))
 
     def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
-        """One edge's contribution (reference path)."""
+        """Compute the message of every edge (reference path)."""
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
 
@@ -51,7 +52,7 @@ class LightPropagation(nn.Module):
         num_layers: K; 0 returns the input.
 
     Shapes:
-        - **input:** x.user ``[U, D]``, x.item ``[I, D]``, and the edges both ways
+        - **input:** x.user ``[U, D]``, x.item ``[I, D]``, and the edges in both directions
         - **output:** the same shapes
     """
 
@@ -61,7 +62,7 @@ class LightPropagation(nn.Module):
         self.conv = LightConv()
 
     def forward(self, x: UserItem, edges: Bipartite) -> UserItem:
-        """Propagates, then averages."""
+        """Propagate, then average the layers."""
         users, items = x
         user_sum, item_sum = x
         for _ in range(self.num_layers):

@@ -1,4 +1,4 @@
-"""Modality convolution: the aggregation of MMGCN."""
+"""Modality convolution, the aggregation of MMGCN."""
 
 from typing import Literal, cast
 
@@ -9,31 +9,31 @@ from torch_geometric.nn import MessagePassing
 
 from gmmrec.nn.propagate import structure_of, weighted_sum
 
-SPARSE_COST = 10  # a multiplication in a sparse product takes about as long as so many in a dense one
+SPARSE_COST = 10  # time of a multiplication in a sparse product, relative to one in a dense product
 
 
 class ModalityConv(MessagePassing):
-    r"""Mean or maximum of what neighbours say (Wei et al., ACM MM 2019, equations 2 and 3), doi:10.1145/3343031.3351034.
+    r"""Mean or maximum of messages (Wei et al., ACM MM 2019, equations 2 and 3), doi:10.1145/3343031.3351034.
 
     .. math::
         \mathbf{x}'_i = \frac{1}{|\mathcal{N}(i)|} \sum_{j \in \mathcal{N}(i)} \mathbf{W}_1 \mathbf{x}_j
         \qquad \text{or} \qquad
         \mathbf{x}'_i = \max_{j \in \mathcal{N}(i)} \mathbf{W}_1 \mathbf{x}_j
 
-    The activation around it is left to the caller. No bias, no self-loops. Neighbours are counted in ``edge_index`` itself, so that
-    in a sampled subgraph the mean is that of the neighbours drawn. The mean is linear: :math:`\mathbf{W}_1` is applied before or
-    after it, whichever costs less.
+    The activation is left to the caller. No bias, no self-loops. Neighbours are counted in ``edge_index``, so in a sampled subgraph
+    the mean is over the sampled neighbours. As the mean is linear, :math:`\mathbf{W}_1` is applied before or after it, whichever is
+    cheaper.
 
     Args:
-        in_channels: Width of the input.
-        out_channels: Width of the output.
+        in_channels: Input width.
+        out_channels: Output width.
         aggr: ``"mean"`` or ``"max"``.
-        fused: Compute the mean as one sparse product (the default), which holds no ``[E, D]`` tensor; False gathers and scatters
-            messages, the readable reference. The maximum is always gathered.
+        fused: Whether to compute the mean as one sparse product (the default), which holds no ``[E, D]`` tensor. False gathers and
+            scatters messages, the readable reference. The maximum is always gathered.
 
     Shapes:
         - **input:** x ``[N, in_channels]`` or a pair ``([N_source, in_channels], [N_target, in_channels])`` for a bipartite graph,
-          edge_index ``[2, E]`` in any order (an ``EdgeIndex`` is grouped once, a plain tensor at every call)
+          edge_index ``[2, E]`` in any order (an ``EdgeIndex`` is grouped once, a plain tensor on every call)
         - **output:** ``[N_target, out_channels]``; a node without incoming edges yields zeros
 
     >>> conv = ModalityConv(2, 2)
@@ -51,26 +51,26 @@ class ModalityConv(MessagePassing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew, Xavier-normal."""
+        """Reset the weights to Xavier-normal values."""
         super().reset_parameters()
         nn.init.xavier_normal_(self.lin.weight)
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Tensor) -> Tensor:
-        """Transforms and aggregates."""
+        """Transform and aggregate."""
         source, target = x if isinstance(x, tuple) else (x, x)
         sizes = (source.shape[0], target.shape[0])
         if not self.fused:
             return cast(Tensor, self.propagate(edge_index, x=(self.lin(source), target), size=sizes))
         if not isinstance(edge_index, EdgeIndex):
-            edge_index = EdgeIndex(edge_index.contiguous(), sparse_size=sizes)  # so that one call groups it once
-        before, after = (n * self.in_channels * self.out_channels for n in sizes)  # what W1 costs on either side
+            edge_index = EdgeIndex(edge_index.contiguous(), sparse_size=sizes)  # grouped once per call
+        before, after = (n * self.in_channels * self.out_channels for n in sizes)  # cost of W1 on either side
         edges = SPARSE_COST * edge_index.shape[1]
         if before + edges * self.out_channels <= after + edges * self.in_channels:
             return _mean(self.lin(source), edge_index, sizes)
         return cast(Tensor, self.lin(_mean(source, edge_index, sizes)))
 
     def message(self, x_j: Tensor) -> Tensor:
-        """One edge's contribution (reference path)."""
+        """Return the message of every edge (reference path)."""
         return x_j
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ def _mean(source: Tensor, edge_index: Tensor, sizes: tuple[int, int]) -> Tensor:
 
 
 def mean_weight(edge_index: Tensor, num_sources: int, num_targets: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Weights ``[E]`` with which a weighted sum is a mean: 1 through the number of edges that end where the edge does.
+    """Compute the edge weights ``[E]`` that turn a weighted sum into a mean: 1 over the in-degree of the edge's target.
 
     >>> mean_weight(torch.tensor([[0, 1, 1], [0, 0, 1]]), 2, 2)
     tensor([0.5000, 0.5000, 1.0000])

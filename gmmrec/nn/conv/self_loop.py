@@ -1,4 +1,4 @@
-"""Propagation in which a node is its own neighbour."""
+"""Propagation with self-loops."""
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,13 @@ class SelfLoopPropagation(nn.Module):
     .. math::
         \mathbf{y} = \frac{1}{K + 1} \sum_{k=0}^{K} \big( \mathbf{D}^{-1} (\mathbf{A} + \mathbf{I}) \big)^k \mathbf{x}
 
-    Rows of the operator sum to 1. Neighbours are counted in the edges given, whose weights are not used.
+    Rows of the operator sum to 1. Neighbours are counted in the given edges; edge weights are ignored.
 
     Args:
         num_layers: K; 0 returns the input.
 
     Shapes:
-        - **input:** x.user ``[U, D]``, x.item ``[I, D]``, and the edges both ways
+        - **input:** x.user ``[U, D]``, x.item ``[I, D]``, and the edges in both directions
         - **output:** the same shapes
 
     >>> from gmmrec.nn.relations import Relation
@@ -34,29 +34,29 @@ class SelfLoopPropagation(nn.Module):
         self.num_layers = num_layers
 
     def forward(self, x: UserItem, edges: Bipartite) -> UserItem:
-        """Propagates, then averages."""
+        """Propagate, then average the layers."""
         users, items = x
         if not self.num_layers:
             return x
-        user_share = _share(edges.to_user.edge_index, items, users)
-        item_share = _share(edges.to_item.edge_index, users, items)
+        user_weights = _mean_weights(edges.to_user.edge_index, items, users)
+        item_weights = _mean_weights(edges.to_item.edge_index, users, items)
         user_sum, item_sum = x
         for _ in range(self.num_layers):
             users, items = (
-                _mean(edges.to_user.edge_index, items, users, *user_share),
-                _mean(edges.to_item.edge_index, users, items, *item_share),
+                _mean(edges.to_user.edge_index, items, users, *user_weights),
+                _mean(edges.to_item.edge_index, users, items, *item_weights),
             )
             user_sum, item_sum = user_sum + users, item_sum + items
         scale = 1 / (self.num_layers + 1)
         return UserItem(scale * user_sum, scale * item_sum)
 
 
-def _share(edge_index: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """1 through the number of neighbours and one more: of every target ``[N, 1]`` and of every edge ``[E]``."""
+def _mean_weights(edge_index: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute 1 / (number of neighbours + 1) per target ``[N, 1]`` and per edge ``[E]``."""
     structure = structure_of(edge_index, source.shape[0], target.shape[0])
-    share = (structure.by_target.indptr.diff() + 1).to(target.dtype).reciprocal()
-    return share[:, None], share.index_select(0, structure.target)
+    weight = (structure.by_target.indptr.diff() + 1).to(target.dtype).reciprocal()
+    return weight[:, None], weight.index_select(0, structure.target)
 
 
-def _mean(edge_index: Tensor, source: Tensor, target: Tensor, share: Tensor, weight: Tensor) -> Tensor:
-    return torch.addcmul(weighted_sum(edge_index, source, weight, num_targets=target.shape[0]), target, share)
+def _mean(edge_index: Tensor, source: Tensor, target: Tensor, own_weight: Tensor, edge_weight: Tensor) -> Tensor:
+    return torch.addcmul(weighted_sum(edge_index, source, edge_weight, num_targets=target.shape[0]), target, own_weight)

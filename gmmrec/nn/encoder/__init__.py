@@ -1,11 +1,12 @@
-"""Encoders: from features and edges to vectors of users and items.
+"""Encoders that turn features and edges into user and item vectors.
 
-Two kinds, which any model can take by name:
+There are two kinds, which any model can select by name:
 
-- a *propagation* turns a ``UserItem`` of vectors and the edges into a ``UserItem``: ``propagation(kind, ...)`` of :data:`PROPAGATIONS`;
-- a *content encoder* of one modality takes ``(preference, features, present, ids, edges)`` and gives a ``UserItem``; its users start
-  from ``encoder.preference``, a table of its own: ``content_encoder(kind, ...)`` of :data:`CONTENT_ENCODERS`. Only ``linear``
-  and ``perceptron``, which know no users, take features and give vectors of items.
+- a *propagation* maps a ``UserItem`` of vectors and the edges to a ``UserItem``. ``propagation(kind, ...)`` builds one of
+  :data:`PROPAGATIONS`.
+- a *content encoder* of one modality maps ``(preference, features, present, ids, edges)`` to a ``UserItem``; users start from its
+  table ``encoder.preference``. ``content_encoder(kind, ...)`` builds one of :data:`CONTENT_ENCODERS`. The exceptions are ``linear``
+  and ``perceptron``, which have no users and map features to item vectors.
 """
 
 from gmmrec.nn.encoder.by_name import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, propagation

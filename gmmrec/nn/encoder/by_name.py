@@ -16,7 +16,7 @@ from gmmrec.nn.encoder.mmgcn import MMGCNEncoder
 
 
 class Sizes(NamedTuple):
-    """Everything that a content encoder may be built from; see :func:`content_encoder`."""
+    """Arguments of all content encoders; see :func:`content_encoder`."""
 
     num_users: int
     feature_dim: int
@@ -37,13 +37,13 @@ PROPAGATIONS: Mapping[str, Callable[[int, int, int], nn.Module]] = Table(
         "mcptr": lambda dim, num_layers, num_clusters: CoInteractionPropagation(dim, num_layers),
     },
 )
-"""Every propagation by name: ``PROPAGATIONS[name](dim, num_layers, num_clusters)`` builds it; ``mf`` lets nothing flow."""
+"""Propagations by name: ``PROPAGATIONS[name](dim, num_layers, num_clusters)`` builds one; ``mf`` is the identity."""
 
 
 def _propagated(kind: str) -> Callable[[Sizes], nn.Module]:
     def build(sizes: Sizes) -> nn.Module:
-        flow = PROPAGATIONS[kind](sizes.dim, sizes.num_layers, sizes.num_clusters)
-        return PropagatedContent(sizes.num_users, sizes.feature_dim, sizes.dim, flow, init_std=sizes.init_std)
+        propagate = PROPAGATIONS[kind](sizes.dim, sizes.num_layers, sizes.num_clusters)
+        return PropagatedContent(sizes.num_users, sizes.feature_dim, sizes.dim, propagate, init_std=sizes.init_std)
 
     return build
 
@@ -68,11 +68,11 @@ CONTENT_ENCODERS: Mapping[str, Callable[[Sizes], nn.Module]] = Table(
         "mmgcn": _mmgcn,
     },
 )
-"""Every content encoder by name; :func:`content_encoder` builds it."""
+"""Content encoders by name; :func:`content_encoder` builds one."""
 
 
 def propagation(kind: str, dim: int, num_layers: int, *, num_clusters: int = 8) -> nn.Module:
-    """A propagation by name; ``mf`` lets nothing flow.
+    """Build a propagation by name; ``mf`` is the identity.
 
     Raises:
         ValueError: The name is unknown.
@@ -96,17 +96,17 @@ def content_encoder(
     num_clusters: int = 8,
     init_std: float = 0.1,
 ) -> nn.Module:
-    """A content encoder by name; its output is ``dim`` wide.
+    """Build a content encoder by name, with output of width ``dim``.
 
     Args:
-        kind: A name of :data:`CONTENT_ENCODERS`.
-        num_users: Rows of the users' table of preferences, where the encoder has one.
-        feature_dim: Width of the features.
-        dim: Width of the output.
-        num_layers: Steps along the edges, where the encoder has such.
-        modality_dim: Width of the modality before the first layer of MGAT or MMGCN.
-        num_clusters: Clusters of ``hcgcn``.
-        init_std: Standard deviation of the initial preferences; 0 for Xavier's uniform values.
+        kind: A name in :data:`CONTENT_ENCODERS`.
+        num_users: Number of users, for encoders with a preference table.
+        feature_dim: Feature width.
+        dim: Output width.
+        num_layers: Number of propagation layers, for encoders that propagate.
+        modality_dim: Input width of the first layer of MGAT or MMGCN.
+        num_clusters: Number of clusters of ``hcgcn``.
+        init_std: Standard deviation of the initial preferences; 0 for Xavier-uniform values.
 
     Raises:
         ValueError: The name is unknown.
@@ -114,16 +114,16 @@ def content_encoder(
     return CONTENT_ENCODERS[kind](Sizes(num_users, feature_dim, dim, num_layers, modality_dim, num_clusters, init_std))
 
 
-def contents(modalities: tuple[str, ...], wanted: str | Mapping[str, str]) -> dict[str, str]:
-    """The kind of content encoder of every modality that has one.
+def contents(modalities: tuple[str, ...], kinds: str | Mapping[str, str]) -> dict[str, str]:
+    """Return the kind of content encoder of every modality that has one.
 
     Raises:
-        ValueError: A modality that is named does not exist.
+        ValueError: A named modality does not exist.
 
     >>> contents(("image", "text"), "light"), contents(("image", "text"), {"text": "mgat"})
     ({'image': 'light', 'text': 'light'}, {'text': 'mgat'})
     """
-    chosen = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(modalities, wanted)
+    chosen = dict(kinds) if isinstance(kinds, Mapping) else dict.fromkeys(modalities, kinds)
     for name in chosen:
         if name not in modalities:
             known = ", ".join(map(repr, modalities)) or "none"

@@ -1,4 +1,4 @@
-"""Encoders of one node type: its graph of co-interactions, and sets of texts such as a user's reviews."""
+"""Encoders of a single node type: its co-interaction graph, and sets of texts such as a user's reviews."""
 
 from typing import Literal, overload
 
@@ -13,18 +13,18 @@ from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 
 class CoInteractionEncoder(nn.Module):
-    r"""Layers on a homogeneous graph, such as users who share items, and the mean of all layers, layer 0 included.
+    r"""Propagation on a homogeneous graph (users who share items, say), averaged over all layers, layer 0 included.
 
     .. math:: \mathbf{y} = \frac{1}{K + 1} \sum_{k=0}^{K} \mathbf{x}^{(k)}, \qquad
         \mathbf{x}^{(k+1)}_i = \sum_{j \to i} w_{ji}\, \mathbf{x}^{(k)}_j
 
-    The mean keeps a node's own vector, so that no self-loops are needed and a node without edges is not lost.
+    Layer 0 keeps a node's own vector, so no self-loops are needed and isolated nodes keep their vectors, scaled.
 
     Args:
-        dim: Width of a vector.
+        dim: Vector width.
         num_layers: K; 0 returns the input.
-        layer: ``"light"``: :math:`w_{ji}` comes with the edges, and nothing is learned. ``"attention"``: it is the inner-product
-            attention of linearly mapped vectors, and outputs have length 1; the weights of the edges are not looked at.
+        layer: ``"light"``: :math:`w_{ji}` are the edge weights, and nothing is learned. ``"attention"``: they are inner-product
+            attention weights of linearly mapped vectors, layer outputs have unit norm, and edge weights are ignored.
 
     Shapes:
         - **input:** x ``[N, dim]``, relation with edge_index ``[2, E]`` and weight ``[E]``
@@ -41,7 +41,7 @@ class CoInteractionEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor, relation: Relation) -> Tensor:
-        """Propagates, then averages."""
+        """Propagate, then average the layers."""
         total = x
         for layer in self.layers:
             x = layer(x, relation.edge_index, relation.weight) if self.is_light else layer(x, relation.edge_index)
@@ -50,18 +50,19 @@ class CoInteractionEncoder(nn.Module):
 
 
 class TextSetEncoder(nn.Module):
-    r"""One vector of a set of texts: each is projected, and attention decides how much it counts.
+    r"""Attention pooling over a set of projected texts.
 
     .. math::
         \mathbf{t}_r = \mathbf{W} \mathbf{e}_r + \mathbf{b}, \qquad
         \beta_r = \operatorname{softmax}_r \big( \mathbf{q}^\top \tanh(\mathbf{W}_q \mathbf{t}_r + \mathbf{b}_q) \big), \qquad
         \mathbf{t} = \sum_r \beta_r \mathbf{t}_r
 
-    Our reading of the intra-modal aggregation of MCPTR (Liu et al., ICMR 2022), of which we know the name and no equation.
+    A reconstruction of the intra-modal aggregation of MCPTR (Liu et al., ICMR 2022), of which only the name is known to us, no
+    equation.
 
     Args:
         feature_dim: Width of a text's features.
-        dim: Width of the output.
+        dim: Output width.
 
     Shapes:
         - **input:** values ``[N, T, feature_dim]``, mask ``[N, T]``, rows ``[n]``
@@ -82,7 +83,7 @@ class TextSetEncoder(nn.Module):
     def forward(
         self, values: Tensor, mask: Tensor, rows: Tensor, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Encodes the texts of the nodes in ``rows``."""
+        """Encode the texts of the nodes in ``rows``."""
         num_texts = values.shape[1]
         positions = rows[:, None] * num_texts + torch.arange(num_texts, device=rows.device)
         tokens = project_rows(values.flatten(0, 1), positions.flatten(), self.project.weight, self.project.bias)
@@ -93,18 +94,18 @@ class TextSetEncoder(nn.Module):
 
 
 class CoInteractionPropagation(nn.Module):
-    """One encoder for the graph of users and one for that of items: what MCPTR does with the vectors of both.
+    """MCPTR's propagation: an encoder of the user graph and one of the item graph.
 
     Args:
-        dim: Width of a vector.
-        num_layers: Layers of either encoder.
+        dim: Vector width.
+        num_layers: Number of layers of each encoder.
 
     Shapes:
         - **input:** x.user ``[U, dim]``, x.item ``[I, dim]``, and edges with ``between_users`` and ``between_items``
         - **output:** the same shapes
 
     Raises:
-        ValueError: The edges have no graph of users or of items.
+        ValueError: The edges lack the user graph or the item graph.
     """
 
     def __init__(self, dim: int, num_layers: int = 2) -> None:
@@ -113,7 +114,7 @@ class CoInteractionPropagation(nn.Module):
         self.item_graph = CoInteractionEncoder(dim, num_layers)
 
     def forward(self, x: UserItem, edges: Bipartite) -> UserItem:
-        """Propagates, then averages."""
+        """Propagate on both graphs, then average the layers."""
         if edges.between_users is None or edges.between_items is None:
-            raise ValueError("the encoder needs a graph of users and one of items; give between_users and between_items")
+            raise ValueError("the encoder needs a user graph and an item graph; give between_users and between_items")
         return UserItem(self.user_graph(x.user, edges.between_users), self.item_graph(x.item, edges.between_items))

@@ -1,4 +1,4 @@
-"""Content encoders: features of items projected, alone or flowing along edges together with preferences of users."""
+"""Content encoders: projected item features, alone or propagated along edges with user preferences."""
 
 import torch
 from torch import Tensor, nn
@@ -9,15 +9,15 @@ from gmmrec.nn.relations import Bipartite, UserItem
 
 
 class ContentEncoder(nn.Module):
-    r"""Features alone and no graph: a linear map, or layers :math:`\mathrm{LeakyReLU}(\mathbf{W} \mathbf{x} + \mathbf{b})`.
+    r"""Graph-free encoder: a linear map, or layers :math:`\mathrm{LeakyReLU}(\mathbf{W} \mathbf{x} + \mathbf{b})`.
 
     Args:
-        feature_dim: Width of the features, F.
+        feature_dim: Feature width F.
         dim: Width of every layer and of the output.
-        num_layers: Number of layers; 0 for one linear map.
+        num_layers: Number of layers; 0 for a single linear map.
 
     Shapes:
-        - **input:** features ``[N, F]``, rows ``[n]`` of those that are encoded; None: all
+        - **input:** features ``[N, F]``, rows ``[n]`` to encode (None: all)
         - **output:** ``[n, dim]``
     """
 
@@ -31,28 +31,28 @@ class ContentEncoder(nn.Module):
             self.rest.extend((nn.Linear(dim, dim), nn.LeakyReLU()))
 
     def forward(self, features: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Encodes rows."""
+        """Encode some rows, or all."""
         x: Tensor = self.rest(project_rows(features, rows, self.project.weight, self.project.bias))
         return x
 
 
 class PropagatedContent(nn.Module):
-    r"""Items' projected features :math:`\mathbf{W} \mathbf{f}_i + \mathbf{b}` and users' preferences, propagated along edges.
+    r"""Projected item features :math:`\mathbf{W} \mathbf{f}_i + \mathbf{b}` and user preferences, propagated along edges.
 
     Args:
-        num_users: Rows of the users' table of preferences.
-        feature_dim: Width of the items' features, F.
+        num_users: Number of users.
+        feature_dim: Item feature width F.
         dim: Width of preferences and of the output.
-        propagate: From a ``UserItem`` of vectors and the edges to a ``UserItem``, such as
+        propagate: Module that maps a ``UserItem`` of vectors and the edges to a ``UserItem``, such as
             :class:`~gmmrec.nn.conv.light.LightPropagation` or :class:`~gmmrec.nn.encoder.hcgcn.HCGCNEncoder`.
-        init_std: Standard deviation of the initial preferences; 0 for Xavier's uniform values.
+        init_std: Standard deviation of the initial preferences; 0 for Xavier-uniform values.
 
     Attributes:
-        preference: The users' table ``[num_users, dim]``.
+        preference: User preference table ``[num_users, dim]``.
 
     Shapes:
-        - **input:** preference ``[U, dim]`` (the rows of the users at hand), features ``[I, F]``, present ``[I]`` (which items have
-          features), ids (not used), and the edges
+        - **input:** preference ``[U, dim]`` (rows of the users at hand), features ``[I, F]``, present ``[I]`` (True for items with
+          features), ids (unused), and the edges
         - **output:** ``[U, dim]`` and ``[I, dim]``
     """
 
@@ -63,7 +63,7 @@ class PropagatedContent(nn.Module):
         self.propagate = propagate
 
     def forward(self, preference: Tensor, features: Tensor, present: Tensor, ids: UserItem, edges: Bipartite) -> UserItem:
-        """One row a node."""
-        latent = torch.where(present.bool()[:, None], self.project(features), 0.0)  # an item without features passes nothing on
+        """Encode users and items, one row per node."""
+        latent = torch.where(present.bool()[:, None], self.project(features), 0.0)  # an item without features sends zeros
         x: UserItem = self.propagate(UserItem(preference, latent), edges)
         return x

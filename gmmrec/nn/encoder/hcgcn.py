@@ -1,4 +1,4 @@
-"""HCGCN's encoder of the interactions: a light first hop, and further hops inside clusters of users and items together."""
+"""HCGCN's interaction encoder: a light first hop, then hops within joint clusters of users and items."""
 
 from torch import nn
 
@@ -9,26 +9,26 @@ from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 
 class HCGCNEncoder(nn.Module):
-    r"""Propagation between users and items that share clusters (HCGCN, ACM MM 2022; a reconstruction), doi:10.1145/3503161.3548119.
+    r"""Propagation within joint clusters of users and items (HCGCN, ACM MM 2022; a reconstruction), doi:10.1145/3503161.3548119.
 
     .. math::
         \mathbf{E}^{(1)} = \hat{\mathbf{A}} \mathbf{E}^{(0)}, \qquad
         \mathbf{E}^{(l+1)} = \sum_k \operatorname{diag}(\mathbf{Q}_{\cdot k}) \mathbf{A}_k \mathbf{E}^{(l)} \;\; (l \geq 1), \qquad
         \mathbf{E} = \frac{1}{L + 1} \sum_{l=0}^{L} \mathbf{E}^{(l)}
 
-    Users and items are assigned to one set of prototypes by :math:`\mathbf{E}^{(0)}`, anew at every call. The degrees inside
-    clusters come from the edges at hand. In a sampled subgraph they are right wherever all neighbours were drawn; the first hop
-    needs those neighbours anyway, so L hops, as for any model of L layers, give the seeds the vectors of the whole graph.
+    Every call assigns users and items to one set of prototypes by :math:`\mathbf{E}^{(0)}`. Degrees within clusters are counted in
+    the given edges, so in a sampled subgraph they are exact for nodes whose neighbours were all sampled. The first hop needs those
+    neighbours anyway: with L hops, as for any model of L layers, the seeds get the same vectors as on the whole graph.
 
     Args:
-        dim: Width of the vectors.
+        dim: Vector width.
         num_clusters: K; with 1 this is LightGCN.
         num_layers: L.
-        temperature: Of the assignment.
-        hard: Whether a node belongs to its best cluster alone.
+        temperature: Temperature of the assignment.
+        hard: Whether to assign every node to its best cluster only.
 
     Shapes:
-        - **input:** x.user ``[U, dim]``, x.item ``[I, dim]``, and the edges both ways
+        - **input:** x.user ``[U, dim]``, x.item ``[I, dim]``, and the edges in both directions
         - **output:** the same shapes
     """
 
@@ -41,11 +41,11 @@ class HCGCNEncoder(nn.Module):
         self.conv = LightConv()
 
     def assignment(self, x: UserItem) -> UserItem:
-        """Clusters of users ``[U, K]`` and items ``[I, K]``, by the same prototypes."""
+        """Assign users ``[U, K]`` and items ``[I, K]`` to clusters by the same prototypes."""
         return UserItem(self.assign(x.user), self.assign(x.item))
 
     def forward(self, x: UserItem, edges: Bipartite, assignment: UserItem | None = None) -> UserItem:
-        """Propagates, then averages; ``assignment`` saves making it where the caller has it already."""
+        """Propagate, then average the layers; ``assignment`` is computed unless given."""
         to_user, to_item = edges.to_user, edges.to_item
         users, items = x
         user_sum, item_sum = x
@@ -58,7 +58,7 @@ class HCGCNEncoder(nn.Module):
         return UserItem(scale * user_sum, scale * item_sum)
 
     def _inside_clusters(self, edges: Bipartite, q: UserItem) -> tuple[Relation, Relation]:
-        """Both relations with the weights of the hops after the first, which are the same for all of them."""
+        """Return both relations with the edge weights of all hops after the first."""
         by_item, by_user = Relation(edges.to_user.edge_index), Relation(edges.to_item.edge_index)  # A, not normalised
         degree = UserItem(cluster_degrees(by_item, q.item, q.user), cluster_degrees(by_user, q.user, q.item))
         to_user = cluster_weights(by_item, (q.item, q.user), (degree.item, degree.user))

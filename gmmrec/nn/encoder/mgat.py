@@ -1,4 +1,4 @@
-"""MGAT's encoder: gated attention along the interactions, within one modality."""
+"""MGAT's encoder: gated attention over the interactions, within one modality."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ Combine = Literal["concat", "last"]
 
 
 class MGATLayer(nn.Module):
-    r"""Gated attention along the interactions, then the combination with the ID embedding.
+    r"""Gated attention over the interactions, combined with the ID embedding.
 
     .. math::
         \mathbf{x}'_i = \mathrm{LeakyReLU} \big( \mathbf{W}_2\, \mathrm{LeakyReLU}(\mathbf{h}_i) + \mathbf{b}_2
@@ -25,14 +25,14 @@ class MGATLayer(nn.Module):
     with :math:`\mathbf{h}_i` from :class:`~gmmrec.nn.conv.gated_attention.GatedAttentionConv`.
 
     Args:
-        in_channels: Width of the input.
+        in_channels: Input width.
         dim: Width of the ID embedding and of the output.
-        gate: Gate of the attention.
+        gate: Attention gate.
 
     Shapes:
-        - **input:** x ``[U, in_channels]`` and ``[I, in_channels]``, ids ``[U, dim]`` and ``[I, dim]``, the edges; rows of users
-          ``[n]`` or None
-        - **output:** ``[U, dim]`` (``[n, dim]`` where rows are given) and ``[I, dim]``
+        - **input:** x ``[U, in_channels]`` and ``[I, in_channels]``, ids ``[U, dim]`` and ``[I, dim]``, the edges, and rows of
+          users ``[n]`` or None
+        - **output:** ``[U, dim]`` (``[n, dim]`` if rows are given) and ``[I, dim]``
     """
 
     def __init__(self, in_channels: int, dim: int, gate: Literal["inner_product", "none"]) -> None:
@@ -42,12 +42,12 @@ class MGATLayer(nn.Module):
         self.neighbours = nn.Linear(in_channels, dim)  # W2
 
     def forward(self, x: UserItem, ids: UserItem, edges: Bipartite, users: Tensor | None = None) -> UserItem:
-        """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types; of users only some, where these are given."""
+        """Map ``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]`` for both node types, only for ``users`` if given."""
         y = UserItem(*map(self.conv.transform, x))
         own, own_ids, own_y, to_user = x.user, ids.user, y.user, edges.to_user
         if users is not None:
             own, own_ids = F.embedding(users, x.user), F.embedding(users, ids.user)
-            own_y = self.conv.transform(own)  # cheaper than to look up y, whose derivative would be a whole table
+            own_y = self.conv.transform(own)  # cheaper than a lookup in y, whose gradient would be a full table
             to_user = edges_into(to_user, users, x.item.shape[0], x.user.shape[0])
         messages = UserItem(
             user=self.conv.attend((y.item, own_y), to_user.edge_index, edges.degree.item),
@@ -56,27 +56,27 @@ class MGATLayer(nn.Module):
         return UserItem(self._combine(own, messages.user, own_ids), self._combine(x.item, messages.item, ids.item))
 
     def _combine(self, x: Tensor, messages: Tensor, ids: Tensor) -> Tensor:
-        own = F.leaky_relu_(self.own(x))  # in place where autograd allows: these are the widest tensors of a step
+        own = F.leaky_relu_(self.own(x))  # in place where autograd allows: the widest tensors of a step
         return F.leaky_relu_(self.neighbours(F.leaky_relu(messages)).add_(own).add_(ids))
 
 
 class MGATEncoder(nn.Module):
-    """Everything that MGAT does within one modality (Tao et al., IP&M 2020), doi:10.1016/j.ipm.2020.102277.
+    """MGAT's encoder of one modality (Tao et al., IP&M 2020), doi:10.1016/j.ipm.2020.102277.
 
     Args:
-        num_users: Rows of the users' table of preferences.
-        feature_dim: Width of the items' features, F.
-        dim: Width of the ID embeddings and of a layer's output.
-        modality_dim: Width of the modality before the first layer, P.
+        num_users: Number of users.
+        feature_dim: Item feature width F.
+        dim: Width of the ID embeddings and of every layer's output.
+        modality_dim: Input width P of the first layer.
         num_layers: Number of attention layers.
-        gate: Gate of the attention.
-        combine: Whether the output is all layers side by side, or the last one.
+        gate: Attention gate.
+        combine: ``"concat"`` to concatenate all layers, ``"last"`` for the last one only.
 
     Attributes:
-        preference: The users' table ``[num_users, P]``.
+        preference: User preference table ``[num_users, P]``.
 
     Shapes:
-        - **input:** preference ``[U, P]`` (the rows of the users at hand), features ``[I, F]``, present ``[I]`` (which items have
+        - **input:** preference ``[U, P]`` (rows of the users at hand), features ``[I, F]``, present ``[I]`` (True for items with
           features), ids.user ``[U, dim]``, ids.item ``[I, dim]``, and the edges
         - **output:** ``[U, dim * num_layers]`` and ``[I, dim * num_layers]`` when concatenated, else ``dim`` wide
     """
@@ -104,8 +104,8 @@ class MGATEncoder(nn.Module):
     def forward(
         self, preference: Tensor, features: Tensor, present: Tensor, ids: UserItem, edges: Bipartite, users: Tensor | None = None
     ) -> UserItem:
-        """One row a node; of users only those asked for, which spares the last layer most of its work."""
-        latent = torch.tanh(self.latent(features)) * present[:, None]  # a missing feature is zero in latent space too
+        """Encode users and items, one row per node; ``users`` limits the last layer to them, which saves most of its work."""
+        latent = torch.tanh(self.latent(features)) * present[:, None]  # missing features are zero in latent space, too
         x = UserItem(unit_rows(preference), unit_rows(latent))
         outputs: list[UserItem] = []
         for layer in self.layers[:-1]:

@@ -1,4 +1,4 @@
-"""MMGCN's encoder: modality convolutions along the interactions, within one modality."""
+"""MMGCN's encoder: modality convolutions over the interactions, within one modality."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ from gmmrec.nn.relations import Bipartite, UserItem
 
 
 class MMGCNLayer(nn.Module):
-    r"""What neighbours say, combined with a node's own state and its ID embedding (Wei et al., ACM MM 2019, equations 2 to 7).
+    r"""Messages, combined with a node's state and ID embedding (Wei et al., ACM MM 2019, equations 2 to 7).
 
     .. math::
         \mathbf{h}_v &= \mathrm{LeakyReLU} \big( \mathrm{Agg}_{j \in \mathcal{N}(v)}\, \mathbf{W}_1 \mathbf{x}_j \big), \qquad
@@ -23,18 +23,18 @@ class MMGCNLayer(nn.Module):
         \mathbf{x}'_v &= \mathrm{LeakyReLU}(\mathbf{W}_3 \mathbf{h}_v + \hat{\mathbf{x}}_v) \quad \text{(element-wise)} \qquad
         \mathbf{x}'_v = \mathrm{LeakyReLU}(\mathbf{W}_3 [\mathbf{h}_v \,\Vert\, \hat{\mathbf{x}}_v]) \quad \text{(concatenation)}
 
-    Leaky slope 0.01. :math:`\mathbf{W}_1` is square; there are no biases.
+    The negative slope is 0.01. :math:`\mathbf{W}_1` is square; there are no biases.
 
     Args:
-        in_channels: Width of the input.
+        in_channels: Input width.
         dim: Width of the ID embedding and of the output.
         aggr: Aggregation over neighbours.
-        combine: Which of the two combinations.
+        combine: ``"add"`` (element-wise) or ``"concat"``.
 
     Shapes:
-        - **input:** x ``[U, in_channels]`` and ``[I, in_channels]``, ids ``[U, dim]`` and ``[I, dim]``, the edges; rows of users
-          ``[n]`` or None
-        - **output:** ``[U, dim]`` (``[n, dim]`` where rows are given) and ``[I, dim]``
+        - **input:** x ``[U, in_channels]`` and ``[I, in_channels]``, ids ``[U, dim]`` and ``[I, dim]``, the edges, and rows of
+          users ``[n]`` or None
+        - **output:** ``[U, dim]`` (``[n, dim]`` if rows are given) and ``[I, dim]``
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class MMGCNLayer(nn.Module):
         nn.init.xavier_normal_(self.mix.weight)
 
     def forward(self, x: UserItem, ids: UserItem, edges: Bipartite, users: Tensor | None = None) -> UserItem:
-        """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types; of users only some, where these are given."""
+        """Map ``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]`` for both node types, only for ``users`` if given."""
         own, own_ids, to_user = x.user, ids.user, edges.to_user
         if users is not None:
             own, own_ids = F.embedding(users, x.user), F.embedding(users, ids.user)
@@ -62,39 +62,38 @@ class MMGCNLayer(nn.Module):
         )
 
     def _combine(self, x: Tensor, messages: Tensor, ids: Tensor) -> Tensor:
-        # in place where autograd allows: these are the widest tensors of a step
+        # in place where autograd allows: the widest tensors of a step
         messages = F.leaky_relu(messages, inplace=self.conv.fused)
         own = F.leaky_relu_(self.own(x))
         if self.combine == "add":
             return F.leaky_relu_(self.mix(messages).add_(own).add_(ids))
-        of_messages, of_own = self.mix.weight.split([self.in_channels, ids.shape[1]], dim=1)  # spares the concatenation
-        return F.leaky_relu_(F.linear(messages, of_messages).add_(F.linear(own + ids, of_own)))
+        message_weight, own_weight = self.mix.weight.split([self.in_channels, ids.shape[1]], dim=1)  # avoids a concatenation
+        return F.leaky_relu_(F.linear(messages, message_weight).add_(F.linear(own + ids, own_weight)))
 
 
 class MMGCNEncoder(nn.Module):
-    r"""Everything that MMGCN does within one modality (Wei et al., ACM MM 2019), doi:10.1145/3343031.3351034.
+    r"""MMGCN's encoder of one modality (Wei et al., ACM MM 2019), doi:10.1145/3343031.3351034.
 
-    Users enter with their preferences and items with their features, all rows at length 1; features wider than ``modality_dim``
-    are projected to it first, as the paper does with pictures, and others enter as they are. The output is that of the last layer.
+    The inputs of the first layer are user preferences and item features, all rows normalised. Features wider than ``modality_dim``
+    are projected to it first, as images are in the paper; others are used as they are. The output is that of the last layer.
 
     Args:
-        num_users: Rows of the users' table of preferences.
-        feature_dim: Width of the items' features, F.
-        dim: Width of the ID embeddings and of a layer's output.
-        modality_dim: Width of the modality before the first layer at most; P is the smaller of it and F.
+        num_users: Number of users.
+        feature_dim: Item feature width F.
+        dim: Width of the ID embeddings and of every layer's output.
+        modality_dim: Maximum input width of the first layer; the width P is the smaller of it and F.
         num_layers: Number of layers.
         aggr: Aggregation over neighbours, ``"mean"`` or ``"max"``.
         combine: ``"add"`` (element-wise) or ``"concat"``.
-        init_std: Standard deviation of the initial preferences; 0 for Xavier's uniform values.
+        init_std: Standard deviation of the initial preferences; 0 for Xavier-uniform values.
 
     Attributes:
-        preference: The users' table ``[num_users, P]``.
+        preference: User preference table ``[num_users, P]``.
 
     Shapes:
-        - **input:** preference ``[U, P]`` (the rows of the users at hand), features ``[I, F]``, present ``[I]`` (which items have
-          features), ids.user ``[U, dim]``, ids.item ``[I, dim]``, the edges, whose weights are not used,
-          and users ``[B]``, or None
-        - **output:** ``[U, dim]``, or ``[B, dim]`` where users are given, and ``[I, dim]``
+        - **input:** preference ``[U, P]`` (rows of the users at hand), features ``[I, F]``, present ``[I]`` (True for items with
+          features), ids.user ``[U, dim]``, ids.item ``[I, dim]``, the edges (weights are ignored), and users ``[B]`` or None
+        - **output:** ``[U, dim]``, or ``[B, dim]`` if users are given, and ``[I, dim]``
     """
 
     def __init__(
@@ -119,8 +118,8 @@ class MMGCNEncoder(nn.Module):
     def forward(
         self, preference: Tensor, features: Tensor, present: Tensor, ids: UserItem, edges: Bipartite, users: Tensor | None = None
     ) -> UserItem:
-        """One row a node; of users only those asked for, which spares the last layer most of its work."""
-        latent = torch.where(present.bool()[:, None], self.latent(features), 0.0)  # a missing feature is zero here too
+        """Encode users and items, one row per node; ``users`` limits the last layer to them, which saves most of its work."""
+        latent = torch.where(present.bool()[:, None], self.latent(features), 0.0)  # missing features are zero here, too
         x = UserItem(unit_rows(preference), unit_rows(latent))
         for layer in self.layers[:-1]:
             x = layer(x, ids, edges)

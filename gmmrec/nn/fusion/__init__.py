@@ -1,18 +1,18 @@
-"""Fusion: many vectors of one node (modalities, regions, words) become one.
+"""Fusion modules, which combine the vectors of a node (modalities, regions, words) into one.
 
-All modules agree on one signature::
+All modules share one signature::
 
     fused = fusion(tokens, mask, query)                              # [N, D]
     fused, weights = fusion(tokens, mask, query, return_weights=True)
 
 - ``tokens`` ``[N, M, D]``: M vectors for each of N nodes or pairs;
-- ``mask`` ``[N, M]``, boolean, True where a token exists; None: all do. A missing token has weight 0 and its values are never read;
-  a row without any token is fused to zeros, never to NaN;
-- ``query`` ``[N, D]``: whose view it is (a user), for the modules that ask; the others take no notice of it;
-- ``weights`` ``[N, M]``, or ``[N, M, D]`` where every dimension has its own, sum to 1 over the tokens that are present (those of a
-  sum and of gates by sigmoid excepted).
+- ``mask`` ``[N, M]``, boolean, True where a token is present; None: everywhere. A missing token has weight 0 and its values are
+  never read; a row without tokens is fused to zeros, never to NaN;
+- ``query`` ``[N, D]``: the vector that tokens are weighed for (a user, say); modules that need none ignore it;
+- ``weights`` ``[N, M]``, or ``[N, M, D]`` for weights per dimension, which sum to 1 over the present tokens (except those of sums
+  and of sigmoid gates).
 
-``FUSIONS`` has them by name.
+``FUSIONS`` lists them by name.
 """
 
 from gmmrec.nn.fusion.attribute import AttributeFusion, SlotPooling

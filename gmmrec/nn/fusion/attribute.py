@@ -1,4 +1,4 @@
-"""Attention over the attributes of an item (neckline, heel height) by what a user cares for."""
+"""Attention over the attributes of an item (neckline, heel height), guided by user preferences."""
 
 from typing import Literal
 
@@ -13,11 +13,11 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
 
 CELLS = 2**22
-"""Numbers a chunk of pairs may hold at once: 16 MB."""
+"""Maximum number of elements held for a chunk of pairs: 16 MB."""
 
 
 class AttributeFusion(nn.Module):
-    r"""Which attributes of an item count depends on the user: the preference attention of SAERS (Hou et al., IJCAI 2019).
+    r"""User-dependent weighting of item attributes: the preference attention of SAERS (Hou et al., IJCAI 2019).
 
     .. math::
         \mathbf{z}_i^a = \mathbf{W}_s \mathbf{x}_i^a + \mathbf{b}_s, \qquad
@@ -25,25 +25,25 @@ class AttributeFusion(nn.Module):
             + \mathbf{b}) \big), \qquad
         \mathbf{s}_{ui} = \sum_a \alpha_{ui}^a \mathbf{z}_i^a
 
-    or, with bilinear scores, :math:`\langle \mathbf{W}_u \mathbf{t}_u, \mathbf{z}_i^a \rangle` in place of the perceptron. The mask
-    says which attributes an item has: a shoe has no neckline. A reconstruction from the abstract and summaries (arXiv 1905.12862);
-    the equations of the paper are not known to us, nor is code.
+    or, with bilinear scores, :math:`\langle \mathbf{W}_u \mathbf{t}_u, \mathbf{z}_i^a \rangle` instead of the MLP. The mask marks
+    the attributes that an item has: a shoe has no neckline. A reconstruction from the abstract and summaries (arXiv 1905.12862); we
+    know neither the paper's equations nor any code.
 
-    It needs a query and is therefore not in ``FUSIONS``: GraphFusion would have to pair users with items in ``score``, as it does
-    for ``modality_aware``.
+    Not in ``FUSIONS``, because it needs a query: GraphFusion would have to pair users with items in ``score``, as it does for
+    ``modality_aware``.
 
     Args:
-        dim: Width of the result.
-        query_dim: Width of a query; None for ``dim``.
+        dim: Output width.
+        query_dim: Query width; None for ``dim``.
         token_dim: Width of an attribute's features; None for ``dim``.
-        hidden: Width of the perceptron; None for ``dim``.
-        num_tokens: A, for a vector of each attribute's own that is added to :math:`\mathbf{z}`, so that an attribute has a meaning
-            beside its features; None (the default) for none, so that the order of the attributes does not matter.
-        score: Form of the logits; ``mean`` for equal weights, which no query changes.
+        hidden: Hidden width of the MLP; None for ``dim``.
+        num_tokens: Number of attributes A, for an attribute embedding added to :math:`\mathbf{z}`; None (the default) for none, so
+            that the order of the attributes does not matter.
+        score: Form of the logits; ``mean`` for uniform weights, whatever the query.
 
     Shapes:
         - **input:** tokens ``[..., A, token_dim]``, mask ``[..., A]``, query ``[..., query_dim]``; leading axes are broadcast:
-          ``[C, A, token_dim]`` with ``[B, 1, query_dim]`` are all pairs
+          ``[C, A, token_dim]`` and ``[B, 1, query_dim]`` give all pairs
         - **output:** ``[..., dim]``; zeros where no attribute applies. Weights ``[..., A]``
     """
 
@@ -61,38 +61,38 @@ class AttributeFusion(nn.Module):
         if score not in ("mlp", "bilinear", "mean"):
             raise ValueError(f"score must be 'mlp', 'bilinear' or 'mean', but is {score!r}")
         hidden = hidden or dim
-        mlp = score == "mlp"
+        is_mlp = score == "mlp"
         self.value = nn.Linear(token_dim or dim, dim)
         self.attributes = None if num_tokens is None else embedding_table(num_tokens, dim, 0.1)
-        self.query = None if score == "mean" else nn.Linear(query_dim or dim, hidden if mlp else dim, bias=mlp)
-        self.key = nn.Linear(dim, hidden, bias=False) if mlp else nn.Identity()
-        self.logit = nn.Linear(hidden, 1, bias=False) if mlp else None
+        self.query = None if score == "mean" else nn.Linear(query_dim or dim, hidden if is_mlp else dim, bias=is_mlp)
+        self.key = nn.Linear(dim, hidden, bias=False) if is_mlp else nn.Identity()
+        self.logit = nn.Linear(hidden, 1, bias=False) if is_mlp else None
 
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses the attributes of an item as the query beside it sees them.
+        """Fuse the attributes of every item for its query.
 
         Raises:
             ValueError: There is no query.
         """
         if query is None:
-            raise ValueError("attribute fusion needs a query, whose view it is; give one vector for every row of tokens")
+            raise ValueError("attribute fusion needs a query; pass one vector for every row of tokens")
         values = self.values(hide_missing(tokens, mask))
         weights = self.weights(query, values, mask)
         fused = torch.einsum("...a,...ad->...d", weights, values)
         return (fused, weights) if return_weights else fused
 
     def values(self, tokens: Tensor) -> Tensor:
-        """The attributes in the users' space, ``[..., A, dim]``; the same for all queries."""
+        """Project the attributes to user space ``[..., A, dim]``; independent of the query."""
         values: Tensor = self.value(tokens)
         return values if self.attributes is None else values + self.attributes
 
     def weights(self, query: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """How much each attribute counts ``[..., A]``, from queries and :meth:`values`."""
+        """Compute the attribute weights ``[..., A]`` from queries and :meth:`values`."""
         if self.query is None:
-            shares = uniform_weights(values, mask)
-            return shares.expand(torch.broadcast_shapes(shares.shape, (*query.shape[:-1], 1)))
+            weights = uniform_weights(values, mask)
+            return weights.expand(torch.broadcast_shapes(weights.shape, (*query.shape[:-1], 1)))
         return masked_softmax(self._logits(self.query(query), self.key(values)), mask)
 
     def _logits(self, query: Tensor, key: Tensor) -> Tensor:
@@ -102,14 +102,14 @@ class AttributeFusion(nn.Module):
         return logits.squeeze(-1)
 
     def score(self, query: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        r"""Inner products :math:`\langle \mathbf{t}_u, \mathbf{s}_{ui} \rangle` of all queries with all items as they see them.
+        r"""Compute the inner products :math:`\langle \mathbf{t}_u, \mathbf{s}_{ui} \rangle` of all queries with all fused items.
 
-        They are :math:`\sum_a \alpha_{ui}^a \langle \mathbf{t}_u, \mathbf{z}_i^a \rangle`: two numbers an attribute and pair, and
-        no vector, in chunks of items. Queries must be as wide as values.
+        They are :math:`\sum_a \alpha_{ui}^a \langle \mathbf{t}_u, \mathbf{z}_i^a \rangle`: two numbers per pair and attribute
+        instead of a vector, in chunks of items. Queries must be as wide as values.
 
         Args:
             query: ``[B, D]``.
-            values: Of :meth:`values`, ``[C, A, D]``.
+            values: Output of :meth:`values`, ``[C, A, D]``.
             mask: ``[C, A]``.
 
         Returns:
@@ -117,62 +117,62 @@ class AttributeFusion(nn.Module):
         """
         if self.query is None:
             return query @ masked_mean(values, mask).mT
-        asks, keys = self.query(query), self.key(values)
+        queries, keys = self.query(query), self.key(values)
 
         def score(part: slice) -> Tensor:
-            weights = masked_softmax(self._all_logits(asks, keys[part]), None if mask is None else mask[part])  # [B, c, A]
+            weights = masked_softmax(self._all_logits(queries, keys[part]), None if mask is None else mask[part])  # [B, c, A]
             return (weights * torch.einsum("bd,cad->bca", query, values[part])).sum(-1)
 
-        held = keys.shape[-1] if self.logit is not None and torch.is_grad_enabled() else 1
-        return in_chunks(score, len(values), CELLS // max(1, len(query) * values.shape[1] * held))
+        hidden_width = keys.shape[-1] if self.logit is not None and torch.is_grad_enabled() else 1
+        return in_chunks(score, len(values), CELLS // max(1, len(query) * values.shape[1] * hidden_width))
 
     def _all_logits(self, query: Tensor, key: Tensor) -> Tensor:
-        """Logits of all pairs ``[B, c, A]`` of what :attr:`query` and :attr:`key` gave."""
+        """Compute the logits of all pairs ``[B, c, A]`` from the outputs of :attr:`query` and :attr:`key`."""
         if self.logit is None or torch.is_grad_enabled():
             return self._logits(query.unsqueeze(1), key)
         logits = rectified_logits(query, key.flatten(0, 1), self.logit.weight[0])
         return logits.view(-1, *key.shape[:2])
 
     def score_rows(self, query: Tensor, values: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
-        """As :meth:`score`, of items named by their rows: ``[C]`` for all queries, or ``[B, C]``, where each has its own."""
+        """Compute :meth:`score` for some rows of items: ``[C]``, shared by all queries, or ``[B, C]``, separate for each."""
         if rows.dim() == 1:
             return self.score(query, values.index_select(0, rows), mask[rows])
-        asks, keys = (None, None) if self.query is None else (self.query(query).unsqueeze(1), self.key(values))
+        queries, keys = (None, None) if self.query is None else (self.query(query).unsqueeze(1), self.key(values))
 
         def score(part: slice) -> Tensor:
             position = rows[:, part]
-            own = _take(values, position)  # [B, c, A, D]
-            if asks is None or keys is None:
-                weights = uniform_weights(own, mask[position])
+            taken = _take(values, position)  # [B, c, A, D]
+            if queries is None or keys is None:
+                weights = uniform_weights(taken, mask[position])
             else:
-                weights = masked_softmax(self._logits(asks, _take(keys, position)), mask[position])
-            return (weights * (own @ query[:, None, :, None]).squeeze(-1)).sum(-1)
+                weights = masked_softmax(self._logits(queries, _take(keys, position)), mask[position])
+            return (weights * (taken @ query[:, None, :, None]).squeeze(-1)).sum(-1)
 
         return in_chunks(score, rows.shape[1], CELLS // max(1, len(query) * values[0].numel()))
 
 
 def _take(tokens: Tensor, rows: Tensor) -> Tensor:
-    """``tokens[rows]`` with a fast derivative."""
+    """Return ``tokens[rows]`` with a fast backward pass."""
     return F.embedding(rows, tokens.flatten(1)).view(*rows.shape, *tokens.shape[1:])
 
 
 class SlotPooling(nn.Module):
-    r"""Regions of a picture, gathered into slots that a learned query each looks for.
+    r"""Pooling of the regions of an image into slots, each by a learned query.
 
     .. math:: \mathbf{s}^a = \sum_k \gamma_k^a \mathbf{W}_v \mathbf{r}_k, \qquad
         \gamma^a = \mathrm{softmax}_k \big( \langle \mathbf{e}^a, \mathbf{W}_k \mathbf{r}_k \rangle / \sqrt{D} \big)
 
-    Not in the paper: it takes the place of SAERS' network for attributes, whose labels most data sets lack. The slots are tokens
-    for :class:`AttributeFusion`, present where there is any region; weights of both, multiplied, are weights of regions.
+    Not in the paper: it replaces SAERS's attribute network, as most data sets lack attribute labels. The slots are tokens for
+    :class:`AttributeFusion`, present wherever there is any region; the product of the weights of both gives region weights.
 
     Args:
-        dim: Width of a slot.
-        num_slots: A.
-        token_dim: Width of a region; None for ``dim``.
+        dim: Slot width.
+        num_slots: Number of slots A.
+        token_dim: Region width; None for ``dim``.
 
     Shapes:
         - **input:** tokens ``[..., R, token_dim]``, mask ``[..., R]``
-        - **output:** ``[..., A, dim]``: unlike a fusion's, more than one vector; zeros where there is no region. Weights
+        - **output:** ``[..., A, dim]``, several vectors unlike a fusion's; zeros for an image without regions. Weights
           ``[..., A, R]``
     """
 
@@ -184,24 +184,24 @@ class SlotPooling(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Gathers the regions of every picture."""
+        """Pool the regions of every image."""
         tokens = hide_missing(tokens, mask)
-        looks = self.slots @ self.key.weight / self.slots.shape[1] ** 0.5  # what a slot looks for, in the space of the regions
-        weights = masked_softmax(looks @ tokens.mT, None if mask is None else mask.unsqueeze(-2))
-        slots = self.value(weights @ tokens)  # few slots are projected, not many regions
+        queries = self.slots @ self.key.weight / self.slots.shape[1] ** 0.5  # in the space of the regions
+        weights = masked_softmax(queries @ tokens.mT, None if mask is None else mask.unsqueeze(-2))
+        slots = self.value(weights @ tokens)  # project the few slots, not the many regions
         return (slots, weights) if return_weights else slots
 
 
 def strongest(weights: Tensor, mask: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
-    """The k tokens that count most, by falling weight: an explanation.
+    """Return the k tokens of largest weight, in descending order, as an explanation.
 
     Args:
         weights: ``[..., A]``, of any fusion.
         mask: ``[..., A]``.
-        k: How many, at most A.
+        k: Number of tokens, at most A.
 
     Returns:
-        Tokens ``[..., k]`` and their weights; -1 and 0 where fewer are present.
+        Tokens ``[..., k]`` and their weights, padded with -1 and 0 where fewer are present.
 
     >>> strongest(torch.tensor([0.2, 0.0, 0.8]), torch.tensor([True, False, True]), 3)
     (tensor([ 2,  0, -1]), tensor([0.8000, 0.2000, 0.0000]))

@@ -1,4 +1,4 @@
-"""Fusion of what modalities share and what sets them apart, the latter as far as behaviour asks for it."""
+"""Fusion of the shared part of the modalities with their specific parts, which behaviour gates."""
 
 from typing import Literal
 
@@ -21,17 +21,17 @@ class BehaviourAwareFusion(nn.Module):
         \mathbf{z} = \frac{1}{M + 1} \Big( \mathbf{s} + \sum_m \mathbf{g}^m \odot (\mathbf{x}^m - \mathbf{s}) \Big)
             \quad \text{(code)}
 
-    with the vector :math:`\mathbf{u}` of the node's behaviour as the query. Of the paper we know the form from readers' notes; the
-    other one is in the authors' code, written there for two modalities.
+    with the node's behaviour vector :math:`\mathbf{u}` as the query. The paper's form is known from secondary sources; the other is
+    that of the authors' code, written for two modalities.
 
     Args:
         dim: Width of tokens and queries.
-        num_tokens: M, number of modalities; each has a gate of its own.
-        scale: Which form.
+        num_tokens: Number of modalities M, each with its own gate.
+        scale: ``"paper"`` or ``"code"``.
 
     Shapes:
         - **input:** tokens ``[N, M, D]``, mask ``[N, M]``, query ``[N, D]``
-        - **output:** ``[N, D]``; zeros where there is no token. Weights ``[N, M]`` are :math:`a`
+        - **output:** ``[N, D]``; zeros for a row without tokens. Weights ``[N, M]`` are :math:`a`
     """
 
     def __init__(self, dim: int, num_tokens: int, *, scale: Literal["paper", "code"] = "code") -> None:
@@ -45,13 +45,13 @@ class BehaviourAwareFusion(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses the modalities of every node by its behaviour.
+        """Fuse the modalities of every node by its behaviour.
 
         Raises:
             ValueError: There is no query.
         """
         if query is None:
-            raise ValueError("behaviour-aware fusion needs a query, the node's behaviour; give one vector for every row of tokens")
+            raise ValueError("behaviour-aware fusion needs a query, the node's behaviour; pass one vector for every row of tokens")
         tokens = hide_missing(tokens, mask)
         shared, weights = self.share(tokens, mask, return_weights=True)
         gates = self.gates(query).sigmoid().view(tokens.shape)

@@ -34,4 +34,4 @@ FUSIONS: Mapping[str, Callable[[int, int], nn.Module]] = Table(
         "modality_aware": lambda dim, num_tokens: ModalityAwareFusion(dim),
     },
 )
-"""Every way to fuse by name: ``FUSIONS[name](dim, num_tokens)`` builds the module; only ``modality_aware`` needs a query."""
+"""Fusions by name: ``FUSIONS[name](dim, num_tokens)`` builds one; only ``modality_aware`` needs a query."""

@@ -1,4 +1,4 @@
-"""A history of multimodal items in the eyes of every candidate."""
+"""Candidate-aware attention over a history of multimodal items."""
 
 from torch import Tensor, nn
 
@@ -6,26 +6,26 @@ from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
 class CandidateAwareAttention(nn.Module):
-    r"""Every modality of a candidate looks at every modality of a history: the user model of MM-Rec (Wu et al., SIGIR 2022).
+    r"""Attention of each candidate modality to each modality of a history: the user model of MM-Rec (Wu et al., SIGIR 2022).
 
     .. math::
         \alpha_i^{ab} = \mathrm{softmax}_i \langle \mathbf{c}^a, \mathbf{h}_i^b \rangle, \qquad
         \mathbf{u} = \sum_b \sum_i \Big( \sum_a \alpha_i^{ab} \Big) \mathbf{h}_i^b, \qquad
         s = \Big\langle \mathbf{u}, \sum_a \mathbf{c}^a \Big\rangle
 
-    with modalities a, b (text and picture in https://arxiv.org/abs/2104.07407) and clicks i. There is nothing to learn in it, and
-    the inner products are not scaled unless ``scale`` says so. The authors' code lets padding take part; here it does not.
+    with modalities a, b (text and image in https://arxiv.org/abs/2104.07407) and clicks i. There are no parameters, and inner
+    products are not scaled by default. In the authors' code padding takes part in the attention; here it is masked.
 
-    It departs from the signature of the fusions: tokens and queries have two axes, items and modalities.
+    Unlike in other fusions, tokens and queries have two axes: items and modalities.
 
     Args:
-        scale: What the inner products are multiplied with, such as ``dim ** -0.5`` where the softmax saturates.
+        scale: Factor of the inner products, such as ``dim ** -0.5`` if the softmax saturates.
 
     Shapes:
         - **input:** tokens ``[..., N, M, D]`` (clicks and their modalities), mask ``[..., N, M]`` or ``[..., N, 1]``, query
           ``[..., C, M', D]`` (candidates), query_mask ``[..., C, M']``
-        - **output:** ``[..., C, D]``, a user vector for every candidate; zeros of a history or a candidate without anything.
-          Weights ``[..., C, M', N, M]`` sum to 1 over the clicks that have the modality
+        - **output:** ``[..., C, D]``, a user vector per candidate; zeros for an empty history or candidate. Weights
+          ``[..., C, M', N, M]`` sum to 1 over the clicks with that modality
 
     >>> import torch
     >>> attention = CandidateAwareAttention()
@@ -47,28 +47,28 @@ class CandidateAwareAttention(nn.Module):
         *,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The user as every candidate sees them.
+        """Compute the user vector for every candidate.
 
         Raises:
             ValueError: There is no query.
         """
-        tokens, _, weights = self._look(tokens, mask, query, query_mask)
+        tokens, _, weights = self._attend(tokens, mask, query, query_mask)
         user = weights.sum(-3).flatten(-2) @ tokens.flatten(-3, -2)  # [..., C, N M] and [..., N M, D]
         return (user, weights) if return_weights else user
 
     def score(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, query_mask: Tensor | None = None
     ) -> Tensor:
-        """The scores ``[..., C]``: weights times inner products that are there already, so that no user vector is held."""
-        _, products, weights = self._look(tokens, mask, query, query_mask)
+        """Compute the scores ``[..., C]`` from weights and inner products, without holding user vectors."""
+        _, products, weights = self._attend(tokens, mask, query, query_mask)
         return (weights.sum(-3) * products.sum(-3)).sum((-2, -1))
 
-    def _look(
+    def _attend(
         self, tokens: Tensor, mask: Tensor | None, query: Tensor | None, query_mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Clicks, inner products and weights ``[..., C, M', N, M]``."""
+        """Return the clicks, the inner products and the weights ``[..., C, M', N, M]``."""
         if query is None:
-            raise ValueError("candidate-aware attention needs a query, the candidates; give their vectors [..., C, M, D]")
+            raise ValueError("candidate-aware attention needs a query, the candidates; pass their vectors [..., C, M, D]")
         tokens = hide_missing(tokens, None if mask is None else mask.expand(tokens.shape[:-1]))
         query = hide_missing(query, query_mask)
         products = query.flatten(-3, -2) @ tokens.flatten(-3, -2).mT  # [..., C M', N M]

@@ -1,4 +1,4 @@
-"""Stacked co-attention: two sets of tokens read each other in several steps."""
+"""Stacked co-attention between two sets of tokens, in several steps."""
 
 from typing import Literal, NamedTuple
 
@@ -13,44 +13,44 @@ Start = Literal["mean", "first"]
 
 
 class Shares(NamedTuple):
-    """How much of each token is in the memories of both sides after every step, and the attention that led there."""
+    """Shares of the tokens in both memories after every step, and the attention weights."""
 
     left: list[Tensor]
-    """``[N, P]`` for each of 0 .. K; the memory is the sum of the tokens with these shares."""
+    """``[N, P]`` for steps 0 to K; the memory is the sum of the tokens weighted by them."""
     right: list[Tensor]
     left_weights: list[Tensor]
-    """``[N, P]`` for each of 1 .. K; they sum to 1."""
+    """``[N, P]`` for steps 1 to K; they sum to 1."""
     right_weights: list[Tensor]
 
 
 class Memories(NamedTuple):
-    """What both sides hold after every step, the start included, and how they got there."""
+    """Memories of both sides after every step, the start included, and the attention weights."""
 
     left: list[Tensor]
-    """``[N, D]`` for each of 0 .. K."""
+    """``[N, D]`` for steps 0 to K."""
     right: list[Tensor]
     left_weights: list[Tensor]
-    """``[N, P]`` for each of 1 .. K."""
+    """``[N, P]`` for steps 1 to K."""
     right_weights: list[Tensor]
 
 
 class GuidedAttention(nn.Module):
-    r"""How much each token counts in the eyes of a guide: one half of a step of :class:`CoAttention`.
+    r"""Attention weights of tokens for a guide vector, one half of a step of :class:`CoAttention`.
 
     .. math:: \alpha = \mathrm{softmax}_t \big( \mathbf{w}^\top
         [\tanh(\mathbf{W} \mathbf{x}_t) \odot \tanh(\mathbf{W}_g \mathbf{g})] \big)
 
     or, with ``additive`` scores, :math:`\tanh(\mathbf{W} \mathbf{x}_t + \mathbf{W}_g \mathbf{g})` in the brackets. There is no
-    bias, so that a guide of zeros leaves the weights of the product form equal.
+    bias, so in the product form a zero guide gives uniform weights.
 
     Args:
         dim: Width of tokens and guides.
-        hidden: Width of the brackets.
+        hidden: Hidden width (of the brackets).
         score: Form of the logits.
 
     Shapes:
-        - **input:** tokens ``[..., T, D]``, mask ``[..., T]``, guide ``[..., D]``, or tokens ``[..., P, D]`` whose sum with shares
-          ``[..., P]`` is the guide; leading axes are broadcast, and with products nothing larger than the result is held
+        - **input:** tokens ``[..., T, D]``, mask ``[..., T]``, guide ``[..., D]``, or tokens ``[..., P, D]`` whose sum weighted by
+          shares ``[..., P]`` is the guide; leading axes are broadcast, and with products nothing larger than the result is held
         - **output:** weights ``[..., T]``
     """
 
@@ -61,7 +61,7 @@ class GuidedAttention(nn.Module):
         self.logit = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor | None, guide: Tensor, shares: Tensor | None = None) -> Tensor:
-        """The weights of tokens; missing ones must be hidden already."""
+        """Compute the weights of the tokens; missing ones must be hidden already."""
         guide = self.guide(guide) if shares is None else _map_sum(self.guide, shares, guide)
         tokens = self.token(tokens)
         if self.score == "product":
@@ -76,7 +76,7 @@ class GuidedAttention(nn.Module):
 
 
 class CoAttention(nn.Module):
-    r"""Two sets of tokens, a user's and a video's, weigh each other's tokens in K steps; the summary of each depends on the other.
+    r"""Co-attention between two sets of tokens (a user's and a video's, say) in K steps; each summary depends on the other set.
 
     .. math::
         \alpha^k &= \mathrm{softmax}_q \big( \mathbf{w}_k^\top
@@ -89,29 +89,30 @@ class CoAttention(nn.Module):
 
     Both sides read the memories of step k - 1, which start as the means of the sets. A reconstruction of UVCAN (Liu et al., WWW
     2019, https://doi.org/10.1145/3308558.3313513): its abstract and surveys name the inputs, the direction of the attention and its
-    steps; the equations are those of stacked and dual attention networks. With two sides it has no place in ``FUSIONS``;
-    :class:`CoAttentionFusion` is its form with one.
+    steps; the equations are those of stacked and dual attention networks. Not in ``FUSIONS``, because it has two sides;
+    :class:`CoAttentionFusion` is the one-sided form.
 
     Args:
-        dim: Width of all tokens.
-        hidden: Width of the hidden layer of a logit; None for ``dim``.
-        steps: K; without any, the result is where the memories start.
+        dim: Token width.
+        hidden: Hidden width of the logits; None for ``dim``.
+        steps: Number of steps K; 0 returns the initial memories.
         score: See :class:`GuidedAttention`.
-        accumulate: Whether what is read is added to a memory; else it takes its place.
-        start: A memory's first content: the mean of the tokens that are present, or the first of these (an ID embedding, say).
-        share_steps: Whether all steps have the same parameters.
-        attend: Whether the left, and the right side's tokens are attended to. Else they all count alike in every step, without
-            parameters: the side does not depend on the other and keeps its own leading axes. With one token it is all the same.
+        accumulate: Whether to add what is read to the memory instead of replacing it.
+        start: Initial memory: the mean of the present tokens, or the first of them (an ID embedding, say).
+        share_steps: Whether all steps share their parameters.
+        attend: Whether to attend to the tokens of the left and of the right side. A side without attention has uniform weights in
+            every step and no parameters: it does not depend on the other and keeps its own leading axes. For a single token there
+            is no difference.
 
     Shapes:
         - **input:** left ``[..., P, D]``, right ``[..., Q, D]``, masks ``[..., P]`` and ``[..., Q]``. Leading axes are broadcast:
-          ``[B, 1, P, D]`` with ``[C, Q, D]`` are all pairs
+          ``[B, 1, P, D]`` and ``[C, Q, D]`` give all pairs
         - **output:** left and right summary, ``[..., D]`` each; zeros for a side without tokens. Weights ``[..., K, P]`` and
           ``[..., K, Q]``
 
     >>> users, videos = torch.randn(4, 2, 8), torch.randn(4, 5, 8)
-    >>> (user, video), (of_user, of_video) = CoAttention(8, steps=3)(users, videos, return_weights=True)
-    >>> video.shape, of_video.shape
+    >>> (user, video), (user_weights, video_weights) = CoAttention(8, steps=3)(users, videos, return_weights=True)
+    >>> video.shape, video_weights.shape
     (torch.Size([4, 8]), torch.Size([4, 3, 5]))
     """
 
@@ -141,7 +142,7 @@ class CoAttention(nn.Module):
         *,
         return_weights: bool = False,
     ) -> tuple[Tensor, Tensor] | tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The last memories of both sides, and on request the weights of every step."""
+        """Return the final memories of both sides, and on request the weights of every step."""
         memories = self.memories(left, right, left_mask, right_mask)
         last = memories.left[-1], memories.right[-1]
         if not return_weights:
@@ -152,19 +153,19 @@ class CoAttention(nn.Module):
         return last, (torch.stack(memories.left_weights, dim=-2), torch.stack(memories.right_weights, dim=-2))
 
     def memories(self, left: Tensor, right: Tensor, left_mask: Tensor | None = None, right_mask: Tensor | None = None) -> Memories:
-        """The memories of every step, for scores that add up over the steps as in dual attention networks."""
+        """Compute the memories of every step, for scores summed over the steps as in dual attention networks."""
         left, right = hide_missing(left, left_mask), hide_missing(right, right_mask)
-        of_left, of_right, *weights = self.shares(left, right, left_mask, right_mask)
-        return Memories([_sum(s, left) for s in of_left], [_sum(s, right) for s in of_right], *weights)
+        left_shares, right_shares, *weights = self.shares(left, right, left_mask, right_mask)
+        return Memories([_sum(s, left) for s in left_shares], [_sum(s, right) for s in right_shares], *weights)
 
     def shares(self, left: Tensor, right: Tensor, left_mask: Tensor | None = None, right_mask: Tensor | None = None) -> Shares:
-        """Memories as shares of tokens: less to hold, and less work where only products with a memory are wanted.
+        """Compute the memories as shares of tokens, which saves memory, and work where only products with a memory are needed.
 
         Missing tokens must be hidden already.
         """
         tokens, masks, attentions = (left, right), (left_mask, right_mask), (self.left, self.right)
-        held = [first_shares(x, m, self.start) for x, m in zip(tokens, masks, strict=True)]
-        found = Shares([held[0]], [held[1]], [], [])
+        shares = [first_shares(x, m, self.start) for x, m in zip(tokens, masks, strict=True)]
+        steps = Shares([shares[0]], [shares[1]], [], [])
         for k in range(self.steps):
             weights = []
             for side, other in ((0, 1), (1, 0)):
@@ -172,33 +173,33 @@ class CoAttention(nn.Module):
                     weights.append(uniform_weights(tokens[side], masks[side]))
                     continue
                 attention = attentions[side][k % len(attentions[side])]
-                weights.append(attention(tokens[side], masks[side], tokens[other], held[other]))
-            held = [s + w for s, w in zip(held, weights, strict=True)] if self.accumulate else weights
-            for entries, entry in zip(found, (*held, *weights), strict=True):
+                weights.append(attention(tokens[side], masks[side], tokens[other], shares[other]))
+            shares = [s + w for s, w in zip(shares, weights, strict=True)] if self.accumulate else weights
+            for entries, entry in zip(steps, (*shares, *weights), strict=True):
                 entries.append(entry)
-        return found
+        return steps
 
 
 class CoAttentionFusion(nn.Module):
-    r"""One side of :class:`CoAttention`, with the signature of the fusions: the tokens of a node, read in K steps.
+    r"""One-sided :class:`CoAttention` with the fusion signature, which reads the tokens of a node in K steps.
 
-    With a query the other side is this one vector, whose weight is always 1: its memory grows by itself,
-    :math:`\mathbf{m}^k = (k + 1) \mathbf{q}`, or stays :math:`\mathbf{q}` where memories are replaced. Without a query the set is
-    its own other side, so that what has been read guides what is read next; this is how GraphFusion calls it.
+    With a query, the other side is that single vector with weight 1: its memory grows, :math:`\mathbf{m}^k = (k + 1) \mathbf{q}`,
+    or stays :math:`\mathbf{q}` if memories are replaced. Without a query, the set is its own other side, so the memory guides the
+    next step; GraphFusion uses it like this.
 
     Args:
         dim: Width of tokens and queries.
-        hidden: As in :class:`CoAttention`, and so are the others.
-        steps: K.
+        hidden: Hidden width of the logits; None for ``dim``.
+        steps: Number of steps K.
         score: Form of the logits.
-        accumulate: Whether what is read is added to the memory.
-        start: The memory's first content.
-        share_steps: Whether all steps have the same parameters.
+        accumulate: Whether to add what is read to the memory instead of replacing it.
+        start: Initial memory, as in :class:`CoAttention`.
+        share_steps: Whether all steps share their parameters.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``, query ``[..., D]`` or None; leading axes are broadcast
-        - **output:** ``[..., D]``; zeros where there is no token. Weights ``[..., M]`` are the share of each token in the memory:
-          accumulated, it is K + 1 times their weighted mean
+        - **output:** ``[..., D]``; zeros for a row without tokens. Weights ``[..., M]`` are the tokens' shares in the memory; an
+          accumulated memory is K + 1 times the weighted mean
     """
 
     def __init__(
@@ -220,7 +221,7 @@ class CoAttentionFusion(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses as the query sees it, or by itself."""
+        """Fuse the tokens, guided by the query, or by the memory without one."""
         tokens = hide_missing(tokens, mask)
         total = shares = first_shares(tokens, mask, self.start)
         memory = _sum(shares, tokens)
@@ -233,7 +234,7 @@ class CoAttentionFusion(nn.Module):
 
 
 def first_shares(tokens: Tensor, mask: Tensor | None, start: Start) -> Tensor:
-    """What a memory starts with ``[..., T]``: equal shares of the tokens that are present, or the first of these alone.
+    """Return the shares of the initial memory ``[..., T]``: uniform over the present tokens, or the first of these only.
 
     >>> first_shares(torch.zeros(1, 3, 2), torch.tensor([[False, True, True]]), "first")
     tensor([[0., 1., 0.]])
@@ -245,11 +246,11 @@ def first_shares(tokens: Tensor, mask: Tensor | None, start: Start) -> Tensor:
 
 
 def _sum(weights: Tensor, tokens: Tensor) -> Tensor:
-    return torch.einsum("...t,...td->...d", weights, tokens)  # copies no tokens to pair them
+    return torch.einsum("...t,...td->...d", weights, tokens)  # pairs are broadcast without copying tokens
 
 
 def _map_sum(linear: nn.Linear, shares: Tensor, tokens: Tensor) -> Tensor:
-    """A linear map of the sum of tokens; the tokens are mapped before they are summed where they are fewer than the sums."""
+    """Map weighted sums of tokens linearly; where there are fewer tokens than sums, map the tokens first."""
     if tokens.shape[:-1].numel() < shares.shape[:-1].numel():
         return _sum(shares, linear(tokens))
     mapped: Tensor = linear(_sum(shares, tokens))
@@ -265,6 +266,4 @@ def _check(steps: int, score: str, start: str) -> None:
     if steps < 0:
         raise ValueError(f"steps must be at least 0, but is {steps}")
     if score not in ("product", "additive") or start not in ("mean", "first"):
-        raise ValueError(
-            f"score must be 'product' or 'additive', and start 'mean' or 'first', but they are {score!r} and {start!r}"
-        )
+        raise ValueError(f"score must be 'product' or 'additive' and start 'mean' or 'first', but they are {score!r} and {start!r}")

@@ -1,4 +1,4 @@
-"""A feed-forward layer to which every word brings the parts of a picture that correlate with it."""
+"""Feed-forward layer in which every word gathers the image regions that correlate with it."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
 
 
 class CorrelationAwareFusion(nn.Module):
-    r"""Words gather regions by plain similarity, and take them into their feed-forward layer.
+    r"""Feed-forward block whose input includes regions, gathered for every word by similarity.
 
     .. math::
         \mathbf{S} = \mathbf{X}_t \mathbf{X}_v^\top, \qquad
@@ -21,25 +21,24 @@ class CorrelationAwareFusion(nn.Module):
             \mathbf{X}_t + \phi(\mathbf{X}_t \mathbf{W}_1 + \mathbf{b}_1 + \mathbf{G W}_3) \mathbf{W}_2 + \mathbf{b}_2 \big)
 
     The correlation-aware fusion of MKGformer (Chen et al., SIGIR 2022), https://arxiv.org/abs/2205.02357. Similarities are neither
-    projected nor scaled. The authors' code has a second bias beside :math:`\mathbf{b}_1`, which would change nothing here, and none
-    of the masks. Without regions it is the plain feed-forward block.
+    projected nor (by default) scaled. The authors' code has a second bias besides :math:`\mathbf{b}_1`, which would be redundant
+    here, and no masks. Without regions this is a plain feed-forward block.
 
-    It departs from the signature of the fusions: there are two sets of tokens, and what comes back are those of the first.
+    Unlike other fusions, it has two sets of tokens and returns those of the first.
 
     Args:
-        dim: Width of all tokens.
-        hidden: Width of the hidden layer; None for 4 times ``dim``.
-        activation: :math:`\phi`.
-        scale: What similarities are multiplied with.
-        dropout: Share of what is added to a token that is dropped in training.
-        norm: Whether the residual and the layer normalisation follow; without them the result is what would be added.
+        dim: Token width.
+        hidden: Hidden width; None for 4 times ``dim``.
+        activation: Activation :math:`\phi`.
+        scale: Factor of the similarities.
+        dropout: Dropout probability of the residual branch.
+        norm: Whether to add the residual and normalise; False returns the residual branch only.
 
     Shapes:
         - **input:** tokens ``[..., n, D]`` (words), mask ``[..., n]``, vision ``[..., m, D]`` (regions), vision_mask ``[..., m]``,
-          query ``[..., n, D]``: what similarities are taken of in place of the tokens; in the authors' code the context of the
-          attention before its output map
-        - **output:** ``[..., n, D]``; zeros in place of missing tokens. Weights ``[..., n, m]``, zeros in the rows of missing
-          tokens
+          query ``[..., n, D]`` (used for the similarities instead of the tokens; in the authors' code the context of the attention
+          before its output projection)
+        - **output:** ``[..., n, D]``; zeros for missing tokens. Weights ``[..., n, m]``, zeros in the rows of missing tokens
     """
 
     def __init__(
@@ -71,12 +70,12 @@ class CorrelationAwareFusion(nn.Module):
         *,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The words after the layer."""
+        """Apply the layer to the words."""
         tokens, vision = hide_missing(tokens, mask), hide_missing(vision, vision_mask)
         query = tokens if query is None else hide_missing(query, mask)
         weights = masked_softmax(
             self.scale * (query @ vision.mT), None if vision_mask is None else vision_mask.unsqueeze(-2)
         )  # [..., n, m]
-        added = self.dropout(self.output(self.activation(self.own(tokens) + self.gathered(weights @ vision))))
-        fused = hide_missing(added if self.norm is None else self.norm(tokens + added), mask)
+        update = self.dropout(self.output(self.activation(self.own(tokens) + self.gathered(weights @ vision))))
+        fused = hide_missing(update if self.norm is None else self.norm(tokens + update), mask)
         return (fused, rows_of(weights, mask)) if return_weights else fused

@@ -1,4 +1,4 @@
-"""Cross-modal attention: two streams of tokens, each of which takes its values from the other."""
+"""Cross-modal attention between two streams of tokens, each of which takes its values from the other."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from gmmrec.nn.masked import hide_missing, masked_mean
 
 
 class CrossModalWeights(NamedTuple):
-    """Attention of every layer; queries, then keys, which each row sums to 1 over."""
+    """Attention weights of every layer, queries before keys; each row sums to 1 over the keys."""
 
     left_cross: Tensor
-    """Left tokens read right ones ``[..., L, H, P, T]``."""
+    """Left queries, right keys: ``[..., L, H, P, T]``."""
     left_self: Tensor
     """``[..., L, H, P, P]``."""
     right_cross: Tensor
@@ -25,9 +25,9 @@ class CrossModalWeights(NamedTuple):
 
 
 class CrossModalFusion(nn.Module):
-    r"""The cross-modal layers of CMBF (Chen et al., Sensors 2021, 21(16), 5275), https://doi.org/10.3390/s21165275.
+    r"""Cross-modal layers of CMBF (Chen et al., Sensors 2021, 21(16), 5275), https://doi.org/10.3390/s21165275.
 
-    In every layer both streams read what the other was *before* the layer. For the left one, :math:`\mathbf{X}`, beside
+    In every layer both streams read the other's *input* to that layer. For the left stream :math:`\mathbf{X}` and the right stream
     :math:`\mathbf{Y}`, with multi-head attention :math:`\mathrm{A}` of queries, keys and values, without an output projection:
 
     .. math::
@@ -35,32 +35,31 @@ class CrossModalFusion(nn.Module):
         \mathbf{E} = \mathrm{LN}(\mathbf{C} + \mathrm{A}(\mathbf{C}, \mathbf{C}, \mathbf{C})), \qquad
         \mathbf{X}' = \mathrm{LN}(\mathbf{E} + \mathbf{W}_2 \, \mathrm{ReLU}(\mathbf{W}_1 \mathbf{E}))
 
-    All values come from the other stream: a single token there is all that a stream can say. A reconstruction: the paper's formulas
-    are not known to us; the order of the blocks and the missing residual around the cross attention are those of a published
-    industrial implementation, in words. Ours is what happens where the other side is empty: a stream with nothing to read keeps its
-    own tokens, as its queries see them.
+    All values come from the other stream: if that is a single token, it is all that a stream can read. A reconstruction: we do not
+    know the paper's formulas; the order of the blocks and the missing residual around the cross-attention follow the description of
+    a published industrial implementation. Our choice for an empty other side: a stream keeps its own tokens, mapped as its queries.
 
-    With two sides it has no place in ``FUSIONS``. One vector a side is spread over tokens by :class:`ScalarTokens`.
+    Not in ``FUSIONS``, because it has two sides. :class:`ScalarTokens` expands a single vector into tokens.
 
     Args:
         left_dim: Width of left tokens.
         right_dim: Width of right tokens.
-        heads: H, of both streams.
-        left_head_dim: Width of a head of the left stream, which is ``heads * left_head_dim`` wide from the first layer on.
-        right_head_dim: The same for the right one.
-        num_layers: L; without any, the result is the pooled input.
-        ffn_mult: Width of a feed-forward layer, in widths of its stream.
-        dropout: Share of what self-attention and the feed-forward layer add that is dropped.
-        attention_dropout: Share of attention weights that is dropped.
-        residual: Whether a stream's own tokens, as its queries see them, are added to what it reads.
-        left_groups: Sizes of consecutive groups of left tokens, each of which is pooled by its mean: ``(1, 1, 5)`` keeps two fields
-            as they are and averages a text of five words. None for one group.
-        right_groups: The same for the right tokens.
+        heads: Number of heads H of both streams.
+        left_head_dim: Head width of the left stream, which is ``heads * left_head_dim`` wide from the first layer on.
+        right_head_dim: Head width of the right stream, likewise.
+        num_layers: Number of layers L; 0 pools the input.
+        ffn_mult: Width of a feed-forward layer as a multiple of its stream's width.
+        dropout: Dropout probability of the residual branches (self-attention and feed-forward).
+        attention_dropout: Dropout probability of attention weights.
+        residual: Whether to add a stream's own tokens, mapped as its queries, to what it reads.
+        left_groups: Sizes of consecutive groups of left tokens, each of which is averaged: ``(1, 1, 5)`` keeps two fields as they
+            are and averages a text of five words. None for one group.
+        right_groups: Sizes of the groups of right tokens, likewise.
 
     Shapes:
         - **input:** left ``[..., P, left_dim]``, right ``[..., T, right_dim]``, masks ``[..., P]`` and ``[..., T]``. Leading axes
-          are broadcast: ``[1, C, P, ...]`` with ``[B, C, T, ...]`` are pairs, and the left tokens are projected once for all B
-        - **output:** ``[..., out_dim]``, the pooled groups of the left, then of the right stream, zeros for a group without tokens.
+          are broadcast: ``[1, C, P, ...]`` and ``[B, C, T, ...]`` give pairs, and the left tokens are projected once for all B
+        - **output:** ``[..., out_dim]``, the pooled groups of the left, then of the right stream; zeros for a group without tokens.
           Weights are :class:`CrossModalWeights`
 
     >>> fusion = CrossModalFusion(6, 4, right_groups=(1, 1, 5))
@@ -95,7 +94,7 @@ class CrossModalFusion(nn.Module):
                 streams.append(_Stream(*dims, heads, head_dim, ffn_mult, dropout, attention_dropout, residual))
             left_dim, right_dim = heads * left_head_dim, heads * right_head_dim
         self.out_dim: int = len(left_groups or (1,)) * left_dim + len(right_groups or (1,)) * right_dim
-        """Width of the result."""
+        """Output width."""
 
     def forward(
         self,
@@ -106,10 +105,10 @@ class CrossModalFusion(nn.Module):
         *,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, CrossModalWeights]:
-        """Both streams, pooled, side by side.
+        """Pool both streams and concatenate them.
 
         Raises:
-            ValueError: The groups are not made of all tokens.
+            ValueError: The group sizes do not sum to the number of tokens.
         """
         left, right, attention = self._read(left, right, left_mask, right_mask, return_weights)
         pooled = [*pool_groups(left, left_mask, self.left_groups), *pool_groups(right, right_mask, self.right_groups)]
@@ -118,13 +117,13 @@ class CrossModalFusion(nn.Module):
         if not return_weights:
             return fused
         if not attention:
-            raise ValueError("a fusion with num_layers=0 has no attention whose weights could be returned; take at least one layer")
+            raise ValueError("a fusion with num_layers=0 has no attention weights to return; use at least one layer")
         return fused, CrossModalWeights(*(torch.stack(maps, dim=-4) for maps in zip(*attention, strict=True)))
 
     def streams(
         self, left: Tensor, right: Tensor, left_mask: Tensor | None = None, right_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The tokens of both streams after the last layer; zeros in place of missing ones."""
+        """Return the tokens of both streams after the last layer, zeros for missing ones."""
         return self._read(left, right, left_mask, right_mask, False)[:2]
 
     def _read(
@@ -133,25 +132,25 @@ class CrossModalFusion(nn.Module):
         x, y = hide_missing(left, left_mask), hide_missing(right, right_mask)
         attention = []
         for read_left, read_right in zip(self.left, self.right, strict=True):
-            of_left = read_left(x, y, left_mask, right_mask, return_weights)
-            of_right = read_right(y, x, right_mask, left_mask, return_weights)
-            x, y = of_left[0], of_right[0]  # only now: neither reads what the other has just become
-            attention.append(of_left[1] + of_right[1])
+            new_x, left_weights = read_left(x, y, left_mask, right_mask, return_weights)
+            new_y, right_weights = read_right(y, x, right_mask, left_mask, return_weights)
+            x, y = new_x, new_y  # only now: both read the input of the layer
+            attention.append(left_weights + right_weights)
         return hide_missing(x, left_mask), hide_missing(y, right_mask), attention
 
 
 class ScalarTokens(nn.Module):
-    r"""One vector as many tokens: each number of its projection scales a direction of its own.
+    r"""Expansion of a vector into tokens: each component of its projection scales a learned direction.
 
     .. math:: \mathbf{t}_p = (\mathbf{w}_p^\top \mathbf{x} + b_p) \, \mathbf{m}_p
 
-    Attention over a single token is always 1; over these it is not. Vectors that are tokens already, the regions of a picture, can
-    take the same maps and stay as many: :meth:`together` adds the tokens of each up. Part of CMBF.
+    Attention over a single token is always 1, but not over these. Vectors that are tokens already (the regions of an image) can use
+    the same maps and keep their number: :meth:`together` sums the tokens of each vector. Part of CMBF.
 
     Args:
-        in_dim: Width of the vector; None where it comes projected, as the P numbers.
-        num_tokens: P.
-        dim: Width of a token.
+        in_dim: Width of the vector; None for vectors that are already projected to P components.
+        num_tokens: Number of tokens P.
+        dim: Token width.
 
     Shapes:
         - **input:** ``[..., in_dim]``
@@ -164,12 +163,12 @@ class ScalarTokens(nn.Module):
         self.directions = nn.Parameter(nn.init.normal_(torch.empty(num_tokens, dim), std=dim**-0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spreads every vector over tokens."""
+        """Expand every vector into tokens."""
         scale: Tensor = self.scale(x)
         return scale.unsqueeze(-1) * self.directions
 
     def together(self, x: Tensor) -> Tensor:
-        """The sum of the tokens of every vector ``[..., dim]``: a linear map of it, of rank P at most."""
+        """Sum the tokens of every vector ``[..., dim]``, a linear map of rank at most P."""
         scale: Tensor = self.scale(x)
         return scale @ self.directions
 
@@ -183,23 +182,23 @@ class _Attention(nn.Module):
         self.query = nn.Linear(query_dim, heads * head_dim, bias=False)
         self.key, self.value = (nn.Linear(key_dim, heads * head_dim, bias=False) for _ in range(2))
 
-    def forward(self, own: Tensor, other: Tensor, mask: Tensor | None, weights: list[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """What is read ``[..., P, H d]``, and the queries; the weights ``[..., H, P, T]`` are appended where there is a list."""
-        queries, mask = self.query(own), None if mask is None else mask.unsqueeze(-2)
+    def forward(self, tokens: Tensor, other: Tensor, mask: Tensor | None, weights: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Return messages ``[..., P, H d]`` and queries; weights ``[..., H, P, T]`` are appended to the list, if any."""
+        queries, mask = self.query(tokens), None if mask is None else mask.unsqueeze(-2)
         parts, dropout = (queries, self.key(other), self.value(other), mask), self.dropout if self.training else 0.0
         if weights is None:
             return attend(*parts, num_heads=self.heads, dropout=dropout), queries
-        messages, shares = attend(*parts, num_heads=self.heads, dropout=dropout, return_weights=True)
-        weights.append(shares)
+        messages, attention = attend(*parts, num_heads=self.heads, dropout=dropout, return_weights=True)
+        weights.append(attention)
         return messages, queries
 
 
 class _Stream(nn.Module):
-    """One stream's half of a layer."""
+    """One stream of a layer."""
 
     def __init__(
         self,
-        own_dim: int,
+        in_dim: int,
         other_dim: int,
         heads: int,
         head_dim: int,
@@ -211,32 +210,32 @@ class _Stream(nn.Module):
         super().__init__()
         dim = heads * head_dim
         self.residual = residual
-        self.cross = _Attention(own_dim, other_dim, heads, head_dim, attention_dropout)
+        self.cross = _Attention(in_dim, other_dim, heads, head_dim, attention_dropout)
         self.own = _Attention(dim, dim, heads, head_dim, attention_dropout)
         self.norm, self.ffn_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.ffn = nn.Sequential(nn.Linear(dim, ffn_mult * dim), nn.ReLU(inplace=True), nn.Linear(ffn_mult * dim, dim))
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, own: Tensor, other: Tensor, own_mask: Tensor | None, other_mask: Tensor | None, return_weights: bool
+        self, tokens: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None, return_weights: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """The stream's new tokens, and the weights of both attentions, or none."""
+        """Return the stream's new tokens, and on request the weights of both attentions."""
         weights: list[Tensor] = []
-        into = weights if return_weights else None
-        context, queries = self.cross(own, other, other_mask, into)
+        collected = weights if return_weights else None
+        context, queries = self.cross(tokens, other, other_mask, collected)
         if self.residual:
             context = context + queries
-        elif other_mask is not None:  # where nothing can be read
+        elif other_mask is not None:  # where the other side is empty
             context = context + queries.masked_fill(other_mask.any(-1)[..., None, None], 0.0)
-        mixed = self.norm(context + self.dropout(self.own(context, context, own_mask, into)[0]))
+        mixed = self.norm(context + self.dropout(self.own(context, context, mask, collected)[0]))
         return self.ffn_norm(mixed + self.dropout(self.ffn(mixed))), weights
 
 
 def pool_groups(tokens: Tensor, mask: Tensor | None, groups: Sequence[int] | None) -> list[Tensor]:
-    """The mean of each of the consecutive groups of tokens, ``[..., T, D]`` to ``[..., D]``; of all where ``groups`` is None.
+    """Average consecutive groups of tokens, from ``[..., T, D]`` to ``[..., D]`` each; ``groups`` None is one group.
 
     Raises:
-        ValueError: The groups are not made of all tokens.
+        ValueError: The group sizes do not sum to the number of tokens.
 
     >>> torch.cat(pool_groups(torch.tensor([[5.0], [1.0], [3.0]]), None, (1, 2)))
     tensor([5., 2.])
@@ -244,6 +243,6 @@ def pool_groups(tokens: Tensor, mask: Tensor | None, groups: Sequence[int] | Non
     if groups is None:
         return [masked_mean(tokens, mask)]
     if sum(groups) != tokens.shape[-2]:
-        raise ValueError(f"groups {tuple(groups)} are of {sum(groups)} tokens, but there are {tokens.shape[-2]}; they must match")
+        raise ValueError(f"groups {tuple(groups)} cover {sum(groups)} tokens, but there are {tokens.shape[-2]}; they must match")
     masks = [None] * len(groups) if mask is None else mask.split(list(groups), dim=-1)
-    return [masked_mean(part, there) for part, there in zip(tokens.split(list(groups), dim=-2), masks, strict=True)]
+    return [masked_mean(part, present) for part, present in zip(tokens.split(list(groups), dim=-2), masks, strict=True)]

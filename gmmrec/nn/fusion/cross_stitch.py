@@ -1,4 +1,4 @@
-"""Towers of modalities that share what they know after every layer."""
+"""Modality towers that exchange information after every layer."""
 
 from typing import Literal
 
@@ -13,21 +13,20 @@ Share = Literal["scalar", "gate", "none"]
 
 
 class CrossStitch(nn.Module):
-    r"""A knowledge-sharing unit: every token becomes a mixture of all tokens, :math:`\mathbf{k}_m = \sum_n S_{mn} \mathbf{h}_n`.
+    r"""Knowledge-sharing unit in which every token becomes a mixture, :math:`\mathbf{k}_m = \sum_n S_{mn} \mathbf{h}_n`.
 
-    The shares are numbers, at first 0.9 for a token's own and 0.1 for all the others together, or gates that each token computes
-    from what it has to say, :math:`S_{mn} = \sigma(\langle \mathbf{g}_{mn}, \mathbf{h}_n \rangle)`. A missing token neither
-    receives nor gives; then the numbers of the others grow so that their sizes add up as before, :math:`\sum_n |S_{mn}|` (gates
-    stay as they are).
+    The shares are scalars, initially 0.9 for the token itself and 0.1 divided among the others, or gates computed from the token
+    that sends, :math:`S_{mn} = \sigma(\langle \mathbf{g}_{mn}, \mathbf{h}_n \rangle)`. A missing token neither sends nor receives;
+    the remaining scalars are rescaled so that :math:`\sum_n |S_{mn}|` is unchanged (gates are not rescaled).
 
     Args:
-        dim: Width of a token; of no account for numbers.
-        num_tokens: M.
-        share: What the shares are; ``none``: every token keeps to itself.
+        dim: Token width; unused with scalars.
+        num_tokens: Number of tokens M.
+        share: Form of the shares; ``none`` leaves the tokens unchanged.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
-        - **output:** ``[..., M, D]``; zeros in place of missing tokens
+        - **output:** ``[..., M, D]``; zeros for missing tokens
 
     >>> CrossStitch(1, 2)(torch.tensor([[1.0], [2.0]])).detach()
     tensor([[1.1000],
@@ -42,7 +41,7 @@ class CrossStitch(nn.Module):
         self.share = nn.Parameter(_shares(num_tokens)) if share == "scalar" else None
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mixes the tokens of every node."""
+        """Mix the tokens of every node."""
         tokens = hide_missing(tokens, mask)
         if self.gate is not None:
             gates = torch.einsum("mnd,...nd->...mn", self.gate, tokens).sigmoid()
@@ -53,16 +52,16 @@ class CrossStitch(nn.Module):
         if mask is None:
             return mixed
         sizes = self.share.abs()
-        known = mask.to(sizes.dtype) @ sizes.mT  # [..., M]: what remains of the row
-        grown = torch.where(known > 0, sizes.sum(-1) / known.masked_fill(known == 0, 1.0), 1.0)
-        return hide_missing(grown.unsqueeze(-1) * mixed, mask)
+        remaining = mask.to(sizes.dtype) @ sizes.mT  # [..., M]: row sum over present tokens
+        factor = torch.where(remaining > 0, sizes.sum(-1) / remaining.masked_fill(remaining == 0, 1.0), 1.0)
+        return hide_missing(factor.unsqueeze(-1) * mixed, mask)
 
 
 class CrossStitchFusion(nn.Module):
-    r"""The multimodal feature learning of IRIS (Lv et al., IEEE Access 2019), https://arxiv.org/abs/1902.05566.
+    r"""Multimodal feature learning of IRIS (Lv et al., IEEE Access 2019), https://arxiv.org/abs/1902.05566.
 
-    Every modality has a tower of its own; after each of its layers the towers exchange what they know, and in the end they are
-    concatenated and mapped to the width of one:
+    Every modality has its own tower. The towers exchange information after each layer; their outputs are concatenated and mapped to
+    the width of one token:
 
     .. math::
         \mathbf{h}_m^l = \mathrm{ReLU}(\mathbf{W}_m^l \mathbf{k}_m^{l-1} + \mathbf{b}_m^l), \qquad
@@ -70,17 +69,17 @@ class CrossStitchFusion(nn.Module):
         \mathbf{c} = \mathbf{W} [\mathbf{k}_1^L \| \dots \| \mathbf{k}_M^L] + \mathbf{b}
 
     with :math:`\mathbf{k}_m^0` the token. A reconstruction: we know the paper's abstract, which names the knowledge-sharing units,
-    and the cross-stitch networks it builds on, not its equations.
+    and the cross-stitch networks it builds on, but not its equations.
 
     Args:
-        dim: Width of a token and of the result.
-        num_tokens: M; each has its own tower.
-        num_layers: L.
+        dim: Width of a token and of the output.
+        num_tokens: Number of tokens M, each with its own tower.
+        num_layers: Number of layers L.
         share: See :class:`CrossStitch`.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
-        - **output:** ``[..., D]``; zeros where there is no token. The weights, which there are none of, are equal shares
+        - **output:** ``[..., D]``; zeros for a row without tokens. As there are no weights, uniform ones are returned
     """
 
     def __init__(self, dim: int, num_tokens: int, num_layers: int = 2, *, share: Share = "scalar") -> None:
@@ -91,12 +90,12 @@ class CrossStitchFusion(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses; takes no notice of ``query``."""
+        """Fuse the tokens; ``query`` is ignored."""
         fused: Tensor | tuple[Tensor, Tensor] = self.fuse(self.forward_levels(tokens, mask), mask, return_weights=return_weights)
         return fused
 
     def forward_levels(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The tops of the towers ``[..., M, D]``; zeros in place of missing tokens."""
+        """Return the outputs of the towers ``[..., M, D]``, zeros for missing tokens."""
         tokens = hide_missing(tokens, mask)
         for layer in self.layers:
             tokens = layer(tokens, mask)
@@ -104,7 +103,7 @@ class CrossStitchFusion(nn.Module):
 
 
 class _Layer(nn.Module):
-    """One floor of every tower, and what they share there."""
+    """One layer of every tower, and its cross-stitch unit."""
 
     def __init__(self, dim: int, num_tokens: int, share: Share) -> None:
         super().__init__()

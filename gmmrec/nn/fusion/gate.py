@@ -1,4 +1,4 @@
-"""Gates that tokens open for themselves."""
+"""Gated fusion, with gates computed from the tokens."""
 
 from typing import Literal
 
@@ -9,23 +9,23 @@ from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
 class GateFusion(nn.Module):
-    r"""Weighs every token by a gate that it computes from itself, :math:`\mathbf{z} = \sum_m g^m \mathbf{x}^m`.
+    r"""Weighted sum of the tokens, each gated by itself: :math:`\mathbf{z} = \sum_m g^m \mathbf{x}^m`.
 
     The logit of a token is :math:`l^m = \mathbf{w}^\top \mathbf{x}^m + b`, or, with a hidden layer, item-level attention as in MGCN
     (Yu et al., ACM MM 2023): :math:`l^m = \mathbf{q}^\top \tanh(\mathbf{W} \mathbf{x}^m + \mathbf{b})`. The gate is a softmax over
-    the tokens, in which they compete, or a sigmoid, by which each stands for itself. A bias that the softmax cancels is left out.
+    the tokens, which then compete, or an independent sigmoid for each. A bias that the softmax cancels is omitted.
 
     Args:
-        dim: Width of a token.
-        hidden: Width of the hidden layer; None for a linear logit.
-        gate: What becomes of the logits.
-        num_tokens: M, for parameters of their own for every token; None (the default) for shared ones, so that the order of the
-            tokens does not matter and their number is free.
-        bias: Whether logits have a bias where it is not cancelled.
+        dim: Token width.
+        hidden: Hidden width; None for a linear logit.
+        gate: Activation of the logits.
+        num_tokens: Number of tokens M, for separate parameters per token; None (the default) to share them, so that the order and
+            the number of tokens do not matter.
+        bias: Whether logits have a bias, unless it cancels.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
-        - **output:** ``[..., D]``; zeros where there is no token. Weights of a sigmoid do not sum to 1: each is between 0 and 1
+        - **output:** ``[..., D]``; zeros for a row without tokens. Sigmoid weights lie between 0 and 1 and do not sum to 1
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class GateFusion(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses; takes no notice of ``query``."""
+        """Fuse the tokens; ``query`` is ignored."""
         tokens = hide_missing(tokens, mask)
         if len(self.logits) == 1:
             logits: Tensor = self.logits[0](tokens).squeeze(-1)

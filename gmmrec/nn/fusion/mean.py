@@ -1,4 +1,4 @@
-"""Mean and sum: fusion without parameters."""
+"""Parameter-free fusion: mean and sum."""
 
 from torch import Tensor, nn
 
@@ -6,34 +6,34 @@ from gmmrec.nn.masked import hide_missing
 
 
 class MeanFusion(nn.Module):
-    r"""The mean of the tokens that are present, :math:`\mathbf{z}_n = \frac{1}{|M_n|} \sum_{m \in M_n} \mathbf{x}_n^m`.
+    r"""Mean of the present tokens, :math:`\mathbf{z}_n = \frac{1}{|M_n|} \sum_{m \in M_n} \mathbf{x}_n^m`.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
-        - **output:** ``[..., D]``; zeros where there is no token
+        - **output:** ``[..., D]``; zeros for a row without tokens
     """
 
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses; takes no notice of ``query``."""
+        """Fuse the tokens; ``query`` is ignored."""
         weights = uniform_weights(tokens, mask)
         fused = (hide_missing(tokens, mask) * weights.unsqueeze(-1)).sum(-2)
         return (fused, weights) if return_weights else fused
 
 
 class SumFusion(nn.Module):
-    r"""The sum of the tokens that are present, :math:`\mathbf{z}_n = \sum_{m \in M_n} \mathbf{x}_n^m`.
+    r"""Sum of the present tokens, :math:`\mathbf{z}_n = \sum_{m \in M_n} \mathbf{x}_n^m`.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``
-        - **output:** ``[..., D]``; zeros where there is no token. The weights are 1 for every token that is present
+        - **output:** ``[..., D]``; zeros for a row without tokens. The weight of every present token is 1
     """
 
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses; takes no notice of ``query``."""
+        """Fuse the tokens; ``query`` is ignored."""
         fused = hide_missing(tokens, mask).sum(-2)
         if not return_weights:
             return fused
@@ -41,7 +41,7 @@ class SumFusion(nn.Module):
 
 
 def uniform_weights(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """The same weight for every token that is present ``[..., M]``; they sum to 1.
+    """Return uniform weights ``[..., M]`` over the present tokens, which sum to 1.
 
     >>> import torch
     >>> uniform_weights(torch.zeros(1, 3, 2), torch.tensor([[True, False, True]]))

@@ -1,4 +1,4 @@
-"""Attention over modalities in the eyes of a user."""
+"""User-dependent attention over modalities."""
 
 from typing import Literal
 
@@ -11,32 +11,31 @@ from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 CELLS = 2**21
-"""Numbers a chunk of pairs may hold at once: 8 MB."""
+"""Maximum number of elements held for a chunk of pairs: 8 MB."""
 
 CACHED = 2**18
-"""The same for vector weights on a CPU without gradients: 1 MB, so that the many passes over a chunk stay in the cache."""
+"""The same for vector weights on a CPU without gradients: 1 MB, so that the many passes over a chunk hit the cache."""
 
 
 class ModalityAwareFusion(nn.Module):
-    r"""How much each modality of an item counts depends on who looks at it: a softmax over the modalities of a pair.
+    r"""User-dependent weighting of an item's modalities, by a softmax over the modalities of every pair.
 
     .. math::
         \mathbf{z}_{ij} = \sum_m \alpha_{ij}^m \mathbf{x}_j^m, \qquad \alpha_{ij}^m = \mathrm{softmax}_m (l_{ij}^m), \qquad
         l_{ij}^m = \mathbf{w}^\top \tanh(\mathbf{W}_q \mathbf{u}_i + \mathbf{W}_k \mathbf{x}_j^m + \mathbf{b})
 
     or, with products, :math:`l_{ij}^m = \langle \mathbf{W}_q \mathbf{u}_i, \mathbf{W}_k \mathbf{x}_j^m \rangle / \sqrt{D}`. With
-    vector weights every dimension has its own softmax; then a matrix stands in place of :math:`\mathbf{w}`, and the products of the
-    inner product are not summed. A reconstruction of the attention of MARIO (Kim et al., CIKM 2022), of which we know summaries but
-    no equation.
+    vector weights every dimension has its own softmax: a matrix replaces :math:`\mathbf{w}`, and the terms of the inner product are
+    not summed. A reconstruction of the attention of MARIO (Kim et al., CIKM 2022), of which we know summaries but no equation.
 
     Args:
         dim: Width of tokens and queries.
         attention: Form of the logits.
-        granularity: One weight a modality, or one a modality and dimension.
+        granularity: One weight per modality, or per modality and dimension.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``, query ``[..., D]``; leading axes are broadcast
-        - **output:** ``[..., D]``; zeros where there is no token. Weights ``[..., M]``, or ``[..., M, D]``
+        - **output:** ``[..., D]``; zeros for a row without tokens. Weights ``[..., M]``, or ``[..., M, D]``
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class ModalityAwareFusion(nn.Module):
         super().__init__()
         if attention not in ("additive", "dot") or granularity not in ("scalar", "vector"):
             raise ValueError(
-                "attention must be 'additive' or 'dot', and granularity 'scalar' or 'vector', "
+                "attention must be 'additive' or 'dot' and granularity 'scalar' or 'vector', "
                 f"but they are {attention!r} and {granularity!r}"
             )
         self.granularity = granularity
@@ -60,13 +59,13 @@ class ModalityAwareFusion(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses every item's tokens as the query beside it sees them.
+        """Fuse the tokens of every item for its query.
 
         Raises:
             ValueError: There is no query.
         """
         if query is None:
-            raise ValueError("modality-aware fusion needs a query, whose view it is; give one vector for every row of tokens")
+            raise ValueError("modality-aware fusion needs a query; pass one vector for every row of tokens")
         tokens = hide_missing(tokens, mask)
         logits = self._logits(self.query(query).unsqueeze(-2), self.key(tokens))
         weights = masked_softmax(logits, None if mask is None else mask.unsqueeze(-1), dim=-2)  # [..., M, 1 or D]
@@ -81,11 +80,11 @@ class ModalityAwareFusion(nn.Module):
         return products if self.granularity == "vector" else products.sum(-1, keepdim=True) / key.shape[-1] ** 0.5
 
     def score(self, query: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        r"""The inner product of every query with every item as that query sees it.
+        r"""Compute the inner products of all queries with all items fused for them.
 
-        The same as ``forward`` on all pairs, in chunks of items, so that no ``[B, C, D]`` is held. With scalar weights it is
-        :math:`\sum_m \alpha^m \langle \mathbf{u}, \mathbf{x}^m \rangle`: for every modality a block of scores and one of logits.
-        Where gradients are asked for, each chunk is computed again in the backward pass.
+        Equivalent to ``forward`` on all pairs, but in chunks of items, so that no ``[B, C, D]`` is held. With scalar weights it is
+        :math:`\sum_m \alpha^m \langle \mathbf{u}, \mathbf{x}^m \rangle`: a block of scores and a block of logits per modality. With
+        gradients, each chunk is recomputed in the backward pass.
 
         Args:
             query: ``[B, D]``.
@@ -100,30 +99,30 @@ class ModalityAwareFusion(nn.Module):
             mask = None
         blocks = self.granularity == "scalar" and not torch.is_grad_enabled()
         score = self._score_block if blocks else self._score_pairs
-        cells = query.shape[0] * tokens.shape[1] * (1 if blocks else tokens.shape[2])  # of one candidate
+        cells = query.shape[0] * tokens.shape[1] * (1 if blocks else tokens.shape[2])  # per candidate
         room = CELLS if blocks or torch.is_grad_enabled() or query.device.type != "cpu" else CACHED
         return in_chunks(
             lambda part: score(query, tokens[part], None if mask is None else mask[part]), len(tokens), room // max(1, cells)
         )
 
     def seen(self, query: Tensor, tokens: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
-        """Some items as each query sees them.
+        """Fuse some items for each query.
 
         Args:
             query: ``[B, D]``.
             tokens: ``[I, M, D]``.
             mask: ``[I, M]``.
-            rows: Which items each query looks at ``[B, C]``.
+            rows: Rows of the items of each query ``[B, C]``.
 
         Returns:
             ``[B, C, D]``.
         """
-        own = F.embedding(rows, tokens.flatten(1)).unflatten(-1, tokens.shape[1:])
-        fused: Tensor = self(own, mask[rows], query.unsqueeze(1))
+        taken = F.embedding(rows, tokens.flatten(1)).unflatten(-1, tokens.shape[1:])
+        fused: Tensor = self(taken, mask[rows], query.unsqueeze(1))
         return fused
 
     def score_rows(self, query: Tensor, tokens: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
-        """As :meth:`score`, of items named by their rows: ``[C]`` for all queries, or ``[B, C]``, where each has its own."""
+        """Compute :meth:`score` for some rows of items: ``[C]``, shared by all queries, or ``[B, C]``, separate for each."""
         if rows.dim() == 1:
             return self.score(query, tokens.index_select(0, rows), mask[rows])
 

@@ -1,4 +1,4 @@
-"""MEncoder: words and regions meet in the last layers of two Transformers, coarsely by prefixes, finely by correlation."""
+"""MEncoder: multi-level fusion of words and regions, coarse by prefixes and fine by correlation."""
 
 from typing import Literal, NamedTuple, overload
 
@@ -15,33 +15,33 @@ Prefix = tuple[Tensor, Tensor]
 
 
 class FusionWeights(NamedTuple):
-    """What was looked at, layer by layer: ``pgi`` ``[B, H, m, n + m]`` and ``caf`` ``[B, n, m]``; empty without that module."""
+    """Attention weights per layer: ``pgi`` ``[B, H, m, n + m]`` and ``caf`` ``[B, n, m]``; empty without that module."""
 
     pgi: list[Tensor]
     caf: list[Tensor]
 
 
 class TextLayer(nn.Module):
-    r"""A layer as in BERT whose feed-forward part may gather regions.
+    r"""BERT layer whose feed-forward block can gather regions.
 
     .. math::
         \mathbf{C} = \mathrm{A}(\mathbf{X W}_Q, \mathbf{X W}_K, \mathbf{X W}_V), \qquad
         \mathbf{S} = \mathrm{LN}(\mathbf{X} + \mathbf{C W}_O), \qquad
         \mathbf{X}' = \mathrm{LN} \big( \mathbf{S} + \mathrm{FFN}(\mathbf{S}, \mathrm{softmax}(\mathbf{C V}^\top) \mathbf{V}) \big)
 
-    Source: MKGformer (Chen et al., SIGIR 2022) as its released code has it: similarities are taken of the attention's context
-    :math:`\mathbf{C}` before its output map, with regions :math:`\mathbf{V}` that have left their own layer.
+    Source: the released code of MKGformer (Chen et al., SIGIR 2022): similarities are between the attention's context
+    :math:`\mathbf{C}`, before its output projection, and the regions :math:`\mathbf{V}` after their own layer.
 
     Args:
-        dim: Width of all tokens.
-        num_heads: H.
-        hidden: Width of the hidden layer.
-        gathers: Whether regions take part; without them it is a plain layer.
-        dropout: Share of what is added to a token that is dropped in training.
+        dim: Token width.
+        num_heads: Number of heads H.
+        hidden: Hidden width.
+        gathers: Whether words gather regions; False gives a plain layer.
+        dropout: Dropout probability of the residual branches.
 
     Shapes:
         - **input:** tokens ``[B, n, D]``, mask ``[B, n]``, regions ``[B, m, D]`` or None, region_mask ``[B, m]``
-        - **output:** ``[B, n, D]``, and the weights of the regions ``[B, n, m]`` where they were asked for
+        - **output:** ``[B, n, D]``, and on request the weights of the regions ``[B, n, m]``
     """
 
     def __init__(self, dim: int, num_heads: int, hidden: int, *, gathers: bool = False, dropout: float = 0.0) -> None:
@@ -55,7 +55,7 @@ class TextLayer(nn.Module):
         self.feed_norm = None if gathers else nn.LayerNorm(dim)
 
     def keys_and_values(self, tokens: Tensor) -> Prefix:
-        """What this layer's attention looks at, and what it sees there ``[B, n, D]`` each."""
+        """Compute the keys and values of this layer's attention, ``[B, n, D]`` each."""
         return self.key(tokens), self.value(tokens)
 
     def forward(
@@ -67,10 +67,10 @@ class TextLayer(nn.Module):
         *,
         return_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """The tokens after the layer."""
+        """Apply the layer to the tokens."""
         tokens = hide_missing(tokens, mask)
-        seen = None if mask is None else mask.unsqueeze(-2)
-        context = attend(self.query(tokens), *self.keys_and_values(tokens), seen, num_heads=self.num_heads)
+        visible = None if mask is None else mask.unsqueeze(-2)
+        context = attend(self.query(tokens), *self.keys_and_values(tokens), visible, num_heads=self.num_heads)
         mixed = self.norm(tokens + self.dropout(self.output(context)))
         if self.fuse is None:
             assert self.feed is not None
@@ -85,24 +85,24 @@ class TextLayer(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    r"""A layer as in a vision Transformer (normalised before each step) whose attention a prefix may guide.
+    r"""Vision Transformer layer (pre-norm) whose attention can be guided by a prefix.
 
     .. math::
         \mathbf{S} = \mathbf{X} + \mathrm{PGI}(\mathrm{LN}(\mathbf{X}), \mathbf{K}_t, \mathbf{V}_t), \qquad
         \mathbf{X}' = \mathbf{S} + \mathbf{W}_2 \, \phi(\mathbf{W}_1 \mathrm{LN}(\mathbf{S})), \qquad
         \phi(x) = x \, \sigma(1.702 \, x)
 
-    Source: the vision side of MKGformer, which is CLIP's, with its quick form of GELU.
+    Source: the vision side of MKGformer, which is CLIP's, with its quick GELU.
 
     Args:
-        dim: Width of all tokens.
-        num_heads: H.
-        hidden: Width of the hidden layer.
-        dropout: Share of what is added to a token that is dropped in training.
+        dim: Token width.
+        num_heads: Number of heads H.
+        hidden: Hidden width.
+        dropout: Dropout probability of the residual branches.
 
     Shapes:
-        - **input:** regions ``[B, m, D]``, mask ``[B, m]``, prefix: keys and values ``[B, n, D]`` each, prefix_mask ``[B, n]``
-        - **output:** ``[B, m, D]``, and the weights ``[B, H, m, n + m]`` where they were asked for
+        - **input:** regions ``[B, m, D]``, mask ``[B, m]``, prefix (keys and values, ``[B, n, D]`` each), prefix_mask ``[B, n]``
+        - **output:** ``[B, m, D]``, and on request the weights ``[B, H, m, n + m]``
     """
 
     def __init__(self, dim: int, num_heads: int, hidden: int, *, dropout: float = 0.0) -> None:
@@ -120,7 +120,7 @@ class VisionLayer(nn.Module):
         *,
         return_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """The regions after the layer."""
+        """Apply the layer to the regions."""
         messages: Tensor = self.norm(hide_missing(regions, mask))
         weights = None
         if return_weights:
@@ -133,27 +133,26 @@ class VisionLayer(nn.Module):
 
 
 class MEncoder(nn.Module):
-    """Paired layers of words and regions: words guide the attention of regions, then gather the regions that correlate with them.
+    """Paired text and vision layers: words guide the attention of regions, then gather the regions that correlate with them.
 
     Multi-level fusion of MKGformer (Chen et al., SIGIR 2022), https://arxiv.org/abs/2205.02357, in the order of its released
-    code: keys and values of the text layer before it guide the regions of a layer, and its words gather the regions that have just
-    left theirs. It is a fusion of any token and region features once these have one width; the first token, or a mean, then stands
-    for both.
+    code: the regions of a layer are guided by the keys and values of the previous text layer, and the words gather the regions that
+    the vision layer outputs. It fuses any token and region features of the same width; pool the words (first token or mean) to get
+    one vector for both.
 
     Args:
-        dim: Width of all tokens.
-        num_heads: Heads of every attention.
+        dim: Token width.
+        num_heads: Number of heads of every attention.
         hidden: Width of the hidden layers; None for 4 times ``dim``.
-        num_layers: Pairs of layers.
+        num_layers: Number of layer pairs.
         use_pgi: Whether words guide the regions.
-        use_caf: Whether words gather regions; without it no word learns anything of a picture.
-        dropout: Share of what is added to a token that is dropped in training.
+        use_caf: Whether words gather regions; without it the image has no effect on the words.
+        dropout: Dropout probability of the residual branches.
 
     Shapes:
-        - **input:** text ``[B, n, D]``, vision ``[B, m, D]`` or None, their masks ``[B, n]`` and ``[B, m]``, prefix: keys and
-          values ``[B, n, D]`` of the text layer in front of the first; None for those of the first layer itself
-        - **output:** ``[B, n, D]`` and ``[B, m, D]`` (None without vision), zeros in place of missing tokens; the weights behind
-          them where they were asked for
+        - **input:** text ``[B, n, D]``, vision ``[B, m, D]`` or None, their masks ``[B, n]`` and ``[B, m]``, prefix (keys and
+          values ``[B, n, D]`` of the text layer before the first; None for those of the first layer itself)
+        - **output:** ``[B, n, D]`` and ``[B, m, D]`` (None without vision), zeros for missing tokens, and on request the weights
 
     >>> text, vision = MEncoder(8, num_heads=2, num_layers=2)(torch.randn(3, 4, 8), torch.randn(3, 6, 8))
     >>> text.shape, vision.shape
@@ -207,15 +206,17 @@ class MEncoder(nn.Module):
         *,
         return_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, FusionWeights]:
-        """Words and regions after all layers."""
-        text, found = hide_missing(text, text_mask), FusionWeights([], [])
-        for words, regions in zip(self.text, self.vision, strict=True):
-            own = words.keys_and_values(text)  # type: ignore[operator]
+        """Apply all layers to words and regions."""
+        text, all_weights = hide_missing(text, text_mask), FusionWeights([], [])
+        for text_layer, vision_layer in zip(self.text, self.vision, strict=True):
+            next_prefix = text_layer.keys_and_values(text)  # type: ignore[operator]
             if vision is not None:
-                guide = (own if prefix is None else prefix) if self.use_pgi else None
-                vision, weights = regions(vision, vision_mask, guide, text_mask if guide else None, return_weights=return_weights)
-                found.pgi.extend([] if weights is None else [weights])
-            text, weights = words(text, text_mask, vision, vision_mask, return_weights=return_weights)
-            found.caf.extend([] if weights is None else [weights])
-            prefix = own
-        return (text, vision, found) if return_weights else (text, vision)
+                guide = (next_prefix if prefix is None else prefix) if self.use_pgi else None
+                vision, weights = vision_layer(
+                    vision, vision_mask, guide, text_mask if guide else None, return_weights=return_weights
+                )
+                all_weights.pgi.extend([] if weights is None else [weights])
+            text, weights = text_layer(text, text_mask, vision, vision_mask, return_weights=return_weights)
+            all_weights.caf.extend([] if weights is None else [weights])
+            prefix = next_prefix
+        return (text, vision, all_weights) if return_weights else (text, vision)

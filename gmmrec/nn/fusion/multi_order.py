@@ -1,4 +1,4 @@
-"""Multi-order attention as a fusion: modalities in place of the items of a history."""
+"""Multi-order attention as a fusion, over modalities instead of the items of a history."""
 
 from typing import Literal
 
@@ -8,29 +8,28 @@ from gmmrec.nn.sequence.multi_order import MultiOrderAttention, OrderWeights, Re
 
 
 class MultiOrderFusion(nn.Module):
-    r"""Tokens at several depths are read order by order, the orders are weighed, and a residual perceptron follows.
+    r"""Multi-order attention over the tokens, followed by a residual MLP.
 
     .. math:: \mathbf{z} = \mathbf{x}_P + \mathbf{h}, \qquad
         \mathbf{x}_p = \mathrm{ReLU}(\mathbf{W}_p \mathbf{x}_{p-1} + \mathbf{b}_p + \mathbf{x}_{p-1}), \qquad
         \mathbf{x}_0 = \mathbf{h}
 
     with :math:`\mathbf{h}` of :class:`gmmrec.nn.sequence.multi_order.MultiOrderAttention`: both levels of MARank (Yu et al., AAAI
-    2019), from the released code, where tokens are the last items of a user. That modalities stand in their place is ours.
+    2019), from the released code, where tokens are the last items of a user. Using modalities instead is our choice.
 
     Args:
         dim: Width of tokens and queries.
-        num_orders: K.
-        num_residual: Layers of the residual perceptron, P.
-        dropout: Share of the input of every matrix that is dropped in training.
-        squash: Whether logits go through a sigmoid before the softmax, so that no token is ever lost.
-        shortcut: What is added to the tokens read as they are: the last token (of an ordered set), the query, or nothing.
-        attention: ``mean`` gives tokens and orders the same weight.
-        init_std: Initial values as in the released code with this deviation of the matrices; None for torch's own.
+        num_orders: Number of orders K.
+        num_residual: Number of layers P of the residual MLP.
+        dropout: Dropout probability of the input of every matrix.
+        squash: Whether to apply a sigmoid to logits before the softmax, so that no token's weight vanishes.
+        shortcut: Vector added to the result of order 0: the last token (of an ordered set), the query (``anchor``), or none.
+        attention: ``mean`` for uniform weights of tokens and orders.
+        init_std: Standard deviation of initial matrices, initialised as in the released code; None for torch's defaults.
 
     Shapes:
-        - **input:** tokens ``[..., M, D]``, mask ``[..., M]``, query ``[..., D]``: whose view it is; without one, the mean of the
-          tokens
-        - **output:** ``[..., D]``; zeros where there is no token. Weights ``[..., M]`` are the shares of tokens in all orders
+        - **input:** tokens ``[..., M, D]``, mask ``[..., M]``, query ``[..., D]`` (None: the mean of the tokens)
+        - **output:** ``[..., D]``; zeros for a row without tokens. Weights ``[..., M]`` combine all orders
     """
 
     def __init__(
@@ -56,14 +55,14 @@ class MultiOrderFusion(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses as the query sees it, or as the tokens' mean does."""
-        read, weights = self.weigh(tokens, mask, query)
-        fused = read + self.mix(read)
-        if mask is not None:  # biases speak even where nothing has been read
+        """Fuse the tokens, guided by the query, or by their mean without one."""
+        hidden, weights = self.weigh(tokens, mask, query)
+        fused = hidden + self.mix(hidden)
+        if mask is not None:  # no biases for rows without tokens
             fused = fused.masked_fill(~mask.any(-1, keepdim=True), 0.0)
         return (fused, weights.shares) if return_weights else fused
 
     def weigh(self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None) -> tuple[Tensor, OrderWeights]:
-        """What is read ``[..., D]``, before the perceptron, and the weights inside every order and of the orders."""
-        read, weights = self.read(tokens, mask, query, return_weights=True)
-        return read, weights
+        """Return h ``[..., D]``, the input of the MLP, and the weights within and of the orders."""
+        hidden, weights = self.read(tokens, mask, query, return_weights=True)
+        return hidden, weights

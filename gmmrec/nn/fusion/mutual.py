@@ -1,4 +1,4 @@
-"""Mutual attention: the regions of two things, each weighed in the light of the other as a whole."""
+"""Mutual attention between the regions of two images, each weighted given the mean of the other."""
 
 from collections.abc import Callable
 
@@ -12,22 +12,22 @@ from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
 
 
 class GuidedSum(nn.Module):
-    r"""One side of :class:`MutualAttentionFusion`: its tokens in the eyes of a guide, and what is made of their sum.
+    r"""One side of :class:`MutualAttentionFusion`: attention over its tokens for a guide, and a projection of their sum.
 
     .. math::
         a_l = \mathrm{softmax}_l \big( \mathbf{w}^\top \tanh(\mathbf{W} \mathbf{f}_l + \mathbf{U} \mathbf{g}) \big), \qquad
         \mathbf{v} = \mathrm{ReLU} \Big( \mathbf{P} \sum_l a_l \mathbf{f}_l + \mathbf{p} \Big)
 
     Args:
-        dim: Width of a token.
-        guide_dim: Width of the guide.
-        hidden: Width of the hidden layer of a logit.
-        out_dim: Width of the result.
-        attend: Whether there is attention; else all tokens count alike.
+        dim: Token width.
+        guide_dim: Guide width.
+        hidden: Hidden width of the logits.
+        out_dim: Output width.
+        attend: Whether to use attention; else weights are uniform.
 
     Shapes:
         - **input:** tokens ``[..., L, dim]``, mask ``[..., L]`` or None, guide ``[..., guide_dim]``
-        - **output:** weights ``[..., L]``; the result of the weighted sum is ``[..., out_dim]``
+        - **output:** weights ``[..., L]``; :meth:`sum` returns ``[..., out_dim]``
     """
 
     def __init__(self, dim: int, guide_dim: int, hidden: int, out_dim: int, *, attend: bool = True) -> None:
@@ -39,14 +39,14 @@ class GuidedSum(nn.Module):
             self.logit = nn.Linear(hidden, 1, bias=False)  # w
 
     def forward(self, tokens: Tensor, mask: Tensor | None, guide: Tensor) -> Tensor:
-        """Weights ``[..., L]`` of tokens ``[..., L, D]`` beside guides ``[..., G]``; leading axes are broadcast."""
+        """Compute weights ``[..., L]`` of tokens ``[..., L, D]`` for guides ``[..., G]``; leading axes are broadcast."""
         if not self.attend:
             return uniform_weights(tokens, mask)
         logits = self.logit(torch.tanh(self.token(tokens) + self.guide(guide).unsqueeze(-2))).squeeze(-1)
         return masked_softmax(logits, mask)
 
     def of_pairs(self, tokens: Tensor, mask: Tensor | None, guides: Tensor) -> Tensor:
-        """Weights ``[G, N, L]`` of the tokens ``[N, L, D]`` for every guide ``[G, ...]``, without a gradient."""
+        """Compute weights ``[G, N, L]`` of tokens ``[N, L, D]`` for all guides ``[G, ...]``, without gradients."""
         if not self.attend:
             return uniform_weights(tokens, mask).expand(len(guides), -1, -1)
         keys = self.token(tokens)
@@ -54,12 +54,12 @@ class GuidedSum(nn.Module):
         return masked_softmax(logits.to(keys.dtype).view(len(guides), *tokens.shape[:2]), mask)
 
     def sum(self, weights: Tensor, tokens: Tensor) -> Tensor:
-        """The vector of all tokens together; zeros where there is none."""
-        return F.relu(torch.einsum("...l,...ld->...d", weights, self.project(tokens)))  # weights of nothing leave nothing of p
+        """Project the weighted sum of the tokens; zeros for a row without tokens."""
+        return F.relu(torch.einsum("...l,...ld->...d", weights, self.project(tokens)))  # zero weights cancel p, too
 
 
 class MutualAttentionFusion(nn.Module):
-    r"""Regions of two garments, each weighed in the light of the other garment: mutual attention (NOR, Lin et al., TKDE 2019).
+    r"""Mutual attention between the regions of two garments, as in NOR (Lin et al., TKDE 2019).
 
     .. math::
         \mathbf{g} = \mathrm{mean}_l\, \mathbf{f}_l, \qquad
@@ -68,29 +68,29 @@ class MutualAttentionFusion(nn.Module):
 
     for either side, with :math:`\mathbf{g}'` the mean of the other's regions. A reconstruction: the paper's abstract and figures
     (https://arxiv.org/abs/1806.08977) name the regions, the direction of the attention and its two results; the form is that of
-    additive attention. Any two sets of tokens will do, such as a picture and a text.
+    additive attention. It works for any two sets of tokens, such as an image and a text.
 
-    With two sides it has no place in ``FUSIONS``.
+    Not in ``FUSIONS``, because it has two sides.
 
     Args:
-        left_dim: Width of a token on the left.
-        right_dim: Width of a token on the right; None for that on the left.
-        out_dim: Width of the results; None for ``left_dim``.
-        hidden: Width of the hidden layer of a logit; None for ``left_dim``.
-        share: Whether both sides have the same parameters.
-        attend: Whether there is attention; else all tokens of a side count alike, and it does not depend on the other side.
+        left_dim: Width of left tokens.
+        right_dim: Width of right tokens; None for ``left_dim``.
+        out_dim: Output width; None for ``left_dim``.
+        hidden: Hidden width of the logits; None for ``left_dim``.
+        share: Whether both sides share their parameters.
+        attend: Whether to use attention; else weights are uniform and no side depends on the other.
 
     Shapes:
         - **input:** left ``[..., P, left_dim]``, right ``[..., Q, right_dim]``, masks ``[..., P]`` and ``[..., Q]``. Leading axes
-          are broadcast: ``[B, 1, P, D]`` with ``[C, Q, D]`` are all pairs
+          are broadcast: ``[B, 1, P, D]`` and ``[C, Q, D]`` give all pairs
         - **output:** left and right, ``[..., out_dim]`` each; zeros for a side without tokens. Weights ``[..., P]``, ``[..., Q]``
 
     Raises:
-        ValueError: Sides of different width are to share their parameters.
+        ValueError: ``share`` is set for sides of different widths.
 
     >>> tops, bottoms = torch.randn(4, 49, 16), torch.randn(4, 49, 16)
-    >>> (top, bottom), (of_top, of_bottom) = MutualAttentionFusion(16)(tops, bottoms, return_weights=True)
-    >>> top.shape, of_bottom.unflatten(-1, (7, 7)).shape
+    >>> (top, bottom), (top_weights, bottom_weights) = MutualAttentionFusion(16)(tops, bottoms, return_weights=True)
+    >>> top.shape, bottom_weights.unflatten(-1, (7, 7)).shape
     (torch.Size([4, 16]), torch.Size([4, 7, 7]))
     """
 
@@ -108,10 +108,10 @@ class MutualAttentionFusion(nn.Module):
         dims = left_dim, right_dim or left_dim
         if share and dims[0] != dims[1]:
             raise ValueError(
-                f"sides that share their parameters must be equally wide, but their widths are {dims[0]} and {dims[1]}"
+                f"sides that share their parameters must have the same width, but the widths are {dims[0]} and {dims[1]}"
             )
-        make: Callable[[int, int], GuidedSum] = lambda own, other: GuidedSum(  # noqa: E731 (both sides, in one place)
-            own, other, hidden or left_dim, out_dim or left_dim, attend=attend
+        make: Callable[[int, int], GuidedSum] = lambda dim, guide_dim: GuidedSum(  # noqa: E731 (used for both sides)
+            dim, guide_dim, hidden or left_dim, out_dim or left_dim, attend=attend
         )
         self.left = make(*dims)
         self.right = self.left if share else make(*dims[::-1])
@@ -125,7 +125,7 @@ class MutualAttentionFusion(nn.Module):
         *,
         return_weights: bool = False,
     ) -> tuple[Tensor, Tensor] | tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Both sides as they look beside each other."""
+        """Fuse each side given the other."""
         left, right = hide_missing(left, left_mask), hide_missing(right, right_mask)
         weights = (
             self.left(left, left_mask, masked_mean(right, right_mask)),
@@ -137,16 +137,16 @@ class MutualAttentionFusion(nn.Module):
     def pairs(
         self, left: Tensor, right: Tensor, left_mask: Tensor | None = None, right_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """All pairs of ``[B, P, left_dim]`` with ``[C, Q, right_dim]``, ``[B, C, out_dim]`` each.
+        """Fuse all pairs of ``[B, P, left_dim]`` and ``[C, Q, right_dim]``, to ``[B, C, out_dim]`` for each side.
 
         Without gradients the hidden layers of the pairs are never formed (:func:`~gmmrec.nn.additive.additive_logits`).
         """
         if torch.is_grad_enabled():
             mask = None if left_mask is None else left_mask.unsqueeze(1)
-            one, other = self(left.unsqueeze(1), right, mask, right_mask)
+            left_fused, right_fused = self(left.unsqueeze(1), right, mask, right_mask)
             shape = len(left), len(right), -1
-            return one.expand(shape), other.expand(shape)
+            return left_fused.expand(shape), right_fused.expand(shape)
         left, right = hide_missing(left, left_mask), hide_missing(right, right_mask)
-        of_left = self.left.of_pairs(left, left_mask, masked_mean(right, right_mask)).transpose(0, 1)  # [B, C, P]
-        of_right = self.right.of_pairs(right, right_mask, masked_mean(left, left_mask))  # [B, C, Q]
-        return self.left.sum(of_left, left.unsqueeze(1)), self.right.sum(of_right, right)
+        left_weights = self.left.of_pairs(left, left_mask, masked_mean(right, right_mask)).transpose(0, 1)  # [B, C, P]
+        right_weights = self.right.of_pairs(right, right_mask, masked_mean(left, left_mask))  # [B, C, Q]
+        return self.left.sum(left_weights, left.unsqueeze(1)), self.right.sum(right_weights, right)

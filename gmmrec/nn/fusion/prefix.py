@@ -8,7 +8,7 @@ from gmmrec.nn.masked import hide_missing
 
 
 class PrefixGuidedAttention(nn.Module):
-    r"""Self-attention of picture tokens, with the keys and values of words in front of their own.
+    r"""Self-attention of image tokens, with the keys and values of words prepended.
 
     .. math::
         \mathbf{Z} = \mathrm{softmax} \big( \mathbf{Q}_v [\mathbf{K}_t \| \mathbf{K}_v]^\top / \sqrt{d} \big)
@@ -16,29 +16,28 @@ class PrefixGuidedAttention(nn.Module):
         = (1 - \lambda) \, \mathrm{A}(\mathbf{Q}_v, \mathbf{K}_v, \mathbf{V}_v)
             + \lambda \, \mathrm{A}(\mathbf{Q}_v, \mathbf{K}_t, \mathbf{V}_t)
 
-    in every head, then an output map: a gate between what pictures and words say, whose :math:`\lambda` is the weight that falls on
+    in every head, followed by an output projection: a gate between images and words, where :math:`\lambda` is the total weight of
     the prefix. The prefix-guided interaction of MKGformer (Chen et al., SIGIR 2022), https://arxiv.org/abs/2205.02357; the words
-    are read, never changed. Without words it is plain self-attention. The authors' code has no masks here; ours keeps padding out.
+    are read but not updated. Without words this is plain self-attention. The authors' code has no masks here; ours masks padding.
 
-    It departs from the signature of the fusions: the prefix, a second set of tokens, stands in place of the query, and what comes
-    back are tokens.
+    Unlike other fusions, it takes a second set of tokens, the prefix, instead of a query and returns tokens.
 
     Args:
-        dim: Width of tokens.
-        num_heads: H.
+        dim: Token width.
+        num_heads: Number of heads H.
         prefix_dim: Width of the prefix's tokens; None for ``dim``.
-        project_prefix: Whether the prefix has its keys and values made here. False where these come from the layer that the words
-            went through anyhow, as in MKGformer: then the prefix is a pair of keys and values, ``[..., n, dim]`` each.
-        dropout: Share of the weights that is dropped in training.
+        project_prefix: Whether to compute the prefix's keys and values here. False if they come from the layer that the words pass
+            anyway, as in MKGformer; the prefix is then a pair of keys and values, ``[..., n, dim]`` each.
+        dropout: Dropout probability of the attention weights.
 
     Shapes:
         - **input:** tokens ``[..., m, D]``, mask ``[..., m]``, prefix ``[..., n, prefix_dim]`` or a pair, prefix_mask ``[..., n]``
-        - **output:** ``[..., m, D]``; zeros in place of missing tokens. Weights ``[..., H, m, n + m]``, the prefix first, zeros in
-          the rows of missing tokens
+        - **output:** ``[..., m, D]``; zeros for missing tokens. Weights ``[..., H, m, n + m]``, the prefix first, zeros in the rows
+          of missing tokens
 
     >>> regions, words = torch.randn(2, 6, 8), torch.randn(2, 4, 8)
-    >>> seen, weights = PrefixGuidedAttention(8, num_heads=2)(regions, prefix=words, return_weights=True)
-    >>> seen.shape, weights.shape
+    >>> out, weights = PrefixGuidedAttention(8, num_heads=2)(regions, prefix=words, return_weights=True)
+    >>> out.shape, weights.shape
     (torch.Size([2, 6, 8]), torch.Size([2, 2, 6, 10]))
     """
 
@@ -60,18 +59,18 @@ class PrefixGuidedAttention(nn.Module):
         *,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The tokens after they have read the prefix and each other; without a prefix, each other.
+        """Attend to the prefix, if any, and to the tokens.
 
         Raises:
-            ValueError: The prefix is a pair where tokens are expected, or the other way round.
+            ValueError: The prefix is a pair where tokens are expected, or vice versa.
         """
         tokens = hide_missing(tokens, mask)
-        key, value, seen = self.key(tokens), self.value(tokens), mask
+        key, value, visible = self.key(tokens), self.value(tokens), mask
         if prefix is not None:
             first_key, first_value = self._keys_and_values(prefix, prefix_mask)
-            seen = _side_by_side(prefix_mask, mask, first_key, key)
+            visible = _concat_masks(prefix_mask, mask, first_key, key)
             key, value = torch.cat([first_key, key], dim=-2), torch.cat([first_value, value], dim=-2)
-        parts = self.query(tokens), key, value, None if seen is None else seen.unsqueeze(-2)
+        parts = self.query(tokens), key, value, None if visible is None else visible.unsqueeze(-2)
         dropout = self.dropout if self.training else 0.0
         if not return_weights:
             return hide_missing(self.output(attend(*parts, num_heads=self.num_heads, dropout=dropout)), mask)
@@ -88,8 +87,8 @@ class PrefixGuidedAttention(nn.Module):
         return key, value
 
 
-def _side_by_side(first: Tensor | None, second: Tensor | None, first_tokens: Tensor, second_tokens: Tensor) -> Tensor | None:
-    """The mask of both sets, where at least one has a mask."""
+def _concat_masks(first: Tensor | None, second: Tensor | None, first_tokens: Tensor, second_tokens: Tensor) -> Tensor | None:
+    """Concatenate the masks of both sets; None if neither has one."""
     if first is None and second is None:
         return None
     masks = [

@@ -1,4 +1,4 @@
-"""Attention over the regions of a picture in the eyes of a user, and what becomes of the picture after it."""
+"""User-dependent attention over the regions of an image, and the modules that use its result."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
 class RegionFusion(nn.Module):
-    r"""Which regions of a picture count depends on who looks: the region attention of VECF (Chen et al., SIGIR 2019).
+    r"""User-dependent attention over the regions of an image, as in VECF (Chen et al., SIGIR 2019).
 
     .. math::
         a_{ijk} = \mathbf{w}^\top \mathrm{ReLU}\big( (\mathbf{W}_u \mathbf{p}_i) \odot (\mathbf{W}_f \mathbf{f}_j^k) \big), \qquad
@@ -18,31 +18,31 @@ class RegionFusion(nn.Module):
         \mathbf{I}_{ij} = \sum_k \alpha_{ijk} \mathbf{f}_j^k
 
     or, in one layer, :math:`a_{ijk} = \mathrm{ReLU}(\mathbf{w}_u^\top \mathbf{p}_i + \mathbf{w}_f^\top \mathbf{f}_j^k + b)`. The
-    formulas are those of the code that was released for the paper (https://doi.org/10.1145/3331184.3331254; its headers name no
-    authors): the biases of the first form are switched off there, and here there are none. In the second the user counts only where
-    ReLU closes for some regions of a picture.
+    formulas are those of the code released for the paper (https://doi.org/10.1145/3331184.3331254; its headers name no authors):
+    the biases of the first form are disabled there and absent here. In the second form the user only has an effect where the ReLU
+    is zero for some regions of an image.
 
     As :math:`\mathrm{ReLU}(xy) = \mathrm{ReLU}(x) \mathrm{ReLU}(y) + \mathrm{ReLU}(-x) \mathrm{ReLU}(-y)`, the logits are inner
-    products of a vector of the user with one of the region: all pairs are one matrix product, and the regions' vectors, which
-    :meth:`keys` returns, can be computed once.
+    products of a user vector and a region vector: all pairs are one matrix product, and the region vectors (see :meth:`keys`) are
+    computed once.
 
-    It needs a query and is therefore not in ``FUSIONS``: GraphFusion would have to pair users with items in ``score``, as it does
-    for ``modality_aware``.
+    Not in ``FUSIONS``, because it needs a query: GraphFusion would have to pair users with items in ``score``, as it does for
+    ``modality_aware``.
 
     Args:
-        dim: Width of a region.
-        query_dim: Width of a query; None for that of a region.
-        hidden: Width of the hidden layer.
-        score: ``product`` for the form with two layers, ``sum`` for the one with one.
+        dim: Region width.
+        query_dim: Query width; None for ``dim``.
+        hidden: Hidden width.
+        score: ``product`` for the form with two layers, ``sum`` for the form with one.
 
     Shapes:
         - **input:** tokens ``[..., R, D]``, mask ``[..., R]``, query ``[..., query_dim]``; leading axes are broadcast:
-          ``[C, R, D]`` with ``[B, 1, query_dim]`` are all pairs, for which no region is copied
-        - **output:** ``[..., D]``; zeros where there is no region. Weights ``[..., R]``
+          ``[C, R, D]`` and ``[B, 1, query_dim]`` give all pairs, for which no region is copied
+        - **output:** ``[..., D]``; zeros for an image without regions. Weights ``[..., R]``
 
     >>> regions, users = torch.randn(4, 196, 32), torch.randn(3, 16)
-    >>> seen, weights = RegionFusion(32, 16)(regions, None, users[:, None], return_weights=True)
-    >>> seen.shape, weights.unflatten(-1, (14, 14)).shape
+    >>> fused, weights = RegionFusion(32, 16)(regions, None, users[:, None], return_weights=True)
+    >>> fused.shape, weights.unflatten(-1, (14, 14)).shape
     (torch.Size([3, 4, 32]), torch.Size([3, 4, 14, 14]))
     """
 
@@ -52,33 +52,33 @@ class RegionFusion(nn.Module):
         super().__init__()
         if score not in ("product", "sum"):
             raise ValueError(f"score must be 'product' or 'sum', but is {score!r}")
-        product = score == "product"
-        self.query = nn.Linear(query_dim or dim, hidden if product else 1, bias=not product)
-        self.key = nn.Linear(dim, hidden if product else 1, bias=False)
-        self.logit = nn.Linear(hidden, 1, bias=False) if product else None
+        is_product = score == "product"
+        self.query = nn.Linear(query_dim or dim, hidden if is_product else 1, bias=not is_product)
+        self.key = nn.Linear(dim, hidden if is_product else 1, bias=False)
+        self.logit = nn.Linear(hidden, 1, bias=False) if is_product else None
 
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Fuses the regions of a picture as the query beside it sees them.
+        """Fuse the regions of every image for its query.
 
         Raises:
             ValueError: There is no query.
         """
         if query is None:
-            raise ValueError("region fusion needs a query, whose view it is; give one vector for every row of tokens")
+            raise ValueError("region fusion needs a query; pass one vector for every row of tokens")
         tokens = hide_missing(tokens, mask)
         weights = self.weights(query, self.keys(tokens), mask)
-        fused = torch.einsum("...r,...rd->...d", weights, tokens)  # copies no picture for the users it is shown to
+        fused = torch.einsum("...r,...rd->...d", weights, tokens)  # pairs are broadcast without copying images
         return (fused, weights) if return_weights else fused
 
     def keys(self, tokens: Tensor) -> Tensor:
-        """What the attention knows of the regions, ``[..., R, K]``; the same for all queries."""
+        """Compute the keys of the regions ``[..., R, K]``; independent of the query."""
         key: Tensor = self.key(tokens)
         return key if self.logit is None else _signs(key)
 
     def weights(self, query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
-        """How much each region counts ``[..., R]``, from queries and :meth:`keys`."""
+        """Compute the region weights ``[..., R]`` from queries and :meth:`keys`."""
         query = self.query(query)
         if self.logit is None:
             return masked_softmax(F.relu(query + keys.squeeze(-1)), mask)
@@ -87,25 +87,25 @@ class RegionFusion(nn.Module):
 
 
 class VisualMerge(nn.Module):
-    r"""An item's ID embedding joined with what a user sees in its picture: the merge of VECF.
+    r"""Merge of an item's ID embedding with the user's view of its image, as in VECF.
 
     .. math::
         \mathbf{q} \odot s \mathbf{W} \mathbf{I} \quad (\text{mul}), \qquad
         (1 - s) \mathbf{q} + s \mathbf{W} \mathbf{I} \quad (\text{add}), \qquad
         [\mathbf{q} \,\|\, s \mathbf{W} \mathbf{I}] \quad (\text{concat})
 
-    The released code's scale s is 0.01 for ``mul`` and 0.5 for the others.
+    In the released code, the scale s is 0.01 for ``mul`` and 0.5 for the others.
 
     Args:
         dim: Width of the ID embedding.
-        visual_dim: Width of the picture.
-        mode: Which form.
-        scale: s; None for that of the released code.
-        concat_dim: Width of the picture's part in ``concat``; None for ``dim``.
+        visual_dim: Width of the image vector.
+        mode: ``"mul"``, ``"add"`` or ``"concat"``.
+        scale: Scale s; None for that of the released code.
+        concat_dim: Width of the image part in ``concat``; None for ``dim``.
 
     Shapes:
-        - **input:** ids ``[..., dim]``, visual ``[..., visual_dim]``, present ``[...]``: which items have a picture. Without one,
-          an ID embedding stays as it is (our rule; with ``concat`` zeros follow it)
+        - **input:** ids ``[..., dim]``, visual ``[..., visual_dim]``, present ``[...]`` (True for items with an image). Without an
+          image the ID embedding is unchanged (our choice; followed by zeros in ``concat``)
         - **output:** ``[..., out_dim]``
     """
 
@@ -126,10 +126,10 @@ class VisualMerge(nn.Module):
         width = (concat_dim or dim) if mode == "concat" else dim
         self.project = nn.Linear(visual_dim, width, bias=False)
         self.out_dim = dim + width if mode == "concat" else dim
-        """Width of the result."""
+        """Output width."""
 
     def forward(self, ids: Tensor, visual: Tensor, present: Tensor | None = None) -> Tensor:
-        """Joins both."""
+        """Merge ID embeddings and image vectors."""
         visual = self.scale * self.project(hide_missing(visual, present))
         if self.mode == "concat":
             return torch.cat([ids.expand(*visual.shape[:-1], -1), visual], dim=-1)
@@ -138,20 +138,20 @@ class VisualMerge(nn.Module):
 
 
 class ContextGate(nn.Module):
-    r"""How much of a picture, and how much of who and what, speaks in the next word: the gate of VECF's review decoder.
+    r"""Gate between an image and the user and item embeddings for the next word: VECF's review decoder.
 
     .. math::
         \beta_t = \sigma(\mathbf{w}^\top \mathbf{s}_{t-1}), \qquad
         \mathbf{c}_t = \mathrm{ReLU}\big( (1 - \beta_t) \, \mathbf{C} [\mathbf{p} \| \mathbf{q}] + \beta_t \mathbf{C}_I \mathbf{I}
             + \mathbf{c} \big)
 
-    As in the released code, the gate is the picture's share; in the paper's figure it is the other's. A decoder projects once with
-    :meth:`parts` and calls :meth:`mix` at every word.
+    As in the released code, the gate is the weight of the image; in the paper's figure it is that of the embeddings. A decoder
+    calls :meth:`parts` once and :meth:`mix` for every word.
 
     Args:
         state_dim: Width of the state.
-        visual_dim: Width of the picture.
-        ids_dim: Width of the embeddings of user and item, side by side.
+        visual_dim: Width of the image vector.
+        ids_dim: Width of the concatenated user and item embeddings.
         dim: Width of the context.
 
     Shapes:
@@ -166,16 +166,16 @@ class ContextGate(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, state: Tensor, visual: Tensor, ids: Tensor, *, return_gate: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """The context of one state, or of many."""
+        """Compute the context of each state."""
         context, gate = self.mix(state, *self.parts(visual, ids))
         return (context, gate) if return_gate else context
 
     def parts(self, visual: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Both in the width of the context; the same for all words."""
+        """Project both to the width of the context; the same for all words."""
         return self.visual(visual), self.ids(ids)
 
     def mix(self, state: Tensor, visual: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Context and gate from a state and :meth:`parts`."""
+        """Compute context and gate from a state and :meth:`parts`."""
         gate = self.gate(state).sigmoid()
         return F.relu((1 - gate) * ids + gate * visual + self.bias), gate
 

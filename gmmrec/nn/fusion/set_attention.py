@@ -1,4 +1,4 @@
-"""Items of a set that attend to each other, whatever their order; some of them may be hidden, to be guessed."""
+"""Self-attention over an unordered set of items, some of which may be hidden for prediction."""
 
 import torch
 from torch import Tensor, nn
@@ -9,40 +9,39 @@ from gmmrec.nn.masked import hide_missing
 
 
 class SetAttention(nn.Module):
-    r"""A Transformer encoder without positions: the outfit model (FOM) of POG (Chen et al., KDD 2019).
+    r"""Transformer encoder without positions: the outfit model (FOM) of POG (Chen et al., KDD 2019).
 
     .. math::
         \mathbf{H}^0 = \mathrm{LReLU}(\mathbf{X W}_0 + \mathbf{b}_0) \mathbf{W}_1 + \mathbf{b}_1, \qquad
         \mathbf{Z} = \mathrm{LN}(\mathbf{H}^{l-1} + \mathrm{MHA}(\mathbf{H}^{l-1})), \qquad
         \mathbf{H}^l = \mathrm{LN}(\mathbf{Z} + \mathrm{LReLU}(\mathbf{Z W}_a + \mathbf{b}_a) \mathbf{W}_b + \mathbf{b}_b)
 
-    and :math:`\mathbf{W}_g \mathbf{H}^L` in the end, which for a hidden item is compared with the vectors of those that may stand
-    in its place. A reconstruction of https://arxiv.org/abs/1905.01866: the blocks, the learned vector of a hidden item and the
-    missing positions are the paper's; the algebra inside the blocks is that of the standard Transformer.
+    followed by :math:`\mathbf{W}_g \mathbf{H}^L`, which for a hidden item is compared with the vectors of the candidates. A
+    reconstruction of https://arxiv.org/abs/1905.01866: the blocks, the learned vector of hidden items and the absence of positions
+    are the paper's; the algebra inside the blocks is that of the standard Transformer.
 
-    It departs from the signature of the fusions: it asks for hidden items where these ask for a query, and what comes back is a
-    vector for every item; their mean fuses the set.
+    Unlike a fusion, it takes a mask of hidden items instead of a query and returns a vector per item; their mean fuses the set.
 
     Args:
         dim: Width of the model.
-        num_layers: L.
-        num_heads: H.
-        in_dim: Width of tokens; None for ``dim``.
-        out_dim: Width of the result; None for the width of tokens, so that it can be compared with them.
+        num_layers: Number of layers L.
+        num_heads: Number of heads H.
+        in_dim: Token width; None for ``dim``.
+        out_dim: Output width; None for the token width, so that outputs can be compared with tokens.
         hidden: Width of the feed-forward layers; None for 4 times ``dim``.
-        transition: Whether tokens go through the two layers that make :math:`\mathbf{H}^0`; else through one linear map.
-        dropout: Share of attention weights, and of what a layer adds, that is dropped in training.
-        hides: Whether items are ever hidden; without, there is no vector that stands for them.
+        transition: Whether to compute :math:`\mathbf{H}^0` with two layers; else with one linear map.
+        dropout: Dropout probability of attention weights and residual branches.
+        hides: Whether items may be hidden; False omits the learned vector of hidden items.
 
     Shapes:
-        - **input:** tokens ``[..., M, in_dim]``, mask ``[..., M]``, replace ``[..., M]``: True in place of present tokens that are
-          hidden; these are not read, a learned vector stands for all of them
-        - **output:** ``[..., M, out_dim]``; zeros in place of missing tokens. Weights ``[..., L, H, M, M]``, zeros in the rows of
-          missing tokens
+        - **input:** tokens ``[..., M, in_dim]``, mask ``[..., M]``, replace ``[..., M]`` (True for present tokens to hide,
+          which are not read but replaced by the learned vector)
+        - **output:** ``[..., M, out_dim]``; zeros for missing tokens. Weights ``[..., L, H, M, M]``, zeros in the rows of missing
+          tokens
 
     >>> outfit = torch.randn(2, 4, 8)
-    >>> guess = SetAttention(16, num_layers=2, num_heads=2, in_dim=8)(outfit, replace=torch.tensor([False, True, False, False]))
-    >>> (guess[:, 1] @ outfit.mT).shape    # how well items of two outfits fit in place of the second one
+    >>> out = SetAttention(16, num_layers=2, num_heads=2, in_dim=8)(outfit, replace=torch.tensor([False, True, False, False]))
+    >>> (out[:, 1] @ outfit.mT).shape    # scores of the items of both outfits as the second one
     torch.Size([2, 2, 4])
     """
 
@@ -70,21 +69,21 @@ class SetAttention(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, replace: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """What every token becomes among the others."""
+        """Compute an output vector for every token."""
         tokens = hide_missing(tokens, mask)
         if replace is not None:
-            assert self.unknown is not None  # built to hide items
+            assert self.unknown is not None  # requires hides=True
             tokens = torch.where(replace.unsqueeze(-1), self.unknown, tokens)
         hidden, maps = self.transition(tokens), []
         for layer in self.layers:
             hidden, weights = layer(hide_missing(hidden, mask), mask, return_weights)
             maps.append(weights)
-        made = hide_missing(self.output(hidden), mask)
-        return (made, torch.stack([rows_of(weights, mask) for weights in maps], dim=-4)) if return_weights else made
+        out = hide_missing(self.output(hidden), mask)
+        return (out, torch.stack([rows_of(weights, mask) for weights in maps], dim=-4)) if return_weights else out
 
 
 class _Layer(nn.Module):
-    """Self-attention and a feed-forward layer, each with a residual and a normalisation after it."""
+    """Self-attention and a feed-forward layer, each with a residual connection and post-norm."""
 
     def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Item IDs joined with side information, for the queries and keys of an attention whose values stay free of it."""
+"""Fusion of item IDs with side information, for the queries and keys of non-invasive attention."""
 
 from typing import Literal
 
@@ -13,29 +13,29 @@ FORMS = ("add", "concat", "gate")
 
 
 class SideFusion(nn.Module):
-    r"""An ID vector and its side information (modalities, category, position) as one: the fusions of NOVA (Liu et al., AAAI 2021).
+    r"""Fusion of an ID vector with side information (modalities, category, position), as in NOVA (Liu et al., AAAI 2021).
 
     .. math::
         \mathbf{z} = \sum_i \mathbf{f}_i \; (\text{add}), \qquad
         \mathbf{z} = \mathbf{W} [\mathbf{f}_0 \| \dots \| \mathbf{f}_M] + \mathbf{b} \; (\text{concat}), \qquad
         \mathbf{z} = \sum_i g_i \mathbf{f}_i, \; g = \sigma([\mathbf{w}^\top \mathbf{f}_i]_i) \; (\text{gate})
 
-    where :math:`\mathbf{f}_0` is the ID vector and the others are the side information; the ID vector is given as the query,
-    because it is always there and everything else is optional. Source: https://arxiv.org/abs/2103.03578, section "fusion
-    operations", as readers report it; :math:`\sigma` is the softmax in the paper's other equations, so a gate is a softmax here
-    unless ``gate`` says otherwise. This is the fusion alone: what is made of it goes into queries and keys, and the ID vectors into
-    values, by which the attention becomes non-invasive.
+    where :math:`\mathbf{f}_0` is the ID vector and the others are the side information. The ID vector is passed as the query,
+    because it is always present and everything else is optional. Source: https://arxiv.org/abs/2103.03578, section "fusion
+    operations", from secondary sources; as :math:`\sigma` is the softmax in the paper's other equations, the gate is a softmax by
+    default. This module only fuses: attention is non-invasive if its queries and keys are computed from the result and its values
+    from the ID vectors.
 
     Args:
         dim: Width of all vectors.
-        num_tokens: M, number of kinds of side information; may be 0.
-        form: Which of the three.
-        gate: What becomes of the logits of a gate.
+        num_tokens: Number M of kinds of side information; may be 0.
+        form: ``"add"``, ``"concat"`` or ``"gate"``.
+        gate: Activation of the gate's logits.
 
     Shapes:
         - **input:** tokens ``[..., M, D]``, mask ``[..., M]``, query ``[..., D]``
-        - **output:** ``[..., D]``; without side information it is not zeros as of other fusions, but that of the ID vector alone.
-          Weights ``[..., 1 + M]``, the ID vector's first: 1 each (add), equal shares (concat) or the gates
+        - **output:** ``[..., D]``; without side information not zeros, as of other fusions, but the result for the ID vector alone.
+          Weights ``[..., 1 + M]``, that of the ID vector first: ones (add), uniform (concat) or the gates
 
     >>> SideFusion(2, 1, form="add")(torch.tensor([[[1.0, 2.0]]]), query=torch.tensor([[10.0, 20.0]]))
     tensor([[11., 22.]])
@@ -61,15 +61,15 @@ class SideFusion(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Joins every ID vector with its side information.
+        """Fuse every ID vector with its side information.
 
         Raises:
             ValueError: There is no query.
         """
         if query is None:
-            raise ValueError("side fusion needs a query, the ID vector that the tokens accompany; give one for every row of tokens")
-        everything = torch.cat([query.unsqueeze(-2), tokens], dim=-2)
+            raise ValueError("side fusion needs a query, the ID vector; pass one for every row of tokens")
+        tokens = torch.cat([query.unsqueeze(-2), tokens], dim=-2)
         if mask is not None:
             mask = torch.cat([mask.new_ones(*mask.shape[:-1], 1), mask], dim=-1)
-        fused: Tensor | tuple[Tensor, Tensor] = self.fuse(everything, mask, return_weights=return_weights)
+        fused: Tensor | tuple[Tensor, Tensor] = self.fuse(tokens, mask, return_weights=return_weights)
         return fused

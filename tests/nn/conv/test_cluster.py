@@ -10,8 +10,8 @@ from gmmrec.nn.relations import Relation
 D, K = 5, 3
 
 
-def drawn(num_targets: int, num_sources: int, seed: int = 0) -> Tensor:
-    """A matrix ``[target, source]`` with zeros."""
+def random_matrix(num_targets: int, num_sources: int, seed: int = 0) -> Tensor:
+    """Draw a sparse matrix ``[target, source]``."""
     generator = torch.Generator().manual_seed(seed)
     size = (num_targets, num_sources)
     return torch.rand(size, generator=generator).double() * (torch.rand(size, generator=generator) < 0.5)
@@ -28,7 +28,7 @@ def soft(num_nodes: int, seed: int = 1, num_clusters: int = K) -> Tensor:
 
 
 def dense_conv(x: Tensor, matrix: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """The K convolutions, one after the other; degrees of sources are column sums."""
+    """Apply the K convolutions one by one; degrees of sources are column sums."""
     out = torch.zeros(matrix.shape[0], x.shape[1], dtype=x.dtype)
     for k in range(source.shape[1]):
         inside = matrix * target[:, k, None] * source[None, :, k]
@@ -40,7 +40,7 @@ def dense_conv(x: Tensor, matrix: Tensor, source: Tensor, target: Tensor) -> Ten
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("plain", [True, False])
 def test_one_graph_equals_the_dense_convolutions(fused: bool, plain: bool) -> None:
-    matrix = drawn(7, 7)
+    matrix = random_matrix(7, 7)
     matrix = matrix + matrix.T
     edge_index, weight = edges_of(matrix)
     x, q = torch.randn(7, D, dtype=torch.float64, generator=torch.Generator().manual_seed(2)), soft(7)
@@ -51,23 +51,23 @@ def test_one_graph_equals_the_dense_convolutions(fused: bool, plain: bool) -> No
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
 def test_two_node_types_equal_the_dense_convolutions(fused: bool, weighted: bool) -> None:
-    matrix = drawn(4, 6) if weighted else (drawn(4, 6) > 0).double()
+    matrix = random_matrix(4, 6) if weighted else (random_matrix(4, 6) > 0).double()
     edge_index, weight = edges_of(matrix)
     x = torch.randn(6, D, dtype=torch.float64), torch.zeros(4, D, dtype=torch.float64)
     source, target = soft(6), soft(4, seed=2)
-    given = weight if weighted else None
+    edge_weight = weight if weighted else None
     expected = dense_conv(x[0], matrix, source, target)
     conv = ClusterConv(fused=fused)
-    torch.testing.assert_close(conv(x, edge_index, (source, target), given), expected)
+    torch.testing.assert_close(conv(x, edge_index, (source, target), edge_weight), expected)
     degree = (
-        cluster_degrees(Relation(edge_index.flip(0), given), target, source),
-        cluster_degrees(Relation(edge_index, given), source, target),
+        cluster_degrees(Relation(edge_index.flip(0), edge_weight), target, source),
+        cluster_degrees(Relation(edge_index, edge_weight), source, target),
     )
-    torch.testing.assert_close(conv(x, edge_index, (source, target), given, degree), expected)
+    torch.testing.assert_close(conv(x, edge_index, (source, target), edge_weight, degree), expected)
 
 
-def test_gradients_are_those_of_the_dense_convolutions() -> None:
-    matrix = (drawn(6, 6) > 0).double()
+def test_gradients_equal_those_of_the_dense_convolutions() -> None:
+    matrix = (random_matrix(6, 6) > 0).double()
     matrix = ((matrix + matrix.T) > 0).double()
     edge_index, _ = edges_of(matrix)
     x, logits = (
@@ -82,29 +82,29 @@ def test_gradients_are_those_of_the_dense_convolutions() -> None:
 
 
 def test_one_cluster_is_the_normalised_convolution() -> None:
-    matrix = ((drawn(7, 7) + drawn(7, 7).T) > 0).float()
+    matrix = ((random_matrix(7, 7) + random_matrix(7, 7).T) > 0).float()
     edge_index, _ = edges_of(matrix)
     x, degree = torch.randn(7, D), matrix.sum(1)
     expected = (matrix / (degree[:, None] * degree).sqrt().clamp(min=1e-9)) @ x
     torch.testing.assert_close(ClusterConv()(x, edge_index, torch.ones(7, 1)), expected, atol=1e-6, rtol=1e-6)
 
 
-def test_equal_shares_in_all_clusters_are_one_cluster() -> None:
-    edge_index, weight = edges_of(drawn(7, 7))
+def test_uniform_assignment_equals_one_cluster() -> None:
+    edge_index, weight = edges_of(random_matrix(7, 7))
     x = torch.randn(7, D, dtype=torch.float64)
     even, one = torch.full((7, 4), 0.25, dtype=torch.float64), torch.ones(7, 1, dtype=torch.float64)
     conv = ClusterConv()
     torch.testing.assert_close(conv(x, edge_index, even, weight), conv(x, edge_index, one, weight), atol=1e-5, rtol=1e-5)
 
 
-def test_hard_clusters_that_no_edge_leaves_change_nothing() -> None:
+def test_hard_clusters_without_edges_between_them_equal_one_cluster() -> None:
     matrix = torch.block_diag(torch.ones(3, 3), torch.ones(4, 4)).fill_diagonal_(0.0)
     edge_index, _ = edges_of(matrix)
     x, q = torch.randn(7, D), torch.eye(2)[[0, 0, 0, 1, 1, 1, 1]]
     torch.testing.assert_close(ClusterConv()(x, edge_index, q), ClusterConv()(x, edge_index, torch.ones(7, 1)))
 
 
-def test_edges_between_hard_clusters_weigh_nothing() -> None:
+def test_edges_between_hard_clusters_have_weight_zero() -> None:
     edge_index, _ = edges_of(torch.ones(5, 5))
     cluster = torch.tensor([0, 0, 1, 1, 0])
     weight = cluster_weights(Relation(edge_index), torch.eye(2)[cluster])
@@ -113,7 +113,7 @@ def test_edges_between_hard_clusters_weigh_nothing() -> None:
     torch.testing.assert_close(weight[same], 1 / torch.tensor([3.0, 2.0])[cluster[edge_index[1][same]]])
 
 
-def test_hard_clusters_without_neighbours_have_tame_gradients() -> None:
+def test_hard_clusters_without_neighbours_have_bounded_gradients() -> None:
     edge_index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
     q = torch.eye(3)[[0, 0, 1, 2]].requires_grad_()
     ClusterConv()(torch.ones(4, D), edge_index, q).sum().backward()
@@ -121,15 +121,15 @@ def test_hard_clusters_without_neighbours_have_tame_gradients() -> None:
     assert float(q.grad.abs().max()) < 20
 
 
-def test_the_order_of_clusters_does_not_matter() -> None:
-    edge_index, weight = edges_of(drawn(7, 7))
+def test_order_of_clusters_does_not_matter() -> None:
+    edge_index, weight = edges_of(random_matrix(7, 7))
     q, order = soft(7), torch.tensor([2, 0, 1])
     torch.testing.assert_close(
         cluster_weights(Relation(edge_index, weight), q), cluster_weights(Relation(edge_index, weight), q[:, order])
     )
 
 
-def test_a_node_without_neighbours_yields_zeros() -> None:
+def test_isolated_node_yields_zeros() -> None:
     out = ClusterConv()(torch.ones(3, D), torch.tensor([[0, 1], [1, 0]]), soft(3).float())
     assert not bool(out[2].any())
     assert bool(out[0].any())

@@ -1,4 +1,4 @@
-"""Gated attention equals its dense equations, and keeps its invariants."""
+"""Gated attention against its dense equations, and its invariants."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch_geometric.nn import Sequential
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv, inner_product_gate
 
 NUM_SOURCES, NUM_TARGETS = 6, 5
-EDGES = torch.tensor([[5, 0, 1, 2, 2, 4, 1, 3, 0], [3, 3, 0, 1, 0, 2, 2, 1, 0]])  # target 4 has none
+EDGES = torch.tensor([[5, 0, 1, 2, 2, 4, 1, 3, 0], [3, 3, 0, 1, 0, 2, 2, 1, 0]])  # target 4 is isolated
 DEGREE = torch.bincount(EDGES[0], minlength=NUM_SOURCES).double()
 
 
@@ -29,7 +29,7 @@ def layer(*, seed=0, **settings):
 
 
 def dense(x, theta, bias, edges, degree, gated=True):
-    """The equations, target by target and source by source, on dense matrices: outputs and the matrix of attention."""
+    """Compute outputs and the attention matrix by the equations on dense matrices."""
     y_source, y_target = x[0] @ theta, x[1] @ theta
     s = y_target @ torch.where(y_source > 0, y_source, 0.01 * y_source).t()  # [N_target, N_source]
     g = 1 / (1 + torch.exp(-s / torch.sqrt(degree))) if gated else torch.ones_like(s)
@@ -61,11 +61,11 @@ def test_equals_the_dense_equations(fused, form, gate):
     assert torch.allclose(out, expected, atol=1e-10)
     source, target = ends(edge_index)
     assert torch.allclose(attention, expected_attention[target, source], atol=1e-10)
-    upstream, wanted = draw(NUM_TARGETS, 3, seed=2), (*x, conv.weight, conv.bias)
-    for mine, theirs in zip(
-        torch.autograd.grad(out, wanted, upstream), torch.autograd.grad(expected, wanted, upstream), strict=True
+    upstream, leaves = draw(NUM_TARGETS, 3, seed=2), (*x, conv.weight, conv.bias)
+    for actual, reference in zip(
+        torch.autograd.grad(out, leaves, upstream), torch.autograd.grad(expected, leaves, upstream), strict=True
     ):
-        assert torch.allclose(mine, theirs, atol=1e-10)
+        assert torch.allclose(actual, reference, atol=1e-10)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
@@ -91,46 +91,46 @@ def test_gradcheck(fused):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_attention_is_positive_and_adds_up_to_one(fused):
+def test_attention_is_positive_and_sums_to_one(fused):
     _, (_, attention) = layer(fused=fused)(inputs(), EDGES, return_attention_weights=True)
     assert float(attention.detach().min()) > 0
     total = torch.zeros(NUM_TARGETS, dtype=torch.float64).index_add(0, EDGES[1], attention)
     assert torch.allclose(total, torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64), atol=1e-12)
 
 
-def test_gates_lie_between_0_and_1_and_are_one_half_for_zeros():
+def test_gates_lie_between_0_and_1_and_are_one_half_for_zero_scores():
     gates = []
 
-    def watched(score, degree):
+    def recording_gate(score, degree):
         gates.append(inner_product_gate(score, degree))
         return gates[-1]
 
-    conv = layer(gate=watched)
+    conv = layer(gate=recording_gate)
     conv(inputs(), EDGES)
     assert float(gates[0].detach().min()) > 0
     assert float(gates[0].detach().max()) < 1
-    nothing = torch.zeros(NUM_SOURCES, 4, dtype=torch.float64), torch.zeros(NUM_TARGETS, 4, dtype=torch.float64)
-    _, (_, attention) = conv(nothing, EDGES, return_attention_weights=True)
+    zeros = torch.zeros(NUM_SOURCES, 4, dtype=torch.float64), torch.zeros(NUM_TARGETS, 4, dtype=torch.float64)
+    _, (_, attention) = conv(zeros, EDGES, return_attention_weights=True)
     assert gates[1].tolist() == [0.5] * EDGES.shape[1]
     in_degree = torch.bincount(EDGES[1], minlength=NUM_TARGETS)
     assert torch.equal(attention, 1 / in_degree[EDGES[1]].double())
 
 
-def test_gate_degree_is_that_of_the_source():
-    seen = []
+def test_gate_uses_the_degree_of_the_source():
+    recorded = []
 
-    def watched(score, degree):
-        seen.append((torch.logit(inner_product_gate(score, degree)), degree))
+    def recording_gate(score, degree):
+        recorded.append((torch.logit(inner_product_gate(score, degree)), degree))
         return inner_product_gate(score, degree)
 
-    conv, y = layer(gate=watched), (draw(NUM_SOURCES, 3), draw(NUM_TARGETS, 3, seed=1))
+    conv, y = layer(gate=recording_gate), (draw(NUM_SOURCES, 3), draw(NUM_TARGETS, 3, seed=1))
     conv.attend(y, EDGES)
     source_2 = EDGES[0] == 2
     more_of_source_2 = torch.cat([EDGES, torch.tensor([[2, 2], [3, 4]])], 1)  # its degree rises from 2 to 4
     conv.attend(y, more_of_source_2)
     more_of_target_3 = torch.cat([EDGES, torch.tensor([[3], [3]])], 1)
     conv.attend(y, more_of_target_3)
-    (before, degree), (doubled, _), (other, _) = ((logit[: EDGES.shape[1]], degree[: EDGES.shape[1]]) for logit, degree in seen)
+    (before, degree), (doubled, _), (other, _) = ((logit[: EDGES.shape[1]], degree[: EDGES.shape[1]]) for logit, degree in recorded)
     assert torch.equal(degree, DEGREE[EDGES[0]])
     assert torch.allclose(doubled[source_2], before[source_2] / 2**0.5, atol=1e-10)
     assert torch.allclose(doubled[~source_2], before[~source_2], atol=1e-10)
@@ -139,7 +139,7 @@ def test_gate_degree_is_that_of_the_source():
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_outputs_have_length_one_and_isolated_nodes_the_direction_of_the_bias(fused):
+def test_outputs_have_unit_norm_and_isolated_nodes_the_direction_of_the_bias(fused):
     conv = layer(fused=fused)
     out = conv(inputs(), EDGES)
     assert torch.allclose(out.norm(dim=1), torch.ones(NUM_TARGETS, dtype=torch.float64), atol=1e-12)
@@ -164,7 +164,7 @@ def test_given_degrees_are_used(fused):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_attention_of_scores_beyond_exp(fused):
+def test_large_scores_do_not_overflow(fused):
     conv = layer(fused=fused, gate="none")
     out = conv(tuple(1e3 * x.detach() for x in inputs()), EDGES)
     assert torch.isfinite(out).all()
@@ -178,18 +178,18 @@ def test_no_edges(fused):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_one_kind_of_node_is_its_own_source(fused):
+def test_single_node_type_is_source_and_target(fused):
     conv, x = layer(fused=fused), draw(6, 4)
     assert torch.allclose(conv(x, EDGES), dense((x, x), conv.weight, conv.bias, EDGES, DEGREE)[0], atol=1e-10)
 
 
-def test_transform_and_attend_are_the_two_halves():
+def test_transform_and_attend_equal_forward():
     conv, x = layer(), inputs()
     halves = conv.attend((conv.transform(x[0]), conv.transform(x[1])), EDGES)
     assert torch.equal(halves, conv(x, EDGES))
 
 
-def test_works_in_a_sequential_of_pyg():
+def test_works_in_pyg_sequential():
     model = Sequential("x, edge_index", [(layer(), "x, edge_index -> x"), torch.nn.ReLU()])
     assert model(draw(6, 4), EDGES).shape == (6, 3)
 

@@ -18,7 +18,7 @@ def build(k=4):
 
 
 def dense(graph, features, present):
-    """The top-k graph as a matrix ``[item, neighbour]``, by sorting the whole matrix of cosines."""
+    """Return the top-k graph as a matrix ``[item, neighbour]`` by sorting the full cosine matrix."""
     vectors = features @ graph.project.weight.t() + graph.project.bias
     vectors = vectors / vectors.norm(dim=1, keepdim=True)
     cosine = vectors @ vectors.t()
@@ -36,38 +36,38 @@ def matrix(edge_index, cosine):
 
 @pytest.mark.parametrize("missing", [[], [0, 7], list(range(I))], ids=str)
 @pytest.mark.parametrize("k", [1, 4, 40])
-def test_equals_the_dense_graph_with_its_gradients(missing, k):
+def test_equals_the_dense_graph_in_values_and_gradients(missing, k):
     graph, features, present = build(k), draw(I, F), torch.ones(I, dtype=torch.bool)
     present[missing] = False
     edge_index, cosine = graph(features, present)
-    expected, found = dense(graph, features, present), matrix(edge_index, cosine)
-    torch.testing.assert_close(found, expected)
+    expected, actual = dense(graph, features, present), matrix(edge_index, cosine)
+    torch.testing.assert_close(actual, expected)
     upstream = draw(I, I, seed=1)
     parameters = [graph.project.weight, graph.project.bias]
-    for ours, theirs in zip(
-        torch.autograd.grad((found * upstream).sum(), parameters),
+    for gradient, reference in zip(
+        torch.autograd.grad((actual * upstream).sum(), parameters),
         torch.autograd.grad((expected * upstream).sum(), parameters),
         strict=True,
     ):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(gradient, reference)
 
 
-def test_every_item_has_k_neighbours_and_itself_at_one():
+def test_every_item_has_k_neighbours_and_unit_self_similarity():
     edge_index, cosine = build(4)(draw(I, F))
     assert torch.bincount(edge_index[1], minlength=I).tolist() == [4] * I
     assert edge_index.unique(dim=1).shape == edge_index.shape
     torch.testing.assert_close(matrix(edge_index, cosine).diagonal(), torch.ones(I, dtype=torch.float64))
 
 
-def test_all_pairs_are_never_held(monkeypatch):
-    monkeypatch.setattr(nearest, "BLOCK_BYTES", 3 * 8 * 100)  # three rows at once
+def test_all_pairs_are_never_held_at_once(monkeypatch):
+    monkeypatch.setattr(nearest, "BLOCK_BYTES", 3 * 8 * 100)  # three rows per block
     graph, features = build(4), draw(100, F)
-    with Largest() as seen:
+    with Largest() as largest:
         graph(features)[1].sum().backward()
-    assert seen.numel < 100 * 100 / 5
+    assert largest.numel < 100 * 100 / 5
 
 
-def test_pairs_that_are_kept_are_compared_anew_with_other_weights():
+def test_similarities_of_kept_pairs_use_the_current_weights():
     graph, features = build(), draw(I, F)
     pairs = graph.search(features)
     assert not pairs.requires_grad

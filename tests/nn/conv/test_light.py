@@ -6,7 +6,7 @@ from torch_geometric.nn import LGConv
 
 from gmmrec.nn.conv.light import LightConv
 
-EDGES = torch.tensor([[5, 0, 1, 2, 2, 4, 1, 3], [3, 3, 0, 1, 0, 2, 2, 1]])  # target 4 has none
+EDGES = torch.tensor([[5, 0, 1, 2, 2, 4, 1, 3], [3, 3, 0, 1, 0, 2, 2, 1]])  # target 4 is isolated
 WEIGHT = torch.arange(1.0, 9.0, dtype=torch.float64)
 
 

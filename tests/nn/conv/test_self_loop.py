@@ -6,7 +6,7 @@ from gmmrec.nn.conv.self_loop import SelfLoopPropagation
 from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 U, I, D = 6, 4, 3  # noqa: E741
-USER, ITEM = torch.tensor([0, 0, 1, 2, 3, 4, 4, 4]), torch.tensor([0, 1, 1, 2, 0, 0, 1, 2])  # user 5 and item 3 have nobody
+USER, ITEM = torch.tensor([0, 0, 1, 2, 3, 4, 4, 4]), torch.tensor([0, 1, 1, 2, 0, 0, 1, 2])  # user 5 and item 3 are isolated
 
 
 def edges(cached=False):
@@ -19,7 +19,7 @@ def edges(cached=False):
 
 
 def operator():
-    """``D^-1 (A + I)`` as a matrix."""
+    """Return ``D^-1 (A + I)`` as a dense matrix."""
     matrix = torch.eye(U + I, dtype=torch.float64)
     matrix[USER, U + ITEM] = matrix[U + ITEM, USER] = 1
     return matrix / matrix.sum(1, keepdim=True)
@@ -38,12 +38,12 @@ def test_equals_the_mean_of_dense_powers(num_layers, cached):
     out = apply(num_layers, x, cached)
     torch.testing.assert_close(out, expected)
     upstream = torch.randn(U + I, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    ours, theirs = (torch.autograd.grad(y, x, upstream)[0] for y in (out, expected))
-    torch.testing.assert_close(ours, theirs)
+    actual, reference = (torch.autograd.grad(y, x, upstream)[0] for y in (out, expected))
+    torch.testing.assert_close(actual, reference)
 
 
-def test_rows_of_the_operator_sum_to_one_and_hold_the_node_itself():
-    found = 2 * apply(1, torch.eye(U + I, dtype=torch.float64)) - torch.eye(U + I, dtype=torch.float64)  # layer 1 alone
-    torch.testing.assert_close(found.sum(1), torch.ones(U + I, dtype=torch.float64))
+def test_operator_rows_sum_to_one_and_include_the_node_itself():
+    first_layer = 2 * apply(1, torch.eye(U + I, dtype=torch.float64)) - torch.eye(U + I, dtype=torch.float64)  # layer 1 alone
+    torch.testing.assert_close(first_layer.sum(1), torch.ones(U + I, dtype=torch.float64))
     degree = torch.cat(edges().degree).double()
-    torch.testing.assert_close(found.diagonal(), 1 / (degree + 1))
+    torch.testing.assert_close(first_layer.diagonal(), 1 / (degree + 1))

@@ -1,4 +1,4 @@
-"""Encoders by name, and those of content."""
+"""Content encoders, and encoders by name."""
 
 import pytest
 import torch
@@ -8,25 +8,25 @@ from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.encoder import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, propagation
 from gmmrec.nn.encoder.content import ContentEncoder, PropagatedContent
 from gmmrec.nn.relations import Bipartite, Relation, UserItem
-from tests.nn.encoder.test_hcgcn import bipartite, drawn
+from tests.nn.encoder.test_hcgcn import bipartite, interactions
 
 D, F = 4, 5
 
 
 def inputs() -> tuple[Tensor, Tensor, UserItem, Bipartite, Tensor]:
-    """Features ``[8, F]``, present ``[8]``, ids, edges (those between users and between items too), the 0/1 matrix."""
+    """Return features ``[8, F]``, present ``[8]``, ids, edges (also between users and between items) and the 0/1 matrix."""
     generator = torch.Generator().manual_seed(0)
-    matrix = drawn()
+    matrix = interactions()
     ids = UserItem(torch.randn(6, D, generator=generator), torch.randn(8, D, generator=generator))
-    chain = [Relation(torch.stack([torch.arange(n - 1), torch.arange(1, n)]), torch.full((n - 1,), 0.5)) for n in (6, 8)]
-    edges = bipartite(matrix)._replace(between_users=chain[0], between_items=chain[1])
+    chains = [Relation(torch.stack([torch.arange(n - 1), torch.arange(1, n)]), torch.full((n - 1,), 0.5)) for n in (6, 8)]
+    edges = bipartite(matrix)._replace(between_users=chains[0], between_items=chains[1])
     present = torch.ones(8, dtype=torch.bool)
     present[3] = False
     return torch.randn(8, F, generator=generator), present, ids, edges, matrix
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
-def test_content_against_the_formula(num_layers: int) -> None:
+def test_content_equals_the_formula(num_layers: int) -> None:
     torch.manual_seed(0)
     encoder = ContentEncoder(F, D, num_layers=num_layers)
     features, rows = inputs()[0], torch.tensor([4, 4, 1])
@@ -55,8 +55,8 @@ def test_propagated_content_starts_from_preferences_and_projections() -> None:
     encoder = PropagatedContent(6, F, D, LightPropagation(2))
     latent = encoder.project(features) * present[:, None]
     expected = LightPropagation(2)(UserItem(encoder.preference, latent), edges)
-    for actual, wanted in zip(encoder(encoder.preference, features, present, ids, edges), expected, strict=True):
-        torch.testing.assert_close(actual, wanted)
+    for actual, reference in zip(encoder(encoder.preference, features, present, ids, edges), expected, strict=True):
+        torch.testing.assert_close(actual, reference)
     changed = torch.where(present[:, None], features, 1e6)
     assert torch.equal(
         encoder(encoder.preference, changed, present, ids, edges).user,
@@ -73,19 +73,19 @@ def test_propagations_by_name(kind: str) -> None:
     assert (kind == "mf") == (torch.equal(users, ids.user) and torch.equal(items, ids.item))
 
 
-def test_co_interaction_needs_its_graphs() -> None:
+def test_co_interaction_without_its_graphs_is_rejected() -> None:
     _, _, ids, edges, _ = inputs()
-    with pytest.raises(ValueError, match="needs a graph of users and one of items"):
+    with pytest.raises(ValueError, match="needs a user graph and an item graph"):
         propagation("mcptr", D, 2)(ids, edges._replace(between_users=None))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CONTENT_ENCODERS if kind not in ("linear", "perceptron")])
-def test_content_encoders_by_name_never_read_what_is_missing(kind: str) -> None:
+def test_content_encoders_never_read_missing_features(kind: str) -> None:
     features, present, ids, edges, _ = inputs()
     torch.manual_seed(0)
     encoder = content_encoder(kind, 6, F, D, 2, modality_dim=3)
     out = encoder(encoder.preference, features, present, ids, edges)
     assert (out.user.shape, out.item.shape) == ((6, D), (8, D))
     hidden = torch.where(present[:, None], features, 1000.0)
-    for actual, wanted in zip(encoder(encoder.preference, hidden, present, ids, edges), out, strict=True):
-        assert torch.equal(actual, wanted)
+    for actual, reference in zip(encoder(encoder.preference, hidden, present, ids, edges), out, strict=True):
+        assert torch.equal(actual, reference)

@@ -11,7 +11,7 @@ D = 4
 
 
 def bipartite(matrix: Tensor) -> Bipartite:
-    """Relations of a 0/1 matrix ``[U, I]``."""
+    """Return the relations of a 0/1 matrix ``[U, I]``."""
     users, items = matrix.nonzero().T
     to_item, to_user = torch.stack([users, items]), torch.stack([items, users])
     return Bipartite(
@@ -21,7 +21,7 @@ def bipartite(matrix: Tensor) -> Bipartite:
     )
 
 
-def drawn(num_users: int = 6, num_items: int = 8) -> Tensor:
+def interactions(num_users: int = 6, num_items: int = 8) -> Tensor:
     return (torch.rand(num_users, num_items, generator=torch.Generator().manual_seed(0)) < 0.5).float()
 
 
@@ -35,15 +35,15 @@ def encoder(**settings: object) -> HCGCNEncoder:
     return HCGCNEncoder(D, **{"num_clusters": 3, **settings})  # type: ignore[arg-type]
 
 
-def agree(actual: UserItem, expected: UserItem) -> None:
+def assert_sides_close(actual: UserItem, expected: UserItem) -> None:
     for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2, 3])
 @pytest.mark.parametrize("hard", [False, True])
-def test_the_encoder_equals_dense_matrices(num_layers: int, hard: bool) -> None:
-    matrix, x, model = drawn(), vectors(), encoder(num_layers=num_layers, hard=hard)
+def test_encoder_equals_dense_matrices(num_layers: int, hard: bool) -> None:
+    matrix, x, model = interactions(), vectors(), encoder(num_layers=num_layers, hard=hard)
     whole = torch.zeros(14, 14, dtype=torch.float64)
     whole[:6, 6:], whole[6:, :6] = matrix.double(), matrix.double().T
     degree = whole.sum(1).clamp(min=1)
@@ -62,75 +62,77 @@ def test_the_encoder_equals_dense_matrices(num_layers: int, hard: bool) -> None:
             total += q[:, k, None] * ((inside / root[:, None] / root) @ layers[-1])
         layers.append(total)
     expected = torch.stack(layers).mean(0).float()
-    agree(model(x, bipartite(matrix)), UserItem(expected[:6], expected[6:]))
+    assert_sides_close(model(x, bipartite(matrix)), UserItem(expected[:6], expected[6:]))
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_one_cluster_is_lightgcn(num_layers: int) -> None:
     model = encoder(num_clusters=1, num_layers=num_layers)
     assert torch.equal(model.assignment(vectors()).user, torch.ones(6, 1))
-    agree(model(vectors(), bipartite(drawn())), LightPropagation(num_layers)(vectors(), bipartite(drawn())))
+    assert_sides_close(
+        model(vectors(), bipartite(interactions())), LightPropagation(num_layers)(vectors(), bipartite(interactions()))
+    )
 
 
-def test_users_and_items_share_the_clusters() -> None:
+def test_users_and_items_share_clusters() -> None:
     q = torch.cat(encoder().assignment(vectors()))
     assert q.shape == (6 + 8, 3)
     torch.testing.assert_close(q.sum(1), torch.ones(14))
 
 
-def test_two_communities_in_hard_clusters_of_their_own_propagate_as_lightgcn() -> None:
-    matrix = torch.block_diag(drawn(3, 4), drawn(3, 4))
+def test_separate_communities_in_hard_clusters_propagate_like_lightgcn() -> None:
+    matrix = torch.block_diag(interactions(3, 4), interactions(3, 4))
     model = encoder(num_clusters=2, num_layers=3, hard=True)
     with torch.no_grad():
         model.assign.prototypes.copy_(torch.eye(2, D))
     user, item = torch.eye(2, D)[[0, 0, 0, 1, 1, 1]], torch.eye(2, D)[[0, 0, 0, 0, 1, 1, 1, 1]]
     x = UserItem(user + 0.1 * vectors().user, item + 0.1 * vectors().item)
     assert model.assignment(x).user.argmax(1).tolist() == [0, 0, 0, 1, 1, 1]
-    agree(model(x, bipartite(matrix)), LightPropagation(3)(x, bipartite(matrix)))
+    assert_sides_close(model(x, bipartite(matrix)), LightPropagation(3)(x, bipartite(matrix)))
 
 
-def test_edges_between_clusters_are_used_at_the_first_hop_alone() -> None:
+def test_edges_between_clusters_are_used_in_the_first_hop_only() -> None:
     matrix = torch.ones(1, 1)  # one user, one item, in different clusters
     x = UserItem(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0, 1.0, 0, 0]]))
     model = encoder(num_clusters=2, num_layers=2, hard=True)
     with torch.no_grad():
         model.assign.prototypes.copy_(torch.eye(2, D))
-    agree(model(x, bipartite(matrix)), UserItem((x.user + x.item) / 3, (x.item + x.user) / 3))
+    assert_sides_close(model(x, bipartite(matrix)), UserItem((x.user + x.item) / 3, (x.item + x.user) / 3))
 
 
 def test_permuting_prototypes_changes_nothing() -> None:
-    model, x, edges = encoder(num_layers=3), vectors(), bipartite(drawn())
+    model, x, edges = encoder(num_layers=3), vectors(), bipartite(interactions())
     before = model(x, edges)
     with torch.no_grad():
         model.assign.prototypes.copy_(model.assign.prototypes[[2, 0, 1]])
-    agree(model(x, edges), before)
+    assert_sides_close(model(x, edges), before)
 
 
 def test_permuting_users_and_items_permutes_vectors() -> None:
     model, x = encoder(num_layers=3), vectors()
     user, item = torch.randperm(6, generator=torch.Generator().manual_seed(0)), torch.randperm(8)
-    before = model(x, bipartite(drawn()))
-    after = model(UserItem(x.user[user], x.item[item]), bipartite(drawn()[user][:, item]))
-    agree(after, UserItem(before.user[user], before.item[item]))
+    before = model(x, bipartite(interactions()))
+    after = model(UserItem(x.user[user], x.item[item]), bipartite(interactions()[user][:, item]))
+    assert_sides_close(after, UserItem(before.user[user], before.item[item]))
 
 
-def test_vectors_alone_reach_the_prototypes() -> None:
+def test_gradients_of_the_vectors_reach_the_prototypes() -> None:
     model = encoder(num_layers=2)
-    out = model(vectors(), bipartite(drawn()))
+    out = model(vectors(), bipartite(interactions()))
     (out.user @ out.item.T).square().sum().backward()
     assert model.assign.prototypes.grad is not None
     assert bool(model.assign.prototypes.grad.any())
 
 
-def test_as_many_hops_as_layers_give_the_vectors_of_the_whole_graph() -> None:
-    chain = torch.eye(9) + torch.diag(torch.ones(8), 1)  # user u has items u and u + 1: distances along a line
+def test_one_hop_per_layer_gives_the_vectors_of_the_whole_graph() -> None:
+    chain = torch.eye(9) + torch.diag(torch.ones(8), 1)  # user u has items u and u + 1: a path graph
     x, model = vectors(9, 9), encoder(num_layers=3)
     whole = bipartite(chain)
     users, items = chain.nonzero().T
     for hops, is_enough in ((3, True), (2, False)):
         near = {"user": {4}, "item": set()}
         reached, kept = {"user": {4}, "item": set()}, {"user": set(), "item": set()}
-        for _ in range(hops):  # edges into what was reached, as a sampler draws them
+        for _ in range(hops):  # edges into the nodes reached, as a sampler draws them
             new = {"user": set(), "item": set()}
             for e, (u, i) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
                 if u in near["user"]:

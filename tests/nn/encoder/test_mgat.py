@@ -10,7 +10,7 @@ from tests.nn.encoder.test_content import F as WIDTH
 
 
 def attended(layer: MGATLayer, x_source: Tensor, x_target: Tensor, adjacency: Tensor, degree: Tensor, gated: bool) -> Tensor:
-    """Rows of targets, node by node and in float64; ``adjacency`` ``[N_target, N_source]``."""
+    """Compute target rows node by node in float64; ``adjacency`` is ``[N_target, N_source]``."""
     weight, bias = layer.conv.weight.detach().double(), layer.conv.bias.detach().double()
     source, target = x_source @ weight, x_target @ weight
     rows = []
@@ -24,23 +24,23 @@ def attended(layer: MGATLayer, x_source: Tensor, x_target: Tensor, adjacency: Te
 
 
 @pytest.mark.parametrize("gate", ["inner_product", "none"])
-def test_the_layer_against_loops(gate: str) -> None:
+def test_layer_equals_the_equations_in_loops(gate: str) -> None:
     _, _, ids, edges, matrix = inputs()
     torch.manual_seed(0)
     layer, x = MGATLayer(3, D, gate), UserItem(torch.randn(6, 3), torch.randn(8, 3))
     out, matrix = layer(x, ids, edges), matrix.double()
-    wide = UserItem(*(part.double() for part in x))
+    double_x = UserItem(*(part.double() for part in x))
     messages = UserItem(
-        attended(layer, wide.item, wide.user, matrix, matrix.sum(0), gate != "none"),
-        attended(layer, wide.user, wide.item, matrix.T, matrix.sum(1), gate != "none"),
+        attended(layer, double_x.item, double_x.user, matrix, matrix.sum(0), gate != "none"),
+        attended(layer, double_x.user, double_x.item, matrix.T, matrix.sum(1), gate != "none"),
     )
-    for actual, own, message, id_row in zip(out, wide, messages, ids, strict=True):
+    for actual, state, message, id_row in zip(out, double_x, messages, ids, strict=True):
         w1, b1, w2, b2 = (p.detach().double() for p in (*layer.own.parameters(), *layer.neighbours.parameters()))
-        inner = F.leaky_relu(message, 0.01) @ w2.T + b2 + F.leaky_relu(own @ w1.T + b1, 0.01) + id_row.double()
+        inner = F.leaky_relu(message, 0.01) @ w2.T + b2 + F.leaky_relu(state @ w1.T + b1, 0.01) + id_row.double()
         torch.testing.assert_close(actual.double(), F.leaky_relu(inner, 0.01), rtol=1e-4, atol=1e-5)
 
 
-def test_the_encoder_starts_from_unit_rows_and_keeps_all_layers_or_the_last() -> None:
+def test_encoder_starts_from_unit_rows_and_returns_all_layers_or_the_last() -> None:
     features, present, ids, edges, _ = inputs()
     torch.manual_seed(0)
     encoder = MGATEncoder(6, WIDTH, D, modality_dim=3, num_layers=2)
@@ -56,7 +56,7 @@ def test_the_encoder_starts_from_unit_rows_and_keeps_all_layers_or_the_last() ->
         torch.testing.assert_close(last[side], second[side])
 
 
-def test_unknown_choices_are_refused() -> None:
+def test_unknown_choices_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"^combine must be 'concat' or 'last', but is 'sum'$"):
         MGATEncoder(6, WIDTH, D, combine="sum")
     with pytest.raises(ValueError, match=r"^unknown gate 'inner_prod'; the nearest known name is 'inner_product'$"):
@@ -65,7 +65,7 @@ def test_unknown_choices_are_refused() -> None:
 
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("combine", ["concat", "last"])
-def test_some_users_of_mgat_are_rows_of_all_with_the_same_gradients(num_layers: int, combine: str) -> None:
+def test_subset_of_users_has_the_same_vectors_and_gradients(num_layers: int, combine: str) -> None:
     features, present, ids, edges, _ = inputs()
     torch.manual_seed(0)
     encoder = MGATEncoder(6, WIDTH, D, modality_dim=3, num_layers=num_layers, combine=combine)

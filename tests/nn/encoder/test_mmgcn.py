@@ -6,7 +6,7 @@ from gmmrec.nn.encoder.mmgcn import MMGCNEncoder
 from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 U, I, D = 7, 5, 4  # noqa: E741
-TO_ITEM = torch.tensor([[0, 1, 1, 2, 3, 4, 5, 6, 6], [0, 0, 1, 2, 2, 3, 3, 3, 0]])  # item 4 has no user
+TO_ITEM = torch.tensor([[0, 1, 1, 2, 3, 4, 5, 6, 6], [0, 0, 1, 2, 2, 3, 3, 3, 0]])  # item 4 is isolated
 EDGES = Bipartite(
     Relation(TO_ITEM.flip(0)),
     Relation(TO_ITEM),
@@ -30,53 +30,53 @@ def inputs(encoder, feature_dim=6, seed=0):
 
 
 def slow(encoder, aggr, combine, args):
-    """Equations 2 to 7, node by node, on one graph of users and items."""
+    """Compute equations 2 to 7 node by node on the joint graph of users and items."""
     preference, features, present, ids, _ = args
     if isinstance(encoder.latent, torch.nn.Linear):
         features = features @ encoder.latent.weight.t() + encoder.latent.bias
-    items = [row / row.norm() if there else torch.zeros_like(row) for row, there in zip(features, present, strict=True)]
+    items = [row / row.norm() if is_present else torch.zeros_like(row) for row, is_present in zip(features, present, strict=True)]
     x = [row / row.norm() for row in preference] + items
     own_ids = torch.cat([ids.user, ids.item])
-    around = [[U + i for u, i in TO_ITEM.t().tolist() if u == v] for v in range(U)]
-    around += [[u for u, i in TO_ITEM.t().tolist() if i == v] for v in range(I)]
+    neighbours = [[U + i for u, i in TO_ITEM.t().tolist() if u == v] for v in range(U)]
+    neighbours += [[u for u, i in TO_ITEM.t().tolist() if i == v] for v in range(I)]
     for layer in encoder.layers:
         w1, w2, w3 = layer.conv.lin.weight, layer.own.weight, layer.mix.weight
         new = []
-        for v, near in enumerate(around):
-            said = torch.stack([w1 @ x[j] for j in near]) if near else torch.zeros(1, len(w1), dtype=torch.float64)
-            h = F.leaky_relu(said.mean(0) if aggr == "mean" else said.amax(0))
-            own = F.leaky_relu(w2 @ x[v]) + own_ids[v]
-            new.append(F.leaky_relu(w3 @ h + own if combine == "add" else w3 @ torch.cat([h, own])))
+        for v, adjacent in enumerate(neighbours):
+            messages = torch.stack([w1 @ x[j] for j in adjacent]) if adjacent else torch.zeros(1, len(w1), dtype=torch.float64)
+            h = F.leaky_relu(messages.mean(0) if aggr == "mean" else messages.amax(0))
+            state = F.leaky_relu(w2 @ x[v]) + own_ids[v]
+            new.append(F.leaky_relu(w3 @ h + state if combine == "add" else w3 @ torch.cat([h, state])))
         x = new
     x = torch.stack(x)
     return UserItem(x[:U], x[U:])
 
 
-@pytest.mark.parametrize("modality_dim", [3, 9])  # projected, and as they are
+@pytest.mark.parametrize("modality_dim", [3, 9])  # projected; not projected
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize(("aggr", "combine"), [("mean", "add"), ("mean", "concat"), ("max", "add")])
-def test_equals_the_slow_equations(modality_dim, num_layers, aggr, combine):
+def test_equals_the_equations_in_loops(modality_dim, num_layers, aggr, combine):
     encoder = build(modality_dim=modality_dim, num_layers=num_layers, aggr=aggr, combine=combine)
     args = inputs(encoder)
     expected = slow(encoder, aggr, combine, args)
     out = encoder(*args)
     weights = [draw(U, D, seed=8), draw(I, D, seed=9)]
-    for ours, theirs in zip(out, expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, reference in zip(out, expected, strict=True):
+        torch.testing.assert_close(actual, reference)
     sums = [sum((w * x).sum() for w, x in zip(weights, pair, strict=True)) for pair in (out, expected)]
-    for ours, theirs in zip(*(torch.autograd.grad(s, list(encoder.parameters())) for s in sums), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, reference in zip(*(torch.autograd.grad(s, list(encoder.parameters())) for s in sums), strict=True):
+        torch.testing.assert_close(actual, reference)
 
 
-def test_shapes_and_widths_of_one_branch():
+def test_shapes_and_widths():
     encoder = build(modality_dim=3)
     assert encoder.preference.shape == (U, 3)
     assert [tuple(x.shape) for x in encoder(*inputs(encoder))] == [(U, D), (I, D)]
-    assert build(modality_dim=6).preference.shape == (U, 6)  # no wider than it: as they are
+    assert build(modality_dim=6).preference.shape == (U, 6)  # not wider: not projected
     assert isinstance(build(modality_dim=6).latent, torch.nn.Identity)
 
 
-def test_concatenation_widens_the_mixing_matrix_by_the_ids():
+def test_concatenation_widens_the_mixing_matrix_by_the_id_width():
     for combine, extra in (("add", 0), ("concat", D)):
         first, second = build(modality_dim=6, combine=combine).layers
         assert tuple(first.conv.lin.weight.shape) == (6, 6)
@@ -85,7 +85,7 @@ def test_concatenation_widens_the_mixing_matrix_by_the_ids():
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 4])
-def test_as_many_layers_run_as_are_asked_for(num_layers):
+def test_number_of_layers_is_respected(num_layers):
     encoder, ran = build(num_layers=num_layers), []
     for layer in encoder.layers:
         layer.register_forward_hook(lambda *_: ran.append(1))
@@ -95,30 +95,30 @@ def test_as_many_layers_run_as_are_asked_for(num_layers):
 
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("combine", ["add", "concat"])
-def test_some_users_are_rows_of_all_with_the_same_gradients(num_layers, combine):
+def test_subset_of_users_has_the_same_vectors_and_gradients(num_layers, combine):
     encoder = build(num_layers=num_layers, combine=combine)
     args, users = inputs(encoder), torch.tensor([5, 0, 5, 3])
     whole, part = encoder(*args), encoder(*args, users)
     torch.testing.assert_close(part.user, whole.user[users])
     torch.testing.assert_close(part.item, whole.item)
     upstream = draw(4, D)
-    for ours, theirs in zip(
+    for actual, reference in zip(
         torch.autograd.grad((part.user * upstream).sum() + part.item.sum(), list(encoder.parameters())),
         torch.autograd.grad((whole.user[users] * upstream).sum() + whole.item.sum(), list(encoder.parameters())),
         strict=True,
     ):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(actual, reference)
 
 
-def test_a_missing_feature_is_not_read():
+def test_missing_features_are_not_read():
     encoder = build(modality_dim=3)
     args = inputs(encoder)
     hidden = args[1].clone()
     hidden[2] = 1000.0
-    for ours, theirs in zip(encoder(*args), encoder(args[0], hidden, *args[2:]), strict=True):
-        assert torch.equal(ours, theirs)
+    for actual, reference in zip(encoder(*args), encoder(args[0], hidden, *args[2:]), strict=True):
+        assert torch.equal(actual, reference)
 
 
-def test_an_unknown_combination_is_refused():
+def test_unknown_combination_is_rejected():
     with pytest.raises(ValueError, match="combine must be 'add' or 'concat', but is 'False'"):
         build(combine="False")

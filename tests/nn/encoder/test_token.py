@@ -12,17 +12,19 @@ ROWS = torch.tensor([3, 0, 3])
 def test_equals_the_plain_formula_in_values_and_gradients(shape, scaled, rows) -> None:
     torch.manual_seed(0)
     encoder, features = TokenEncoder(6, 4), torch.randn(shape) * 3
-    features[0, ...] = 0  # of length 0
+    features[0, ...] = 0  # norm 0
     lengths = features.norm(dim=-1) if scaled else None
-    found = encoder(features, rows, lengths)
-    plain = features.view(5, -1, 6)
+    actual = encoder(features, rows, lengths)
+    tokens = features.view(5, -1, 6)
     if scaled:
-        plain = torch.nn.functional.normalize(plain, dim=-1)
-    expected = encoder.project(plain if rows is None else plain[rows])
-    torch.testing.assert_close(found, expected)
-    factor = torch.randn_like(found)
-    wanted = list(encoder.parameters())
-    for f, e in zip(
-        torch.autograd.grad((found * factor).sum(), wanted), torch.autograd.grad((expected * factor).sum(), wanted), strict=True
+        tokens = torch.nn.functional.normalize(tokens, dim=-1)
+    expected = encoder.project(tokens if rows is None else tokens[rows])
+    torch.testing.assert_close(actual, expected)
+    factor = torch.randn_like(actual)
+    parameters = list(encoder.parameters())
+    for gradient, reference in zip(
+        torch.autograd.grad((actual * factor).sum(), parameters),
+        torch.autograd.grad((expected * factor).sum(), parameters),
+        strict=True,
     ):
-        torch.testing.assert_close(f, e)
+        torch.testing.assert_close(gradient, reference)

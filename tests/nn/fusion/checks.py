@@ -1,4 +1,4 @@
-"""What the tests of fusions ask again and again."""
+"""Inputs, assertions and reference functions for tests of fusions."""
 
 from collections.abc import Callable
 
@@ -11,26 +11,28 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def random_mask(*shape: int, seed: int = 0) -> Tensor:
-    """Some rows of the last axis are full, the first is empty."""
+    """Draw a mask whose first row is empty and whose last row is full."""
     mask = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.6
     flat = mask.view(-1, shape[-1])
     flat[0], flat[-1] = False, True
     return mask
 
 
-def assert_same(found: Tensor, expected: Tensor, module: nn.Module, *inputs: Tensor) -> None:
-    """Values are the same, and so are derivatives by all parameters and inputs."""
-    torch.testing.assert_close(found, expected)
-    factor = random(*found.shape, seed=99)
+def assert_same(actual: Tensor, expected: Tensor, module: nn.Module, *inputs: Tensor) -> None:
+    """Assert equal values and equal gradients with respect to all parameters and inputs."""
+    torch.testing.assert_close(actual, expected)
+    factor = random(*actual.shape, seed=99)
     leaves = [*inputs, *module.parameters()]
-    gradients = [torch.autograd.grad((x * factor).sum(), leaves, allow_unused=True, retain_graph=True) for x in (found, expected)]
-    for leaf, one, other in zip(leaves, *gradients, strict=True):
+    gradients = [torch.autograd.grad((x * factor).sum(), leaves, allow_unused=True, retain_graph=True) for x in (actual, expected)]
+    for leaf, actual_gradient, expected_gradient in zip(leaves, *gradients, strict=True):
         zeros = torch.zeros_like(leaf)
-        torch.testing.assert_close(zeros if one is None else one, zeros if other is None else other)
+        torch.testing.assert_close(
+            zeros if actual_gradient is None else actual_gradient, zeros if expected_gradient is None else expected_gradient
+        )
 
 
 def assert_never_read(call: Callable[[Tensor], Tensor], tokens: Tensor, mask: Tensor, module: nn.Module) -> None:
-    """Whether zeros or NaN are under the mask, values and derivatives are equal bit by bit, and there is a derivative elsewhere."""
+    """Assert bitwise equal values and gradients with zeros and NaN under the mask, and gradients for the tokens present."""
     results = []
     for hidden in (0.0, torch.nan):
         x = tokens.detach().masked_fill(~mask.unsqueeze(-1), hidden).requires_grad_()
@@ -41,17 +43,17 @@ def assert_never_read(call: Callable[[Tensor], Tensor], tokens: Tensor, mask: Te
         assert bool((x.grad[~mask] == 0).all())
         assert bool(x.grad[mask].any())
         results.append([out.detach(), x.grad, *(p.grad.clone() for p in module.parameters() if p.grad is not None)])
-    for calm, wild in zip(*results, strict=True):
-        assert torch.equal(calm, wild)
+    for with_zeros, with_nan in zip(*results, strict=True):
+        assert torch.equal(with_zeros, with_nan)
 
 
 def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Of one vector ``[D]``."""
+    """Normalise a vector ``[D]``."""
     centred = x - x.mean()
     return centred / torch.sqrt(centred.square().mean() + norm.eps) * norm.weight + norm.bias
 
 
 def softmax(logits: list[Tensor]) -> list[Tensor]:
-    """Of single numbers."""
+    """Compute the softmax of scalars."""
     powers = [logit.exp() for logit in logits]
     return [power / sum(powers) for power in powers]

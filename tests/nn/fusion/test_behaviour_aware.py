@@ -20,31 +20,31 @@ def test_equals_the_dense_formula(scale) -> None:
     with torch.no_grad():
         fused, weights = fusion(tokens.masked_fill(~mask[..., None], 99.0), mask, query, return_weights=True)
         for n in range(N):
-            there = [m for m in range(M) if mask[n, m]]
-            chance = {m: torch.exp(logit.weight[0] @ torch.tanh(hidden.weight @ tokens[n, m] + hidden.bias)) for m in there}
-            share = {m: chance[m] / sum(chance.values()) for m in there}
-            shared = sum((share[m] * tokens[n, m] for m in there), torch.zeros(D).double())
+            present = [m for m in range(M) if mask[n, m]]
+            powers = {m: torch.exp(logit.weight[0] @ torch.tanh(hidden.weight @ tokens[n, m] + hidden.bias)) for m in present}
+            shares = {m: powers[m] / sum(powers.values()) for m in present}
+            shared = sum((shares[m] * tokens[n, m] for m in present), torch.zeros(D).double())
             preferred = torch.zeros(D).double()
-            for m in there:
+            for m in present:
                 rows = slice(m * D, (m + 1) * D)
                 preferred += torch.sigmoid(fusion.gates.weight[rows] @ query[n] + fusion.gates.bias[rows]) * (tokens[n, m] - shared)
             expected = shared + preferred / M if scale == "paper" else (shared + preferred) / (M + 1)
             torch.testing.assert_close(fused[n], expected)
-            assert weights[n].tolist() == pytest.approx([float(share.get(m, 0.0)) for m in range(M)])
+            assert weights[n].tolist() == pytest.approx([float(shares.get(m, 0.0)) for m in range(M)])
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("paper", 1.0), ("code", 1 / (M + 1))])
-def test_the_same_token_thrice_has_nothing_specific(scale, factor) -> None:
+def test_equal_tokens_have_no_specific_part(scale, factor) -> None:
     fusion, tokens, query = build(scale)
     torch.testing.assert_close(fusion(tokens[:, :1].expand(N, M, D), None, query), factor * tokens[:, 0])
 
 
-def test_without_a_query_the_remedy_is_named() -> None:
+def test_missing_query_is_rejected() -> None:
     fusion, tokens, _ = build()
     with pytest.raises(ValueError, match="behaviour-aware fusion needs a query"):
         fusion(tokens)
 
 
-def test_an_unknown_scale_is_refused() -> None:
+def test_unknown_scale_is_rejected() -> None:
     with pytest.raises(ValueError, match="scale must be 'paper' or 'code', but is 'notes'"):
         BehaviourAwareFusion(D, M, scale="notes")

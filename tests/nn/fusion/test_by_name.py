@@ -8,7 +8,7 @@ from gmmrec.nn.fusion.by_name import FUSIONS
 
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize("dim", [3, 8])
-def test_every_fusion_makes_one_vector_of_any_width(name: str, dim: int) -> None:
+def test_every_fusion_returns_one_vector_of_any_width(name: str, dim: int) -> None:
     torch.manual_seed(0)
     fused = FUSIONS[name](dim, 2)(torch.randn(5, 2, dim), None, torch.randn(5, dim))
     assert fused.shape == (5, dim)
@@ -22,6 +22,6 @@ def test_heads_of_the_transformer_divide_the_width() -> None:
         assert set(heads) == {math.gcd(dim, 8)}
 
 
-def test_an_unknown_fusion_is_refused() -> None:
+def test_unknown_fusion_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"^unknown fusion 'self_atention'; the nearest known name is 'self_attention'$"):
         FUSIONS["self_atention"](4, 2)

@@ -19,18 +19,18 @@ def slow(clicks: Tensor, mask: Tensor, candidates: Tensor, query_mask: Tensor, s
     users, weights, scores = torch.zeros(B, C, D).double(), torch.zeros(B, C, M, N, M).double(), torch.zeros(B, C).double()
     for b in range(B):
         for c in range(C):
-            whole = torch.zeros(D).double()
+            candidate = torch.zeros(D).double()
             for x in range(M):
                 if not query_mask[b, c, x]:
                     continue
-                whole = whole + candidates[b, c, x]
+                candidate = candidate + candidates[b, c, x]
                 for y in range(M):
-                    there = [i for i in range(N) if mask[b, i, y]]
-                    shares = softmax([scale * (candidates[b, c, x] @ clicks[b, i, y]) for i in there])
-                    for i, share in zip(there, shares, strict=True):
-                        weights[b, c, x, i, y] = share
-                        users[b, c] = users[b, c] + share * clicks[b, i, y]
-            scores[b, c] = users[b, c].clone() @ whole
+                    present = [i for i in range(N) if mask[b, i, y]]
+                    shares = softmax([scale * (candidates[b, c, x] @ clicks[b, i, y]) for i in present])
+                    for i, weight in zip(present, shares, strict=True):
+                        weights[b, c, x, i, y] = weight
+                        users[b, c] = users[b, c] + weight * clicks[b, i, y]
+            scores[b, c] = users[b, c].clone() @ candidate
     return users, weights, scores
 
 
@@ -42,13 +42,13 @@ def test_equals_the_formula_in_loops(masked, scale) -> None:
     masks = (CLICKS, CANDIDATES) if masked else (None, None)
     full = (CLICKS, CANDIDATES) if masked else (torch.ones_like(CLICKS), torch.ones_like(CANDIDATES))
     users, weights, scores = slow(clicks, full[0], candidates, full[1], scale)
-    found, found_weights = attention(clicks, masks[0], candidates, masks[1], return_weights=True)
-    assert_same(found, users, attention, clicks, candidates)
-    assert_same(found_weights, weights, attention, clicks, candidates)
+    actual, actual_weights = attention(clicks, masks[0], candidates, masks[1], return_weights=True)
+    assert_same(actual, users, attention, clicks, candidates)
+    assert_same(actual_weights, weights, attention, clicks, candidates)
     assert_same(attention.score(clicks, masks[0], candidates, masks[1]), scores, attention, clicks, candidates)
 
 
-def test_values_under_the_masks_are_never_read() -> None:
+def test_masked_values_are_never_read() -> None:
     attention, (clicks, candidates) = CandidateAwareAttention(), inputs()
     for call in (attention, attention.score):
         assert_never_read(lambda x, call=call: call(x, CLICKS, candidates, CANDIDATES), clicks, CLICKS, attention)
@@ -62,14 +62,14 @@ def test_shapes() -> None:
     assert CandidateAwareAttention().score(clicks, None, candidates).shape == (B, C)
 
 
-def test_padded_clicks_leave_scores_unchanged() -> None:
+def test_padded_clicks_do_not_change_scores() -> None:
     clicks, candidates = inputs()
-    longer, there = torch.cat([random(B, 3, M, D, seed=3), clicks], 1), F.pad(torch.ones(B, N), (3, 0)).bool()
+    longer, present = torch.cat([random(B, 3, M, D, seed=3), clicks], 1), F.pad(torch.ones(B, N), (3, 0)).bool()
     attention = CandidateAwareAttention()
-    torch.testing.assert_close(attention.score(longer, there[..., None], candidates), attention.score(clicks, None, candidates))
+    torch.testing.assert_close(attention.score(longer, present[..., None], candidates), attention.score(clicks, None, candidates))
 
 
-def test_one_click_has_all_the_weight() -> None:
+def test_single_click_has_weight_one() -> None:
     clicks, candidates = inputs()
     user, weights = CandidateAwareAttention()(clicks[:, :1], None, candidates, return_weights=True)
     assert torch.equal(weights, torch.ones(B, C, M, 1, M).double())
@@ -79,31 +79,31 @@ def test_one_click_has_all_the_weight() -> None:
     torch.testing.assert_close(scores, (candidates.sum(2) * expected).sum(-1))
 
 
-def test_the_order_of_clicks_does_not_matter() -> None:
+def test_order_of_clicks_does_not_matter() -> None:
     clicks, candidates = inputs()
     order, attention = torch.tensor([3, 1, 4, 0, 2]), CandidateAwareAttention()
-    there, turned = attention.score(clicks, CLICKS, candidates), attention.score(clicks[:, order], CLICKS[:, order], candidates)
-    torch.testing.assert_close(turned, there)
+    scores, permuted = attention.score(clicks, CLICKS, candidates), attention.score(clicks[:, order], CLICKS[:, order], candidates)
+    torch.testing.assert_close(permuted, scores)
 
 
-def test_text_and_picture_may_change_places() -> None:
+def test_order_of_modalities_does_not_matter() -> None:
     clicks, candidates = inputs()
     attention = CandidateAwareAttention()
-    there = attention.score(clicks, CLICKS, candidates, CANDIDATES)
-    torch.testing.assert_close(attention.score(clicks.flip(2), CLICKS.flip(2), candidates.flip(2), CANDIDATES.flip(2)), there)
+    scores = attention.score(clicks, CLICKS, candidates, CANDIDATES)
+    torch.testing.assert_close(attention.score(clicks.flip(2), CLICKS.flip(2), candidates.flip(2), CANDIDATES.flip(2)), scores)
 
 
-def test_candidates_do_not_see_each_other() -> None:
+def test_candidates_are_independent_of_each_other() -> None:
     clicks, candidates = inputs()
     other = random(B, C, M, D, seed=9)
     other[:, 1] = candidates[:, 1]
     attention = CandidateAwareAttention()
-    found, expected = attention.score(clicks, CLICKS, other), attention.score(clicks, CLICKS, candidates)
-    torch.testing.assert_close(found[:, 1], expected[:, 1])
-    assert not torch.allclose(found[1:, 0], expected[1:, 0])
+    actual, expected = attention.score(clicks, CLICKS, other), attention.score(clicks, CLICKS, candidates)
+    torch.testing.assert_close(actual[:, 1], expected[:, 1])
+    assert not torch.allclose(actual[1:, 0], expected[1:, 0])
 
 
-def test_each_map_sums_to_one_over_the_clicks_and_an_empty_history_is_zero() -> None:
+def test_weights_sum_to_one_over_clicks_and_empty_history_gives_zeros() -> None:
     clicks, candidates = inputs()
     attention = CandidateAwareAttention()
     user, weights = attention(clicks, CLICKS, candidates, CANDIDATES, return_weights=True)
@@ -114,14 +114,14 @@ def test_each_map_sums_to_one_over_the_clicks_and_an_empty_history_is_zero() -> 
     assert torch.equal(attention.score(clicks, CLICKS, candidates)[0], torch.zeros(C).double())
 
 
-def test_without_pictures_it_is_the_attention_of_texts() -> None:
+def test_missing_images_leave_attention_over_texts() -> None:
     clicks, candidates = inputs()
     text = torch.tensor([True, False])
     attention = CandidateAwareAttention()
-    found = attention.score(clicks, text.expand(B, N, M), candidates, text.expand(B, C, M))
-    torch.testing.assert_close(found, attention.score(clicks[:, :, :1], None, candidates[:, :, :1]))
+    actual = attention.score(clicks, text.expand(B, N, M), candidates, text.expand(B, C, M))
+    torch.testing.assert_close(actual, attention.score(clicks[:, :, :1], None, candidates[:, :, :1]))
 
 
-def test_candidates_are_needed() -> None:
+def test_missing_candidates_are_rejected() -> None:
     with pytest.raises(ValueError, match="candidate-aware attention needs a query, the candidates"):
         CandidateAwareAttention()(inputs()[0])

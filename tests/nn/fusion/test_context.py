@@ -13,7 +13,7 @@ M, F = len(WIDTHS), sum(WIDTHS)
 def build(order: int = 3, **options) -> ContextFusion:
     torch.manual_seed(0)
     fusion = ContextFusion(D, M, order, **{"widths": WIDTHS, "activation": torch.tanh, **options}).double()
-    if fusion.factor is not None:  # as after some training
+    if fusion.factor is not None:  # as after training
         fusion.factor.data = torch.tensor([0.5, -1.0, 2.0]).double()
     return fusion
 
@@ -21,20 +21,20 @@ def build(order: int = 3, **options) -> ContextFusion:
 def slow(fusion: ContextFusion, context: Tensor, mask: Tensor | None) -> Tensor:
     rows = []
     for n in range(N):
-        there = [m for m in range(M) if mask is None or mask[n, m]]
-        if not there:
+        present = [m for m in range(M) if mask is None or mask[n, m]]
+        if not present:
             rows.append(torch.zeros(D).double())
             continue
-        own = [slice(start, start + width) for start, width in zip(STARTS, WIDTHS, strict=True)]
-        groups = [context[n, own[m]] if m in there else torch.zeros(WIDTHS[m]).double() for m in range(M)]
-        moved = []
+        columns_of = [slice(start, start + width) for start, width in zip(STARTS, WIDTHS, strict=True)]
+        groups = [context[n, columns_of[m]] if m in present else torch.zeros(WIDTHS[m]).double() for m in range(M)]
+        shifted = []
         for m in range(M):
-            shift = fusion.others.bias[own[m]]
+            shift = fusion.others.bias[columns_of[m]]
             for o in range(M):
                 if o != m:
-                    shift = shift + fusion.others.weight[own[m], own[o]] @ groups[o]
-            moved.append(groups[m] + (fusion.factor[m] * torch.tanh(shift) if m in there else 0))
-        c = torch.cat(moved)
+                    shift = shift + fusion.others.weight[columns_of[m], columns_of[o]] @ groups[o]
+            shifted.append(groups[m] + (fusion.factor[m] * torch.tanh(shift) if m in present else 0))
+        c = torch.cat(shifted)
         z = torch.tanh(fusion.first.weight @ c + fusion.first.bias)
         for factor, layer in zip(fusion.factors, fusion.layers, strict=True):
             z = torch.tanh(layer.weight @ (z * (factor.weight @ c)) + layer.bias)
@@ -50,18 +50,18 @@ def test_equals_the_formula_in_loops(masked) -> None:
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_a_context_in_parts_is_the_same_context(residual) -> None:
+def test_context_in_parts_equals_whole_context(residual) -> None:
     fusion = build(residual=residual)
     of_user, of_item, of_pair = random(N, 1, 3, seed=1), random(5, 2, seed=2), random(N, 5, 1, seed=3)
     columns = torch.tensor([0, 3, 5]), torch.tensor([1, 4]), torch.tensor([2])
     whole = torch.empty(N, 5, F).double()
     for values, positions in zip((of_user, of_item, of_pair), columns, strict=True):
         whole[..., positions] = values.expand(N, 5, -1)
-    found = fusion.of_parts(*zip((of_user, of_item, of_pair), columns, strict=True))
-    assert_same(found, fusion(whole), fusion)
+    actual = fusion.of_parts(*zip((of_user, of_item, of_pair), columns, strict=True))
+    assert_same(actual, fusion(whole), fusion)
 
 
-def test_groups_of_one_width_are_tokens() -> None:
+def test_groups_of_equal_width_are_tokens() -> None:
     fusion = build(widths=None)
     flat = ContextFusion(D, M, 3, widths=[D] * M, activation=torch.tanh).double()
     flat.load_state_dict(fusion.state_dict())
@@ -75,7 +75,7 @@ def test_groups_of_one_width_are_tokens() -> None:
 
 
 @pytest.mark.parametrize("order", [1, 2, 4])
-def test_linear_layers_without_biases_are_homogeneous_of_their_order(order) -> None:
+def test_linear_layers_without_biases_are_homogeneous_of_the_given_order(order) -> None:
     fusion = build(order, activation=lambda x: x)
     fusion.factor.data.zero_()
     for layer in (fusion.first, *fusion.layers):
@@ -84,22 +84,22 @@ def test_linear_layers_without_biases_are_homogeneous_of_their_order(order) -> N
     torch.testing.assert_close(fusion(1.5 * context), 1.5**order * fusion(context))
 
 
-def test_sizes_are_those_of_the_context_alone() -> None:
-    fusion, change = build(), ContextModulation(D).double()
+def test_parameter_sizes_depend_on_the_context_only() -> None:
+    fusion, modulation = build(), ContextModulation(D).double()
     for rows in (1, 3, 50):
-        assert change(random(rows, D), fusion(random(rows, F))).shape == (rows, D)
+        assert modulation(random(rows, D), fusion(random(rows, F))).shape == (rows, D)
     assert {p.shape.numel() for p in fusion.parameters()} <= {F * F, F, M, D * F, D * D, D}
-    assert {p.shape.numel() for p in change.parameters()} == {D * D, D}
+    assert {p.shape.numel() for p in modulation.parameters()} == {D * D, D}
 
 
-def test_an_adapter_begins_as_nothing_and_learns() -> None:
+def test_adapter_starts_as_identity_and_gets_gradients() -> None:
     fusion, adapter, context = build(), ResidualAdapter(F, 3).double(), random(N, F)
     assert torch.equal(fusion(adapter(context)), fusion(context))
     fusion(adapter(context)).square().sum().backward()
     assert bool(adapter.outer.weight.grad.any())
 
 
-def test_a_frozen_source_stays_as_it_is() -> None:
+def test_frozen_source_module_is_unchanged() -> None:
     fusion, adapter, context = build().requires_grad_(False), ResidualAdapter(F).double(), random(N, F)
     before = {name: value.clone() for name, value in fusion.state_dict().items()}
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
@@ -113,42 +113,42 @@ def test_a_frozen_source_stays_as_it_is() -> None:
     assert not torch.allclose(adapter(context), context)
 
 
-def test_a_context_of_ones_changes_nothing_and_of_zeros_leaves_the_biases() -> None:
+def test_context_of_ones_is_neutral_and_of_zeros_leaves_biases() -> None:
     torch.manual_seed(0)
-    change, embedding = ContextModulation(D, 2).double(), random(N, D)
+    modulation, embedding = ContextModulation(D, 2).double(), random(N, D)
     expected = embedding
-    for layer in change.layers:
+    for layer in modulation.layers:
         expected = torch.relu(layer.weight @ expected.T + layer.bias[:, None]).T
-    torch.testing.assert_close(change(embedding, torch.ones(N, D)), expected)
-    nothing = change(embedding, torch.zeros(N, D))
-    torch.testing.assert_close(nothing, change.layers[1](torch.relu(change.layers[0].bias)).relu().expand(N, D))
+    torch.testing.assert_close(modulation(embedding, torch.ones(N, D)), expected)
+    zeroed = modulation(embedding, torch.zeros(N, D))
+    torch.testing.assert_close(zeroed, modulation.layers[1](torch.relu(modulation.layers[0].bias)).relu().expand(N, D))
     assert torch.equal(ContextModulation(D, 0)(embedding, torch.ones(N, D)), embedding)
 
 
-def test_an_embedding_without_a_context_stays_as_it_is() -> None:
+def test_embedding_without_context_is_unchanged() -> None:
     embedding, context = random(2, D), random(2, D, seed=1)
     context[0] = torch.nan
-    found = ContextModulation(D, 0)(embedding, context, torch.tensor([False, True]))
-    assert torch.equal(found, torch.stack([embedding[0], embedding[1] * context[1]]))
+    actual = ContextModulation(D, 0)(embedding, context, torch.tensor([False, True]))
+    assert torch.equal(actual, torch.stack([embedding[0], embedding[1] * context[1]]))
 
 
-def test_a_group_is_moved_by_the_others_only() -> None:
+def test_group_is_shifted_by_the_others_only() -> None:
     fusion, context = build(), random(F)
     slopes = torch.autograd.functional.jacobian(fusion.shifted, context) - torch.eye(F)
     same = fusion.group[:, None] == fusion.group
     assert bool((slopes[same] == 0).all())
     assert bool((slopes[~same] != 0).all())
     fusion.factor.data[1] = 0.0
-    moved = fusion.shifted(context)
-    assert torch.equal(moved[2:5], context[2:5])
-    assert not torch.equal(moved[:2], context[:2])
+    shifted = fusion.shifted(context)
+    assert torch.equal(shifted[2:5], context[2:5])
+    assert not torch.equal(shifted[:2], context[:2])
 
 
-def test_the_factors_begin_at_zero_and_one_group_is_never_moved() -> None:
+def test_factors_start_at_zero_and_a_single_group_is_never_shifted() -> None:
     assert torch.equal(ContextFusion(D, M).factor.detach(), torch.zeros(M))
-    for alone in (ContextFusion(D, 1), ContextFusion(D, M, residual=False)):
-        tokens = torch.randn(N, len(alone.group) // D, D)
-        assert torch.equal(alone.shifted(tokens), tokens.flatten(1))
+    for fusion in (ContextFusion(D, 1), ContextFusion(D, M, residual=False)):
+        tokens = torch.randn(N, len(fusion.group) // D, D)
+        assert torch.equal(fusion.shifted(tokens), tokens.flatten(1))
 
 
 def test_shapes() -> None:
@@ -158,18 +158,18 @@ def test_shapes() -> None:
     assert ContextModulation(D)(torch.ones(N, 3, D), torch.ones(N, 1, D)).shape == (N, 3, D)
 
 
-def test_a_case_by_hand() -> None:
+def test_hand_computed_example() -> None:
     fusion = ContextFusion(1, 2, residual=False)
     fusion.first.weight.data, fusion.first.bias.data = torch.tensor([[1.0, 2.0]]), torch.tensor([0.5])
     fusion.factors[0].weight.data = torch.tensor([[3.0, -1.0]])
     fusion.layers[0].weight.data, fusion.layers[0].bias.data = torch.tensor([[2.0]]), torch.tensor([-1.0])
-    # 1 + 2 + 0.5 = 3.5; times 3 - 1 = 2 is 7; twice that less 1 is 13. Of the first alone: 1.5, times 3, twice, less 1: 8
+    # both groups: 1 + 2 + 0.5 = 3.5; 3.5 * (3 - 1) = 7; 2 * 7 - 1 = 13; first group only: 1.5; 1.5 * 3 = 4.5; 2 * 4.5 - 1 = 8
     tokens, mask = torch.ones(3, 2, 1), torch.tensor([[True, True], [True, False], [False, False]])
     assert fusion(tokens, mask).flatten().tolist() == [13.0, 8.0, 0.0]
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     with pytest.raises(ValueError, match="order must be at least 1, but is 0"):
         ContextFusion(D, M, 0)
-    with pytest.raises(ValueError, match="widths are of 2 groups, but num_tokens is 3"):
+    with pytest.raises(ValueError, match="widths has 2 entries, but num_tokens is 3"):
         ContextFusion(D, M, widths=(2, 3))

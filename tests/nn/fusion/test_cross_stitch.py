@@ -11,7 +11,7 @@ N, M, D, LAYERS = 6, 3, 4, 2
 def build(share: str = "scalar", num_tokens: int = M) -> CrossStitchFusion:
     torch.manual_seed(0)
     fusion = CrossStitchFusion(D, num_tokens, LAYERS, share=share).double()
-    if share == "scalar":  # as after some training: any sign
+    if share == "scalar":  # as after training, with any sign
         for layer in fusion.layers:
             layer.stitch.share.data += 0.3 * torch.randn(num_tokens, num_tokens).double()
     return fusion
@@ -20,22 +20,22 @@ def build(share: str = "scalar", num_tokens: int = M) -> CrossStitchFusion:
 def slow(fusion: CrossStitchFusion, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     tops, fused = torch.zeros(N, M, D).double(), torch.zeros(N, D).double()
     for n in range(N):
-        there = [m for m in range(M) if mask[n, m]]
-        k = {m: tokens[n, m] for m in there}
+        present = [m for m in range(M) if mask[n, m]]
+        k = {m: tokens[n, m] for m in present}
         for layer in fusion.layers:
-            h = {m: torch.relu(layer.towers[m].weight @ k[m] + layer.towers[m].bias) for m in there}
-            for m in there:
+            h = {m: torch.relu(layer.towers[m].weight @ k[m] + layer.towers[m].bias) for m in present}
+            for m in present:
                 k[m] = torch.zeros(D).double()
-                for o in there:
+                for o in present:
                     if layer.stitch.gate is not None:
                         share = torch.sigmoid(layer.stitch.gate[m, o] @ h[o])
                     else:
                         row = layer.stitch.share[m]
-                        share = row[o] * sum(abs(s) for s in row) / sum(abs(row[t]) for t in there)
+                        share = row[o] * sum(abs(s) for s in row) / sum(abs(row[t]) for t in present)
                     k[m] = k[m] + share * h[o]
-        if there:
+        if present:
             fused[n] = fusion.fuse.project.bias
-        for m in there:
+        for m in present:
             tops[n, m] = k[m]
             fused[n] = fused[n] + fusion.fuse.project.weight[:, m * D : (m + 1) * D] @ k[m]
     return fused, tops
@@ -47,18 +47,18 @@ def test_equals_the_formula_in_loops(share, masked) -> None:
     fusion, tokens = build(share), random(N, M, D).requires_grad_()
     mask = random_mask(N, M) if masked else torch.ones(N, M, dtype=torch.bool)
     fused, tops = slow(fusion, tokens, mask)
-    given = mask if masked else None
-    assert_same(fusion(tokens, given), fused, fusion, tokens)
-    assert_same(fusion.forward_levels(tokens, given), tops, fusion, tokens)
+    optional_mask = mask if masked else None
+    assert_same(fusion(tokens, optional_mask), fused, fusion, tokens)
+    assert_same(fusion.forward_levels(tokens, optional_mask), tops, fusion, tokens)
 
 
 @pytest.mark.parametrize("share", ["scalar", "gate"])
-def test_values_under_the_mask_are_never_read(share) -> None:
+def test_masked_values_are_never_read(share) -> None:
     fusion, mask = build(share), random_mask(N, M)
     assert_never_read(lambda x: fusion(x, mask), random(N, M, D), mask, fusion)
 
 
-def test_a_missing_token_leaves_its_share_to_the_others() -> None:
+def test_share_of_missing_token_goes_to_the_others() -> None:
     unit = CrossStitch(1, 3)
     torch.testing.assert_close(unit.share.detach(), torch.tensor([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]))
     tokens, mask = torch.tensor([[[1.0], [2.0], [torch.nan]]]), torch.tensor([[True, True, False]])
@@ -66,7 +66,7 @@ def test_a_missing_token_leaves_its_share_to_the_others() -> None:
     torch.testing.assert_close(unit(tokens, mask).detach(), expected)
 
 
-def test_a_token_whose_only_shares_are_of_missing_ones_is_zeros_with_a_gradient() -> None:
+def test_token_with_shares_of_missing_tokens_only_is_zeros_with_finite_gradient() -> None:
     unit = CrossStitch(1, 2)
     unit.share.data = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     mixed = unit(torch.ones(1, 2, 1), torch.tensor([[True, False]]))
@@ -81,9 +81,9 @@ def test_towers_are_independent_without_sharing() -> None:
         layer.stitch.share.data = torch.eye(M).double()
 
     def dependence() -> Tensor:
-        """How strongly every top depends on every token ``[M, M]``."""
-        slopes = torch.autograd.functional.jacobian(lambda x: fusion.forward_levels(x).sum((0, 2)), tokens)  # [M, N, M, D]
-        return slopes.abs().sum((1, 3))
+        """Return the dependence of every tower's output on every token ``[M, M]``."""
+        jacobian = torch.autograd.functional.jacobian(lambda x: fusion.forward_levels(x).sum((0, 2)), tokens)  # [M, N, M, D]
+        return jacobian.abs().sum((1, 3))
 
     assert bool((dependence()[~torch.eye(M, dtype=torch.bool)] == 0).all())
     fusion.layers[0].stitch.share.data[0, 2] = 0.1
@@ -91,7 +91,7 @@ def test_towers_are_independent_without_sharing() -> None:
     assert dependence()[2, 0] == 0
 
 
-def test_one_modality_is_a_perceptron() -> None:
+def test_single_modality_equals_an_mlp() -> None:
     torch.manual_seed(0)
     fusion, tokens = CrossStitchFusion(D, 1, LAYERS).double(), random(N, 1, D)
     hidden = tokens[:, 0]
@@ -100,7 +100,7 @@ def test_one_modality_is_a_perceptron() -> None:
     torch.testing.assert_close(fusion(tokens), fusion.fuse.project(hidden))
 
 
-def test_without_sharing_every_tower_is_a_perceptron() -> None:
+def test_without_sharing_every_tower_is_an_mlp() -> None:
     fusion, tokens = build(), random(N, M, D)
     tops = []
     for m in range(M):
@@ -119,6 +119,6 @@ def test_shapes() -> None:
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, N).double())
 
 
-def test_unknown_shares_are_refused() -> None:
+def test_unknown_share_is_rejected() -> None:
     with pytest.raises(ValueError, match="share must be 'scalar', 'gate' or 'none', but is 'vector'"):
         CrossStitch(D, M, share="vector")

@@ -1,4 +1,4 @@
-"""What all fusion modules promise, whatever they do."""
+"""The contract of all fusion modules."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ MODULES = {
     "personalised": lambda dim, num_tokens: PersonalisedAttention(dim),
 }
 ORDERED = ("behaviour_aware", "concat", "cross_stitch", "context")
-"""Each token has parameters of its own."""
+"""Fusions with separate parameters per token."""
 
 
 @pytest.fixture(params=MODULES)
@@ -35,7 +35,7 @@ def name(request) -> str:
 def fusion(name) -> nn.Module:
     torch.manual_seed(0)
     fusion = MODULES[name](D, M)
-    if name in ORDERED:  # as after some training: no ReLU is shut in all dimensions, no factor is 0
+    if name in ORDERED:  # as after training: every ReLU has active units, and no factor is 0
         for parameter in fusion.parameters():
             if parameter.dim() == 1:
                 parameter.data.fill_(1.0)
@@ -47,7 +47,7 @@ def inputs() -> tuple[Tensor, Tensor]:
     return torch.randn(N, M, D, generator=generator), torch.randn(N, D, generator=generator)
 
 
-def test_weights_sum_to_one_over_the_tokens_that_are_present(name, fusion) -> None:
+def test_weights_sum_to_one_over_present_tokens(name, fusion) -> None:
     tokens, query = inputs()
     for mask in (None, MASK):
         fused, weights = fusion(tokens, mask, query, return_weights=True)
@@ -61,12 +61,12 @@ def test_weights_sum_to_one_over_the_tokens_that_are_present(name, fusion) -> No
             torch.testing.assert_close(weights.sum(1), present.any(1).float())
 
 
-def test_full_mask_is_no_mask(fusion) -> None:
+def test_full_mask_equals_no_mask(fusion) -> None:
     tokens, query = inputs()
     torch.testing.assert_close(fusion(tokens, torch.ones(N, M, dtype=torch.bool), query), fusion(tokens, None, query))
 
 
-def test_values_under_the_mask_are_never_read(fusion) -> None:
+def test_masked_values_are_never_read(fusion) -> None:
     tokens, query = inputs()
     results = []
     for hidden in (0.0, torch.nan):
@@ -78,11 +78,11 @@ def test_values_under_the_mask_are_never_read(fusion) -> None:
         assert bool((x.grad[~MASK] == 0).all())
         assert bool((x.grad[MASK] != 0).any(-1).all())
         results.append([fused.detach(), x.grad, *(p.grad.clone() for p in fusion.parameters() if p.grad is not None)])
-    for calm, wild in zip(*results, strict=True):
-        assert torch.equal(calm, wild)
+    for with_zeros, with_nan in zip(*results, strict=True):
+        assert torch.equal(with_zeros, with_nan)
 
 
-def test_a_row_without_tokens_gives_zeros_and_no_gradient(fusion) -> None:
+def test_row_without_tokens_gives_zeros_and_no_gradient(fusion) -> None:
     tokens, query = inputs()
     x = tokens.requires_grad_()
     fused = fusion(x, torch.zeros(N, M, dtype=torch.bool), query)
@@ -92,17 +92,17 @@ def test_a_row_without_tokens_gives_zeros_and_no_gradient(fusion) -> None:
         assert gradient is None or bool((gradient == 0).all())
 
 
-def test_the_order_of_tokens_does_not_matter(name, fusion) -> None:
+def test_order_of_tokens_does_not_matter(name, fusion) -> None:
     tokens, query = inputs()
     order = torch.tensor([2, 0, 1])
-    there, back = fusion(tokens[:, order], MASK[:, order], query), fusion(tokens, MASK, query)
+    permuted, original = fusion(tokens[:, order], MASK[:, order], query), fusion(tokens, MASK, query)
     if name in ORDERED:
-        assert not torch.allclose(there, back)
+        assert not torch.allclose(permuted, original)
     else:
-        torch.testing.assert_close(there, back)
+        torch.testing.assert_close(permuted, original)
 
 
-def test_leading_axes_are_free(fusion) -> None:
+def test_leading_axes_are_arbitrary(fusion) -> None:
     tokens, query = inputs()
     whole = fusion(tokens, MASK, query)
     parts = fusion(tokens.unsqueeze(0).expand(2, -1, -1, -1), MASK.expand(2, -1, -1), query.expand(2, -1, -1))

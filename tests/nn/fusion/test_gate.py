@@ -31,11 +31,11 @@ def test_equals_the_dense_formula(hidden, gate, num_tokens) -> None:
         torch.testing.assert_close(fused[n].double(), slow, rtol=0, atol=1e-6)
 
 
-def test_a_wrong_number_of_tokens_is_refused() -> None:
+def test_wrong_number_of_tokens_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"(shorter|longer) than"):
         GateFusion(4, num_tokens=2)(torch.zeros(1, 3, 4))
 
 
-def test_an_unknown_gate_is_refused() -> None:
+def test_unknown_gate_is_rejected() -> None:
     with pytest.raises(ValueError, match="gate must be 'softmax' or 'sigmoid', but is 'relu'"):
         GateFusion(4, gate="relu")

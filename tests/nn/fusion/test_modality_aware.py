@@ -26,11 +26,11 @@ def inputs() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def slow_weights(fusion: ModalityAwareFusion, u: Tensor, x: Tensor) -> Tensor:
-    """``[M, D]`` in float64 for one query ``[D]`` and the present tokens ``[M, D]`` of one item."""
+    """Compute weights ``[M, D]`` in float64 for a query ``[D]`` and the present tokens ``[M, D]`` of an item."""
     wq, wk = fusion.query.weight.detach().double(), fusion.key.weight.detach().double()
     if fusion.logit is not None:
-        whole = torch.cat([wq, wk], 1)  # W_a on [u || x]
-        hidden = torch.stack([torch.tanh(whole @ torch.cat([u, row]) + fusion.query.bias.detach().double()) for row in x])
+        matrix = torch.cat([wq, wk], 1)  # W_a on [u || x]
+        hidden = torch.stack([torch.tanh(matrix @ torch.cat([u, row]) + fusion.query.bias.detach().double()) for row in x])
         logits = hidden @ fusion.logit.weight.detach().double().T
     else:
         products = (wq @ u) * (x @ wk.T)
@@ -55,8 +55,8 @@ def test_pairs_equal_the_dense_formula(fusion) -> None:
         x = tokens[c][mask[c]].double()
         expected = slow_weights(fusion, query[0].double(), x) if len(x) else torch.zeros(0, D, dtype=torch.float64)
         torch.testing.assert_close(fused[c].double(), (expected * x).sum(0), rtol=0, atol=1e-6)
-        found = weights[c][mask[c]] if fusion.granularity == "vector" else weights[c][mask[c], None].expand(-1, D)
-        torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
+        actual = weights[c][mask[c]] if fusion.granularity == "vector" else weights[c][mask[c], None].expand(-1, D)
+        torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("cells", [1, 2**21])
@@ -68,9 +68,9 @@ def test_blocks_equal_pairs(fusion, cells, monkeypatch) -> None:
     with torch.no_grad():
         torch.testing.assert_close(fusion.score(query, tokens, mask).double(), expected, rtol=0, atol=3e-6)
     torch.testing.assert_close(fusion.score(query, tokens, mask).detach().double(), expected, rtol=0, atol=3e-6)
-    everything = torch.ones_like(mask)
+    full_mask = torch.ones_like(mask)
     with torch.no_grad():
-        torch.testing.assert_close(fusion.score(query, tokens), fusion.score(query, tokens, everything))
+        torch.testing.assert_close(fusion.score(query, tokens), fusion.score(query, tokens, full_mask))
 
 
 def test_gradients_of_blocks_equal_those_of_pairs(fusion, monkeypatch) -> None:
@@ -78,11 +78,11 @@ def test_gradients_of_blocks_equal_those_of_pairs(fusion, monkeypatch) -> None:
     query, tokens, mask = inputs()
     query.requires_grad_()
     factor = torch.randn(B, C, generator=torch.Generator().manual_seed(2))
-    found = torch.autograd.grad((fusion.score(query, tokens, mask) * factor).sum(), [query, *fusion.parameters()])
+    actual = torch.autograd.grad((fusion.score(query, tokens, mask) * factor).sum(), [query, *fusion.parameters()])
     pairs = (fusion(tokens, mask, query[:, None]) * query[:, None]).sum(-1)
     expected = torch.autograd.grad((pairs * factor).sum(), [query, *fusion.parameters()])
-    for f, e in zip(found, expected, strict=True):
-        torch.testing.assert_close(f, e)
+    for gradient, reference in zip(actual, expected, strict=True):
+        torch.testing.assert_close(gradient, reference)
 
 
 def test_vector_weights_sum_to_one_in_every_dimension() -> None:
@@ -92,18 +92,18 @@ def test_vector_weights_sum_to_one_in_every_dimension() -> None:
     torch.testing.assert_close(weights.sum(1), mask.any(1, keepdim=True).float().expand(C, D))
 
 
-def test_values_under_the_mask_do_not_reach_the_blocks(fusion) -> None:
+def test_masked_values_do_not_reach_the_blocks(fusion) -> None:
     query, tokens, mask = inputs()
-    wild = tokens.masked_fill(~mask.unsqueeze(-1), torch.nan)
+    with_nan = tokens.masked_fill(~mask.unsqueeze(-1), torch.nan)
     with torch.no_grad():
-        assert torch.equal(fusion.score(query, wild, mask), fusion.score(query, tokens, mask))
+        assert torch.equal(fusion.score(query, with_nan, mask), fusion.score(query, tokens, mask))
 
 
-def test_a_query_is_needed() -> None:
+def test_missing_query_is_rejected() -> None:
     with pytest.raises(ValueError, match="needs a query"):
         ModalityAwareFusion(D)(torch.zeros(1, M, D))
 
 
-def test_unknown_forms_are_refused() -> None:
+def test_unknown_forms_are_rejected() -> None:
     with pytest.raises(ValueError, match="attention must be 'additive' or 'dot'"):
         ModalityAwareFusion(D, attention="cosine")

@@ -1,4 +1,4 @@
-"""Invariants of MKGformer's fusion, and the whole encoder against its equations, one number after the other."""
+"""Invariants of MKGformer's fusion, and the encoder against its equations in loops."""
 
 import math
 
@@ -38,7 +38,7 @@ def test_shapes() -> None:
     assert [tuple(w.shape) for w in weights.caf] == [(B, N, M)] * 2
 
 
-def test_rows_sum_to_one_and_missing_tokens_count_for_nothing() -> None:
+def test_rows_sum_to_one_and_missing_tokens_have_no_effect() -> None:
     text, vision, text_mask, vision_mask = tokens()
     model = encoder()
     words, regions, weights = model(text, vision, text_mask, vision_mask, return_weights=True)
@@ -57,29 +57,29 @@ def test_guided_attention_is_a_gate_between_regions_and_words() -> None:
     torch.manual_seed(0)
     layer = PrefixGuidedAttention(D, H, project_prefix=False).double()
     x, key, value = (torch.randn(B, n, D).double() for n in (M, N, N))
-    found, weights = layer(x, prefix=(key, value), return_weights=True)
+    actual, weights = layer(x, prefix=(key, value), return_weights=True)
     heads = [[t.view(B, -1, H, D // H).transpose(1, 2) for t in parts] for parts in ((key, value), (layer.key(x), layer.value(x)))]
     query = layer.query(x).view(B, M, H, D // H).transpose(1, 2)
     logits = [query @ k.mT / math.sqrt(D // H) for k, _ in heads]
     mass = [part.exp().sum(-1, keepdim=True) for part in logits]
     gate = mass[0] / (mass[0] + mass[1])  # the λ of the paper
-    cross, own = (part.softmax(-1) @ v for part, (_, v) in zip(logits, heads, strict=True))
-    expected = layer.output(((1 - gate) * own + gate * cross).transpose(1, 2).reshape(B, M, D))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    cross, self_part = (part.softmax(-1) @ v for part, (_, v) in zip(logits, heads, strict=True))
+    expected = layer.output(((1 - gate) * self_part + gate * cross).transpose(1, 2).reshape(B, M, D))
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
     assert bool(((gate > 0) & (gate < 1)).all())
     torch.testing.assert_close(weights[..., :N].sum(-1, keepdim=True), gate)
 
 
-def test_without_words_guided_attention_is_plain() -> None:
+def test_without_words_guided_attention_is_self_attention() -> None:
     torch.manual_seed(0)
     layer = PrefixGuidedAttention(D, H, project_prefix=False)
     x, prefix = torch.randn(B, M, D), (torch.randn(B, N, D), torch.randn(B, N, D))
-    found, weights = layer(x, prefix=prefix, prefix_mask=torch.zeros(B, N) > 0, return_weights=True)
-    torch.testing.assert_close(found, layer(x))
+    actual, weights = layer(x, prefix=prefix, prefix_mask=torch.zeros(B, N) > 0, return_weights=True)
+    torch.testing.assert_close(actual, layer(x))
     assert not bool(weights[..., :N].any())
 
 
-def test_correlation_without_its_map_is_plain_and_equal_regions_are_gathered_as_they_are() -> None:
+def test_correlation_with_zero_map_is_feed_forward_and_equal_regions_are_gathered_unchanged() -> None:
     torch.manual_seed(0)
     caf = CorrelationAwareFusion(D, 4 * D)
     text, region = torch.randn(B, N, D), torch.randn(D)
@@ -94,52 +94,52 @@ def test_correlation_without_its_map_is_plain_and_equal_regions_are_gathered_as_
     torch.testing.assert_close(caf(text, None, torch.randn(B, M, D)), plain)
 
 
-def test_the_order_of_regions_means_nothing() -> None:
+def test_order_of_regions_does_not_matter() -> None:
     text, vision, text_mask, vision_mask = tokens()
     order = torch.tensor([3, 0, 4, 2, 1])
     model = encoder()
     words, regions, weights = model(text, vision, text_mask, vision_mask, return_weights=True)
-    other, moved, theirs = model(text, vision[:, order], text_mask, vision_mask[:, order], return_weights=True)
+    other, permuted_regions, permuted_weights = model(text, vision[:, order], text_mask, vision_mask[:, order], return_weights=True)
     torch.testing.assert_close(other, words)
-    torch.testing.assert_close(moved, regions[:, order])
-    for ours, permuted in zip(weights.caf, theirs.caf, strict=True):
-        torch.testing.assert_close(permuted, ours[..., order])
+    torch.testing.assert_close(permuted_regions, regions[:, order])
+    for original, permuted in zip(weights.caf, permuted_weights.caf, strict=True):
+        torch.testing.assert_close(permuted, original[..., order])
 
 
-def test_words_are_not_changed_by_guiding_and_know_no_picture_without_correlation() -> None:
+def test_guiding_does_not_change_words_and_without_correlation_words_do_not_depend_on_the_image() -> None:
     text, vision, *masks = tokens()
     before = text.clone()
     key = text.clone()
     PrefixGuidedAttention(D, H, project_prefix=False)(vision, prefix=(key, text))
     assert torch.equal(text, before)
-    blind = encoder(use_caf=False)
-    assert torch.equal(blind(text, vision, *masks)[0], blind(text, vision.flip(-1), *masks)[0])
-    seeing = encoder()
-    assert not torch.allclose(seeing(text, vision, *masks)[0], seeing(text, vision.flip(-1), *masks)[0])
+    without_caf = encoder(use_caf=False)
+    assert torch.equal(without_caf(text, vision, *masks)[0], without_caf(text, vision.flip(-1), *masks)[0])
+    with_caf = encoder()
+    assert not torch.allclose(with_caf(text, vision, *masks)[0], with_caf(text, vision.flip(-1), *masks)[0])
 
 
-# The whole
+# The whole encoder
 
 
-@pytest.mark.parametrize("given", [True, False], ids=["prefix", "own prefix"])
-def test_the_encoder_follows_the_equations_sample_by_sample(given) -> None:
+@pytest.mark.parametrize("has_prefix", [True, False], ids=["prefix", "own prefix"])
+def test_encoder_equals_the_equations_in_loops(has_prefix) -> None:
     text, vision, text_mask, vision_mask = (x.double() if x.is_floating_point() else x for x in tokens())
     model = encoder().double()
     before = TextLayer(D, H, 4 * D).double()
-    prefix = before.keys_and_values(text) if given else None
-    found, regions = model(text, vision, text_mask, vision_mask, prefix)
+    prefix = before.keys_and_values(text) if has_prefix else None
+    actual, regions = model(text, vision, text_mask, vision_mask, prefix)
     for b in range(B):
         x, v = text[b, text_mask[b]], vision[b, vision_mask[b]]
-        guide = tuple(t[b, text_mask[b]] for t in prefix) if given else None
-        for words, seer in zip(model.text, model.vision, strict=True):
+        guide = tuple(t[b, text_mask[b]] for t in prefix) if has_prefix else None
+        for words, vision_layer in zip(model.text, model.vision, strict=True):
             kv = words.key(x), words.value(x)
             k_t, v_t = kv if guide is None else guide
-            v = slow_vision(seer, v, k_t, v_t)
+            v = slow_vision(vision_layer, v, k_t, v_t)
             x = slow_text(words, x, v)
             guide = kv
-        torch.testing.assert_close(found[b, text_mask[b]], x)
+        torch.testing.assert_close(actual[b, text_mask[b]], x)
         torch.testing.assert_close(regions[b, vision_mask[b]], v)
-        assert not bool(found[b, ~text_mask[b]].any())
+        assert not bool(actual[b, ~text_mask[b]].any())
 
 
 def slow_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def slow_text(layer, x: Tensor, v: Tensor) -> Tensor:
     return f.norm(mixed + f.output(0.5 * inner * (1 + torch.erf(inner / math.sqrt(2)))))
 
 
-def test_without_regions_words_go_their_way() -> None:
+def test_words_do_not_need_regions() -> None:
     text, _, text_mask, _ = tokens()
     model = encoder()
     words, regions = model(text, None, text_mask)
@@ -180,7 +180,7 @@ def test_without_regions_words_go_their_way() -> None:
     torch.testing.assert_close(model(text, torch.full((B, M, D), torch.nan), text_mask, none)[0], words)
 
 
-def test_without_guiding_regions_know_no_words() -> None:
+def test_without_guiding_regions_do_not_depend_on_words() -> None:
     text, vision, *masks = tokens()
     plain = encoder(use_pgi=False)
     assert torch.equal(plain(text, vision, *masks)[1], plain(text.flip(-1), vision, *masks)[1])
@@ -192,4 +192,4 @@ def test_gradients_reach_every_parameter() -> None:
     words, _ = model(text, vision, *masks)
     words.square().sum().backward()
     unreached = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
-    assert all(name.endswith("key.bias") for name in unreached)  # a softmax does not see what is added to all its logits
+    assert all(name.endswith("key.bias") for name in unreached)  # a softmax is invariant to a constant shift of its logits

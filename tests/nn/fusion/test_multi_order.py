@@ -12,38 +12,38 @@ def inputs():
 
 
 @torch.no_grad()
-def test_what_is_read_goes_through_a_residual_perceptron():
+def test_result_goes_through_a_residual_mlp():
     torch.manual_seed(0)
     fusion, (tokens, query) = MultiOrderFusion(D), inputs()
     fused, shares = fusion(tokens, None, query, return_weights=True)
-    read, weights = fusion.weigh(tokens, None, query)
-    x = read.double()
+    hidden, weights = fusion.weigh(tokens, None, query)
+    x = hidden.double()
     for linear in fusion.mix.layers:
         x = torch.clamp(x @ linear.weight.double().T + linear.bias.double() + x, min=0)
-    torch.testing.assert_close(fused.double(), x + read.double(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(fused.double(), x + hidden.double(), rtol=0, atol=1e-5)
     torch.testing.assert_close(shares, (weights.order.unsqueeze(-1) * weights.token).sum(1))
 
 
 @torch.no_grad()
-def test_without_matrices_and_biases_the_result_is_h_and_its_positive_part():
+def test_zero_parameters_add_the_positive_part_of_the_input():
     fusion, (tokens, query) = MultiOrderFusion(D), inputs()
     for parameter in fusion.mix.parameters():
         parameter.zero_()
-    read, _ = fusion.weigh(tokens, None, query)
-    torch.testing.assert_close(fusion(tokens, None, query), read + read.relu())
+    hidden, _ = fusion.weigh(tokens, None, query)
+    torch.testing.assert_close(fusion(tokens, None, query), hidden + hidden.relu())
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("num_orders", [0, 1, 3])
-def test_the_query_changes_what_counts(num_orders):
+def test_weights_depend_on_the_query(num_orders):
     torch.manual_seed(0)
     fusion, (tokens, query) = MultiOrderFusion(D, num_orders), inputs()
-    mine, theirs = (fusion(tokens, None, q, return_weights=True)[1] for q in (query, -query))
-    assert not torch.allclose(mine, theirs)
+    positive, negative = (fusion(tokens, None, q, return_weights=True)[1] for q in (query, -query))
+    assert not torch.allclose(positive, negative)
 
 
 @torch.no_grad()
-def test_the_anchor_may_be_part_of_the_result():
+def test_anchor_shortcut_is_added_to_the_result():
     torch.manual_seed(0)
     fusion, (tokens, query) = MultiOrderFusion(D, 0, 0, shortcut="anchor"), inputs()
     fused, shares = fusion(tokens, None, query, return_weights=True)

@@ -8,7 +8,7 @@ from tests.nn.fusion.checks import assert_never_read, assert_same, random, rando
 B, D, STATE, LENGTHS = 5, 6, 4, (3, 5, 2)
 MASKS = [random_mask(B, length, seed=n) for n, length in enumerate(LENGTHS)]
 MASKS[1][2] = MASKS[2][2] = False
-MASKS[0][1] = MASKS[1][1] = MASKS[2][1] = False  # nothing to look at
+MASKS[0][1] = MASKS[1][1] = MASKS[2][1] = False  # no tokens at all
 
 
 def build() -> MultiSourceAttention:
@@ -28,7 +28,7 @@ def slow(module: MultiSourceAttention, tokens: list[Tensor], masks: list[Tensor]
     out, shares = torch.zeros(B, D).double(), torch.zeros(B, 3).double()
     regions = [torch.zeros(B, length).double() for length in LENGTHS]
     for b in range(B):
-        seen, logits, there = [], [], []
+        fused, logits, present = [], [], []
         for s in range(3):
             rows = [n for n in range(LENGTHS[s]) if masks[s][b, n]]
             if not rows:
@@ -38,10 +38,10 @@ def slow(module: MultiSourceAttention, tokens: list[Tensor], masks: list[Tensor]
             z = sum(weight * tokens[s][b, n] for weight, n in zip(weights, rows, strict=True))
             for weight, n in zip(weights, rows, strict=True):
                 regions[s][b, n] = weight
-            seen.append(z)
-            there.append(s)
+            fused.append(z)
+            present.append(s)
             logits.append(state[b] @ module.source.weight.T @ z)
-        for s, share, z in zip(there, softmax(logits) if logits else [], seen, strict=True):
+        for s, share, z in zip(present, softmax(logits) if logits else [], fused, strict=True):
             shares[b, s] = share
             out[b] = out[b] + share * z
     return out, torch.cat(regions, 1), shares
@@ -53,26 +53,26 @@ def test_equals_the_formula_in_loops(masked) -> None:
     leaves = [x.requires_grad_() for x in (*tokens, state)]
     masks = MASKS if masked else [torch.ones_like(mask) for mask in MASKS]
     out, regions, shares = slow(module, tokens, masks, state)
-    found, weights = module(tokens, masks if masked else None, state, return_weights=True)
-    assert_same(found, out, module, *leaves)
+    actual, weights = module(tokens, masks if masked else None, state, return_weights=True)
+    assert_same(actual, out, module, *leaves)
     assert_same(torch.cat(weights.tokens, 1), regions, module, *leaves)
     assert_same(weights.sources, shares, module, *leaves)
 
 
-def test_all_maps_sum_to_one() -> None:
+def test_weights_sum_to_one() -> None:
     tokens, state = inputs()
     _, weights = build()(tokens, MASKS, state, return_weights=True)
     some = torch.cat(MASKS, 1).any(1).double()
     torch.testing.assert_close(weights.joint.sum(1), some)
     torch.testing.assert_close(weights.sources.sum(1), some)
-    for own, mask in zip(weights.tokens, MASKS, strict=True):
-        torch.testing.assert_close(own.sum(1), mask.any(1).double())
-        assert bool((own[~mask] == 0).all())
-        assert bool((own >= 0).all())
+    for source_weight, mask in zip(weights.tokens, MASKS, strict=True):
+        torch.testing.assert_close(source_weight.sum(1), mask.any(1).double())
+        assert bool((source_weight[~mask] == 0).all())
+        assert bool((source_weight >= 0).all())
     assert bool((weights.joint[~torch.cat(MASKS, 1)] == 0).all())
 
 
-def test_values_under_the_masks_are_never_read() -> None:
+def test_masked_values_are_never_read() -> None:
     module, (tokens, state) = build(), inputs()
     for position in range(3):
         assert_never_read(
@@ -83,9 +83,9 @@ def test_values_under_the_masks_are_never_read() -> None:
         )
 
 
-def test_what_is_missing_is_refused() -> None:
+def test_missing_query_and_sources_are_rejected() -> None:
     tokens, state = inputs()
-    with pytest.raises(ValueError, match="needs a query, the state that looks"):
+    with pytest.raises(ValueError, match="needs a query, the state;"):
         build()(tokens)
     with pytest.raises(ValueError, match="the tokens of 3 sources, found 2"):
         build()(tokens[:2], None, state)

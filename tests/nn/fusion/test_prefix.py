@@ -10,7 +10,7 @@ from tests.nn.fusion.checks import assert_never_read, assert_same, random, rando
 
 B, V, T, D, D_T, H = 3, 4, 3, 6, 5, 2
 REGIONS, WORDS = random_mask(B, V), random_mask(B, T, seed=3)
-REGIONS[0, 2] = True  # of the first there are regions, but no words
+REGIONS[0, 2] = True  # the first sample has regions, but no words
 
 
 @pytest.fixture
@@ -32,22 +32,22 @@ def slow(layer: PrefixGuidedAttention, regions: Tensor, words: Tensor, masks: tu
                 continue
             heads = []
             for h in range(H):
-                part, later = slice(h * size, (h + 1) * size), slice(D + h * size, D + (h + 1) * size)
-                seen = {}
+                part, value_part = slice(h * size, (h + 1) * size), slice(D + h * size, D + (h + 1) * size)
+                entries = {}
                 for t in range(T):
                     if masks[1][b, t]:
                         w, bias = layer.prefix.weight, layer.prefix.bias
-                        seen[t] = (w[part] @ words[b, t] + bias[part], w[later] @ words[b, t] + bias[later])
+                        entries[t] = (w[part] @ words[b, t] + bias[part], w[value_part] @ words[b, t] + bias[value_part])
                 for j in range(V):
                     if masks[0][b, j]:
                         x = regions[b, j]
                         key, value = (m.weight[part] @ x + m.bias[part] for m in (layer.key, layer.value))
-                        seen[T + j] = (key, value)
+                        entries[T + j] = (key, value)
                 query = layer.query.weight[part] @ regions[b, i] + layer.query.bias[part]
-                shares = softmax([query @ key / math.sqrt(size) for key, _ in seen.values()])
-                for column, share in zip(seen, shares, strict=True):
+                shares = softmax([query @ key / math.sqrt(size) for key, _ in entries.values()])
+                for column, share in zip(entries, shares, strict=True):
                     weights[b, h, i, column] = share
-                heads.append(sum(share * value for share, (_, value) in zip(shares, seen.values(), strict=True)))
+                heads.append(sum(share * value for share, (_, value) in zip(shares, entries.values(), strict=True)))
             out[b, i] = layer.output.weight @ torch.cat(heads) + layer.output.bias
     return out, weights
 
@@ -58,26 +58,26 @@ def test_equals_the_formula_in_loops(layer, masked) -> None:
     masks = (REGIONS, WORDS) if masked else (None, None)
     full = (REGIONS, WORDS) if masked else (torch.ones_like(REGIONS), torch.ones_like(WORDS))
     expected, expected_weights = slow(layer, regions, words, full)
-    found, weights = layer(regions, masks[0], words, masks[1], return_weights=True)
-    assert_same(found, expected, layer, regions, words)
+    actual, weights = layer(regions, masks[0], words, masks[1], return_weights=True)
+    assert_same(actual, expected, layer, regions, words)
     assert_same(layer(regions, masks[0], words, masks[1]), expected, layer, regions, words)
     assert_same(weights, expected_weights, layer, regions, words)
 
 
-def test_values_under_the_masks_are_never_read(layer) -> None:
+def test_masked_values_are_never_read(layer) -> None:
     regions, words = inputs()
     assert_never_read(lambda x: layer(x, REGIONS, words, WORDS), regions, REGIONS, layer)
     assert_never_read(lambda x: layer(regions, REGIONS, x, WORDS), words, WORDS, layer)
 
 
 @pytest.mark.parametrize("masks", [(REGIONS, None), (None, WORDS)], ids=["regions", "words"])
-def test_one_mask_is_enough(layer, masks) -> None:
+def test_single_mask_is_enough(layer, masks) -> None:
     regions, words = inputs()
     full = [torch.ones_like(other) if mask is None else mask for mask, other in zip(masks, (REGIONS, WORDS), strict=True)]
     torch.testing.assert_close(layer(regions, masks[0], words, masks[1]), layer(regions, full[0], words, full[1]))
 
 
-def test_keys_and_values_made_elsewhere_do_the_same(layer) -> None:
+def test_precomputed_keys_and_values_are_equivalent(layer) -> None:
     regions, words = inputs()
     bare = PrefixGuidedAttention(D, H, project_prefix=False).double()
     bare.load_state_dict({name: value for name, value in layer.state_dict().items() if not name.startswith("prefix")})
@@ -91,13 +91,13 @@ def test_keys_and_values_made_elsewhere_do_the_same(layer) -> None:
 
 def test_shapes(layer) -> None:
     regions, words = inputs()
-    seen, weights = layer(regions, None, words, return_weights=True)
-    assert (seen.shape, weights.shape) == ((B, V, D), (B, H, V, T + V))
+    out, weights = layer(regions, None, words, return_weights=True)
+    assert (out.shape, weights.shape) == ((B, V, D), (B, H, V, T + V))
 
 
-def test_rows_sum_to_one_and_what_is_missing_has_no_weight(layer) -> None:
+def test_rows_sum_to_one_and_missing_tokens_have_weight_zero(layer) -> None:
     regions, words = inputs()
-    seen, weights = layer(regions, REGIONS, words, WORDS, return_weights=True)
+    out, weights = layer(regions, REGIONS, words, WORDS, return_weights=True)
     torch.testing.assert_close(weights.sum(-1), REGIONS[:, None].expand(B, H, V).double())
     assert bool((weights * ~torch.cat([WORDS, REGIONS], 1)[:, None, None] == 0).all())
     wide = layer(
@@ -106,12 +106,12 @@ def test_rows_sum_to_one_and_what_is_missing_has_no_weight(layer) -> None:
         F.pad(words, (0, 0, 0, 1), value=7.0),
         F.pad(WORDS, (0, 1)),
     )
-    torch.testing.assert_close(wide[:, :V], seen)
+    torch.testing.assert_close(wide[:, :V], out)
 
 
 def test_it_is_a_gate_between_regions_and_words(layer) -> None:
     regions, words = inputs()
-    seen, weights = layer(regions, None, words, return_weights=True)
+    out, weights = layer(regions, None, words, return_weights=True)
     gate = weights[..., :T].sum(-1)  # [B, H, V]
     assert bool(((gate > 0) & (gate < 1)).all())
 
@@ -120,18 +120,18 @@ def test_it_is_a_gate_between_regions_and_words(layer) -> None:
 
     query, key, value = (split(part(regions)) for part in (layer.query, layer.key, layer.value))
     word_key, word_value = (split(x) for x in layer.prefix(words).chunk(2, dim=-1))
-    own, cross = query @ key.mT / (D // H) ** 0.5, query @ word_key.mT / (D // H) ** 0.5
-    mass = cross.exp().sum(-1) / (cross.exp().sum(-1) + own.exp().sum(-1))
+    self_logits, prefix_logits = query @ key.mT / (D // H) ** 0.5, query @ word_key.mT / (D // H) ** 0.5
+    mass = prefix_logits.exp().sum(-1) / (prefix_logits.exp().sum(-1) + self_logits.exp().sum(-1))
     torch.testing.assert_close(gate, mass)
-    mixed = (1 - mass)[..., None] * (own.softmax(-1) @ value) + mass[..., None] * (cross.softmax(-1) @ word_value)
-    torch.testing.assert_close(seen, layer.output(mixed.transpose(1, 2).flatten(2)))
+    mixed = (1 - mass)[..., None] * (self_logits.softmax(-1) @ value) + mass[..., None] * (prefix_logits.softmax(-1) @ word_value)
+    torch.testing.assert_close(out, layer.output(mixed.transpose(1, 2).flatten(2)))
 
 
 def test_without_words_it_is_self_attention(layer) -> None:
     regions, words = inputs()
     plain = layer(regions, REGIONS)
-    seen, weights = layer(regions, REGIONS, words, torch.zeros_like(WORDS), return_weights=True)
-    torch.testing.assert_close(seen, plain)
+    out, weights = layer(regions, REGIONS, words, torch.zeros_like(WORDS), return_weights=True)
+    torch.testing.assert_close(out, plain)
     assert not bool(weights[..., :T].any())
     reference = torch.nn.MultiheadAttention(D, H, batch_first=True).double()
     reference.in_proj_weight.data = torch.cat([layer.query.weight, layer.key.weight, layer.value.weight])
@@ -140,21 +140,21 @@ def test_without_words_it_is_self_attention(layer) -> None:
     torch.testing.assert_close(layer(regions), reference(regions, regions, regions)[0])
 
 
-def test_regions_may_change_places(layer) -> None:
+def test_order_of_regions_does_not_matter(layer) -> None:
     regions, words = inputs()
     order = torch.tensor([2, 0, 3, 1])
-    turned = layer(regions[:, order], REGIONS[:, order], words, WORDS)
-    torch.testing.assert_close(turned, layer(regions, REGIONS, words, WORDS)[:, order])
+    permuted = layer(regions[:, order], REGIONS[:, order], words, WORDS)
+    torch.testing.assert_close(permuted, layer(regions, REGIONS, words, WORDS)[:, order])
 
 
-def test_words_are_read_and_never_changed(layer) -> None:
+def test_words_are_not_updated(layer) -> None:
     regions, words = inputs()
     before = words.detach().clone()
     layer(regions, REGIONS, words, WORDS)
     assert torch.equal(words, before)
-    assert layer(regions, REGIONS, words, WORDS).shape == regions.shape  # nothing comes back for the words
+    assert layer(regions, REGIONS, words, WORDS).shape == regions.shape  # words are not returned
 
 
-def test_heads_must_share_the_width() -> None:
+def test_indivisible_width_is_rejected() -> None:
     with pytest.raises(ValueError, match="num_heads must divide the width 6, but is 8"):
         PrefixGuidedAttention(6)

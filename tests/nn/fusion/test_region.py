@@ -15,7 +15,7 @@ SCORES = ["product", "sum"]
 def build(score: str = "product") -> RegionFusion:
     torch.manual_seed(0)
     fusion = RegionFusion(D, DQ, hidden=10, score=score).double()
-    if score == "sum":  # as long as its ReLU lets all regions of a picture through or none, who looks does not matter
+    if score == "sum":  # the user only matters if the ReLU passes some regions of an image and not others
         torch.nn.init.normal_(fusion.key.weight)
     return fusion
 
@@ -31,11 +31,11 @@ def slow(fusion: RegionFusion, regions: Tensor, query: Tensor, mask: Tensor) -> 
         scores = {}
         for r in range(R):
             if mask[n, r]:
-                of_user, of_region = fusion.query.weight @ query[n], fusion.key.weight @ regions[n, r]
+                user_part, region_part = fusion.query.weight @ query[n], fusion.key.weight @ regions[n, r]
                 if fusion.logit is not None:
-                    scores[r] = fusion.logit.weight[0] @ F.relu(of_user * of_region)
+                    scores[r] = fusion.logit.weight[0] @ F.relu(user_part * region_part)
                 else:
-                    scores[r] = F.relu(of_user + of_region + fusion.query.bias)[0]
+                    scores[r] = F.relu(user_part + region_part + fusion.query.bias)[0]
         total = sum(torch.exp(s) for s in scores.values())
         shares = {r: torch.exp(s) / total for r, s in scores.items()}
         fused.append(sum((a * regions[n, r] for r, a in shares.items()), torch.zeros(D).double()))
@@ -52,27 +52,27 @@ def test_equals_the_formula_in_values_and_gradients(score) -> None:
     torch.testing.assert_close(fused, expected)
     for n in range(N):
         assert weights[n].tolist() == pytest.approx([shares[n].get(r, 0.0) for r in range(R)])
-    wanted = [regions, query, *fusion.parameters()]
+    leaves = [regions, query, *fusion.parameters()]
     factor = torch.randn(N, D, generator=torch.Generator().manual_seed(2)).double()
-    found = torch.autograd.grad((fused * factor).sum(), wanted)
-    for f, e in zip(found, torch.autograd.grad((expected * factor).sum(), wanted), strict=True):
-        assert bool(f.any())
-        torch.testing.assert_close(f, e)
+    gradients = torch.autograd.grad((fused * factor).sum(), leaves)
+    for gradient, reference in zip(gradients, torch.autograd.grad((expected * factor).sum(), leaves), strict=True):
+        assert bool(gradient.any())
+        torch.testing.assert_close(gradient, reference)
 
 
-def test_a_case_by_hand() -> None:
+def test_hand_computed_example() -> None:
     fusion = RegionFusion(1, hidden=2)
     fusion.query.weight.data = torch.tensor([[1.0], [-1.0]])
     fusion.key.weight.data = torch.tensor([[1.0], [1.0]])
     fusion.logit.weight.data = torch.tensor([[0.5, 3.0]])
     fused, weights = fusion(torch.tensor([[[1.0], [3.0]]]), None, torch.tensor([[2.0]]), return_weights=True)
-    first, second = math.exp(0.5 * 2), math.exp(0.5 * 6)  # the other unit is closed: -2 and -6
+    first, second = math.exp(0.5 * 2), math.exp(0.5 * 6)  # the other unit is inactive: -2 and -6
     assert weights.flatten().tolist() == pytest.approx([first / (first + second), second / (first + second)])
     assert fused.item() == pytest.approx((first + 3 * second) / (first + second))
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_weights_are_shares_of_regions_and_alike_for_identical_ones(score) -> None:
+def test_weights_sum_to_one_and_are_uniform_for_equal_regions(score) -> None:
     fusion = build(score)
     regions, query = inputs()
     weights = fusion(regions, MASK, query, return_weights=True)[1]
@@ -86,7 +86,7 @@ def test_weights_are_shares_of_regions_and_alike_for_identical_ones(score) -> No
     torch.testing.assert_close(fused, regions[:, 0])
 
 
-def test_who_looks_decides_unless_the_users_matrix_is_zero() -> None:
+def test_weights_depend_on_the_user_unless_its_matrix_is_zero() -> None:
     fusion = build()
     regions, query = inputs()
     same = regions[:1].expand(N, R, D)
@@ -98,14 +98,14 @@ def test_who_looks_decides_unless_the_users_matrix_is_zero() -> None:
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_permuting_regions_permutes_weights_and_leaves_the_picture(score) -> None:
+def test_permuting_regions_permutes_weights_but_not_the_result(score) -> None:
     fusion = build(score)
     regions, query = inputs()
     order = torch.tensor([2, 0, 3, 1])
     before, weights = fusion(regions, MASK, query, return_weights=True)
-    after, moved = fusion(regions[:, order], MASK[:, order], query, return_weights=True)
+    after, permuted = fusion(regions[:, order], MASK[:, order], query, return_weights=True)
     torch.testing.assert_close(after, before)
-    torch.testing.assert_close(moved, weights[:, order])
+    torch.testing.assert_close(permuted, weights[:, order])
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -122,7 +122,7 @@ def test_missing_regions_change_nothing(score) -> None:
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_axes_that_are_broadcast_are_all_pairs_also_from_stored_keys(score) -> None:
+def test_broadcast_axes_give_all_pairs_also_with_precomputed_keys(score) -> None:
     fusion = build(score)
     regions, query = inputs()
     users = query[:3]
@@ -135,34 +135,34 @@ def test_axes_that_are_broadcast_are_all_pairs_also_from_stored_keys(score) -> N
     torch.testing.assert_close(fusion.weights(users[:, None], fusion.keys(regions), MASK), weights)
 
 
-def test_a_product_with_no_item_is_nothing() -> None:
+def test_product_with_zero_item_is_zero() -> None:
     torch.manual_seed(0)
     merge = VisualMerge(3, D).double()
-    ids, picture = torch.randn(4, 3).double(), torch.randn(4, D).double()
+    ids, image = torch.randn(4, 3).double(), torch.randn(4, D).double()
     ids[1] = 0
-    merged = merge(ids, picture)
+    merged = merge(ids, image)
     assert bool((merged[1] == 0).all())
     assert bool((merged[[0, 2, 3]] != 0).all())
 
 
 @pytest.mark.parametrize(("mode", "scale"), [("mul", 0.01), ("add", 0.5), ("concat", 0.5), ("mul", 1.0), ("add", 0.2)])
-def test_merges_equal_their_formulas(mode, scale) -> None:
+def test_merges_equal_the_formulas(mode, scale) -> None:
     torch.manual_seed(0)
-    ours = None if scale in (0.01, 0.5) else scale
-    merge = VisualMerge(3, D, mode, scale=ours, concat_dim=2 if mode == "concat" else None).double()
-    ids, picture = torch.randn(4, 3).double(), torch.randn(4, D).double()
+    given_scale = None if scale in (0.01, 0.5) else scale
+    merge = VisualMerge(3, D, mode, scale=given_scale, concat_dim=2 if mode == "concat" else None).double()
+    ids, image = torch.randn(4, 3).double(), torch.randn(4, D).double()
     present = torch.tensor([True, True, False, True])
-    merged = merge(ids, picture.masked_fill(~present[:, None], torch.nan), present)
+    merged = merge(ids, image.masked_fill(~present[:, None], torch.nan), present)
     assert merged.shape == (4, merge.out_dim) == (4, 5 if mode == "concat" else 3)
     for n in range(4):
-        q, i = ids[n], scale * merge.project.weight @ picture[n]
+        q, i = ids[n], scale * merge.project.weight @ image[n]
         expected = torch.cat([q, i]) if mode == "concat" else q * i if mode == "mul" else (1 - scale) * q + i
         if not present[n]:
             expected = torch.cat([q, torch.zeros(2).double()]) if mode == "concat" else q
         torch.testing.assert_close(merged[n], expected)
-    torch.testing.assert_close(merge(ids, picture)[0], merged[0])
-    pairs = merge(ids, picture[:2, None].expand(2, 4, D))  # what each of two users sees in four items
-    torch.testing.assert_close(pairs[1, 3], merge(ids[3:], picture[1:2])[0])
+    torch.testing.assert_close(merge(ids, image)[0], merged[0])
+    pairs = merge(ids, image[:2, None].expand(2, 4, D))  # of two users and four items
+    torch.testing.assert_close(pairs[1, 3], merge(ids[3:], image[1:2])[0])
 
 
 def gate() -> tuple[ContextGate, Tensor, Tensor, Tensor]:
@@ -170,20 +170,20 @@ def gate() -> tuple[ContextGate, Tensor, Tensor, Tensor]:
     return ContextGate(4, D, 5, 7).double(), *(torch.randn(3, width).double() for width in (4, D, 5))
 
 
-def test_the_context_equals_its_formula() -> None:
-    module, state, picture, ids = gate()
+def test_context_equals_the_formula() -> None:
+    module, state, image, ids = gate()
     torch.nn.init.normal_(module.bias)
-    contexts, gates = module(state, picture, ids, return_gate=True)
-    torch.testing.assert_close(module(state, picture, ids), contexts)
+    contexts, gates = module(state, image, ids, return_gate=True)
+    torch.testing.assert_close(module(state, image, ids), contexts)
     for n in range(3):
         beta = 1 / (1 + math.exp(-float(module.gate.weight[0].detach() @ state[n])))
         assert gates[n].item() == pytest.approx(beta)
-        mixed = (1 - beta) * (module.ids.weight @ ids[n]) + beta * (module.visual.weight @ picture[n]) + module.bias
+        mixed = (1 - beta) * (module.ids.weight @ ids[n]) + beta * (module.visual.weight @ image[n]) + module.bias
         torch.testing.assert_close(contexts[n], mixed.clamp(min=0))
-    torch.testing.assert_close(module.mix(state, *module.parts(picture, ids))[0], contexts)
+    torch.testing.assert_close(module.mix(state, *module.parts(image, ids))[0], contexts)
 
 
-def test_the_context_alone_teaches_the_attention() -> None:
+def test_gradient_of_the_context_reaches_the_attention() -> None:
     fusion = build()
     module, state, *_ = gate()
     regions, query = inputs()
@@ -192,19 +192,19 @@ def test_the_context_alone_teaches_the_attention() -> None:
     assert all(bool(layer.weight.grad.any()) for layer in (fusion.query, fusion.key, fusion.logit))
 
 
-def test_the_gate_is_a_share_and_closed_it_hides_the_picture() -> None:
-    module, state, picture, ids = gate()
-    contexts, gates = module(state, picture, ids, return_gate=True)
+def test_gate_lies_between_0_and_1_and_hides_the_image_when_closed() -> None:
+    module, state, image, ids = gate()
+    contexts, gates = module(state, image, ids, return_gate=True)
     assert gates.shape == (3, 1)
     assert bool(((gates > 0) & (gates < 1)).all())
-    assert not torch.allclose(module(state, picture + 1, ids), contexts)
+    assert not torch.allclose(module(state, image + 1, ids), contexts)
     torch.nn.init.constant_(module.gate.weight, -1e4)
     closed = state.abs() + 1
-    torch.testing.assert_close(module(closed, picture + 1, ids), module(closed, picture, ids))
-    torch.testing.assert_close(module(-closed, picture, ids + 1), module(-closed, picture, ids))  # open, it hides the rest
+    torch.testing.assert_close(module(closed, image + 1, ids), module(closed, image, ids))
+    torch.testing.assert_close(module(-closed, image, ids + 1), module(-closed, image, ids))  # fully open, it hides the embeddings
 
 
-def test_unknown_forms_and_a_missing_query_are_refused() -> None:
+def test_unknown_forms_and_missing_query_are_rejected() -> None:
     with pytest.raises(ValueError, match="score must be 'product' or 'sum', but is 'dot'"):
         RegionFusion(D, score="dot")
     with pytest.raises(ValueError, match="mode must be 'mul', 'add' or 'concat', but is 'max'"):

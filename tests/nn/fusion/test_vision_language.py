@@ -17,21 +17,21 @@ def build(**settings) -> VisionLanguageFusion:
 
 
 def slow(fusion: VisionLanguageFusion, tokens: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """One vector and its weights, from the tokens that are there, one number after the other."""
+    """Fuse the present tokens of one row in loops; return the vector and the weights."""
     size = D // H
     for layer in fusion.read.layers:
-        attention, made = layer.attention, []
+        attention, outputs = layer.attention, []
         for x in tokens:
             heads = []
             for h in range(H):
                 part = slice(h * size, (h + 1) * size)
                 logits = [attention.query(x)[part] @ attention.key(y)[part] / math.sqrt(size) for y in tokens]
-                heads.append(sum(share * attention.value(y)[part] for share, y in zip(softmax(logits), tokens, strict=True)))
-            made.append(layer_norm(x + attention.output(torch.cat(heads)), layer.norm))
-        tokens = made
+                heads.append(sum(weight * attention.value(y)[part] for weight, y in zip(softmax(logits), tokens, strict=True)))
+            outputs.append(layer_norm(x + attention.output(torch.cat(heads)), layer.norm))
+        tokens = outputs
     first, _, last = fusion.pool.logits[0]
     weights = softmax([last.weight[0] @ torch.tanh(first.weight @ x + first.bias) for x in tokens])
-    return sum(share * x for share, x in zip(weights, tokens, strict=True)), weights
+    return sum(weight * x for weight, x in zip(weights, tokens, strict=True)), weights
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
@@ -45,8 +45,8 @@ def test_equals_the_equations_in_loops(num_layers) -> None:
         torch.testing.assert_close(weights[n, positions], torch.stack(shares) if shares else weights[n, positions])
 
 
-def test_the_order_of_tokens_does_not_matter() -> None:
-    """With the type embedding, the bias of each projection, added first: then what a token is moves with it."""
+def test_order_of_tokens_does_not_matter() -> None:
+    """Order does not matter once the type embedding (the bias of each projection) is part of the tokens."""
     torch.manual_seed(0)
     encoders = [TokenEncoder(width, D).double() for width in (5, 3)]
     tokens = torch.cat([encoder(random(N, width)) for encoder, width in zip(encoders, (5, 3), strict=True)], dim=1)
@@ -56,7 +56,7 @@ def test_the_order_of_tokens_does_not_matter() -> None:
     assert not torch.allclose(fusion(swapped), fusion(tokens))
 
 
-def test_without_a_picture_the_text_stands_alone() -> None:
+def test_missing_image_equals_text_only() -> None:
     fusion, tokens = build(), random(N, 2, D)
     mask = torch.tensor([True, False]).expand(N, 2)
     torch.testing.assert_close(fusion(tokens, mask), fusion(tokens[:, :1]))
@@ -67,7 +67,7 @@ def test_missing_tokens_are_never_read() -> None:
     assert_never_read(lambda x: fusion(x, mask), random(N, M, D), mask, fusion)
 
 
-def test_the_mean_weighs_tokens_alike() -> None:
+def test_mean_pooling_has_uniform_weights() -> None:
     fusion, tokens = build(pool="mean", num_layers=0), random(N, M, D)
     mask = torch.tensor([True, True, False, True]).expand(N, M)
     fused, weights = fusion(tokens, mask, return_weights=True)
@@ -75,6 +75,6 @@ def test_the_mean_weighs_tokens_alike() -> None:
     torch.testing.assert_close(weights, mask.double() / 3)
 
 
-def test_only_two_ways_to_pool() -> None:
+def test_unknown_pooling_is_rejected() -> None:
     with pytest.raises(ValueError, match="pool must be 'additive' or 'mean', but is 'max'"):
         VisionLanguageFusion(D, num_heads=H, pool="max")
