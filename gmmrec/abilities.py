@@ -52,8 +52,10 @@ class AcceptsParts(Ability):
     Asked by ``fit(..., parts=...)`` and by loading a run that was trained so. Without it, parts are refused.
     """
 
-    own_parts: Mapping[str, Any]
-    """The caller's own parts by role, each a class or function that builds one."""
+    @property
+    @abstractmethod
+    def own_parts(self) -> Mapping[str, Any]:
+        """The caller's own parts by role, each a class or function that builds one."""
 
     @classmethod
     @abstractmethod
@@ -214,6 +216,9 @@ def _check_member(cls: type, ability: type, name: str) -> None:
         if callable(own):
             raise TypeError(f"{cls.__name__}.{name} must be a property, as in {ability.__name__}; write @property above it")
         return
+    if isinstance(asked, classmethod):
+        if not isinstance(own, classmethod):
+            raise TypeError(f"{cls.__name__}.{name} must be a class method, as in {ability.__name__}; write @classmethod above it")
     names = _parameters(asked)
     found = _parameters(own)
     further = [p for p in list(found.values())[len(names) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -226,4 +231,4 @@ def _check_member(cls: type, ability: type, name: str) -> None:
 
 def _parameters(method: Any) -> dict[str, inspect.Parameter]:
     """Parameters behind ``self``."""
-    return dict(list(inspect.signature(method).parameters.items())[1:])
+    return dict(list(inspect.signature(getattr(method, "__func__", method)).parameters.items())[1:])
