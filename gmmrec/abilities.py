@@ -216,9 +216,8 @@ def _check_member(cls: type, ability: type, name: str) -> None:
         if callable(own):
             raise TypeError(f"{cls.__name__}.{name} must be a property, as in {ability.__name__}; write @property above it")
         return
-    if isinstance(asked, classmethod):
-        if not isinstance(own, classmethod):
-            raise TypeError(f"{cls.__name__}.{name} must be a class method, as in {ability.__name__}; write @classmethod above it")
+    if isinstance(asked, classmethod) and not isinstance(own, classmethod):
+        raise TypeError(f"{cls.__name__}.{name} must be a class method, as in {ability.__name__}; write @classmethod above it")
     names = _parameters(asked)
     found = _parameters(own)
     further = [p for p in list(found.values())[len(names) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]

@@ -41,8 +41,8 @@ RENAMED: dict[str, str] = {
     "gmmrec.tasks.questions": "gmmrec.tasks.evaluation_tasks",
     "gmmrec.two_stage": "gmmrec.ensemble.two_stage",
 }
-"""New names by old ones: metrics (``"TASK/"`` for all of a task), settings (``"train.lr"``), flags that are no settings (``"--knn"``),
-attributes (``"Run.exams"``), and modules and functions by their whole path."""
+"""New names by old ones: metrics (``"TASK/"`` for all of a task), settings (``"train.lr"``), other flags (``"--knn"``),
+attributes (``"Run.exams"``), and modules by their whole path."""
 
 
 def new_name(name: str) -> str | None:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from gmmrec import abilities
-from gmmrec.abilities import Ability, Attends, FoldsInUsers, NonPersonalized, ReadsHistories, offered, offers
+from gmmrec.abilities import Ability, AcceptsParts, Attends, FoldsInUsers, NonPersonalized, ReadsHistories, offered, offers
 from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.popularity import Popularity
+from gmmrec.runs.config import ENSEMBLES
 from gmmrec.testing import toy_graph
 
 ALL = [value for value in vars(abilities).values() if isinstance(value, type) and Ability in value.__bases__]
@@ -68,6 +69,16 @@ def test_an_ability_is_offered_by_the_classes_that_name_it():
             {"history_length": lambda self: 3},
             "Mine.history_length must be a property, as in ReadsHistories; write @property above it",
         ),
+        (
+            AcceptsParts,
+            {"own_parts": property(lambda self: {})},
+            "Mine declares AcceptsParts, but has no method with_parts(schema, config, parts); write it, or leave the ability out",
+        ),
+        (
+            AcceptsParts,
+            {"own_parts": property(lambda self: {}), "with_parts": lambda self, schema, config, parts: None},
+            "Mine.with_parts must be a class method, as in AcceptsParts; write @classmethod above it",
+        ),
     ],
 )
 def test_a_class_that_lacks_what_it_declares_is_refused(ability, member, message):
@@ -83,7 +94,7 @@ def test_further_parameters_with_defaults_are_fine():
 @pytest.mark.parametrize("ability", ALL)
 def test_every_ability_is_documented_and_used(ability):
     assert inspect.getdoc(ability)
-    assert any(issubclass(model, ability) for model in MODELS.values())
+    assert any(issubclass(model, ability) for model in (*MODELS.values(), *ENSEMBLES.values()))
 
 
 def test_nobody_else_looks_for_abilities():

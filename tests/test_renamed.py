@@ -59,7 +59,7 @@ def test_modules_that_moved_are_told(old):
 def test_old_names_of_the_package_are_told():
     with pytest.raises(AttributeError, match=r"^'gmmrec.experiment' is now called 'gmmrec.runs.recipe'$"):
         gmmrec.experiment  # noqa: B018
-    with pytest.raises(AttributeError, match="^'gmmrec' has no attribute 'experiments'$"):
+    with pytest.raises(AttributeError, match=r"^'gmmrec' has no attribute 'experiments'$"):
         gmmrec.experiments  # noqa: B018
     code = "import gmmrec.data.sources.table"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -74,7 +74,7 @@ def test_old_attributes_of_runs_are_told(old):
     run = object.__new__(Run)
     with pytest.raises(AttributeError, match=f"^'{old}' is now called '{ATTRIBUTES[old]}'$"):
         getattr(run, old.removeprefix("Run."))
-    with pytest.raises(AttributeError, match="^'Run' has no attribute 'nothing'$"):
+    with pytest.raises(AttributeError, match=r"^'Run' has no attribute 'nothing'$"):
         run.nothing  # noqa: B018
 
 
@@ -92,9 +92,9 @@ def test_old_settings_are_told_wherever_they_are_typed(shorter):
         read_settings({"model": Lengths}, {"model": {"max_len": 3}})
     with pytest.raises(ValueError, match=message):
         read_settings({"model": Lengths}, {}, ["--model.max_len", "3"])
-    with pytest.raises(ValueError, match="^'max_len' is now called 'max_length'$"):
+    with pytest.raises(ValueError, match=r"^'max_len' is now called 'max_length'$"):
         nested({"max_len": 3}, {"model": Lengths})
-    with pytest.raises(ValueError, match="^unknown setting 'model.max'; the nearest"):
+    with pytest.raises(ValueError, match=r"^unknown setting 'model.max'; the nearest"):
         read_settings({"model": Lengths}, {"model": {"max": 3}})
 
 

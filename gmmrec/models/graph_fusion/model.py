@@ -119,6 +119,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             self.fuse_item = self._fusion(c.fusion, num_views)
         self.decode: Decoder
         self.decode = self.own.build("decoder", c.dim) if "decoder" in self.own else DECODERS[c.decoder](c.dim)
+        self.own.check_used()
         self.preserve = self.smooth = self.entities = None
         if c.preserve_weight > 0 and modalities:
             self.preserve = ModalityPreservingDecoder(c.dim, [schema.feature_dims[name] for name in modalities])

@@ -63,6 +63,7 @@ class OwnParts:
                     f"{type(builder).__name__}; give its class, or a function that returns it"
                 )
         self.builders = dict(builders)
+        self._built: set[str] = set()
 
     def __contains__(self, role: str) -> bool:
         return role in self.builders
@@ -84,6 +85,7 @@ class OwnParts:
         Raises:
             ValueError: The builder takes other arguments, or builds no module.
         """
+        self._built.add(role)
         builder, wanted = self.builders[role], ARGUMENTS[role.partition(".")[0]]
         name = getattr(builder, "__qualname__", type(builder).__name__)
         try:
@@ -94,6 +96,20 @@ class OwnParts:
         if not (isinstance(built, nn.Module) or (role == "decoder" and callable(built))):
             raise ValueError(f"the part {role!r} must be an nn.Module, but {name} built an object of type {type(built).__name__}")
         return built
+
+    def check_used(self) -> None:
+        """Refuse parts that the settings leave no room for.
+
+        Raises:
+            ValueError: A part was not built.
+        """
+        unused = [role for role in self.builders if role not in self._built]
+        if unused:
+            why = {
+                "fusion": "no node has more than one view; set content",
+                "content": "no modality is left for it; give data with one",
+            }
+            raise ValueError(f"the part {unused[0]!r} is not used, as {why[unused[0]]}, or leave it out")
 
 
 def preference_of(encoder: nn.Module) -> Tensor | None:
