@@ -107,8 +107,8 @@ def save(name: str, made: Run, folder: Path, item: int) -> None:
         drawn.append(whole.crop((left - 15, top - 15, right + 15, bottom + 15)))
     (wide, high), is_narrow = drawn[0].size, drawn[0].width < WIDTH / 2
     page = Image.new("RGB", (wide + drawn[1].width, high) if is_narrow else (wide, high + drawn[1].height), "white")
-    for place, picture in enumerate(drawn):
-        page.paste(picture, (place * wide, 0) if is_narrow else (0, place * high))
+    for position, picture in enumerate(drawn):
+        page.paste(picture, (position * wide, 0) if is_narrow else (0, position * high))
     page.quantize(128).save(FOLDER / f"{name}.png", optimize=True)
 
 

@@ -270,13 +270,13 @@ def of_two_sides() -> None:
         "candidate_aware",
         [
             Panel(
-                f"{'candidate_aware: ' if not place else ''}candidate {'AB'[place]}\n(the second click has no picture)",
-                hidden(weights[place].permute(0, 2, 1).reshape(4, 4), has.T.repeat(2, 1)),
+                f"{'candidate_aware: ' if not position else ''}candidate {'AB'[position]}\n(the second click has no picture)",
+                hidden(weights[position].permute(0, 2, 1).reshape(4, 4), has.T.repeat(2, 1)),
                 [f"its {a} to {b}s" for a in ("text", "image") for b in ("text", "image")],
                 [f"click {n}" for n in range(1, 5)],
                 most=1.0,
             )
-            for place in range(2)
+            for position in range(2)
         ],
     )
     prefix_guided_attention = build(18, lambda: PrefixGuidedAttention(DIM, num_heads=2), 2.5)
@@ -323,12 +323,12 @@ def of_garments() -> None:
     _, (of_blouse, of_skirts) = mutual_attention_fusion(
         blouse.expand(2, -1, -1), 1.5 * skirts, there.expand(2, -1), return_weights=True
     )
-    parts, places = ("collar", "sleeve", "print", "(none)"), ("waist", "pleats", "hem", "lace")
+    parts, positions = ("collar", "sleeve", "print", "(none)"), ("waist", "pleats", "hem", "lace")
     _save(
         "mutual",
         [
             Panel("mutual: the same blouse\nbeside two skirts", hidden(of_blouse, there), ("skirt A", "skirt B"), parts, most=1.0),
-            Panel("the skirts beside\nthe blouse", of_skirts, ("skirt A", "skirt B"), places, most=1.0),
+            Panel("the skirts beside\nthe blouse", of_skirts, ("skirt A", "skirt B"), positions, most=1.0),
         ],
     )
     states = example(3, seed=17)
@@ -340,7 +340,7 @@ def of_garments() -> None:
     _save(
         "multi_source",
         [
-            Panel("multi_source: where a state looks, over both garments", shown, words, (*parts, *places), most=1.0, divide=4),
+            Panel("multi_source: where a state looks, over both garments", shown, words, (*parts, *positions), most=1.0, divide=4),
             Panel("share of each garment", weights.sources, words, ("blouse", "skirt"), most=1.0),
         ],
     )

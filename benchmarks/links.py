@@ -43,8 +43,8 @@ from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.evaluation_tasks import LinkPredictionEvaluation
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkTask
-from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.tasks.link_prediction import LinkPredictionTask
+from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.training.history import History
 from gmmrec.training.trainer import TrainConfig, Trainer
 from gmmrec.typing import ENTITY
@@ -73,7 +73,7 @@ class EmbeddingsConfig:
     """Whether the right answer is learned among all entities, not against one corrupted fact."""
 
 
-class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
+class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
     """A model of ``torch_geometric.nn.kge``, asked for all entities at once by matrix products."""
 
     def __init__(self, schema: GraphSchema, config: EmbeddingsConfig = EmbeddingsConfig()) -> None:
@@ -85,7 +85,7 @@ class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
         """Nothing is passed along edges."""
         return Encoded({})
 
-    def score(self, encoded: Encoded, query: LinkQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: LinkPredictionQuery, candidates: Tensor) -> Tensor:
         """What the model says of every fact, candidates ``[C]`` being its other end."""
         model, count = self.model, self.schema.num_relations
         backwards = (query.relation >= count)[:, None]
@@ -103,7 +103,7 @@ class Embeddings(Recommender[LinkQuery, EmbeddingsConfig]):
         products: Tensor = (known * relation) @ other.t()
         return products
 
-    def loss(self, graph: MultimodalGraph, batch: Batch[LinkQuery]) -> dict[str, Tensor]:
+    def loss(self, graph: MultimodalGraph, batch: Batch[LinkPredictionQuery]) -> dict[str, Tensor]:
         """PyG's own loss, or that of the right answer among all."""
         count, head = self.schema.num_relations, batch.query.head
         if self.config.softmax:
@@ -142,7 +142,7 @@ def fit(
     graph: MultimodalGraph,
     config: Any,
     settings: TrainConfig,
-    task: LinkTask,
+    task: LinkPredictionTask,
     look: Callable[[AnyRecommender], float],
     seed: int,
 ) -> tuple[AnyRecommender, History]:
@@ -193,7 +193,7 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
     """Trains and asks all whose rows are not there with these settings, and keeps every row at once."""
     dataset = gmmrec.load_dataset(flags.data)
     split = gmmrec.split_dataset(dataset, generator=torch.Generator().manual_seed(0))
-    task = LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
+    task = LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
     asked = {"valid": links_of(task, "valid"), "test": links_of(task, "test")}
     whole = build_graph(dataset, split)
     about: dict[str, Any] = {"questions": len(asked["test"]), "entities": whole.num_nodes(ENTITY), "batches": task.num_batches}
@@ -228,7 +228,7 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
         write(tables(store))
 
 
-def links_of(task: LinkTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
+def links_of(task: LinkPredictionTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
     """The questions about the facts of one part of the split."""
     found = task.evaluation_tasks(part)["link_prediction"]
     return cast(LinkPredictionEvaluation, found)

@@ -36,7 +36,7 @@ from lab.cells import commit
 from lab.paths import ROOT
 from lab.results import Store
 from lab.tables import fill, markdown
-from lab.timing import in_new_process, in_turns, peak_mib
+from lab.timing import in_new_process, interleaved, peak_mib
 
 REAL = ROOT.parent / "shared" / "data" / "amazon-baby" / "interactions.csv.gz"
 SIZES = SyntheticConfig(num_users=19_445, num_items=7_050, num_interactions=148_000, dims={"image": 4096, "text": 384})
@@ -172,7 +172,7 @@ def measure(names: list[str], rounds: int, threads: int) -> list[dict[str, Any]]
     graph, task = load()
     models = {name: built(name, graph) for name in names}
     trained = [name for name in names if list(models[name][0].parameters())]
-    steps = in_turns({name: stepper(*models[name][:2], task) for name in trained}, rounds, each=3)
+    steps = interleaved({name: stepper(*models[name][:2], task) for name in trained}, rounds, each=3)
     rows = []
     for name in names:
         model, own_graph, prepare = models[name]
@@ -180,8 +180,8 @@ def measure(names: list[str], rounds: int, threads: int) -> list[dict[str, Any]]
         step = steps.get(name, 0.0)
         found = (prepare, step * task.num_batches, step / steps["lightgcn"], validation(model, own_graph, task), peak)
         rows.append({"model": name, **dict(zip(COLUMNS, found, strict=True))})
-    layer = in_turns({f"fused {f}": attention_layer(graph, fused=f) for f in (True, False)}, rounds, each=3)
-    floor = in_turns({"projection": projection(graph)}, rounds, each=3)["projection"]
+    layer = interleaved({f"fused {f}": attention_layer(graph, fused=f) for f in (True, False)}, rounds, each=3)
+    floor = interleaved({"projection": projection(graph)}, rounds, each=3)["projection"]
     share = floor / steps["lightgcn"]
     print(f"Projecting all features, forward and derivative: {1000 * floor:.1f} ms, {share:.2f} steps of lightgcn.")
     gain = layer["fused False"] / layer["fused True"]

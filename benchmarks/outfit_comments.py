@@ -120,9 +120,9 @@ def matching(dataset: Dataset, finished: Run) -> dict[str, float]:
         right = candidates == test[:, asked, None]
         own = scores[right][:, None]
         better, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
-        place = better + equal / 2  # equal ones are met half-way
-        result[f"auc of {name}"] = float((1 - place / (len(candidates) - 1)).mean())
-        result[f"mrr of {name}"] = float((1 / (1 + place)).mean())
+        position = better + equal / 2  # equal ones are met half-way
+        result[f"auc of {name}"] = float((1 - position / (len(candidates) - 1)).mean())
+        result[f"mrr of {name}"] = float((1 / (1 + position)).mean())
     return result
 
 
@@ -142,7 +142,7 @@ def wanted(dataset: Dataset) -> list[str]:
     return plain(described(dataset, TEST)[1], dataset.reviews.words)
 
 
-def without_a_model(dataset: Dataset) -> dict[str, list[str]]:
+def baselines(dataset: Dataset) -> dict[str, list[str]]:
     """Texts that are copied: the most frequent one, and that of the most similar training pair."""
     assert dataset.reviews is not None
     known, texts = described(dataset, 0)
@@ -153,7 +153,7 @@ def without_a_model(dataset: Dataset) -> dict[str, list[str]]:
     assert isinstance(alike, Tensor)
     return {
         "the most frequent text of training": [most_frequent(said)] * len(asked),
-        "the text of the most similar training pair": [said[place] for place in alike.argmax(1).tolist()],
+        "the text of the most similar training pair": [said[position] for position in alike.argmax(1).tolist()],
     }
 
 
@@ -166,10 +166,10 @@ def popular(dataset: Dataset) -> dict[str, float]:
     for name, asked in (("lower", 1), ("upper", 0)):
         others = count[dataset.outfits.category == dataset.outfits.category[test[0, asked]]]
         own = count[test[:, asked], None]
-        place = (others > own).sum(1) + ((others == own).sum(1) - 1) / 2
+        position = (others > own).sum(1) + ((others == own).sum(1) - 1) / 2
         result |= {
-            f"auc of {name}": float((1 - place / (len(others) - 1)).mean()),
-            f"mrr of {name}": float((1 / (1 + place)).mean()),
+            f"auc of {name}": float((1 - position / (len(others) - 1)).mean()),
+            f"mrr of {name}": float((1 / (1 + position)).mean()),
         }
     return result
 
@@ -183,7 +183,7 @@ def keep(store: Store, dataset: Dataset, epochs: int) -> None:
         count = int((dataset.outfits.category == dataset.outfits.category[pairs(dataset, TEST)[0, side]]).sum())
         chance |= {f"auc of {kind}": 0.5, f"mrr of {kind}": sum(1 / (1 + n) for n in range(count)) / count}
     rows: list[dict[str, Any]] = [{"model": "by chance"} | chance, {"model": "by number of training pairs"} | popular(dataset)]
-    rows += [{"model": name} | text_metrics(texts, truth) for name, texts in without_a_model(dataset).items()]
+    rows += [{"model": name} | text_metrics(texts, truth) for name, texts in baselines(dataset).items()]
     for name in VARIANTS:
         for path in sorted(RUNS.glob(path_of(name, "*", epochs).name)):
             rows.append({"model": name, "seed": path.stem.rsplit("seed", 1)[1]} | read_json(path))

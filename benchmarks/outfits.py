@@ -20,7 +20,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import build_graph
 from gmmrec.models.pog import POGConfig
+from gmmrec.recommender import Encoded
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEvaluation
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.outfit import OutfitTask
@@ -79,11 +80,11 @@ class Control(nn.Module):
         super().__init__()
         self.table, self.kind = table, kind
 
-    def encode(self, graph: Any) -> dict[str, Tensor]:
+    def encode(self, graph: Any) -> Encoded:
         """Nothing is computed beforehand."""
-        return {}
+        return Encoded({})
 
-    def score(self, encoded: Mapping[str, Tensor], query: OutfitQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
         """Mean of the pairs with what is there."""
         candidates = candidates if candidates.dim() == 2 else candidates.expand(len(query), -1)
         pairs = self.table[self.kind[query.outfit][:, :, None], self.kind[candidates][:, None]]
@@ -94,7 +95,7 @@ class Control(nn.Module):
 class Popularity(Control):
     """How often an item of this kind was worn, whatever else is there."""
 
-    def score(self, encoded: Mapping[str, Tensor], query: OutfitQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
         """The same for all outfits."""
         return self.table.sum(1)[self.kind[candidates if candidates.dim() == 2 else candidates.expand(len(query), -1)]]
 
@@ -111,11 +112,11 @@ class Siamese(Control):
         """Of items, at length 1."""
         return F.normalize(self.network(F.embedding(rows, self.features)), dim=-1)
 
-    def encode(self, graph: Any) -> dict[str, Tensor]:
+    def encode(self, graph: Any) -> Encoded:
         """Vectors of all items."""
-        return {"item": torch.cat([self.vectors(rows) for rows in torch.arange(len(self.features)).split(8192)])}
+        return Encoded({"item": torch.cat([self.vectors(rows) for rows in torch.arange(len(self.features)).split(8192)])})
 
-    def score(self, encoded: Mapping[str, Tensor], query: OutfitQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: Encoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
         """Mean cosine with what is there."""
         item = encoded["item"]
         mean = (item[query.outfit] * query.outfit_mask[..., None]).sum(1) / query.outfit_mask.sum(1, keepdim=True).clamp(min=1)
@@ -139,7 +140,7 @@ class Siamese(Control):
                 optimizer.step()
 
 
-def worn_together(dataset: Dataset, *, smoothing: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+def cooccurrence_scores(dataset: Dataset, *, smoothing: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     """Counts of pairs of kinds in training outfits, their pointwise mutual information, and the kind of every item.
 
     Kinds are categories; items without one are their own kind where they are few enough, else one kind together.
@@ -228,7 +229,7 @@ class Bench:
             self.results(whole, seed)
             run = gmmrec.load(self.folder(whole, seed))
             return self.judged(run.model, run.graph, histories=False)
-        pairs, information, kind = worn_together(self.dataset)
+        pairs, information, kind = cooccurrence_scores(self.dataset)
         controls: dict[str, Callable[[], Control]] = {
             "popularity": lambda: Popularity(pairs, kind),
             "pmi": lambda: Control(information, kind),

@@ -91,8 +91,8 @@ def floor(num_items: int, share: float) -> Step:
             hidden = max(1, round(share * int(mask.sum())))
             vectors = torch.randn(*mask.shape, DIM, requires_grad=True)
             inputs[tuple(mask.shape)] = vectors, torch.randint(mask.numel(), (hidden,)), torch.ones(hidden, num_items)
-        vectors, places, ones = inputs[tuple(mask.shape)]
-        states = encoder(vectors, src_key_padding_mask=~mask).flatten(0, 1).index_select(0, places)
+        vectors, positions, ones = inputs[tuple(mask.shape)]
+        states = encoder(vectors, src_key_padding_mask=~mask).flatten(0, 1).index_select(0, positions)
         logits = states @ table.t()
         torch.autograd.backward(logits, ones)
         nothing: Tensor = logits.new_zeros((), requires_grad=True)
@@ -127,17 +127,17 @@ def for_recbole(batch: Batch[HistoryQuery], num_items: int, most: int, share: fl
     rows = [torch.cat([items[mask], last[None]]) + 1 for items, mask, last in zip(*_parts(batch), strict=True)]
     rows = [row[-WIDTH:] for row in rows]
     sequence = torch.zeros(len(rows), WIDTH, dtype=torch.long)
-    places, right = torch.zeros(2, len(rows), most, dtype=torch.long)
+    positions, right = torch.zeros(2, len(rows), most, dtype=torch.long)
     for n, row in enumerate(rows):
         sequence[n, : len(row)] = row
         hidden = torch.randperm(len(row))[: max(1, min(most, round(share * len(row))))]
-        places[n, -len(hidden) :], right[n, -len(hidden) :] = hidden, row[hidden]
+        positions[n, -len(hidden) :], right[n, -len(hidden) :] = hidden, row[hidden]
     masked = sequence.clone()
-    masked[torch.arange(len(rows))[:, None].expand_as(places)[right > 0], places[right > 0]] = num_items + 1
+    masked[torch.arange(len(rows))[:, None].expand_as(positions)[right > 0], positions[right > 0]] = num_items + 1
     lengths = torch.tensor([len(row) - 1 for row in rows])
     history = sequence.scatter(1, lengths[:, None], 0)
     return {
-        **{"masked": masked, "right": right, "wrong": right, "places": places},
+        **{"masked": masked, "right": right, "wrong": right, "places": positions},
         **{"item_list": history, "length": lengths, "item": torch.stack([row[-1] for row in rows])},
     }
 

@@ -65,7 +65,7 @@ def load() -> tuple[MultimodalGraph, CollaborativeTask, str]:
     return build_graph(dataset, split), CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items)), source
 
 
-def take_turns(works: dict[str, Callable[[], object]], rounds: int) -> list[Figure]:
+def interleave(works: dict[str, Callable[[], object]], rounds: int) -> list[Figure]:
     """Median milliseconds of every work, and their ratio to the first."""
     seconds = timed(works, rounds)
     first = next(iter(seconds.values()))
@@ -100,7 +100,7 @@ def part_a(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
         "LightGCN, one epoch": lambda: train_one_epoch(graph, task),
         "the same in PyTorch Geometric": lambda: train_one_epoch_of_pyg(graph, task),
     }
-    return take_turns(works, repetitions)
+    return interleave(works, repetitions)
 
 
 def part_b(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
@@ -124,7 +124,7 @@ def part_b(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
             weighted_sum(edges[t].edge_index, x, edges[t].weight).backward(ones[t])
 
     names = ("bare sparse product", "`weighted_sum`", "`weighted_sum` and its derivative")
-    return take_turns(dict(zip(names, (bare, forward, forward_backward), strict=True)), 20 * repetitions)
+    return interleave(dict(zip(names, (bare, forward, forward_backward), strict=True)), 20 * repetitions)
 
 
 def weight_of(graph: MultimodalGraph, edge_type: EdgeType) -> Tensor:
@@ -149,9 +149,9 @@ def part_c(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
 
 def part_d(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
     """As in a batch of BERT4Rec on Amazon Beauty; the floor is the three products that logits and their derivatives need."""
-    places, items = 3_000, 12_101
-    x, weight, bias = torch.randn(places, DIM), torch.randn(items, DIM) / DIM**0.5, torch.zeros(items)
-    target, leaves = torch.randint(items, (places,)), (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_())
+    positions, items = 3_000, 12_101
+    x, weight, bias = torch.randn(positions, DIM), torch.randn(items, DIM) / DIM**0.5, torch.zeros(items)
+    target, leaves = torch.randint(items, (positions,)), (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_())
 
     def products() -> None:
         with torch.no_grad():
@@ -166,7 +166,7 @@ def part_d(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
         torch.autograd.grad(classify(x, weight, bias, target).mean(), leaves)
 
     names = ("three products, logits held whole", "`F.cross_entropy(F.linear(...))`", "`classify`")
-    return take_turns(dict(zip(names, (products, whole, blocks), strict=True)), 2 * repetitions)
+    return interleave(dict(zip(names, (products, whole, blocks), strict=True)), 2 * repetitions)
 
 
 def part_e(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) -> list[Figure]:
@@ -192,7 +192,7 @@ def part_e(graph: MultimodalGraph, task: CollaborativeTask, repetitions: int) ->
         "`scaled_dot_product_attention`, 0.2 dropped": step(theirs, 0.2),
         "`attend`, 0.2 dropped": step(ours, 0.2),
     }
-    return take_turns(works, 10 * repetitions)
+    return interleave(works, 10 * repetitions)
 
 
 PARTS = {"a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e}

@@ -54,7 +54,7 @@ class Attributes(NamedTuple):
     classes: list[list[str]]
     labels: Tensor
     applies: Tensor
-    sought: Tensor
+    targets: Tensor
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def read_attributes(items: pd.DataFrame, columns: str, lists: str, optional: str, min_count: int) -> Attributes:
     """Labels from columns with one value a cell and columns with several."""
-    names, classes, labels, applies, sought = [], [], [], [], []
+    names, classes, labels, applies, targets = [], [], [], [], []
     for column in (column for column in columns.split(",") if column):
         counts = items[column].value_counts()
         kept = sorted(str(value) for value in counts[counts >= min_count].index)
@@ -115,7 +115,7 @@ def read_attributes(items: pd.DataFrame, columns: str, lists: str, optional: str
         classes.append(kept)
         labels.append(codes.astype(np.int64))  # -1 for an empty cell and for rare values
         applies.append(items[column].notna().to_numpy() | (column not in optional.split(",")))
-        sought.append(np.full(len(items), UNLABELLED))
+        targets.append(np.full(len(items), UNLABELLED))
     for column in (column for column in lists.split(",") if column):
         found = items[column].fillna("").str.get_dummies("|")
         for value in (value for value in found if found[value].sum() >= min_count):
@@ -124,10 +124,10 @@ def read_attributes(items: pd.DataFrame, columns: str, lists: str, optional: str
             classes.append(["no", "yes"])
             labels.append(has.astype(np.int64))
             applies.append(has)
-            sought.append(np.ones(len(items), np.int64))
+            targets.append(np.ones(len(items), np.int64))
     if not names:
         raise ValueError("there is no attribute to learn; name columns of items.csv with --columns or --lists")
-    return Attributes(names, classes, *(torch.from_numpy(np.stack(rows, 1)) for rows in (labels, applies, sought)))
+    return Attributes(names, classes, *(torch.from_numpy(np.stack(rows, 1)) for rows in (labels, applies, targets)))
 
 
 def fit(
@@ -171,17 +171,17 @@ def write(
     for rows in torch.arange(table.num_rows).split(256):
         feature_maps = net.maps(table.values[rows])
         predicted = torch.stack([logits.argmax(1) for logits in net.logits(feature_maps)], 1)
-        sought = torch.where(attributes.sought[rows] == UNLABELLED, predicted, attributes.sought[rows])
-        strength = net.activation_maps(feature_maps, sought)
+        targets = torch.where(attributes.targets[rows] == UNLABELLED, predicted, attributes.targets[rows])
+        strength = net.activation_maps(feature_maps, targets)
         box = largest_boxes(strength, threshold)
         features.append(pool_boxes(feature_maps.flatten(2).transpose(1, 2), box, net.grid))
         maps.append(strength / strength.amax((2, 3), keepdim=True).clamp(min=1e-12))
         boxes.append(box)
-        classes.append(sought)
+        classes.append(targets)
     mask = attributes.applies & table.present[:, None]
     has_any = mask.any(1)
     kept = np.array(ids)[has_any.numpy()]
-    values, strength, box, sought = (torch.cat(parts)[has_any] for parts in (features, maps, boxes, classes))
+    values, strength, box, targets = (torch.cat(parts)[has_any] for parts in (features, maps, boxes, classes))
     own = mask[has_any]
     values = values.masked_fill(~own.unsqueeze(-1), 0.0)
     np.savez_compressed(folder / f"{name}_feat.npz", ids=kept, values=values.numpy().astype(np.float16), mask=own.numpy())
@@ -190,7 +190,7 @@ def write(
         ids=kept,
         maps=strength.numpy().astype(np.float16),
         boxes=box.numpy().astype(np.uint8),
-        classes=sought.masked_fill(~own, UNLABELLED).numpy().astype(np.int16),
+        classes=targets.masked_fill(~own, UNLABELLED).numpy().astype(np.int16),
     )
 
 

@@ -39,9 +39,9 @@ def main() -> None:
     flags = parser.parse_args()
 
     visits = first_visits(flags.source)
-    places = pd.read_csv(flags.source / "pois.csv.gz", dtype={"poi": "int64"}).rename(columns={"poi": "item"})
-    frequent = frequent_categories(places, flags.categories)
-    for region, inside in places[places["region"] != OUTSIDE].groupby("region"):
+    positions = pd.read_csv(flags.source / "pois.csv.gz", dtype={"poi": "int64"}).rename(columns={"poi": "item"})
+    frequent = frequent_categories(positions, flags.categories)
+    for region, inside in positions[positions["region"] != OUTSIDE].groupby("region"):
         log = visits[visits["item"].isin(inside["item"])]
         if len(log) < flags.least:
             continue
@@ -77,11 +77,11 @@ def folder_name(region: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", region.lower()).strip("-")
 
 
-def frequent_categories(places: pd.DataFrame, count: int) -> list[str]:
+def frequent_categories(positions: pd.DataFrame, count: int) -> list[str]:
     """The categories that most places have, most frequent first; none where the source has no categories."""
-    if "categories" not in places:
+    if "categories" not in positions:
         return []
-    counts = places["categories"].astype(str).str.split().explode().value_counts()
+    counts = positions["categories"].astype(str).str.split().explode().value_counts()
     return [str(category) for category in counts.sort_index().sort_values(ascending=False, kind="stable").index[:count]]
 
 

@@ -36,13 +36,13 @@ def main(arguments: list[str] | None = None) -> None:
     kept = [attribute for attribute, count in counts.most_common() if count >= flags.min_count]
     if not kept:
         raise ValueError(f"no attribute has {flags.min_count} items; lower --min-count")
-    column = {attribute: place for place, attribute in enumerate(kept)}
+    column = {attribute: position for position, attribute in enumerate(kept)}
     rows = {item: [column[attribute] for attribute in held if attribute in column] for item, held in attributes.items()}
-    rows = {item: places for item, places in rows.items() if places}
+    rows = {item: positions for item, positions in rows.items() if positions}
 
     values = np.zeros((len(rows), len(kept)), dtype=np.float16)
-    for row, places in enumerate(rows.values()):
-        values[row, places] = 1
+    for row, positions in enumerate(rows.values()):
+        values[row, positions] = 1
     flags.out.mkdir(parents=True, exist_ok=True)
     for path in flags.folder.iterdir():
         if path.is_file() and path.name not in (SOURCE, "README.md"):

@@ -38,6 +38,8 @@ RENAMED: dict[str, str] = {
     "gmmrec.nn.triplet": "gmmrec.models.pog.triplet",
     "gmmrec.reranking": "gmmrec.runs.combine",
     "gmmrec.run": "gmmrec.runs.run",
+    "gmmrec.serving.links": "gmmrec.serving.link_prediction",
+    "gmmrec.tasks.link": "gmmrec.tasks.link_prediction",
     "gmmrec.tasks.questions": "gmmrec.tasks.evaluation_tasks",
     "gmmrec.two_stage": "gmmrec.ensemble.two_stage",
 }

@@ -11,10 +11,10 @@ import torch
 
 from gmmrec import abilities
 from gmmrec.abilities import Ability, AcceptsParts, Attends, FoldsInUsers, NonPersonalized, ReadsHistories, offered, offers
+from gmmrec.ensemble import ENSEMBLES
 from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.popularity import Popularity
-from gmmrec.runs.config import ENSEMBLES
 from gmmrec.testing import toy_graph
 
 ALL = [value for value in vars(abilities).values() if isinstance(value, type) and Ability in value.__bases__]

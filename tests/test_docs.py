@@ -32,6 +32,6 @@ def test_links_lead_somewhere(page):
 def test_the_table_of_models_is_the_registry():
     from gmmrec.cli.models import to_markdown
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/models/index.md").read_text(encoding="utf-8")
     between = text.split("<!-- models: begin (made by `gmmrec models --markdown`) -->")[1].split("<!-- models: end -->")[0]
     assert between.strip() == to_markdown().strip()

@@ -8,10 +8,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COVERED = {
-    "__init__.py": "test_experiment.py",
+    "__init__.py": "runs/test_recipe.py",
     "__main__.py": "cli/test_module.py",
     "cli/evaluate.py": "cli/test_main.py",
-    "cli/link.py": "serving/test_links.py",
+    "cli/link.py": "serving/test_link_prediction.py",
     "cli/models.py": "cli/test_main.py",
     "cli/recommend.py": "cli/test_main.py",
     "cli/train.py": "cli/test_main.py",
@@ -20,26 +20,34 @@ COVERED = {
     "data/encode/reduce.py": "data/encode/test_extract.py",
     "data/encode/regions.py": "data/encode/test_encoders.py",
     "data/encode/source.py": "data/encode/test_extract.py",
-    "data/errors.py": "data/sources/test_columns.py",
+    "data/errors.py": "data/test_columns.py",
     "data/impressions.py": "tasks/test_impressions.py",
     "data/outfits.py": "tasks/test_outfit.py",
-    "data/sources/tables.py": "data/test_assemble.py",
-    "data/triples.py": "tasks/test_link.py",
-    "evaluation/exams.py": "evaluation/test_evaluator.py",
+    "data/pyg.py": "data/test_from_pyg.py",
+    "data/tables.py": "data/test_assemble.py",
+    "data/triples.py": "tasks/test_link_prediction.py",
+    "ensemble/graphs.py": "ensemble/test_blend.py",
+    "ensemble/member.py": "ensemble/test_blend.py",
+    "evaluation/groups.py": "evaluation/test_evaluator.py",
+    "evaluation/report.py": "evaluation/test_results.py",
+    "evaluation/settings.py": "evaluation/test_evaluator.py",
     "graph/denoise.py": "models/test_freedom.py",
     "graph/histories.py": "models/test_ease.py",
     "graph/latent.py": "models/test_lattice.py",
     "graph/multimodal.py": "graph/test_build.py",
     "graph/smoothing.py": "models/graph_fusion/test_model.py",
-    "models/__init__.py": "cli/test_main.py",
+    "models/__init__.py": "models/test_table.py",
     "models/graph_fusion/config.py": "models/graph_fusion/test_model.py",
     "models/mml/config.py": "models/mml/test_model.py",
-    "recommender.py": "models/test_contract.py",
-    "report/outfits.py": "cli/test_complete.py",
+    "report/outfits.py": "report/test_page.py",
     "report/overlay.py": "report/test_picture.py",
-    "run.py": "test_experiment.py",
+    "runs/config.py": "runs/test_recipe.py",
+    "runs/folder.py": "runs/test_recipe.py",
+    "runs/run.py": "runs/test_recipe.py",
+    "runs/summary.py": "runs/test_combine.py",
     "tasks/__init__.py": "tasks/test_tasks.py",
-    "tasks/questions.py": "evaluation/test_choices.py",
+    "tasks/evaluation_tasks.py": "evaluation/test_candidates.py",
+    "tasks/inputs.py": "tasks/test_collaborative.py",
     "tasks/task.py": "tasks/test_tasks.py",
     "testing/contract.py": "models/test_contract.py",
     "testing/histories.py": "models/test_contract.py",
@@ -81,8 +89,8 @@ def imported(path: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
-            place = ROOT.joinpath(*name.split("."))
-            found |= {file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()}
+            position = ROOT.joinpath(*name.split("."))
+            found |= {file for file in (position / "__init__.py", position.with_suffix(".py")) if file.is_file()}
     exports = {file for file in found if file.name == "__init__.py" and file != path and file.parent != ROOT / "gmmrec"}
     return frozenset(found.union(*map(imported, exports)))
 

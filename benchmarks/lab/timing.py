@@ -22,7 +22,7 @@ def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_c
     return clock() - begin
 
 
-def in_turns(works: Mapping[str, Callable[[], float]], rounds: int, each: int = 1) -> dict[str, float]:
+def interleaved(works: Mapping[str, Callable[[], float]], rounds: int, each: int = 1) -> dict[str, float]:
     """Median seconds of each work, which returns its own seconds: a round to warm up, then ``rounds`` of ``each`` calls in turn."""
     found: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 1):
@@ -35,7 +35,7 @@ def in_turns(works: Mapping[str, Callable[[], float]], rounds: int, each: int = 
 
 def timed(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each work, all taking turns."""
-    return in_turns({name: lambda work=work: seconds(work) for name, work in works.items()}, rounds)  # type: ignore[misc]
+    return interleaved({name: lambda work=work: seconds(work) for name, work in works.items()}, rounds)  # type: ignore[misc]
 
 
 def in_new_process(work: Callable[..., Value], *arguments: object) -> Value:

@@ -56,10 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(f"score {found.score:.4f}")
     for part in found.parts:
-        order = sorted(range(len(part.weights)), key=lambda place: -part.weights[place])
+        order = sorted(range(len(part.weights)), key=lambda position: -part.weights[position])
         print(f"\n{part.name:30}  {part.total:8.4f}")
-        for place in order[:SHOWN] if part.kind != "whole" else ():
-            print(f"  {part.labels[place][:28]:28}  {part.weights[place]:8.4f}")
+        for position in order[:SHOWN] if part.kind != "whole" else ():
+            print(f"  {part.labels[position][:28]:28}  {part.weights[position]:8.4f}")
         if len(order) > SHOWN:
             print(f"  … {len(order) - SHOWN} more, each at most {part.weights[order[SHOWN]]:.4f}")
     return 0

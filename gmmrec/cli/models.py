@@ -8,7 +8,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Adds ``models``."""
     parser = subparsers.add_parser("models", help="list the models", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print a JSON list and nothing else")
-    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/models/index.md")
     parser.set_defaults(run=models)
 
 
@@ -31,12 +31,12 @@ def models(arguments: argparse.Namespace) -> int:
 
 
 def to_markdown() -> str:
-    """The table as it stands in the README; names link to the models' pages."""
+    """Return the table of docs/models/index.md; names link to the pages beside it."""
     from gmmrec.models import describe_models
 
     rows = describe_models()
     lines = [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
     for row in rows:
         name, *rest = row.values()
-        lines.append(f"| [{name}](docs/models/{name}.md) | {' | '.join(rest)} |")
+        lines.append(f"| [{name}]({name}.md) | {' | '.join(rest)} |")
     return "\n".join(lines)

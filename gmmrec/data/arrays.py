@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.columns import ALIASES, spelled_plainly
+from gmmrec.data.columns import ALIASES, normalize_column_name
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import read_tokens
@@ -128,13 +128,13 @@ def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.
     keys: pd.Series[Any] = pd.Series(raw)
     if keys.duplicated().any():
         raise DataError(f"{path.name} has id {shown(keys[keys.duplicated()].iloc[0])} more than once; keep one row for each id")
-    is_direct = spelled_plainly(key) in ("ids", "id", node_type, f"{node_type}id")
+    is_direct = normalize_column_name(key) in ("ids", "id", node_type, f"{node_type}id")
     if not is_direct and catalogue is not None and key in catalogue.columns:
         known = catalogue[[key, "id"]].dropna()
         known = known[~known[key].astype(str).duplicated()]
         found: pd.Series[Any] = keys.astype(str).map(known.set_index(known[key].astype(str))["id"])
         return found
-    if is_direct or spelled_plainly(key) in ALIASES[node_type]:
+    if is_direct or normalize_column_name(key) in ALIASES[node_type]:
         return keys
     columns = "no table" if catalogue is None else f"the columns {listed(catalogue.columns)}"
     raise DataError(f"{path.name}: nothing tells which {node_type} an id in {key!r} means ({columns}); name the array 'ids'")

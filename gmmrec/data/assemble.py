@@ -81,7 +81,7 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
     triples = _triples(tables, vocabularies)
     outfits = _outfits(tables, vocabularies, attributes)
     if outfits is not None and reviews is not None and told is not None:  # training texts alone decide which words are known
-        outfits = replace(outfits, text=reviews.known_from(told[outfits.part == TRAIN]).at(told))
+        outfits = replace(outfits, text=reviews.restrict_to_known_words(told[outfits.part == TRAIN]).at(told))
     impressions = _impressions(tables, vocabularies)
     return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, impressions, outfits, triples)
 

@@ -43,10 +43,10 @@ class ColumnNames:
     review: str | None = None
 
 
-def spelled_plainly(column: str) -> str:
+def normalize_column_name(column: str) -> str:
     """A column name without what does not matter.
 
-    >>> spelled_plainly("User_ID:token")
+    >>> normalize_column_name("User_ID:token")
     'userid'
     """
     return re.sub(r"[_\s-]", "", str(column).split(":")[0]).lower()
@@ -70,7 +70,7 @@ def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *
                 f"its columns are {listed(columns)}, so set {role}_column to one of them"
             )
         return given
-    plain = {spelled_plainly(column): column for column in reversed(columns)}
+    plain = {normalize_column_name(column): column for column in reversed(columns)}
     found = next((plain[alias] for alias in ALIASES[role] if alias in plain), None)
     if found is None and required:
         guess = nearest(role, columns) or next((hint for a in ALIASES[role] if (hint := nearest(a, columns))), "")

@@ -30,7 +30,7 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
     """
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    with telling_what_is_wrong_with(path), _open(path) as file, warnings.catch_warnings():
+    with describe_read_errors(path), _open(path) as file, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             file,
@@ -49,7 +49,7 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: The file is empty, truncated or not what its name says.
     """
-    with telling_what_is_wrong_with(path), _open(path) as file:
+    with describe_read_errors(path), _open(path) as file:
         text = file.read()
     if not text.strip():
         raise DataError(f"{path.name} is empty, but must hold interactions; export it again")
@@ -67,7 +67,7 @@ def first_line(path: Path) -> str:
     Raises:
         DataError: The file is empty, truncated or not what its name says.
     """
-    with telling_what_is_wrong_with(path), _open(path) as file:
+    with describe_read_errors(path), _open(path) as file:
         return file.readline()
 
 
@@ -97,7 +97,7 @@ def cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
 
 
 @contextmanager
-def telling_what_is_wrong_with(path: Path) -> Iterator[None]:
+def describe_read_errors(path: Path) -> Iterator[None]:
     """Turns what the standard library and pandas say of a broken text file into a :class:`DataError`."""
     try:
         _check_beginning(path)

@@ -54,8 +54,8 @@ class Interactions:
         """
         width = int(self.item.max()) + 1 if len(self) else 1
         keys, pair = torch.unique(self.user * width + self.item, return_inverse=True)
-        place = torch.arange(len(self), device=keys.device)
-        return self.take(torch.full_like(keys, len(self)).scatter_reduce_(0, pair, place, "amin"))
+        position = torch.arange(len(self), device=keys.device)
+        return self.take(torch.full_like(keys, len(self)).scatter_reduce_(0, pair, position, "amin"))
 
     def to(self, device: torch.device | str) -> "Interactions":
         """A copy on another device."""

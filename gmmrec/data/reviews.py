@@ -58,7 +58,7 @@ class Reviews:
             return self.tokens.new_zeros(len(rows), self.tokens.shape[1])
         return self.tokens[rows.clamp(min=0)].masked_fill((rows < 0)[:, None], PADDING)
 
-    def known_from(self, rows: Tensor, *, least: int = LEAST) -> "Reviews":
+    def restrict_to_known_words(self, rows: Tensor, *, least: int = LEAST) -> "Reviews":
         """The same table, in which a word is unknown that occurs less than ``least`` times in some reviews (those of training).
 
         So whether a word is known does not depend on what was written elsewhere.
@@ -68,7 +68,7 @@ class Reviews:
             least: Occurrences that a word needs there.
 
         >>> reviews = Reviews(torch.tensor([[2, 3, 2], [2, 4, 3]], dtype=torch.int32), ("", "<unknown>", "good", "film", "story"))
-        >>> reviews.known_from(torch.tensor([0, -1])).tokens.tolist()
+        >>> reviews.restrict_to_known_words(torch.tensor([0, -1])).tokens.tolist()
         [[2, 1, 2], [2, 1, 1]]
         """
         often = torch.bincount(self.tokens[rows[rows >= 0]].flatten(), minlength=self.num_words)
@@ -85,7 +85,7 @@ def training_texts(reviews: Reviews | None, train: Interactions) -> Tensor | Non
     """
     if reviews is None or train.review is None:
         return None
-    return reviews.known_from(train.review).at(train.review)
+    return reviews.restrict_to_known_words(train.review).at(train.review)
 
 
 def read_reviews(
@@ -123,5 +123,5 @@ def read_reviews(
     tokens = np.full((int(row.max()) + 1, num_words), PADDING, dtype=np.int32)
     written = counts[counts > 0]
     tokens[np.arange(num_words) < written[:, None]] = ids[codes]
-    kept = ("", "<unknown>", *(str(distinct[place]) for place in order))
+    kept = ("", "<unknown>", *(str(distinct[position]) for position in order))
     return Reviews(torch.from_numpy(tokens), kept), torch.from_numpy(row)

@@ -106,7 +106,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
     """
     if not len(dataset.interactions) and dataset.triples is not None:  # nobody to recommend to: facts alone
         nothing = dataset.interactions
-        return Split(nothing, nothing, nothing, triples=divided(dataset.triples, config.facts, generator))
+        return Split(nothing, nothing, nothing, triples=assign_parts(dataset.triples, config.facts, generator))
     log, strategy = dataset.interactions, config.strategy
     if strategy == "auto":
         strategy = "random" if dataset.given_split is None else "given"
@@ -133,7 +133,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
                 f"choose another strategy or give it more data"
             )
     train, valid, test = (log.take(part == code) for code in (TRAIN, VALID, TEST))
-    triples = None if dataset.triples is None else divided(dataset.triples, config.facts, generator)
+    triples = None if dataset.triples is None else assign_parts(dataset.triples, config.facts, generator)
     support = log.take(part == SUPPORT) if strategy == "cold_users" else None
     split = Split(train, valid, test, dataset.impressions, dataset.outfits, triples, support)
     trained = torch.bincount(split.train.user, minlength=dataset.num_users) > 0
@@ -256,11 +256,11 @@ def complete(log: Interactions, given: Tensor, valid: float, generator: Generato
     return part
 
 
-def divided(triples: Triples, share: float, generator: Generator | None = None) -> Triples:
+def assign_parts(triples: Triples, share: float, generator: Generator | None = None) -> Triples:
     """The facts with parts drawn at random, where the source gives none; where only the validation part is not given, it is drawn.
 
     >>> row = torch.arange(10)
-    >>> divided(Triples(row, row, row, torch.zeros(10, dtype=torch.long)), 0.2, torch.Generator()).part.bincount().tolist()
+    >>> assign_parts(Triples(row, row, row, torch.zeros(10, dtype=torch.long)), 0.2, torch.Generator()).part.bincount().tolist()
     [6, 2, 2]
     """
     part, count = triples.part.clone(), round(share * len(triples))

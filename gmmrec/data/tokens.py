@@ -55,7 +55,7 @@ class TokenNames:
             known = CROPS
         elif self.kind == "pieces":
             known = self.pieces.get(str(node_id), "").split()
-        return [known[place] if place < len(known) else str(place + 1) for place in range(count)]
+        return [known[position] if position < len(known) else str(position + 1) for position in range(count)]
 
 
 def read_tokens(path: Path, count: int) -> TokenNames | None:
@@ -94,9 +94,9 @@ class Maps:
     strength: NDArray[np.float32]
     boxes: NDArray[np.int64]
 
-    def take(self, places: Sequence[int]) -> "Maps":
+    def take(self, positions: Sequence[int]) -> "Maps":
         """Those of some tokens."""
-        return Maps(self.strength[places], self.boxes[places])
+        return Maps(self.strength[positions], self.boxes[positions])
 
 
 def read_maps(path: Path, node_id: Hashable, count: int) -> Maps | None:
@@ -128,7 +128,9 @@ def write_pieces(path: Path, ids: Iterable[object], pieces: Iterable[Sequence[st
     with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item", "place", "piece"])
-        writer.writerows((item, place, piece) for item, row in zip(ids, pieces, strict=True) for place, piece in enumerate(row))
+        writer.writerows(
+            (item, position, piece) for item, row in zip(ids, pieces, strict=True) for position, piece in enumerate(row)
+        )
 
 
 def _read_pieces(path: Path) -> dict[str, str]:

@@ -57,9 +57,9 @@ def mixture_values(
         scores = part_scores(questions.query.take(slice(start, stop)))
         scores[:, line, excluded] = -torch.inf
         pool = None if POOL * k * len(scores) > num_items else _pool(scores, POOL * k)
-        for place, weight in enumerate(weights.tolist()):
+        for position, weight in enumerate(weights.tolist()):
             found = hits(_top(scores, pool, weight, k), relevant)
-            totals[place] += METRICS[name](F.pad(found, (0, k - found.shape[1])), relevant.counts).double().sum().cpu()
+            totals[position] += METRICS[name](F.pad(found, (0, k - found.shape[1])), relevant.counts).double().sum().cpu()
     return totals / len(questions)
 
 
@@ -91,8 +91,8 @@ def _top(scores: Tensor, pool: _Pool | None, weight: Sequence[float], k: int) ->
     if pool is None:
         values, columns = top_columns(_mixture(scores, weight), k)
         return columns.masked_fill(values == -torch.inf, -1)
-    values, places = top_columns(_mixture(pool.scores, weight), k)
-    top = pool.columns.gather(1, places).masked_fill(values == -torch.inf, -1)
+    values, positions = top_columns(_mixture(pool.scores, weight), k)
+    top = pool.columns.gather(1, positions).masked_fill(values == -torch.inf, -1)
     unsure = (values[:, -1] <= _mixture(pool.least, weight)).nonzero().flatten()
     if unsure.numel():
         top[unsure] = _top(scores[:, unsure], None, weight, k)
@@ -172,7 +172,7 @@ def _exchanges(shares: tuple[int, ...], step: int) -> Iterable[tuple[int, ...]]:
     for giver, share in enumerate(shares):
         for taker in range(len(shares)):
             if taker != giver and share >= step:
-                yield tuple(s + step * (place == taker) - step * (place == giver) for place, s in enumerate(shares))
+                yield tuple(s + step * (position == taker) - step * (position == giver) for position, s in enumerate(shares))
 
 
 def _text(shares: tuple[int, ...], units: int) -> str:

@@ -35,7 +35,7 @@ def evaluate_link_prediction(
     """Scores all entities for every question and finds the rank of the hidden end among those that are no other right answers.
 
     Args:
-        model: A model that is asked with :class:`~gmmrec.tasks.query.LinkQuery`, on the device of ``graph``.
+        model: A model that is asked with :class:`~gmmrec.tasks.query.LinkPredictionQuery`, on the device of ``graph``.
         graph: What ``model.prepare`` returned.
         task: Triples with one end to predict.
         chunk_size: Questions scored at once, at most.

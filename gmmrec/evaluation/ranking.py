@@ -125,8 +125,8 @@ def rank_sampled(
         line = torch.arange(len(part), device=degree.device)[:, None]
         barred = part.relevant.contains(line, drawn) | part.excluded.contains(line, drawn)
         relevant = torch.full((len(part), int(part.relevant.counts.max())), -1, device=degree.device)
-        place = torch.arange(part.relevant.values.numel(), device=degree.device) - part.relevant.indptr[part.relevant.groups]
-        relevant[part.relevant.groups, place] = part.relevant.values
+        position = torch.arange(part.relevant.values.numel(), device=degree.device) - part.relevant.indptr[part.relevant.groups]
+        relevant[part.relevant.groups, position] = part.relevant.values
         candidates = torch.cat([relevant, drawn.masked_fill(barred, -1)], 1).sort(1, descending=True).values
         again = torch.zeros_like(candidates, dtype=torch.bool)
         again[:, 1:] = candidates[:, 1:] == candidates[:, :-1]

@@ -41,7 +41,7 @@ class Part:
     name: str
     kind: Literal["whole", "items"] | TokenKind
     labels: list[str]
-    places: list[int]
+    positions: list[int]
     weights: list[float]
     size: int = 0
     maps: Maps | None = None
@@ -144,23 +144,23 @@ def parts_of(
             continue
         items = weights.get(name + ITEMS)
         if items is not None:
-            places = (items >= 0).nonzero().flatten().tolist()
-            labels = [item_labels(int(items[place])) for place in places]
-            parts.append(Part(name, "items", labels, places, value[places].tolist()))
+            positions = (items >= 0).nonzero().flatten().tolist()
+            labels = [item_labels(int(items[position])) for position in positions]
+            parts.append(Part(name, "items", labels, positions, value[positions].tolist()))
             continue
         modality, node_type = (name[len(USER) :], "user") if name.startswith(USER) else (name, "item")
         table = graph.features.get(modality)
         there = torch.ones(len(value), dtype=torch.bool)
         if table is not None and table.node_type == node_type and table.mask.shape[1:] == value.shape:
             there = table.mask[rows[node_type]].cpu()
-        places = there.nonzero().flatten().tolist()
+        positions = there.nonzero().flatten().tolist()
         known = (tokens or {}).get(modality) or guess_tokens(modality, len(value))
         names = known.labels(ids[node_type], len(value))
         maps = None
         if folder is not None and known.kind == "names" and node_type == "item":
             maps = read_maps(folder / f"{modality}_maps.npz", ids["item"], len(value))
-        weighed = [names[place] for place in places], places, value[places].tolist()
-        parts.append(Part(name, known.kind, *weighed, known.size, None if maps is None else maps.take(places)))
+        weighed = [names[position] for position in positions], positions, value[positions].tolist()
+        parts.append(Part(name, known.kind, *weighed, known.size, None if maps is None else maps.take(positions)))
     return parts
 
 

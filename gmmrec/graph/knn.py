@@ -11,7 +11,7 @@ from torch_geometric.nn.pool.knn import ApproxMIPSKNNIndex, KNNIndex, MIPSKNNInd
 
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.features import FeatureTable
-from gmmrec.nn.nearest import BLOCK_BYTES, nearest_first, nearest_others
+from gmmrec.nn.nearest import BLOCK_BYTES, knn_excluding_self, order_by_similarity
 
 Weighting: TypeAlias = Literal["binary", "cosine"]
 Backend: TypeAlias = Literal["exact", "faiss", "faiss_approximate"]
@@ -68,7 +68,7 @@ def knn_edges(
         return torch.empty(2, 0, dtype=torch.long, device=rows.device), torch.empty(0, device=rows.device)
 
     size = block_size or max(1, BLOCK_BYTES // (4 * rows.numel()))
-    search = nearest_others(vectors, others, size) if backend == "exact" else _faiss(vectors, others, size, backend)
+    search = knn_excluding_self(vectors, others, size) if backend == "exact" else _faiss(vectors, others, size, backend)
     similarity, neighbor = (torch.cat(parts) for parts in zip(*search, strict=True))
     if include_self:
         neighbor = torch.cat([torch.arange(rows.numel(), device=rows.device)[:, None], neighbor], dim=1)
@@ -88,7 +88,7 @@ def _faiss(vectors: Tensor, k: int, block_size: int, backend: Backend) -> Found:
         similarity = (vectors[position.clamp(min=0)] @ block[:, :, None]).squeeze(-1)  # exact, also of compressed vectors
         own = torch.arange(start, start + block.shape[0], device=vectors.device)[:, None]
         similarity = similarity.masked_fill((position == own) | (position < 0), -torch.inf)  # -1 pads too short a list
-        similarity, position = nearest_first(similarity, position)
+        similarity, position = order_by_similarity(similarity, position)
         yield similarity[:, :k], position[:, :k]
 
 

@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph import pyg
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
 
 
@@ -107,7 +107,7 @@ class MultimodalGraph:
     def bipartite(self) -> Bipartite:
         """The training interactions both ways with their weights, and the degrees: what layers between users and items take."""
         to_user, to_item = (Relation(*self.edges(kind)) for kind in (ITEM_USER, USER_ITEM))
-        return Bipartite(to_user, to_item, Pair(self.degree("user"), self.degree("item")))
+        return Bipartite(to_user, to_item, UserItem(self.degree("user"), self.degree("item")))
 
     def num_nodes(self, node_type: NodeType) -> int:
         """Number of nodes in this (sub)graph."""

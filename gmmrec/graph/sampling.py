@@ -36,8 +36,8 @@ def sample_subgraph(
     Returns:
         The subgraph, and the place of every seed in it, in the shape in which the seeds were given.
     """
-    output, places = sample_neighbors(graph, seeds, num_neighbors, generator)
-    return subgraph(graph, output), places
+    output, positions = sample_neighbors(graph, seeds, num_neighbors, generator)
+    return subgraph(graph, output), positions
 
 
 def sample_neighbors(
@@ -153,8 +153,8 @@ class NeighborSampler(BaseSampler):
         negative = self._draw_negatives(index.row, neg_sampling, target)  # [B, K], K = 0 without negatives
         ends = torch.cat([index.row[:, None], index.col[:, None], negative], dim=1)  # [B, 2 + K]
         seeds = {target: ends} if source == target else {source: ends[:, :1], target: ends[:, 1:]}
-        output, places = sample_neighbors(self.graph, seeds, self.num_neighbors, self._generator())
-        ends = torch.cat([places[t] for t in seeds], dim=1)
+        output, positions = sample_neighbors(self.graph, seeds, self.num_neighbors, self._generator())
+        ends = torch.cat([positions[t] for t in seeds], dim=1)
         if neg_sampling is None:
             output.metadata = (index.input_id, ends[:, :2].t().contiguous(), index.label, index.time)
         else:
@@ -183,9 +183,9 @@ def _number_new(nodes: Tensor, local: Tensor, known: list[Tensor]) -> Tensor:
     """Gives the nodes that have no number yet the next ones, and returns them: distinct, in the order in which they come."""
     unknown = nodes[local[nodes] < 0]
     distinct, inverse = torch.unique(unknown, return_inverse=True)
-    place = torch.arange(unknown.numel(), device=nodes.device)
-    first_place = torch.full_like(distinct, unknown.numel()).scatter_reduce_(0, inverse, place, "amin")
-    new = unknown[first_place.sort().values]
+    position = torch.arange(unknown.numel(), device=nodes.device)
+    first_position = torch.full_like(distinct, unknown.numel()).scatter_reduce_(0, inverse, position, "amin")
+    new = unknown[first_position.sort().values]
     first = sum(part.numel() for part in known)
     local[new] = torch.arange(first, first + new.numel(), device=new.device)
     known.append(new)

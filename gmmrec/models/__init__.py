@@ -154,7 +154,7 @@ CARDS: dict[str, Card] = {
     "mkgformer": Card(
         "gmmrec.models.mkgformer:MKGformer",
         "Chen et al., SIGIR 2022",
-        "LinkQuery",
+        "LinkPredictionQuery",
         "of entities; optional",
         "fusion of the released code; features stand in for BERT and CLIP",
     ),

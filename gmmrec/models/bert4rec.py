@@ -15,7 +15,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table, truncated_normal_
 from gmmrec.nn.sequence.cloze import ClozeMasker, TiedHead
-from gmmrec.nn.sequence.transformer import SequenceTransformer, last_places, short_ones_together
+from gmmrec.nn.sequence.transformer import SequenceTransformer, encode_by_length, last_positions
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
 from gmmrec.tasks.query import Batch, HistoryQuery
@@ -110,12 +110,12 @@ class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Atten
 
         def ask(rows: Tensor, width: int) -> Tensor:
             tokens, mask = self._asked(encoded, query.items[rows, -width:], query.mask[rows, -width:])
-            states: Tensor = self.transformer(tokens, mask, last_places(mask))
+            states: Tensor = self.transformer(tokens, mask, last_positions(mask))
             return states
 
         newest = query.mask[:, -self.config.max_length :]
-        sought = self.head(short_ones_together(ask, newest))
-        return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
+        targets = self.head(encode_by_length(ask, newest))
+        return inner_product(targets, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """Equation 8 over all hidden places of the batch: the cross-entropy of what stood there among all items."""
@@ -124,10 +124,10 @@ class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Atten
         items = torch.cat([batch.query.items, batch.positive[:, None]], 1)[:, -longest:]
         mask = F.pad(batch.query.mask, (0, 1), value=True)[:, -longest:]
         hidden = self.masker(mask)
-        places = hidden.flatten().nonzero().flatten()
+        positions = hidden.flatten().nonzero().flatten()
         tokens = torch.where(hidden.unsqueeze(-1), self.hidden, F.embedding(items, table))
-        states = self.transformer(tokens, mask, places)
-        return {"cloze": self.head.loss(states, table, bias, items.flatten()[places])}
+        states = self.transformer(tokens, mask, positions)
+        return {"cloze": self.head.loss(states, table, bias, items.flatten()[positions])}
 
     def attention(self, encoded: BERT4RecEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
         """Where the hidden place behind the history looks in the last layer, the mean over heads; it is the same for all items.

@@ -19,7 +19,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import cosine_distance
 from gmmrec.nn.project import project_rows
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 
@@ -80,11 +80,11 @@ class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
             nn.init.xavier_normal_(linear.weight)
         self.propagate = LightPropagation(config.num_layers)
 
-    def propagated(self, graph: MultimodalGraph) -> Pair:
+    def propagated(self, graph: MultimodalGraph) -> UserItem:
         """Users ``h_u``, the mean of the layers, and items ``h_i``, the same plus their own embedding; ``[N, dim]`` each."""
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         users, items = self.propagate(ids, graph.bipartite)
-        return Pair(users, items + ids.item)
+        return UserItem(users, items + ids.item)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
         """Online views of all users and items."""

@@ -76,7 +76,7 @@ class CMBFConfig:
         object.__setattr__(self, "image", tuple(self.image))
         object.__setattr__(self, "hidden", tuple(self.hidden))
         check_positive(dim=self.dim, image_tokens=self.image_tokens, num_layers=self.num_layers)
-        check_positive(**{f"hidden[{place}]": width for place, width in enumerate(self.hidden)})
+        check_positive(**{f"hidden[{position}]": width for position, width in enumerate(self.hidden)})
         check_non_negative(encoder_layers=self.encoder_layers, l2=self.l2, init_std=self.init_std)
         check_literals(self)
         check_heads(self.dim, self.num_heads)
@@ -193,13 +193,15 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Cross-entropy of clicks and non-clicks; only the batch's users and items are projected, each once."""
-        (user, user_place), (item, place) = (rows.unique(return_inverse=True) for rows in (batch.query.user, batch.candidates))
-        users = self._text(graph, "user", user).at(user_place.unsqueeze(1))
+        (user, user_position), (item, position) = (
+            rows.unique(return_inverse=True) for rows in (batch.query.user, batch.candidates)
+        )
+        users = self._text(graph, "user", user).at(user_position.unsqueeze(1))
         items, images = self._text(graph, "item", item), self._image(graph, item)
         num_tokens = sum(tokens.values.shape[-2] for tokens in (users, items, images))
         logits = in_chunks(
-            lambda part: self._logits(users, items.at(place[:, part]), images.at(place[:, part])),
-            place.shape[1],
+            lambda part: self._logits(users, items.at(position[:, part]), images.at(position[:, part])),
+            position.shape[1],
             CELLS // max(1, len(batch) * num_tokens * FFN * self.config.dim),
         )
         clicks = torch.zeros_like(logits)

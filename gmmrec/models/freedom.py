@@ -21,7 +21,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.project import project_rows
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import EdgeType
@@ -110,7 +110,7 @@ class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
         """Both propagations, added up for the items."""
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         smoothed = ids.item
         for _ in range(self.config.item_layers):
             smoothed = self.conv(smoothed, *graph.edges(FROZEN))
@@ -131,11 +131,11 @@ class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
             norm = embedding_norm(F.embedding(batch.query.user, tables[0]), F.embedding(batch.candidates, tables[1]))
             terms["l2"] = self.config.l2 * norm
         users = F.embedding(batch.query.user, encoded["user"])
-        rows, place = torch.unique(batch.candidates, return_inverse=True)
+        rows, position = torch.unique(batch.candidates, return_inverse=True)
         for name, project in zip(self.shares, self.project, strict=False):  # none without the term
             table = graph.features[name]
             content = project_rows(table.pooled, rows, project.weight, project.bias)  # type: ignore[arg-type]
-            scores = inner_product(users, F.embedding(place, content))
+            scores = inner_product(users, F.embedding(position, content))
             present = table.present[batch.candidates]  # [B, 1 + K]
             pairs = present[:, :1] & present[:, 1:]
             difference = torch.where(pairs, scores[:, :1] - scores[:, 1:], 0.0)

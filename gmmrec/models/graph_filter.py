@@ -118,12 +118,12 @@ class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded],
         c, even = self.config, torch.ones_like(degree)
         if c.item_ends == "both":
             x = self._flow_on(graph, x)
-        heard = self._hop(graph, x, degree ** (0.5 - c.item_power))
+        messages = self._hop(graph, x, degree ** (0.5 - c.item_power))
         for _ in range(c.hops - 1):
-            heard = self._hop(graph, heard, even)
+            messages = self._hop(graph, messages, even)
         if c.second_hop > 0:
-            heard = heard + c.second_hop * self._hop(graph, heard, even)
-        return self._flow_on(graph, heard)
+            messages = messages + c.second_hop * self._hop(graph, messages, even)
+        return self._flow_on(graph, messages)
 
     def _flow_on(self, graph: MultimodalGraph, x: Tensor) -> Tensor:
         """``x`` and what reaches the items that are alike by their features."""

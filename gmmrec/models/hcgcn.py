@@ -24,7 +24,7 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, cosine_distance, embedding_norm
 from gmmrec.nn.masked import masked_softmax
 from gmmrec.nn.normalize import unit_rows
-from gmmrec.nn.relations import Pair, Relation
+from gmmrec.nn.relations import Relation, UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import EdgeType
@@ -98,9 +98,9 @@ class Content(NamedTuple):
 class Encoding(NamedTuple):
     """Everything one pass computes: final vectors, layer-0 embeddings, clusters and content."""
 
-    nodes: Pair
-    ids: Pair
-    clusters: Pair
+    nodes: UserItem
+    ids: UserItem
+    clusters: UserItem
     item_clusters: Tensor
     content: Content
 
@@ -151,12 +151,12 @@ class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
         return Encoded({"user": users, "item": items})
 
     def _encode(self, graph: MultimodalGraph) -> Encoding:
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         content = self.content(graph)
         clusters, item_clusters = self.encoder.assignment(ids), self.assign(content.fused)
         users, items = self.encoder(ids, graph.bipartite, clusters)
         smoothed = self._smooth(ids.item, Relation(*graph.edges(CONTENT)), item_clusters)
-        return Encoding(Pair(users, items + unit_rows(smoothed)), ids, clusters, item_clusters, content)
+        return Encoding(UserItem(users, items + unit_rows(smoothed)), ids, clusters, item_clusters, content)
 
     def content(self, graph: MultimodalGraph) -> Content:
         """Features of all modalities, projected and weighed by attention, as far as there are any."""

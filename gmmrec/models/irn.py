@@ -128,8 +128,8 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
             return graph
         chance = torch.rand(len(history.values), dtype=torch.float64, generator=generator, device=generator.device)
         order = (history.groups + chance.to(history.values.device)).argsort()  # shuffled inside of every history
-        place = torch.arange(len(order), device=order.device) - history.indptr[:-1].repeat_interleave(history.counts)
-        kept = order[place < self.config.max_history].sort().values
+        position = torch.arange(len(order), device=order.device) - history.indptr[:-1].repeat_interleave(history.counts)
+        kept = order[position < self.config.max_history].sort().values
         sizes = graph.num_nodes(ITEM), graph.num_nodes(USER)
         return graph.with_edges(DRAWN, EdgeIndex(edge_index.as_tensor()[:, kept], sparse_size=sizes, sort_order="col"))
 
@@ -161,18 +161,18 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
         relation = DRAWN if DRAWN in graph.schema.relations else ITEM_USER
         history = _histories(graph.edges(relation).edge_index).take(batch.query.user)
         candidates = batch.candidates
-        rows, place = torch.cat([candidates.flatten(), history.values]).unique(return_inverse=True)
+        rows, position = torch.cat([candidates.flatten(), history.values]).unique(return_inverse=True)
         target, past = self._items(graph, rows)
-        place, history_place = place.split([candidates.numel(), len(history.values)])
-        place = place.view_as(candidates)
-        vectors = F.embedding(place, target)
-        scores = self.interest.score(vectors, past, history_place, history.indptr, query_ids=candidates, token_ids=rows)
+        position, history_position = position.split([candidates.numel(), len(history.values)])
+        position = position.view_as(candidates)
+        vectors = F.embedding(position, target)
+        scores = self.interest.score(vectors, past, history_position, history.indptr, query_ids=candidates, token_ids=rows)
         liked = torch.zeros_like(scores)
         liked[:, 0] = 1.0
         scores = scores * self._extrapolation(graph, history, batch, liked) + graph.gather("item", self.bias)[candidates]
         terms = {"bce": F.binary_cross_entropy_with_logits(scores, liked)}
         if self.config.l2 > 0:
-            terms["l2"] = self.config.l2 * embedding_norm(vectors, F.embedding(place[:, 0], past))
+            terms["l2"] = self.config.l2 * embedding_norm(vectors, F.embedding(position[:, 0], past))
         return terms
 
     def attention(self, encoded: IRNEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.normalize import unit_rows
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 
@@ -91,7 +91,7 @@ class LATTICE(Recommender[UserQuery, LATTICEConfig], FoldsInUsers):
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
         """Collaborative vectors of users and items, and of items their smoothed embeddings at length 1."""
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         users, items = self.propagate(ids, graph.bipartite)
         latent, smoothed = self.latent(graph), ids.item
         for _ in range(self.config.item_layers):

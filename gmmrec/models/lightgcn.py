@@ -15,7 +15,7 @@ from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 
@@ -54,7 +54,7 @@ class LightGCN(Recommender[UserQuery, LightGCNConfig], FoldsInUsers):
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
         """Equations 3 and 4: K light convolutions, then the mean of all layers, layer 0 included."""
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         users, items = self.propagate(ids, graph.bipartite)
         return Encoded({"user": users, "item": items})
 

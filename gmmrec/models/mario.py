@@ -16,12 +16,12 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
 from gmmrec.nn.encoder.content import ContentEncoder
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.masked import hide_missing
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import USER_ITEM
@@ -128,14 +128,14 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         """BPR, and how far the features decoded from the positives are from the raw ones; only the batch's items are encoded."""
         users, items = self._backbone(graph)
         user = F.embedding(batch.query.user, users)
-        rows, place = batch.candidates.unique(return_inverse=True)
+        rows, position = batch.candidates.unique(return_inverse=True)
         tokens, present = self._tokens(graph, F.embedding(rows, items), rows)
-        seen = self.fuse.seen(user, tokens, present, place)  # [B, 1 + K, d]
+        seen = self.fuse.seen(user, tokens, present, position)  # [B, 1 + K, d]
         scores = (seen @ user.unsqueeze(-1)).squeeze(-1)
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.decode is not None:
             features = [F.embedding(batch.positive, graph.features[name].pooled) for name in self.names]
-            loss: Tensor = self.decode.loss(seen[:, 0], features, present[place[:, 0], :-1])
+            loss: Tensor = self.decode.loss(seen[:, 0], features, present[position[:, 0], :-1])
             terms["mp"] = self.config.mp_weight * loss
         if self.config.l2 > 0:
             tables = (graph.gather("user", self.users), graph.gather("item", self.items))
@@ -155,16 +155,16 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
             ``[B, C]`` for every modality, by name, or ``[B, C, d]`` with vector weights.
         """
         user_vectors, item_vectors = self._backbone(graph)
-        rows, place = items.unique(return_inverse=True)
+        rows, position = items.unique(return_inverse=True)
         tokens, present = self._tokens(graph, F.embedding(rows, item_vectors), rows)
         query = F.embedding(users, user_vectors).unsqueeze(1)
-        weights: Tensor = self.fuse(tokens[place], present[place], query, return_weights=True)[1]
+        weights: Tensor = self.fuse(tokens[position], present[position], query, return_weights=True)[1]
         return dict(zip((*self.names, INTERACTION), weights.unbind(2), strict=True))
 
-    def _backbone(self, graph: MultimodalGraph) -> Pair:
+    def _backbone(self, graph: MultimodalGraph) -> UserItem:
         """Vectors of users ``[U, d]``, and of items by their interactions ``[I, d]``."""
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
-        return ids if self.propagate is None else Pair(*self.propagate(ids, graph.bipartite))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
+        return ids if self.propagate is None else UserItem(*self.propagate(ids, graph.bipartite))
 
     def _tokens(self, graph: MultimodalGraph, interaction: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Every modality's vector ``[n, M + 1, d]`` of all items or of ``rows``, and which of them exist ``[n, M + 1]``."""
@@ -194,5 +194,5 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         if total.dim() == 2:
             total = total.unsqueeze(-1)
         count = torch.bincount(edge_index[1], minlength=len(tokens)).view(-1, 1, 1)
-        shares = equal_shares(tokens, present).unsqueeze(-1)
+        shares = uniform_weights(tokens, present).unsqueeze(-1)
         return (torch.where(count > 0, total / count.clamp(min=1), shares) * tokens).sum(1)

@@ -123,8 +123,8 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
         newcomers = graph.rows(USER) < 0
         if bool(newcomers.any()):
             edge_index = graph.edges(ITEM_USER).edge_index
-            heard = weighted_sum(edge_index, items, num_targets=len(users)) / graph.degree(USER).clamp(min=1)[:, None]
-            users = torch.where(newcomers[:, None], heard, users)
+            messages = weighted_sum(edge_index, items, num_targets=len(users)) / graph.degree(USER).clamp(min=1)[:, None]
+            users = torch.where(newcomers[:, None], messages, users)
         return Encoded({"user": users, "item": items})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
@@ -133,31 +133,31 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Cross-entropy of positives and negatives, and the contrast of two modalities of the positives, every item once."""
-        users, user_place = torch.unique(batch.query.user, return_inverse=True)
-        items, item_place = torch.unique(batch.candidates, return_inverse=True)
+        users, user_position = torch.unique(batch.query.user, return_inverse=True)
+        items, item_position = torch.unique(batch.candidates, return_inverse=True)
         fused, tokens = self._fused_items(graph, items)
         scores = self.score(
-            Encoded({"user": self._fused_users(graph, users), "item": fused}), UserQuery(user_place), item_place
+            Encoded({"user": self._fused_users(graph, users), "item": fused}), UserQuery(user_position), item_position
         )  # [B, 1 + K]
         wanted = torch.zeros_like(scores)
         wanted[:, 0] = 1
         terms = {"bce": F.binary_cross_entropy_with_logits(scores, wanted)}
         if self.contrast is not None:
-            positive = torch.unique(item_place[:, 0])
+            positive = torch.unique(item_position[:, 0])
             terms["contrast"] = self.config.contrast_weight * self._contrast(graph, items[positive], tokens, positive)
         if self.config.l2 > 0:
             terms["l2"] = self.config.l2 * torch.stack([p.flatten().dot(p.flatten()) for p in self.parameters()]).sum()
         return terms
 
-    def _contrast(self, graph: MultimodalGraph, items: Tensor, tokens: Mapping[str, Tensor], place: Tensor) -> Tensor:
+    def _contrast(self, graph: MultimodalGraph, items: Tensor, tokens: Mapping[str, Tensor], position: Tensor) -> Tensor:
         """Symmetric InfoNCE between the projected modalities of those items that have both."""
         assert self.contrast is not None
         one, other = self.contrast
         both = graph.features[one].present[items] & graph.features[other].present[items]
-        place = place[both]
-        if not len(place):
+        position = position[both]
+        if not len(position):
             return tokens[one].new_zeros(())
-        x, y = tokens[one][place], tokens[other][place]
+        x, y = tokens[one][position], tokens[other][position]
         return (info_nce(x, y, self.config.temperature) + info_nce(y, x, self.config.temperature)) / 2
 
     def _fused_users(self, graph: MultimodalGraph, rows: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.mgat import MGATEncoder
 from gmmrec.nn.loss import bpr
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 
@@ -111,10 +111,10 @@ class MGAT(Recommender[UserQuery, MGATConfig], SplitsScores, FoldsInUsers):
         queries = F.embedding(users, _total([share.user for share in shares.values()]))
         return {name: inner_product(queries, F.embedding(items, share.item)) for name, share in shares.items()}
 
-    def _shares(self, graph: MultimodalGraph, users: Tensor | None = None) -> dict[str, Pair]:
+    def _shares(self, graph: MultimodalGraph, users: Tensor | None = None) -> dict[str, UserItem]:
         """What every modality adds to the vectors of (some) users and of items: its branch times its weight in the mean."""
         names = self.schema.modalities("item")
-        ids = Pair(graph.gather("user", self.users), graph.gather("item", self.items))
+        ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         edges = graph.bipartite
         present = torch.stack([graph.features[name].present for name in names]).to(ids.item.dtype)  # [M, I]
         voices = torch.where(present.any(0), present, 1.0)
@@ -122,8 +122,8 @@ class MGAT(Recommender[UserQuery, MGATConfig], SplitsScores, FoldsInUsers):
         shares = {}
         for index, (name, branch) in enumerate(zip(names, self.branches, strict=True)):
             preference = graph.gather("user", cast(Tensor, branch.preference))
-            x: Pair = branch(preference, graph.features[name].pooled, present[index], ids, edges, users)
-            shares[name] = Pair(x.user / len(names), x.item * weight[index, :, None])
+            x: UserItem = branch(preference, graph.features[name].pooled, present[index], ids, edges, users)
+            shares[name] = UserItem(x.user / len(names), x.item * weight[index, :, None])
         return shares
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:

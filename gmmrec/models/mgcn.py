@@ -22,7 +22,7 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm, info_nce
 from gmmrec.nn.neighbourhood import edges_into
 from gmmrec.nn.project import project_rows
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import EdgeType
@@ -153,7 +153,7 @@ class MGCN(Recommender[UserQuery, MGCNConfig], FoldsInUsers):
 
     def views(self, graph: MultimodalGraph, users: Tensor | None = None, items: Tensor | None = None) -> tuple[Views, Views]:
         """The views of users and of items; of all, or of the rows given."""
-        ids, edges = Pair(graph.gather("user", self.users), graph.gather("item", self.items)), graph.bipartite
+        ids, edges = UserItem(graph.gather("user", self.users), graph.gather("item", self.items)), graph.bipartite
         behaviour = self.propagate(ids, edges)
         present = torch.stack([graph.features[name].present for name in self.modalities], dim=1)
         is_complete = bool(present.all())

@@ -20,7 +20,7 @@ from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing
 from gmmrec.nn.tokens import Tokens
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
-from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.typing import ENTITY
 
 PICTURES = ("image", "picture", "visual", "vision", "poster", "photo", "region")
@@ -88,7 +88,7 @@ class MKGformerEncoded(Encoded):
     """The same of pictures."""
 
 
-class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmStarts):
+class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncoded], WarmStarts):
     """A question is a sentence, [entity] [its text] [relation] [MASK], read together with the pictures of the entity.
 
     Text and vision go through encoders of their own, then through the M-encoder, in whose layers text guides the attention of
@@ -109,7 +109,7 @@ class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmS
         c, num_entities = config, schema.num_nodes.get(ENTITY, 0)
         if not num_entities or not schema.num_relations:
             raise ValueError("MKGformer needs facts, but the data set has none; add triples.csv with head, relation and tail")
-        self.texts, self.pictures = told_apart(schema.modalities(ENTITY), c.pictures)
+        self.texts, self.pictures = text_and_image_modalities(schema.modalities(ENTITY), c.pictures)
         if not c.use_caf:
             self.pictures = ()
         self.entities = embedding_table(num_entities, c.dim, c.init_std)
@@ -159,7 +159,7 @@ class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmS
         entities, offset = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)
         return MKGformerEncoded({ENTITY: entities}, offset, text, pictures)
 
-    def score(self, encoded: MKGformerEncoded, query: LinkQuery, candidates: Tensor) -> Tensor:
+    def score(self, encoded: MKGformerEncoded, query: LinkPredictionQuery, candidates: Tensor) -> Tensor:
         """What stands at [MASK] times the vectors of the candidates."""
         text = None if encoded.text is None else encoded.text.at(query.head)
         pictures = None if encoded.pictures is None else encoded.pictures.at(query.head)
@@ -169,15 +169,15 @@ class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmS
             return found @ entities[candidates].t() + offsets[candidates]
         return (F.embedding(candidates, entities) @ found.unsqueeze(2)).squeeze(2) + offsets[candidates]
 
-    def loss(self, graph: MultimodalGraph, batch: Batch[LinkQuery]) -> dict[str, Tensor]:
+    def loss(self, graph: MultimodalGraph, batch: Batch[LinkPredictionQuery]) -> dict[str, Tensor]:
         """The ends of the batch's facts, and who is described by the text and the pictures of its entities."""
         c, terms = self.config, dict[str, Tensor]()
         entities, offsets = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)
-        rows, place = batch.query.head.unique(return_inverse=True)
+        rows, position = batch.query.head.unique(return_inverse=True)
         text = self._tokens(graph, self.texts, self.read_text, rows) if self.texts else None
         pictures = self._tokens(graph, self.pictures, self.read_pictures, rows) if self.pictures else None
         if c.stage != "entities":
-            told = [None if tokens is None else tokens.at(place) for tokens in (text, pictures)]
+            told = [None if tokens is None else tokens.at(position) for tokens in (text, pictures)]
             logits = self._link(F.embedding(batch.query.head, entities), batch.query.relation, *told) @ entities.t() + offsets
             if c.objective == "softmax":
                 terms["links"] = F.cross_entropy(logits, batch.positive, label_smoothing=c.label_smoothing)
@@ -234,10 +234,10 @@ class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmS
     def _marks(self, text: Tokens) -> Tensor:
         """Which modality every text token is of, and its place there ``[T, d]``."""
         assert self.positions is not None
-        place = torch.cat([torch.arange(size) for size in text.sizes]).clamp(max=self.config.max_tokens - 1)
+        position = torch.cat([torch.arange(size) for size in text.sizes]).clamp(max=self.config.max_tokens - 1)
         kind = torch.arange(len(text.sizes)).repeat_interleave(torch.tensor(text.sizes))
         device = self.kinds.device
-        return self.kinds[3:][kind.to(device)] + self.positions[place.to(device)]
+        return self.kinds[3:][kind.to(device)] + self.positions[position.to(device)]
 
     @staticmethod
     def _tokens(graph: MultimodalGraph, names: tuple[str, ...], encoders: nn.ModuleList, rows: Tensor | None = None) -> Tokens:
@@ -249,13 +249,15 @@ class MKGformer(Recommender[LinkQuery, MKGformerConfig, MKGformerEncoded], WarmS
         return Tokens.joined(parts)
 
 
-def told_apart(modalities: tuple[str, ...], pictures: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def text_and_image_modalities(
+    modalities: tuple[str, ...], pictures: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The modalities that are text, and those that are pictures.
 
     Raises:
         ValueError: ``pictures`` names one that does not exist.
 
-    >>> told_apart(("name", "entity_image"), None)
+    >>> text_and_image_modalities(("name", "entity_image"), None)
     (('name',), ('entity_image',))
     """
     for name in pictures or ():

@@ -178,8 +178,8 @@ class MMRec(Recommender[HistoryQuery, MMRecConfig, MMRecEncoded], Attends, Reads
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """How unlikely the positive is among itself and its negatives; only the batch's items are encoded, each once."""
         history, candidates, mask = batch.query.items, batch.candidates, batch.query.mask
-        rows, place = torch.cat([history.masked_fill(~mask, 0), candidates], 1).unique(return_inverse=True)
-        clicked, shown = place.split([history.shape[1], candidates.shape[1]], 1)
+        rows, position = torch.cat([history.masked_fill(~mask, 0), candidates], 1).unique(return_inverse=True)
+        clicked, shown = position.split([history.shape[1], candidates.shape[1]], 1)
         news = self._news(graph, rows)
         scores = self._score(news.vectors, news.present, clicked, mask, shown)
         return {"softmax": F.cross_entropy(scores, torch.zeros_like(batch.positive))}

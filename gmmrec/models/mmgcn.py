@@ -19,7 +19,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.mmgcn import MMGCNEncoder
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 
@@ -98,18 +98,18 @@ class MMGCN(Recommender[UserQuery, MMGCNConfig], FoldsInUsers):
         """The fused vectors, ``[N, dim]``."""
         return Encoded(self._fused(graph)._asdict())
 
-    def _fused(self, graph: MultimodalGraph, users: Tensor | None = None) -> Pair:
+    def _fused(self, graph: MultimodalGraph, users: Tensor | None = None) -> UserItem:
         """Equation 9: the mean or the sum over modalities; of distinct users ``[n, dim]`` where given, and of all items."""
-        ids, edges = Pair(graph.gather("user", self.users), graph.gather("item", self.items)), graph.bipartite
+        ids, edges = UserItem(graph.gather("user", self.users), graph.gather("item", self.items)), graph.bipartite
         present = torch.stack([graph.features[name].present for name in self.modalities])  # [M, I]
         voices = torch.where(present.any(0), present, True).to(ids.item.dtype)
         weight = voices / voices.sum(0)
-        outputs: list[Pair] = [
+        outputs: list[UserItem] = [
             branch(graph.gather("user", cast(Tensor, branch.preference)), graph.features[name].pooled, has_it, ids, edges, users)
             for name, branch, has_it in zip(self.modalities, self.branches, present, strict=True)
         ]
         scale = len(outputs) if self.config.fusion == "sum" else 1
-        return Pair(
+        return UserItem(
             user=reduce(add, [x.user for x in outputs]) * (scale / len(outputs)),
             item=reduce(add, [x.item * (scale * share[:, None]) for x, share in zip(outputs, weight, strict=True)]),
         )

@@ -142,17 +142,17 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
         logits: where negatives are drawn evenly, odds are in proportion to how often a candidate is found beside a garment.
         """
         line, column = query.outfit_mask.nonzero(as_tuple=True)
-        given, place = query.outfit[line, column], None
+        given, position = query.outfit[line, column], None
         if candidates.dim() == 1:  # every garment meets all candidates once, in however many outfits it is
-            given, place = given.unique(return_inverse=True)
+            given, position = given.unique(return_inverse=True)
         count = query.outfit_mask.sum(1, keepdim=True).clamp(min=1)
         left = self._side(encoded, given, "given")
 
         def score(part: slice) -> Tensor:
             rows = candidates[..., part]
-            logits = self._all_pairs(left, encoded, rows) if place is not None else self._own_pairs(left, encoded, rows[line])
+            logits = self._all_pairs(left, encoded, rows) if position is not None else self._own_pairs(left, encoded, rows[line])
             odds = logits[..., 1] - logits[..., 0]
-            odds = odds if place is None else odds[place]
+            odds = odds if position is None else odds[position]
             return odds.new_zeros(len(query), rows.shape[-1]).index_add(0, line, odds) / count
 
         num_tokens, width = left.tokens.shape[1:]
@@ -164,12 +164,12 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
 
         Only the batch's items are projected, once each. A comment that is missing costs nothing.
         """
-        query, places = batch.query, torch.cat([batch.query.outfit, batch.candidates], 1)
-        rows, place = places.unique(return_inverse=True)
+        query, positions = batch.query, torch.cat([batch.query.outfit, batch.candidates], 1)
+        rows, position = positions.unique(return_inverse=True)
         tables = (None if table is None else graph.gather("item", table) for table in (self.given, self.candidate))
         ids = (None if table is None else F.embedding(rows, table) for table in tables)
         encoded = NOREncoded({}, self._tokens(graph, rows), *ids)
-        outfit, candidates = place.split([query.outfit.shape[1], batch.candidates.shape[1]], dim=1)
+        outfit, candidates = position.split([query.outfit.shape[1], batch.candidates.shape[1]], dim=1)
         line, column = query.outfit_mask.nonzero(as_tuple=True)
         left = self._side(encoded, outfit[line, column], "given")
         logits = self._own_pairs(left, encoded, candidates[line])  # [n, 1 + K, 2]
@@ -233,7 +233,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
         scene = self._scene(encoded, query.outfit, query.outfit_mask, items)
         return self._writer.search(scene, max_words, width=width, forbidden=[UNKNOWN]).chosen[:, 0].clamp(min=0)
 
-    def gaze(self, encoded: NOREncoded, query: OutfitQuery, items: Tensor, text: Tensor) -> Tensor:
+    def image_attention(self, encoded: NOREncoded, query: OutfitQuery, items: Tensor, text: Tensor) -> Tensor:
         """Where the decoder looks before every word of comments ``[B, W]``.
 
         Returns:
@@ -242,7 +242,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
         Raises:
             ValueError: The model has learned from no comments.
         """
-        return self._writer.gaze(self._scene(encoded, query.outfit, query.outfit_mask, items), text)
+        return self._writer.image_attention(self._scene(encoded, query.outfit, query.outfit_mask, items), text)
 
     @property
     def can_comment(self) -> bool:

@@ -20,7 +20,7 @@ from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.init import embedding_table, truncated_normal_
 from gmmrec.nn.sequence.cloze import ClozeMasker, TiedHead
 from gmmrec.nn.sequence.non_invasive import NonInvasiveTransformer
-from gmmrec.nn.sequence.transformer import Recency, last_places, short_ones_together
+from gmmrec.nn.sequence.transformer import Recency, encode_by_length, last_positions
 from gmmrec.nn.transformer import TransformerEncoder
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.next_item import HistoryConfig
@@ -165,10 +165,10 @@ class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Atten
 
         def ask(rows: Tensor, width: int) -> Tensor:
             sequence = self._asked(encoded, query.items[rows, -width:], query.mask[rows, -width:])
-            return self._states(sequence, last_places(sequence.mask))
+            return self._states(sequence, last_positions(sequence.mask))
 
-        sought = self.head(short_ones_together(ask, query.mask[:, -self.config.max_length :]))
-        return inner_product(sought, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
+        targets = self.head(encode_by_length(ask, query.mask[:, -self.config.max_length :]))
+        return inner_product(targets, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """BERT4Rec's cross-entropy of what stood in the hidden places; only the features of the batch's items are projected."""
@@ -246,7 +246,7 @@ class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Atten
         if isinstance(self.transformer, TransformerEncoder):
             states: Tensor = self.transformer(self._fused(x), x.mask, places)
         else:
-            states = self.transformer(self.dropout(x.ids), x.sides, x.mask, present=x.present, places=places)
+            states = self.transformer(self.dropout(x.ids), x.sides, x.mask, present=x.present, positions=places)
         return states
 
     def _weights(self, x: Sequence) -> Tensor:

@@ -16,7 +16,7 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.co_attention import CoAttention, GuidedAttention, Shares, first_shares
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, embedding_norm
 from gmmrec.nn.masked import masked_mean
@@ -157,8 +157,8 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
         user, candidates = batch.query.user, batch.candidates
         users = self._tokens(graph, "user", user)
         users = Tokens(users.values.unsqueeze(1), users.present.unsqueeze(1), users.sizes)  # [B, 1, P, d]
-        rows, place = candidates.unique(return_inverse=True)
-        scores = self._score(users, self._tokens(graph, "item", rows).at(place))
+        rows, position = candidates.unique(return_inverse=True)
+        scores = self._score(users, self._tokens(graph, "item", rows).at(position))
         if self.config.loss == "bpr":
             terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         else:
@@ -236,7 +236,7 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
         tokens, weights = [], []
         for values, present in zip(items.values.split(items.sizes, -2), items.present.split(items.sizes, -1), strict=True):
             fine = self.fine if values.shape[-2] > 1 else None
-            weights.append(equal_shares(values, present) if fine is None else fine(values, present, guide))
+            weights.append(uniform_weights(values, present) if fine is None else fine(values, present, guide))
             tokens.append(_sum(weights[-1], values))
         mask = torch.stack([present.any(-1) for present in items.present.split(items.sizes, -1)], dim=-1)
         return Tokens(torch.stack(torch.broadcast_tensors(*tokens), dim=-2), mask, [1] * len(tokens)), weights

@@ -93,13 +93,13 @@ class VBPR(Recommender[UserQuery, VBPRConfig]):
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR, and squared lengths; of the features only those of the batch's items are touched, once each."""
         users = self._users(graph, batch.query.user)
-        rows, place = torch.unique(batch.candidates, return_inverse=True)
+        rows, position = torch.unique(batch.candidates, return_inverse=True)
         items = self._items(graph, rows)
-        scores = inner_product(users, F.embedding(place, items))  # [B, 1 + K]
+        scores = inner_product(users, F.embedding(position, items))  # [B, 1 + K]
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.config.l2 > 0:
             factors = torch.cat([items[:, : self.config.dim], items[:, -2:-1]], dim=1)
-            terms["l2"] = self.config.l2 * embedding_norm(users[:, :-2], F.embedding(place, factors))
+            terms["l2"] = self.config.l2 * embedding_norm(users[:, :-2], F.embedding(position, factors))
         if self.config.l2_content > 0:
             weights = [*self.embed, *self.feature_offsets]
             terms["l2_content"] = self.config.l2_content / 2 * torch.stack([w.square().sum() for w in weights]).sum()

@@ -19,7 +19,7 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.mlp import MLPDecoder
 from gmmrec.nn.decoder.text import TextDecoder
 from gmmrec.nn.encoder.token import TokenEncoder
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.region import RegionFusion, VisualMerge
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import masked_mean
@@ -189,16 +189,16 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
 
         The words' is divided by the number of pairs, negatives included, as the pairs' is.
         """
-        rows, place = batch.candidates.unique(return_inverse=True)
+        rows, position = batch.candidates.unique(return_inverse=True)
         users, items = F.embedding(batch.query.user, graph.gather("user", self.users)), self._items(graph, rows)
-        scores = self._score(users, items, place)
+        scores = self._score(users, items, position)
         chosen = torch.zeros_like(scores)
         chosen[:, 0] = 1.0
         terms = {"bce": F.binary_cross_entropy_with_logits(scores, chosen)}
         if self.write is not None and batch.text is not None:
             text = batch.text.masked_fill(batch.text >= len(self.write.words), UNKNOWN)
             written = text.any(1).nonzero().flatten()
-            surprise = self.write(*self._view(users[written], items, place[written, 0]), text[written]).sum()
+            surprise = self.write(*self._view(users[written], items, position[written, 0]), text[written]).sum()
             terms["review"] = self.config.review_weight * surprise / scores.numel()
         if self.config.l2 > 0:
             terms["l2"] = self.config.l2 * (self.users.square().sum() + self.items.square().sum()) / 2
@@ -308,7 +308,7 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
         assert items.present is not None
         present = _some(items.present)[rows]
         if self.attend is None or items.keys is None:
-            return equal_shares(users, present)
+            return uniform_weights(users, present)
         return self.attend.weights(users, _take(items.keys, rows), present)
 
     def _view(self, users: Tensor, items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.token import TokenEncoder
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.vision_language import VisionLanguageFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_mean
@@ -105,9 +105,9 @@ class ClickEncoder(nn.Module):
 
     def forward(self, clicks: Tensor, mask: Tensor) -> Tensor:
         """What every click becomes among the others."""
-        placed = clicks if self.positions is None else clicks + self.positions(clicks.shape[1])
-        heard, _ = self.hear(placed, placed, mask.unsqueeze(-2))
-        return hide_missing(self.norm(clicks + self.dropout(heard)), mask)
+        positioned = clicks if self.positions is None else clicks + self.positions(clicks.shape[1])
+        messages, _ = self.hear(positioned, positioned, mask.unsqueeze(-2))
+        return hide_missing(self.norm(clicks + self.dropout(messages)), mask)
 
 
 class Clicks(NamedTuple):
@@ -194,8 +194,8 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
         """How unlikely the positive is among itself and its negatives; only the batch's items are encoded."""
         history, candidates, mask = batch.query.items, batch.candidates, batch.query.mask
-        rows, place = torch.cat([history.masked_fill(~mask, 0), candidates], dim=1).unique(return_inverse=True)
-        clicked, shown = place.split([history.shape[1], candidates.shape[1]], dim=1)
+        rows, position = torch.cat([history.masked_fill(~mask, 0), candidates], dim=1).unique(return_inverse=True)
+        clicked, shown = position.split([history.shape[1], candidates.shape[1]], dim=1)
         scores = self._score(self._news(graph, rows)[0], clicked, mask, shown)
         return {"softmax": F.cross_entropy(scores, torch.zeros_like(batch.positive))}
 
@@ -223,7 +223,7 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
             found |= {"user:history": self.recur.weights(clicks.steps, candidates)[:, 0], "user:history_items": rows}
         if self.config.long_term:
             if clicks.keys is None:
-                weights = equal_shares(clicks.values, clicks.mask)
+                weights = uniform_weights(clicks.values, clicks.mask)
             else:
                 seen = attend(candidates, clicks.keys, clicks.values, clicks.mask.unsqueeze(1), return_weights=True)
                 weights = seen[1][:, 0, 0]

@@ -15,9 +15,9 @@ from gmmrec.nn.encoder import *  # noqa: F403
 from gmmrec.nn.fusion import *  # noqa: F403
 from gmmrec.nn.loss import bpr, contrast_with_first, cosine_distance, embedding_norm, expected_bpr, info_nce
 from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
-from gmmrec.nn.nearest import nearest_among, nearest_others
+from gmmrec.nn.nearest import knn_among, knn_excluding_self
 from gmmrec.nn.propagate import sampled_dot, weighted_sum
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 from gmmrec.nn.segment import segment_max, segment_softmax, segment_sum
 from gmmrec.nn.sequence import *  # noqa: F403
 from gmmrec.nn.transformer import TransformerEncoder, TransformerLayer
@@ -27,11 +27,11 @@ __all__ = [
     "Bipartite",
     "Dropout",
     "MultiHeadAttention",
-    "Pair",
     "PrototypeAssignment",
     "Relation",
     "TransformerEncoder",
     "TransformerLayer",
+    "UserItem",
     "attend",
     "beam_search",
     "bpr",
@@ -41,10 +41,10 @@ __all__ = [
     "expected_bpr",
     "hide_missing",
     "info_nce",
+    "knn_among",
+    "knn_excluding_self",
     "masked_mean",
     "masked_softmax",
-    "nearest_among",
-    "nearest_others",
     "sampled_dot",
     "segment_max",
     "segment_softmax",

@@ -96,13 +96,13 @@ def beam_search(
         stay = torch.full_like(gain, -torch.inf)
         stay[..., -1] = 0.0
         gain = torch.where(done[..., None], stay, gain)
-        score, place = _best(score[..., None] + gain, chosen[..., :length], names, width, as_sets)
-        parent, column = place // (pool + 1), place % (pool + 1)
+        score, position = _best(score[..., None] + gain, chosen[..., :length], names, width, as_sets)
+        parent, column = position // (pool + 1), position % (pool + 1)
         ends = column == pool
         chosen, steps = (x.gather(1, parent[..., None].expand(-1, -1, max_length)) for x in (chosen, steps))
         done = done.gather(1, parent) | ends
         chosen[..., length] = torch.where(ends, -1, column)
-        steps[..., length] = gain.flatten(1).gather(1, place).masked_fill(ends, 0.0)
+        steps[..., length] = gain.flatten(1).gather(1, position).masked_fill(ends, 0.0)
         if bool(done.all()):
             break
     none = score.isinf()[..., None]
@@ -131,13 +131,13 @@ def _best(total: Tensor, chosen: Tensor, names: Tensor, width: int, as_sets: boo
     size = total.shape[-1]
     flat = total.flatten(1)
     most = min(flat.shape[1], width * (chosen.shape[-1] + 1) if as_sets else width)  # so many ways lead to one set
-    score, place = flat.topk(most, dim=1)
+    score, position = flat.topk(most, dim=1)
     if as_sets:
         named = torch.where(chosen >= 0, names[chosen.clamp(min=0)], 0).sum(-1)
-        column = place % size
+        column = position % size
         new = torch.where(column < size - 1, names[column.clamp(max=size - 2)], column - size)  # the end makes another sequence
-        key = named.gather(1, place // size) + new
+        key = named.gather(1, position // size) + new
         again = (key[:, :, None] == key[:, None, :]).tril(-1).any(-1)
         order = again.to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-        score, place = score.masked_fill(again, -torch.inf).gather(1, order), place.gather(1, order)
-    return score, place
+        score, position = score.masked_fill(again, -torch.inf).gather(1, order), position.gather(1, order)
+    return score, position

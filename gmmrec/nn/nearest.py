@@ -9,7 +9,7 @@ BLOCK_BYTES = 64 * 2**20
 
 
 @torch.no_grad()
-def nearest_others(vectors: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def knn_excluding_self(vectors: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The ``k`` other rows with the largest inner product with every row, nearest first, block by block.
 
     Of equally near rows the first are taken. For cosine similarities give rows of length 1. Nothing is recorded for derivatives.
@@ -22,7 +22,7 @@ def nearest_others(vectors: Tensor, k: int, block_size: int | None = None) -> It
     Yields:
         Inner products and rows of ``vectors``, ``[rows of a block, k]`` each.
 
-    >>> [(similarity, position)] = nearest_others(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), 1)
+    >>> [(similarity, position)] = knn_excluding_self(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), 1)
     >>> position.flatten()
     tensor([2, 2, 1])
     """
@@ -31,14 +31,14 @@ def nearest_others(vectors: Tensor, k: int, block_size: int | None = None) -> It
         similarity = vectors[start : start + block_size] @ vectors.T
         own = torch.arange(similarity.shape[0], device=vectors.device)
         similarity[own, own + start] = -torch.inf
-        yield nearest_first(*largest(similarity, k))
+        yield order_by_similarity(*largest(similarity, k))
 
 
 @torch.no_grad()
-def nearest_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def knn_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The ``k`` rows of a pool with the largest inner product with every row, itself never among them, block by block.
 
-    As :func:`nearest_others`, but only some may be found. Rows for which the pool is too small have -inf as inner product.
+    As :func:`knn_excluding_self`, but only some may be found. Rows for which the pool is too small have -inf as inner product.
 
     Args:
         vectors: ``[N, D]``.
@@ -49,7 +49,7 @@ def nearest_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None 
     Yields:
         Inner products and rows of ``vectors``, ``[rows of a block, k]`` each.
 
-    >>> [(similarity, row)] = nearest_among(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), torch.tensor([0, 1]), 1)
+    >>> [(similarity, row)] = knn_among(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), torch.tensor([0, 1]), 1)
     >>> row.flatten()
     tensor([1, 0, 1])
     """
@@ -59,11 +59,11 @@ def nearest_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None 
         similarity = vectors[start : start + block_size] @ chosen.T
         rows = torch.arange(start, start + len(similarity), device=pool.device)
         similarity = similarity.masked_fill_(rows[:, None] == pool, -torch.inf)
-        values, column = nearest_first(*largest(similarity, k))
+        values, column = order_by_similarity(*largest(similarity, k))
         yield values, pool[column]
 
 
-def edges_from_nearest(vectors: Tensor, present: Tensor, pool: Tensor, k: int) -> Tensor:
+def knn_edges_to_pool(vectors: Tensor, present: Tensor, pool: Tensor, k: int) -> Tensor:
     """Edges ``[2, E]`` to every row that is present from the ``k`` rows of a pool that are nearest to it by inner product.
 
     Args:
@@ -73,12 +73,12 @@ def edges_from_nearest(vectors: Tensor, present: Tensor, pool: Tensor, k: int) -
         k: At most, where the pool is smaller.
 
     >>> present, pool = torch.tensor([True, True, True, False]), torch.tensor([True, True, False, False])
-    >>> edges_from_nearest(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [1.0, 1.0]]), present, pool, 1)
+    >>> knn_edges_to_pool(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [1.0, 1.0]]), present, pool, 1)
     tensor([[1, 0, 1],
             [0, 1, 2]])
     """
     rows = pool.nonzero().flatten()
-    similarity, source = (torch.cat(part) for part in zip(*nearest_among(vectors, rows, min(k, len(rows))), strict=True))
+    similarity, source = (torch.cat(part) for part in zip(*knn_among(vectors, rows, min(k, len(rows))), strict=True))
     target = torch.arange(len(present), device=rows.device)[:, None].expand_as(source)
     exists = present[:, None] & similarity.isfinite()
     return torch.stack([source[exists], target[exists]])
@@ -106,7 +106,7 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return top, column
 
 
-def nearest_first(similarity: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+def order_by_similarity(similarity: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
     """Rows ``[n, k]`` sorted by falling similarity, then by position."""
     position, order = position.sort(dim=1)
     similarity, rank = similarity.gather(1, order).sort(dim=1, descending=True, stable=True)

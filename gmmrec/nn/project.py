@@ -17,8 +17,8 @@ def _blocks(table: Tensor, rows: Tensor | None) -> Iterator[tuple[slice, Tensor]
     size = BLOCK_BYTES.get(table.device.type, LARGEST_BLOCK_BYTES) // max(1, table.shape[1] * table.element_size())
     size, count = max(1, size), _count(table, rows)
     for start in range(0, count, size):
-        place = slice(start, min(start + size, count))
-        yield place, table[place] if rows is None else table.index_select(0, rows[place])
+        position = slice(start, min(start + size, count))
+        yield position, table[position] if rows is None else table.index_select(0, rows[position])
 
 
 def _count(table: Tensor, rows: Tensor | None) -> int:
@@ -30,8 +30,8 @@ class _ProjectRows(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, rows: Tensor | None, weight: Tensor) -> Tensor:
         ctx.save_for_backward(table, rows, weight)
         out, transposed = weight.new_empty(_count(table, rows), weight.shape[0]), weight.t().contiguous()  # read faster so
-        for place, block in _blocks(table, rows):
-            torch.mm(block, transposed, out=out[place])
+        for position, block in _blocks(table, rows):
+            torch.mm(block, transposed, out=out[position])
         return out
 
     @staticmethod
@@ -40,8 +40,8 @@ class _ProjectRows(torch.autograd.Function):
         (grad,) = grads
         table, rows, weight = ctx.saved_tensors
         grad_weight = torch.zeros_like(weight)
-        for place, block in _blocks(table, rows):
-            grad_weight.addmm_(grad[place].t(), block)
+        for position, block in _blocks(table, rows):
+            grad_weight.addmm_(grad[position].t(), block)
         return None, None, grad_weight
 
 

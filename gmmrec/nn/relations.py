@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Pair(NamedTuple):
+class UserItem(NamedTuple):
     """One tensor for users ``[U, ...]`` and one for items ``[I, ...]``."""
 
     user: Tensor
@@ -32,6 +32,6 @@ class Bipartite(NamedTuple):
 
     to_user: Relation
     to_item: Relation
-    degree: Pair
+    degree: UserItem
     between_users: Relation | None = None
     between_items: Relation | None = None

@@ -28,9 +28,9 @@ class TransformerEncoder(nn.Module):
         causal: Whether a token attends only to itself and the tokens before it.
 
     Shapes:
-        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, places ``[n]`` or None, bias ``[..., T or 1, T]`` of the
+        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, positions ``[n]`` or None, bias ``[..., T or 1, T]`` of the
           attention logits in all layers and heads, or None
-        - **output:** ``[..., T, dim]``; zeros in place of missing tokens. With places, ``[n, dim]``: the tokens at these places
+        - **output:** ``[..., T, dim]``; zeros in place of missing tokens. With positions, ``[n, dim]``: the tokens at these places
           among all ``... T``, none of them missing, and the last layer is finished for them alone
 
     >>> TransformerEncoder(8, num_layers=2)(torch.randn(3, 5, 8)).shape
@@ -55,19 +55,19 @@ class TransformerEncoder(nn.Module):
         )
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
+        self, tokens: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
         """What every token becomes among the others."""
-        tokens, visible = hide_missing(tokens, mask), who_sees_whom(tokens, mask, causal=self.causal)
+        tokens, visible = hide_missing(tokens, mask), visible_mask(tokens, mask, causal=self.causal)
         for number, layer in enumerate(self.layers, 1):
-            tokens = layer(tokens, visible, places=places if number == len(self.layers) else None, bias=bias)
-        if places is None:
+            tokens = layer(tokens, visible, positions=positions if number == len(self.layers) else None, bias=bias)
+        if positions is None:
             return hide_missing(tokens, mask)
-        return tokens if len(self.layers) else take(tokens, places)
+        return tokens if len(self.layers) else take(tokens, positions)
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much every token attends to every other in the last layer, ``[..., H, T, T]``."""
-        tokens, visible = hide_missing(tokens, mask), who_sees_whom(tokens, mask, causal=self.causal)
+        tokens, visible = hide_missing(tokens, mask), visible_mask(tokens, mask, causal=self.causal)
         for layer in self.layers[:-1]:
             tokens = layer(tokens, visible)
         last = self.layers[-1]
@@ -87,7 +87,7 @@ class TransformerLayer(nn.Module):
 
     Shapes:
         - **input:** tokens ``[..., T, dim]``, visible ``[..., T or 1, T]`` (True where a token, the row, may look at another) or
-          None, guides ``[..., T, dim]`` that make queries and keys in place of the tokens, places ``[n]`` of the tokens to finish,
+          None, guides ``[..., T, dim]`` that make queries and keys in place of the tokens, positions ``[n]`` of the tokens to finish,
           bias ``[..., T or 1, T]`` of the attention logits
         - **output:** ``[..., T, dim]``, or ``[n, dim]``
     """
@@ -106,15 +106,15 @@ class TransformerLayer(nn.Module):
         visible: Tensor | None = None,
         *,
         guides: Tensor | None = None,
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
         """What every token becomes among the others."""
         guides = tokens if guides is None else guides
-        heard, _ = self.attention(guides, guides, visible, values=tokens, bias=bias)
-        if places is not None:
-            tokens, heard = take(tokens, places), take(heard, places)
-        mixed: Tensor = self.norm(tokens + self.dropout(heard))
+        messages, _ = self.attention(guides, guides, visible, values=tokens, bias=bias)
+        if positions is not None:
+            tokens, messages = take(tokens, positions), take(messages, positions)
+        mixed: Tensor = self.norm(tokens + self.dropout(messages))
         if self.ffn is None or self.ffn_norm is None:
             return mixed
         made: Tensor = self.ffn_norm(mixed + self.dropout(self.ffn(mixed)))
@@ -127,10 +127,10 @@ class TransformerLayer(nn.Module):
         return weights
 
 
-def who_sees_whom(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
+def visible_mask(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
     """Which of the tokens ``[..., T, D]`` may look at which, ``[..., T or 1, T]``; None where all may look at all.
 
-    >>> who_sees_whom(torch.zeros(2, 1), torch.tensor([False, True]), causal=True)
+    >>> visible_mask(torch.zeros(2, 1), torch.tensor([False, True]), causal=True)
     tensor([[False, False],
             [False,  True]])
     """
@@ -142,10 +142,10 @@ def who_sees_whom(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tenso
     return earlier if visible is None else earlier & visible
 
 
-def take(tokens: Tensor, places: Tensor) -> Tensor:
-    """The tokens ``[n, D]`` at places among all of ``[..., T, D]``.
+def take(tokens: Tensor, positions: Tensor) -> Tensor:
+    """The tokens ``[n, D]`` at positions among all of ``[..., T, D]``.
 
     >>> take(torch.arange(6.0).view(2, 3, 1), torch.tensor([1, 5])).flatten()
     tensor([1., 5.])
     """
-    return F.embedding(places, tokens.flatten(0, -2))
+    return F.embedding(positions, tokens.flatten(0, -2))

@@ -47,7 +47,7 @@ def lay(axes: "Axes", part: Part, wide: float, high: float) -> tuple["ScalarMapp
 
 def _grid(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappable":
     grid = np.full(part.size**2, np.nan)
-    grid[part.places] = part.weights
+    grid[part.positions] = part.weights
     return axes.imshow(
         grid.reshape(part.size, part.size), extent=(0, wide, high, 0), cmap=COLOURS, norm=scale(part), alpha=SHADE,
         interpolation="nearest",
@@ -64,9 +64,9 @@ def _crops(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappabl
     rest = 1 - CROP
     corners = [(0, 0), (rest, 0), (0, rest), (rest, rest), (rest / 2, rest / 2)]
     spots = [(0.03, 0.03), (0.97, 0.03), (0.03, 0.97), (0.97, 0.97), (0.5, 0.5)]
-    for place, weight in zip(part.places, part.weights, strict=True):
-        (x, y), (across, down) = corners[place], spots[place]
-        inset = 0.006 * (1 + place)  # frames share edges of the picture: each is drawn a little further in
+    for position, weight in zip(part.positions, part.weights, strict=True):
+        (x, y), (across, down) = corners[position], spots[position]
+        inset = 0.006 * (1 + position)  # frames share edges of the picture: each is drawn a little further in
         colour = colormaps[COLOURS](norm(weight))
         frame = ((x + inset) * wide, (y + inset) * high)
         axes.add_patch(
@@ -89,20 +89,20 @@ def _places(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappab
     heat = np.tensordot(np.array(part.weights), part.maps.strength, 1)  # sum_a alpha_a M^a, [H, W]
     colours = LinearSegmentedColormap.from_list("heat", [to_rgba(HEAT, 0.0), to_rgba(HEAT, 0.7)])
     shown = axes.imshow(heat, extent=(0, wide, high, 0), cmap=colours, vmin=0.0, vmax=part.total, interpolation="nearest")
-    strongest = sorted(range(len(part.weights)), key=lambda place: -part.weights[place])
-    strongest = [place for place in strongest if part.weights[place] > 0.99 * part.even][: len(BOXES)]
+    strongest = sorted(range(len(part.weights)), key=lambda position: -part.weights[position])
+    strongest = [position for position in strongest if part.weights[position] > 0.99 * part.even][: len(BOXES)]
     cell = np.array([high, wide, high, wide]) / np.tile(heat.shape, 2)
     boxes = part.maps.boxes[strongest] * cell
     axes.apply_aspect()
     line = LINE * high * axes.figure.dpi / axes.bbox.height
-    for number, (place, box, label_top) in enumerate(zip(strongest, boxes, _apart(boxes[:, 0], line, high), strict=True)):
+    for number, (position, box, label_top) in enumerate(zip(strongest, boxes, _apart(boxes[:, 0], line, high), strict=True)):
         inset = 0.006 * (1 + number) * min(wide, high)  # of boxes that are the same, each is drawn a little further in
         top, left, bottom, right = box + inset * np.array([1, 1, -1, -1])
         colour = BOXES[number]
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2.0))
         is_left = left + right <= wide
         axes.text(
-            left if is_left else right, label_top, f"{part.labels[place]}: {part.weights[place]:.3g}", color="white", fontsize=9,
+            left if is_left else right, label_top, f"{part.labels[position]}: {part.weights[position]:.3g}", color="white", fontsize=9,
             ha="left" if is_left else "right", va="top", bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
     return shown
@@ -113,6 +113,6 @@ def _apart(tops: "np.ndarray[tuple[int], np.dtype[np.float64]]", line: float, hi
     order = np.argsort(tops, kind="stable")
     steps = line * np.arange(len(tops))
     lowest = high - line * len(tops) + steps
-    placed = np.empty(len(tops))
-    placed[order] = np.minimum(np.maximum.accumulate(tops[order] - steps) + steps, lowest)
-    return [float(top) for top in placed]
+    positioned = np.empty(len(tops))
+    positioned[order] = np.minimum(np.maximum.accumulate(tops[order] - steps) + steps, lowest)
+    return [float(top) for top in positioned]

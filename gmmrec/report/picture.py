@@ -61,8 +61,8 @@ def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = N
         figure = Figure(figsize=(WIDTH, max(left, right, 1.2) + 0.9), dpi=100)
         top = figure.get_figheight() - 0.75
         figure.text(0.25 / WIDTH, 1 - 0.3 / figure.get_figheight(), _heading(explanation), fontsize=13, va="center", weight="bold")
-        for place, part in enumerate(pictures):
-            _picture(figure, part, picture, top - place * tall, tall)
+        for position, part in enumerate(pictures):
+            _picture(figure, part, picture, top - position * tall, tall)
         start = LEFT + 0.2 if pictures else 0.2
         for panel in panels:
             _panel(figure, panel, start, top)
@@ -115,9 +115,9 @@ def _strongest(part: Part) -> _Panel:
     order = list(range(len(part.weights)))
     title = {"items": "items of the history"}.get(part.kind, part.name)
     if part.kind in ("items", "pieces") or len(order) > MOST:
-        order = sorted(order, key=lambda place: -part.weights[place])[:MOST]
+        order = sorted(order, key=lambda position: -part.weights[position])[:MOST]
         title += f", the strongest {len(order)} of {len(part.weights)}"
-    return _Panel(title, [part.labels[place] for place in order], [part.weights[place] for place in order], part.even)
+    return _Panel(title, [part.labels[position] for position in order], [part.weights[position] for position in order], part.even)
 
 
 def _height(panel: _Panel) -> float:
@@ -140,15 +140,15 @@ def _panel(figure: "Figure", panel: _Panel, start: float, top: float) -> None:
 
 
 def _bars(axes: "Axes", panel: _Panel) -> None:
-    places = np.arange(len(panel.labels))
-    axes.barh(places, panel.weights, color=INK, height=0.7)
-    axes.set_ylim(len(places) - 0.3, -0.7)
-    axes.set_yticks(places, [_short(label, 32) for label in panel.labels])
+    positions = np.arange(len(panel.labels))
+    axes.barh(positions, panel.weights, color=INK, height=0.7)
+    axes.set_ylim(len(positions) - 0.3, -0.7)
+    axes.set_yticks(positions, [_short(label, 32) for label in panel.labels])
     low, high = min(0.0, *panel.weights), max(0.0, *panel.weights, 2 * (panel.even or 0.0))
     axes.set_xlim(low * 1.25, high * 1.15 or 1.0)
-    for place, weight in zip(places, panel.weights, strict=True):
+    for position, weight in zip(positions, panel.weights, strict=True):
         axes.annotate(
-            f"{weight:.3g}", (weight, place), xytext=(4 if weight >= 0 else -4, 0), textcoords="offset points",
+            f"{weight:.3g}", (weight, position), xytext=(4 if weight >= 0 else -4, 0), textcoords="offset points",
             va="center", ha="left" if weight >= 0 else "right", fontsize=9,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip

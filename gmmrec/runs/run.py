@@ -24,7 +24,7 @@ from gmmrec.renamed import missing_attribute
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import AnyRunConfig
 from gmmrec.runs.folder import StoredRun, read_run, write_run
-from gmmrec.serving.links import complete
+from gmmrec.serving.link_prediction import complete
 from gmmrec.serving.outfit import complete_outfit
 from gmmrec.serving.service import Service
 from gmmrec.tasks import task_of

@@ -134,15 +134,15 @@ def complete_outfit(
         kind=kind.to(device) if one_per_category and kind is not None else None,
     )
     frames, writer = [], offered(service.model, GeneratesText)
-    for place in range(min(k, found.score.shape[1])):
-        if bool(found.score[0, place].isinf()) or not int(found.lengths[0, place]):
+    for position in range(min(k, found.score.shape[1])):
+        if bool(found.score[0, position].isinf()) or not int(found.lengths[0, position]):
             break
-        new = choice[found.chosen[0, place, : int(found.lengths[0, place])].cpu()]
+        new = choice[found.chosen[0, position, : int(found.lengths[0, position])].cpu()]
         whole = torch.cat([rows, new])
-        frame = pd.DataFrame({"outfit": place + 1, "item_id": service.items.ids(whole)})
+        frame = pd.DataFrame({"outfit": position + 1, "item_id": service.items.ids(whole)})
         frame["given"] = torch.arange(len(whole)).numpy() < len(rows)
-        frame["probability"] = torch.cat([torch.ones(len(rows)), found.steps[0, place, : len(new)].cpu().exp()]).numpy()
-        frame["score"] = float(found.score[0, place])
+        frame["probability"] = torch.cat([torch.ones(len(rows)), found.steps[0, position, : len(new)].cpu().exp()]).numpy()
+        frame["score"] = float(found.score[0, position])
         if service.titles is not None:
             frame["title"] = service.titles.iloc[whole.numpy()].to_numpy()
         if words and writer is not None and writer.can_comment:

@@ -113,9 +113,12 @@ class Service:
 
         Raises:
             KeyError: An id is unknown.
+            ValueError: ``k`` is not positive, or the model has no vectors of items.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, but is {k}")
+        if "item" not in self.encoded:
+            raise ValueError(f"{type(self.model).__name__} encodes no items to compare; take a run of a model that ranks items")
         rows = self.items.rows(items)
         vectors = F.normalize(self.encoded["item"], dim=-1)
         best = [_nearest(vectors, part, k) for part in rows.split(CHUNK)]
@@ -169,13 +172,13 @@ class Service:
 
     def _table(self, asker: str, names: Sequence[Hashable], answer: str, rows: Tensor, scores: Tensor) -> pd.DataFrame:
         present = rows >= 0
-        places = torch.nonzero(present)
+        positions = torch.nonzero(present)
         frame: pd.DataFrame = pd.DataFrame(
             {
-                asker: pd.Series(list(names)).iloc[places[:, 0].numpy()].to_numpy(),
+                asker: pd.Series(list(names)).iloc[positions[:, 0].numpy()].to_numpy(),
                 answer: self.items.ids(rows[present]),
                 "score": scores[present].numpy(),
-                "rank": places[:, 1].numpy() + 1,
+                "rank": positions[:, 1].numpy() + 1,
             }
         )
         if self.titles is not None:

@@ -6,10 +6,10 @@ from gmmrec.data.split import Split
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.context import ContextTask
 from gmmrec.tasks.impressions import ImpressionTask
-from gmmrec.tasks.link import LinkTask
+from gmmrec.tasks.link_prediction import LinkPredictionTask
 from gmmrec.tasks.next_item import NextItemTask
 from gmmrec.tasks.outfit import OutfitTask
-from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkQuery, OutfitQuery, Query, RatingQuery, UserQuery
+from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkPredictionQuery, OutfitQuery, Query, RatingQuery, UserQuery
 from gmmrec.tasks.rating import RatingTask
 from gmmrec.tasks.task import Task
 
@@ -18,7 +18,7 @@ TASKS: dict[type[Query], Callable[[Split], type[Task]]] = {
     HistoryQuery: lambda split: (
         NextItemTask if split.impressions is None else ImpressionTask
     ),  # histories told beside what was shown
-    LinkQuery: lambda split: LinkTask,
+    LinkPredictionQuery: lambda split: LinkPredictionTask,
     OutfitQuery: lambda split: OutfitTask,
     RatingQuery: lambda split: RatingTask,
     UserQuery: lambda split: CollaborativeTask,

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from gmmrec.data.ragged import RaggedLists, RaggedSets
-from gmmrec.tasks.query import LinkQuery, OutfitQuery, Q
+from gmmrec.tasks.query import LinkPredictionQuery, OutfitQuery, Q
 
 Mask: TypeAlias = Literal["train", "train+valid", "none"]
 """Which items of a user are not ranked."""
@@ -171,7 +171,7 @@ class LinkPredictionEvaluation:
         backwards: Whether the head is asked for ``[n]`` (bool), not the tail.
     """
 
-    query: LinkQuery
+    query: LinkPredictionQuery
     answer: Tensor
     known: RaggedSets
     backwards: Tensor

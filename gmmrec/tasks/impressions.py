@@ -135,5 +135,5 @@ def draw(lists: RaggedLists, count: int, generator: torch.Generator) -> Tensor:
     absent = torch.arange(chance.shape[1]) >= size
     order = chance.masked_fill(absent, 2.0).argsort(dim=1)[:, :count]  # of n places, those that exist come first
     again = (chance[:, :count] * size).long().clamp(max=size - 1)
-    place = torch.where(torch.arange(count) < size, order, again)
-    return lists.values[lists.indptr[:-1, None] + place]
+    position = torch.where(torch.arange(count) < size, order, again)
+    return lists.values[lists.indptr[:-1, None] + position]

@@ -59,17 +59,17 @@ class Timeline:
         self.starts = counts.cumsum(0) - counts
         self.ends = counts.cumsum(0)
         self.first = self.starts[self.user]
-        self.place = torch.empty_like(order)
-        self.place[order] = torch.arange(len(order))
+        self.position = torch.empty_like(order)
+        self.position[order] = torch.arange(len(order))
 
     @property
     def longest(self) -> int:
         """The most events that a user has."""
         return int((self.ends - self.starts).max())
 
-    def before(self, place: Tensor, length: int) -> HistoryQuery:
+    def before(self, position: Tensor, length: int) -> HistoryQuery:
         """What each user had taken before the events at places ``[B]``; never the events themselves."""
-        return self._query(self.user[place], self.first[place], place, length)
+        return self._query(self.user[position], self.first[position], position, length)
 
     def of(self, user: Tensor, length: int) -> HistoryQuery:
         """Everything that users ``[B]`` have taken."""
@@ -130,10 +130,10 @@ class NextItemTask:
             generator: Source of the order and of the negatives.
         """
         for index in by_length(self._lengths, self.config.batch_size, generator):
-            place = self._examples[index]
-            query = self._train.before(place, self.settings.max_length)
+            position = self._examples[index]
+            query = self._train.before(position, self.settings.max_length)
             negative = self._negatives.draw(query.user, self.config.num_negatives, generator)
-            yield graph, Batch(query, self._train.item[place], negative)
+            yield graph, Batch(query, self._train.item[position], negative)
 
     def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[HistoryQuery]:
         """Every event of one part whose item may be ranked, with the history before it.
@@ -150,8 +150,8 @@ class NextItemTask:
         timeline = Timeline(joined(known), self.num_users)
         asked = self.split.part(part)
         before = sum(len(log) for log in known) - len(asked)
-        place = timeline.place[before + kept]
-        query = timeline.before(place, self.settings.max_length)
+        position = timeline.position[before + kept]
+        query = timeline.before(position, self.settings.max_length)
         return RankingEvaluation(query, RaggedSets(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:

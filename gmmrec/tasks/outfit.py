@@ -98,13 +98,13 @@ class OutfitTask:
         """
         examples, items = self._examples, self.outfits.items
         if self.settings.examples == "outfits":
-            examples = drawn_places(items, torch.nonzero(self.outfits.part == TRAIN).flatten(), generator)
+            examples = sample_positions(items, torch.nonzero(self.outfits.part == TRAIN).flatten(), generator)
         for index in by_length(items.counts[self._outfit[examples]], self.config.batch_size, generator):
-            place = examples[index]
-            outfit = self._outfit[place]
+            position = examples[index]
+            outfit = self._outfit[position]
             negative = self._negatives.draw(outfit, self.config.num_negatives, generator)
             text = None if self.outfits.text is None else self.outfits.text[outfit]
-            yield graph, Batch(self.query(outfit, place), self.outfits.items.values[place], negative, text=text)
+            yield graph, Batch(self.query(outfit, position), self.outfits.items.values[position], negative, text=text)
 
     def query(self, outfit: Tensor, left_out: Tensor | None = None) -> OutfitQuery:
         """Outfits ``[B]`` as questions.
@@ -118,9 +118,9 @@ class OutfitTask:
         if left_out is None:
             rows, mask = windows(items.values, first, end, int((end - first).max()))
         else:  # the places of the outfit without one
-            place, mask = windows(torch.arange(items.values.numel()), first, end - 1, int((end - first).max()))
-            place = place + (place >= left_out[:, None]).long()
-            rows = items.values[place].masked_fill(~mask, 0)
+            position, mask = windows(torch.arange(items.values.numel()), first, end - 1, int((end - first).max()))
+            position = position + (position >= left_out[:, None]).long()
+            rows = items.values[position].masked_fill(~mask, 0)
         user = torch.full_like(outfit, -1) if self.outfits.user is None else self.outfits.user[outfit]
         return OutfitQuery(user, rows, mask, *self._history(outfit, user))
 
@@ -135,11 +135,11 @@ class OutfitTask:
             ValueError: The part is unknown or holds no outfit.
         """
         outfit = self._held_out(part)
-        place = self._drawn(outfit, part)
-        query = self.query(outfit, place)
+        position = self._drawn(outfit, part)
+        query = self.query(outfit, position)
         line, column = query.outfit_mask.nonzero(as_tuple=True)
         excluded = RaggedSets.from_pairs(line, query.outfit[line, column], len(outfit))
-        relevant = RaggedSets(torch.arange(len(outfit) + 1), self.outfits.items.values[place])
+        relevant = RaggedSets(torch.arange(len(outfit) + 1), self.outfits.items.values[position])
         return RankingEvaluation(query, relevant, excluded, "the outfit")
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
@@ -165,16 +165,16 @@ class OutfitTask:
         if given is not None and part == "test":
             rows, mask = given.items.last(int(given.items.counts.max()))
             return CandidateEvaluation(self._for_nobody(rows, mask), given.candidates, given.right)
-        place, generator = self._drawn(outfit, part), torch.Generator().manual_seed(SEEDS[part])
+        position, generator = self._drawn(outfit, part), torch.Generator().manual_seed(SEEDS[part])
         if rounds:
-            place = torch.nonzero(torch.isin(self._outfit, outfit)).flatten().repeat(rounds)
-            outfit = self._outfit[place]
+            position = torch.nonzero(torch.isin(self._outfit, outfit)).flatten().repeat(rounds)
+            outfit = self._outfit[position]
         wrong = _distinct(UniformNegatives(self._members, self._pool(outfit)), outfit, WRONG, generator)
-        candidates = torch.cat([self.outfits.items.values[place][:, None], wrong], 1)
+        candidates = torch.cat([self.outfits.items.values[position][:, None], wrong], 1)
         right = torch.zeros_like(candidates, dtype=torch.bool)
         right[:, 0] = True
         lists = RaggedLists(torch.arange(len(outfit) + 1) * candidates.shape[1], candidates.flatten())
-        return CandidateEvaluation(self.query(outfit, place), lists, right.flatten())
+        return CandidateEvaluation(self.query(outfit, position), lists, right.flatten())
 
     def compatibility(self, part: Literal["valid", "test"]) -> CompatibilityEvaluation:
         """Sets to be judged: those of the data for the test part, else every held-out outfit and a random one of its size."""
@@ -201,7 +201,7 @@ class OutfitTask:
 
     def _drawn(self, outfit: Tensor, part: Literal["valid", "test"]) -> Tensor:
         """Place of one item of every outfit ``[n]`` among all items of all outfits."""
-        return drawn_places(self.outfits.items, outfit, torch.Generator().manual_seed(SEEDS[part]))
+        return sample_positions(self.outfits.items, outfit, torch.Generator().manual_seed(SEEDS[part]))
 
     def _pool(self, outfit: Tensor) -> Tensor | int:
         """The items of these outfits; all there are where these are so few that an outfit leaves none to draw."""
@@ -241,7 +241,7 @@ class OutfitTask:
         return OutfitQuery(user, rows, mask, nothing, nothing > 0)
 
 
-def drawn_places(items: RaggedLists, groups: Tensor, generator: torch.Generator) -> Tensor:
+def sample_positions(items: RaggedLists, groups: Tensor, generator: torch.Generator) -> Tensor:
     """Where one value of each group ``[n]``, drawn at random, stands among all values ``[n]``."""
     chance = torch.rand(len(groups), generator=generator, dtype=torch.float64)
     return items.indptr[groups] + (chance * items.counts[groups]).long()

@@ -62,8 +62,8 @@ class Query:
         raise ValueError("this model ranks items and completes no outfits; take a run of one that does, such as pog")
 
     @classmethod
-    def for_links(cls, head: Tensor, relation: Tensor) -> "LinkQuery":
-        """The question which entities stand in relations ``[B]`` to entities ``[B]``; see :class:`LinkQuery`.
+    def for_links(cls, head: Tensor, relation: Tensor) -> "LinkPredictionQuery":
+        """The question which entities stand in relations ``[B]`` to entities ``[B]``; see :class:`LinkPredictionQuery`.
 
         Raises:
             ValueError: Relations are no such question.
@@ -185,7 +185,7 @@ class OutfitQuery(PersonalQuery):
 
 
 @dataclass(frozen=True)
-class LinkQuery(Query):
+class LinkPredictionQuery(Query):
     """Which entities stand in these relations to these entities?
 
     ``head`` ``[B]`` holds rows of entities, ``relation`` ``[B]`` rows of relations, to which their number is added where facts are
@@ -203,7 +203,7 @@ class LinkQuery(Query):
         raise ValueError("this model completes facts and needs an end and a relation; ask it with gmmrec link")
 
     @classmethod
-    def for_links(cls, head: Tensor, relation: Tensor) -> "LinkQuery":
+    def for_links(cls, head: Tensor, relation: Tensor) -> "LinkPredictionQuery":
         """The question which entities stand in relations ``[B]`` to entities ``[B]``."""
         return cls(head, relation)
 

@@ -62,8 +62,8 @@ class RatingTask:
         for index in order:
             part, user, item = graph, self._train.user[index], self._train.item[index]
             if self.config.sampled:
-                part, places = sample_subgraph(graph, {USER: user, ITEM: item}, self.config.num_neighbors, neighbours)
-                user, item = places[USER], places[ITEM]
+                part, positions = sample_subgraph(graph, {USER: user, ITEM: item}, self.config.num_neighbors, neighbours)
+                user, item = positions[USER], positions[ITEM]
             nothing = item.new_empty(len(item), 0)
             text = None if self._text is None else self._text[index]
             yield part, Batch(RatingQuery(user), item, nothing, _ratings(self._train)[index], text)

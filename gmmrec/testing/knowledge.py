@@ -27,11 +27,11 @@ def circle(num_entities: int = 12, *, seed: int = 0) -> Dataset:
     part = torch.zeros(2 * num_entities, dtype=torch.long)
     part[2], part[num_entities - 1] = 1, 2
     angle = 2 * torch.pi * entity / num_entities
-    place = torch.stack([angle.sin(), angle.cos()], 1)
+    position = torch.stack([angle.sin(), angle.cos()], 1)
     noise = 0.1 * torch.rand(num_entities, 3, generator=generator)
-    name = torch.cat([place, noise[:, :2]], 1)
+    name = torch.cat([position, noise[:, :2]], 1)
     words = torch.stack([name, name.roll(1, 1), noise.repeat(1, 2)[:, :4]], 1)
-    image = torch.stack([torch.cat([place, noise], 1), torch.cat([noise, place], 1)], 1)
+    image = torch.stack([torch.cat([position, noise], 1), torch.cat([noise, position], 1)], 1)
     has = {key: entity != missing for key, missing in (("name", 1), ("image", 3))}
     word = torch.ones(num_entities, 3, dtype=torch.bool)
     word[2, 2] = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -195,7 +196,9 @@ class Trainer:
         settings: dict[str, Any] = {"model": type(model).__name__, "model_settings": repr(model.config)}
         own = offered(model, AcceptsParts)
         if own is not None and own.own_parts:
-            settings["parts"] = {role: getattr(part, "__qualname__", "") for role, part in own.own_parts.items()}
+            settings["parts"] = {
+                role: part.__qualname__ if isinstance(part, type | FunctionType) else "" for role, part in own.own_parts.items()
+            }
         settings |= {"monitor": monitor, "mode": mode}
         settings |= {name: getattr(config, name) for name in _FIXED_ON_RESUME}
         if config.schedule == "cosine":

@@ -1,10 +1,16 @@
 """Benchmarks run their declared cells on toy data, keep rows, and render what the rows say."""
 
+from argparse import Namespace
+
 import ablations
 import graph_meets_sequence
 import missing
+import outfits
 from gmmrec.models import MODELS
+from gmmrec.testing import checkerboard, with_outfits
 from lab.cells import Cell
+from lab.results import Store
+from lab.significance import Significance
 from tests.benchmarks.toy import SETTINGS, toy_lab
 
 
@@ -52,3 +58,21 @@ def test_a_sequence_model_starts_from_the_graph_of_its_seed(tmp_path):
     text = graph_meets_sequence.tables(lab)["graph-meets-sequence-toy"]
     assert "differences to vbpr, paired by user" in text
     assert "Means over seeds 0, 1;" in text
+
+
+def test_models_and_controls_answer_the_same_questions_on_outfits(tmp_path, monkeypatch):
+    dataset = with_outfits(checkerboard()[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(outfits.gmmrec, "load_dataset", lambda path, modalities: dataset)
+    sizes = {"epochs": 1, "batch_size": 64, "dim": 8, "layers": 1, "no_ids": False, "length": 5}
+    names = ["popularity", "pmi", "siamese", "fom", "pog", "pog-alone"]
+    flags = Namespace(data="toy", modalities=None, models=names, seeds=[0, 1], threads=1, tables_only=False, **sizes)
+    store, tests = Store("outfits", tmp_path, outfits.KEYS), Significance("outfits", tmp_path)
+    outfits.measure(flags, store, tests, "made so")
+    assert [(row["model"], row["seed"]) for row in store.rows if row["model"] in ("pmi", "pog")] == [
+        ("pmi", "0"),
+        ("pog", "0"),
+        ("pog", "1"),
+    ]
+    assert all(0 <= float(row["fill_in_the_blank/accuracy"]) <= 1 for row in store.rows)
+    assert "differences to FOM, paired by outfit." in outfits.table(dataset.name, store.rows, tests)

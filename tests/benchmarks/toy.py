@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gmmrec.testing import checkerboard
 from lab.cells import Lab
-from tests.toy import checkerboard
 
 METRICS = ("recall@5", "recall@20", "ndcg@20")
 SETTINGS = {

@@ -117,12 +117,12 @@ def test_uvcan_frames_crops_and_colours_words(shop, capsys):
     corners = [(slice(80), slice(80)), (slice(80), slice(270, None)), (slice(270, None), slice(80)), (slice(270, None),) * 2]
     for spot, colour in zip([*corners, (slice(140, 210),) * 2], shades(found["views"]), strict=True):
         assert near(block[spot], colour).sum() > 100  # around the number
-    places = []
+    positions = []
     for colour in 0.5 * 255 + 0.5 * shades(found["words"]):
         there = near(pixels[:, 480:], colour)
         assert there.sum() > 100
-        places.append(float(np.median(there.nonzero()[1])))
-    assert places == sorted(places)  # red fish ##es
+        positions.append(float(np.median(there.nonzero()[1])))
+    assert positions == sorted(positions)  # red fish ##es
 
 
 def test_weights_are_printed(folder, capsys):

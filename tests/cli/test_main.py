@@ -14,7 +14,7 @@ from gmmrec.cli.main import main
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.write import write_folder
 from gmmrec.models import MODELS
-from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkQuery, OutfitQuery, RatingQuery, UserQuery
+from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkPredictionQuery, OutfitQuery, RatingQuery, UserQuery
 from gmmrec.testing import checkerboard, circle, rated_checkerboard, with_outfits
 
 KINDS = {
@@ -23,7 +23,7 @@ KINDS = {
     HistoryQuery: "times",
     RatingQuery: "ratings",
     OutfitQuery: "outfits",
-    LinkQuery: "facts",
+    LinkPredictionQuery: "facts",
 }
 """What a folder holds for models of each kind of question."""
 OTHERS = {"ease": "plain", "mm-rec": "impressions", "vlsnr": "impressions"}
@@ -195,8 +195,8 @@ def test_evaluate_warns_of_sampled_candidates(capsys, run):
             "unknown setting 'train.lrr'; the nearest known name is 'train.lr'",
         ),
         (["train", "-m", "lightgcn", "-d", "DATA", "--model.dim", "0"], "dim must be greater than 0, but is 0"),
-        (["train", "-m", "lightgcn"], "no data set was named"),
-        (["train", "-d", "DATA"], "no model was named"),
+        (["train", "-m", "lightgcn"], "no data set is named"),
+        (["train", "-d", "DATA"], "no model is named"),
         (["train", "-m", "mgat", "-d", "DATA"], "MGAT needs at least one modality"),
         (["train", "-m", "lightgcn", "-d", "nowhere"], "nowhere"),
         (["train", "-m", "lightgcn", "-d", "DATA", "-c", "nothing.yaml"], "there is no settings file nothing.yaml"),

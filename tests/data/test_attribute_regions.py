@@ -27,13 +27,13 @@ def shop(tmp_path_factory):
     """Shirts show a neck in one region, colours another pattern elsewhere; item 0 has no picture, every fourth no neck."""
     folder, rng = tmp_path_factory.mktemp("shop"), np.random.default_rng(0)
     neck, colour, warm = rng.integers(2, size=N), rng.integers(3, size=N), rng.integers(2, size=N)
-    places = np.stack([rng.permutation(SIDE * SIDE)[:3] for _ in range(N)])
+    positions = np.stack([rng.permutation(SIDE * SIDE)[:3] for _ in range(N)])
     regions = 0.05 * rng.normal(size=(N, SIDE * SIDE, 7))
     for row in range(N):
         if row % 4:
-            regions[row, places[row, 0], neck[row]] += 1
-        regions[row, places[row, 1], 2 + colour[row]] += 1
-        regions[row, places[row, 2], 5 + warm[row]] += 1
+            regions[row, positions[row, 0], neck[row]] += 1
+        regions[row, positions[row, 1], 2 + colour[row]] += 1
+        regions[row, positions[row, 2], 5 + warm[row]] += 1
     ids = np.arange(N)
     np.savez(folder / "regions_feat.npz", ids=ids[1:], values=regions[1:].astype(np.float32))
     necks = [("round", "wide")[v] if row % 4 else "" for row, v in enumerate(neck)]
@@ -41,11 +41,11 @@ def shop(tmp_path_factory):
     tags = ["warm|new" if v else "new" for v in warm]
     pd.DataFrame({"item": ids, "neck": necks, "colour": colours, "tags": tags}).to_csv(folder / "items.csv", index=False)
     pd.DataFrame({"user": ids % 7, "item": ids}).to_csv(folder / "interactions.csv", index=False)
-    return folder, places, warm
+    return folder, positions, warm
 
 
 def test_attributes_become_tokens_where_they_apply_with_boxes_where_they_are(script, shop):
-    folder, places, warm = shop
+    folder, positions, warm = shop
     flags = ["--columns", "neck,colour", "--optional", "neck", "--lists", "tags", "--hidden", "0", "--lr", "0.1", "--epochs", "60"]
     script.main([str(folder), *flags, "--threshold", "0.6"])
     report = json.loads((folder / "attribute_regions.json").read_text())
@@ -66,10 +66,10 @@ def test_attributes_become_tokens_where_they_apply_with_boxes_where_they_are(scr
         assert found["maps"].shape == (N - 1, 4, SIDE, SIDE)
     assert np.array_equal(classes == -1, ~expected[ids])
     assert (classes[expected[ids][:, 3], 3] == 1).all()
-    for token, place in ((0, 0), (1, 1), (3, 2)):
+    for token, position in ((0, 0), (1, 1), (3, 2)):
         there = expected[ids][:, token]
         top, left, bottom, right = boxes[there, token].T
-        row, column = places[ids[there], place] // SIDE, places[ids[there], place] % SIDE
+        row, column = positions[ids[there], position] // SIDE, positions[ids[there], position] % SIDE
         inside = (top <= row) & (row < bottom) & (left <= column) & (column < right)
         assert inside.mean() > 0.9
         assert ((bottom - top) * (right - left) == 1).mean() > 0.7

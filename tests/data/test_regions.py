@@ -24,9 +24,9 @@ def script():
 def write(folder: Path, hours: int) -> Path:
     """Two towns far apart, a place outside, and a visit that repeats; visits are ``hours`` apart."""
     folder.mkdir()
-    places = [(0, 10.0, -75.0, "East Town", "7 8"), (1, 12.0, -75.0, "East Town", "7"), (2, 0.0, 30.0, "West", "9 7")]
-    places += [(3, 2.0, 30.0, "West", "7"), (4, 0.0, 0.0, "other", "8")]
-    frame = pd.DataFrame(places, columns=["poi", "lat", "lon", "region", "categories"])
+    positions = [(0, 10.0, -75.0, "East Town", "7 8"), (1, 12.0, -75.0, "East Town", "7"), (2, 0.0, 30.0, "West", "9 7")]
+    positions += [(3, 2.0, 30.0, "West", "7"), (4, 0.0, 0.0, "other", "8")]
+    frame = pd.DataFrame(positions, columns=["poi", "lat", "lon", "region", "categories"])
     frame.to_csv(folder / "pois.csv.gz", index=False)
     pairs = [(0, 1), (0, 0), (1, 0), (1, 2), (2, 3), (2, 2), (0, 4)]
     visited = enumerate([*pairs, (1, 0)])  # the latest stands first

@@ -49,9 +49,9 @@ def test_texts_without_words_are_no_reviews():
 
 def test_words_are_known_from_given_reviews_alone():
     reviews, _ = read_reviews(TEXTS, 5)
-    known = reviews.known_from(torch.tensor([1, -1]), least=1)  # a bad film
+    known = reviews.restrict_to_known_words(torch.tensor([1, -1]), least=1)  # a bad film
     assert known.tokens.tolist() == [[1, 4, 1, 1, 0], [5, 2, 4, 0, 0], [1, 1, 5, 1, 4], [2, 2, 2, 2, 2]]
-    twice = reviews.known_from(torch.tensor([0, 1, -1]))  # good good, film film
+    twice = reviews.restrict_to_known_words(torch.tensor([0, 1, -1]))  # good good, film film
     assert twice.tokens.tolist() == [[3, 4, 3, 1, 0], [1, 1, 4, 0, 0], [1, 1, 1, 3, 4], [1, 1, 1, 1, 1]]
     assert known.num_words == reviews.num_words
     assert known.at(torch.tensor([-1, 1])).tolist() == [[0, 0, 0, 0, 0], [5, 2, 4, 0, 0]]
@@ -114,8 +114,8 @@ def test_splits_keep_reviews_also_on_disk(tmp_path):
     for part in ("train", "valid", "test"):
         assert torch.equal(getattr(again, part).review, getattr(split, part).review)
     texts = dataset.reviews.at(split.test.review)
-    place = torch.nonzero(dataset.interactions.time >= split.test.time.min()).flatten()
-    assert torch.equal(texts, dataset.reviews.at(dataset.interactions.review[place]))
+    position = torch.nonzero(dataset.interactions.time >= split.test.time.min()).flatten()
+    assert torch.equal(texts, dataset.reviews.at(dataset.interactions.review[position]))
 
 
 def test_writers_say_that_reviews_are_lost(tmp_path, caplog):

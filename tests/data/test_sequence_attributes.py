@@ -39,7 +39,7 @@ def test_items_have_their_attributes(folder, tmp_path):
     for item, held in expected.items():
         row = int(dataset.vocabularies["item"].rows([item]))
         assert bool(table.present[row]) == bool(held)
-        assert {columns[place] for place in torch.nonzero(table.values[row]).flatten()} == held
+        assert {columns[position] for position in torch.nonzero(table.values[row]).flatten()} == held
         assert table.values[row].sum() == len(held)
 
 

@@ -107,8 +107,8 @@ def test_every_part_sees_its_own_relations(pairs):
         (source, f"1/{name}", target),
         (source, f"2/{name}", target),
     }
-    for place, (part, own_graph) in enumerate(pairs):
-        seen = view(graph, place, part.schema)
+    for position, (part, own_graph) in enumerate(pairs):
+        seen = view(graph, position, part.schema)
         assert set(seen.schema.relations) == set(own_graph.schema.relations)
         assert torch.equal(part.encode(seen)["item"], part.encode(own_graph)["item"])
     ends = graph.edges(USER_ITEM).edge_index.as_tensor()

@@ -75,10 +75,10 @@ def test_a_part_without_a_share_rules_nothing_out():
 def helpful(num_parts, good):
     """Parts that each see the right answers of their own share of the questions, under noise."""
     asked, scores = questions(), table(num_parts, seed=1)
-    for place, share in enumerate(good):
+    for position, share in enumerate(good):
         user, item = asked.relevant.groups, asked.relevant.values
-        mine = user % len(good) == place
-        scores[place, user[mine], item[mine]] += share
+        mine = user % len(good) == position
+        scores[position, user[mine], item[mine]] += share
     return scores, asked
 
 

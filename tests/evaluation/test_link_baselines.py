@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmmrec.tasks.query import LinkQuery
+from gmmrec.tasks.query import LinkPredictionQuery
 from gmmrec.testing import circle, graph_of
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "links.py"
@@ -22,11 +22,11 @@ def test_scores_are_those_of_pyg_from_either_end(kind):
     baseline = links.Embeddings(graph.schema, links.EmbeddingsConfig(kind, dim=8)).double()
     known, relation = torch.arange(12).repeat(4), torch.arange(4).repeat_interleave(12)
     candidates = torch.tensor([7, 0, 3, 11, 4])
-    found = baseline.score({}, LinkQuery(known, relation), candidates)
+    found = baseline.score({}, LinkPredictionQuery(known, relation), candidates)
     expected = torch.empty_like(found)
     for row in range(len(known)):
-        for place in range(len(candidates)):
-            ends = known[row : row + 1], candidates[place : place + 1]
+        for position in range(len(candidates)):
+            ends = known[row : row + 1], candidates[position : position + 1]
             head, tail = ends if int(relation[row]) < 2 else ends[::-1]
-            expected[row, place] = baseline.model(head, relation[row : row + 1] % 2, tail)
+            expected[row, position] = baseline.model(head, relation[row : row + 1] % 2, tail)
     torch.testing.assert_close(found, expected)

@@ -9,8 +9,8 @@ from gmmrec.evaluation.link_prediction import filtered_ranks, link_groups
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.inputs import TaskInputs
-from gmmrec.tasks.link import LinkTask
-from gmmrec.tasks.query import LinkQuery
+from gmmrec.tasks.link_prediction import LinkPredictionTask
+from gmmrec.tasks.query import LinkPredictionQuery
 from gmmrec.testing import circle, graph_of
 
 
@@ -19,7 +19,7 @@ class NoConfig:
     """Nothing to set."""
 
 
-class Oracle(Recommender[LinkQuery, NoConfig]):
+class Oracle(Recommender[LinkPredictionQuery, NoConfig]):
     """Knows which way the circle goes, and says 0 for everything else."""
 
     def __init__(self, num_entities: int, scale: float = 1.0) -> None:
@@ -63,7 +63,7 @@ def test_the_true_entity_is_first_when_only_other_true_answers_score_higher() ->
 
 def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:
     split, graph = graph_of(circle(12))
-    task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
+    task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     right = evaluate_task(Oracle(12), graph, task, EvalConfig(bootstrap=10))
     assert right.mean() == {"mrr": 1.0, "hits@1": 1.0, "hits@3": 1.0, "hits@10": 1.0, "mean_rank": 1.0}
     level = evaluate_task(Oracle(12, scale=0.0), graph, task, EvalConfig())
@@ -73,7 +73,7 @@ def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:
 
 def test_the_mean_rank_is_monitored_as_it_is_and_minimised() -> None:
     split, graph = graph_of(circle(12))
-    task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
+    task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     assert monitored_value(Oracle(12), graph, task, "link_prediction/mean_rank", EvalConfig()) == 1
     assert [monitored_mode(task, f"link_prediction/{metric}") for metric in ("mean_rank", "mrr")] == ["min", "max"]
     assert monitored_value(Oracle(12), graph, task, "link_prediction/hits@3", EvalConfig()) == 1
@@ -86,7 +86,7 @@ def test_groups_are_the_ends_and_the_modalities_that_a_fact_touches() -> None:
     dataset.features["image"].mask[4] = False  # entity 3 and 4 have none: nor has the fact between them
     split, graph = graph_of(dataset)
     split.triples.part[3] = 2
-    task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
+    task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     groups = {name: group.mask.tolist() for name, group in link_groups(graph, task).items()}
     assert groups["tails"] == [True, True, False, False]
     assert groups["facts without image"] == [True, False, True, False]
@@ -94,6 +94,6 @@ def test_groups_are_the_ends_and_the_modalities_that_a_fact_touches() -> None:
 
 def test_diverged_models_are_named() -> None:
     split, graph = graph_of(circle(12))
-    task = LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
+    task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     with pytest.raises(ValueError, match="Oracle gives NaN scores"):
         evaluate_task(Oracle(12, scale=float("nan")), graph, task, EvalConfig())

@@ -54,7 +54,7 @@ def test_every_token_that_is_there_has_its_name_and_weight():
         item_labels=lambda row: f"film {row}",
     )
     assert meaning == "weight"
-    assert [(part.name, part.kind, part.places) for part in parts] == [
+    assert [(part.name, part.kind, part.positions) for part in parts] == [
         ("id", "whole", [0]),
         ("words", "pieces", [0, 1]),
         ("user:history", "items", [0, 1]),

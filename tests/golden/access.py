@@ -157,7 +157,7 @@ def ids(run: Any, node_type: str) -> list[Any]:
 
 def ability(run: Any) -> str:
     """What the run answers: ``items`` to users, ``outfits`` or ``facts`` that are completed."""
-    return {"OutfitQuery": "outfits", "LinkQuery": "facts"}.get(run.model.query_type.__name__, "items")
+    return {"OutfitQuery": "outfits", "LinkPredictionQuery": "facts"}.get(run.model.query_type.__name__, "items")
 
 
 def recommend(run: Any, users: Sequence[Any] | None, k: int, *, exclude_seen: bool = True) -> pd.DataFrame:

@@ -75,9 +75,9 @@ def test_new_users_join_a_subgraph_and_are_sampled():
     graph = random_graph()
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=2))
     folded = with_new_users(graph, HISTORIES)
-    part, places = sample_subgraph(folded, {USER: torch.tensor([60, 4])}, [-1, -1], torch.Generator())
-    assert part.rows(USER)[places[USER]].tolist() == [-1, 4]
-    torch.testing.assert_close(model.encode(part)[USER][places[USER]], model.encode(folded)[USER][[60, 4]], atol=1e-6, rtol=0)
+    part, positions = sample_subgraph(folded, {USER: torch.tensor([60, 4])}, [-1, -1], torch.Generator())
+    assert part.rows(USER)[positions[USER]].tolist() == [-1, 4]
+    torch.testing.assert_close(model.encode(part)[USER][positions[USER]], model.encode(folded)[USER][[60, 4]], atol=1e-6, rtol=0)
 
 
 def test_unknown_items_are_refused():

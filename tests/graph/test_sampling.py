@@ -28,18 +28,18 @@ def pairs(graph, edge_type):
 def test_all_neighbours_give_the_seeds_the_vectors_of_the_whole_graph(num_layers):
     graph = random_graph()
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=num_layers))
-    small, places = sample_subgraph(graph, SEEDS, [-1] * num_layers, generator())
+    small, positions = sample_subgraph(graph, SEEDS, [-1] * num_layers, generator())
     assert small.num_nodes(USER) < graph.num_nodes(USER)
     whole, part = model.encode(graph), model.encode(small)
     for node_type, seeds in SEEDS.items():
-        torch.testing.assert_close(part[node_type][places[node_type]], whole[node_type][seeds], atol=1e-6, rtol=0)
+        torch.testing.assert_close(part[node_type][positions[node_type]], whole[node_type][seeds], atol=1e-6, rtol=0)
 
 
 def test_one_hop_less_is_not_enough():
     graph = random_graph()
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=3))
-    small, places = sample_subgraph(graph, SEEDS, [-1, -1], generator())
-    difference = model.encode(small)[USER][places[USER]] - model.encode(graph)[USER][SEEDS[USER]]
+    small, positions = sample_subgraph(graph, SEEDS, [-1, -1], generator())
+    difference = model.encode(small)[USER][positions[USER]] - model.encode(graph)[USER][SEEDS[USER]]
     assert float(difference.detach().abs().max()) > 1e-4
 
 
@@ -76,11 +76,11 @@ def test_fanout_bounds_the_edges_and_draws_without_replacement():
 
 def test_subgraph_slices_the_whole_graph():
     graph = random_graph()
-    small, places = sample_subgraph(graph, SEEDS, [4, 4], generator())
+    small, positions = sample_subgraph(graph, SEEDS, [4, 4], generator())
     assert small.schema == graph.schema
     for node_type, seeds in SEEDS.items():
         rows = small.rows(node_type)
-        assert torch.equal(rows[places[node_type]], seeds)
+        assert torch.equal(rows[positions[node_type]], seeds)
         assert rows[: seeds.unique().numel()].tolist() == list(dict.fromkeys(seeds.flatten().tolist()))
         assert rows.unique().numel() == rows.numel()
         assert torch.equal(small.degree(node_type), graph.degree(node_type)[rows])
@@ -97,8 +97,8 @@ def test_subgraph_slices_the_whole_graph():
 
 def test_a_subgraph_of_a_subgraph_keeps_the_rows_of_the_table():
     graph = random_graph()
-    first, places = sample_subgraph(graph, SEEDS, [-1, -1], generator())
-    second, _ = sample_subgraph(first, {USER: places[USER][1:2]}, [-1], generator())
+    first, positions = sample_subgraph(graph, SEEDS, [-1, -1], generator())
+    second, _ = sample_subgraph(first, {USER: positions[USER][1:2]}, [-1], generator())
     direct, _ = sample_subgraph(graph, {USER: SEEDS[USER][1:2]}, [-1], generator())
     assert set(pairs(second, ITEM_USER)) == set(pairs(direct, ITEM_USER))
     assert second.rows(USER).tolist() == [3]
@@ -160,8 +160,8 @@ def test_loaders_without_negatives():
     sampler = NeighborSampler(graph, [3], generator=generator())
     edges = graph.edges(USER_ITEM).edge_index.as_tensor()
     batch = next(iter(LinkLoader(graph.data, sampler, edge_label_index=(USER_ITEM, edges), batch_size=8)))
-    places = batch[USER_ITEM].edge_label_index
-    assert torch.equal(torch.stack([batch[USER].n_id[places[0]], batch[ITEM].n_id[places[1]]]), edges[:, :8])
+    positions = batch[USER_ITEM].edge_label_index
+    assert torch.equal(torch.stack([batch[USER].n_id[positions[0]], batch[ITEM].n_id[positions[1]]]), edges[:, :8])
     batch = next(iter(NodeLoader(graph.data, sampler, input_nodes=(USER, torch.tensor([9, 4])), batch_size=2)))
     assert batch[USER].n_id[: batch[USER].batch_size].tolist() == [9, 4]
 

@@ -9,7 +9,7 @@ from tests.house.vocabulary import read_vocabulary
 DECLARATIONS = """
 class Query: ...
 class UserQuery(Query): ...
-class LinkQuery(query.Query): ...
+class LinkPredictionQuery(query.Query): ...
 class Trained(Task): ...
 class Mine(Recommender[UserQuery, Settings], Attends): ...
 class Heir(Mine): ...
@@ -26,7 +26,7 @@ def found(rule: str, text: str, path: str = "gmmrec/module.py") -> list[int]:
 
 
 def test_names_are_read_from_the_declarations():
-    expected = {"Query", "UserQuery", "LinkQuery", "Task", "Trained", "Recommender", "Mine", "Heir", "RankingEvaluation"}
+    expected = {"Query", "UserQuery", "LinkPredictionQuery", "Task", "Trained", "Recommender", "Mine", "Heir", "RankingEvaluation"}
     assert expected == KNOWN.classes
     assert KNOWN.abilities == {"Ability", "Attends"}
     assert KNOWN.kinds == {"RANKING"}
@@ -35,12 +35,12 @@ def test_names_are_read_from_the_declarations():
 
 BRANCHES = (
     "if isinstance(query, UserQuery): ...",
-    "if issubclass(kind, (int, tasks.LinkQuery)): ...",
+    "if issubclass(kind, (int, tasks.LinkPredictionQuery)): ...",
     "if isinstance(model, Mine | None): ...",
     "if type(task) is RankingEvaluation: ...",
     "if model.query_type is UserQuery: ...",
     "if model.query_type == query.UserQuery: ...",
-    "if model.query_type not in (UserQuery, LinkQuery): ...",
+    "if model.query_type not in (UserQuery, LinkPredictionQuery): ...",
     "if model.query_type in {UserQuery}: ...",
     "if kind is not RANKING: ...",
     "match query:\n    case UserQuery(): ...",

@@ -52,11 +52,11 @@ def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[flo
     """In float64, for one pair: the logit, the weights of all regions, and the picture as the user sees it."""
     w, config = {name: p.detach().double() for name, p in model.named_parameters()}, model.config
     p, q = w["users"][user], w["items"][item]
-    places, regions = [], []
+    positions, regions = [], []
     for m, name in enumerate(model.names):
         table = graph.features[name]
         for there, x in zip(table.mask[item].view(-1), table.values[item].double().view(-1, table.dim), strict=True):
-            places.append(bool(there))
+            positions.append(bool(there))
             if there:
                 x = w[f"encoders.{m}.project.weight"] @ (x / x.norm()) + w[f"encoders.{m}.project.bias"]
                 regions.append((x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-5))
@@ -71,7 +71,7 @@ def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[flo
             total = w["attend.query.weight"][0] @ p + w["attend.query.bias"][0] + w["attend.key.weight"][0] @ f
             logits.append(total.clamp(min=0))
     shares = iter(torch.stack(logits).softmax(0).tolist() if logits else [])
-    al = [next(shares) if there else 0.0 for there in places]
+    al = [next(shares) if there else 0.0 for there in positions]
     seen = sum((a * f for a, f in zip(filter(None, al), regions, strict=True)), torch.zeros(D).double())
     if config.image:
         scale = config.scale if config.scale is not None else 1.0 if config.merge == "mul" else 0.5
@@ -89,6 +89,6 @@ def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[flo
         return float(y), al, seen
     h = torch.sigmoid(w["predict.query.weight"] @ p + w["predict.candidate.weight"] @ q + w["predict.query.bias"])
     for layer in range(1, config.num_layers):
-        place = f"predict.rest.{3 * layer - 1}"
-        h = torch.sigmoid(w[f"{place}.weight"] @ h + w[f"{place}.bias"])
+        position = f"predict.rest.{3 * layer - 1}"
+        h = torch.sigmoid(w[f"{position}.weight"] @ h + w[f"{position}.bias"])
     return float(w[f"predict.rest.{3 * config.num_layers - 1}.weight"][0] @ h), al, seen

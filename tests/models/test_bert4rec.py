@@ -62,8 +62,8 @@ def slow_logits(model: BERT4Rec, items: list[int], hidden: list[bool]) -> list[T
     found = []
     for state in states:
         inner = model.head.project(state)
-        sought = layer_norm(inner * (1 + torch.erf(inner / math.sqrt(2))) / 2, model.head.norm)
-        found.append(torch.stack([sought @ item for item in model.items]) + model.bias)
+        targets = layer_norm(inner * (1 + torch.erf(inner / math.sqrt(2))) / 2, model.head.norm)
+        found.append(torch.stack([targets @ item for item in model.items]) + model.bias)
     return found
 
 

@@ -31,8 +31,8 @@ def batch(items: list[int] | None = None) -> Batch[UserQuery]:
     """Forty pairs, so that users and items repeat."""
     generator = torch.Generator().manual_seed(0)
     among = torch.arange(I) if items is None else torch.tensor(items)
-    user, place = torch.randint(U, (40,), generator=generator), torch.randint(len(among), (40,), generator=generator)
-    return Batch(UserQuery(user), among[place], torch.randint(I, (40, 1), generator=generator))
+    user, position = torch.randint(U, (40,), generator=generator), torch.randint(len(among), (40,), generator=generator)
+    return Batch(UserQuery(user), among[position], torch.randint(I, (40, 1), generator=generator))
 
 
 def make_predictor_the_identity(model: BM3) -> None:

@@ -98,8 +98,8 @@ def slow_stream(stream, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor | No
         return own, None
     weights, c = None, stream.cross.query(own)
     if len(other):
-        heard, weights = attend(stream.cross.query(own), stream.cross.key(other), stream.cross.value(other))
-        c = c + heard if stream.residual else heard
+        messages, weights = attend(stream.cross.query(own), stream.cross.key(other), stream.cross.value(other))
+        c = c + messages if stream.residual else messages
     e = stream.norm(c + attend(stream.own.query(c), stream.own.key(c), stream.own.value(c))[0])
     return stream.ffn_norm(e + stream.ffn[2](torch.relu(stream.ffn[0](e)))), weights
 
@@ -149,9 +149,9 @@ def test_the_loss_equals_the_formula(settings) -> None:
     steps, entropy, squares = batch(), [], 0.0
     for user, items in zip(steps.query.user.tolist(), steps.candidates.tolist(), strict=True):
         squares += float(model.users[user].detach().square().sum())
-        for place, item in enumerate(items):
+        for position, item in enumerate(items):
             click = torch.sigmoid(slow(model, graph, user, item)[0])
-            entropy.append(-torch.log(click if place == 0 else 1 - click))
+            entropy.append(-torch.log(click if position == 0 else 1 - click))
             squares += float(model.items[item].detach().square().sum())
     terms = model.loss(graph, steps)
     assert set(terms) == {"bce", "l2"}

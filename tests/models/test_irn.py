@@ -70,9 +70,9 @@ def test_the_loss_equals_the_dense_formula(attention, pair) -> None:
     with torch.no_grad():
         encoded = model.encode(graph)
     for user, items in zip(batch.query.user.tolist(), batch.candidates.tolist(), strict=True):
-        for place, item in enumerate(items):
+        for position, item in enumerate(items):
             y = slow_weights(model, graph, item, history_of(graph, user))[1]
-            entropies.append(float(F.softplus(y if place else -y).detach()))
+            entropies.append(float(F.softplus(y if position else -y).detach()))
             squares += float(encoded["item"][item].square().sum())
         squares += float(encoded.item_past[items[0]].square().sum())
     terms = {name: float(term.detach()) for name, term in model.loss(graph, batch).items()}
@@ -174,7 +174,7 @@ def test_without_logits_and_with_beta_1_it_is_fism() -> None:
 def test_towers_without_sharing_are_independent(share) -> None:
     model, graph = build(share=share)
     raw = [graph.features[name].unit.clone().requires_grad_() for name in model.names]
-    tops = climb(model, graph, raw)
+    tops = tower_tops(model, graph, raw)
     for m in range(len(raw)):
         slopes = torch.autograd.grad(tops[:, m].sum(), raw, allow_unused=True, retain_graph=True)
         assert slopes[m] is not None
@@ -204,7 +204,7 @@ def test_one_modality_is_a_plain_perceptron() -> None:
 def test_shapes(attention, pair) -> None:
     model, graph = build(attention=attention, pair=pair)
     encoded = model.encode(graph)
-    assert climb(model, graph).shape == (I, 2, D)
+    assert tower_tops(model, graph).shape == (I, 2, D)
     assert encoded["item"].shape == encoded.item_past.shape == (I, D)
     weights = model.attention(encoded, UserQuery(torch.tensor([0, 1])), torch.tensor([5, 6]))
     longest = max(len(history_of(graph, user)) for user in (0, 1))
@@ -224,12 +224,12 @@ def test_large_logits_give_finite_scores_and_slopes(beta) -> None:
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
 
 
-def climb(model: IRN, graph: MultimodalGraph, raw: list[Tensor] | None = None) -> Tensor:
+def tower_tops(model: IRN, graph: MultimodalGraph, raw: list[Tensor] | None = None) -> Tensor:
     """The tops of the towers, through the model's own modules."""
     tables = raw or [graph.features[name].unit for name in model.names]
     x = [torch.relu(layer(table)) for layer, table in zip(model.first, tables, strict=True)]
     present = torch.stack([graph.features[name].present for name in model.names], 1)
-    return model.fuse.climb(model.stitch(torch.stack(x, 1), present), present)
+    return model.fuse.forward_levels(model.stitch(torch.stack(x, 1), present), present)
 
 
 # Long histories, new users, explanations, modalities, settings
@@ -281,9 +281,9 @@ def test_training_on_a_sampled_neighbourhood_is_training_on_the_whole_graph() ->
     positive = torch.tensor([history_of(graph, user)[1] for user in (4, 2)])
     batch = Batch(UserQuery(torch.tensor([4, 2])), positive, torch.tensor([[1, 3], [5, 7]]))
     seeds = {"user": batch.query.user, "item": batch.candidates.flatten()}
-    part, places = sample_subgraph(graph, seeds, [-1], torch.Generator().manual_seed(0))
-    item = places["item"].view(2, 3)
-    there = model.loss(part, Batch(UserQuery(places["user"]), item[:, 0], item[:, 1:]))
+    part, positions = sample_subgraph(graph, seeds, [-1], torch.Generator().manual_seed(0))
+    item = positions["item"].view(2, 3)
+    there = model.loss(part, Batch(UserQuery(positions["user"]), item[:, 0], item[:, 1:]))
     for name, term in model.loss(graph, batch).items():
         torch.testing.assert_close(there[name], term)
 

@@ -170,10 +170,10 @@ def test_a_modality_that_no_item_has_is_as_if_it_were_not_there(modality: str) -
     alone, alone_graph = build(replace(dataset, features={modality: dataset.features[modality]}))
     model, graph = build(with_mask(dataset, other, torch.arange(I)))
     with torch.no_grad():
-        place = model.latent.modalities.index(modality)
+        position = model.latent.modalities.index(modality)
         model.users.copy_(alone.users)
         model.items.copy_(alone.items)
-        model.latent.mine[place].load_state_dict(alone.latent.mine[0].state_dict())
+        model.latent.mine[position].load_state_dict(alone.latent.mine[0].state_dict())
         model.latent.modality_logits.copy_(torch.tensor([0.3, -2.0]))
     torch.testing.assert_close(score_all(model.eval(), graph), score_all(alone.eval(), alone_graph))
     assert alone.latent._shares(alone_graph).unique().tolist() == [1.0]
@@ -267,9 +267,9 @@ def test_a_subgraph_of_the_epoch_learns_as_the_whole_graph_does() -> None:
     graph = model.begin_epoch(graph, torch.Generator())
     triples = batch()
     seeds = {"user": triples.query.user, "item": triples.candidates.flatten()}
-    part, places = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
-    items = places["item"].view(9, 3)
-    inside = Batch(UserQuery(places["user"]), items[:, 0], items[:, 1:])
+    part, positions = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))
+    items = positions["item"].view(9, 3)
+    inside = Batch(UserQuery(positions["user"]), items[:, 0], items[:, 1:])
     gradients = []
     for seen, asked in ((graph, triples), (part, inside)):
         terms = model.loss(seen, asked)

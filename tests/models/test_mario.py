@@ -210,11 +210,11 @@ def test_the_loss_equals_the_dense_formula(distance) -> None:
     bpr, distances, squares = [], [], 0.0
     for user, items in zip(triples.query.user.tolist(), triples.candidates.tolist(), strict=True):
         scores = []
-        for place, item in enumerate(items):
+        for position, item in enumerate(items):
             _, _, seen, u = slow_item(model, graph, user, item)
             scores.append(float(u @ seen))
             squares += float(model.items[item].detach().square().sum())
-            if place:
+            if position:
                 continue
             squares += float(u.square().sum())
             for name, decoder in zip(model.names, model.decode.decoders, strict=True):

@@ -217,9 +217,9 @@ def test_cross_entropy_equals_the_slow_formula() -> None:
     triples, logits = batch(), score_all(model, graph).double()
     total = 0.0
     for user, row in zip(triples.query.user.tolist(), triples.candidates.tolist(), strict=True):
-        for place, item in enumerate(row):
+        for position, item in enumerate(row):
             probability = 1 / (1 + math.exp(-float(logits[user, item])))
-            total -= math.log(probability if place == 0 else 1 - probability)
+            total -= math.log(probability if position == 0 else 1 - probability)
     assert float(model.loss(graph, triples)["bce"].detach()) == pytest.approx(total / 36, rel=1e-5)
 
 

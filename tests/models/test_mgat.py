@@ -263,11 +263,11 @@ def test_seeds_in_a_subgraph_have_the_vectors_of_the_whole_graph(num_layers):
     graph = graph_of(dataset(60, 40, size=110))
     model = model_of(graph, num_layers=num_layers)
     seeds = {"user": torch.tensor([5, 3, 11, 59]), "item": torch.tensor([7, 2, 3, 39])}
-    part, places = sample_subgraph(graph, seeds, [-1] * num_layers, torch.Generator().manual_seed(0))
+    part, positions = sample_subgraph(graph, seeds, [-1] * num_layers, torch.Generator().manual_seed(0))
     assert part.num_nodes("user") < 60
     whole, encoded = model.encode(graph), model.encode(part)
     for node_type, rows in seeds.items():
-        assert torch.allclose(encoded[node_type][places[node_type]], whole[node_type][rows], atol=1e-6)
+        assert torch.allclose(encoded[node_type][positions[node_type]], whole[node_type][rows], atol=1e-6)
 
 
 def test_without_features_there_is_one_sentence_of_advice():

@@ -15,27 +15,27 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.mkgformer import MKGformer, MKGformerConfig
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkTask
-from gmmrec.tasks.query import LinkQuery
+from gmmrec.tasks.link_prediction import LinkPredictionTask
+from gmmrec.tasks.query import LinkPredictionQuery
 from gmmrec.testing import checkerboard, circle, graph_of, without
 
 N = 12
 SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 2, "dropout": 0.0, "init_std": 0.3}
 
 
-def build(dataset=None, seed: int = 0, **settings) -> tuple[MKGformer, MultimodalGraph, LinkTask]:
+def build(dataset=None, seed: int = 0, **settings) -> tuple[MKGformer, MultimodalGraph, LinkPredictionTask]:
     split, graph = graph_of(dataset or circle(N))
     torch.manual_seed(seed)
     model = MKGformer(graph.schema, MKGformerConfig(**{**SMALL, **settings})).eval()
-    return model, model.prepare(graph), LinkTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=100)))
+    return model, model.prepare(graph), LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=100)))
 
 
-def batch_of(task: LinkTask, graph: MultimodalGraph):
+def batch_of(task: LinkPredictionTask, graph: MultimodalGraph):
     ((_, batch),) = list(task.batches(graph, torch.Generator().manual_seed(0)))
     return batch
 
 
-def train(model: MKGformer, graph: MultimodalGraph, task: LinkTask, steps: int = 60, lr: float = 0.02) -> list[float]:
+def train(model: MKGformer, graph: MultimodalGraph, task: LinkPredictionTask, steps: int = 60, lr: float = 0.02) -> list[float]:
     torch.manual_seed(1)
     batch, losses = batch_of(task, graph), []
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
@@ -50,8 +50,8 @@ def train(model: MKGformer, graph: MultimodalGraph, task: LinkTask, steps: int =
     return losses
 
 
-def every_question() -> LinkQuery:
-    return LinkQuery(torch.arange(N).repeat(4), torch.arange(4).repeat_interleave(N))
+def every_question() -> LinkPredictionQuery:
+    return LinkPredictionQuery(torch.arange(N).repeat(4), torch.arange(4).repeat_interleave(N))
 
 
 def score_all(model: MKGformer, graph: MultimodalGraph) -> Tensor:
@@ -158,7 +158,7 @@ def test_scores_equal_the_sentence_read_by_hand() -> None:
     graph = MultimodalGraph(data, graph.schema)
     features = {name: replace_values(table) for name, table in graph.features.items()}
     graph.__dict__["features"] = features
-    found = model.score(model.encode(graph), LinkQuery(torch.tensor([head]), torch.tensor([relation])), torch.arange(N))
+    found = model.score(model.encode(graph), LinkPredictionQuery(torch.tensor([head]), torch.tensor([relation])), torch.arange(N))
     torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-6)
 
 

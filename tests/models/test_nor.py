@@ -222,7 +222,7 @@ def test_attention_sums_to_one_over_what_is_there() -> None:
     torch.testing.assert_close(found["regions"].sum(1) + found["image"], torch.ones(3))
     # the third outfit has a garment without anything to look at, whose share of a third is nobody's
     torch.testing.assert_close(found["user:regions"].sum(1) + found["user:image"].sum(1), torch.tensor([1.0, 1.0, 2 / 3]))
-    maps = model.gaze(encoded, query, items, a_batch().text[:3])
+    maps = model.image_attention(encoded, query, items, a_batch().text[:3])
     torch.testing.assert_close(maps.sum(2), torch.ones(3, 4))
 
 
@@ -293,15 +293,15 @@ def test_a_word_matters_to_itself_and_to_what_follows_only() -> None:
     graph, batch = toy(), a_batch()
     model = build(graph).float()
     scene = model._scene(model.encode(graph), batch.query.outfit[2:3], batch.query.outfit_mask[2:3], batch.positive[2:3])
-    before, seen = model.write(scene, batch.text[2:3])[0], model.write.gaze(scene, batch.text[2:3])[0]
-    for place in range(4):
+    before, seen = model.write(scene, batch.text[2:3])[0], model.write.image_attention(scene, batch.text[2:3])[0]
+    for position in range(4):
         changed = batch.text[2:3].clone()
-        changed[0, place] = 5
-        after, looks = model.write(scene, changed)[0], model.write.gaze(scene, changed)[0]
-        assert torch.equal(after[:place], before[:place])
-        assert bool((after[place:] != before[place:]).all())
-        assert torch.equal(looks[: place + 2], seen[: place + 2])  # a word is read with what was seen before it
-        assert bool((looks[place + 2 :] != seen[place + 2 :]).any(1).all())
+        changed[0, position] = 5
+        after, looks = model.write(scene, changed)[0], model.write.image_attention(scene, changed)[0]
+        assert torch.equal(after[:position], before[:position])
+        assert bool((after[position:] != before[position:]).all())
+        assert torch.equal(looks[: position + 2], seen[: position + 2])  # a word is read with what was seen before it
+        assert bool((looks[position + 2 :] != seen[position + 2 :]).any(1).all())
 
 
 @torch.no_grad()
@@ -316,9 +316,12 @@ def test_the_comment_is_the_best_of_its_beam_and_telling_it_again_costs_its_scor
     assert torch.equal(model.comment(encoded, query, items, max_words=4), found.chosen[:, 0].clamp(min=0))
     model.write.output.bias[UNKNOWN] = -torch.inf
     told = 0
-    for place in range(3):
-        text, written = found.chosen[:, place].clamp(min=0), found.lengths[:, place] > 0  # without words it is no text to the loss
-        torch.testing.assert_close(found.score[written, place], -model.write(scene, text).sum(1)[written])
+    for position in range(3):
+        text, written = (
+            found.chosen[:, position].clamp(min=0),
+            found.lengths[:, position] > 0,
+        )  # without words it is no text to the loss
+        torch.testing.assert_close(found.score[written, position], -model.write(scene, text).sum(1)[written])
         told += int(written.sum())
     assert told > 3
 
@@ -350,9 +353,9 @@ def matching_pairs() -> tuple[MultimodalGraph, Split]:
     mask[:] = True
     values[:] = 0.1 * torch.randn(I, T, 5, generator=generator)
     for item in range(I):
-        place = int(torch.randint(T, (), generator=generator))
-        values[item, place, item % 2] += 1.0
-        values[item, place, 2 + (item < 6)] += 1.0
+        position = int(torch.randint(T, (), generator=generator))
+        values[item, position, item % 2] += 1.0
+        values[item, position, 2 + (item < 6)] += 1.0
     rows = [torch.tensor([top, bottom]) for top in range(6) for bottom in range(6, I) if (top + bottom) % 2 == 0]
     words = [[3, 5, 6] if int(row[0]) % 2 else [4, 5, 6] for row in rows]
     nothing = Interactions(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))

@@ -57,7 +57,7 @@ def with_features(change: Tensor | None = None) -> Dataset:
 def slow_inputs(model: NOVABERT, graph: MultimodalGraph, items: list[int], hidden: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
     """IDs, side information and what of it there is, place by place, for one sequence without padding."""
     ids, sides, present = [], [], []
-    for place, (item, hide) in enumerate(zip(items, hidden, strict=True)):
+    for position, (item, hide) in enumerate(zip(items, hidden, strict=True)):
         ids.append(model.norms[0](model.hidden[0] if hide else model.items[item]))
         here, there = [], []
         for m, name in enumerate(model.names, 1):
@@ -65,7 +65,7 @@ def slow_inputs(model: NOVABERT, graph: MultimodalGraph, items: list[int], hidde
             features = table.values[item] / table.values[item].norm().clamp(min=1e-12)
             here.append(model.norms[m](model.hidden[m] if hide else model.encoders[m - 1].project(features)))
             there.append(hide or bool(table.mask[item]))
-        here.append(model.norms[-1](model.positions.table[len(items) - 1 - place]))
+        here.append(model.norms[-1](model.positions.table[len(items) - 1 - position]))
         sides.append(torch.stack(here))
         present.append(torch.tensor([*there, True]))
     return torch.stack(ids), torch.stack(sides), torch.stack(present)
@@ -107,7 +107,7 @@ def test_loss_and_derivatives_are_those_of_the_slow_version(settings) -> None:
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
-def sought(model: NOVABERT, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> Tensor:
+def targets(model: NOVABERT, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> Tensor:
     """What the head makes of the hidden places, which logits are products with."""
     model.masker = lambda mask: HIDDEN
     seen = []
@@ -120,13 +120,13 @@ def sought(model: NOVABERT, graph: MultimodalGraph, batch: Batch[HistoryQuery]) 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
 def test_a_hidden_place_knows_neither_its_answer_nor_the_features_of_it(settings) -> None:
     model, graph = build(with_features(), **settings)
-    expected = sought(model, graph, BATCH)
+    expected = targets(model, graph, BATCH)
     answers = torch.cat([ITEMS, POSITIVE[:, None]], 1)[HIDDEN]
     shown = torch.tensor([i for i in range(I) if i not in answers])
-    assert torch.equal(sought(model, toy_graph(with_features(answers[answers != 3])), BATCH), expected)
-    assert not torch.allclose(sought(model, toy_graph(with_features(shown)), BATCH), expected)
+    assert torch.equal(targets(model, toy_graph(with_features(answers[answers != 3])), BATCH), expected)
+    assert not torch.allclose(targets(model, toy_graph(with_features(shown)), BATCH), expected)
     other = Batch(QUERY, (POSITIVE + 1) % I, BATCH.negative)
-    assert torch.equal(sought(model, graph, other)[HIDDEN.nonzero()[:, 1] == 4], expected[HIDDEN.nonzero()[:, 1] == 4])
+    assert torch.equal(targets(model, graph, other)[HIDDEN.nonzero()[:, 1] == 4], expected[HIDDEN.nonzero()[:, 1] == 4])
 
 
 @pytest.mark.parametrize("fusor", ["add", "concat", "gate"])

@@ -30,8 +30,8 @@ def batch(items: list[int] | None = None) -> Batch[UserQuery]:
     """Nine triples, with items among the given ones."""
     generator = torch.Generator().manual_seed(0)
     among = torch.arange(I) if items is None else torch.tensor(items)
-    user, place = torch.randint(U, (9,), generator=generator), torch.randint(len(among), (9, 3), generator=generator)
-    return Batch(UserQuery(user), among[place[:, 0]], among[place[:, 1:]])
+    user, position = torch.randint(U, (9,), generator=generator), torch.randint(len(among), (9, 3), generator=generator)
+    return Batch(UserQuery(user), among[position[:, 0]], among[position[:, 1:]])
 
 
 def slow_scores(model: VBPR, graph: MultimodalGraph) -> Tensor:

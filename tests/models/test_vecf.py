@@ -220,9 +220,9 @@ def test_the_rating_and_its_penalty_equal_the_dense_formula(settings) -> None:
     triples = batch()
     terms = []
     for user, items in zip(triples.query.user.tolist(), triples.candidates.tolist(), strict=True):
-        for place, item in enumerate(items):
+        for position, item in enumerate(items):
             y = slow(model, graph, user, item)[0]
-            terms.append(math.log1p(math.exp(-y if place == 0 else y)))
+            terms.append(math.log1p(math.exp(-y if position == 0 else y)))
     squares = sum(float(v.detach().square().sum()) for v in (model.users, model.items))
     found = {name: float(term.detach()) for name, term in model.loss(graph, triples).items() if name != "review"}
     assert found == pytest.approx({"bce": sum(terms) / 27, "l2": 0.3 * squares / 2}, rel=1e-4)

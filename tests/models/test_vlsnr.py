@@ -100,7 +100,9 @@ def slow_news(model: VLSNR, graph: MultimodalGraph, item: int) -> Tensor:
             x = table.values[item].double()
             tokens.append(affine(encoder.project, x / x.norm()))
     for layer in model.fuse.read.layers:
-        tokens = [norm(x + heard, layer.norm) for x, heard in zip(tokens, heads(layer.attention, tokens, tokens), strict=True)]
+        tokens = [
+            norm(x + messages, layer.norm) for x, messages in zip(tokens, heads(layer.attention, tokens, tokens), strict=True)
+        ]
     if not full:
         return sum(tokens) / len(tokens)
     first, _, last = model.fuse.pool.logits[0]
@@ -139,11 +141,14 @@ def slow_score(model: VLSNR, graph: MultimodalGraph, history: list[int], item: i
         return 0.0
     c, clicks = slow_news(model, graph, item), [slow_news(model, graph, i) for i in history]
     if model.mix is not None:
-        placed = clicks
+        positioned = clicks
         if model.mix.positions is not None:
             table = model.mix.positions.table.detach().double()
-            placed = [x + table[len(clicks) - 1 - place] for place, x in enumerate(clicks)]
-        clicks = [norm(x + heard, model.mix.norm) for x, heard in zip(clicks, heads(model.mix.hear, placed, placed), strict=True)]
+            positioned = [x + table[len(clicks) - 1 - position] for position, x in enumerate(clicks)]
+        clicks = [
+            norm(x + messages, model.mix.norm)
+            for x, messages in zip(clicks, heads(model.mix.hear, positioned, positioned), strict=True)
+        ]
     parts = [] if model.recur is None else [slow_recurrence(model, clicks, c)]
     if model.config.long_term:
         shares = [1 / len(clicks)] * len(clicks)

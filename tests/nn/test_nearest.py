@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from gmmrec.nn.nearest import edges_from_nearest, largest, nearest_among, nearest_others
+from gmmrec.nn.nearest import knn_among, knn_edges_to_pool, knn_excluding_self, largest
 
 
 @pytest.mark.parametrize("block_size", [None, 1, 4])
 @pytest.mark.parametrize("k", [0, 1, 5, 8])
 def test_equals_sorting_the_whole_matrix(block_size, k):
     vectors = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    similarity, position = (torch.cat(parts) for parts in zip(*nearest_others(vectors, k, block_size), strict=True))
+    similarity, position = (torch.cat(parts) for parts in zip(*knn_excluding_self(vectors, k, block_size), strict=True))
     whole = (vectors @ vectors.t()).detach().fill_diagonal_(-torch.inf).sort(1, descending=True)
     assert torch.equal(position, whole.indices[:, :k])
     torch.testing.assert_close(similarity, whole.values[:, :k])
@@ -16,19 +16,19 @@ def test_equals_sorting_the_whole_matrix(block_size, k):
 
 
 def test_of_equally_near_rows_the_first_are_taken():
-    assert [position.tolist() for _, position in nearest_others(torch.ones(4, 2), 2, 2)] == [[[1, 2], [0, 2]], [[0, 1], [0, 1]]]
+    assert [position.tolist() for _, position in knn_excluding_self(torch.ones(4, 2), 2, 2)] == [[[1, 2], [0, 2]], [[0, 1], [0, 1]]]
     assert largest(torch.tensor([[0.0, 1.0, 1.0, 1.0]]), 2)[1].sort().values.tolist() == [[1, 2]]
 
 
 def test_no_rows_have_no_neighbours():
-    assert list(nearest_others(torch.ones(0, 2), 0)) == []
+    assert list(knn_excluding_self(torch.ones(0, 2), 0)) == []
 
 
 @pytest.mark.parametrize("block_size", [None, 1, 4])
 def test_among_a_pool_nobody_finds_themselves_or_others(block_size):
     vectors = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     pool = torch.tensor([1, 4, 5, 8])
-    similarity, row = (torch.cat(parts) for parts in zip(*nearest_among(vectors, pool, 3, block_size), strict=True))
+    similarity, row = (torch.cat(parts) for parts in zip(*knn_among(vectors, pool, 3, block_size), strict=True))
     allowed = torch.zeros(9, 9, dtype=torch.bool)
     allowed[:, pool] = True
     whole = (vectors @ vectors.t()).masked_fill(~allowed | torch.eye(9, dtype=torch.bool), -torch.inf).sort(1, descending=True)
@@ -37,7 +37,7 @@ def test_among_a_pool_nobody_finds_themselves_or_others(block_size):
 
 
 def test_a_pool_of_oneself_is_too_small():
-    [(similarity, _)] = nearest_among(torch.ones(2, 3), torch.tensor([0]), 1)
+    [(similarity, _)] = knn_among(torch.ones(2, 3), torch.tensor([0]), 1)
     assert similarity.flatten().tolist() == [-torch.inf, 3.0]
 
 
@@ -53,6 +53,6 @@ def test_edges_lead_from_the_pool_to_all_that_are_there():
             for source in whole[target].topk(3).indices.tolist()
             if whole[target, source] > -torch.inf
         }
-        edges = edges_from_nearest(vectors, present, pool, 3)
+        edges = knn_edges_to_pool(vectors, present, pool, 3)
         assert set(map(tuple, edges.t().tolist())) == found
         assert edges.shape[1] == len(found)

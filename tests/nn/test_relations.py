@@ -1,7 +1,7 @@
 import torch
 
 from gmmrec.nn.conv.light import LightConv
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 EDGES = torch.tensor([[0, 1, 1], [1, 0, 1]])
 """From two users to two items."""
@@ -14,9 +14,9 @@ def test_a_relation_is_what_convolutions_take() -> None:
 
 
 def test_users_come_before_items() -> None:
-    user, item = Pair(torch.zeros(2, 1), torch.ones(3, 1))
+    user, item = UserItem(torch.zeros(2, 1), torch.ones(3, 1))
     assert (len(user), len(item)) == (2, 3)
-    to_user, to_item, degree, *between = Bipartite(Relation(EDGES.flip(0)), Relation(EDGES), Pair(user, item))
+    to_user, to_item, degree, *between = Bipartite(Relation(EDGES.flip(0)), Relation(EDGES), UserItem(user, item))
     assert torch.equal(to_user.edge_index, to_item.edge_index.flip(0))
     assert degree.user is user
     assert between == [None, None]

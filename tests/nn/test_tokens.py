@@ -37,14 +37,6 @@ def test_gradients_reach_the_rows_looked_up() -> None:
     assert values.grad.sum((1, 2)).tolist() == [0.0, 0.0, 8.0]
 
 
-def test_what_is_written_is_read() -> None:
-    written = {**tokens().write("item"), "user_tokens": torch.zeros(1)}
-    values, present, sizes = Tokens.read(written, "item")
-    assert torch.equal(values, tokens().values)
-    assert torch.equal(present, tokens().present)
-    assert sizes == [2, 1]
-
-
 def test_there_is_no_mask_where_nothing_is_missing() -> None:
     assert tokens().at(torch.tensor([1, 1])).mask is None
     assert tokens().at(torch.tensor([1, 0])).mask is not None

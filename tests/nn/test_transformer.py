@@ -38,8 +38,8 @@ def test_equals_the_formula_in_loops() -> None:
     encoder, x = build(), random(3, T, D).requires_grad_()
     rows = []
     for n in range(3):
-        places = [t for t in range(T) if MASK[n, t]]
-        found = dict(zip(places, slow(encoder, [x[n, t] for t in places]), strict=True))
+        positions = [t for t in range(T) if MASK[n, t]]
+        found = dict(zip(positions, slow(encoder, [x[n, t] for t in positions]), strict=True))
         rows.append(torch.stack([found.get(t, torch.zeros(D).double()) for t in range(T)]))
     assert_same(encoder(x, MASK), torch.stack(rows), encoder, x)
 
@@ -87,10 +87,10 @@ def test_causal_tokens_hear_nothing_of_what_comes_later() -> None:
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
 def test_tokens_at_places_are_those_of_the_whole(causal, num_layers) -> None:
     encoder, x = build(num_layers, causal=causal), random(3, T, D).requires_grad_()
-    places = torch.tensor([6, 0, 3, 4, 2])
+    positions = torch.tensor([6, 0, 3, 4, 2])
     visible = MASK | torch.tensor([[False], [False], [True]])
-    assert_same(encoder(x, visible, places[[1, 2, 4]]), encoder(x, visible).flatten(0, 1)[[0, 3, 2]], encoder, x)
-    assert_same(encoder(x, None, places), encoder(x).flatten(0, 1)[places], encoder, x)
+    assert_same(encoder(x, visible, positions[[1, 2, 4]]), encoder(x, visible).flatten(0, 1)[[0, 3, 2]], encoder, x)
+    assert_same(encoder(x, None, positions), encoder(x).flatten(0, 1)[positions], encoder, x)
 
 
 def test_guides_say_where_to_look_and_tokens_what_is_seen() -> None:

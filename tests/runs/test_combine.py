@@ -71,14 +71,14 @@ def test_the_test_part_has_no_say(folders):
     other = replace(test, item=(test.item + 1) % 30)
     assert gmmrec.blend([resplit(run, test=other) for run in runs]).config.model.weights == expected
     best = [run.model.score(run.model.encode(run.graph), UserQuery(torch.arange(40)), torch.arange(30)) for run in runs]
-    for place in range(2):  # where the validation part holds the favourites of one run, that run decides
+    for position in range(2):  # where the validation part holds the favourites of one run, that run decides
         graph = runs[0].graph
         seen = torch.zeros(40, 30, dtype=torch.bool)
         seen[tuple(graph.edges(("user", "interacts", "item")).edge_index.as_tensor())] = True
-        favourite = best[place].detach().masked_fill(seen, -torch.inf).topk(3).indices
+        favourite = best[position].detach().masked_fill(seen, -torch.inf).topk(3).indices
         valid = type(test)(torch.arange(40).repeat_interleave(3), favourite.flatten())
         weights = gmmrec.blend([resplit(run, valid=valid) for run in runs], metric="recall@5").config.model.weights
-        assert weights[place] >= 0.5
+        assert weights[position] >= 0.5
 
 
 def test_the_folder_needs_nothing_else(folders, tmp_path):

@@ -105,15 +105,15 @@ def test_a_beam_of_one_is_greedy(personal):
             query = question().take(torch.tensor([n]))
             found = complete(model, encoded, query, POOL, width=1, min_new=1, max_new=3).chosen[0, 0].tolist()
             rows, chosen = query.outfit[query.outfit_mask].tolist(), [-1, -1, -1]
-            for place in range(3):
+            for position in range(3):
                 there = torch.tensor([rows], dtype=torch.long)
                 asked = replace(query, outfit=there, outfit_mask=there >= 0)
                 scores, end = model.score(encoded, asked, POOL)[0], model.end_score(encoded, asked)
                 scores[[c for c in range(len(POOL)) if int(POOL[c]) in rows]] = -torch.inf
-                if place and end is not None and float(end) > float(scores.max()):
+                if position and end is not None and float(end) > float(scores.max()):
                     break
-                chosen[place] = int(scores.argmax())
-                rows.append(int(POOL[chosen[place]]))
+                chosen[position] = int(scores.argmax())
+                rows.append(int(POOL[chosen[position]]))
             assert found == chosen
             lengths.add(sum(c >= 0 for c in chosen))
     assert lengths == ({1, 2, 3} if personal else {3})  # the end is chosen, and is not
@@ -167,10 +167,10 @@ def test_what_is_added_is_commented_on_beside_the_rest(tmp_path):
     frame = run.complete(items[:2], k=1, min_items=4, max_items=4)
     rows = run.vocabularies["item"].rows(frame["item_id"].tolist())
     expected = ["", ""]
-    for place in (2, 3):
-        others = rows[torch.arange(4) != place][None]
+    for position in (2, 3):
+        others = rows[torch.arange(4) != position][None]
         query = OutfitQuery(torch.tensor([-1]), others, torch.ones_like(others, dtype=torch.bool))
-        expected += plain(run.model.comment(run.model.encode(run.graph), query, rows[place : place + 1]), words)
+        expected += plain(run.model.comment(run.model.encode(run.graph), query, rows[position : position + 1]), words)
     assert frame["comment"].tolist() == expected
     assert any(expected)
     assert run.complete([], k=1, max_items=1)["comment"].tolist() == [""]  # nothing stands beside it

@@ -4,11 +4,14 @@ import pytest
 import torch
 
 import gmmrec
+from gmmrec.abilities import ReadsHistories
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.graph.build import build_graph
 from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
+from gmmrec.models.popularity import Popularity, PopularityConfig
+from gmmrec.recommender import Encoded, Recommender
 from gmmrec.serving.service import Service
 from gmmrec.tasks.query import HistoryQuery
 from gmmrec.testing import checkerboard
@@ -72,6 +75,38 @@ def test_a_new_person_is_scored_by_what_their_history_sends_them(service):
     assert mine.loc[list(range(16))].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     fresh = service.recommend(histories=[[0, 2, 4]], k=16)
     assert not set(fresh.item_id) & {0, 2, 4}
+
+
+def test_new_users_of_a_model_that_cannot_tell_them_apart_are_warned_of(service, caplog):
+    service.recommend(histories=[[0]], k=3)
+    assert caplog.messages == []
+    model = Popularity(service.graph.schema, PopularityConfig())
+    vocabularies = {"user": service.users, "item": service.items}
+    Service(model, service.graph, vocabularies, service.seen).recommend(histories=[[0]], k=3)
+    (message,) = caplog.messages
+    assert message == "Popularity does not declare that it scores new users by their histories: they may all get the same list"
+
+
+def test_histories_are_cut_where_the_model_declares_a_length(service):
+    class Whole(Recommender[HistoryQuery, PopularityConfig]):
+        encode, score, loss = Popularity.encode, Popularity.score, Popularity.loss
+
+    class Cut(Whole, ReadsHistories):
+        history_length = 2
+
+    for kind, widths in ((Whole, (int(service.seen.counts.max()), 3)), (Cut, (2, 2))):
+        model, vocabularies = kind(service.graph.schema, PopularityConfig()), {"user": service.users, "item": service.items}
+        own = Service(model, service.graph, vocabularies, service.seen)
+        known, new = own.query(torch.arange(24)), own.query(torch.arange(1), [[4, 1, 2]])
+        assert (known.items.shape[1], new.items.shape[1]) == widths
+        assert new.items[0, -2:].tolist() == [1, 2]
+
+
+def test_a_model_without_vectors_of_items_compares_none(service):
+    own = Service(service.model, service.graph, {"user": service.users, "item": service.items}, service.seen)
+    own.__dict__["encoded"] = Encoded({"entity": torch.ones(3, 2)})
+    with pytest.raises(ValueError, match="LightGCN encodes no items to compare; take a run of a model that ranks items"):
+        own.similar_items([5])
 
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.query_type is HistoryQuery])

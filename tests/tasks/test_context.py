@@ -83,8 +83,8 @@ def test_every_new_event_of_a_part_is_a_question(mask, asked, excluded) -> None:
     assert questions.relevant.values.tolist() == [item for _, item, _ in asked]
     assert questions.relevant.counts.tolist() == [1] * len(asked)
     assert torch.equal(questions.query.context, time_context(torch.tensor([time for _, _, time in asked])))
-    for place, (user, _, _) in enumerate(asked):
-        own = questions.excluded.take(torch.tensor([place]))
+    for position, (user, _, _) in enumerate(asked):
+        own = questions.excluded.take(torch.tensor([position]))
         assert own.values.tolist() == excluded[user]
     assert questions.masked == mask
 

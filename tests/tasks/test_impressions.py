@@ -126,10 +126,10 @@ def test_questions_are_the_impressions_with_their_own_histories():
         assert rows(ranking.query) == [(user, history[-5:]) for user, history, *_ in told]
         assert ranking.relevant.values.tolist() == [click for line in told for click in line[2]]
         choices = task.evaluation_tasks(part)["impressions"]
-        places = found.telling(part)
-        assert rows(choices.query) == rows(task.query(places))
-        for n, place in enumerate(places.tolist()):
-            a, b = found.shown.indptr[place : place + 2].tolist()
+        positions = found.telling(part)
+        assert rows(choices.query) == rows(task.query(positions))
+        for n, position in enumerate(positions.tolist()):
+            a, b = found.shown.indptr[position : position + 2].tolist()
             one = choices.take(torch.tensor([n]))
             assert one.candidates.values.tolist() == found.shown.values[a:b].tolist()
             assert one.label.tolist() == found.clicked[a:b].tolist()
@@ -139,7 +139,7 @@ def test_questions_are_the_impressions_with_their_own_histories():
             for n in range(NUM)
             if found.part[n] == code and found.clicked[found.shown.indptr[n] : found.shown.indptr[n + 1]].unique().numel() == 2
         ]
-        assert places.tolist() == expected
+        assert positions.tolist() == expected
 
 
 def test_training_items_are_neither_ranked_nor_right():
@@ -156,20 +156,20 @@ def test_nothing_of_other_impressions_is_told():
     """Whatever comes later, or happens to other users, leaves a question and its candidates as they are."""
     found = impressions()
     task = task_on(found)
-    place = found.telling("test")[:1]
+    position = found.telling("test")[:1]
     shown = found.shown.values.clone()
     history = found.history.values.clone()
     clicked = found.clicked.clone()
     for values, lists in ((shown, found.shown), (history, found.history)):
-        elsewhere = lists.groups != place
+        elsewhere = lists.groups != position
         values[elsewhere] = (values[elsewhere] + 1) % NUM_ITEMS
-    clicked[found.shown.groups != place] ^= True
+    clicked[found.shown.groups != position] ^= True
     other = replace(
         found, shown=replace(found.shown, values=shown), history=replace(found.history, values=history), clicked=clicked
     )
-    assert rows(task.query(place)) == rows(task_on(other).query(place))
+    assert rows(task.query(position)) == rows(task_on(other).query(position))
     twin = task_on(other).candidates("test")
-    assert rows(task.candidates("test").query)[0] == rows(twin.query)[other.telling("test").tolist().index(int(place))]
+    assert rows(task.candidates("test").query)[0] == rows(twin.query)[other.telling("test").tolist().index(int(position))]
 
 
 def test_the_candidates_and_clicks_of_an_impression_are_not_told():

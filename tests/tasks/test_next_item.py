@@ -80,9 +80,9 @@ def test_questions_are_told_everything_before_them_and_nothing_else(strategy):
             (int(t), i, int(u), int(v))
             for i, (u, v, t) in enumerate(x for k in known for x in zip(k.user, k.item, k.time, strict=True))
         ]
-        place = sum(len(k) for k in known[:-1])
+        position = sum(len(k) for k in known[:-1])
         for n, (user, history) in enumerate(told(asked.query)):
-            here = joined[place + n]
+            here = joined[position + n]
             assert user == here[2]
             assert history == [v for t, i, u, v in sorted(joined) if u == user and (t, i) < here[:2]][-7:]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gmmrec.models import MODELS
-from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkQuery, OutfitQuery, PersonalQuery, RatingQuery, UserQuery
+from gmmrec.tasks.query import ContextQuery, HistoryQuery, LinkPredictionQuery, OutfitQuery, PersonalQuery, RatingQuery, UserQuery
 from gmmrec.testing import I, U, asked, checkerboard, rated_checkerboard, training_batch
 from gmmrec.testing.queries import ASKING, asking, board
 
@@ -23,9 +23,9 @@ def test_a_query_is_asked_as_its_nearest_base(query_type, base) -> None:
 
 def test_links_are_not_covered() -> None:
     with pytest.raises(
-        ValueError, match=r"rank items for users, not those that are asked with LinkQuery; test this model on toy data"
+        ValueError, match=r"rank items for users, not those that are asked with LinkPredictionQuery; test this model on toy data"
     ):
-        asking(LinkQuery)
+        asking(LinkPredictionQuery)
 
 
 def test_histories_hold_what_users_had_in_the_order_of_the_log() -> None:

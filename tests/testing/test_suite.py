@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from gmmrec.recommender import Recommender
-from gmmrec.tasks.query import LinkQuery, PersonalQuery
+from gmmrec.tasks.query import LinkPredictionQuery, PersonalQuery
 from gmmrec.testing import RecommenderContract
 from mine import Mine, MineConfig
 
@@ -40,7 +40,7 @@ class TestInstance(RecommenderContract):
     model_class = "Mine"
 
 
-class Links(Recommender[LinkQuery, MineConfig]):
+class Links(Recommender[LinkPredictionQuery, MineConfig]):
     pass
 
 
@@ -105,7 +105,7 @@ def test_a_class_that_names_no_model_is_told_so(results) -> None:
 def test_models_that_are_not_covered_are_skipped_with_the_reason(results) -> None:
     outcomes, output = results
     assert {outcome for name, outcome in outcomes.items() if name.startswith("TestLinks")} == {"skipped"}
-    assert "the contract suite covers models that rank items for users, not those that are asked with LinkQuery" in output
+    assert "the contract suite covers models that rank items for users, not those that are asked with LinkPredictionQuery" in output
 
 
 def test_a_query_of_ones_own_is_asked_as_its_base_is(results) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import read_attribute_files
 from gmmrec.data.errors import DataError, shown
-from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text, telling_what_is_wrong_with
+from gmmrec.data.files import TABLE_SUFFIXES, describe_read_errors, find_file, read_table, read_text
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import TokenNames
 
@@ -113,7 +113,7 @@ def read_vectors(path: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]
     found: dict[str, NDArray[np.float32]] = {}
     width = 0
     with (
-        telling_what_is_wrong_with(path),
+        describe_read_errors(path),
         gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file,
     ):
         for number, line in enumerate(file, 1):

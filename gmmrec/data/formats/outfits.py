@@ -52,9 +52,9 @@ def outfit_table(path: Path) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | N
     items = exploded(frame["items"], separator)
     catalogue = None
     if items["item"].str.fullmatch(r"\d+:\d+").all():
-        place = items["item"].str.split(":", expand=True)
-        items["item"] = name.to_numpy()[items["group"]] + "_" + place[0]
-        catalogue = pd.DataFrame({"id": items["item"], "category": place[1]})
+        position = items["item"].str.split(":", expand=True)
+        items["item"] = name.to_numpy()[items["group"]] + "_" + position[0]
+        catalogue = pd.DataFrame({"id": items["item"], "category": position[1]})
     part = _parts(frame["split"], path) if "split" in frame else None
     user = frame.get("user")
     history = exploded(frame["history"].fillna(""), separator) if "history" in frame else None
@@ -105,7 +105,7 @@ def category_features(catalogue: pd.DataFrame, source: str) -> RawFeatures:
     most = max(1, CELLS // max(1, len(catalogue)))
     if len(known) > most:
         logger.warning("%s: only the %d most frequent of %d categories are told apart", source, most, len(known))
-    column = kinds.map({kind: place for place, kind in enumerate(known.index[:most])}).fillna(-1).astype(int).to_numpy()
+    column = kinds.map({kind: position for position, kind in enumerate(known.index[:most])}).fillna(-1).astype(int).to_numpy()
     values = np.zeros((len(catalogue), min(most, len(known))), np.float16)
     values[np.flatnonzero(column >= 0), column[column >= 0]] = 1
     return RawFeatures("category", source, values, catalogue["id"], column >= 0)
@@ -129,8 +129,8 @@ def _derived(blanks: Path, sets: Path, items: pd.DataFrame) -> tuple[tuple[pd.Da
     """Questions whose outfit is named, and sets; ``OUTFIT_POSITION:CATEGORY`` is an item."""
     frame = read_table(blanks)
     asked = exploded(frame["candidates"].str.replace(r":\d+", "", regex=True), " ")
-    place = asked.groupby("group").cumcount().to_numpy()
-    asked["right"] = place == frame["answer"].astype(int).to_numpy()[asked["group"]]
+    position = asked.groupby("group").cumcount().to_numpy()
+    asked["right"] = position == frame["answer"].astype(int).to_numpy()[asked["group"]]
     blank = frame["outfit"] + "_" + frame["blank_position"]
     wrong = ~asked.loc[asked["right"], "item"].reset_index(drop=True).eq(blank)
     if len(blank) != int(asked["right"].sum()) or wrong.any():

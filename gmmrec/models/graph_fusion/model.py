@@ -28,11 +28,11 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
 from gmmrec.nn.encoder.by_name import content_encoder, propagation
 from gmmrec.nn.fusion.by_name import FUSIONS
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.loss import bpr, contrast_with_first, embedding_norm
-from gmmrec.nn.relations import Pair, Relation
+from gmmrec.nn.relations import Relation, UserItem
 from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ALIGNED, ENTITY, ENTITY_ITEM, ITEM, USER, EdgeType
@@ -47,7 +47,7 @@ class Views(NamedTuple):
     user: list[Tensor]
     item: list[Tensor]
     present: Tensor  # [I, V]
-    ids: Pair
+    ids: UserItem
 
 
 class ItemViews(NamedTuple):
@@ -189,7 +189,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             return GraphFusionEncoded({USER: users, ITEM: items if added is None else items + added})
         tokens = torch.stack(views.item, dim=1)
         added = torch.zeros_like(tokens[:, 0]) if added is None else added
-        mean = (equal_shares(tokens, views.present).unsqueeze(1) @ tokens).squeeze(1)
+        mean = (uniform_weights(tokens, views.present).unsqueeze(1) @ tokens).squeeze(1)
         return GraphFusionEncoded({USER: users, ITEM: mean + added}, ItemViews(tokens, views.present, added))
 
     def score(self, encoded: GraphFusionEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
@@ -215,8 +215,8 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             table = table if added is None else table + added
             items = F.embedding(batch.candidates, table)  # [B, 1 + K, D]
         if c.ranking == "softmax":
-            rows, place = batch.positive.unique(return_inverse=True)
-            terms = {"softmax": F.cross_entropy(self.decode(query, F.embedding(rows, table)), place)}
+            rows, position = batch.positive.unique(return_inverse=True)
+            terms = {"softmax": F.cross_entropy(self.decode(query, F.embedding(rows, table)), position)}
         else:
             scores = self.decode(query, items)
             terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
@@ -232,13 +232,13 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             alike = contrast_with_first([F.embedding(rows, view) for view in views.item], views.present[rows], c.temperature)
             terms["contrast"] = c.contrast_weight * alike
         if c.cluster_weight > 0:
-            edges, q = graph.bipartite, cast(Pair, self.ids.assignment(views.ids))  # type: ignore[union-attr]
+            edges, q = graph.bipartite, cast(UserItem, self.ids.assignment(views.ids))  # type: ignore[union-attr]
             both_ways = (edges.to_user, q.item, q.user), (edges.to_item, q.user, q.item)
             terms["cluster"] = c.cluster_weight * (cut_loss(*both_ways) + balance_loss(torch.cat(q)))
         return terms
 
     def _views(self, graph: MultimodalGraph) -> Views:
-        ids = Pair(*(x if x is None else graph.gather(t, x) for t, x in ((USER, self.users), (ITEM, self.items))))  # type: ignore[arg-type]
+        ids = UserItem(*(x if x is None else graph.gather(t, x) for t, x in ((USER, self.users), (ITEM, self.items))))  # type: ignore[arg-type]
         edges = graph.bipartite
         if SHARED_ITEMS in graph.schema.relations:
             between = [Relation(*graph.edges(kind)) for kind in (SHARED_ITEMS, SHARED_USERS)]

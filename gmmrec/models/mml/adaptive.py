@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gmmrec.models.mml.meta import Weights, inner_loop, on_own_weights
+from gmmrec.models.mml.meta import Weights, call_with_own_weights, inner_loop
 from gmmrec.nn.loss import expected_bpr
 from gmmrec.nn.sequence.transformer import SequenceTransformer
 
@@ -29,7 +29,7 @@ class Episode(NamedTuple):
     bias: Tensor | None = None
 
     @property
-    def place(self) -> Tensor:
+    def position(self) -> Tensor:
         """The newest position up to every position that has a token ``[B, L]``; 0 where there is none, see :attr:`known`."""
         positions = torch.arange(self.mask.shape[1], device=self.mask.device)
         return torch.where(self.mask, positions, 0).cummax(1).values
@@ -72,7 +72,7 @@ class AdaptiveTransformer(nn.Module):
         if not steps:
             return self._read(self.transformer(episode.tokens, episode.mask, bias=episode.bias), episode)
         weights = self.adapted(episode, support, covariance, steps=steps, lr=lr, first_order=first_order)
-        states = on_own_weights(self.transformer, weights, (episode.tokens, episode.mask), bias=episode.bias)
+        states = call_with_own_weights(self.transformer, weights, (episode.tokens, episode.mask), bias=episode.bias)
         return self._read(states, episode)
 
     def adapted(
@@ -81,25 +81,31 @@ class AdaptiveTransformer(nn.Module):
         """The transformer's weights of every user ``[B, ...]``; its own stay what they are."""
 
         def loss(
-            weights: Weights, tokens: Tensor, mask: Tensor, place: Tensor, following: Tensor, counted: Tensor, bias: Tensor | None
+            weights: Weights,
+            tokens: Tensor,
+            mask: Tensor,
+            position: Tensor,
+            following: Tensor,
+            counted: Tensor,
+            bias: Tensor | None,
         ) -> Tensor:
-            states = read_at(functional_call(self.transformer, weights, (tokens, mask), {"bias": bias}), place)
+            states = read_at(functional_call(self.transformer, weights, (tokens, mask), {"bias": bias}), position)
             losses = expected_bpr((states * following).sum(-1), ((states @ covariance) * states).sum(-1))
             return (losses * counted).sum() / counted.sum().clamp(min=1)
 
         counted = (support & episode.learnable & episode.known).to(episode.tokens.dtype)
-        task = (episode.tokens, episode.mask, episode.place, episode.following, counted, episode.bias)
+        task = (episode.tokens, episode.mask, episode.position, episode.following, counted, episode.bias)
         begin = dict(self.transformer.named_parameters())
         return inner_loop(loss, begin, task, steps=steps, lr=lr, first_order=first_order)
 
     def _read(self, states: Tensor, episode: Episode) -> Tensor:
-        return read_at(states, episode.place).masked_fill(~episode.known.unsqueeze(-1), 0.0)
+        return read_at(states, episode.position).masked_fill(~episode.known.unsqueeze(-1), 0.0)
 
 
-def read_at(states: Tensor, place: Tensor) -> Tensor:
+def read_at(states: Tensor, position: Tensor) -> Tensor:
     """The states ``[..., L, d]`` at places ``[..., L]``.
 
     >>> read_at(torch.tensor([[5.0], [6.0], [7.0]]), torch.tensor([0, 0, 2])).flatten()
     tensor([5., 5., 7.])
     """
-    return states.gather(-2, place.unsqueeze(-1).expand_as(states))
+    return states.gather(-2, position.unsqueeze(-1).expand_as(states))

@@ -52,7 +52,7 @@ def inner_loop(
     adapted, where = dict(weights), None  # the first step is taken from the same weights, which need not be repeated
     norms = nullcontext() if first_order else _PlainLayerNorms()
     with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order), sdpa_kernel(SDPBackend.MATH), norms:
-        for _ in range(steps):  # see on_own_weights
+        for _ in range(steps):  # see call_with_own_weights
             gradient = vmap(grad(loss), in_dims=(where, *axes), randomness="different")(adapted, *tasks)
             adapted, where = {name: value - lr * gradient[name] for name, value in adapted.items()}, 0
     if not steps:
@@ -62,7 +62,7 @@ def inner_loop(
     return adapted
 
 
-def on_own_weights(
+def call_with_own_weights(
     module: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...], **options: Tensor | None
 ) -> Tensor:
     """Every task through a module with the task's own weights.
@@ -79,7 +79,7 @@ def on_own_weights(
         ``[N, ...]``.
 
     >>> weights = {"weight": torch.tensor([[[2.0]], [[3.0]]])}
-    >>> on_own_weights(nn.Linear(1, 1, bias=False), weights, (torch.tensor([[1.0], [10.0]]),))
+    >>> call_with_own_weights(nn.Linear(1, 1, bias=False), weights, (torch.tensor([[1.0], [10.0]]),))
     tensor([[ 2.],
             [30.]])
     """

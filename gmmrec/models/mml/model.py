@@ -23,10 +23,10 @@ from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_moments, masked_softmax
-from gmmrec.nn.nearest import edges_from_nearest
+from gmmrec.nn.nearest import knn_edges_to_pool
 from gmmrec.nn.project import project_rows
 from gmmrec.nn.relations import Relation
-from gmmrec.nn.sequence.transformer import SequenceTransformer, short_ones_together
+from gmmrec.nn.sequence.transformer import SequenceTransformer, encode_by_length
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, HistoryQuery
 from gmmrec.typing import EdgeType
@@ -57,16 +57,12 @@ class Items(NamedTuple):
 
 @dataclass(frozen=True)
 class MMLEncoded(Encoded):
-    """Items as the learners see them, and how they are spread."""
+    """All items (see :class:`Items`); mean ``[M, d]`` and covariance ``[M, d, d]`` of those with training interactions."""
 
     present: Tensor
-    """Which learner knows which item ``[I, M]``."""
     side: Tensor
-    """What the attention bias is made of ``[I, d]``."""
     mean: Tensor
-    """Of the items with training interactions, by learner ``[M, d]``."""
     covariance: Tensor
-    """Of these ``[M, d, d]``: how much the scores of a state vary from item to item."""
 
 
 class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts, ReadsHistories, FeatureBased, StandardizesScores):
@@ -140,7 +136,7 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
             return graph
         for name in self.names:
             present = graph.features[name].present
-            edges = edges_from_nearest(self._features(graph, name), present, present & trained(graph), self.config.knn)
+            edges = knn_edges_to_pool(self._features(graph, name), present, present & trained(graph), self.config.knn)
             graph = graph.with_edges(nearest_known(name), edges)
         return graph
 
@@ -181,11 +177,11 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
             return {"fusion": self._fusion_loss(encoded, self._ask(encoded, batch.query)[0], batch.positive)}
         items, mask = self._newest(batch.query)
         length = items.shape[1]
-        rows, place = torch.cat([items, batch.candidates], dim=1).unique(return_inverse=True)
+        rows, position = torch.cat([items, batch.candidates], dim=1).unique(return_inverse=True)
         raw = self._items(graph, rows)
         world = raw._replace(vectors=hide_missing(raw.vectors - encoded.mean, raw.present))
-        history, negative = place[:, :length], place[:, length + 1 :]
-        following = torch.cat([history[:, 1:], place[:, length : length + 1]], dim=1)
+        history, negative = position[:, :length], position[:, length + 1 :]
+        following = torch.cat([history[:, 1:], position[:, length : length + 1]], dim=1)
         asked = mask & (torch.arange(length - 1, -1, -1, device=mask.device) < self._num_asked(mask))
         terms, states, known = {}, [], []
         for m, name in enumerate((INTERACTION, *self.names) if stage != "generator" else ()):
@@ -198,7 +194,7 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
         if self.fuse is not None and stage == "all":
             terms["fusion"] = self._fusion_loss(encoded, self._wanted(encoded, states, known)[0], batch.positive)
         if self.generate is not None and self.config.replace_prob > 0 and stage != "learners":
-            terms["generator"] = self._generator_loss(graph, encoded.mean[0], world, rows, place, mask, asked)
+            terms["generator"] = self._generator_loss(graph, encoded.mean[0], world, rows, position, mask, asked)
         return terms
 
     def attention(self, encoded: MMLEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
@@ -222,7 +218,7 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
                 known.append(episode.known[:, -1])
             return torch.cat(self._wanted(encoded, states, known), dim=1)
 
-        wanted, weights = short_ones_together(some, mask, rows=TASKS).split([learners * c.dim, learners], dim=1)
+        wanted, weights = encode_by_length(some, mask, rows=TASKS).split([learners * c.dim, learners], dim=1)
         return wanted, weights
 
     def _states(self, m: int, encoded: MMLEncoded, episode: Episode, support: Tensor, steps: int, lr: float) -> Tensor:
@@ -249,19 +245,19 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
         return classify(wanted, everything, everything.new_zeros(len(everything)), positive).mean()
 
     def _generator_loss(
-        self, graph: MultimodalGraph, mean: Tensor, world: Items, rows: Tensor, place: Tensor, mask: Tensor, asked: Tensor
+        self, graph: MultimodalGraph, mean: Tensor, world: Items, rows: Tensor, position: Tensor, mask: Tensor, asked: Tensor
     ) -> Tensor:
         """The main learner's BPR with some embeddings exchanged for made ones; all but the generator stands still."""
         length = mask.shape[1]
-        vectors = F.embedding(place, world.vectors[:, 0].detach())  # [B, L + 1 + K, d]
-        exchanged = torch.rand(place.shape, device=place.device) < self.config.replace_prob
+        vectors = F.embedding(position, world.vectors[:, 0].detach())  # [B, L + 1 + K, d]
+        exchanged = torch.rand(position.shape, device=position.device) < self.config.replace_prob
         exchanged[0, length] |= ~exchanged.any()
-        some, which = place[exchanged].unique(return_inverse=True)
+        some, which = position[exchanged].unique(return_inverse=True)
         made, exists = self._generated(graph, rows[some])
         new = torch.where(exists.unsqueeze(-1), made - mean, world.vectors[some, 0].detach())
         vectors = vectors.index_put(exchanged.nonzero(as_tuple=True), new[which])
         tokens, negative = hide_missing(vectors[:, :length] + mean, mask), vectors[:, length + 1 :]
-        bias = self._bias(F.embedding(place[:, :length], world.side.detach()))
+        bias = self._bias(F.embedding(position[:, :length], world.side.detach()))
         episode = Episode(tokens, mask, vectors[:, 1 : length + 1], mask, bias)
         main: nn.Module = self.learners[0].transformer  # type: ignore[assignment]
         frozen = {name: weight.detach() for name, weight in main.named_parameters()}

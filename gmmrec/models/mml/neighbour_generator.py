@@ -61,17 +61,17 @@ class NeighbourEmbeddingGenerator(nn.Module):
             that has neighbours; the neighbours' projections ``[J, dim]``, in whose rows the edges begin.
         """
         edge_index = edges_into(relation, rows, len(features), len(features)).edge_index.as_subclass(Tensor)
-        sources, place = torch.unique(edge_index[0], return_inverse=True)  # a neighbour of many is projected once
+        sources, position = torch.unique(edge_index[0], return_inverse=True)  # a neighbour of many is projected once
         neighbours = self._projected(m, features, sources)
         counts = torch.bincount(edge_index[1], minlength=len(rows))
-        logits = self.logit[m](neighbours).squeeze(-1)[place]
+        logits = self.logit[m](neighbours).squeeze(-1)[position]
         alpha = segment_softmax(logits, torch.cat([counts.new_zeros(1), counts.cumsum(0)]), edge_index[1])
-        return torch.stack([place, edge_index[1]]), alpha, neighbours
+        return torch.stack([position, edge_index[1]]), alpha, neighbours
 
     def _modality(self, m: int, features: Tensor, relation: Relation, rows: Tensor) -> Tensor:
         edge_index, alpha, neighbours = self.attention(m, features, relation, rows)
-        heard = weighted_sum(edge_index, neighbours, alpha, num_targets=len(rows))
-        return torch.relu(self._projected(m, features, rows) + heard)
+        messages = weighted_sum(edge_index, neighbours, alpha, num_targets=len(rows))
+        return torch.relu(self._projected(m, features, rows) + messages)
 
     def _projected(self, m: int, features: Tensor, rows: Tensor) -> Tensor:
         layer = self.project[m]

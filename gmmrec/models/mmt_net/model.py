@@ -130,9 +130,9 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         own, dim = [*self.names["user"], *self.names["item"]], config.dim
         self.widths = {name: min(schema.feature_dims[name], config.feature_dim) for name in own}
         layout = self._layout()
-        for place, part in enumerate(PARTS):
+        for position, part in enumerate(PARTS):
             owner = torch.arange(len(PARTS)).repeat(len(layout)).repeat_interleave(torch.tensor(layout).flatten())
-            self.register_buffer(f"{part}_columns", (owner == place).nonzero().flatten(), persistent=False)
+            self.register_buffer(f"{part}_columns", (owner == position).nonzero().flatten(), persistent=False)
 
         # M1 and M3, which domains share
         self.projections = nn.ModuleList(

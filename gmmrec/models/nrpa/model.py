@@ -109,7 +109,7 @@ class Reader(nn.Module):
     def choose(self, graph: MultimodalGraph, nodes: Tensor, start: float | None) -> Chosen:
         """Reviews of each node ``[n]``: all where ``start`` is None.
 
-        Otherwise, of those with more than ``max_reviews``, every so many, beginning at a place ``start`` in [0, 1).
+        Otherwise, of those with more than ``max_reviews``, every so many, beginning at a position ``start`` in [0, 1).
         """
         (indptr, source), _ = graph.edges(self.relation).edge_index.get_csc()
         text = graph.attribute(self.relation, "text")
@@ -117,10 +117,10 @@ class Reader(nn.Module):
         count = indptr[nodes + 1] - indptr[nodes]
         most = int(count.max()) if count.numel() else 0
         limit = most if start is None else min(most, self.config.max_reviews)
-        place = torch.arange(limit, device=nodes.device)
-        spread = ((place + (start or 0.0)) * count[:, None] / limit).long()  # [n, L]
-        is_there = place < count[:, None]
-        edge = (indptr[nodes][:, None] + torch.where(count[:, None] > limit, spread, place)).masked_fill(~is_there, 0)
+        position = torch.arange(limit, device=nodes.device)
+        spread = ((position + (start or 0.0)) * count[:, None] / limit).long()  # [n, L]
+        is_there = position < count[:, None]
+        edge = (indptr[nodes][:, None] + torch.where(count[:, None] > limit, spread, position)).masked_fill(~is_there, 0)
         return Chosen(text[edge].masked_fill(~is_there[..., None], 0), source[edge].masked_fill(~is_there, -1))
 
     def ids_of(self, graph: MultimodalGraph, nodes: Tensor) -> Tensor | None:
@@ -233,9 +233,9 @@ class NRPA(Recommender[RatingQuery, NRPAConfig, NRPAEncoded]):
                 last = first + max(1, budget // max(1, int(counts[first])))
                 parts.append(self._read(reader, graph, order[first:last], None))
                 first = last
-            place = order.argsort()
-            vectors[reader.kind] = torch.cat(parts)[place]
-            biases[reader.kind] = reader.biases_of(graph, order[place])
+            position = order.argsort()
+            vectors[reader.kind] = torch.cat(parts)[position]
+            biases[reader.kind] = reader.biases_of(graph, order[position])
         return NRPAEncoded(vectors, biases)
 
     def score(self, encoded: NRPAEncoded, query: RatingQuery, candidates: Tensor) -> Tensor:
@@ -268,11 +268,13 @@ class NRPA(Recommender[RatingQuery, NRPAConfig, NRPAEncoded]):
 
         What a node reads in a review does not depend on the pair that is predicted, so it is read once for all pairs.
         """
-        distinct, place = torch.unique(nodes, return_inverse=True)  # in ascending order
+        distinct, position = torch.unique(nodes, return_inverse=True)  # in ascending order
         chosen, ids = reader.choose(graph, distinct, start), reader.ids_of(graph, distinct)
         d, _ = reader.read(chosen.tokens, self.table, ids)
-        present = (chosen.tokens > 0).any(-1)[place]
+        present = (chosen.tokens > 0).any(-1)[position]
         if without is not None:
-            present = present & (chosen.other[place] != without[:, None])
-        d = F.embedding(place, d.flatten(1)).view(len(place), *d.shape[1:])  # d[place] has a derivative that varies with threads
-        return reader.pool(d, present, None if ids is None else F.embedding(place, ids))[0]
+            present = present & (chosen.other[position] != without[:, None])
+        d = F.embedding(position, d.flatten(1)).view(
+            len(position), *d.shape[1:]
+        )  # d[place] has a derivative that varies with threads
+        return reader.pool(d, present, None if ids is None else F.embedding(position, ids))[0]

@@ -189,11 +189,11 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         query = batch.query
         nothing = batch.positive[:, None].expand_as(query.outfit)
         told = torch.where(query.outfit_mask, query.outfit, nothing)
-        rows, place = torch.unique(torch.cat([batch.positive[:, None], told, batch.negative], 1), return_inverse=True)
+        rows, position = torch.unique(torch.cat([batch.positive[:, None], told, batch.negative], 1), return_inverse=True)
         items = self._vectors(graph, rows)  # of the candidates of the softmax
         if self.config.learn == "items":
             return {"triplet": self._triplets(graph, rows, items)}
-        positive, outfit = place[:, 0], place[:, 1 : 1 + told.shape[1]]
+        positive, outfit = position[:, 0], position[:, 1 : 1 + told.shape[1]]
         history = None
         if query.history is not None and self.config.personal:
             known, where = torch.unique(query.history, return_inverse=True)
@@ -216,7 +216,7 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         gains: Tensor | float,
     ) -> Tensor:
         """Every outfit counts alike, and so does every step of it, the end included; what is there already is no candidate."""
-        outfit, mask = in_front(outfit, query.outfit_mask, shuffle=self.config.shuffle)
+        outfit, mask = left_pad(outfit, query.outfit_mask, shuffle=self.config.shuffle)
         whole = torch.cat([outfit, positive[:, None]], 1)
         there = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         guess, mask = self._generate(F.embedding(whole, items), there, history, query.history_mask)
@@ -256,7 +256,7 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
 
     def _asked(self, items: Tensor, query: OutfitQuery) -> Tensor:
         """The guess of what completes the outfits of a question ``[B, d]``."""
-        outfit, mask = in_front(query.outfit, query.outfit_mask)
+        outfit, mask = left_pad(query.outfit, query.outfit_mask)
         history = None if query.history is None or not self.config.personal else F.embedding(query.history, items)
         return self._guess(F.embedding(outfit, items), mask, history, query.history_mask)
 
@@ -282,8 +282,8 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         if history is None or history_mask is None:
             history, history_mask = outfit[:, :0], mask[:, :0]
         history, history_mask = history[:, -self.config.max_length :], history_mask[:, -self.config.max_length :]
-        placed = history if self.recency is None else history + self.recency(history.shape[1])
-        context = torch.as_tensor(self.per(placed, history_mask))
+        positioned = history if self.recency is None else history + self.recency(history.shape[1])
+        context = torch.as_tensor(self.per(positioned, history_mask))
         length = mask.shape[1]
         there = torch.arange(length + 1, device=mask.device) >= (~mask).sum(1, keepdim=True)
         tokens = torch.cat([outfit, self.start.expand(len(mask), length + 1, -1)], 1)
@@ -298,8 +298,8 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         if candidates.dim() == 2:
             return self.again * ((candidates.unsqueeze(2) == history.unsqueeze(1)) & mask.unsqueeze(1)).any(2)
         rows, order = candidates.sort()
-        place = torch.searchsorted(rows, history.contiguous()).clamp(max=len(rows) - 1)
-        return self.again * _members(place, mask & (rows[place] == history), len(rows))[:, order.argsort()]
+        position = torch.searchsorted(rows, history.contiguous()).clamp(max=len(rows) - 1)
+        return self.again * _members(position, mask & (rows[position] == history), len(rows))[:, order.argsort()]
 
 
 def behind(length: int, device: torch.device | None = None) -> Tensor:
@@ -320,10 +320,10 @@ def behind(length: int, device: torch.device | None = None) -> Tensor:
     return torch.cat([F.pad(items, (0, length + 1)), torch.cat([torch.cat([nothing, items]), places], 1)])
 
 
-def in_front(items: Tensor, mask: Tensor, *, shuffle: bool = False) -> tuple[Tensor, Tensor]:
+def left_pad(items: Tensor, mask: Tensor, *, shuffle: bool = False) -> tuple[Tensor, Tensor]:
     """Items ``[B, L]`` with what is missing moved to the front, the others in their order, or in another one.
 
-    >>> in_front(torch.tensor([[5, 0, 7]]), torch.tensor([[True, False, True]]))
+    >>> left_pad(torch.tensor([[5, 0, 7]]), torch.tensor([[True, False, True]]))
     (tensor([[0, 5, 7]]), tensor([[False,  True,  True]]))
     """
     key = torch.rand(mask.shape, device=mask.device) if shuffle else torch.zeros(mask.shape, device=mask.device)

@@ -160,17 +160,17 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR, and squared lengths; only the batch's items are encoded, once each."""
-        rows, place = batch.candidates.unique(return_inverse=True)
+        rows, position = batch.candidates.unique(return_inverse=True)
         users, items = F.embedding(batch.query.user, self._users(graph)), self._items(graph, rows)
-        scores = inner_product(users, F.embedding(place, items))  # [B, 1 + K]
-        learned = [users[:, :-1], F.embedding(place, items[:, -1:])]
+        scores = inner_product(users, F.embedding(position, items))  # [B, 1 + K]
+        learned = [users[:, :-1], F.embedding(position, items[:, -1:])]
         if self.config.semantic_space:
             taste = F.embedding(batch.query.user, graph.gather("user", self.tastes))
             slots, present, _ = self._slots(graph, rows)
-            scores = scores + self.attend.score_rows(taste, slots, present, place)
+            scores = scores + self.attend.score_rows(taste, slots, present, position)
             learned.append(taste)
         if self.config.ids:
-            learned.append(F.embedding(place, items[:, : self.config.dim]))
+            learned.append(F.embedding(position, items[:, : self.config.dim]))
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.config.l2 > 0:
             terms["l2"] = self.config.l2 * embedding_norm(*learned)
@@ -235,12 +235,12 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
     def _slots(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Slots:
         """The attributes of all items, or of ``rows``."""
         tokens, masks = [], []
-        for place, name in enumerate(self.tables):
+        for position, name in enumerate(self.tables):
             table = graph.features[name]
             values = table.values if table.values.dim() == 3 else table.values.unsqueeze(1)
             values = _take(values.flatten(1), rows).unflatten(1, values.shape[1:])
             values = F.normalize(values, dim=-1) if self.config.unit_features else values
-            tokens.append(values if self.project is None else self.project[place](values))
+            tokens.append(values if self.project is None else self.project[position](values))
             masks.append(_take(table.mask.view(table.num_rows, -1), rows))
         mask = torch.cat(masks, 1)
         if self.gather is None:

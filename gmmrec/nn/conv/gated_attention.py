@@ -29,16 +29,16 @@ def inner_product_gate(score: Tensor, degree: Tensor) -> Tensor:
     return torch.sigmoid(score * degree.rsqrt())
 
 
-def open_gate(score: Tensor, degree: Tensor) -> Tensor:
+def constant_gate(score: Tensor, degree: Tensor) -> Tensor:
     """One for every edge: plain inner-product attention.
 
-    >>> open_gate(torch.tensor([4.0, -4.0]), torch.tensor([1.0, 1.0]))
+    >>> constant_gate(torch.tensor([4.0, -4.0]), torch.tensor([1.0, 1.0]))
     tensor([1., 1.])
     """
     return torch.ones_like(score)
 
 
-GATES: Mapping[str, Gate] = Table("gate", {"inner_product": inner_product_gate, "none": open_gate})
+GATES: Mapping[str, Gate] = Table("gate", {"inner_product": inner_product_gate, "none": constant_gate})
 
 
 class GatedAttentionConv(MessagePassing):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gmmrec.nn.nearest import nearest_others
+from gmmrec.nn.nearest import knn_excluding_self
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.nn.propagate import sampled_dot
 
@@ -49,7 +49,7 @@ class LearnedItemGraph(nn.Module):
         """The pairs that are kept ``[2, E]``; items without features are in none. Never holds ``[I, I]``."""
         rows = torch.arange(len(features), device=features.device) if present is None else present.nonzero().flatten()
         vectors, count = unit_rows(self.project(features))[rows], max(0, min(self.k, len(rows)) - 1)
-        others = torch.cat([rows.new_empty(0, count), *(position for _, position in nearest_others(vectors, count))])
+        others = torch.cat([rows.new_empty(0, count), *(position for _, position in knn_excluding_self(vectors, count))])
         near = torch.cat([torch.arange(len(rows), device=rows.device)[:, None], others], dim=1)
         return torch.stack([rows[near].flatten(), rows.repeat_interleave(near.shape[1])])
 

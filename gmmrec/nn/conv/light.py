@@ -7,7 +7,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 
 from gmmrec.nn.propagate import weighted_sum
-from gmmrec.nn.relations import Bipartite, Pair
+from gmmrec.nn.relations import Bipartite, UserItem
 
 
 class LightConv(MessagePassing):
@@ -60,7 +60,7 @@ class LightPropagation(nn.Module):
         self.num_layers = num_layers
         self.conv = LightConv()
 
-    def forward(self, x: Pair, edges: Bipartite) -> Pair:
+    def forward(self, x: UserItem, edges: Bipartite) -> UserItem:
         """Propagates, then averages."""
         users, items = x
         user_sum, item_sum = x
@@ -68,4 +68,4 @@ class LightPropagation(nn.Module):
             users, items = self.conv((items, users), *edges.to_user), self.conv((users, items), *edges.to_item)
             user_sum, item_sum = user_sum + users, item_sum + items
         scale = 1 / (self.num_layers + 1)
-        return Pair(scale * user_sum, scale * item_sum)
+        return UserItem(scale * user_sum, scale * item_sum)

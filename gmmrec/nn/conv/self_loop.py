@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gmmrec.nn.propagate import structure_of, weighted_sum
-from gmmrec.nn.relations import Bipartite, Pair
+from gmmrec.nn.relations import Bipartite, UserItem
 
 
 class SelfLoopPropagation(nn.Module):
@@ -24,16 +24,16 @@ class SelfLoopPropagation(nn.Module):
 
     >>> from gmmrec.nn.relations import Relation
     >>> edge_index = torch.tensor([[0], [0]])
-    >>> edges = Bipartite(Relation(edge_index), Relation(edge_index), Pair(torch.ones(1), torch.ones(1)))
-    >>> SelfLoopPropagation(1)(Pair(torch.tensor([[4.0]]), torch.tensor([[8.0]])), edges)
-    Pair(user=tensor([[5.]]), item=tensor([[7.]]))
+    >>> edges = Bipartite(Relation(edge_index), Relation(edge_index), UserItem(torch.ones(1), torch.ones(1)))
+    >>> SelfLoopPropagation(1)(UserItem(torch.tensor([[4.0]]), torch.tensor([[8.0]])), edges)
+    UserItem(user=tensor([[5.]]), item=tensor([[7.]]))
     """
 
     def __init__(self, num_layers: int) -> None:
         super().__init__()
         self.num_layers = num_layers
 
-    def forward(self, x: Pair, edges: Bipartite) -> Pair:
+    def forward(self, x: UserItem, edges: Bipartite) -> UserItem:
         """Propagates, then averages."""
         users, items = x
         if not self.num_layers:
@@ -48,7 +48,7 @@ class SelfLoopPropagation(nn.Module):
             )
             user_sum, item_sum = user_sum + users, item_sum + items
         scale = 1 / (self.num_layers + 1)
-        return Pair(scale * user_sum, scale * item_sum)
+        return UserItem(scale * user_sum, scale * item_sum)
 
 
 def _share(edge_index: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

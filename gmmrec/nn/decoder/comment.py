@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.beam import Beams, beam_search
-from gmmrec.nn.decoder.text import BOUNDARY, likeliest, surprise
+from gmmrec.nn.decoder.text import BOUNDARY, most_likely_text, surprise
 from gmmrec.nn.fusion.multi_source import MultiSourceAttention
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing
@@ -90,7 +90,9 @@ class CommentDecoder(nn.Module):
         Returns:
             Word ids ``[B, num_words]``; 0 behind the last.
         """
-        return likeliest(num_words, self.words, self.output, self.first(scene), self.parts(scene), self.step, forbidden=forbidden)
+        return most_likely_text(
+            num_words, self.words, self.output, self.first(scene), self.parts(scene), self.step, forbidden=forbidden
+        )
 
     @torch.no_grad()
     def search(self, scene: Scene, num_words: int, *, width: int = 3, forbidden: Sequence[int] = ()) -> Beams:
@@ -124,7 +126,7 @@ class CommentDecoder(nn.Module):
         return beam_search(step, banned, width=width, max_length=num_words, repeats=True)
 
     @torch.no_grad()
-    def gaze(self, scene: Scene, text: Tensor) -> Tensor:
+    def image_attention(self, scene: Scene, text: Tensor) -> Tensor:
         """Where the decoder looks before every word of a text ``[B, T, L]``: maps over all sources, each of which sums to 1."""
         (state,), parts, maps = self.first(scene), self.parts(scene), []
         for word in F.pad(text.long(), (1, 0), value=BOUNDARY)[:, :-1].t():

@@ -87,7 +87,7 @@ class TextDecoder(nn.Module):
             Word ids ``[B, num_words]``; 0 behind the last.
         """
         parts = self.context.parts(visual, ids)
-        return likeliest(num_words, self.words, self.output, self._first(ids), parts, self._next, forbidden=forbidden)
+        return most_likely_text(num_words, self.words, self.output, self._first(ids), parts, self._next, forbidden=forbidden)
 
     def _first(self, ids: Tensor) -> list[Tensor]:
         """The state of a GRU, or state and cell of an LSTM."""
@@ -130,8 +130,8 @@ def surprise(
     asked = num_steps > torch.arange(length, device=text.device)[:, None]  # [T, B], step by step, the longest texts first
     read = F.embedding(F.pad(text, (1, 0), value=BOUNDARY)[:, :length], words)
     states = []
-    for place, count in enumerate(filter(None, asked.sum(1).tolist())):
-        state = step(read[:count, place], [s[:count] for s in state], [part[:count] for part in parts])
+    for position, count in enumerate(filter(None, asked.sum(1).tolist())):
+        state = step(read[:count, position], [s[:count] for s in state], [part[:count] for part in parts])
         states.append(state[0])
     if not states:
         return words.new_zeros(num_rows, length)
@@ -140,7 +140,7 @@ def surprise(
     return found.new_zeros(length, num_rows).masked_scatter(asked, found).t()[order.argsort()]
 
 
-def likeliest(
+def most_likely_text(
     num_words: int,
     words: Tensor,
     output: nn.Linear,

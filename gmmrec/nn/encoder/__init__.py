@@ -2,8 +2,8 @@
 
 Two kinds, which any model can take by name:
 
-- a *propagation* turns a ``Pair`` of vectors and the edges into a ``Pair``: ``propagation(kind, ...)`` of :data:`PROPAGATIONS`;
-- a *content encoder* of one modality takes ``(preference, features, present, ids, edges)`` and gives a ``Pair``; its users start
+- a *propagation* turns a ``UserItem`` of vectors and the edges into a ``UserItem``: ``propagation(kind, ...)`` of :data:`PROPAGATIONS`;
+- a *content encoder* of one modality takes ``(preference, features, present, ids, edges)`` and gives a ``UserItem``; its users start
   from ``encoder.preference``, a table of its own: ``content_encoder(kind, ...)`` of :data:`CONTENT_ENCODERS`. Only ``linear``
   and ``perceptron``, which know no users, take features and give vectors of items.
 """

@@ -9,7 +9,7 @@ from gmmrec.nn.conv.gated_attention import GatedAttentionConv
 from gmmrec.nn.conv.light import LightConv
 from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.project import project_rows
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 
 class CoInteractionEncoder(nn.Module):
@@ -84,8 +84,8 @@ class TextSetEncoder(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Encodes the texts of the nodes in ``rows``."""
         num_texts = values.shape[1]
-        places = rows[:, None] * num_texts + torch.arange(num_texts, device=rows.device)
-        tokens = project_rows(values.flatten(0, 1), places.flatten(), self.project.weight, self.project.bias)
+        positions = rows[:, None] * num_texts + torch.arange(num_texts, device=rows.device)
+        tokens = project_rows(values.flatten(0, 1), positions.flatten(), self.project.weight, self.project.bias)
         result: Tensor | tuple[Tensor, Tensor] = self.attend(
             tokens.view(len(rows), num_texts, -1), mask.index_select(0, rows), return_weights=return_weights
         )
@@ -112,8 +112,8 @@ class CoInteractionPropagation(nn.Module):
         self.user_graph = CoInteractionEncoder(dim, num_layers)
         self.item_graph = CoInteractionEncoder(dim, num_layers)
 
-    def forward(self, x: Pair, edges: Bipartite) -> Pair:
+    def forward(self, x: UserItem, edges: Bipartite) -> UserItem:
         """Propagates, then averages."""
         if edges.between_users is None or edges.between_items is None:
             raise ValueError("the encoder needs a graph of users and one of items; give between_users and between_items")
-        return Pair(self.user_graph(x.user, edges.between_users), self.item_graph(x.item, edges.between_items))
+        return UserItem(self.user_graph(x.user, edges.between_users), self.item_graph(x.item, edges.between_items))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.project import project_rows
-from gmmrec.nn.relations import Bipartite, Pair
+from gmmrec.nn.relations import Bipartite, UserItem
 
 
 class ContentEncoder(nn.Module):
@@ -43,7 +43,7 @@ class PropagatedContent(nn.Module):
         num_users: Rows of the users' table of preferences.
         feature_dim: Width of the items' features, F.
         dim: Width of preferences and of the output.
-        propagate: From a ``Pair`` of vectors and the edges to a ``Pair``, such as
+        propagate: From a ``UserItem`` of vectors and the edges to a ``UserItem``, such as
             :class:`~gmmrec.nn.conv.light.LightPropagation` or :class:`~gmmrec.nn.encoder.hcgcn.HCGCNEncoder`.
         init_std: Standard deviation of the initial preferences; 0 for Xavier's uniform values.
 
@@ -62,8 +62,8 @@ class PropagatedContent(nn.Module):
         self.project = nn.Linear(feature_dim, dim)
         self.propagate = propagate
 
-    def forward(self, preference: Tensor, features: Tensor, present: Tensor, ids: Pair, edges: Bipartite) -> Pair:
+    def forward(self, preference: Tensor, features: Tensor, present: Tensor, ids: UserItem, edges: Bipartite) -> UserItem:
         """One row a node."""
         latent = torch.where(present.bool()[:, None], self.project(features), 0.0)  # an item without features passes nothing on
-        x: Pair = self.propagate(Pair(preference, latent), edges)
+        x: UserItem = self.propagate(UserItem(preference, latent), edges)
         return x

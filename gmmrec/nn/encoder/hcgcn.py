@@ -5,7 +5,7 @@ from torch import nn
 from gmmrec.nn.clustering import PrototypeAssignment, cluster_degrees
 from gmmrec.nn.conv.cluster import cluster_weights
 from gmmrec.nn.conv.light import LightConv
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 
 class HCGCNEncoder(nn.Module):
@@ -40,11 +40,11 @@ class HCGCNEncoder(nn.Module):
         self.assign = PrototypeAssignment(dim, num_clusters, temperature=temperature, hard=hard)
         self.conv = LightConv()
 
-    def assignment(self, x: Pair) -> Pair:
+    def assignment(self, x: UserItem) -> UserItem:
         """Clusters of users ``[U, K]`` and items ``[I, K]``, by the same prototypes."""
-        return Pair(self.assign(x.user), self.assign(x.item))
+        return UserItem(self.assign(x.user), self.assign(x.item))
 
-    def forward(self, x: Pair, edges: Bipartite, assignment: Pair | None = None) -> Pair:
+    def forward(self, x: UserItem, edges: Bipartite, assignment: UserItem | None = None) -> UserItem:
         """Propagates, then averages; ``assignment`` saves making it where the caller has it already."""
         to_user, to_item = edges.to_user, edges.to_item
         users, items = x
@@ -55,12 +55,12 @@ class HCGCNEncoder(nn.Module):
             users, items = self.conv((items, users), *to_user), self.conv((users, items), *to_item)
             user_sum, item_sum = user_sum + users, item_sum + items
         scale = 1 / (self.num_layers + 1)
-        return Pair(scale * user_sum, scale * item_sum)
+        return UserItem(scale * user_sum, scale * item_sum)
 
-    def _inside_clusters(self, edges: Bipartite, q: Pair) -> tuple[Relation, Relation]:
+    def _inside_clusters(self, edges: Bipartite, q: UserItem) -> tuple[Relation, Relation]:
         """Both relations with the weights of the hops after the first, which are the same for all of them."""
         by_item, by_user = Relation(edges.to_user.edge_index), Relation(edges.to_item.edge_index)  # A, not normalised
-        degree = Pair(cluster_degrees(by_item, q.item, q.user), cluster_degrees(by_user, q.user, q.item))
+        degree = UserItem(cluster_degrees(by_item, q.item, q.user), cluster_degrees(by_user, q.user, q.item))
         to_user = cluster_weights(by_item, (q.item, q.user), (degree.item, degree.user))
         to_item = cluster_weights(by_user, (q.user, q.item), (degree.user, degree.item))
         return Relation(by_item.edge_index, to_user), Relation(by_user.edge_index, to_item)

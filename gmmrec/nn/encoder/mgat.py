@@ -10,7 +10,7 @@ from gmmrec.nn.choice import check_choice
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv
 from gmmrec.nn.neighbourhood import edges_into
 from gmmrec.nn.normalize import unit_rows
-from gmmrec.nn.relations import Bipartite, Pair
+from gmmrec.nn.relations import Bipartite, UserItem
 
 Combine = Literal["concat", "last"]
 
@@ -41,23 +41,23 @@ class MGATLayer(nn.Module):
         self.own = nn.Linear(in_channels, dim)  # W1
         self.neighbours = nn.Linear(in_channels, dim)  # W2
 
-    def forward(self, x: Pair, ids: Pair, edges: Bipartite, users: Tensor | None = None) -> Pair:
+    def forward(self, x: UserItem, ids: UserItem, edges: Bipartite, users: Tensor | None = None) -> UserItem:
         """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types; of users only some, where these are given."""
-        y = Pair(*map(self.conv.transform, x))
+        y = UserItem(*map(self.conv.transform, x))
         own, own_ids, own_y, to_user = x.user, ids.user, y.user, edges.to_user
         if users is not None:
             own, own_ids = F.embedding(users, x.user), F.embedding(users, ids.user)
             own_y = self.conv.transform(own)  # cheaper than to look up y, whose derivative would be a whole table
             to_user = edges_into(to_user, users, x.item.shape[0], x.user.shape[0])
-        heard = Pair(
+        messages = UserItem(
             user=self.conv.attend((y.item, own_y), to_user.edge_index, edges.degree.item),
             item=self.conv.attend((y.user, y.item), edges.to_item.edge_index, edges.degree.user),
         )
-        return Pair(self._combine(own, heard.user, own_ids), self._combine(x.item, heard.item, ids.item))
+        return UserItem(self._combine(own, messages.user, own_ids), self._combine(x.item, messages.item, ids.item))
 
-    def _combine(self, x: Tensor, heard: Tensor, ids: Tensor) -> Tensor:
+    def _combine(self, x: Tensor, messages: Tensor, ids: Tensor) -> Tensor:
         own = F.leaky_relu_(self.own(x))  # in place where autograd allows: these are the widest tensors of a step
-        return F.leaky_relu_(self.neighbours(F.leaky_relu(heard)).add_(own).add_(ids))
+        return F.leaky_relu_(self.neighbours(F.leaky_relu(messages)).add_(own).add_(ids))
 
 
 class MGATEncoder(nn.Module):
@@ -102,18 +102,18 @@ class MGATEncoder(nn.Module):
         self.combine = combine
 
     def forward(
-        self, preference: Tensor, features: Tensor, present: Tensor, ids: Pair, edges: Bipartite, users: Tensor | None = None
-    ) -> Pair:
+        self, preference: Tensor, features: Tensor, present: Tensor, ids: UserItem, edges: Bipartite, users: Tensor | None = None
+    ) -> UserItem:
         """One row a node; of users only those asked for, which spares the last layer most of its work."""
         latent = torch.tanh(self.latent(features)) * present[:, None]  # a missing feature is zero in latent space too
-        x = Pair(unit_rows(preference), unit_rows(latent))
-        outputs: list[Pair] = []
+        x = UserItem(unit_rows(preference), unit_rows(latent))
+        outputs: list[UserItem] = []
         for layer in self.layers[:-1]:
             x = layer(x, ids, edges)
             outputs.append(x)
-        last: Pair = self.layers[-1](x, ids, edges, users)
+        last: UserItem = self.layers[-1](x, ids, edges, users)
         if self.combine == "last" or not outputs:
             return last
         if users is not None:
-            outputs = [Pair(F.embedding(users, output.user), output.item) for output in outputs]
-        return Pair(*(torch.cat(layers, dim=1) for layers in zip(*outputs, last, strict=True)))
+            outputs = [UserItem(F.embedding(users, output.user), output.item) for output in outputs]
+        return UserItem(*(torch.cat(layers, dim=1) for layers in zip(*outputs, last, strict=True)))

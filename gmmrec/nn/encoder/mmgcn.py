@@ -10,7 +10,7 @@ from gmmrec.nn.conv.modality import ModalityConv
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.neighbourhood import edges_into
 from gmmrec.nn.normalize import unit_rows
-from gmmrec.nn.relations import Bipartite, Pair
+from gmmrec.nn.relations import Bipartite, UserItem
 
 
 class MMGCNLayer(nn.Module):
@@ -50,25 +50,25 @@ class MMGCNLayer(nn.Module):
         nn.init.xavier_normal_(self.own.weight)
         nn.init.xavier_normal_(self.mix.weight)
 
-    def forward(self, x: Pair, ids: Pair, edges: Bipartite, users: Tensor | None = None) -> Pair:
+    def forward(self, x: UserItem, ids: UserItem, edges: Bipartite, users: Tensor | None = None) -> UserItem:
         """``[N, in_channels]`` and ``[N, dim]`` to ``[N, dim]``, for both node types; of users only some, where these are given."""
         own, own_ids, to_user = x.user, ids.user, edges.to_user
         if users is not None:
             own, own_ids = F.embedding(users, x.user), F.embedding(users, ids.user)
             to_user = edges_into(to_user, users, x.item.shape[0], x.user.shape[0])
-        return Pair(
+        return UserItem(
             user=self._combine(own, self.conv((x.item, own), to_user.edge_index), own_ids),
             item=self._combine(x.item, self.conv((x.user, x.item), edges.to_item.edge_index), ids.item),
         )
 
-    def _combine(self, x: Tensor, heard: Tensor, ids: Tensor) -> Tensor:
+    def _combine(self, x: Tensor, messages: Tensor, ids: Tensor) -> Tensor:
         # in place where autograd allows: these are the widest tensors of a step
-        heard = F.leaky_relu(heard, inplace=self.conv.fused)
+        messages = F.leaky_relu(messages, inplace=self.conv.fused)
         own = F.leaky_relu_(self.own(x))
         if self.combine == "add":
-            return F.leaky_relu_(self.mix(heard).add_(own).add_(ids))
-        of_heard, of_own = self.mix.weight.split([self.in_channels, ids.shape[1]], dim=1)  # spares the concatenation
-        return F.leaky_relu_(F.linear(heard, of_heard).add_(F.linear(own + ids, of_own)))
+            return F.leaky_relu_(self.mix(messages).add_(own).add_(ids))
+        of_messages, of_own = self.mix.weight.split([self.in_channels, ids.shape[1]], dim=1)  # spares the concatenation
+        return F.leaky_relu_(F.linear(messages, of_messages).add_(F.linear(own + ids, of_own)))
 
 
 class MMGCNEncoder(nn.Module):
@@ -117,12 +117,12 @@ class MMGCNEncoder(nn.Module):
         self.layers = nn.ModuleList(MMGCNLayer(in_channels, dim, aggr, combine) for in_channels in widths)
 
     def forward(
-        self, preference: Tensor, features: Tensor, present: Tensor, ids: Pair, edges: Bipartite, users: Tensor | None = None
-    ) -> Pair:
+        self, preference: Tensor, features: Tensor, present: Tensor, ids: UserItem, edges: Bipartite, users: Tensor | None = None
+    ) -> UserItem:
         """One row a node; of users only those asked for, which spares the last layer most of its work."""
         latent = torch.where(present.bool()[:, None], self.latent(features), 0.0)  # a missing feature is zero here too
-        x = Pair(unit_rows(preference), unit_rows(latent))
+        x = UserItem(unit_rows(preference), unit_rows(latent))
         for layer in self.layers[:-1]:
             x = layer(x, ids, edges)
-        last: Pair = self.layers[-1](x, ids, edges, users)
+        last: UserItem = self.layers[-1](x, ids, edges, users)
         return last

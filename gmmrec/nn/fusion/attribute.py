@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from gmmrec.nn.additive import rectified_logits
 from gmmrec.nn.chunks import in_chunks
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
 
@@ -91,7 +91,7 @@ class AttributeFusion(nn.Module):
     def weights(self, query: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much each attribute counts ``[..., A]``, from queries and :meth:`values`."""
         if self.query is None:
-            shares = equal_shares(values, mask)
+            shares = uniform_weights(values, mask)
             return shares.expand(torch.broadcast_shapes(shares.shape, (*query.shape[:-1], 1)))
         return masked_softmax(self._logits(self.query(query), self.key(values)), mask)
 
@@ -140,12 +140,12 @@ class AttributeFusion(nn.Module):
         asks, keys = (None, None) if self.query is None else (self.query(query).unsqueeze(1), self.key(values))
 
         def score(part: slice) -> Tensor:
-            place = rows[:, part]
-            own = _take(values, place)  # [B, c, A, D]
+            position = rows[:, part]
+            own = _take(values, position)  # [B, c, A, D]
             if asks is None or keys is None:
-                weights = equal_shares(own, mask[place])
+                weights = uniform_weights(own, mask[position])
             else:
-                weights = masked_softmax(self._logits(asks, _take(keys, place)), mask[place])
+                weights = masked_softmax(self._logits(asks, _take(keys, position)), mask[position])
             return (weights * (own @ query[:, None, :, None]).squeeze(-1)).sum(-1)
 
         return in_chunks(score, rows.shape[1], CELLS // max(1, len(query) * values[0].numel()))

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 Score = Literal["product", "additive"]
@@ -169,7 +169,7 @@ class CoAttention(nn.Module):
             weights = []
             for side, other in ((0, 1), (1, 0)):
                 if not attentions[side]:
-                    weights.append(equal_shares(tokens[side], masks[side]))
+                    weights.append(uniform_weights(tokens[side], masks[side]))
                     continue
                 attention = attentions[side][k % len(attentions[side])]
                 weights.append(attention(tokens[side], masks[side], tokens[other], held[other]))
@@ -227,8 +227,8 @@ class CoAttentionFusion(nn.Module):
         for k in range(self.steps):
             guide = memory if query is None else query * (k + 1 if self.accumulate else 1)
             shares = self.read[k % len(self.read)](tokens, mask, guide)
-            heard = _sum(shares, tokens)
-            memory, total = (memory + heard, total + shares) if self.accumulate else (heard, shares)
+            messages = _sum(shares, tokens)
+            memory, total = (memory + messages, total + shares) if self.accumulate else (messages, shares)
         return (memory, total / (self.steps + 1) if self.accumulate else total) if return_weights else memory
 
 
@@ -239,7 +239,7 @@ def first_shares(tokens: Tensor, mask: Tensor | None, start: Start) -> Tensor:
     tensor([[0., 1., 0.]])
     """
     if start == "mean":
-        return equal_shares(tokens, mask)
+        return uniform_weights(tokens, mask)
     present = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device) if mask is None else mask
     return (present & (present.cumsum(-1) == 1)).to(tokens.dtype)
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing
 
 
@@ -34,4 +34,4 @@ class ConcatFusion(nn.Module):
         fused: Tensor = self.project(hide_missing(tokens, mask).flatten(-2))
         if mask is not None:  # without a token there is no bias either
             fused = fused.masked_fill(~mask.any(-1, keepdim=True), 0.0)
-        return (fused, equal_shares(tokens, mask)) if return_weights else fused
+        return (fused, uniform_weights(tokens, mask)) if return_weights else fused

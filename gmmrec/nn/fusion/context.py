@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing
 
 
@@ -76,7 +76,7 @@ class ContextFusion(nn.Module):
         if not return_weights:
             return fused
         groups = context.new_empty(*context.shape[:-1], self.num_tokens, 0)
-        return fused, equal_shares(groups, mask)
+        return fused, uniform_weights(groups, mask)
 
     def shifted(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """All groups side by side ``[..., F]``, each with what the others say added; zeros in place of missing ones."""

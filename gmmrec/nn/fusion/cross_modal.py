@@ -189,9 +189,9 @@ class _Attention(nn.Module):
         parts, dropout = (queries, self.key(other), self.value(other), mask), self.dropout if self.training else 0.0
         if weights is None:
             return attend(*parts, num_heads=self.heads, dropout=dropout), queries
-        heard, shares = attend(*parts, num_heads=self.heads, dropout=dropout, return_weights=True)
+        messages, shares = attend(*parts, num_heads=self.heads, dropout=dropout, return_weights=True)
         weights.append(shares)
-        return heard, queries
+        return messages, queries
 
 
 class _Stream(nn.Module):

@@ -92,10 +92,10 @@ class CrossStitchFusion(nn.Module):
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Fuses; takes no notice of ``query``."""
-        fused: Tensor | tuple[Tensor, Tensor] = self.fuse(self.climb(tokens, mask), mask, return_weights=return_weights)
+        fused: Tensor | tuple[Tensor, Tensor] = self.fuse(self.forward_levels(tokens, mask), mask, return_weights=return_weights)
         return fused
 
-    def climb(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward_levels(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """The tops of the towers ``[..., M, D]``; zeros in place of missing tokens."""
         tokens = hide_missing(tokens, mask)
         for layer in self.layers:

@@ -124,7 +124,7 @@ class InterestAttention(nn.Module):
         """
         if query.dim() == 3:
             return self._score_own(query, tokens, index, indptr, query_ids, token_ids)
-        rows, place = index.unique(return_inverse=True)
+        rows, position = index.unique(return_inverse=True)
         if not len(rows):
             return query.new_zeros(len(indptr) - 1, len(query))
         tokens, token_ids = F.embedding(rows, tokens), token_ids[rows]
@@ -133,7 +133,7 @@ class InterestAttention(nn.Module):
             logits, products = self._table(query[part], tokens), query[part] @ tokens.mT  # [c, N]
             exponentials = logits.exp().masked_fill(query_ids[part, None] == token_ids, 0.0)
             both = torch.cat([exponentials * products, exponentials]).t().contiguous()  # [N, 2c]
-            return self._divide(F.embedding_bag(place, both, indptr[:-1], mode="sum"))
+            return self._divide(F.embedding_bag(position, both, indptr[:-1], mode="sum"))
 
         return in_chunks(score, len(query), CELLS // len(rows))
 

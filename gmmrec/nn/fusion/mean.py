@@ -17,7 +17,7 @@ class MeanFusion(nn.Module):
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Fuses; takes no notice of ``query``."""
-        weights = equal_shares(tokens, mask)
+        weights = uniform_weights(tokens, mask)
         fused = (hide_missing(tokens, mask) * weights.unsqueeze(-1)).sum(-2)
         return (fused, weights) if return_weights else fused
 
@@ -40,11 +40,11 @@ class SumFusion(nn.Module):
         return fused, tokens.new_ones(tokens.shape[:-1]) if mask is None else mask.to(tokens.dtype)
 
 
-def equal_shares(tokens: Tensor, mask: Tensor | None) -> Tensor:
+def uniform_weights(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """The same weight for every token that is present ``[..., M]``; they sum to 1.
 
     >>> import torch
-    >>> equal_shares(torch.zeros(1, 3, 2), torch.tensor([[True, False, True]]))
+    >>> uniform_weights(torch.zeros(1, 3, 2), torch.tensor([[True, False, True]]))
     tensor([[0.5000, 0.0000, 0.5000]])
     """
     if mask is None:

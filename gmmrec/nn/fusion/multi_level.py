@@ -121,13 +121,13 @@ class VisionLayer(nn.Module):
         return_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """The regions after the layer."""
-        heard: Tensor = self.norm(hide_missing(regions, mask))
+        messages: Tensor = self.norm(hide_missing(regions, mask))
         weights = None
         if return_weights:
-            heard, weights = self.attention(heard, mask, prefix, prefix_mask, return_weights=True)
+            messages, weights = self.attention(messages, mask, prefix, prefix_mask, return_weights=True)
         else:
-            heard = self.attention(heard, mask, prefix, prefix_mask)
-        regions = hide_missing(regions, mask) + self.dropout(heard)
+            messages = self.attention(messages, mask, prefix, prefix_mask)
+        regions = hide_missing(regions, mask) + self.dropout(messages)
         hidden = self.inner(self.feed_norm(regions))
         return hide_missing(regions + self.dropout(self.outer(hidden * torch.sigmoid(1.702 * hidden))), mask), weights
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.additive import additive_logits
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
 
 
@@ -41,14 +41,14 @@ class GuidedSum(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor | None, guide: Tensor) -> Tensor:
         """Weights ``[..., L]`` of tokens ``[..., L, D]`` beside guides ``[..., G]``; leading axes are broadcast."""
         if not self.attend:
-            return equal_shares(tokens, mask)
+            return uniform_weights(tokens, mask)
         logits = self.logit(torch.tanh(self.token(tokens) + self.guide(guide).unsqueeze(-2))).squeeze(-1)
         return masked_softmax(logits, mask)
 
     def of_pairs(self, tokens: Tensor, mask: Tensor | None, guides: Tensor) -> Tensor:
         """Weights ``[G, N, L]`` of the tokens ``[N, L, D]`` for every guide ``[G, ...]``, without a gradient."""
         if not self.attend:
-            return equal_shares(tokens, mask).expand(len(guides), -1, -1)
+            return uniform_weights(tokens, mask).expand(len(guides), -1, -1)
         keys = self.token(tokens)
         logits = additive_logits(self.guide(guides), keys.flatten(0, 1), self.logit.weight[0])
         return masked_softmax(logits.to(keys.dtype).view(len(guides), *tokens.shape[:2]), mask)

@@ -35,6 +35,6 @@ class SelfAttentionFusion(nn.Module):
         logits = self.query(tokens) @ self.key(tokens).mT / tokens.shape[-1] ** 0.5  # [..., M, M]
         attention = masked_softmax(logits, None if mask is None else mask.unsqueeze(-2))
         weights = masked_mean(attention, mask)  # [..., M]
-        heard = (weights.unsqueeze(-1) * tokens).sum(-2)
-        fused = self.value(heard) + masked_mean(tokens, mask)  # the mean and W_V are linear: one vector is mapped, not M
+        messages = (weights.unsqueeze(-1) * tokens).sum(-2)
+        fused = self.value(messages) + masked_mean(tokens, mask)  # the mean and W_V are linear: one vector is mapped, not M
         return (fused, weights) if return_weights else fused

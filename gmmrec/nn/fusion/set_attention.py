@@ -94,6 +94,8 @@ class _Layer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor | None, return_weights: bool) -> tuple[Tensor, Tensor | None]:
-        heard, weights = self.attention(tokens, tokens, None if mask is None else mask.unsqueeze(-2), return_weights=return_weights)
-        mixed = self.norm(tokens + self.dropout(heard))
+        messages, weights = self.attention(
+            tokens, tokens, None if mask is None else mask.unsqueeze(-2), return_weights=return_weights
+        )
+        mixed = self.norm(tokens + self.dropout(messages))
         return self.hidden_norm(mixed + self.dropout(self.feed(mixed))), weights

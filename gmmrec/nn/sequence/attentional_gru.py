@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from gmmrec.nn.additive import additive_logits
 from gmmrec.nn.chunks import in_chunks
-from gmmrec.nn.fusion.mean import equal_shares
+from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 CELLS = 2**24
@@ -163,7 +163,7 @@ class AttentionalGRU(nn.Module):
             ValueError: There is no query.
         """
         if not self.attend or steps.keys is None:
-            return equal_shares(steps.tokens, steps.mask).unsqueeze(1)
+            return uniform_weights(steps.tokens, steps.mask).unsqueeze(1)
         if query is None:
             raise ValueError("an attentional GRU needs a query, the candidates; give their vectors [N, C, dim], or weights")
         if self.mode != "post":
@@ -204,8 +204,8 @@ class AttentionalGRU(nn.Module):
     def _run(self, inputs: Tensor, initial: Tensor, weights: Tensor | None, counts: list[int]) -> Tensor:
         """The last states ``[N, C, hidden]`` of packed rows, of which ``counts[l]`` have begun by step l."""
         state, shares = initial[:0], [None] * len(counts) if weights is None else weights.unbind(2)
-        places = zip(inputs.unbind(), shares, counts, strict=True)  # unbound: the derivative of each is of its own size
-        for brought, share, count in places:
+        positions = zip(inputs.unbind(), shares, counts, strict=True)  # unbound: the derivative of each is of its own size
+        for brought, share, count in positions:
             if count > len(state):
                 state = torch.cat([state, initial[len(state) : count]])
             if count:
@@ -228,9 +228,9 @@ class AttentionalGRU(nn.Module):
     def _states(self, inputs: Tensor, state: Tensor, mask: Tensor | None) -> Tensor:
         """States after every step ``[N, L, hidden]`` of an ordinary GRU; one that is missing leaves the state as it is."""
         states = [state[:, :0]]
-        for place, brought in enumerate(inputs.unbind()):
+        for position, brought in enumerate(inputs.unbind()):
             after = self._step(brought, state, None)
-            state = after if mask is None else torch.where(mask[:, place, None, None], after, state)
+            state = after if mask is None else torch.where(mask[:, position, None, None], after, state)
             states.append(state)
         return torch.cat(states, dim=1)
 

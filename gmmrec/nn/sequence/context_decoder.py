@@ -114,8 +114,8 @@ class _Layer(nn.Module):
     def forward(
         self, tokens: Tensor, readable: Tensor, context: Tensor, context_mask: Tensor, return_weights: bool
     ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
-        heard, own = self.attention(tokens, tokens, readable, return_weights=return_weights)
-        mixed = self.norm(tokens + self.dropout(heard))
+        messages, own = self.attention(tokens, tokens, readable, return_weights=return_weights)
+        mixed = self.norm(tokens + self.dropout(messages))
         told, other = self.context(mixed, context, context_mask.unsqueeze(-2), return_weights=return_weights)
         told = told * context_mask.any(-1)[:, None, None]  # the bias alone would speak where there is nothing to attend to
         mixed = self.context_norm(mixed + self.dropout(told))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from gmmrec.nn.fusion.side import SideFusion
 from gmmrec.nn.masked import hide_missing
-from gmmrec.nn.transformer import TransformerLayer, take, who_sees_whom
+from gmmrec.nn.transformer import TransformerLayer, take, visible_mask
 
 
 class NonInvasiveLayer(nn.Module):
@@ -32,7 +32,7 @@ class NonInvasiveLayer(nn.Module):
 
     Shapes:
         - **input:** ids ``[B, T, dim]``, sides ``[B, T, M, dim]``, visible ``[B, T or 1, T]`` or None (what may be looked at),
-          present ``[B, T, M]`` or None (which side information there is), places ``[n]`` or None (tokens to finish)
+          present ``[B, T, M]`` or None (which side information there is), positions ``[n]`` or None (tokens to finish)
         - **output:** ``[B, T, dim]``, or ``[n, dim]``
     """
 
@@ -59,10 +59,10 @@ class NonInvasiveLayer(nn.Module):
         visible: Tensor | None = None,
         *,
         present: Tensor | None = None,
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """What every ID becomes among the others."""
-        made: Tensor = self.layer(ids, visible, guides=self.fuse(sides, present, ids), places=places)
+        made: Tensor = self.layer(ids, visible, guides=self.fuse(sides, present, ids), positions=positions)
         return made
 
     def weights(self, ids: Tensor, sides: Tensor, visible: Tensor | None = None, *, present: Tensor | None = None) -> Tensor:
@@ -87,7 +87,7 @@ class NonInvasiveTransformer(nn.Module):
     Shapes:
         - **input:** ids ``[B, T, dim]``, sides ``[B, T, M, dim]``, mask ``[B, T]`` or None, present ``[B, T, M]`` or None, places
           ``[n]`` or None
-        - **output:** ``[B, T, dim]``, zeros in place of missing tokens; or the tokens at these places among all, ``[n, dim]``
+        - **output:** ``[B, T, dim]``, zeros in place of missing tokens; or the tokens at these positions among all, ``[n, dim]``
 
     >>> import torch
     >>> encoder = NonInvasiveTransformer(8, 3)
@@ -130,19 +130,19 @@ class NonInvasiveTransformer(nn.Module):
         mask: Tensor | None = None,
         *,
         present: Tensor | None = None,
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """What every ID becomes among the others."""
-        ids, visible = hide_missing(ids, mask), who_sees_whom(ids, mask, causal=False)
+        ids, visible = hide_missing(ids, mask), visible_mask(ids, mask, causal=False)
         for number, layer in enumerate(self.layers, 1):
-            ids = layer(ids, sides, visible, present=present, places=places if number == len(self.layers) else None)
-        if places is None:
+            ids = layer(ids, sides, visible, present=present, positions=positions if number == len(self.layers) else None)
+        if positions is None:
             return hide_missing(ids, mask)
-        return ids if len(self.layers) else take(ids, places)
+        return ids if len(self.layers) else take(ids, positions)
 
     def weights(self, ids: Tensor, sides: Tensor, mask: Tensor | None = None, *, present: Tensor | None = None) -> Tensor:
         """How much every token looks at every other in the last layer, ``[B, H, T, T]``."""
-        ids, visible = hide_missing(ids, mask), who_sees_whom(ids, mask, causal=False)
+        ids, visible = hide_missing(ids, mask), visible_mask(ids, mask, causal=False)
         for layer in self.layers[:-1]:
             ids = layer(ids, sides, visible, present=present)
         last = self.layers[-1]

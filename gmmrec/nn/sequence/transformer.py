@@ -102,28 +102,28 @@ class SequenceTransformer(nn.Module):
         self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
         """What every token becomes among the others."""
-        made: Tensor = self.encoder(self._placed(tokens, mask), mask, places, bias=bias)
+        made: Tensor = self.encoder(self._positioned(tokens, mask), mask, places, bias=bias)
         return made
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """How much every token looks at every other in the last layer, ``[B, H, L, L]``."""
-        return self.encoder.weights(self._placed(tokens, mask), mask)
+        return self.encoder.weights(self._positioned(tokens, mask), mask)
 
-    def _placed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        placed: Tensor = self.dropout(self.norm(hide_missing(tokens, mask) + self.positions(tokens.shape[-2])))
-        return placed
+    def _positioned(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        positioned: Tensor = self.dropout(self.norm(hide_missing(tokens, mask) + self.positions(tokens.shape[-2])))
+        return positioned
 
 
-def last_places(mask: Tensor) -> Tensor:
+def last_positions(mask: Tensor) -> Tensor:
     """Where the last columns of ``[B, L]`` stand among all places ``[B]``.
 
-    >>> last_places(torch.ones(2, 3))
+    >>> last_positions(torch.ones(2, 3))
     tensor([2, 5])
     """
     return torch.arange(1, len(mask) + 1, device=mask.device) * mask.shape[1] - 1
 
 
-def short_ones_together(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *, rows: int = 64) -> Tensor:
+def encode_by_length(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *, rows: int = 64) -> Tensor:
     """Encodes sequences some rows at a time, those of like length together, each part as wide as its longest.
 
     Most people did little and some did much: a table of histories is mostly padding, on which nothing need be spent.
@@ -137,7 +137,7 @@ def short_ones_together(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *
         ``[B, D]``, in the order of the mask.
 
     >>> mask = torch.tensor([[False, True], [True, True], [False, False]])
-    >>> short_ones_together(lambda rows, width: mask[rows, -width:].sum(1, keepdim=True), mask, rows=1).flatten()
+    >>> encode_by_length(lambda rows, width: mask[rows, -width:].sum(1, keepdim=True), mask, rows=1).flatten()
     tensor([1, 2, 0])
     """
     lengths, order = mask.sum(1).sort()

@@ -46,8 +46,8 @@ class HashWords:
     def tokens(self, texts, count):
         values, mask = torch.full((len(texts), count, self.dim), torch.nan), torch.zeros(len(texts), count, dtype=torch.bool)
         for row, text in enumerate(texts):
-            for place, word in enumerate([word for word in text.split() if not word.startswith("?")][:count]):
-                values[row, place], mask[row, place] = self.word(word), True
+            for position, word in enumerate([word for word in text.split() if not word.startswith("?")][:count]):
+                values[row, position], mask[row, position] = self.word(word), True
         return values, mask
 
 

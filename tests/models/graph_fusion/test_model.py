@@ -172,6 +172,15 @@ class TestCombinations(RecommenderContract):
 
     model_class = GraphFusion
 
+    @pytest.fixture(autouse=True)
+    def _chosen(self, settings: dict[str, Any]) -> None:
+        self.combination = settings
+
+    def folds_in_users(self, model_class: type[AnyRecommender]) -> bool:
+        """Vectors of users must come out of interactions with items."""
+        settings = {"content": "none", **self.combination}
+        return settings.get("ids") not in ("mf", "mcptr") or settings["content"] not in ("mcptr", {"text": "linear"})
+
 
 class ByHand(nn.Module):
     """A fusion of another signature in a place that is called with tokens and mask; tokens that come back are averaged."""

@@ -12,7 +12,7 @@ from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.mean import SumFusion
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from gmmrec.tasks.query import UserQuery
 from gmmrec.testing import I, U, checkerboard, score_all, share_ordered, toy_graph, train
 
@@ -77,8 +77,8 @@ class Flows(nn.Module):
         self.read = nn.Linear(feature_dim, dim)
         self.flow = LightPropagation(num_layers)
 
-    def forward(self, preference: Tensor, features: Tensor, present: Tensor, ids: Pair, edges: Any) -> Any:
-        return self.flow(Pair(preference, self.read(features) * present[:, None]), edges)
+    def forward(self, preference: Tensor, features: Tensor, present: Tensor, ids: UserItem, edges: Any) -> Any:
+        return self.flow(UserItem(preference, self.read(features) * present[:, None]), edges)
 
 
 def test_content_encoders_of_ones_own_provide_views_of_users_where_they_have_a_preference() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from gmmrec.models.mml.meta import inner_loop, on_own_weights
+from gmmrec.models.mml.meta import call_with_own_weights, inner_loop
 from gmmrec.nn.sequence.transformer import SequenceTransformer
 
 STEPS, LR = 3, 0.1
@@ -39,7 +39,7 @@ def test_equals_gradient_descent_of_a_copy_for_every_task(tracked):
     before = copy.deepcopy(module.state_dict())
     with torch.set_grad_enabled(tracked):  # adapts without gradients, too
         weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support,), steps=STEPS, lr=LR)
-        answers = on_own_weights(module, weights, (query,))
+        answers = call_with_own_weights(module, weights, (query,))
     for n in range(5):
         own = descended(module, support[n])
         for name, weight in own.named_parameters():
@@ -51,7 +51,7 @@ def test_equals_gradient_descent_of_a_copy_for_every_task(tracked):
 def test_first_order_gradient_is_the_mean_of_those_at_the_adapted_weights():
     module, support, query = setting()
     weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support,), steps=STEPS, lr=LR)
-    on_own_weights(module, weights, (query,)).square().sum((1, 2)).mean().backward()
+    call_with_own_weights(module, weights, (query,)).square().sum((1, 2)).mean().backward()
     expected = [torch.zeros_like(weight) for weight in module.parameters()]
     for n in range(5):
         own = descended(module, support[n])
@@ -71,7 +71,7 @@ def test_second_order_gradient_goes_through_the_steps(norm):
     def outer(*flat):
         begin = dict(zip((name for name, _ in module.named_parameters()), flat, strict=True))
         weights = inner_loop(loss_of(module), begin, (support,), steps=2, lr=LR, first_order=False)
-        return on_own_weights(module, weights, (query,)).square().mean()
+        return call_with_own_weights(module, weights, (query,)).square().mean()
 
     assert torch.autograd.gradcheck(outer, tuple(module.parameters()))
 
@@ -96,11 +96,11 @@ def test_attention_has_second_derivatives_here():
         return functional_call(module, weights, (x,), {"bias": bias}).square().sum()
 
     weights = inner_loop(loss, dict(module.named_parameters()), (x, bias), steps=2, lr=LR, first_order=False)
-    on_own_weights(module, weights, (x,), bias=bias).sum().backward()
+    call_with_own_weights(module, weights, (x,), bias=bias).sum().backward()
     assert all(weight.grad is not None for weight in module.parameters())
 
 
 def test_without_steps_all_have_the_same_weights():
     module, support, query = setting()
     weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support, None), steps=0, lr=LR)
-    torch.testing.assert_close(on_own_weights(module, weights, (query,)), module(query))
+    torch.testing.assert_close(call_with_own_weights(module, weights, (query,)), module(query))

@@ -185,8 +185,8 @@ def test_what_comes_later_does_not_change_states_of_any_learner():
         for m in range(3):
             states = []
             for history in ([0, 2, 4, 6, 8], [0, 2, 4, 9, 1]):
-                place, there = torch.tensor([history]), torch.ones(1, 5, dtype=torch.bool)
-                episode = model._episode(m, world, mean[m], place, place, there)
+                position, there = torch.tensor([history]), torch.ones(1, 5, dtype=torch.bool)
+                episode = model._episode(m, world, mean[m], position, position, there)
                 states.append(model._states(m, encoded, episode, there, 0, 0.0))
             torch.testing.assert_close(states[0][:, :3], states[1][:, :3])
             assert not torch.allclose(states[0][:, 3:], states[1][:, 3:])
@@ -200,10 +200,10 @@ def test_with_features_of_zeros_the_main_learner_is_a_plain_one():
         states = []
         for m in (model, plain):
             with torch.no_grad():
-                encoded, place = m.encode(graph), torch.tensor([[0, 2, 4, 6, 8]])
-                there = torch.ones_like(place, dtype=torch.bool)
+                encoded, position = m.encode(graph), torch.tensor([[0, 2, 4, 6, 8]])
+                there = torch.ones_like(position, dtype=torch.bool)
                 world = m._items(graph)
-                episode = m._episode(0, world, encoded.mean[0], place, place, there)
+                episode = m._episode(0, world, encoded.mean[0], position, position, there)
                 states.append(m._states(0, encoded, episode, there, 2, 0.1))
         assert torch.allclose(*states, atol=1e-5) is same
 

@@ -22,7 +22,7 @@ def test_equals_the_formulas_written_out():
     rows = torch.tensor([5, 0, 1])
     vectors, made = make(features, present, relations, rows)
     first_half, offset = random(D, seed=7), 0.3  # cancel in the softmax
-    for place, i in enumerate(rows.tolist()):
+    for position, i in enumerate(rows.tolist()):
         parts = []
         for m in range(2):
             if not present[m][i]:
@@ -32,7 +32,7 @@ def test_equals_the_formulas_written_out():
             logits = [first_half @ y[i] + make.logit[m].weight[0] @ y[j] + offset for j in near]
             alpha = torch.stack(logits).softmax(0) if near else []
             parts.append((y[i] + sum(a * y[j] for a, j in zip(alpha, near, strict=True))).clamp(min=0))
-        torch.testing.assert_close(vectors[place], torch.stack(parts).mean(0))
+        torch.testing.assert_close(vectors[position], torch.stack(parts).mean(0))
     assert made.tolist() == [True, True, True]
 
 

@@ -24,10 +24,10 @@ def test_scores_equal_the_equations_in_loops() -> None:
     batch = events(dataset)
     with torch.no_grad():
         found = model.score(model.encode(graph), batch.query, torch.arange(I))
-    for place, user in enumerate(batch.query.user.tolist()):
-        event = batch.query.context[place].tolist()
+    for position, user in enumerate(batch.query.user.tolist()):
+        event = batch.query.context[position].tolist()
         expected = [slow_score(model, graph, user, event, item) for item in range(I)]
-        assert found[place].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert found[position].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["bce", "squared"])
@@ -36,10 +36,12 @@ def test_the_loss_equals_the_equations_and_an_event_is_no_part_of_its_own_past(k
     model, graph = build(dataset, loss=kind, l2=0.3)
     batch = events(dataset)
     losses, squares = [], 0.0
-    for place, user in enumerate(batch.query.user.tolist()):
+    for position, user in enumerate(batch.query.user.tolist()):
         squares += float(model.users[user].detach().square().sum())
-        for column, item in enumerate(batch.candidates[place].tolist()):
-            score = slow_score(model, graph, user, batch.query.context[place].tolist(), item, without=int(batch.positive[place]))
+        for column, item in enumerate(batch.candidates[position].tolist()):
+            score = slow_score(
+                model, graph, user, batch.query.context[position].tolist(), item, without=int(batch.positive[position])
+            )
             wanted = float(column == 0)
             losses.append(math.log1p(math.exp(score if column else -score)) if kind == "bce" else (score - wanted) ** 2)
             squares += float(model.items[item].detach().square().sum())

@@ -107,8 +107,8 @@ def slow_gen(w: dict[str, Tensor], x: Tensor, history: Tensor, config: POGConfig
     """What follows the first 0, 1, ..., all items: each a hidden place; the context is left out where there is none."""
     if not len(history):
         return torch.stack([slow_place(w, x[:t], None, config) for t in range(len(x) + 1)])
-    placed = history + w["recency.table"][: len(history)].flip(0) if config.positions else history
-    context = slow_set(w, "per", placed, config)
+    positioned = history + w["recency.table"][: len(history)].flip(0) if config.positions else history
+    context = slow_set(w, "per", positioned, config)
     return torch.stack([slow_place(w, x[:t], context, config) for t in range(len(x) + 1)])
 
 
@@ -117,8 +117,8 @@ def slow_place(w: dict[str, Tensor], x: Tensor, context: Tensor | None, config: 
     h = perceptron(w, "gen.transition", torch.cat([x, w["start"][None]]))
     for n in range(config.num_layers):
         layer = f"gen.layers.{n}"
-        heard = torch.cat([attended(w, f"{layer}.attention", h[t : t + 1], h[: t + 1], config.num_heads) for t in range(len(h))])
-        z = normal(w, f"{layer}.norm", h + heard)
+        messages = torch.cat([attended(w, f"{layer}.attention", h[t : t + 1], h[: t + 1], config.num_heads) for t in range(len(h))])
+        z = normal(w, f"{layer}.norm", h + messages)
         told = 0.0 if context is None else attended(w, f"{layer}.context", z, context, config.num_heads)
         z = normal(w, f"{layer}.context_norm", z + told)
         h = normal(w, f"{layer}.hidden_norm", z + perceptron(w, f"{layer}.feed", z))

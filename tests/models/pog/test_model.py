@@ -7,7 +7,7 @@ import torch
 
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
-from gmmrec.models.pog.model import POG, POGConfig, in_front
+from gmmrec.models.pog.model import POG, POGConfig, left_pad
 from gmmrec.tasks.query import Batch, OutfitQuery
 from gmmrec.testing import I, U, checkerboard, toy_graph
 from tests.models.pog.slow import (
@@ -135,13 +135,13 @@ def test_padding_changes_nothing(personal):
     query = question()
     nothing = torch.full((6, 3), I - 1)
     absent = torch.zeros(6, 3, dtype=torch.bool)
-    for place in (0, 1):  # in front and behind
+    for position in (0, 1):  # in front and behind
         wider = OutfitQuery(
             query.user,
-            torch.cat([nothing, query.outfit][:: 1 - 2 * place], 1),
-            torch.cat([absent, query.outfit_mask][:: 1 - 2 * place], 1),
-            torch.cat([nothing, query.history][:: 1 - 2 * place], 1),
-            torch.cat([absent, query.history_mask][:: 1 - 2 * place], 1),
+            torch.cat([nothing, query.outfit][:: 1 - 2 * position], 1),
+            torch.cat([absent, query.outfit_mask][:: 1 - 2 * position], 1),
+            torch.cat([nothing, query.history][:: 1 - 2 * position], 1),
+            torch.cat([absent, query.history_mask][:: 1 - 2 * position], 1),
         )
         torch.testing.assert_close(scores_of(model, graph, wider), scores_of(model, graph, query), rtol=1e-4, atol=1e-5)
 
@@ -270,13 +270,13 @@ def test_what_is_there_comes_last():
     items, mask = torch.arange(40).view(4, 10), torch.rand(4, 10, generator=torch.Generator().manual_seed(0)) < 0.5
     torch.manual_seed(0)
     for shuffle in (False, True):
-        moved, there = in_front(items, mask, shuffle=shuffle)
+        moved, there = left_pad(items, mask, shuffle=shuffle)
         assert there.tolist() == mask.sort(dim=1).values.tolist()
         for row in range(4):
             expected, found = items[row][mask[row]].tolist(), moved[row][there[row]].tolist()
             assert sorted(found) == expected
             assert shuffle or found == expected
-    assert in_front(items, mask, shuffle=True)[0].tolist() != in_front(items, mask, shuffle=True)[0].tolist()
+    assert left_pad(items, mask, shuffle=True)[0].tolist() != left_pad(items, mask, shuffle=True)[0].tolist()
 
 
 def test_bad_input_is_said_in_one_sentence():

@@ -56,7 +56,7 @@ def slow(model: SAERS, graph: MultimodalGraph, user: int, item: int) -> tuple[fl
     """In float64 for one pair: the score, the weights of tokens by modality, the weights of attributes."""
     weight = {name: p.detach().double() for name, p in model.named_parameters()}
     config = model.config
-    tokens, places = [], []
+    tokens, positions = [], []
     for m, name in enumerate(model.tables):
         table = graph.features[name]
         for k, x in enumerate(table.values[item].double().view(-1, table.dim)):
@@ -65,10 +65,10 @@ def slow(model: SAERS, graph: MultimodalGraph, user: int, item: int) -> tuple[fl
                 if model.project is not None:
                     x = weight[f"project.{m}.weight"] @ x + weight[f"project.{m}.bias"]
                 tokens.append(x)
-                places.append((name, k))
+                positions.append((name, k))
     given = config.slots == "given"
     shares = torch.eye(len(tokens)).double()
-    slots, kinds = tokens, [k for _, k in places]
+    slots, kinds = tokens, [k for _, k in positions]
     if not given and tokens:
         v, kinds = torch.stack(tokens), list(range(config.num_slots))
         logits = weight["gather.slots"] @ (v @ weight["gather.key.weight"].T).T / math.sqrt(D)
@@ -99,7 +99,7 @@ def slow(model: SAERS, graph: MultimodalGraph, user: int, item: int) -> tuple[fl
         x += float(t @ sum(share * a for share, a in zip(al, z, strict=True)))
         for k, share in zip(kinds, al.tolist(), strict=True):
             attributes[k] = share
-        for (name, k), share in zip(places, (al @ shares).tolist(), strict=True):
+        for (name, k), share in zip(positions, (al @ shares).tolist(), strict=True):
             found[name][k] = share
     return x, found, attributes
 

@@ -95,9 +95,9 @@ def test_it_finds_where_the_attribute_is() -> None:
     """Every picture shows one of three patterns in one place and another attribute's pattern elsewhere."""
     torch.manual_seed(0)
     labels, patterns = torch.randint(3, (300, 2)), torch.eye(6)
-    regions, places = 0.1 * torch.randn(300, 12, 6), torch.stack([torch.randperm(12)[:2] for _ in range(300)])
+    regions, positions = 0.1 * torch.randn(300, 12, 6), torch.stack([torch.randperm(12)[:2] for _ in range(300)])
     for a in range(2):
-        regions[torch.arange(300), places[:, a]] += patterns[labels[:, a] + 3 * a]
+        regions[torch.arange(300), positions[:, a]] += patterns[labels[:, a] + 3 * a]
     net = SemanticExtraction(6, (3, 3), GRID)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
     for _ in range(200):
@@ -105,7 +105,7 @@ def test_it_finds_where_the_attribute_is() -> None:
         labelled_loss(net(regions), labels).backward()
         optimizer.step()
     maps = net.activation_maps(net.maps(regions), labels).flatten(2)
-    assert float((maps.argmax(2) == places).float().mean()) > 0.95
+    assert float((maps.argmax(2) == positions).float().mean()) > 0.95
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -22,8 +22,8 @@ def slow(x, weight, aggr):
     """Target by target."""
     out = torch.zeros(NUM_TARGETS, len(weight), dtype=torch.float64)
     for target in range(4):
-        heard = torch.stack([weight @ x[source] for source, end in EDGES.t().tolist() if end == target])
-        out[target] = heard.mean(0) if aggr == "mean" else heard.amax(0)
+        messages = torch.stack([weight @ x[source] for source, end in EDGES.t().tolist() if end == target])
+        out[target] = messages.mean(0) if aggr == "mean" else messages.amax(0)
     return out
 
 

@@ -3,7 +3,7 @@ import torch
 from torch_geometric import EdgeIndex
 
 from gmmrec.nn.conv.self_loop import SelfLoopPropagation
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 U, I, D = 6, 4, 3  # noqa: E741
 USER, ITEM = torch.tensor([0, 0, 1, 2, 3, 4, 4, 4]), torch.tensor([0, 1, 1, 2, 0, 0, 1, 2])  # user 5 and item 3 have nobody
@@ -14,7 +14,7 @@ def edges(cached=False):
     if cached:
         sizes = {"user": (I, U), "item": (U, I)}
         pairs = {name: EdgeIndex(pair, sparse_size=sizes[name]).sort_by("col")[0] for name, pair in pairs.items()}
-    degree = Pair(torch.bincount(USER, minlength=U).float(), torch.bincount(ITEM, minlength=I).float())
+    degree = UserItem(torch.bincount(USER, minlength=U).float(), torch.bincount(ITEM, minlength=I).float())
     return Bipartite(Relation(pairs["user"]), Relation(pairs["item"]), degree)
 
 
@@ -26,7 +26,7 @@ def operator():
 
 
 def apply(num_layers, x, cached=False):
-    return torch.cat(SelfLoopPropagation(num_layers)(Pair(x[:U], x[U:]), edges(cached)))
+    return torch.cat(SelfLoopPropagation(num_layers)(UserItem(x[:U], x[U:]), edges(cached)))
 
 
 @pytest.mark.parametrize("cached", [False, True])

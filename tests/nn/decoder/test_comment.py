@@ -29,8 +29,8 @@ def scene() -> Scene:
     return Scene(summary, tokens, MASKS)
 
 
-def row(whole: Scene, place: int) -> Scene:
-    part = slice(place, place + 1)
+def row(whole: Scene, position: int) -> Scene:
+    part = slice(position, position + 1)
     return Scene(whole.summary[part], [x[part] for x in whole.tokens], [x[part] for x in whole.masks])
 
 
@@ -61,14 +61,14 @@ def step(decoder: CommentDecoder, word: int, state: Tensor, of: Scene) -> tuple[
 def test_every_word_costs_what_the_formulas_say() -> None:
     decoder, whole = build(), scene()
     expected = torch.zeros(len(TEXTS), T).double()
-    for place, words in enumerate(TEXTS.tolist()):
-        of, before = row(whole, place), 0
+    for position, words in enumerate(TEXTS.tolist()):
+        of, before = row(whole, position), 0
         state = torch.tanh(decoder.start.weight @ of.summary[0] + decoder.start.bias)
         for n, word in enumerate(words):
             if words[0] == 0 or (n > 0 and before == 0):
                 break
             state, logits = step(decoder, before, state, of)
-            expected[place, n] = -float(logits.log_softmax(0)[word])
+            expected[position, n] = -float(logits.log_softmax(0)[word])
             before = word
     torch.testing.assert_close(decoder(whole, TEXTS), expected)
     assert (expected > 0).sum(1).tolist() == [4, 5, 0, 2, 5]  # the words and the end, but for the text that fills its row
@@ -79,8 +79,8 @@ def test_says_the_likeliest_word_after_every_word_until_the_end() -> None:
     decoder, whole = build(), scene()
     decoder.output.bias[0] += 1.5
     found, ends = decoder.generate(whole, 6, forbidden=[1]), []
-    for place in range(len(TEXTS)):
-        of, word, said = row(whole, place), 0, []
+    for position in range(len(TEXTS)):
+        of, word, said = row(whole, position), 0, []
         state = torch.tanh(decoder.start.weight @ of.summary[0] + decoder.start.bias)
         for _ in range(6):
             state, logits = step(decoder, word, state, of)
@@ -89,7 +89,7 @@ def test_says_the_likeliest_word_after_every_word_until_the_end() -> None:
             said.append(word)
             if word == 0:
                 break
-        assert found[place].tolist() == said + [0] * (6 - len(said))
+        assert found[position].tolist() == said + [0] * (6 - len(said))
         ends.append(len(said))
     assert len(set(ends)) > 1
 
@@ -110,7 +110,7 @@ def test_distributions_of_words_sum_to_one() -> None:
 
 
 def test_at_every_word_the_map_over_all_regions_sums_to_one() -> None:
-    maps = build().gaze(scene(), TEXTS)
+    maps = build().image_attention(scene(), TEXTS)
     assert maps.shape == (len(TEXTS), T, 5)
     torch.testing.assert_close(maps.sum(2), torch.ones(len(TEXTS), T).double())
     there = torch.cat(MASKS, 1)
@@ -138,13 +138,13 @@ def test_a_word_matters_to_itself_and_to_what_follows_only() -> None:
     decoder, whole = build(), scene()
     with torch.no_grad():
         before = decoder(whole, TEXTS)
-        for place in range(T):
+        for position in range(T):
             changed = TEXTS.clone()
-            changed[1, place] = 4
+            changed[1, position] = 4
             after = decoder(whole, changed)
             assert torch.equal(after[[0, 2, 3, 4]], before[[0, 2, 3, 4]])
-            torch.testing.assert_close(after[1, :place], before[1, :place], rtol=0, atol=0)
-            assert bool((after[1, place:] != before[1, place:]).all())
+            torch.testing.assert_close(after[1, :position], before[1, :position], rtol=0, atol=0)
+            assert bool((after[1, position:] != before[1, position:]).all())
 
 
 @torch.no_grad()
@@ -156,14 +156,14 @@ def test_beams_fall_in_score_and_teacher_forcing_agrees() -> None:
     assert bool((found.score.diff(dim=1) <= 0).all())
     lengths = found.lengths
     assert 0 < int((lengths < length).sum()) < lengths.numel()  # some end, some are as long as they may be
-    for place in range(4):
-        text = found.chosen[:, place].clamp(min=0)
+    for position in range(4):
+        text = found.chosen[:, position].clamp(min=0)
         cost = decoder(whole, text).sum(1)
-        written = lengths[:, place] > 0  # a text without words is no text to the loss
-        torch.testing.assert_close(found.score[written, place], -cost[written])
+        written = lengths[:, position] > 0  # a text without words is no text to the loss
+        torch.testing.assert_close(found.score[written, position], -cost[written])
         for n in range(len(TEXTS)):
-            assert bool((text[n, : lengths[n, place]] > 0).all())
-            assert not bool(text[n, lengths[n, place] :].any())
+            assert bool((text[n, : lengths[n, position]] > 0).all())
+            assert not bool(text[n, lengths[n, position] :].any())
 
 
 @torch.no_grad()
@@ -175,8 +175,8 @@ def test_a_beam_of_one_is_greedy_and_a_wide_one_finds_the_best() -> None:
         assert torch.equal(one, decoder.generate(whole, 6, forbidden=forbidden))
         assert not bool(torch.isin(one, torch.tensor(forbidden)).any())
     pairs = torch.cartesian_prod(torch.arange(1, V), torch.arange(V))  # all texts of one or two words
-    for place in range(len(TEXTS)):
-        of = row(whole, place)
+    for position in range(len(TEXTS)):
+        of = row(whole, position)
         many = Scene(
             of.summary.expand(len(pairs), -1),
             [x.expand(len(pairs), -1, -1) for x in of.tokens],

@@ -54,11 +54,11 @@ def test_every_word_costs_what_the_formulas_say(cell) -> None:
     expected = torch.zeros(len(TEXTS), T).double()
     for row, words in enumerate(TEXTS.tolist()):
         state, before = first(decoder, ids[row]), 0
-        for place, word in enumerate(words):
-            if words[0] == 0 or (place > 0 and before == 0):
+        for position, word in enumerate(words):
+            if words[0] == 0 or (position > 0 and before == 0):
                 break
             state, logits = step(decoder, before, state, ids[row], seen[row])
-            expected[row, place] = -float(logits.log_softmax(0)[word])
+            expected[row, position] = -float(logits.log_softmax(0)[word])
             before = word
     torch.testing.assert_close(decoder(ids, seen, TEXTS).detach(), expected)
     asked = expected > 0
@@ -83,13 +83,13 @@ def test_a_word_matters_to_itself_and_to_what_follows_only(cell) -> None:
     decoder, (ids, seen) = build(cell), inputs()
     with torch.no_grad():
         before = decoder(ids, seen, TEXTS)
-        for place in range(T):
+        for position in range(T):
             changed = TEXTS.clone()
-            changed[1, place] = 4
+            changed[1, position] = 4
             after = decoder(ids, seen, changed)
             assert torch.equal(after[[0, 2, 3, 4]], before[[0, 2, 3, 4]])
-            torch.testing.assert_close(after[1, :place], before[1, :place], rtol=0, atol=0)
-            assert bool((after[1, place:] != before[1, place:]).all())
+            torch.testing.assert_close(after[1, :position], before[1, :position], rtol=0, atol=0)
+            assert bool((after[1, position:] != before[1, position:]).all())
 
 
 def test_nothing_behind_the_end_counts() -> None:

@@ -49,13 +49,13 @@ def test_texts_equal_the_slow_formula():
     rows = torch.tensor([2, 0, 1, 0])
     found, beta = encoder(values, mask, rows, return_weights=True)
     hidden, query = encoder.attend.logits[0][0], encoder.attend.logits[0][2].weight[0]
-    for place, row in enumerate(rows.tolist()):
+    for position, row in enumerate(rows.tolist()):
         there = mask[row].nonzero().flatten().tolist()
         texts = {r: encoder.project.weight @ values[row, r] + encoder.project.bias for r in there}
         logit = {r: (query @ torch.tanh(hidden.weight @ t + hidden_bias(hidden))).exp().item() for r, t in texts.items()}
         expected = sum((logit[r] / sum(logit.values()) * texts[r] for r in there), torch.zeros(D, dtype=torch.float64))
-        torch.testing.assert_close(found[place], expected)
-        assert bool((beta[place][~mask[row]] == 0).all())
+        torch.testing.assert_close(found[position], expected)
+        assert bool((beta[position][~mask[row]] == 0).all())
 
 
 def hidden_bias(layer: torch.nn.Linear) -> torch.Tensor:

@@ -7,17 +7,17 @@ from torch import Tensor
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.encoder import CONTENT_ENCODERS, PROPAGATIONS, content_encoder, propagation
 from gmmrec.nn.encoder.content import ContentEncoder, PropagatedContent
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 from tests.nn.encoder.test_hcgcn import bipartite, drawn
 
 D, F = 4, 5
 
 
-def inputs() -> tuple[Tensor, Tensor, Pair, Bipartite, Tensor]:
+def inputs() -> tuple[Tensor, Tensor, UserItem, Bipartite, Tensor]:
     """Features ``[8, F]``, present ``[8]``, ids, edges (those between users and between items too), the 0/1 matrix."""
     generator = torch.Generator().manual_seed(0)
     matrix = drawn()
-    ids = Pair(torch.randn(6, D, generator=generator), torch.randn(8, D, generator=generator))
+    ids = UserItem(torch.randn(6, D, generator=generator), torch.randn(8, D, generator=generator))
     chain = [Relation(torch.stack([torch.arange(n - 1), torch.arange(1, n)]), torch.full((n - 1,), 0.5)) for n in (6, 8)]
     edges = bipartite(matrix)._replace(between_users=chain[0], between_items=chain[1])
     present = torch.ones(8, dtype=torch.bool)
@@ -54,7 +54,7 @@ def test_propagated_content_starts_from_preferences_and_projections() -> None:
     torch.manual_seed(0)
     encoder = PropagatedContent(6, F, D, LightPropagation(2))
     latent = encoder.project(features) * present[:, None]
-    expected = LightPropagation(2)(Pair(encoder.preference, latent), edges)
+    expected = LightPropagation(2)(UserItem(encoder.preference, latent), edges)
     for actual, wanted in zip(encoder(encoder.preference, features, present, ids, edges), expected, strict=True):
         torch.testing.assert_close(actual, wanted)
     changed = torch.where(present[:, None], features, 1e6)

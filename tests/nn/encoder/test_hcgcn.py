@@ -5,7 +5,7 @@ from torch import Tensor
 from gmmrec.graph.edges import normalize
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.encoder.hcgcn import HCGCNEncoder
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 D = 4
 
@@ -17,7 +17,7 @@ def bipartite(matrix: Tensor) -> Bipartite:
     return Bipartite(
         Relation(to_user, normalize(to_user, (matrix.shape[1], matrix.shape[0]))),
         Relation(to_item, normalize(to_item, (matrix.shape[0], matrix.shape[1]))),
-        Pair(matrix.sum(1), matrix.sum(0)),
+        UserItem(matrix.sum(1), matrix.sum(0)),
     )
 
 
@@ -25,9 +25,9 @@ def drawn(num_users: int = 6, num_items: int = 8) -> Tensor:
     return (torch.rand(num_users, num_items, generator=torch.Generator().manual_seed(0)) < 0.5).float()
 
 
-def vectors(num_users: int = 6, num_items: int = 8) -> Pair:
+def vectors(num_users: int = 6, num_items: int = 8) -> UserItem:
     generator = torch.Generator().manual_seed(1)
-    return Pair(torch.randn(num_users, D, generator=generator), torch.randn(num_items, D, generator=generator))
+    return UserItem(torch.randn(num_users, D, generator=generator), torch.randn(num_items, D, generator=generator))
 
 
 def encoder(**settings: object) -> HCGCNEncoder:
@@ -35,7 +35,7 @@ def encoder(**settings: object) -> HCGCNEncoder:
     return HCGCNEncoder(D, **{"num_clusters": 3, **settings})  # type: ignore[arg-type]
 
 
-def agree(actual: Pair, expected: Pair) -> None:
+def agree(actual: UserItem, expected: UserItem) -> None:
     for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
@@ -62,7 +62,7 @@ def test_the_encoder_equals_dense_matrices(num_layers: int, hard: bool) -> None:
             total += q[:, k, None] * ((inside / root[:, None] / root) @ layers[-1])
         layers.append(total)
     expected = torch.stack(layers).mean(0).float()
-    agree(model(x, bipartite(matrix)), Pair(expected[:6], expected[6:]))
+    agree(model(x, bipartite(matrix)), UserItem(expected[:6], expected[6:]))
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -84,18 +84,18 @@ def test_two_communities_in_hard_clusters_of_their_own_propagate_as_lightgcn() -
     with torch.no_grad():
         model.assign.prototypes.copy_(torch.eye(2, D))
     user, item = torch.eye(2, D)[[0, 0, 0, 1, 1, 1]], torch.eye(2, D)[[0, 0, 0, 0, 1, 1, 1, 1]]
-    x = Pair(user + 0.1 * vectors().user, item + 0.1 * vectors().item)
+    x = UserItem(user + 0.1 * vectors().user, item + 0.1 * vectors().item)
     assert model.assignment(x).user.argmax(1).tolist() == [0, 0, 0, 1, 1, 1]
     agree(model(x, bipartite(matrix)), LightPropagation(3)(x, bipartite(matrix)))
 
 
 def test_edges_between_clusters_are_used_at_the_first_hop_alone() -> None:
     matrix = torch.ones(1, 1)  # one user, one item, in different clusters
-    x = Pair(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0, 1.0, 0, 0]]))
+    x = UserItem(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0, 1.0, 0, 0]]))
     model = encoder(num_clusters=2, num_layers=2, hard=True)
     with torch.no_grad():
         model.assign.prototypes.copy_(torch.eye(2, D))
-    agree(model(x, bipartite(matrix)), Pair((x.user + x.item) / 3, (x.item + x.user) / 3))
+    agree(model(x, bipartite(matrix)), UserItem((x.user + x.item) / 3, (x.item + x.user) / 3))
 
 
 def test_permuting_prototypes_changes_nothing() -> None:
@@ -110,8 +110,8 @@ def test_permuting_users_and_items_permutes_vectors() -> None:
     model, x = encoder(num_layers=3), vectors()
     user, item = torch.randperm(6, generator=torch.Generator().manual_seed(0)), torch.randperm(8)
     before = model(x, bipartite(drawn()))
-    after = model(Pair(x.user[user], x.item[item]), bipartite(drawn()[user][:, item]))
-    agree(after, Pair(before.user[user], before.item[item]))
+    after = model(UserItem(x.user[user], x.item[item]), bipartite(drawn()[user][:, item]))
+    agree(after, UserItem(before.user[user], before.item[item]))
 
 
 def test_vectors_alone_reach_the_prototypes() -> None:

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gmmrec.nn.encoder.mgat import MGATEncoder, MGATLayer
-from gmmrec.nn.relations import Pair
+from gmmrec.nn.relations import UserItem
 from tests.nn.encoder.test_content import D, inputs
 from tests.nn.encoder.test_content import F as WIDTH
 
@@ -27,14 +27,14 @@ def attended(layer: MGATLayer, x_source: Tensor, x_target: Tensor, adjacency: Te
 def test_the_layer_against_loops(gate: str) -> None:
     _, _, ids, edges, matrix = inputs()
     torch.manual_seed(0)
-    layer, x = MGATLayer(3, D, gate), Pair(torch.randn(6, 3), torch.randn(8, 3))
+    layer, x = MGATLayer(3, D, gate), UserItem(torch.randn(6, 3), torch.randn(8, 3))
     out, matrix = layer(x, ids, edges), matrix.double()
-    wide = Pair(*(part.double() for part in x))
-    heard = Pair(
+    wide = UserItem(*(part.double() for part in x))
+    messages = UserItem(
         attended(layer, wide.item, wide.user, matrix, matrix.sum(0), gate != "none"),
         attended(layer, wide.user, wide.item, matrix.T, matrix.sum(1), gate != "none"),
     )
-    for actual, own, message, id_row in zip(out, wide, heard, ids, strict=True):
+    for actual, own, message, id_row in zip(out, wide, messages, ids, strict=True):
         w1, b1, w2, b2 = (p.detach().double() for p in (*layer.own.parameters(), *layer.neighbours.parameters()))
         inner = F.leaky_relu(message, 0.01) @ w2.T + b2 + F.leaky_relu(own @ w1.T + b1, 0.01) + id_row.double()
         torch.testing.assert_close(actual.double(), F.leaky_relu(inner, 0.01), rtol=1e-4, atol=1e-5)
@@ -45,7 +45,7 @@ def test_the_encoder_starts_from_unit_rows_and_keeps_all_layers_or_the_last() ->
     torch.manual_seed(0)
     encoder = MGATEncoder(6, WIDTH, D, modality_dim=3, num_layers=2)
     latent = torch.tanh(encoder.latent(features)) * present[:, None]
-    x = Pair(F.normalize(encoder.preference, dim=1), F.normalize(latent, dim=1))
+    x = UserItem(F.normalize(encoder.preference, dim=1), F.normalize(latent, dim=1))
     first = encoder.layers[0](x, ids, edges)
     second = encoder.layers[1](first, ids, edges)
     both = encoder(encoder.preference, features, present, ids, edges)
@@ -78,7 +78,7 @@ def test_some_users_of_mgat_are_rows_of_all_with_the_same_gradients(num_layers: 
     parameters = list(encoder.parameters())
     gradients = [
         torch.autograd.grad((x.user * upstream).sum() + x.item.sum(), parameters)
-        for x in (Pair(whole.user[users], whole.item), part)
+        for x in (UserItem(whole.user[users], whole.item), part)
     ]
     for expected, actual in zip(*gradients, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)

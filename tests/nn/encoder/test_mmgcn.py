@@ -3,14 +3,14 @@ import torch
 from torch.nn import functional as F
 
 from gmmrec.nn.encoder.mmgcn import MMGCNEncoder
-from gmmrec.nn.relations import Bipartite, Pair, Relation
+from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 U, I, D = 7, 5, 4  # noqa: E741
 TO_ITEM = torch.tensor([[0, 1, 1, 2, 3, 4, 5, 6, 6], [0, 0, 1, 2, 2, 3, 3, 3, 0]])  # item 4 has no user
 EDGES = Bipartite(
     Relation(TO_ITEM.flip(0)),
     Relation(TO_ITEM),
-    Pair(torch.bincount(TO_ITEM[0], minlength=U).float(), torch.bincount(TO_ITEM[1], minlength=I).float()),
+    UserItem(torch.bincount(TO_ITEM[0], minlength=U).float(), torch.bincount(TO_ITEM[1], minlength=I).float()),
 )
 
 
@@ -25,7 +25,7 @@ def build(feature_dim=6, **settings):
 
 def inputs(encoder, feature_dim=6, seed=0):
     present = torch.tensor([True, True, False, True, True])
-    ids = Pair(draw(U, D, seed=seed + 1), draw(I, D, seed=seed + 2))
+    ids = UserItem(draw(U, D, seed=seed + 1), draw(I, D, seed=seed + 2))
     return encoder.preference, draw(I, feature_dim, seed=seed) * present[:, None], present, ids, EDGES
 
 
@@ -49,7 +49,7 @@ def slow(encoder, aggr, combine, args):
             new.append(F.leaky_relu(w3 @ h + own if combine == "add" else w3 @ torch.cat([h, own])))
         x = new
     x = torch.stack(x)
-    return Pair(x[:U], x[U:])
+    return UserItem(x[:U], x[U:])
 
 
 @pytest.mark.parametrize("modality_dim", [3, 9])  # projected, and as they are

@@ -41,7 +41,7 @@ def slow(
     memories, weights = [], []
     for n in range(len(left)):
         there = [[t for t in range(m.shape[1]) if m[n, t]] for m in (left_mask, right_mask)]
-        tokens = [[x[n, t] for t in places] for x, places in zip((left, right), there, strict=True)]
+        tokens = [[x[n, t] for t in positions] for x, positions in zip((left, right), there, strict=True)]
         zero = torch.zeros(D, dtype=torch.float64)
         memory = [(x[0] if fusion.start == "first" else sum(x) / len(x)) if x else zero for x in tokens]
         found: list[dict[tuple[int, int], float]] = [{}, {}]
@@ -49,8 +49,8 @@ def slow(
             new = []
             for side, attentions in enumerate((fusion.left, fusion.right)):
                 shares = slow_weights(attentions[k % len(attentions)], tokens[side], memory[1 - side])
-                heard = sum((s * x for s, x in zip(shares, tokens[side], strict=True)), zero)
-                new.append(memory[side] + heard if fusion.accumulate else heard)
+                messages = sum((s * x for s, x in zip(shares, tokens[side], strict=True)), zero)
+                new.append(memory[side] + messages if fusion.accumulate else messages)
                 found[side] |= {(k, t): float(s.detach()) for t, s in zip(there[side], shares, strict=True)}
             memory = new
         memories.append(memory)

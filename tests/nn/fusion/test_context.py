@@ -55,8 +55,8 @@ def test_a_context_in_parts_is_the_same_context(residual) -> None:
     of_user, of_item, of_pair = random(N, 1, 3, seed=1), random(5, 2, seed=2), random(N, 5, 1, seed=3)
     columns = torch.tensor([0, 3, 5]), torch.tensor([1, 4]), torch.tensor([2])
     whole = torch.empty(N, 5, F).double()
-    for values, places in zip((of_user, of_item, of_pair), columns, strict=True):
-        whole[..., places] = values.expand(N, 5, -1)
+    for values, positions in zip((of_user, of_item, of_pair), columns, strict=True):
+        whole[..., positions] = values.expand(N, 5, -1)
     found = fusion.of_parts(*zip((of_user, of_item, of_pair), columns, strict=True))
     assert_same(found, fusion(whole), fusion)
 

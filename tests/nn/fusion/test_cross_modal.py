@@ -33,7 +33,7 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 def slow_attention(attention, own: list[Tensor], other: list[Tensor]) -> tuple[list[Tensor], dict[tuple[int, int, int], Tensor]]:
     width = attention.query.out_features // H
-    heard, weights = [], {}
+    messages, weights = [], {}
     for q, x in enumerate(own):
         parts = []
         for h in range(H):
@@ -43,8 +43,8 @@ def slow_attention(attention, own: list[Tensor], other: list[Tensor]) -> tuple[l
             shares = [c / sum(chances) for c in chances]
             weights |= {(h, q, t): share for t, share in enumerate(shares)}
             parts.append(sum((s * (value @ y) for s, y in zip(shares, other, strict=True)), torch.zeros(width).double()))
-        heard.append(torch.cat(parts))
-    return heard, weights
+        messages.append(torch.cat(parts))
+    return messages, weights
 
 
 def slow_stream(stream, own: list[Tensor], other: list[Tensor]) -> tuple[list[Tensor], dict[tuple[int, int, int], Tensor]]:
@@ -64,14 +64,14 @@ def slow_stream(stream, own: list[Tensor], other: list[Tensor]) -> tuple[list[Te
 def slow(fusion: CrossModalFusion, x: Tensor, y: Tensor) -> Tensor:
     results = []
     for n in range(N):
-        places = [[t for t in range(m.shape[1]) if m[n, t]] for m in (X_MASK, Y_MASK)]
-        left, right = ([tokens[n, t] for t in there] for tokens, there in zip((x, y), places, strict=True))
+        positions = [[t for t in range(m.shape[1]) if m[n, t]] for m in (X_MASK, Y_MASK)]
+        left, right = ([tokens[n, t] for t in there] for tokens, there in zip((x, y), positions, strict=True))
         for of_left, of_right in zip(fusion.left, fusion.right, strict=True):
             left, right = slow_stream(of_left, left, right)[0], slow_stream(of_right, right, left)[0]
         parts = []
         for tokens, there, groups, count, width in (
-            (left, places[0], fusion.left_groups, P, DL),
-            (right, places[1], fusion.right_groups, T, DR),
+            (left, positions[0], fusion.left_groups, P, DL),
+            (right, positions[1], fusion.right_groups, T, DR),
         ):
             start = 0
             for size in groups or (count,):
@@ -202,8 +202,8 @@ def test_a_single_token_is_all_that_is_read_of_the_other_side() -> None:
     x, y = inputs()
     for settings, depends in (({}, False), ({"residual": True}, True)):
         fusion = build(**settings)
-        heard, _ = fusion.left[0].cross(x, y[:, :1], None, weights := [])
-        torch.testing.assert_close(heard, (y[:, :1] @ fusion.left[0].cross.value.weight.T).expand(N, P, DL))
+        messages, _ = fusion.left[0].cross(x, y[:, :1], None, weights := [])
+        torch.testing.assert_close(messages, (y[:, :1] @ fusion.left[0].cross.value.weight.T).expand(N, P, DL))
         assert bool((weights[0] == 1).all())
         here, there = fusion(x, y[:, :1])[:, :DL], fusion(x + torch.randn_like(x), y[:, :1])[:, :DL]
         assert torch.allclose(here, there) != depends

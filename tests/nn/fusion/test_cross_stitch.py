@@ -49,7 +49,7 @@ def test_equals_the_formula_in_loops(share, masked) -> None:
     fused, tops = slow(fusion, tokens, mask)
     given = mask if masked else None
     assert_same(fusion(tokens, given), fused, fusion, tokens)
-    assert_same(fusion.climb(tokens, given), tops, fusion, tokens)
+    assert_same(fusion.forward_levels(tokens, given), tops, fusion, tokens)
 
 
 @pytest.mark.parametrize("share", ["scalar", "gate"])
@@ -82,7 +82,7 @@ def test_towers_are_independent_without_sharing() -> None:
 
     def dependence() -> Tensor:
         """How strongly every top depends on every token ``[M, M]``."""
-        slopes = torch.autograd.functional.jacobian(lambda x: fusion.climb(x).sum((0, 2)), tokens)  # [M, N, M, D]
+        slopes = torch.autograd.functional.jacobian(lambda x: fusion.forward_levels(x).sum((0, 2)), tokens)  # [M, N, M, D]
         return slopes.abs().sum((1, 3))
 
     assert bool((dependence()[~torch.eye(M, dtype=torch.bool)] == 0).all())
@@ -109,13 +109,13 @@ def test_without_sharing_every_tower_is_a_perceptron() -> None:
             layer.stitch.share.data = torch.eye(M).double()
             hidden = torch.relu(layer.towers[m](hidden))
         tops.append(hidden)
-    torch.testing.assert_close(fusion.climb(tokens), torch.stack(tops, 1))
+    torch.testing.assert_close(fusion.forward_levels(tokens), torch.stack(tops, 1))
 
 
 def test_shapes() -> None:
     fusion, tokens = build(), random(2, N, M, D)
     fused, weights = fusion(tokens, return_weights=True)
-    assert (fused.shape, weights.shape, fusion.climb(tokens).shape) == ((2, N, D), (2, N, M), (2, N, M, D))
+    assert (fused.shape, weights.shape, fusion.forward_levels(tokens).shape) == ((2, N, D), (2, N, M), (2, N, M, D))
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, N).double())
 
 

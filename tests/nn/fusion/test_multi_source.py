@@ -74,11 +74,11 @@ def test_all_maps_sum_to_one() -> None:
 
 def test_values_under_the_masks_are_never_read() -> None:
     module, (tokens, state) = build(), inputs()
-    for place in range(3):
+    for position in range(3):
         assert_never_read(
-            lambda x, place=place: module([*tokens[:place], x, *tokens[place + 1 :]], MASKS, state),
-            tokens[place],
-            MASKS[place],
+            lambda x, position=position: module([*tokens[:position], x, *tokens[position + 1 :]], MASKS, state),
+            tokens[position],
+            MASKS[position],
             module,
         )
 

@@ -49,12 +49,12 @@ def test_equals_the_formula_in_loops(settings, masked) -> None:
     masks = (LEFT_MASK, RIGHT_MASK) if masked else (None, None)
     full = (LEFT_MASK, RIGHT_MASK) if masked else (torch.ones_like(LEFT_MASK), torch.ones_like(RIGHT_MASK))
     found, weights = module(left, right, *masks, return_weights=True)
-    for side, own, other, here, there, place in (("left", left, right, *full, 0), ("right", right, left, *full[::-1], 1)):
+    for side, own, other, here, there, position in (("left", left, right, *full, 0), ("right", right, left, *full[::-1], 1)):
         fused, expected = slow(module, own, other, here, there, side)
-        assert_same(found[place], fused, module, left, right)
+        assert_same(found[position], fused, module, left, right)
         if module.left.attend:
-            assert_same(weights[place], expected, module, left, right)
-        torch.testing.assert_close(weights[place], expected)
+            assert_same(weights[position], expected, module, left, right)
+        torch.testing.assert_close(weights[position], expected)
 
 
 @pytest.mark.parametrize("settings", [{}, {"attend": False}], ids=str)

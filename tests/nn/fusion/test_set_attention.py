@@ -32,17 +32,17 @@ def slow(model: SetAttention, tokens: Tensor, mask: Tensor, replace: Tensor) -> 
         for number, layer in enumerate(model.layers):
             a, new = layer.attention, {}
             for i in there:
-                heard = []
+                messages = []
                 for head in range(H):
                     part = slice(head * size, (head + 1) * size)
                     query = a.query.weight[part] @ h[i] + a.query.bias[part]
                     keys = [a.key.weight[part] @ h[j] + a.key.bias[part] for j in there]
                     shares = softmax([query @ key / math.sqrt(size) for key in keys])
                     values = [a.value.weight[part] @ h[j] + a.value.bias[part] for j in there]
-                    heard.append(sum(share * value for share, value in zip(shares, values, strict=True)))
+                    messages.append(sum(share * value for share, value in zip(shares, values, strict=True)))
                     for j, share in zip(there, shares, strict=True):
                         maps[b, number, head, i, j] = share
-                z = layer_norm(h[i] + a.output.weight @ torch.cat(heard) + a.output.bias, layer.norm)
+                z = layer_norm(h[i] + a.output.weight @ torch.cat(messages) + a.output.bias, layer.norm)
                 fed = layer.feed[2].weight @ F.leaky_relu(layer.feed[0].weight @ z + layer.feed[0].bias) + layer.feed[2].bias
                 new[i] = layer_norm(z + fed, layer.hidden_norm)
             h = new

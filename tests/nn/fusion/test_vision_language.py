@@ -39,10 +39,10 @@ def test_equals_the_equations_in_loops(num_layers) -> None:
     fusion, tokens, mask = build(num_layers=num_layers), random(N, M, D), random_mask(N, M)
     fused, weights = fusion(tokens, mask, return_weights=True)
     for n in range(N):
-        places = mask[n].nonzero().flatten().tolist()
-        expected, shares = slow(fusion, [tokens[n, m] for m in places]) if places else (torch.zeros(D).double(), [])
+        positions = mask[n].nonzero().flatten().tolist()
+        expected, shares = slow(fusion, [tokens[n, m] for m in positions]) if positions else (torch.zeros(D).double(), [])
         torch.testing.assert_close(fused[n], expected)
-        torch.testing.assert_close(weights[n, places], torch.stack(shares) if shares else weights[n, places])
+        torch.testing.assert_close(weights[n, positions], torch.stack(shares) if shares else weights[n, positions])
 
 
 def test_the_order_of_tokens_does_not_matter() -> None:

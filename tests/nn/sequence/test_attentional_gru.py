@@ -108,9 +108,11 @@ def test_every_state_lies_between_the_last_one_and_what_is_proposed() -> None:
     before = torch.zeros(N, C, H).double()
     steps = gru.read(tokens)
     weights = gru.weights(steps, query)
-    for place in range(L):
-        after = gru(tokens[:, : place + 1], weights=weights[:, :, : place + 1])
-        made = torch.stack([torch.stack([slow_step(gru, tokens[n, place], before[n, c])[1] for c in range(C)]) for n in range(N)])
+    for position in range(L):
+        after = gru(tokens[:, : position + 1], weights=weights[:, :, : position + 1])
+        made = torch.stack(
+            [torch.stack([slow_step(gru, tokens[n, position], before[n, c])[1] for c in range(C)]) for n in range(N)]
+        )
         least, most = torch.minimum(before, made), torch.maximum(before, made)
         assert bool(((after >= least - 1e-12) & (after <= most + 1e-12)).all())
         assert bool((after.abs() <= 1).all())

@@ -52,12 +52,12 @@ def test_head_is_the_formula() -> None:
     head, states, items, bias = TiedHead(4).double(), random(7, 4).requires_grad_(), random(5, 4, seed=1), random(5, seed=2)
     answer = torch.tensor([0, 4, 4, 2, 1, 0, 3])
     items.requires_grad_()
-    sought, loss = [], 0.0
+    targets, loss = [], 0.0
     for h, right in zip(states, answer, strict=True):
         inner = head.project.weight @ h + head.project.bias
-        sought.append(layer_norm(inner * (1 + torch.erf(inner / math.sqrt(2))) / 2, head.norm))
-        logits = torch.stack([sought[-1] @ item for item in items]) + bias
+        targets.append(layer_norm(inner * (1 + torch.erf(inner / math.sqrt(2))) / 2, head.norm))
+        logits = torch.stack([targets[-1] @ item for item in items]) + bias
         loss = loss - (logits[right] - logits.exp().sum().log()) / 7
-    assert_same(head(states), torch.stack(sought), head, states)
+    assert_same(head(states), torch.stack(targets), head, states)
     assert_same(head.loss(states, items, bias, answer), loss, head, states, items)
     torch.testing.assert_close(head.loss(states, items, bias, answer), F.cross_entropy(head(states) @ items.t() + bias, answer))

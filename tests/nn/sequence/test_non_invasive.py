@@ -40,21 +40,21 @@ def test_equals_the_formula_in_loops(fusor, gate) -> None:
     attention, ffn, size = layer.layer.attention, layer.layer.ffn, D // H
     expected = []
     for b in range(B):
-        places = [t for t in range(T) if MASK[b, t]]
+        positions = [t for t in range(T) if MASK[b, t]]
         if fusor == "concat":
             project = layer.fuse.fuse.project
-            parts = {t: torch.cat([ids[b, t], *(sides[b, t, m] * PRESENT[b, t, m] for m in range(M))]) for t in places}
+            parts = {t: torch.cat([ids[b, t], *(sides[b, t, m] * PRESENT[b, t, m] for m in range(M))]) for t in positions}
             fused = {t: project.weight @ part + project.bias for t, part in parts.items()}
         else:
-            there = {t: [sides[b, t, m] for m in range(M) if PRESENT[b, t, m]] for t in places}
-            fused = {t: slow_fused(layer, fusor, gate, ids[b, t], there[t]) for t in places}
-        for t in places:
+            there = {t: [sides[b, t, m] for m in range(M) if PRESENT[b, t, m]] for t in positions}
+            fused = {t: slow_fused(layer, fusor, gate, ids[b, t], there[t]) for t in positions}
+        for t in positions:
             heads = []
             for h in range(H):
                 part = slice(h * size, (h + 1) * size)
-                logits = [attention.query(fused[t])[part] @ attention.key(fused[s])[part] / math.sqrt(size) for s in places]
+                logits = [attention.query(fused[t])[part] @ attention.key(fused[s])[part] / math.sqrt(size) for s in positions]
                 shares = softmax(logits)
-                heads.append(sum(share * attention.value(ids[b, s])[part] for share, s in zip(shares, places, strict=True)))
+                heads.append(sum(share * attention.value(ids[b, s])[part] for share, s in zip(shares, positions, strict=True)))
             mixed = layer_norm(ids[b, t] + attention.output(torch.cat(heads)), layer.layer.norm)
             expected.append(layer_norm(mixed + ffn(mixed), layer.layer.ffn_norm))
     assert_same(made[MASK], torch.stack(expected), layer, ids, sides)
@@ -91,8 +91,8 @@ def test_side_information_acts_through_the_attention_alone(fusor, gate) -> None:
     assert bool(torch.autograd.grad(layer(IDS, sides, VISIBLE).square().sum(), sides)[0].any())
     attention, frozen = layer.layer.attention, layer.weights(IDS, SIDES, VISIBLE).detach()
     values = attention.value(IDS).unflatten(-1, (H, -1)).transpose(1, 2)
-    heard = attention.output((frozen @ values).transpose(1, 2).flatten(2))
-    mixed = layer.layer.norm(IDS + heard)
+    messages = attention.output((frozen @ values).transpose(1, 2).flatten(2))
+    mixed = layer.layer.norm(IDS + messages)
     torch.testing.assert_close(layer(IDS, SIDES, VISIBLE), layer.layer.ffn_norm(mixed + layer.layer.ffn(mixed)))
 
 
@@ -152,5 +152,5 @@ def test_side_information_is_given_to_every_layer_anew() -> None:
     first, second = model.layers
     torch.testing.assert_close(model(IDS, SIDES), second(first(IDS, SIDES), SIDES))
     torch.testing.assert_close(model.weights(IDS, SIDES), second.weights(first(IDS, SIDES), SIDES))
-    places = torch.tensor([3, 7, 6])
-    torch.testing.assert_close(model(IDS, SIDES, MASK, places=places), model(IDS, SIDES, MASK).flatten(0, 1)[places])
+    positions = torch.tensor([3, 7, 6])
+    torch.testing.assert_close(model(IDS, SIDES, MASK, positions=positions), model(IDS, SIDES, MASK).flatten(0, 1)[positions])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmmrec.nn.sequence.transformer import Recency, SequenceTransformer, last_places, short_ones_together
+from gmmrec.nn.sequence.transformer import Recency, SequenceTransformer, encode_by_length, last_positions
 from tests.nn.fusion.checks import assert_never_read, assert_same, random
 
 B, L, D = 4, 5, 6
@@ -26,8 +26,8 @@ def test_too_long_sequences_are_refused() -> None:
 
 def test_is_the_encoder_on_tokens_with_positions() -> None:
     model, x = build(), random(B, L, D).requires_grad_()
-    placed = model.norm(x + torch.stack([model.positions.table[L - 1 - place] for place in range(L)]))
-    assert_same(model(x, MASK), model.encoder(placed, MASK), model, x)
+    positioned = model.norm(x + torch.stack([model.positions.table[L - 1 - position] for position in range(L)]))
+    assert_same(model(x, MASK), model.encoder(positioned, MASK), model, x)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -45,9 +45,9 @@ def test_padding_is_never_read() -> None:
 
 def test_weights_are_those_of_the_last_layer() -> None:
     model, x = build(num_layers=1, num_heads=1), random(B, L, D)
-    placed = model.norm(x + model.positions(L)).masked_fill(~MASK.unsqueeze(-1), 0.0)
+    positioned = model.norm(x + model.positions(L)).masked_fill(~MASK.unsqueeze(-1), 0.0)
     attention = model.encoder.layers[0].attention
-    logits = attention.query(placed) @ attention.key(placed).mT / D**0.5
+    logits = attention.query(positioned) @ attention.key(positioned).mT / D**0.5
     expected = logits.masked_fill(~MASK.unsqueeze(1), -torch.inf).softmax(-1)
     torch.testing.assert_close(model.weights(x, MASK).squeeze(1), expected)
 
@@ -68,16 +68,16 @@ def test_short_ones_together_changes_no_result(rows) -> None:
         widths.append(width)
         return model(x[part, -width:], MASK[part, -width:])[:, -1]
 
-    torch.testing.assert_close(short_ones_together(ask, MASK, rows=rows), model(x, MASK)[:, -1])
+    torch.testing.assert_close(encode_by_length(ask, MASK, rows=rows), model(x, MASK)[:, -1])
     assert widths == {1: [1, 3, 4, 5], 2: [3, 5], 64: [5]}[rows]
 
 
 def test_nobody_and_empty_histories_are_no_trouble() -> None:
     nothing = torch.zeros(0, 3).bool()
-    assert short_ones_together(lambda rows, width: torch.zeros(len(rows), D), nothing).shape == (0, D)
-    assert short_ones_together(lambda rows, width: torch.full((len(rows), D), width), torch.zeros(2, 3).bool()).eq(1).all()
+    assert encode_by_length(lambda rows, width: torch.zeros(len(rows), D), nothing).shape == (0, D)
+    assert encode_by_length(lambda rows, width: torch.full((len(rows), D), width), torch.zeros(2, 3).bool()).eq(1).all()
 
 
 def test_last_places() -> None:
     x = random(B, L, D)
-    assert torch.equal(x.flatten(0, 1)[last_places(MASK)], x[:, -1])
+    assert torch.equal(x.flatten(0, 1)[last_positions(MASK)], x[:, -1])

@@ -32,7 +32,7 @@ def complete(
     """The ``k`` entities that most likely complete a fact.
 
     Args:
-        model: A trained model whose queries are :class:`~gmmrec.tasks.query.LinkQuery`.
+        model: A trained model whose queries are :class:`~gmmrec.tasks.query.LinkPredictionQuery`.
         graph: The prepared graph it is asked on.
         vocabularies: Raw ids; those of ``"entity"`` and ``"relation"`` are needed.
         triples: All facts that are known.

@@ -5,7 +5,7 @@ import gmmrec
 from gmmrec.cli.main import main
 from gmmrec.data.write import write_folder
 from gmmrec.runs.run import Run
-from gmmrec.tasks.query import LinkQuery
+from gmmrec.tasks.query import LinkPredictionQuery
 from gmmrec.testing import checkerboard, circle
 
 SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 1, "bootstrap": 0, "progress": False}
@@ -23,7 +23,9 @@ def test_answers_are_the_best_entities_that_are_not_known(folder) -> None:
     run = Run.load(folder)
     frame = run.link("e5", "opposite", 20)
     with torch.no_grad():
-        scores = run.model.score(run.model.encode(run.graph), LinkQuery(torch.tensor([5]), torch.tensor([1])), torch.arange(12))[0]
+        scores = run.model.score(
+            run.model.encode(run.graph), LinkPredictionQuery(torch.tensor([5]), torch.tensor([1])), torch.arange(12)
+        )[0]
     expected = [f"e{row}" for row in scores.argsort(descending=True).tolist() if row != 11]  # e5 is opposite e11: known
     assert frame["entity_id"].tolist() == expected
     assert frame["rank"].tolist() == list(range(1, 12))

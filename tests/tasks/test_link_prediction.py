@@ -5,7 +5,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.link import LinkTask
+from gmmrec.tasks.link_prediction import LinkPredictionTask
 from gmmrec.testing import circle, graph_of
 
 NOTHING = Interactions(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
@@ -15,9 +15,9 @@ TAIL = torch.tensor([1, 2, 2, 3, 3])
 PART = torch.tensor([0, 0, 0, 1, 2])
 
 
-def task(**settings) -> LinkTask:
+def task(**settings) -> LinkPredictionTask:
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, PART))
-    return LinkTask(TaskInputs(split, 0, 0, BatchConfig(**settings)))
+    return LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(**settings)))
 
 
 def test_every_training_fact_is_learned_from_both_ends() -> None:
@@ -37,10 +37,10 @@ def test_every_training_fact_is_learned_from_both_ends() -> None:
 def test_batches_tell_all_answers_of_training_and_no_others() -> None:
     _, graph = graph_of(circle(4))
     (batch,) = [batch for _, batch in task(num_negatives=40).batches(graph, torch.Generator().manual_seed(0))]
-    (place,) = torch.nonzero((batch.query.head == 0) & (batch.query.relation == 0) & (batch.positive == 2)).flatten().tolist()
-    answers = batch.answers[batch.answers[:, 0] == place, 1]
+    (position,) = torch.nonzero((batch.query.head == 0) & (batch.query.relation == 0) & (batch.positive == 2)).flatten().tolist()
+    answers = batch.answers[batch.answers[:, 0] == position, 1]
     assert answers.tolist() == [1, 2]  # 3 is a validation answer
-    assert set(batch.negative[place].tolist()) == {0, 3}  # never what training knows
+    assert set(batch.negative[position].tolist()) == {0, 3}  # never what training knows
     assert batch.to("cpu").answers is not None
 
 
@@ -53,16 +53,16 @@ def test_evaluation_asks_tails_and_heads_and_knows_answers_of_all_parts() -> Non
 
 def test_questions_leave_the_answers_of_other_parts_out() -> None:
     questions = task().ranking("valid")
-    (place,) = torch.nonzero(questions.query.head == 0).flatten().tolist()
-    assert questions.relevant.take(torch.tensor([place])).values.tolist() == [3]
-    assert questions.excluded.take(torch.tensor([place])).values.tolist() == [1, 2]
+    (position,) = torch.nonzero(questions.query.head == 0).flatten().tolist()
+    assert questions.relevant.take(torch.tensor([position])).values.tolist() == [3]
+    assert questions.excluded.take(torch.tensor([position])).values.tolist() == [1, 2]
 
 
 def test_what_cannot_be_learned_or_asked_is_refused() -> None:
     with pytest.raises(ValueError, match="no facts to learn from"):
-        LinkTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING), 0, 0))
+        LinkPredictionTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING), 0, 0))
     with pytest.raises(ValueError, match="cannot learn with sampled"):
         task(sampled=True)
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, torch.zeros_like(PART)))
     with pytest.raises(ValueError, match="the test part holds no fact"):
-        LinkTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")
+        LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")

@@ -13,11 +13,11 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, LinkPredictionEvaluation, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.negatives import UniformNegatives
-from gmmrec.tasks.query import Batch, LinkQuery
+from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.typing import ENTITY
 
 
-class LinkTask:
+class LinkPredictionTask:
     """Training batches and questions from the facts of a split, each read in both directions.
 
     A fact (h, r, t) asks for t, given h and r, and for h, given t and r backwards (``r + R``). Every training fact is learned twice
@@ -40,7 +40,7 @@ class LinkTask:
             raise ValueError("models of facts compare all entities, so they cannot learn with sampled: true")
         self.config, self.num_relations = config, triples.num_relations
         self.part = triples.part.repeat(2)
-        self.query = LinkQuery(
+        self.query = LinkPredictionQuery(
             torch.cat([triples.head, triples.tail]), torch.cat([triples.relation, triples.relation + triples.num_relations])
         )
         self.answer = torch.cat([triples.tail, triples.head])
@@ -55,7 +55,9 @@ class LinkTask:
         """Batches an epoch."""
         return -(-self._train.numel() // self.config.batch_size)
 
-    def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[LinkQuery]]]:
+    def batches(
+        self, graph: MultimodalGraph, generator: torch.Generator
+    ) -> Iterator[tuple[MultimodalGraph, Batch[LinkPredictionQuery]]]:
         """One epoch: every training fact from both ends, shuffled, with fresh negatives and all answers that training knows.
 
         Negatives are never answers that training knows.
@@ -66,15 +68,15 @@ class LinkTask:
         """
         seen = RaggedSets.from_pairs(self._learned.groups, self._learned.values, len(self._learned))
         negatives = UniformNegatives(seen, graph.num_nodes(ENTITY))
-        for place in torch.randperm(self._train.numel(), generator=generator).split(self.config.batch_size):
-            index = self._train[place]
+        for position in torch.randperm(self._train.numel(), generator=generator).split(self.config.batch_size):
+            index = self._train[position]
             question = self._question[index]
             negative = negatives.draw(question, self.config.num_negatives, generator)
             learned = self._learned.take(question)
             answers = torch.stack([learned.groups, learned.values], dim=1)
             yield graph, Batch(self.query.take(index), self.answer[index], negative, answers=answers)
 
-    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[LinkQuery]:
+    def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[LinkPredictionQuery]:
         """Every distinct question of one part, with all its answers there; those that other parts know are not ranked.
 
         Raises:

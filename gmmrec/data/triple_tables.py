@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.columns import ALIASES, raw_ids, spelled_plainly
+from gmmrec.data.columns import ALIASES, normalize_column_name, raw_ids
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.parts import PART_LABELS
 
@@ -19,7 +19,7 @@ def facts_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """
     if frame.empty:
         raise DataError(f"{path.name} holds no facts below its header; export it again")
-    plain = {spelled_plainly(column): column for column in reversed(list(frame.columns))}
+    plain = {normalize_column_name(column): column for column in reversed(list(frame.columns))}
     found: dict[str, Any] = {}
     for role in ("head", "relation", "tail"):
         column = next((plain[alias] for alias in ALIASES[role] if alias in plain), None)
@@ -44,7 +44,7 @@ def alignment_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     Raises:
         DataError: A column is missing, or an item is aligned twice.
     """
-    plain = {spelled_plainly(column): column for column in reversed(list(frame.columns))}
+    plain = {normalize_column_name(column): column for column in reversed(list(frame.columns))}
     found = {}
     for role in ("item", "entity"):
         column = next((plain[alias] for alias in ALIASES[role] if alias in plain), None)
