@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from gmmrec.cli.classes import allow_working_folder
 from gmmrec.cli.main import main
 from gmmrec.testing import checkerboard
 from tests.runs.mine import SOURCE, install
@@ -54,12 +55,24 @@ def run(here):
     return "mine"
 
 
+def test_the_working_folder_joins_the_import_path_last_and_only_for_typed_names(here):
+    before = list(sys.path)
+    allow_working_folder([])
+    allow_working_folder(["lightgcn", "theirs"])
+    assert sys.path == before
+    allow_working_folder(["lightgcn", "shop_models:Mine"])
+    allow_working_folder(["shop_models:Mine"])
+    assert sys.path == [*before, str(here)]
+
+
 def refuses(capsys, *arguments):
     capsys.readouterr()
+    before = list(sys.path)
     assert main(list(arguments)) == 2
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
     assert "shop_models" not in sys.modules
+    assert sys.path == before
     return error
 
 

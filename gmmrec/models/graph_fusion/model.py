@@ -154,7 +154,8 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
     def _encoder(self, name: str, kind: str) -> nn.Module:
         c, num_users, width = self.config, self.schema.num_nodes[USER], self.schema.feature_dims[name]
         if kind == OWN:
-            return self.own.build(self.own.content_role(name), num_users, width, c.dim, c.num_layers)
+            own: nn.Module = self.own.build(self.own.content_role(name), num_users, width, c.dim, c.num_layers)
+            return own
         sizes = {"modality_dim": c.modality_dim, "num_clusters": c.num_clusters}
         return content_encoder(kind, num_users, width, c.dim, c.num_layers, init_std=c.init_std, **sizes)
 
