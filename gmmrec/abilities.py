@@ -52,8 +52,10 @@ class AcceptsParts(Ability):
     Used by ``fit(..., parts=...)`` and when a run trained that way is loaded. Without it, parts are refused.
     """
 
-    own_parts: Mapping[str, Any]
-    """Custom parts by role, each a class or function that builds one."""
+    @property
+    @abstractmethod
+    def own_parts(self) -> Mapping[str, Any]:
+        """Custom parts by role, each a class or function that builds one."""
 
     @classmethod
     @abstractmethod
@@ -214,6 +216,8 @@ def _check_member(cls: type, ability: type, name: str) -> None:
         if callable(actual):
             raise TypeError(f"{cls.__name__}.{name} must be a property, as in {ability.__name__}; decorate it with @property")
         return
+    if isinstance(declared, classmethod) and not isinstance(actual, classmethod):
+        raise TypeError(f"{cls.__name__}.{name} must be a class method, as in {ability.__name__}; decorate it with @classmethod")
     names = _parameters(declared)
     parameters = _parameters(actual)
     extra = [p for p in list(parameters.values())[len(names) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -226,4 +230,4 @@ def _check_member(cls: type, ability: type, name: str) -> None:
 
 def _parameters(method: Any) -> dict[str, inspect.Parameter]:
     """Return the parameters after ``self``."""
-    return dict(list(inspect.signature(method).parameters.items())[1:])
+    return dict(list(inspect.signature(getattr(method, "__func__", method)).parameters.items())[1:])

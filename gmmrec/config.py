@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from gmmrec.renamed import refuse_renamed
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
@@ -246,11 +248,15 @@ def _in_brackets(value: str) -> str:
 
 
 def unknown_setting(name: str, known: Collection[str]) -> ValueError:
-    """The error for a setting nobody reads.
+    """Return the error for a setting that nobody reads.
+
+    Raises:
+        ValueError: The name is an old one; the message says the new one.
 
     >>> unknown_setting("train.lrr", ["train.lr", "model.dim"])
     ValueError("unknown setting 'train.lrr'; the nearest known name is 'train.lr'")
     """
+    refuse_renamed(name)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     field = name.rsplit(".", 1)[-1]
     same_field = [other for other in known if other.rsplit(".", 1)[-1] == field]

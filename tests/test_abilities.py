@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gmmrec import abilities
-from gmmrec.abilities import Ability, Attends, FoldsInUsers, NonPersonalized, ReadsHistories, offered, offers
+from gmmrec.abilities import Ability, AcceptsParts, Attends, FoldsInUsers, NonPersonalized, ReadsHistories, offered, offers
 from gmmrec.ensemble import ENSEMBLES
 from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
@@ -68,6 +68,16 @@ def test_only_declaring_classes_offer_an_ability():
             ReadsHistories,
             {"history_length": lambda self: 3},
             "Mine.history_length must be a property, as in ReadsHistories; decorate it with @property",
+        ),
+        (
+            AcceptsParts,
+            {"own_parts": property(lambda self: {})},
+            "Mine declares AcceptsParts, but has no method with_parts(schema, config, parts); write it, or leave the ability out",
+        ),
+        (
+            AcceptsParts,
+            {"own_parts": property(lambda self: {}), "with_parts": lambda self, schema, config, parts: None},
+            "Mine.with_parts must be a class method, as in AcceptsParts; write @classmethod above it",
         ),
     ],
 )

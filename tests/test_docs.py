@@ -15,7 +15,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 )
 def test_code_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {}
+    namespace: dict[str, object] = {"__name__": "__main__"}  # as in a notebook
     for number, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")), 1):
         if "pd.read_csv(" in block or 'load_dataset(".")' in block:
             continue  # a recipe for somebody's own files; tests/data/test_shared.py runs these on them

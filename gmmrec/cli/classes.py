@@ -3,8 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import reduce
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,15 @@ def add_class_flags(parser: argparse.ArgumentParser, *, with_model: bool = True)
             metavar="MODULE:CLASS",
             action="append",
             default=[],
-            help="class from outside gmmrec that a run folder names; may be given several times",
+            help="class from outside gmmrec that a run folder names, such as mine:MyModel for a class in mine.py of this folder; "
+            "may be given several times",
         )
     parser.add_argument(
         "--module",
         metavar="ROLE=MODULE:NAME",
         action="append",
         default=[],
-        help="module of your own in a model that takes such, as fusion=mine:MyFusion; may be given several times",
+        help="part of your own in a model that takes such, as fusion=mine:MyFusion; may be given several times",
     )
 
 
@@ -37,27 +36,29 @@ def given_classes(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def given_parts(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the parts that were typed, by role.
+    """Return the parts that were typed, by role; a list where one role was given several times.
 
     Raises:
         ValueError: A flag is not ROLE=MODULE:NAME, or names nothing that can be imported.
     """
+    from gmmrec.models.lookup import find_part
+
     allow_working_folder(arguments.module)
-    found = {}
+    found: dict[str, list[Any]] = {}
     for text in arguments.module:
         role, equals, path = text.partition("=")
         module, colon, name = path.partition(":")
         if not (role and equals and module and colon and name):
             raise ValueError(f"--module takes ROLE=MODULE:NAME, such as fusion=mine:MyFusion, but is {text!r}")
-        try:
-            found[role] = reduce(getattr, name.split("."), import_module(module))
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"--module {text}: {error}; check the names and the folder") from None
-    return found
+        found.setdefault(role, []).append(find_part(path))
+    return {role: parts[0] if len(parts) == 1 else parts for role, parts in found.items()}
 
 
 def allow_working_folder(names: Sequence[str]) -> None:
-    """Put the working folder on the import path, if a class or a part was typed; otherwise nothing in it is ever imported."""
+    """Put the working folder on the import path, if a class or a part was typed; otherwise nothing in it is ever imported.
+
+    It stands last, so that none of its files takes the place of an installed module.
+    """
     folder = str(Path.cwd())
     if any(":" in name for name in names) and folder not in sys.path:
-        sys.path.insert(0, folder)
+        sys.path.append(folder)

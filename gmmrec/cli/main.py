@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import gmmrec
 from gmmrec.cli import blend, compare, complete, data, doctor, evaluate, explain, graph, link, models, recommend, rerank, train
+from gmmrec.renamed import new_name
 
 COMMANDS = (train, evaluate, recommend, complete, link, explain, data, graph, models, compare, blend, rerank, doctor)
 
@@ -23,6 +24,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_commands(subparsers)
     _remember_names(parser)
     known, rest = parser.parse_known_args(arguments)
+    for flag in rest:
+        if (new := new_name(flag.partition("=")[0])) is not None:
+            parser.error(f"{flag.partition('=')[0]} is now called {new}; see '{known.prog} --help'")
     if rest and not (getattr(known, "takes_settings", False) and any(flag.startswith("--") for flag in rest)):
         parser.error(f"unknown argument {rest[0]!r}; see '{known.prog} --help'")
     known.flags = rest

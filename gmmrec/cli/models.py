@@ -14,9 +14,9 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def models(arguments: argparse.Namespace) -> int:
     """Prints the table."""
-    from gmmrec.models import describe_models
+    from gmmrec.models import describe_installed, describe_models
 
-    rows = describe_models()
+    rows = [*describe_models(), *describe_installed()]
     if arguments.json:
         print(json.dumps(rows, ensure_ascii=False))
         return 0

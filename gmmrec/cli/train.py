@@ -22,7 +22,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         allow_abbrev=False,
     )
     parser.add_argument(
-        "-m", "--model", dest="model_name", metavar="MODEL", help="name of the model (see 'gmmrec models'), or module:Class"
+        *("-m", "--model"),
+        dest="model_names",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="name of the model (see 'gmmrec models'), or module:Class, such as mine:MyModel for a class in mine.py of this "
+        "folder; a second one names the class of the run in --init_from, where that is from outside too",
     )
     parser.add_argument("-d", "--data", metavar="DATA", help="name of a bundled data set, or a path")
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="YAML file with settings; flags win over it")
@@ -39,6 +45,7 @@ def train(arguments: argparse.Namespace) -> int:
     """Runs the experiment."""
     from gmmrec.config import settings_parser
     from gmmrec.models.lookup import find_model, stored_model
+    from gmmrec.models.lookup import given_parts as given_again
     from gmmrec.runs.config import read_config, sections_of
     from gmmrec.runs.recipe import run
 
@@ -46,9 +53,10 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.resume and not arguments.config and arguments.out and (arguments.out / "config.yaml").is_file():
         values = read_yaml(arguments.out / "config.yaml")
     named = values.pop("model_name", None)
-    if arguments.model_name:
-        allow_working_folder([arguments.model_name])
-        model_class = find_model(arguments.model_name)
+    allow_working_folder(arguments.model_names)
+    typed = [find_model(name) for name in arguments.model_names]
+    if typed:
+        model_class = typed[0]
     elif named:
         model_class = stored_model(str(named))
     else:
@@ -61,10 +69,12 @@ def train(arguments: argparse.Namespace) -> int:
         flags += ["--data.path", arguments.data]
     if not any(flag.split("=")[0] == "--data.path" for flag in flags) and "path" not in (values.get("data") or {}):
         raise ValueError("no data set is named; give -d DATA, a bundled name such as movies-small or a path")
+    own = given_parts(arguments)
     config = read_config(model_class, values, flags)
+    given_again(arguments.config or arguments.out or Path(), config.parts, own)
     short = config.model_name.rpartition(":")[2]
     folder = arguments.out or Path("runs") / f"{Path(config.data.path).name}-{short}-{time.strftime('%Y%m%d-%H%M%S')}"
-    finished = run(config, folder=folder, resume=arguments.resume, parts=given_parts(arguments))
+    finished = run(config, folder=folder, resume=arguments.resume, parts=own, classes=typed)
     if arguments.json:
         print(json.dumps(finished.report))
         return 0

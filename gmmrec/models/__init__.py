@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -285,6 +286,13 @@ class ModelTable(Mapping[str, "type[AnyRecommender]"]):
 
 
 MODELS = ModelTable()
+GROUP = "gmmrec.models"
+"""Entry points of this group name model classes of other packages."""
+
+
+def installed_models() -> list[EntryPoint]:
+    """Return the models that installed packages declare, by name; nothing of theirs is imported, and none takes a name of ours."""
+    return sorted((point for point in entry_points(group=GROUP) if point.name not in CARDS), key=lambda point: point.name)
 
 
 def describe_models() -> list[dict[str, str]]:
@@ -293,3 +301,16 @@ def describe_models() -> list[dict[str, str]]:
         {"name": name, "paper": card.paper, "query": card.query, "modalities": card.modalities, "fidelity": card.fidelity}
         for name, card in CARDS.items()
     ]
+
+
+def describe_installed() -> list[dict[str, str]]:
+    """Return a row like those of :func:`describe_models` for each model that an installed package declares."""
+    found = []
+    for point in installed_models():
+        package = "a package" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+        found.append({"name": point.name, "paper": f"in {package}: {point.value}", **dict.fromkeys(UNTOLD, "not told")})
+    return found
+
+
+UNTOLD = ("query", "modalities", "fidelity")
+"""Columns that are known only once a class is imported."""

@@ -58,6 +58,8 @@ class RunConfig:
     """The class that is trained."""
     model: Any
     """Its settings, an instance of ``model_class.config_class``."""
+    parts: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """Where parts of the caller's own that it is built with are defined, by role."""
     data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
@@ -74,7 +76,8 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data, as they stand in ``config.yaml``."""
-        sections = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "model_class"}
+        left_out = ("model_class",) if self.parts else ("model_class", "parts")
+        sections = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
         return {"model_name": self.model_name, **to_plain(sections)}
 
 
@@ -139,11 +142,12 @@ def read_config(
         ValueError: A name is unknown or a value is impossible.
     """
     model_class, values = find_model(model), dict(values or {})
+    parts = values.pop("parts", {})
     names = [each.name for each in fields(TopConfig)]
     top = {name: values.pop(name) for name in names if name in values}
     arguments = [f"--run.{a[2:]}" if a.startswith("--") and a[2:].split("=")[0] in names else a for a in arguments]
     filled = read_settings(sections_of(model_class), {**values, "run": top}, arguments)
-    return RunConfig(model_class, **vars(filled.pop("run")), **filled)
+    return RunConfig(model_class, **vars(filled.pop("run")), **filled, parts=parts)
 
 
 def stored_config(values: Mapping[str, Any], model: AnyRecommender, where: str) -> AnyRunConfig:
@@ -169,7 +173,7 @@ def stored_config(values: Mapping[str, Any], model: AnyRecommender, where: str) 
     if type(model) in ENSEMBLES.values():
         return CombinedConfig(model.config, tuple(values["runs"]), **typed, monitor=values.get("monitor"))
     top = from_plain(TopConfig, {each.name: values.get(each.name) for each in fields(TopConfig)}, where)
-    return RunConfig(type(model), model.config, **typed, **asdict(top))
+    return RunConfig(type(model), model.config, **typed, **asdict(top), parts=values.get("parts", {}))
 
 
 def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[str, dict[str, Any]]:

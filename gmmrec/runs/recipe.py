@@ -19,7 +19,7 @@ from gmmrec.data.split import Split, split_dataset
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
 from gmmrec.graph.build import build_graph
-from gmmrec.models.lookup import build_model, find_model
+from gmmrec.models.lookup import build_model, find_model, part_names, part_paths
 from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import RunConfig, nested, read_config, sections_of
@@ -62,39 +62,40 @@ def run(
         config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = config.model_class
+    known = (model_class, *((classes,) if isinstance(classes, type) else classes or ()))
     inputs = TaskInputs(split, dataset.num_users, dataset.num_items, config.train, dataset.reviews, config.model)
     task = task_of(model_class.query_type, split)(inputs)
-    if config.monitor is None:
-        config = replace(config, monitor=task.monitor)
-    assert config.monitor is not None
+    monitor = config.monitor or task.monitor
+    config = replace(config, monitor=monitor)
     graph = build_graph(dataset, split, config.graph)
 
     generator = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = build_model(model_class, graph.schema, config.model, parts)
+        config = replace(config, parts=part_paths(model) if folder is not None else part_names(model))
         if config.init_from is not None and not resume:  # a training state has its own vectors
-            start_from(model, dataset, split, config.init_from, classes)
+            start_from(model, dataset, split, config.init_from, known, parts)
         with torch.no_grad():
             graph = model.prepare(graph)
         trainer = Trainer(config.train)
         on_device = graph.to(trainer.device)
         tasks = task.evaluation_tasks("valid", mask_of(config.eval, "valid"))
-        monitored = task_of_metric(config.monitor)
+        monitored = task_of_metric(monitor)
         if monitored not in tasks:
             raise ValueError(
-                f"monitor {config.monitor!r} belongs to the evaluation task {monitored!r}, which {config.model_name} does not have "
+                f"monitor {monitor!r} belongs to the evaluation task {monitored!r}, which {config.model_name} does not have "
                 f"on this data; it has {' and '.join(tasks)}"
             )
-        validate = partial(monitored_value, graph=on_device, task=tasks[monitored], monitor=config.monitor, config=config.eval)
+        validate = partial(monitored_value, graph=on_device, task=tasks[monitored], monitor=monitor, config=config.eval)
         history = trainer.fit(
             model,
             graph,
             task.batches,
             validate,
             generator=generator,
-            monitor=config.monitor,
-            mode=monitored_mode(tasks[monitored], config.monitor),
+            monitor=monitor,
+            mode=monitored_mode(tasks[monitored], monitor),
             run_dir=folder,
             resume=resume,
         )
@@ -111,13 +112,20 @@ def run(
     return finished
 
 
-def start_from(model: AnyRecommender, dataset: Dataset, split: Split, folder: str, classes: Given = None) -> None:
+def start_from(
+    model: AnyRecommender,
+    dataset: Dataset,
+    split: Split,
+    folder: str,
+    classes: Given = None,
+    parts: Mapping[str, Any] | None = None,
+) -> None:
     """Let a model take over what it can of a finished run (:class:`~gmmrec.abilities.WarmStarts`).
 
     If that is nothing, its tables of ids are filled with the run's vectors; see :func:`gmmrec.training.warm_start.warm_start`. Logs
     a warning where that run was trained on interactions that this one validates or tests on.
     """
-    source = Run.load(folder, classes)
+    source = Run.load(folder, classes, parts=parts)
     own = offered(model, WarmStarts)
     if own is None or not own.start_from(source.model):
         with torch.no_grad():
@@ -152,13 +160,14 @@ def fit(
         model: A name from ``gmmrec.MODELS``, a model class of your own, or ``"module:Class"``.
         out: Folder for the run, if it is to be kept.
         parts: Modules of your own in a model that takes such: for ``graph-fusion`` a ``fusion``, an ``encoder`` or a ``decoder``,
-            each a class or function that builds it (see :class:`gmmrec.abilities.AcceptsParts`).
+            each a class or function that builds it (see :mod:`gmmrec.models.graph_fusion.parts`).
         classes: Model classes of your own that the run of ``init_from`` may name.
         **settings: Any setting by its own name where only one section has it (``dim=32, epochs=20, seed=1``), or whole sections
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:
-        ValueError: A setting is unknown or impossible, or says how to read a data set that is read already.
+        ValueError: A setting is unknown or impossible, or says how to read a data set that is read already; or a run that is to be
+            kept has a part without a name.
     """
     model_class = find_model(model)
     values = nested(settings, sections_of(model_class))

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
@@ -20,6 +20,7 @@ from gmmrec.evaluation.settings import EvalConfig, mask_of
 from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
+from gmmrec.renamed import missing_attribute
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import AnyRunConfig
 from gmmrec.runs.folder import StoredRun, read_run, write_run
@@ -70,6 +71,11 @@ class Run:
     tokens: Mapping[str, TokenNames] = field(default_factory=dict)
     main: str = "ranking"
     words: Sequence[str] = ()
+
+    if not TYPE_CHECKING:  # else every attribute would pass the type checker
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute("Run", name)
 
     def save(self, folder: str | Path) -> Path:
         """Write the run folder and return its path.

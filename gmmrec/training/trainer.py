@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -14,6 +15,7 @@ from lightning_fabric import Fabric
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from gmmrec.abilities import AcceptsParts, offered
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
@@ -192,6 +194,11 @@ class Trainer:
         fused = config.precision != "16-mixed" and self.device.type in ("cpu", "cuda")
         optimizer = optimizer_class(weights, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
         settings: dict[str, Any] = {"model": type(model).__name__, "model_settings": repr(model.config)}
+        own = offered(model, AcceptsParts)
+        if own is not None and own.own_parts:
+            settings["parts"] = {
+                role: part.__qualname__ if isinstance(part, type | FunctionType) else "" for role, part in own.own_parts.items()
+            }
         settings |= {"monitor": monitor, "mode": mode}
         settings |= {name: getattr(config, name) for name in _FIXED_ON_RESUME}
         if config.schedule == "cosine":
