@@ -331,5 +331,5 @@ def test_data_that_do_not_fit_are_refused() -> None:
     toys, _ = checkerboard()
     with pytest.raises(ValueError, match="the data set has no facts to learn from"):
         gmmrec.fit(toys, "mkgformer")
-    with pytest.raises(ValueError, match="MKGformer needs facts"):
+    with pytest.raises(ValueError, match="MKGformer needs triples"):
         MKGformer(gmmrec.build_graph(toys, gmmrec.split_dataset(toys)).schema)

@@ -390,7 +390,7 @@ def test_what_cannot_be_is_said() -> None:
     graph = toy(text=False)
     model = build(graph)
     assert model.write is None
-    with pytest.raises(ValueError, match="no decoder of comments; train it on outfits with text"):
+    with pytest.raises(ValueError, match="no comment decoder; train it on outfits with text"):
         model.comment(model.encode(graph), outfits(), torch.arange(4))
     bare = replace(graph.schema, feature_dims={}, feature_nodes={})
     with pytest.raises(ValueError, match="NOR needs at least one modality"):

@@ -144,10 +144,10 @@ def test_without_queries_features_change_nothing_unless_invasive(fusor) -> None:
 
 def test_a_missing_modality_is_left_out_of_the_fusion() -> None:
     model, graph = build(fusor="add")
-    sequence = model._asked(model.encode(graph), ITEMS, MASK)
+    sequence = model._with_mask_token(model.encode(graph), ITEMS, MASK)
     assert sequence.present is not None
     assert sequence.present[0].tolist() == [[True] * 3, [False, True, True], [True] * 3, [True] * 3, [True] * 3]
-    complete = model._asked(model.encode(graph), torch.where(ITEMS == 3, 4, ITEMS), MASK)
+    complete = model._with_mask_token(model.encode(graph), torch.where(ITEMS == 3, 4, ITEMS), MASK)
     assert complete.present is None
 
 

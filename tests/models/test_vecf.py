@@ -315,7 +315,7 @@ def test_what_cannot_be_is_refused() -> None:
     query, items = UserQuery(torch.tensor([0])), torch.tensor([0])
     with pytest.raises(ValueError, match="nothing is looked at; set image to true"):
         model.attention(model.encode(graph), query, items)
-    with pytest.raises(ValueError, match="VECF has no decoder of reviews; train it on data with reviews"):
+    with pytest.raises(ValueError, match="VECF has no review decoder; train it on data with reviews"):
         model.comment(model.encode(graph), query, items)
     with pytest.raises(ValueError, match="the items have no modality 'region'; choose one of image, text, regions"):
         build(regions="region")

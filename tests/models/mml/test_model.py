@@ -163,8 +163,8 @@ def test_scores_are_the_learners_standardised_over_the_known_items():
         scores = model.score(encoded, BATCH.query, torch.arange(I))
         weights = list(model.attention(encoded, BATCH.query, BATCH.positive).values())
         vectors, present, _ = model._items(graph)
-        vectors[NEW, 0] = model._generated(graph, torch.tensor([NEW]))[0][0]
-        wanted, _ = model._ask(encoded, BATCH.query)
+        vectors[NEW, 0] = model._generate(graph, torch.tensor([NEW]))[0][0]
+        wanted, _ = model._query_vectors(encoded, BATCH.query)
         known = torch.bincount(log.item, minlength=I) > 0
         expected = torch.zeros(2, I)
         for m in range(3):
@@ -217,7 +217,7 @@ def test_at_the_end_only_items_that_nobody_has_taken_have_made_vectors():
         for m in (model, plain):
             encoded = m.encode(graph)
             tables.append(encoded["item"][:, :D] + encoded.mean[0])
-        made, exists = model._generated(graph, torch.tensor([NEW]))
+        made, exists = model._generate(graph, torch.tensor([NEW]))
     changed = ~torch.isclose(*tables).all(1)
     assert changed.nonzero().flatten().tolist() == [NEW]
     assert bool(exists)
@@ -303,7 +303,7 @@ def test_a_stage_begins_with_what_the_one_before_has_learned():
     assert model.start_from(source)
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
     assert not model.items.requires_grad
-    with pytest.raises(ValueError, match="the run of init_from has other items, features, sizes or parts"):
+    with pytest.raises(ValueError, match="the run of init_from has other items, features, sizes or modules"):
         MML(source.schema, MMLConfig(**{**SETTINGS, "dim": 4})).start_from(source)
     assert not model.start_from(gmmrec.MODELS["bm3"](source.schema))
 
@@ -344,7 +344,7 @@ def test_several_questions_a_task_at_most_half_of_what_happened():
     mask = question([0] * 6, [0] * 3, [0]).mask
     for wanted, expected in ((1, [1, 1, 1]), (2, [2, 2, 1]), (10, [3, 2, 1])):
         model, graph, _ = setting(num_queries=wanted)
-        assert model._num_asked(mask).flatten().tolist() == expected
+        assert model._num_queries(mask).flatten().tolist() == expected
     one, many = (setting(num_queries=n, meta=False, replace_prob=0.0)[0] for n in (1, 2))
     last = example([0, 2], [2, 4], positive=[4, 6], negative=[[1], [1]])
     torch.testing.assert_close(one.loss(graph, last)["bpr_text"], many.loss(graph, last)["bpr_text"])  # one of two may be asked

@@ -275,7 +275,7 @@ def test_features_of_users_are_columns_too() -> None:
 def test_without_features_there_are_degrees_and_events() -> None:
     model, graph = build(replace(timed(), features={}))
     assert bool(torch.isfinite(score_all(model, graph)).all())
-    with pytest.raises(ValueError, match="the only group of the context is 'attributional', but there are no features"):
+    with pytest.raises(ValueError, match="the only context group is 'attributional', but there are no features"):
         build(replace(timed(), features={}), groups=("attributional",))
 
 

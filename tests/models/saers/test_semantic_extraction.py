@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_refused() -> None:
     net, regions, _ = build()
     with pytest.raises(ValueError, match="a grid of 3 x 4 needs 12 regions, but there are 11"):
         net(regions[:, 1:])
-    with pytest.raises(ValueError, match="a column of labels for each of 3 attributes, but there are 2"):
+    with pytest.raises(ValueError, match="one column for each of 3 attributes, but have 2"):
         labelled_loss(net(regions), torch.zeros(N, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="threshold must be at least 0 and below 1, but is 1"):
         largest_boxes(torch.ones(2, 2), 1.0)
