@@ -40,7 +40,7 @@ def batch() -> Batch[UserQuery]:
 
 
 def slow_item(model: MARIO, graph: MultimodalGraph, user: int, item: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """In float64 for one pair: weights ``[M, d]`` and tokens ``[M, d]`` of the modalities there are, the item, the user."""
+    """Return weights ``[M, d]`` and tokens ``[M, d]`` of present modalities, the item and the user of one pair, in float64."""
     u = model.users[user].detach().double()
     tokens = []
     for name, encoder in zip(model.names, model.encoders, strict=True):
@@ -98,7 +98,7 @@ def test_users_weigh_the_same_item_differently(attention, granularity) -> None:
 
 
 @pytest.mark.parametrize("attention", ["additive", "dot"])
-def test_without_a_say_all_modalities_count_alike(attention) -> None:
+def test_zero_logits_give_uniform_weights(attention) -> None:
     model, graph = build(complete(), attention=attention)
     with torch.no_grad():
         (model.fuse.logit if attention == "additive" else model.fuse.key).weight.zero_()
@@ -109,7 +109,7 @@ def test_without_a_say_all_modalities_count_alike(attention) -> None:
 
 
 @pytest.mark.parametrize("attention", ["additive", "dot"])
-def test_with_scalar_weights_an_item_lies_between_its_modalities(attention) -> None:
+def test_scalar_weights_give_convex_combinations_of_modalities(attention) -> None:
     model, graph = build(attention=attention, init_std=1.0)
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -123,7 +123,7 @@ def test_with_scalar_weights_an_item_lies_between_its_modalities(attention) -> N
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_the_ranking_of_all_items_equals_pairs(attention, granularity, backbone) -> None:
+def test_full_ranking_matches_scores_of_pairs(attention, granularity, backbone) -> None:
     model, graph = build(attention=attention, granularity=granularity, backbone=backbone, init_std=1.0)
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -138,7 +138,7 @@ def test_the_ranking_of_all_items_equals_pairs(attention, granularity, backbone)
 @pytest.mark.parametrize("unit_features", [True, False])
 @pytest.mark.parametrize("encoder_layers", [1, 2])
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_scores_equal_the_dense_formula(attention, granularity, encoder_layers, unit_features) -> None:
+def test_scores_match_the_dense_reference(attention, granularity, encoder_layers, unit_features) -> None:
     settings = {"attention": attention, "granularity": granularity, "encoder_layers": encoder_layers}
     dataset = with_mask(checkerboard(U, I)[0], "text", torch.tensor([3, 7]))  # item 3 has neither image nor text
     model, graph = build(dataset, **settings, unit_features=unit_features, init_std=1.0)
@@ -148,7 +148,7 @@ def test_scores_equal_the_dense_formula(attention, granularity, encoder_layers, 
         assert float(scores[user, item]) == pytest.approx(float(u @ seen), abs=1e-5)
 
 
-def test_the_modality_preserving_loss_reaches_everything_but_the_features() -> None:
+def test_modality_preserving_loss_reaches_all_parameters_but_not_the_features() -> None:
     model, graph = build(complete())
     data = graph.data.clone()
     for name in ("image", "text"):
@@ -158,22 +158,22 @@ def test_the_modality_preserving_loss_reaches_everything_but_the_features() -> N
     assert unreached == []
     assert len(model.decode.decoders) == 2  # none for the interactions
     raw = [data["item"][name] for name in ("image", "text")]
-    for x in raw:  # what they have came through the encoders
+    for x in raw:  # gradients so far came through the encoders
         x.grad = None
     model.decode.loss(torch.randn(I, D), raw, torch.ones(I, 2, dtype=torch.bool)).backward()
     assert all(x.grad is None for x in raw)
 
 
-def test_without_the_loss_there_are_no_decoders_and_scores_do_not_change() -> None:
+def test_zero_mp_weight_removes_the_decoders_without_changing_scores() -> None:
     model, graph = build(mp_weight=0.1)
     other, _ = build(mp_weight=0.0)
     assert set(other.loss(graph, batch())) == {"bpr", "l2"}
-    assert not any("decode" in name for name, _ in other.named_parameters())  # nothing that nothing would train
+    assert not any("decode" in name for name, _ in other.named_parameters())  # no untrained parameters
     assert torch.equal(score_all(model, graph), score_all(other, graph))
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_a_missing_modality_has_no_weight_and_the_others_share_it(attention, granularity) -> None:
+def test_missing_modality_has_zero_weight_and_the_others_are_renormalised(attention, granularity) -> None:
     whole, graph = build(complete(), attention=attention, granularity=granularity)
     items = torch.tensor([2, 9])
     model, part = build(with_mask(complete(), "text", items), attention=attention, granularity=granularity)
@@ -186,7 +186,7 @@ def test_a_missing_modality_has_no_weight_and_the_others_share_it(attention, gra
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_loss_preserves_similarities(seed) -> None:
+def test_modality_preserving_loss_preserves_similarities(seed) -> None:
     """The exact properties of the metric are in tests/evaluation/test_modality.py."""
     differences = []
     for weight in (0.0, 1.0):
@@ -203,7 +203,7 @@ def test_the_loss_preserves_similarities(seed) -> None:
 
 
 @pytest.mark.parametrize("distance", ["cosine", "squared"])
-def test_the_loss_equals_the_dense_formula(distance) -> None:
+def test_loss_matches_the_dense_reference(distance) -> None:
     dataset = with_mask(checkerboard(U, I)[0], "text", torch.tensor([0, 7]))
     model, graph = build(dataset, mp_distance=distance, mp_weight=0.5, l2=0.3)
     triples = batch()
@@ -232,17 +232,17 @@ def test_the_loss_equals_the_dense_formula(distance) -> None:
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_the_vector_of_an_item_is_the_mean_over_its_users(attention, granularity) -> None:
+def test_item_vector_is_the_mean_over_its_users(attention, granularity) -> None:
     model, graph = build(attention=attention, granularity=granularity, init_std=1.0)
-    found = model.encode(graph)["item"].double()
+    actual = model.encode(graph)["item"].double()
     edge_index = graph.edges(USER_ITEM).edge_index.as_tensor()
     for item in (0, 3, 8):
         users = edge_index[0][edge_index[1] == item].tolist()
         expected = torch.stack([slow_item(model, graph, user, item)[2] for user in users]).mean(0)
-        torch.testing.assert_close(found[item], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(actual[item], expected, rtol=0, atol=1e-5)
 
 
-def test_an_item_without_interactions_lives_by_its_features() -> None:
+def test_item_without_interactions_is_scored_by_its_features_alone() -> None:
     dataset = complete()
     dataset = replace(dataset, interactions=dataset.interactions.take(dataset.interactions.item != 4))
     model, graph = build(dataset)
@@ -253,13 +253,13 @@ def test_an_item_without_interactions_lives_by_its_features() -> None:
     torch.testing.assert_close(encoded["item"][4], encoded.item_tokens[4, :2].mean(0))
 
 
-def test_decoders_of_absent_features_are_not_asked() -> None:
+def test_missing_features_contribute_no_decoder_loss() -> None:
     model, graph = build(with_mask(with_mask(checkerboard(U, I)[0], "image", torch.arange(I)), "text", torch.arange(I)))
     assert float(model.loss(graph, batch())["mp"].detach()) == 0
 
 
 @pytest.mark.parametrize("names", [("audio",), ("audio", "image", "text", "video")])
-def test_any_modalities_will_do(names) -> None:
+def test_any_modalities_are_accepted(names) -> None:
     generator = torch.Generator().manual_seed(0)
     dataset, _ = checkerboard(U, I)
     features = {name: FeatureTable(name, torch.rand(I, 3, generator=generator)) for name in names}
@@ -268,7 +268,7 @@ def test_any_modalities_will_do(names) -> None:
     assert bool(torch.isfinite(score_all(model, graph)).all())
 
 
-def test_the_lightgcn_backbone_propagates_the_tables() -> None:
+def test_lightgcn_backbone_propagates_the_tables() -> None:
     model, graph = build(backbone="lightgcn", num_layers=1)
     with torch.no_grad():
         users = model.encode(graph)["user"]
@@ -276,7 +276,7 @@ def test_the_lightgcn_backbone_propagates_the_tables() -> None:
     torch.testing.assert_close(users, (model.users.detach() + expected) / 2)
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_raise_an_error_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="MARIO needs at least one modality of the items"):
         build(replace(complete(), features={}))
 
@@ -292,6 +292,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         MARIOConfig(**settings)

@@ -273,9 +273,9 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         if self.guess is None:  # the first stage compares items
             return mean
         prediction: Tensor = self.guess(mean)
-        if self.taste is None or history is None:
-            return prediction
-        return prediction + self.taste(masked_mean(history, history_mask))
+        if self.taste is not None and history is not None:
+            prediction = prediction + self.taste(masked_mean(history, history_mask))
+        return prediction
 
     def _generate(self, outfit: Tensor, mask: Tensor, history: Tensor | None, history_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Predictions after the start and after every item ``[B, 1 + L, d]``, and their mask; outfits are left-padded."""

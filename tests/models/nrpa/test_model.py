@@ -110,7 +110,7 @@ def slow_prediction(model: NRPA, dataset: Dataset, user: int, item: int, *, is_t
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_scores_are_those_of_the_equations(settings):
+def test_scores_match_the_reference(settings):
     model, graph, dataset = made(**settings)
     scores = model.score(model.encode(graph), RatingQuery(torch.arange(U)), torch.arange(I))
     for user, item in ((0, 0), (3, 5), (9, 7), (4, 1)):
@@ -121,7 +121,7 @@ def test_scores_are_those_of_the_equations(settings):
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_the_loss_is_that_of_the_equations_without_the_target_review(settings):
+def test_loss_matches_the_reference_without_the_target_review(settings):
     model, graph, dataset = made(**settings)
     batch = batch_of(dataset, torch.tensor([0, 3, 7, 11, 12]))
     pairs = zip(batch.query.user.tolist(), batch.positive.tolist(), strict=True)
@@ -160,7 +160,7 @@ def test_shapes_and_weights():
     assert not bool(beta[~present].any())
 
 
-def test_words_count_by_who_reads():
+def test_word_weights_depend_on_the_user():
     reader, table, tokens, ids = random_reviews()
     same = tokens[1:].expand(2, -1, -1)
     _, alpha = reader.read(same, table, ids)
@@ -173,7 +173,7 @@ def test_words_count_by_who_reads():
     torch.testing.assert_close(alpha[:, 2], torch.tensor([0.5, 0.5, 0, 0, 0]).double().expand(2, -1))
 
 
-def test_the_order_of_reviews_does_not_matter():
+def test_vectors_are_invariant_to_the_order_of_reviews():
     reader, table, tokens, ids = random_reviews()
     order = torch.tensor([2, 0, 1])
     present = (tokens > 0).any(-1)
@@ -193,7 +193,7 @@ def test_padding_changes_nothing():
     torch.testing.assert_close(reader.pool(wide_d, (wider > 0).any(-1), ids)[0], p)
 
 
-def test_a_word_counts_through_its_review_alone():
+def test_word_affects_only_its_own_review():
     reader, table, tokens, ids = random_reviews()
     changed = tokens.clone()
     changed[1, 0, 2] = tokens[1, 0, 2] % 9 + 1
@@ -202,7 +202,7 @@ def test_a_word_counts_through_its_review_alone():
     assert differs.tolist() == [[False] * 3, [True, False, False]]
 
 
-def test_without_factors_it_is_linear_regression():
+def test_zero_factors_give_linear_regression():
     """That the machine equals the double sum, tests/nn/decoder/test_factorization_machine.py shows."""
     model, graph, _ = made()
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_without_factors_it_is_linear_regression():
     torch.testing.assert_close(scores, model.offset + biases + of_user[:, None] + of_item)
 
 
-def test_ids_act_through_the_attention_alone():
+def test_ids_act_only_through_attention():
     model, graph, dataset = made(biases=False)
     with torch.no_grad():
         for reader in (model.users, model.items):
@@ -233,7 +233,7 @@ def test_ids_act_through_the_attention_alone():
 
 
 @pytest.mark.parametrize("limit", [50, 3])
-def test_the_target_review_is_never_in_its_own_input(limit):
+def test_target_review_never_leaks_into_its_prediction(limit):
     """Whatever stands in the review of a pair, its predicted rating is the same, and no gradient comes from it."""
     model, _, dataset = made(max_reviews=limit)
     log = dataset.interactions
@@ -274,7 +274,7 @@ def test_held_out_reviews_are_not_read():
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
-def test_reviews_of_those_who_have_many_are_drawn_evenly():
+def test_reviews_beyond_the_limit_are_sampled_evenly():
     count, limit = 23, 4
     log = Interactions(torch.zeros(count, dtype=torch.long), torch.arange(count), weight=torch.ones(count))
     dataset, _ = rated_checkerboard(U, count)
@@ -297,7 +297,7 @@ def test_reviews_of_those_who_have_many_are_drawn_evenly():
     assert torch.equal(every.tokens[:, 0], dataset.reviews.tokens[:count])
 
 
-def test_every_epoch_reads_other_reviews_and_evaluation_reads_all():
+def test_epochs_sample_reviews_and_evaluation_reads_all():
     model, graph, dataset = made(max_reviews=2)
     generator = torch.Generator().manual_seed(0)
     losses, vectors = set(), []
@@ -311,7 +311,7 @@ def test_every_epoch_reads_other_reviews_and_evaluation_reads_all():
         torch.testing.assert_close(other, everything)
 
 
-def test_who_has_no_review_gets_zeros_and_a_finite_gradient():
+def test_users_without_reviews_get_zeros_and_finite_gradients():
     model, _, dataset = made()
     log = dataset.interactions
     quiet = replace(dataset, interactions=replace(log, review=log.review.masked_fill(log.user == 2, -1)))
@@ -330,7 +330,7 @@ def test_chunks_of_nodes_change_nothing(monkeypatch):
         torch.testing.assert_close(found[name], vectors)
 
 
-def test_biases_begin_with_those_of_the_closed_form_and_are_then_left_alone():
+def test_biases_are_initialised_in_closed_form_only_once():
     _, graph, _ = made()
     model, bias = NRPA(graph.schema, NRPAConfig(**SMALL, shrinkage=2)), Bias(graph.schema, BiasConfig(shrinkage=2))
     model.prepare(graph)
@@ -345,7 +345,7 @@ def test_biases_begin_with_those_of_the_closed_form_and_are_then_left_alone():
     assert not bool(model.users.bias.any())
 
 
-def test_what_cannot_be_done_is_said():
+def test_invalid_use_is_refused():
     _, graph, dataset = made()
     with pytest.raises(ValueError, match="NRPA reads reviews, but the data set has none; name their column with review_column"):
         NRPA(replace(graph.schema, num_words=0))

@@ -17,7 +17,7 @@ def made(window: int = 3) -> tuple[ReviewEncoder, torch.Tensor]:
 
 @pytest.mark.parametrize("window", [1, 3, 5])
 @pytest.mark.parametrize("num_texts", [2, 40])  # fewer words than the table has, and more
-def test_it_is_the_convolution_of_pytorch(window, num_texts):
+def test_matches_the_convolution_of_pytorch(window, num_texts):
     encoder, table = made(window)
     tokens = torch.randint(V, (num_texts, 6), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
     vectors = F.pad(table, (0, 0, 1, 0))[tokens.long()]  # [n, T, W], zeros for padding
@@ -25,7 +25,7 @@ def test_it_is_the_convolution_of_pytorch(window, num_texts):
     torch.testing.assert_close(encoder(tokens, table), expected.transpose(1, 2))
 
 
-def test_gradients_are_those_of_the_convolution():
+def test_gradients_match_the_convolution_of_pytorch():
     encoder, table = made()
     tokens = torch.randint(V, (40, 6), generator=torch.Generator().manual_seed(1))
     table.requires_grad_()
@@ -36,7 +36,7 @@ def test_gradients_are_those_of_the_convolution():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_any_leading_axes_and_no_texts():
+def test_leading_axes_and_empty_input():
     encoder, table = made()
     tokens = torch.randint(V, (3, 4, 6), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(encoder(tokens, table)[2], encoder(tokens[2], table))

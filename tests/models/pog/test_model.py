@@ -29,7 +29,7 @@ from tests.models.pog.slow import (
     "settings", [{"personal": False}, {}, {"repeats": True}, {"positions": True}, {"repeats": True, "positions": True}]
 )
 @pytest.mark.parametrize("space", ["item", "model"])
-def test_scores_are_those_of_a_slow_version(settings, space):
+def test_scores_match_the_reference(settings, space):
     model, graph = built(score_space=space, **settings)
     personal = model.config.personal
     query = question()
@@ -48,7 +48,7 @@ def example() -> Batch[OutfitQuery]:
     return Batch(query, positive, torch.tensor([[I - 1, 2]]).expand(len(query), 2))
 
 
-def test_fom_loss_is_the_log_loss_of_the_hidden_item_among_the_batch_without_the_rest_of_its_outfit():
+def test_fom_loss_is_the_log_loss_of_the_masked_item_over_the_batch_without_its_outfit():
     model, graph = built(personal=False, dropout=0.0)
     batch = example()
     x, told = slow_items(model, graph), rows_of(batch.query.outfit, batch.query.outfit_mask)
@@ -62,7 +62,7 @@ def test_fom_loss_is_the_log_loss_of_the_hidden_item_among_the_batch_without_the
 
 
 @pytest.mark.parametrize("settings", [{}, {"repeats": True, "positions": True}])
-def test_pog_loss_is_the_mean_log_loss_of_every_item_after_those_before_it_and_of_the_end(settings):
+def test_pog_loss_is_the_mean_log_loss_over_next_items_and_the_end(settings):
     model, graph = built(dropout=0.0, shuffle=False, **settings)
     batch = example()
     w, x = weights_of(model), slow_items(model, graph)
@@ -106,14 +106,14 @@ def test_compatibility_is_the_mean_log_probability_of_every_item_given_the_other
 # ------------------------------------------------------------------------------------------------------------ what is promised
 
 
-def test_the_order_of_the_other_items_does_not_matter_to_fom():
+def test_fom_is_invariant_to_the_order_of_other_items():
     model, graph = built(personal=False)
     query, order = question(), torch.randperm(5, generator=torch.Generator().manual_seed(3))
     other = replace(query, outfit=query.outfit[:, order], outfit_mask=query.outfit_mask[:, order])
     torch.testing.assert_close(scores_of(model, graph, query), scores_of(model, graph, other), rtol=1e-4, atol=1e-5)
 
 
-def test_the_hidden_item_is_not_read():
+def test_masked_item_is_not_read():
     model, graph = built(personal=False)
     query = question().take(torch.tensor([0]))
     hidden = int(query.outfit[0, 2])
@@ -146,7 +146,7 @@ def test_padding_changes_nothing(personal):
         torch.testing.assert_close(scores_of(model, graph, wider), scores_of(model, graph, query), rtol=1e-4, atol=1e-5)
 
 
-def test_an_empty_history_is_no_history():
+def test_empty_history_equals_no_history():
     model, graph = built()
     query = question()
     empty = replace(query, history_mask=torch.zeros_like(query.history_mask))
@@ -157,7 +157,7 @@ def test_an_empty_history_is_no_history():
     assert not torch.allclose(scores_of(model, graph, query)[0], expected[0])
 
 
-def test_gen_takes_over_all_of_fom_bit_for_bit():
+def test_gen_loads_all_weights_of_fom_exactly():
     fom, _ = built(personal=False)
     pog, _ = built(seed=1)
     before = {name: value.clone() for name, value in pog.state_dict().items()}
@@ -172,7 +172,7 @@ def test_gen_takes_over_all_of_fom_bit_for_bit():
     assert all(torch.equal(after[name], before[name]) for name in kept)
 
 
-def test_pog_of_one_layer_begins_as_its_fom():
+def test_one_layer_pog_scores_like_its_fom_at_initialisation():
     fom, graph = built(personal=False, num_layers=1)
     pog, _ = built(seed=1, num_layers=1)
     before = scores_of(pog, graph, question())
@@ -182,7 +182,7 @@ def test_pog_of_one_layer_begins_as_its_fom():
     assert not torch.allclose(before, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_candidates_of_a_question_score_as_in_the_whole_catalogue():
+def test_candidates_per_query_score_as_in_the_full_catalogue():
     model, graph = built(repeats=True)
     query, candidates = question(), torch.stack([torch.randperm(I)[:6] for _ in range(6)])
     with torch.no_grad():
@@ -193,7 +193,7 @@ def test_candidates_of_a_question_score_as_in_the_whole_catalogue():
     torch.testing.assert_close(some, expected[:, [5, 1, 8]])
 
 
-def test_a_guess_depends_on_what_stands_before_it_alone():
+def test_predictions_depend_only_on_earlier_items():
     model, graph = built(positions=True)
     items = model.encode(graph)["item"].detach()
     outfit, mask = torch.randn(3, 4, 8), torch.arange(4) >= torch.tensor([[0], [1], [3]])
@@ -209,7 +209,7 @@ def test_a_guess_depends_on_what_stands_before_it_alone():
     assert torch.equal(there.sum(1), mask.sum(1) + 1)
 
 
-def test_only_the_newest_of_a_long_history_are_read():
+def test_long_histories_are_truncated_to_the_newest_items():
     for settings in ({}, {"positions": True, "repeats": True}):
         model, graph = built(max_length=3, **settings)
         query = question()
@@ -217,7 +217,7 @@ def test_only_the_newest_of_a_long_history_are_read():
         torch.testing.assert_close(scores_of(model, graph, query), expected)
 
 
-def test_stages_follow_each_other():
+def test_stages_start_from_each_other():
     first, graph = built(learn="items")
     torch.manual_seed(0)
     start = scores_of(first, graph, question())
@@ -256,7 +256,7 @@ def test_without_attention_items_and_histories_are_averaged():
     model.loss(graph, example())["log_loss"].backward()
 
 
-def test_items_that_were_never_trained_on_have_no_vector_of_their_own():
+def test_untrained_items_have_no_id_embedding():
     model, graph = built(ids=True)
     cold = MultimodalGraph(graph.data.clone(), graph.schema)
     cold.data["item"].degree = cold.data["item"].degree * (torch.arange(I) != 4)
@@ -266,7 +266,7 @@ def test_items_that_were_never_trained_on_have_no_vector_of_their_own():
         torch.testing.assert_close(model.encode(cold)["item"], expected)
 
 
-def test_what_is_there_comes_last():
+def test_left_pad_moves_missing_items_to_the_left():
     items, mask = torch.arange(40).view(4, 10), torch.rand(4, 10, generator=torch.Generator().manual_seed(0)) < 0.5
     torch.manual_seed(0)
     for shuffle in (False, True):
@@ -279,7 +279,7 @@ def test_what_is_there_comes_last():
     assert left_pad(items, mask, shuffle=True)[0].tolist() != left_pad(items, mask, shuffle=True)[0].tolist()
 
 
-def test_bad_input_is_said_in_one_sentence():
+def test_invalid_input_is_refused():
     _, graph = built()
     for settings, words in (
         ({"learn": "items", "category": "kind"}, "needs the modality 'kind'"),
@@ -292,14 +292,14 @@ def test_bad_input_is_said_in_one_sentence():
         POG(toy_graph(replace(checkerboard(U, I)[0], features={})).schema, POGConfig(ids=False))
     model, _ = built()
     other = LightGCN(graph.schema, LightGCN.config_class())
-    with pytest.raises(ValueError, match="an earlier stage of its own"):
+    with pytest.raises(ValueError, match="pog starts from an earlier stage of pog"):
         model.start_from(other)
     wider, _ = built(dim=16)
     with pytest.raises(ValueError, match="other items, features or widths"):
         model.start_from(wider)
 
 
-def test_only_pog_says_when_to_end():
+def test_only_pog_scores_the_end():
     model, graph = built()
     query, x = question(), slow_items(model, graph)
     found = model.end_score(model.encode(graph), query)

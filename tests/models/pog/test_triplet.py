@@ -5,7 +5,7 @@ import torch
 from gmmrec.models.pog.triplet import draw_triplets, triplet_margin
 
 
-def test_nothing_is_lost_where_the_other_is_far_and_the_margin_where_both_are_the_same():
+def test_triplet_loss_is_zero_beyond_the_margin_and_the_margin_for_equal_distances():
     torch.manual_seed(0)
     anchor, same = torch.randn(5, 3), torch.randn(5, 3)
     far = anchor + 10 * torch.nn.functional.normalize(torch.randn(5, 3), dim=1)
@@ -15,7 +15,7 @@ def test_nothing_is_lost_where_the_other_is_far_and_the_margin_where_both_are_th
     torch.testing.assert_close(triplet_margin(anchor, same, far - 8, 4.0), torch.tensor(expected))
 
 
-def test_kinds_of_what_is_drawn():
+def test_drawn_triplets_have_the_right_kinds():
     torch.manual_seed(0)
     kind = torch.tensor([0, 1, 1, 0, 2, -1, 1, -1])
     seen = set()

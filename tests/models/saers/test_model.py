@@ -108,7 +108,7 @@ def slow(model: SAERS, graph: MultimodalGraph, user: int, item: int) -> tuple[fl
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
+def test_weights_sum_to_one_over_attributes_that_apply(settings) -> None:
     model, graph = build(**settings)
     query, item = pairs()
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
 
 
 @pytest.mark.parametrize("score", ["mlp", "bilinear"])
-def test_equal_attributes_count_alike(score) -> None:
+def test_equal_attributes_have_uniform_weights(score) -> None:
     dataset = data()
     parts = dataset.features["parts"]
     same = FeatureTable("parts", parts.values[:, :1].expand(-1, A, -1).clone(), parts.mask)
@@ -146,7 +146,7 @@ def test_equal_attributes_count_alike(score) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_users_weigh_the_same_item_differently_unless_their_matrix_is_zero(settings) -> None:
+def test_weights_depend_on_the_user_unless_the_query_matrix_is_zero(settings) -> None:
     model, graph = build(**settings)
     query, item = UserQuery(torch.arange(U)), torch.zeros(U, dtype=torch.int64)
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_users_weigh_the_same_item_differently_unless_their_matrix_is_zero(setti
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_features_of_attributes_that_do_not_apply_change_nothing(settings) -> None:
+def test_masked_attributes_change_nothing(settings) -> None:
     model, graph = build(**settings)
     changed = MultimodalGraph(graph.data, graph.schema)
     parts = changed.features["parts"]  # which hides what does not apply; as if it did not
@@ -169,7 +169,7 @@ def test_features_of_attributes_that_do_not_apply_change_nothing(settings) -> No
     assert torch.equal(first, second)
 
 
-def test_the_loss_is_ln_2_for_equal_scores_and_falls_when_the_positive_rises() -> None:
+def test_loss_is_ln_2_for_equal_scores_and_decreases_with_the_positive_score() -> None:
     model, graph = build(**GIVEN)
     triples = replace(batch(), negative=batch().positive[:, None])
     assert float(model.loss(graph, triples)["bpr"].detach()) == pytest.approx(math.log(2))
@@ -184,7 +184,7 @@ def test_the_loss_is_ln_2_for_equal_scores_and_falls_when_the_positive_rises() -
 
 
 @pytest.mark.parametrize("settings", [*FORMS, {**GIVEN, "attention": "mean"}], ids=str)
-def test_the_top_attributes_fall_in_weight_apply_and_match_the_forward_pass(settings) -> None:
+def test_top_attributes_are_sorted_apply_and_match_the_reference(settings) -> None:
     model, graph = build(**settings)
     query, item = UserQuery(torch.tensor([0, 1, 2, 3])), torch.tensor([0, NOTHING, ONE, 4])
     with torch.no_grad():
@@ -206,7 +206,7 @@ def test_the_top_attributes_fall_in_weight_apply_and_match_the_forward_pass(sett
 
 @pytest.mark.parametrize("unit_features", [True, False])
 @pytest.mark.parametrize("settings", [*FORMS, {**GIVEN, "attention": "mean"}, {**ALL, "attention": "mean"}], ids=str)
-def test_scores_and_weights_of_tokens_equal_the_dense_formula(settings, unit_features) -> None:
+def test_scores_and_token_weights_match_the_dense_reference(settings, unit_features) -> None:
     model, graph = build(**settings, unit_features=unit_features)
     scores = score_all(model, graph).double()
     query, item = UserQuery(torch.tensor([0, 0, 1, 2, 5])), torch.tensor([0, 3, NOTHING, ONE, 11])
@@ -225,7 +225,7 @@ def test_scores_and_weights_of_tokens_equal_the_dense_formula(settings, unit_fea
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_vectors_of_all_pairs_are_never_held(settings, monkeypatch) -> None:
+def test_vectors_of_all_pairs_are_never_materialised(settings, monkeypatch) -> None:
     monkeypatch.setattr("gmmrec.nn.fusion.attribute.CELLS", 1)
     monkeypatch.setitem(BLOCK_CELLS, "cpu", 1)
     model, graph = build(**settings)
@@ -235,7 +235,7 @@ def test_vectors_of_all_pairs_are_never_held(settings, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_the_loss_equals_the_dense_formula(settings) -> None:
+def test_loss_matches_the_dense_reference(settings) -> None:
     model, graph = build(**settings, l2=0.3)
     triples = batch()
     terms = []
@@ -249,7 +249,7 @@ def test_the_loss_equals_the_dense_formula(settings) -> None:
     assert found == pytest.approx({"bpr": sum(terms) / len(terms), "l2": 0.3 * squares / (2 * len(triples))}, rel=1e-5)
 
 
-def test_switches_take_their_parameters_with_them() -> None:
+def test_switches_remove_their_parameters() -> None:
     def names(**settings) -> set[str]:
         return {name.split(".")[0] for name, _ in build(**settings)[0].named_parameters()}
 
@@ -264,7 +264,7 @@ def test_switches_take_their_parameters_with_them() -> None:
 
 @pytest.mark.parametrize("off", ["semantic_space", "global_space", "ids"])
 @pytest.mark.parametrize("attention", ["preference", "mean"])
-def test_a_switch_leaves_out_its_term(off, attention) -> None:
+def test_switch_removes_its_score_term(off, attention) -> None:
     model, graph = build(**GIVEN, attention=attention)
     other, _ = build(**GIVEN, attention=attention, **{off: False})
     with torch.no_grad():
@@ -282,7 +282,7 @@ def test_a_switch_leaves_out_its_term(off, attention) -> None:
     assert loss == pytest.approx(float(torch.nn.functional.softplus(scores[:, 1:] - scores[:, :1]).mean()), rel=1e-5)
 
 
-def test_an_item_without_interactions_lives_by_its_features() -> None:
+def test_item_without_interactions_is_scored_by_its_features_alone() -> None:
     dataset = data()
     model, graph = build(replace(dataset, interactions=dataset.interactions.take(dataset.interactions.item != 4)), **GIVEN)
     before = score_all(model, graph)[:, 4]
@@ -291,7 +291,7 @@ def test_an_item_without_interactions_lives_by_its_features() -> None:
     assert torch.equal(score_all(model, graph)[:, 4], before)
 
 
-def test_the_picture_is_the_modality_called_image_or_the_first_or_the_one_named() -> None:
+def test_image_modality_is_the_named_one_then_image_then_the_first() -> None:
     assert build()[0].image == "image"
     assert build(image="parts")[0].image == "parts"
     dataset = data()
@@ -301,7 +301,7 @@ def test_the_picture_is_the_modality_called_image_or_the_first_or_the_one_named(
     assert bool(torch.isfinite(score_all(model, graph)).all())
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_use_is_refused() -> None:
     with pytest.raises(ValueError, match="SAERS needs at least one modality of the items"):
         build(replace(data(), features={}))
     with pytest.raises(ValueError, match="the items have no modality 'part'; choose one of image, text, parts"):
@@ -329,6 +329,6 @@ def test_what_cannot_be_is_refused() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         SAERSConfig(**settings)
