@@ -130,12 +130,12 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         user = F.embedding(batch.query.user, users)
         rows, position = batch.candidates.unique(return_inverse=True)
         tokens, present = self._tokens(graph, F.embedding(rows, items), rows)
-        seen = self.fuse.seen(user, tokens, present, position)  # [B, 1 + K, d]
-        scores = (seen @ user.unsqueeze(-1)).squeeze(-1)
+        views = self.fuse.seen(user, tokens, present, position)  # [B, 1 + K, d]
+        scores = (views @ user.unsqueeze(-1)).squeeze(-1)
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.decode is not None:
             features = [F.embedding(batch.positive, graph.features[name].pooled) for name in self.names]
-            loss: Tensor = self.decode.loss(seen[:, 0], features, present[position[:, 0], :-1])
+            loss: Tensor = self.decode.loss(views[:, 0], features, present[position[:, 0], :-1])
             terms["mp"] = self.config.mp_weight * loss
         if self.config.l2 > 0:
             tables = (graph.gather("user", self.users), graph.gather("item", self.items))

@@ -226,11 +226,11 @@ class MMRec(Recommender[HistoryQuery, MMRecConfig, MMRecEncoded], Attends, Reads
     def _score(self, vectors: Tensor, present: Tensor, history: Tensor, mask: Tensor, candidates: Tensor) -> Tensor:
         """Scores ``[B, C]``; histories and candidates are rows of ``vectors`` ``[n, M, d]``."""
         history, mask = history[:, -self.config.max_length :], mask[:, -self.config.max_length :]
-        clicks, there = _at(vectors, present, history.masked_fill(~mask, 0))
-        there = there & mask.unsqueeze(2)
+        clicks, exists = _at(vectors, present, history.masked_fill(~mask, 0))
+        exists = exists & mask.unsqueeze(2)
 
         def score(part: slice) -> Tensor:
-            return self.look.score(clicks, there, *_at(vectors, present, candidates[..., part]))
+            return self.look.score(clicks, exists, *_at(vectors, present, candidates[..., part]))
 
         num_modalities = present.shape[1]
         return in_chunks(score, candidates.shape[-1], CELLS // (history.numel() * num_modalities**2))

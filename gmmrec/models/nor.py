@@ -93,7 +93,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
         p(r_{tb}) = \mathrm{softmax} \big( \mathbf{W}_r \mathrm{ReLU}(\mathbf{W}_s \mathbf{v}_t + \mathbf{U}_s \mathbf{v}_b
             + \mathbf{b}_s) + \mathbf{b}_r \big)
 
-    with the regions :math:`\mathbf{F}` of two pictures, :class:`~gmmrec.nn.fusion.mutual.MutualAttentionFusion` and
+    with the regions :math:`\mathbf{F}` of two images, :class:`~gmmrec.nn.fusion.mutual.MutualAttentionFusion` and
     :class:`~gmmrec.nn.decoder.comment.CommentDecoder`, which both attend to the same projected regions. The loss is the
     cross-entropy of matching and sampled pairs, plus that of the words of the comments on matching pairs.
 

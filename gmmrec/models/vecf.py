@@ -314,8 +314,8 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
     def _view(self, users: Tensor, items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Input of the review decoder: user and item embeddings, concatenated, and the user-specific image ``[B, d]``."""
         assert items.regions is not None
-        seen = torch.einsum("br,brd->bd", self._weights(users, items, rows), _take(items.regions, rows))
-        return torch.cat([users, F.embedding(rows, items.ids)], dim=1), seen
+        image = torch.einsum("br,brd->bd", self._weights(users, items, rows), _take(items.regions, rows))
+        return torch.cat([users, F.embedding(rows, items.ids)], dim=1), image
 
 
 def _regions(name: str | None, modalities: tuple[str, ...]) -> tuple[str, ...]:

@@ -276,8 +276,8 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
             return inner_product(self._reader(clicks, news[:0].unsqueeze(0))[:, 0], F.embedding(candidates, news))
 
         def score(part: slice) -> Tensor:
-            seen = F.embedding(candidates[..., part].reshape(-1, candidates[..., part].shape[-1]), news)  # [1 or B, c, d]
-            return (self._reader(clicks, seen) * seen).sum(-1)
+            vectors = F.embedding(candidates[..., part].reshape(-1, candidates[..., part].shape[-1]), news)  # [1 or B, c, d]
+            return (self._reader(clicks, vectors) * vectors).sum(-1)
 
         cells = history.shape[0] * (clicks.mask.shape[1] + 2 * self.config.dim)  # per candidate
         return in_chunks(score, candidates.shape[-1], CELLS // max(1, cells))

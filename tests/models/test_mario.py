@@ -77,9 +77,9 @@ def test_shapes(attention, granularity) -> None:
     assert set(weights) == set(NAMES)
     assert {tuple(w.shape) for w in weights.values()} == {(4, 1) if granularity == "scalar" else (4, 1, D)}
     tokens, present = model._tokens(graph, model.items)
-    seen = model.fuse.seen(model.users[:4], tokens, present, torch.arange(4)[:, None])
-    assert seen.shape == (4, 1, D)
-    assert [tuple(decoded.shape) for decoded in model.decode(seen[:, 0])] == [(4, 6), (4, 4)]
+    view = model.fuse.seen(model.users[:4], tokens, present, torch.arange(4)[:, None])
+    assert view.shape == (4, 1, D)
+    assert [tuple(decoded.shape) for decoded in model.decode(view[:, 0])] == [(4, 6), (4, 4)]
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
@@ -114,11 +114,11 @@ def test_scalar_weights_give_convex_combinations_of_modalities(attention) -> Non
     with torch.no_grad():
         encoded = model.encode(graph)
         tokens, present = encoded.item_tokens, encoded.item_present
-        seen = model.fuse.seen(encoded["user"], tokens, present, torch.arange(I).expand(U, I))
+        view = model.fuse.seen(encoded["user"], tokens, present, torch.arange(I).expand(U, I))
         weights = torch.stack(list(model.modality_weights(graph, torch.arange(U), torch.arange(I)).values()), -1)
     longest = tokens.norm(dim=-1).masked_fill(~present, 0).amax(1)
-    assert bool((seen.norm(dim=-1) <= longest * (1 + 1e-5)).all())
-    torch.testing.assert_close(seen, torch.einsum("bcm,cmd->bcd", weights, tokens.masked_fill(~present[..., None], 0)))
+    assert bool((view.norm(dim=-1) <= longest * (1 + 1e-5)).all())
+    torch.testing.assert_close(view, torch.einsum("bcm,cmd->bcd", weights, tokens.masked_fill(~present[..., None], 0)))
 
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
@@ -129,8 +129,8 @@ def test_full_ranking_matches_scores_of_pairs(attention, granularity, backbone) 
         encoded = model.encode(graph)
         user, item = torch.randint(U, (40,)), torch.randint(I, (40,))
         pairs = model.score(encoded, UserQuery(user), item[:, None])
-        seen = model.fuse.seen(encoded["user"][user], encoded.item_tokens, encoded.item_present, item[:, None])
-    expected = (encoded["user"][user] * seen[:, 0]).sum(-1)
+        view = model.fuse.seen(encoded["user"][user], encoded.item_tokens, encoded.item_present, item[:, None])
+    expected = (encoded["user"][user] * view[:, 0]).sum(-1)
     torch.testing.assert_close(pairs[:, 0], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(score_all(model, graph)[user, item], expected, rtol=0, atol=1e-5)
 
@@ -144,8 +144,8 @@ def test_scores_match_the_dense_reference(attention, granularity, encoder_layers
     model, graph = build(dataset, **settings, unit_features=unit_features, init_std=1.0)
     scores = score_all(model, graph).double()
     for user, item in [(0, 0), (1, 3), (2, 7), (5, 11)]:
-        _, _, seen, u = slow_item(model, graph, user, item)
-        assert float(scores[user, item]) == pytest.approx(float(u @ seen), abs=1e-5)
+        _, _, view, u = slow_item(model, graph, user, item)
+        assert float(scores[user, item]) == pytest.approx(float(u @ view), abs=1e-5)
 
 
 def test_modality_preserving_loss_reaches_all_parameters_but_not_the_features() -> None:
@@ -211,15 +211,15 @@ def test_loss_matches_the_dense_reference(distance) -> None:
     for user, items in zip(triples.query.user.tolist(), triples.candidates.tolist(), strict=True):
         scores = []
         for position, item in enumerate(items):
-            _, _, seen, u = slow_item(model, graph, user, item)
-            scores.append(float(u @ seen))
+            _, _, view, u = slow_item(model, graph, user, item)
+            scores.append(float(u @ view))
             squares += float(model.items[item].detach().square().sum())
             if position:
                 continue
             squares += float(u.square().sum())
             for name, decoder in zip(model.names, model.decode.decoders, strict=True):
                 if graph.features[name].mask[item]:
-                    hidden = (decoder[0].weight.detach().double() @ seen + decoder[0].bias.detach().double()).clamp(min=0)
+                    hidden = (decoder[0].weight.detach().double() @ view + decoder[0].bias.detach().double()).clamp(min=0)
                     f = decoder[2].weight.detach().double() @ hidden + decoder[2].bias.detach().double()
                     g = graph.features[name].values[item].double()
                     cosine = f @ g / (f.norm() * g.norm())

@@ -183,9 +183,9 @@ def test_chunks_and_candidates_per_query_change_nothing(settings, monkeypatch) -
 def test_vectors_of_all_pairs_are_never_materialised(settings, monkeypatch) -> None:
     monkeypatch.setattr(module, "CELLS", 1)
     model, graph = build(**settings)
-    with Largest() as seen:
+    with Largest() as largest:
         score_all(model, graph)
-    assert seen.numel < U * I * D
+    assert largest.numel < U * I * D
 
 
 @pytest.mark.parametrize("loss", ["bpr", "bce"])

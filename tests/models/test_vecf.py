@@ -1,4 +1,4 @@
-"""VECF against a reference implementation; its layers are tested in tests/nn/fusion/test_region.py and tests/nn/decoder/test_text.py."""
+"""VECF against a reference implementation; its layers are tested in tests/nn (fusion/test_region.py, decoder/test_text.py)."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,7 @@ from gmmrec.models.vecf import VECF, VECFConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from tests.memory import Largest
-from tests.models.slow_vecf import BARE, WORDS, D, R, build, data, pictures, slow
+from tests.models.slow_vecf import BARE, WORDS, D, R, build, data, region_table, slow
 
 FORMS = [
     {},
@@ -73,7 +73,7 @@ def test_weights_sum_to_one_over_present_regions(attention) -> None:
 
 @pytest.mark.parametrize("attention", ["product", "additive"])
 def test_identical_regions_have_uniform_weights_and_equal_the_image(attention) -> None:
-    table = pictures()
+    table = region_table()
     model, graph = build(data(FeatureTable("regions", table.values[:, :1].expand(-1, R, -1).clone())), attention=attention)
     torch.testing.assert_close(weights_of(model, graph), torch.full((U, I, R), 1 / R))
     users, items = torch.arange(4), torch.tensor([0, 3, 9, 16])
@@ -96,7 +96,7 @@ def test_weights_depend_on_the_user_unless_the_query_matrix_is_zero() -> None:
 )
 def test_permuting_regions_permutes_weights_and_nothing_else(settings) -> None:
     model, graph = build(**settings)
-    table, order = pictures(), torch.tensor([2, 0, 3, 1])
+    table, order = region_table(), torch.tensor([2, 0, 3, 1])
     other = toy_graph(data(FeatureTable("regions", table.values[:, order], table.mask[:, order])))
     torch.testing.assert_close(weights_of(model, other), weights_of(model, graph)[:, :, order])
     torch.testing.assert_close(score_all(model, other), score_all(model, graph))
@@ -106,7 +106,7 @@ def test_permuting_regions_permutes_weights_and_nothing_else(settings) -> None:
 @pytest.mark.parametrize("settings", FORMS[:5], ids=str)
 def test_missing_regions_change_nothing(settings) -> None:
     model, graph = build(**settings)
-    table = pictures()
+    table = region_table()
     values = torch.cat([table.values.masked_fill(~table.mask.unsqueeze(-1), 9.0), torch.full((I, 2, 5), 9.0)], 1)
     padded = toy_graph(data(FeatureTable("regions", values, F.pad(table.mask, (0, 2))))).data
     padded["item"]["regions"] = values  # written after the table was validated
@@ -129,7 +129,7 @@ def test_zero_embedding_gives_a_zero_product() -> None:
 @pytest.mark.parametrize("predictor", ["mlp", "dot", "fm"])
 def test_without_image_scores_are_independent_of_images(predictor) -> None:
     model, graph = build(image=False, predictor=predictor)
-    table = pictures()
+    table = region_table()
     other = toy_graph(data(FeatureTable("regions", table.values + torch.randn_like(table.values), table.mask)))
     assert torch.equal(score_all(model, other), score_all(model, graph))
     assert not torch.allclose(weights_of(model, other), weights_of(model, graph))  # reviews still use the attention
@@ -185,7 +185,7 @@ def test_closed_gate_hides_the_image_from_the_words() -> None:
     model.write.context.gate.register_forward_hook(lambda *call: gates.append(call[-1].sigmoid()))
     before = review_loss(model, graph, batch())
     assert all(bool(((gate > 0) & (gate < 1)).all()) for gate in gates)
-    table = pictures()
+    table = region_table()
     other = toy_graph(data(FeatureTable("regions", table.values.flip(0), table.mask)))
     assert review_loss(model, other, batch()) != before
     model.write.context.gate.register_forward_hook(lambda *_: torch.tensor(-1e4))
@@ -211,9 +211,9 @@ def test_scores_and_weights_match_the_dense_reference(settings, cells, monkeypat
 def test_vectors_of_all_pairs_are_never_materialised(settings, monkeypatch) -> None:
     monkeypatch.setattr(module, "CELLS", 1)
     model, graph = build(**{"hidden": D, **settings})
-    with Largest() as seen:
+    with Largest() as largest:
         score_all(model, graph)
-    assert seen.numel < U * I * D
+    assert largest.numel < U * I * D
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)

@@ -119,8 +119,8 @@ def slow_step(gru: Any, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 
 def slow_recurrence(model: VLSNR, clicks: list[Tensor], c: Tensor) -> Tensor:
     gru, form, full = model.recur, model.config.recurrence, model.config.attention == "full"
-    uniform = [1 / len(clicks)] * len(clicks)
-    shares = uniform
+    state_weights = [1 / len(clicks)] * len(clicks)
+    shares = state_weights
     if full and form in ("update", "input"):
         shares = softmax([affine(gru.relevance, h) @ c / math.sqrt(D) for h in clicks])
     g, states = torch.zeros(gru.hidden).double(), []
@@ -132,8 +132,8 @@ def slow_recurrence(model: VLSNR, clicks: list[Tensor], c: Tensor) -> Tensor:
     if form != "post":
         return g
     if full:
-        uniform = softmax([affine(gru.logit, torch.tanh(affine(gru.key, g) + affine(gru.query, c)))[0] for g in states])
-    return sum(share * g for share, g in zip(uniform, states, strict=True))
+        state_weights = softmax([affine(gru.logit, torch.tanh(affine(gru.key, g) + affine(gru.query, c)))[0] for g in states])
+    return sum(share * g for share, g in zip(state_weights, states, strict=True))
 
 
 def slow_score(model: VLSNR, graph: MultimodalGraph, history: list[int], item: int) -> float:

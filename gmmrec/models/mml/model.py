@@ -152,14 +152,14 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
     def encode(self, graph: MultimodalGraph) -> MMLEncoded:
         """Return items by learner, concatenated: ``item`` ``[I, M d]``, less the mean of those with training interactions."""
         vectors, present, side = self._items(graph)
-        seen = trained(graph)
+        is_trained = trained(graph)
         if self.generate is not None:
-            new = (~seen).nonzero().flatten()
+            new = (~is_trained).nonzero().flatten()
             if len(new):
                 generated, exists = self._generate(graph, new)
                 ids = vectors[:, :1].index_copy(0, new[exists], generated[exists].unsqueeze(1))
                 vectors = torch.cat([ids, vectors[:, 1:]], dim=1)
-        mean, covariance = masked_moments(vectors, present & seen[:, None])
+        mean, covariance = masked_moments(vectors, present & is_trained[:, None])
         centred = hide_missing(vectors - mean, present)
         return MMLEncoded({"item": centred.flatten(1)}, present, side, mean, covariance)
 
@@ -281,7 +281,7 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
         return (losses / number.clamp(min=1)).sum() / (number > 0).sum().clamp(min=1)
 
     def _episode(self, m: int, items: Items, mean: Tensor, history: Tensor, following: Tensor, mask: Tensor) -> Episode:
-        """Input of learner m for histories ``[B, L]`` and the item ``following`` each of theirs ``[B, L]``."""
+        """Input of learner m: histories ``[B, L]``, and the next item after every position, ``following`` ``[B, L]``."""
         mask = mask & items.present[history, m]
         tokens = hide_missing(F.embedding(history, items.vectors[:, m]) + mean, mask)
         bias = self._bias(F.embedding(history, items.side)) if m == 0 else None

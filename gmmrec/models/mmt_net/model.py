@@ -302,12 +302,12 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
             vector, bias, values, has = (F.embedding(user, table) for table in (vector, bias, values, has))
             total, degree = total[user] - known[item], (degree[user] - 1).clamp(min=0)
         sums, counts = total.split([items.profile.shape[1], items.has.shape[1]], 1)
-        seen = (counts > 0.5).float()
+        present = (counts > 0.5).float()
         widths = torch.tensor([self.widths[name] for name in self.names["item"]], dtype=torch.long, device=sums.device)
-        share = (seen / counts.clamp(min=1)).repeat_interleave(widths, 1, output_size=sums.shape[1])
+        share = (present / counts.clamp(min=1)).repeat_interleave(widths, 1, output_size=sums.shape[1])
         profile = sums * share
-        groups = {"historical": [self._degree("user", degree), profile, seen], "attributional": [values, has]}
-        return Side(vector, bias, self._concat_groups(groups, profile), profile, seen)
+        groups = {"historical": [self._degree("user", degree), profile, present], "attributional": [values, has]}
+        return Side(vector, bias, self._concat_groups(groups, profile), profile, present)
 
     def _concat_groups(self, groups: Mapping[str, list[Tensor]], like: Tensor) -> Tensor:
         """Concatenate the columns of the groups in use."""

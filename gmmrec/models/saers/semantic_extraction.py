@@ -147,17 +147,17 @@ def largest_boxes(maps: Tensor, threshold: float = 0.2) -> Tensor:
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must be at least 0 and below 1, but is {threshold}")
     height, width = maps.shape[-2:]
-    boxes = [_box(picture, threshold) for picture in maps.detach().cpu().numpy().reshape(-1, height, width)]
+    boxes = [_box(activation, threshold) for activation in maps.detach().cpu().numpy().reshape(-1, height, width)]
     return torch.tensor(boxes, dtype=torch.int64, device=maps.device).view(*maps.shape[:-2], 4)
 
 
-def _box(picture: NDArray[np.float32], threshold: float) -> tuple[int, int, int, int]:
-    largest = picture.max()
+def _box(activation: NDArray[np.float32], threshold: float) -> tuple[int, int, int, int]:
+    largest = activation.max()
     if not largest > 0:
-        return 0, 0, picture.shape[0], picture.shape[1]
-    areas, _ = ndimage.label(picture > threshold * largest)
+        return 0, 0, activation.shape[0], activation.shape[1]
+    areas, _ = ndimage.label(activation > threshold * largest)
     inside = areas == 1 + np.bincount(areas[areas > 0] - 1).argmax()
-    inside.flat[picture.argmax()] = True
+    inside.flat[activation.argmax()] = True
     rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 

@@ -8,9 +8,9 @@ def test_present_rows_get_mean_0_and_deviation_1() -> None:
     mask = torch.arange(50) % 3 > 0
     standardize = Standardize(3)
     standardize.fit(x.masked_fill(~mask[:, None], 1000.0), mask)
-    found = standardize(x[mask])
-    torch.testing.assert_close(found.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.std(0, correction=0), torch.ones(3))
+    actual = standardize(x[mask])
+    torch.testing.assert_close(actual.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(actual.std(0, correction=0), torch.ones(3))
 
 
 def test_empty_fit_changes_nothing_and_constants_become_zero() -> None:

@@ -1,4 +1,4 @@
-"""Triplets cost what their distances say, and are drawn of the right kinds."""
+"""The triplet loss, and the categories of drawn triplets."""
 
 import torch
 
@@ -27,5 +27,5 @@ def test_drawn_triplets_have_the_right_kinds():
         assert bool((kind[anchor] != kind[other]).all())
         assert bool((kind[torch.cat([anchor, same, other])] >= 0).all())
         seen |= set(zip(anchor.tolist(), same.tolist(), other.tolist(), strict=True))
-    assert len(seen) == 2 * 4 + 3 * 2 * 3  # all there are; the only one of kind 2 is no anchor
+    assert len(seen) == 2 * 4 + 3 * 2 * 3  # all possible triplets; the only item of kind 2 is not an anchor
     assert draw_triplets(torch.tensor([3, 3]), 4)[0].numel() == 0

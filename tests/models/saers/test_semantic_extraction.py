@@ -26,16 +26,16 @@ def test_logits_are_computed_from_the_mean_region() -> None:
 def test_activation_maps_by_gradient_and_by_weight_agree(hidden) -> None:
     net, regions, classes = build(hidden)
     maps = net.maps(regions)
-    found = net.activation_maps(maps, classes, by="gradient")
-    assert found.shape == (N, 3, *GRID)
+    actual = net.activation_maps(maps, classes, by="gradient")
+    assert actual.shape == (N, 3, *GRID)
     for n in range(N):
         for a in range(3):
             weight = net.heads[a].weight[classes[n, a]] / (GRID[0] * GRID[1])
             expected = torch.einsum("c,chw->hw", weight, maps[n]).clamp(min=0)
-            torch.testing.assert_close(found[n, a], expected.detach())
-    assert bool((found >= 0).all())
-    assert bool(found.any())
-    torch.testing.assert_close(net.activation_maps(maps, classes), found)
+            torch.testing.assert_close(actual[n, a], expected.detach())
+    assert bool((actual >= 0).all())
+    assert bool(actual.any())
+    torch.testing.assert_close(net.activation_maps(maps, classes), actual)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.7])
@@ -50,8 +50,8 @@ def test_box_lies_in_the_map_and_contains_the_maximum(threshold) -> None:
 def test_boxes_of_small_examples() -> None:
     maps = torch.tensor(
         [
-            [[0.0, 9.0, 0.0, 3.0], [0.0, 8.0, 7.0, 0.0], [0.0, 0.0, 0.0, 0.0]],  # touching at a corner is no connection
-            [[9.0, 0.0, 0.0, 0.0], [0.0, 0.0, 5.0, 5.0], [0.0, 0.0, 5.0, 0.0]],  # the maximum stands alone
+            [[0.0, 9.0, 0.0, 3.0], [0.0, 8.0, 7.0, 0.0], [0.0, 0.0, 0.0, 0.0]],  # diagonal neighbours are not connected
+            [[9.0, 0.0, 0.0, 0.0], [0.0, 0.0, 5.0, 5.0], [0.0, 0.0, 5.0, 0.0]],  # the maximum is isolated
             [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]],
         ]
     )
@@ -64,12 +64,12 @@ def test_boxes_of_small_examples() -> None:
 def test_pooling_reads_the_regions_in_the_box(pool) -> None:
     _, regions, _ = build()
     boxes = torch.tensor([[[0, 0, 3, 4], [1, 2, 2, 3], [0, 1, 2, 4]]]).expand(N, 3, 4)
-    found = pool_boxes(regions, boxes, GRID, pool=pool)
+    actual = pool_boxes(regions, boxes, GRID, pool=pool)
     grid = regions.view(N, *GRID, D)
     for n in range(N):
         for a, (top, left, bottom, right) in enumerate(boxes[n].tolist()):
-            own = grid[n, top:bottom, left:right].reshape(-1, D)
-            torch.testing.assert_close(found[n, a], own.mean(0) if pool == "mean" else own.amax(0))
+            box = grid[n, top:bottom, left:right].reshape(-1, D)
+            torch.testing.assert_close(actual[n, a], box.mean(0) if pool == "mean" else box.amax(0))
 
 
 def test_loss_ignores_unlabelled_attributes() -> None:
@@ -92,7 +92,7 @@ def test_loss_ignores_unlabelled_attributes() -> None:
 
 
 def test_localises_attributes() -> None:
-    """Every picture shows one of three patterns in one place and another attribute's pattern elsewhere."""
+    """Every image shows one of three patterns in one region, and another attribute's pattern in another."""
     torch.manual_seed(0)
     labels, patterns = torch.randint(3, (300, 2)), torch.eye(6)
     regions, positions = 0.1 * torch.randn(300, 12, 6), torch.stack([torch.randperm(12)[:2] for _ in range(300)])
