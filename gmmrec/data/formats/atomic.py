@@ -15,7 +15,7 @@ from gmmrec.data.errors import DataError
 from gmmrec.data.files import find_file, read_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
-from gmmrec.data.triple_tables import alignment_table, facts_table
+from gmmrec.data.triple_tables import alignment_table, triple_table
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 
@@ -60,7 +60,7 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
             vectors = [column for column, kind in types.items() if kind == "float_seq"]
             features += [_features(column, found, frame[column], ids, node_type) for column in vectors]
     facts, link = _file(folder, name, "kg"), _file(folder, name, "link")
-    triples = None if facts is None else facts_table(_typed_table(facts)[0], facts)
+    triples = None if facts is None else triple_table(_typed_table(facts)[0], facts)
     alignment = None if link is None or facts is None else alignment_table(_typed_table(link)[0], link)
     return Tables(name, log, attributes, features, triples=triples, alignment=alignment)
 

@@ -21,7 +21,7 @@ from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text
 from gmmrec.data.formats.outfits import category_features, outfit_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import Tables
-from gmmrec.data.triple_tables import alignment_table, facts_table
+from gmmrec.data.triple_tables import alignment_table, triple_table
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def read_folder(folder: Path, columns: ColumnNames) -> Tables:
     features = read_features(folder, attributes, "entity" if is_alone else "item", facts=True)
     alignment = _alignment(folder)
     is_plain = facts.name.endswith(RECBOLE_FACTS)
-    triples = facts_table(read_table(facts, separator="\t" if is_plain else None, quoted=not is_plain), facts)
+    triples = triple_table(read_table(facts, separator="\t" if is_plain else None, quoted=not is_plain), facts)
     return Tables(folder.resolve().name, log, attributes, features, triples=triples, alignment=alignment)
 
 

@@ -16,7 +16,7 @@ from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_i
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.files import read_table
 from gmmrec.data.tables import RawFeatures, Tables
-from gmmrec.data.triple_tables import alignment_table, facts_table
+from gmmrec.data.triple_tables import alignment_table, triple_table
 
 Vectors: TypeAlias = "ArrayLike | torch.Tensor"
 GivenFeatures: TypeAlias = "Vectors | Sequence[Any] | Mapping[Any, Any] | pd.DataFrame | pd.Series[Any]"
@@ -71,7 +71,7 @@ def with_frames(
     tables = replace(
         tables,
         attributes={**tables.attributes, **tabled},
-        triples=tables.triples if triples is None else facts_table(_plain(triples, facts), facts),
+        triples=tables.triples if triples is None else triple_table(_plain(triples, facts), facts),
         alignment=tables.alignment if alignment is None else alignment_table(_plain(alignment, aligned), aligned),
     )
     types = ("user", "entity") if tables.triples is not None else ("user",)
