@@ -25,7 +25,7 @@ def read_features(
     """Return all modalities of a folder, in the order of their file names.
 
     Args:
-        folder: Folder of the files; names of features of other nodes than items begin with the node type, as ``user_text_feat.npy``.
+        folder: Folder of the files; names of features of users or entities begin with the node type, as ``user_text_feat.npy``.
         catalogues: Tables with a column ``id``, by node type; an id array named like another of their columns is looked up there.
         default_type: Node type of features whose names begin with none.
         has_entities: Whether names may begin with ``entity_``.

@@ -205,7 +205,7 @@ def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Ten
         count = _count(data, node_type)
         if end.numel() and not 0 <= int(end.min()) <= int(end.max()) < count:
             raise DataError(
-                f"the edges {name} join node {int(end.max())}, but there are {count} {node_type!r} nodes; fix the edges or the nodes"
+                f"the edges {name} join node {int(end.max())}, but there are {count} {node_type!r} nodes; fix one of them"
             )
     user, item = (ends if kind[0] == source.user else ends.flip(0)).long()
     is_graph = "num_embeddings" in data[source.user]  # its edge_weight is a normalization, not a rating

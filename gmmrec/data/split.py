@@ -85,11 +85,9 @@ class SplitConfig:
         check_literals(self)
         check_positive(valid=self.valid, test=self.test)
         if not 0 <= self.facts < 0.5:
-            raise ValueError(
-                f"facts must be at least 0 and less than 0.5, so that training triples remain, but is {self.facts}"
-            )
+            raise ValueError(f"facts must be at least 0 and less than 0.5, so that training triples remain, but is {self.facts}")
         if self.valid + self.test >= 1:
-            raise ValueError(f"valid and test must add up to less than 1, so that training data remains, but add up to {self.valid + self.test:g}")
+            raise ValueError(f"valid and test must leave training data, but add up to {self.valid + self.test:g}")
 
 
 def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generator: Generator | None = None) -> Split:

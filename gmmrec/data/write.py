@@ -170,7 +170,7 @@ def _prefixed(table: FeatureTable, *, has_entities: bool) -> str:
     kinds = ("user", "entity") if has_entities else ("user",)
     other = next((kind for kind in kinds if table.name.startswith(f"{kind}_")), "item")
     if other not in ("item", table.node_type):
-        raise DataError(f"{table.node_type} features {table.name!r} would be read back as features of another node type; rename them")
+        raise DataError(f"{table.node_type} features {table.name!r} would be read back as those of another node type; rename them")
     return table.name if table.node_type == other else f"{table.node_type}_{table.name}"
 
 

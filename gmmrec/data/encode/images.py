@@ -54,7 +54,7 @@ class Pictures:
         if self.regions is not None and self.crops:
             raise ValueError("regions and crops cannot be combined; choose one token axis")
         if len(self.ids) != len(self.paths):
-            raise ValueError(f"there must be a path or None for every item, but there are {len(self.paths)} for {len(self.ids)} items")
+            raise ValueError(f"every item needs a path or None, but there are {len(self.paths)} for {len(self.ids)} items")
 
     def settings(self) -> dict[str, object]:
         """Return the settings that determine the vectors besides the images."""
