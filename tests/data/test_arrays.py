@@ -89,7 +89,7 @@ def test_files_without_arrays_are_refused(tmp_path):
     path.write_text("item,f1,f2\n0,1,2\n")
     assert "image_feat.npy is not a NumPy .npy file (it begins with 'item,f1,f2" in refused(tmp_path)
     path.write_bytes(b"\x80\x04\x95pickle")
-    assert "is a pickle, which could run code" in refused(tmp_path)
+    assert "is a pickle, which can run code" in refused(tmp_path)
     np.save(path, np.array([{}], dtype=object))
     assert "holds pickled objects" in refused(tmp_path)
     np.save(path, np.ones((100, 10)))

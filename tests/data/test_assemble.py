@@ -85,7 +85,7 @@ def test_too_few_rows(folder):
 def test_rows_of_npy_are_refused_for_string_ids(folder):
     np.save(folder / "user_age_feat.npy", np.ones((2, 2)))
     message = refused(folder)
-    assert "user_age_feat.npy has a row for every integer id, but user ids are strings such as 'bob'" in message
+    assert "user_age_feat.npy is indexed by integer ids, but user ids are strings such as 'bob'" in message
     assert "save user_age_feat.npz with the arrays 'ids' and 'values'" in message
 
 

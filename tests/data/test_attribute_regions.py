@@ -76,5 +76,5 @@ def test_applicable_attributes_become_tokens_with_their_boxes(script, shop):
 
 
 def test_no_column_is_refused(script, shop):
-    with pytest.raises(ValueError, match="applies is no attribute to learn"):
+    with pytest.raises(ValueError, match="there is no attribute to learn"):
         script.main([str(shop[0])])

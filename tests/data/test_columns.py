@@ -92,7 +92,7 @@ def test_a_named_column_that_is_absent_names_the_nearest(tmp_path):
 
 def test_missing_ids_are_named_by_line(tmp_path):
     message = refused(tmp_path, 'user,item,text\n1,2,"two\nlines"\n\n,3,x\n,4,y\n')
-    assert "interactions.csv line 5 has no value in column 'user' (2 such rows in all)" in message
+    assert "interactions.csv line 5 has no value in column 'user' (2 such rows in total)" in message
 
 
 def test_a_non_numeric_rating_is_named_by_line_and_value(tmp_path):
