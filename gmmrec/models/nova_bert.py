@@ -246,7 +246,7 @@ class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Atten
         if isinstance(self.transformer, TransformerEncoder):
             states: Tensor = self.transformer(self._fused(x), x.mask, places)
         else:
-            states = self.transformer(self.dropout(x.ids), x.sides, x.mask, present=x.present, places=places)
+            states = self.transformer(self.dropout(x.ids), x.sides, x.mask, present=x.present, positions=places)
         return states
 
     def _weights(self, x: Sequence) -> Tensor:

@@ -126,5 +126,5 @@ def test_sets_come_once():
 
 def test_bad_sizes_are_said_in_one_sentence():
     for sizes in ({"width": 0, "max_length": 2}, {"width": 1, "max_length": 0}, {"width": 1, "max_length": 2, "min_length": 3}):
-        with pytest.raises(ValueError, match="a search needs a width"):
+        with pytest.raises(ValueError, match="beam search needs width >= 1"):
             beam_search(step, NOTHING, **sizes)

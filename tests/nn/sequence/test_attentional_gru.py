@@ -167,7 +167,7 @@ def test_without_attention_all_steps_count_alike() -> None:
 
 
 def test_a_query_is_asked_for() -> None:
-    with pytest.raises(ValueError, match="an attentional GRU needs a query, the candidates"):
+    with pytest.raises(ValueError, match="an attentional GRU needs a query; pass candidate vectors"):
         build()(sample()[0])
 
 

@@ -20,7 +20,7 @@ def test_positions_are_counted_from_the_newest() -> None:
 
 
 def test_too_long_sequences_are_refused() -> None:
-    with pytest.raises(ValueError, match="a sequence has 5 places, but positions were made for 4"):
+    with pytest.raises(ValueError, match="a sequence has 5 positions, but max_length is 4"):
         Recency(4, D)(5)
 
 
