@@ -41,7 +41,7 @@ def test_weights_are_printed_and_may_be_given(folders, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--weights", "a,b"], "--weights takes numbers separated by commas, such as 0.3,0.7, but is 'a,b'"),
+        (["--weights", "a,b"], "--weights takes numbers separated by commas, such as 0.3,0.7, but got 'a,b'"),
         (["--metric", "auc"], "a metric is written NAME@K"),
         (["nowhere"], "nowhere is not a finished run"),
     ],

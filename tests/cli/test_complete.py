@@ -77,7 +77,7 @@ def test_pictures_beside_the_data_make_a_page(folder, capsys, caplog, tmp_path):
     flags = ["complete", str(copy), "--items", "2", "-k", "1", "--min-items", "4"]
     image.new("RGB", (3, 2)).save(pictures / "hat.png")
     assert main(flags) == 0  # nobody asked for the pictures: outfits are found without them
-    assert "no page is written: no picture in pictures" in caplog.text
+    assert "page not written: no picture in pictures" in caplog.text
     assert "wrote" not in capsys.readouterr().out
     assert not (copy / "outfits.html").exists()
     image.new("RGB", (3, 2)).save(pictures / "2.png")

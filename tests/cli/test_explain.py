@@ -147,8 +147,8 @@ def test_the_picture_of_the_item_is_drawn_where_there_is_one(folder, tmp_path, c
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--images", "somewhere"], "--images are drawn into a file; say with --out where"),
-        (["--out", "a.png", "--image-column", "code"], "--image-column says how the pictures in --images are named"),
+        (["--images", "somewhere"], "--images needs a file to draw into; add --out"),
+        (["--out", "a.png", "--image-column", "code"], "--image-column names the pictures in --images"),
         (["--user", "ann"], "ann"),
     ],
 )

@@ -99,7 +99,7 @@ def test_tokens_and_regions_have_a_token_axis(data, capsys):
 def test_bundled_data_need_a_folder_to_write_to(data, tmp_path, capsys):
     code, _, err = run(capsys, "-d", "movies-small", "--text", "title", "--encoder", "e")
     assert code == 2
-    assert "say with --out where to write" in err
+    assert "give --out" in err
     code, _, _ = run(capsys, "-d", data, "--text", "title", "--encoder", "e", "--out", tmp_path / "elsewhere")
     assert code == 0
     assert (tmp_path / "elsewhere" / "text_feat.npz").is_file()
@@ -111,18 +111,18 @@ def test_tables_of_other_layouts_do_not_read_feature_files(data, tmp_path, capsy
     for source in (tmp_path / "atomic", data / "interactions.csv"):
         code, _, err = run(capsys, "-d", source, "--text", "title", "--encoder", "e")
         assert code == 2
-        assert "is no folder whose feature files are read" in err or "has no table of items" in err
+        assert "feature files are read from data folders only" in err or "has no table of items" in err
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--text", "titel"), "no column 'titel' (did you mean 'title'?)"),
-        (("--text", "title", "--regions", "7"), "belong to --image"),
+        (("--text", "title", "--regions", "7"), "apply to --image"),
         (("--text", "title", "--name", "a/b"), "letters, digits"),
         (("--text", "title", "--name", "user_bio"), "would not be read as features of items"),
         (("--image", "nowhere"), "there is no folder 'nowhere'"),
-        (("--image", ".", "--tokens", "7"), "--tokens belongs to --text"),
+        (("--image", ".", "--tokens", "7"), "--tokens applies to --text"),
         (("--text", "title", "--batch_size", "0"), "batch_size must be greater than 0"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_modality_that_is_there_is_not_replaced(data, capsys):
     assert run(capsys, "-d", data, "--text", "title", "--encoder", "e")[0] == 0
     code, _, err = run(capsys, "-d", data, "--text", "kind", "--encoder", "e")
     assert code == 2
-    assert "shop has the modality 'text' already" in err
+    assert "shop already has a modality 'text'" in err
 
 
 @pytest.fixture
@@ -193,8 +193,8 @@ def test_entities_beside_items(data, capsys):
 
 def test_who_is_not_there_has_no_features(data, facts, capsys):
     for folder, flags, message in (
-        (facts, (), "films has no items; say --of entity"),
-        (data, ("--of", "entity"), "shop has no entities; say --of item"),
+        (facts, (), "films has no items; use --of entity"),
+        (data, ("--of", "entity"), "shop has no entities; use --of item"),
     ):
         code, _, err = run(capsys, "-d", folder, "--text", "title", "--encoder", "e", *flags)
         assert code == 2

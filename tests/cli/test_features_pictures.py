@@ -59,7 +59,7 @@ def test_an_interrupted_run_is_resumed(data, monkeypatch, capsys):
     assert not (data / "image_feat.npz").exists()
     capsys.readouterr()
     assert run(data, monkeypatch, second) == 0
-    assert "resumed         128 items were done by an earlier run\n" in capsys.readouterr().out
+    assert "resumed         128 items were encoded by an earlier run\n" in capsys.readouterr().out
     assert (sum(first.calls), sum(second.calls)) == (128, 2)
     np.testing.assert_allclose(colours(data), np.array([colour(item) for item in range(N)]), atol=0.2)
     assert not (data / "image_feat.parts").exists()

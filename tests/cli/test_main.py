@@ -199,7 +199,7 @@ def test_evaluate_warns_of_sampled_candidates(capsys, run):
         (["train", "-d", "DATA"], "no model was named"),
         (["train", "-m", "mgat", "-d", "DATA"], "MGAT needs at least one modality"),
         (["train", "-m", "lightgcn", "-d", "nowhere"], "nowhere"),
-        (["train", "-m", "lightgcn", "-d", "DATA", "-c", "nothing.yaml"], "there is no settings file nothing.yaml"),
+        (["train", "-m", "lightgcn", "-d", "DATA", "-c", "nothing.yaml"], "settings file nothing.yaml does not exist"),
         (["recommend", "RUN", "--users", "nobody"], "unknown user id 'nobody'"),
         (["recommend", "RUN", "--users", "u1", "-k", "0"], "k must be at least 1"),
         (["recommend", "RUN", "--users", "u1", "--out", "list.xlsx"], "--out must end in"),
