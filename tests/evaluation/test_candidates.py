@@ -80,7 +80,7 @@ def test_infinite_scores_are_the_least():
 def test_questions_that_tell_nothing_are_refused():
     lists = RaggedLists(torch.tensor([0, 2]), torch.tensor([0, 1]))
     for right in ([True, True], [False, False]):
-        with pytest.raises(ValueError, match="every question needs a relevant candidate and another one"):
+        with pytest.raises(ValueError, match="every query needs a relevant candidate and another one"):
             CandidateEvaluation(UserQuery(torch.tensor([0])), lists, torch.tensor(right))
 
 

@@ -329,7 +329,7 @@ def test_data_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="learns entities by their descriptions, but they have none"):
         build(replace(circle(N), features={}), stage="entities")
     toys, _ = checkerboard()
-    with pytest.raises(ValueError, match="the data set has no facts to learn from"):
+    with pytest.raises(ValueError, match="the data set has no training triples"):
         gmmrec.fit(toys, "mkgformer")
     with pytest.raises(ValueError, match="MKGformer needs facts"):
         MKGformer(gmmrec.build_graph(toys, gmmrec.split_dataset(toys)).schema)

@@ -67,5 +67,5 @@ def test_what_cannot_be_asked_is_refused(folder) -> None:
         run.link("e1", "next", tail="e2")
     with pytest.raises(ValueError, match="k must be at least 1"):
         run.link("e1", "next", 0)
-    with pytest.raises(ValueError, match="popularity completes no facts"):
+    with pytest.raises(ValueError, match="does not predict links"):
         gmmrec.fit(checkerboard()[0], "popularity").link("a", "b")

@@ -199,5 +199,5 @@ def test_bad_questions_are_said_in_one_sentence(run):
 
 def test_a_model_for_users_completes_nothing():
     found = fit(checkerboard(30, 24)[0], "popularity", eval={"bootstrap": 0})
-    with pytest.raises(ValueError, match="completes no outfits"):
+    with pytest.raises(ValueError, match="does not complete outfits"):
         found.complete(found.vocabularies["item"].ids()[:1])

@@ -78,7 +78,7 @@ def test_questions_may_exclude_validation_items_too():
 
 
 def test_questions_that_cannot_be_asked():
-    with pytest.raises(ValueError, match="would exclude every right answer"):
+    with pytest.raises(ValueError, match="would exclude every relevant item"):
         task().ranking("valid", "train+valid")
     with pytest.raises(ValueError, match="part must be one of"):
         task().ranking("train")

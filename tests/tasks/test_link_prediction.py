@@ -59,10 +59,10 @@ def test_questions_leave_the_answers_of_other_parts_out() -> None:
 
 
 def test_what_cannot_be_learned_or_asked_is_refused() -> None:
-    with pytest.raises(ValueError, match="no facts to learn from"):
+    with pytest.raises(ValueError, match="no training triples"):
         LinkPredictionTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING), 0, 0))
     with pytest.raises(ValueError, match="cannot learn with sampled"):
         task(sampled=True)
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, torch.zeros_like(PART)))
-    with pytest.raises(ValueError, match="the test part holds no fact"):
+    with pytest.raises(ValueError, match="the test part has no triples"):
         LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")

@@ -203,7 +203,7 @@ def test_the_task_belongs_to_its_query():
 
 def test_bad_input_is_said_in_one_sentence():
     split = made()
-    with pytest.raises(ValueError, match="has no outfits to learn from"):
+    with pytest.raises(ValueError, match="has no outfits"):
         task_of(replace(split, outfits=None))
     with pytest.raises(ValueError, match="cannot learn with sampled: true"):
         OutfitTask(TaskInputs(split, NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
