@@ -1,4 +1,4 @@
-"""What the lists as a whole look like: coverage, novelty and diversity.
+"""Metrics of the lists as a whole: coverage, novelty and diversity.
 
 All take ``top`` ``[Q, K]``, the rows recommended to every query, -1 where a list is shorter; none looks at what is relevant.
 """

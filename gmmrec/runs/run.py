@@ -166,7 +166,7 @@ class Run:
         """
         triples = self.split.triples
         if triples is None:
-            raise ValueError(f"{self.config.model_name} completes no facts; take a run of mkgformer")
+            raise ValueError(f"{self.config.model_name} does not predict links; use a run of mkgformer")
         if (head is None) == (tail is None) or relation is None:
             raise ValueError("give a relation and one end of the fact, the head or the tail")
         frame = self.attributes.get("entity")

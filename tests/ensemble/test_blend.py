@@ -181,7 +181,7 @@ def test_other_features_or_nodes_are_refused(pairs):
     dataset = checkerboard(U, I)[0]
     other = FeatureTable("text", dataset.features["text"].values + 1)
     graphs = [pairs[0][1], toy_graph(replace(dataset, features={**dataset.features, "text": other}))]
-    with pytest.raises(ValueError, match="features 'text' of graph 1 are not those of the graphs before"):
+    with pytest.raises(ValueError, match="features 'text' of graph 1 differ from those of earlier graphs"):
         merge(graphs)
     with pytest.raises(ValueError, match="graph 1 has other numbers of nodes than graph 0"):
         merge([pairs[0][1], toy_graph(checkerboard(U, I + 1)[0])])
@@ -208,9 +208,9 @@ def test_a_member_of_a_class_from_outside_is_named_by_its_path(pairs):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": (1.0,)}, "one weight a model, but has 2 models and 1 weights"),
+        ({"weights": (1.0,)}, "one weight per model, but has 2 models and 1 weights"),
         ({"weights": (1.0, -0.5)}, r"weights\[1\] must be 0 or more, but is -0.5"),
-        ({"weights": (0.0, 0.0)}, r"weights must hold a number greater than 0, but are \[0.0, 0.0\]"),
+        ({"weights": (0.0, 0.0)}, r"at least one weight must be greater than 0, but weights are \[0.0, 0.0\]"),
         ({"weights": (1.0, 1.0), "scale": "minmax"}, "scale must be one of 'standard', 'ranks', but is 'minmax'"),
     ],
 )

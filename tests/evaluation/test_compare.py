@@ -60,7 +60,7 @@ def test_only_common_users_count_in_whatever_order():
     assert comparison.num_users == 70
     assert comparison.left_out == 50
     assert comparison.rows[1].difference == pytest.approx(-0.1, abs=1e-6)  # same seed: the same for every user
-    assert "50 not asked in every run are left out" in comparison.note
+    assert "50 missing from some run are left out" in comparison.note
 
 
 def test_group_is_compared_by_its_own_users():
@@ -89,7 +89,7 @@ def test_the_deviation_between_seeds_stands_beside_the_mean():
     deviation = stdev(run.mean()["ndcg@20"] for run in seeds)
     assert [row.deviation for row in comparison.rows] == [pytest.approx(deviation), None]
     assert f"| model | 3 | {comparison.rows[0].mean:.4f} ± {deviation:.4f} |" in comparison.to_markdown()
-    assert "deviation between seeds, of which intervals and p-values know nothing" in comparison.note
+    assert "deviation between seeds, which intervals and p-values do not cover" in comparison.note
     assert "seeds" not in compare({"model": seeds[0], "other": run_of(0.1)}).note
 
 

@@ -191,7 +191,7 @@ def test_bad_questions_are_said_in_one_sentence(run):
         run.complete(items[:3], max_items=3)
     with pytest.raises(KeyError, match="unknown item"):
         run.complete([10_000])
-    with pytest.raises(ValueError, match="pool holds nothing"):
+    with pytest.raises(ValueError, match="pool has no item to add"):
         run.complete(items[:1], pool=items[:1])
     with pytest.raises(ValueError, match="gmmrec complete"):
         run.recommend(k=3)

@@ -84,7 +84,7 @@ def test_questions_that_cannot_be_asked():
         task().ranking("train")
     nothing = CollaborativeTask(TaskInputs(Split(SPLIT.train, interactions(), interactions((1, 3))), 4, 6))
     for part in ("valid", "test"):
-        with pytest.raises(ValueError, match=f"the {part} part holds no item"):
+        with pytest.raises(ValueError, match=f"the {part} part has no relevant item left"):
             nothing.ranking(part)
 
 

@@ -116,5 +116,5 @@ def test_nothing_to_ask_or_to_learn_is_said() -> None:
         task().ranking("valid", "train+valid")
     with pytest.raises(ValueError, match="the training part is empty"):
         ContextTask(TaskInputs(Split(log(), SPLIT.valid, SPLIT.test), 3, 6))
-    with pytest.raises(ValueError, match="no item that its user does not have in train"):
+    with pytest.raises(ValueError, match="no relevant item left: its users have them all in train"):
         ContextTask(TaskInputs(Split(SPLIT.train, SPLIT.train, SPLIT.test), 3, 6)).ranking("valid")

@@ -202,7 +202,7 @@ def test_bad_input_is_said_in_one_sentence():
     found = impressions()
     with pytest.raises(ValueError, match="has no impressions"):
         ImpressionTask(TaskInputs(replace(split_of(found), impressions=None), NUM_USERS, NUM_ITEMS))
-    with pytest.raises(ValueError, match="cannot learn with sampled: true"):
+    with pytest.raises(ValueError, match="set sampled: false"):
         ImpressionTask(TaskInputs(split_of(found), NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="no training impression has a history"):
         task_on(replace(found, clicked=torch.ones_like(found.clicked)))

@@ -61,7 +61,7 @@ def test_questions_leave_the_answers_of_other_parts_out() -> None:
 def test_what_cannot_be_learned_or_asked_is_refused() -> None:
     with pytest.raises(ValueError, match="no training triples"):
         LinkPredictionTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING), 0, 0))
-    with pytest.raises(ValueError, match="cannot learn with sampled"):
+    with pytest.raises(ValueError, match="set sampled: false"):
         task(sampled=True)
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, torch.zeros_like(PART)))
     with pytest.raises(ValueError, match="the test part has no triples"):

@@ -62,7 +62,7 @@ def test_a_user_who_has_seen_everything_is_named_only_when_asked():
 
 
 def test_an_empty_pool_is_refused():
-    with pytest.raises(ValueError, match="no item to draw"):
+    with pytest.raises(ValueError, match="the pool of negatives is empty"):
         uniform_negatives(
             torch.tensor([0]), RaggedSets(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)), 0, count=1, generator=generator()
         )

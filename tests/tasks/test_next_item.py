@@ -179,7 +179,7 @@ def test_bad_input_is_said_in_one_sentence():
     one = Interactions(torch.arange(3), torch.arange(3))
     with pytest.raises(ValueError, match="no user has two training interactions"):
         NextItemTask(TaskInputs(Split(one, one, one), 3, 3))
-    with pytest.raises(ValueError, match="cannot learn with sampled: true"):
+    with pytest.raises(ValueError, match="set sampled: false"):
         NextItemTask(TaskInputs(Split(log(), log(), log()), NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="max_length"):
         HistoryConfig(0)

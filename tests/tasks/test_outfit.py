@@ -205,7 +205,7 @@ def test_bad_input_is_said_in_one_sentence():
     split = made()
     with pytest.raises(ValueError, match="has no outfits"):
         task_of(replace(split, outfits=None))
-    with pytest.raises(ValueError, match="cannot learn with sampled: true"):
+    with pytest.raises(ValueError, match="set sampled: false"):
         OutfitTask(TaskInputs(split, NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="test part holds no outfit"):
         task_of(replace(split, outfits=replace(split.outfits, part=torch.zeros(NUM_OUTFITS, dtype=torch.long)))).evaluation_tasks(

@@ -98,7 +98,7 @@ def test_what_cannot_be_asked():
     bare = Interactions(SPLIT.train.user, SPLIT.train.item)
     with pytest.raises(ValueError, match="have no ratings to predict; set weight_column, or choose a model that ranks"):
         RatingTask(TaskInputs(Split(bare, bare, bare), 4, 6))
-    with pytest.raises(ValueError, match="the valid part holds no rating"):
+    with pytest.raises(ValueError, match="the valid part has no ratings"):
         RatingTask(TaskInputs(Split(SPLIT.train, log(), SPLIT.test), 4, 6)).ratings("valid")
     with pytest.raises(ValueError, match="part must be one of"):
         RatingTask(TaskInputs(SPLIT, 4, 6)).ratings("train")
