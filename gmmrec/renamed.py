@@ -1,18 +1,18 @@
-"""Names that have changed. Whoever uses an old one is told the new one."""
+"""Renamed names, and the error that gives the new one."""
 
 RENAMED: dict[str, str] = {
     "blanks/": "fill_in_the_blank/",
     "links/": "link_prediction/",
     "ratings/": "rating/",
 }
-"""New names by old ones. A name that ends in a slash is an evaluation task, as it stands in front of its metrics."""
+"""New names by old ones. A name that ends in a slash is an evaluation task, the prefix of its metrics."""
 
 
 def refuse_renamed(name: str) -> None:
-    """Nothing happens where a name is not an old one.
+    """Refuse a name that was renamed.
 
     Raises:
-        ValueError: It is; the message says the new one.
+        ValueError: The name is an old one; the message gives the new one.
 
     >>> refuse_renamed("recall@20")
     >>> refuse_renamed("links/mrr")

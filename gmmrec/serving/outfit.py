@@ -99,8 +99,8 @@ def complete_outfit(
 
     Returns:
         One row per item: ``outfit`` (from 1, most likely first), ``item_id``, ``given`` (whether it was given), ``probability``
-        (of the item among all possible choices; 1 for given items), ``score`` (log probability of the added items), ``title`` if known, and
-        ``comment`` (on each added item, given the rest of the outfit) for models that generate them.
+        (of the item among all possible choices; 1 for given items), ``score`` (log probability of the added items), ``title`` if
+        known, and ``comment`` (on each added item, given the rest of the outfit) for models that generate them.
 
     Raises:
         KeyError: An id is unknown.

@@ -102,10 +102,10 @@ def test_the_folder_needs_nothing_else(folders, tmp_path):
 def test_runs_of_other_data_or_splits_are_refused(folders):
     run, other = gmmrec.load(folders[0]), gmmrec.load(folders[1])
     renamed = {**other.vocabularies, "item": Vocabulary([f"i{n}" for n in range(30)])}
-    with pytest.raises(ValueError, match=r"^run 1 and run 2 cannot rank together: their item ids differ; take runs of the same"):
+    with pytest.raises(ValueError, match=r"^run 1 and run 2 cannot be combined: their item ids differ; use runs on the same"):
         gmmrec.blend([run, replace(other, vocabularies=renamed)])
     moved = Split(other.split.train, other.split.test, other.split.valid)
-    with pytest.raises(ValueError, match="cannot rank together: their valid parts differ"):
+    with pytest.raises(ValueError, match="cannot be combined: their valid parts differ"):
         gmmrec.blend([folders[0], replace(other, split=moved)])
 
 
@@ -126,5 +126,5 @@ def test_wrong_settings_are_named(folders, settings, message):
 
 
 def test_no_run_is_refused():
-    with pytest.raises(ValueError, match="there is no run to blend"):
+    with pytest.raises(ValueError, match="no run to blend"):
         gmmrec.blend([])

@@ -72,7 +72,7 @@ def test_a_model_that_needs_more_than_a_user_is_refused(folders):
 def test_runs_of_other_splits_and_impossible_numbers_are_refused(folders):
     fast, slow = (gmmrec.load(folder) for folder in folders)
     moved = Split(slow.split.train, slow.split.test, slow.split.valid)
-    with pytest.raises(ValueError, match=r"^the fast run and the slow run cannot rank together: their valid parts differ; take"):
+    with pytest.raises(ValueError, match=r"^the fast run and the slow run cannot be combined: their valid parts differ; use"):
         gmmrec.rerank(fast, replace(slow, split=moved))
     with pytest.raises(ValueError, match="top must be greater than 0, but is 0"):
         gmmrec.rerank(fast, slow, top=0)

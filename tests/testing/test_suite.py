@@ -19,7 +19,7 @@ class TestSettings(RecommenderContract):
     model_class = Mine
     settings = {"dim": 3}
 
-    def test_hooks_leave_the_graph_they_are_given_alone(self, model_class, settings):
+    def test_hooks_do_not_modify_their_input_graph(self, model_class, settings):
         from gmmrec.testing import toy_graph
         assert (model_class, settings) == (Mine, {"dim": 3})
         assert self.build(model_class, toy_graph())[0].config == MineConfig(dim=3)
@@ -27,7 +27,7 @@ class TestSettings(RecommenderContract):
 
 @pytest.mark.parametrize(("model_class", "settings"), [(Mine, {"dim": 5}), (Mine, {})], ids=["five", "default"])
 class TestTable(RecommenderContract):
-    def test_hooks_leave_the_graph_they_are_given_alone(self, model_class, settings, request):
+    def test_hooks_do_not_modify_their_input_graph(self, model_class, settings, request):
         from gmmrec.testing import toy_graph
         assert self.build(model_class, toy_graph())[0].config.dim == (5 if "five" in request.node.name else 8)
 
@@ -75,7 +75,7 @@ class TestOwnQuery(RecommenderContract):
 """
 
 
-HOOKS, UNSEEN = "test_hooks_leave_the_graph_they_are_given_alone", "test_nodes_that_were_never_seen_get_finite_scores"
+HOOKS, UNSEEN = "test_hooks_do_not_modify_their_input_graph", "test_unseen_nodes_get_finite_scores"
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_class_that_names_no_model_is_told_so(results) -> None:
 def test_models_that_are_not_covered_are_skipped_with_the_reason(results) -> None:
     outcomes, output = results
     assert {outcome for name, outcome in outcomes.items() if name.startswith("TestLinks")} == {"skipped"}
-    assert "the contract suite covers models that rank items for users, not those that are asked with LinkPredictionQuery" in output
+    assert "the contract suite covers models that rank items for users, not models of LinkPredictionQuery" in output
 
 
 def test_a_query_of_ones_own_is_asked_as_its_base_is(results) -> None:

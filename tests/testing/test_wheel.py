@@ -50,8 +50,8 @@ class TestNeverTrained(RecommenderContract):
 """
 CAUGHT = {
     "TestWrongRow.test_learns_the_checkerboard",
-    "TestWholeBatch.test_a_score_does_not_depend_on_the_rest_of_the_batch",
-    "TestReadsHidden.test_values_under_the_mask_never_enter",
+    "TestWholeBatch.test_scores_do_not_depend_on_the_rest_of_the_batch",
+    "TestReadsHidden.test_masked_values_do_not_affect_scores",
     "TestNeverTrained.test_gradients_reach_every_parameter",
 }
 
