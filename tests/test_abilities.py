@@ -1,4 +1,4 @@
-"""Abilities: declared by name, checked by signature, asked for in one place."""
+"""Abilities: declared by name, checked by signature, looked up in one place."""
 
 import ast
 import inspect
@@ -24,7 +24,7 @@ def attention(self, encoded, query, items):
     return {"id": torch.ones(len(items))}
 
 
-def test_an_ability_is_offered_by_the_classes_that_name_it():
+def test_an_ability_is_offered_by_the_classes_that_declare_it():
     class Looks(LightGCN, Attends):
         attention = attention
 
@@ -86,7 +86,7 @@ def test_every_ability_is_documented_and_used(ability):
     assert any(issubclass(model, ability) for model in MODELS.values())
 
 
-def test_nobody_else_looks_for_abilities():
+def test_abilities_are_checked_in_one_module_only():
     names = {ability.__name__ for ability in ALL}
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

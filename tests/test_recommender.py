@@ -1,4 +1,4 @@
-"""The contract's types: declared once, checked by mypy and when a class is made."""
+"""Types of the contract: declared once, checked by mypy and at class creation."""
 
 import re
 import shutil
@@ -77,7 +77,7 @@ class Wide(Encoded):
     extra: Tensor | None = None
 
 
-def test_all_tensors_of_an_encoding_are_mapped_in_whatever_field():
+def test_all_tensors_of_an_encoding_are_mapped_in_any_field():
     ones = torch.ones(2, 3, requires_grad=True)
     seen = RaggedSets(torch.tensor([0, 1, 1]), torch.tensor([4]))
     wide = Wide({"item": ones}, Side(ones[0], [1, 2]), seen, {3: Encoded({"user": ones * 2})})
@@ -93,7 +93,7 @@ def test_all_tensors_of_an_encoding_are_mapped_in_whatever_field():
     assert wide["item"] is ones
 
 
-def test_a_plain_dictionary_is_refused_where_a_model_is_asked(monkeypatch):
+def test_a_plain_dictionary_is_refused_as_an_encoding(monkeypatch):
     graph = toy_graph()
     model = Popularity(graph.schema, PopularityConfig())
     assert isinstance(encode(model, graph), Encoded)
@@ -105,7 +105,7 @@ def test_a_plain_dictionary_is_refused_where_a_model_is_asked(monkeypatch):
 
 @pytest.mark.slow
 def test_a_misspelt_setting_in_any_model_is_a_type_error(tmp_path):
-    """One run of mypy over a copy of the package, with a wrong name planted at every place where a model reads a setting."""
+    """One run of mypy over a copy of the package, with a wrong name at every access of a setting in a model."""
     shutil.copytree(ROOT / "gmmrec", tmp_path / "gmmrec", ignore=shutil.ignore_patterns("__pycache__", "bundled"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = set()

@@ -11,7 +11,7 @@ ROUGES = {"rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l"}
 """Names of the metrics by their name in rouge-score."""
 
 
-def text_metrics(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
+def text_metrics(found: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """Return corpus BLEU and the mean F1 of ROUGE-1, -2 and -L over texts, all between 0 and 1.
 
     BLEU is sacrebleu's (up to four words, geometric mean, brevity penalty, exponential smoothing), divided by 100. Words are split
@@ -19,7 +19,7 @@ def text_metrics(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float
 
     Args:
         found: Generated texts.
-        wanted: Reference texts, one each.
+        references: Reference texts, one each.
 
     Raises:
         ValueError: There are no texts, or their numbers differ.
@@ -29,12 +29,14 @@ def text_metrics(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float
     >>> {name: round(score, 3) for name, score in scores.items()}
     {'bleu': 0.508, 'rouge-1': 0.727, 'rouge-2': 0.667, 'rouge-l': 0.727}
     """
-    if not found or len(found) != len(wanted):
-        raise ValueError(f"expected as many generated texts as references, at least one, but got {len(found)} and {len(wanted)}")
+    if not found or len(found) != len(references):
+        raise ValueError(
+            f"expected as many generated texts as references, at least one, but got {len(found)} and {len(references)}"
+        )
     sacrebleu, rouge = _libraries()
-    bleu = sacrebleu.corpus_bleu(list(found), [list(wanted)], tokenize="none", force=True).score / 100
+    bleu = sacrebleu.corpus_bleu(list(found), [list(references)], tokenize="none", force=True).score / 100
     scorer = rouge.RougeScorer(list(ROUGES), use_stemmer=False)
-    each = [scorer.score(truth, text) for text, truth in zip(found, wanted, strict=True)]
+    each = [scorer.score(reference, text) for text, reference in zip(found, references, strict=True)]
     return {"bleu": bleu} | {name: sum(score[key].fmeasure for score in each) / len(each) for key, name in ROUGES.items()}
 
 

@@ -41,8 +41,8 @@ def score_all(model: AnyRecommender, graph: MultimodalGraph, device: str = "cpu"
         return model.score(model.encode(graph), query, torch.arange(I, device=device))
 
 
-def share_ordered(scores: Tensor, wanted: Tensor) -> float:
+def share_ordered(scores: Tensor, held_out: Tensor) -> float:
     """Return the share of (held-out like, dislike) pairs in correct order, over all users; chance is 0.5."""
     dislikes = (torch.arange(U)[:, None] + torch.arange(I)) % 2 == 1
-    pairs = wanted[:, :, None] & dislikes[:, None, :]
+    pairs = held_out[:, :, None] & dislikes[:, None, :]
     return float((scores[:, :, None] > scores[:, None, :])[pairs].float().mean())

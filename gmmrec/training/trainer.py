@@ -201,7 +201,7 @@ class Trainer:
         return TrainingState(model, optimizer, precision, generator, stopping, settings, History(monitor))
 
     def _lr(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, counted from 1; a function of the number alone, so there is no scheduler state to save."""
+        """Return the learning rate of an epoch, counted from 1. It depends on the number alone, so no scheduler state is saved."""
         if self.config.schedule == "cosine":
             return self.config.lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.config.epochs))
         return self.config.lr * (self.config.lr_decay ** (epoch - 1) if self.config.schedule == "exponential" else 1.0)
