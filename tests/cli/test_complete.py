@@ -99,7 +99,7 @@ def test_mistakes_are_reported_in_one_sentence(folder, capsys, tmp_path):
         (["--items", "99"], "unknown item id 99"),
         (["--items", "3", "--images", str(tmp_path)], "it holds no pictures at all"),
         (["--items", "3", "--image-column", "category"], "give both"),
-        (["--items", "3", "--page", str(tmp_path / "x.png")], "ends in .html"),
+        (["--items", "3", "--page", str(tmp_path / "x.png")], "must end in .html"),
         (["--items", "3,4", "--max-items", "2"], "max_items"),
     ):
         assert main(["complete", str(folder), *flags]) == 2

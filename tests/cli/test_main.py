@@ -175,7 +175,7 @@ def test_evaluate_repeats_the_report(capsys, run):
 
 
 def test_evaluate_warns_of_sampled_candidates(capsys, run):
-    warning = "such figures mislead, and may order models otherwise than a ranking of all (Krichene and Rendle, KDD 2020)"
+    warning = "sampled metrics are misleading and may order models differently than full rankings (Krichene and Rendle, KDD 2020)"
     code, out, _ = output(capsys, "evaluate", str(run), "--eval.num_sampled", "5")
     assert code == 0
     assert f"Ranked among 5 candidates sampled uniformly: {warning}." in out

@@ -37,7 +37,7 @@ def test_the_first_of_equally_frequent_texts_wins() -> None:
 def test_bad_input_is_refused(monkeypatch) -> None:
     with pytest.raises(ValueError, match="at least one, but got 0 and 0"):
         text_metrics([], [])
-    with pytest.raises(ValueError, match="found 1 and 2"):
+    with pytest.raises(ValueError, match="got 1 and 2"):
         text_metrics(["a"], ["a", "b"])
     original = builtins.__import__
 

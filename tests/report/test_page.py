@@ -34,7 +34,7 @@ def test_a_missing_value_is_an_error(tmp_path):
 
 
 def test_other_suffixes_and_unreadable_pictures_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"ends in \.html, but this is page\.txt"):
+    with pytest.raises(ValueError, match=r"must end in \.html, but is page\.txt"):
         write_page("outfits.html", tmp_path / "page.txt", heading="Outfits", outfits=[])
     pytest.importorskip("PIL.Image")
     (tmp_path / "a.png").write_text("no picture")

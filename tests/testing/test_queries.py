@@ -23,7 +23,7 @@ def test_a_query_type_uses_the_row_of_its_nearest_base(query_type, base) -> None
 
 def test_link_prediction_is_not_covered() -> None:
     with pytest.raises(
-        ValueError, match=r"rank items for users, not those that are asked with LinkPredictionQuery; test this model on toy data"
+        ValueError, match=r"rank items for users, not models of LinkPredictionQuery; test this model on other toy data"
     ):
         asking(LinkPredictionQuery)
 
