@@ -98,8 +98,8 @@ def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame",
     """Write the page if requested or if there are pictures to show; in the latter case a failure only warns."""
     from gmmrec.report.outfits import write_outfits
 
-    beside = Path(finished.config.data.path).expanduser() / PICTURES
-    images = arguments.images or (beside if beside.is_dir() else None)
+    default = Path(finished.config.data.path).expanduser() / PICTURES
+    images = arguments.images or (default if default.is_dir() else None)
     if images is None and arguments.page is None:
         return None
     try:

@@ -128,7 +128,7 @@ CANDIDATES = EvaluationKind(
     task=CandidateEvaluation,
     unit="questions",
     paired_by="question",
-    headline="questions, each with candidates of its own",
+    headline="questions with given candidates",
     evaluate=_evaluate,
     report=table_report,
 )

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def coverage(top: Tensor, num_items: int) -> float:
-    """Share of the catalogue that is recommended to anybody.
+    """Share of the catalogue that is recommended to at least one user.
 
     >>> coverage(torch.tensor([[0, 1], [1, -1]]), 4)
     0.5

@@ -104,7 +104,7 @@ COMPATIBILITY = EvaluationKind(
     task=CompatibilityEvaluation,
     unit="sets",
     paired_by="set",
-    headline="sets of items, told apart as real or random; chance is 0.5",
+    headline="sets of items, compatible or random; chance is 0.5",
     evaluate=_evaluate,
     report=table_report,
 )

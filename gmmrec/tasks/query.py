@@ -47,7 +47,7 @@ class Query:
         Raises:
             ValueError: The class needs more than users.
         """
-        raise ValueError(f"a model asked with {cls.__name__} needs more than users")
+        raise ValueError(f"{cls.__name__} needs more than users")
 
     @classmethod
     def for_outfits(
