@@ -1,6 +1,6 @@
 """Multimodal graph recommendation on PyTorch Geometric.
 
-The public names below are loaded at first use, so that ``import gmmrec`` (and every ``gmmrec`` command) starts at once.
+The public names below are loaded on first access, so that ``import gmmrec`` (and every ``gmmrec`` command) starts fast.
 """
 
 import sys

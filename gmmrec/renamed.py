@@ -1,4 +1,4 @@
-"""Names that have changed. Whoever uses an old one is told the new one."""
+"""Renamed names, and the error that gives the new one."""
 
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -63,10 +63,10 @@ def new_name(name: str) -> str | None:
 
 
 def refuse_renamed(name: str) -> None:
-    """Nothing happens where a name is not an old one.
+    """Refuse a name that was renamed.
 
     Raises:
-        ValueError: It is; the message says the new one.
+        ValueError: The name is an old one; the message gives the new one.
 
     >>> refuse_renamed("recall@20")
     >>> refuse_renamed("links/mrr")

@@ -1,4 +1,4 @@
-"""Old names are refused with their new ones, all others pass."""
+"""Old names are refused with their new ones, and all others pass."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Flags for classes of your own: ``-m module:Class`` and ``--module ROLE=module:Name``. What is typed here may be imported."""
+"""Flags for your own classes: ``-m module:Class`` and ``--module ROLE=module:Name``. Only modules named here are imported."""
 
 import argparse
 import sys
@@ -15,20 +15,20 @@ def add_class_flags(parser: argparse.ArgumentParser, *, with_model: bool = True)
             metavar="MODULE:CLASS",
             action="append",
             default=[],
-            help="class from outside gmmrec that a run folder names, such as mine:MyModel for a class in mine.py of this folder; "
-            "may be given several times",
+            help="class from outside gmmrec that the run was trained with, such as mine:MyModel for a class in mine.py of this "
+            "folder; repeatable",
         )
     parser.add_argument(
         "--module",
         metavar="ROLE=MODULE:NAME",
         action="append",
         default=[],
-        help="part of your own in a model that takes such, as fusion=mine:MyFusion; may be given several times",
+        help="your own module for a role of the model, such as fusion=mine:MyFusion; repeatable",
     )
 
 
 def given_classes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what :func:`gmmrec.load` takes beside the folder: classes and parts that were typed."""
+    """Return the arguments of :func:`gmmrec.load` besides the folder: the classes and parts named on the command line."""
     from gmmrec.models.lookup import find_model  # not at the top: the command line answers --help without torch
 
     allow_working_folder([*arguments.model_class, *arguments.module])
@@ -36,7 +36,7 @@ def given_classes(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def given_parts(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the parts that were typed, by role; a list where one role was given several times.
+    """Return the parts named on the command line, by role; a list if a role is given several times.
 
     Raises:
         ValueError: A flag is not ROLE=MODULE:NAME, or names nothing that can be imported.
@@ -55,9 +55,9 @@ def given_parts(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def allow_working_folder(names: Sequence[str]) -> None:
-    """Put the working folder on the import path, if a class or a part was typed; otherwise nothing in it is ever imported.
+    """Put the working folder on the import path if a class or a part is named; otherwise nothing in it is ever imported.
 
-    It stands last, so that none of its files takes the place of an installed module.
+    It comes last, so that none of its files shadows an installed module.
     """
     folder = str(Path.cwd())
     if any(":" in name for name in names) and folder not in sys.path:

@@ -1,4 +1,4 @@
-"""The ``gmmrec`` command: parse, call, print. One sentence and exit code 2 for what a person got wrong, never a traceback."""
+"""The ``gmmrec`` command: parse, call, print. Bad input ends in one sentence and exit code 2, never a traceback."""
 
 import argparse
 import logging
@@ -14,7 +14,7 @@ COMMANDS = (train, evaluate, recommend, complete, link, explain, data, graph, mo
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command: ``run`` carries it out, ``prog`` is its whole name, ``flags`` holds its settings."""
+    """Return the parsed command: ``run`` executes it, ``prog`` is its full name, ``flags`` holds its settings."""
     parser = argparse.ArgumentParser(
         prog="gmmrec", description="Multimodal graph recommendation: build graphs, train, evaluate, recommend.", allow_abbrev=False
     )
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     known = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which instruction sets it tries
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs the instruction sets it tries
     try:
         code = int(known.run(known))
         sys.stdout.flush()
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+    except BrokenPipeError:  # the reader of the output, such as head, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes again on exit
         return 0
     except (ValueError, KeyError, OSError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _remember_names(parser: argparse.ArgumentParser) -> None:
-    """Let every command know its whole name, such as ``gmmrec data convert``."""
+    """Store in every command its full name, such as ``gmmrec data convert``."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

@@ -1,4 +1,4 @@
-"""The one recipe, from configuration to report; :func:`run` reads from top to bottom."""
+"""Training recipe, from settings to report; start with :func:`run`."""
 
 import logging
 import time
@@ -47,14 +47,14 @@ def run(
 
     Args:
         config: All settings.
-        dataset: Used instead of ``config.data`` where given.
-        folder: Where the log, the training state and at the end the whole run are written; nothing is written where not given.
-        resume: Go on from the training state in ``folder``.
-        parts: Parts of your own for models that take such, by role.
-        classes: Model classes of your own that the run of ``init_from`` may name.
+        dataset: Data set to use instead of ``config.data``.
+        folder: Folder for the log, the training state and finally the run; nothing is written by default.
+        resume: Resume from the training state in ``folder``.
+        parts: Your own parts for models that accept them, by role.
+        classes: Your own model classes that the run of ``init_from`` may name.
 
     Raises:
-        ValueError: Data or settings cannot be used; the message says what to do.
+        ValueError: Data or settings cannot be used; the message gives the remedy.
     """
     if dataset is None:
         dataset = load_dataset(config.data)
@@ -74,7 +74,7 @@ def run(
         torch.manual_seed(config.seed)
         model = build_model(model_class, graph.schema, config.model, parts)
         config = replace(config, parts=part_paths(model) if folder is not None else part_names(model))
-        if config.init_from is not None and not resume:  # a training state has its own vectors
+        if config.init_from is not None and not resume:  # a training state includes its vectors
             start_from(model, dataset, split, config.init_from, known, parts)
         with torch.no_grad():
             graph = model.prepare(graph)
@@ -120,27 +120,27 @@ def start_from(
     classes: Given = None,
     parts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let a model take over what it can of a finished run (:class:`~gmmrec.abilities.WarmStarts`).
+    """Initialise a model from a finished run, as far as it can (:class:`~gmmrec.abilities.WarmStarts`).
 
-    If that is nothing, its tables of ids are filled with the run's vectors; see :func:`gmmrec.training.warm_start.warm_start`. Logs
+    Otherwise its id tables are initialised with the run's vectors; see :func:`gmmrec.training.warm_start.warm_start`. Logs
     a warning where that run was trained on interactions that this one validates or tests on.
     """
     source = Run.load(folder, classes, parts=parts)
-    own = offered(model, WarmStarts)
-    if own is None or not own.start_from(source.model):
+    warm_starting = offered(model, WarmStarts)
+    if warm_starting is None or not warm_starting.start_from(source.model):
         with torch.no_grad():
             vectors = encode(source.model, source.graph)
         warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
     user, item = (matching_rows(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
     log = source.split.train
     learned = (user[log.user] * dataset.num_items + item[log.item])[(user[log.user] >= 0) & (item[log.item] >= 0)]
-    asked = torch.cat([part.user * dataset.num_items + part.item for part in (split.valid, split.test)])
-    known = int(torch.isin(asked, learned).sum())
+    held_out = torch.cat([part.user * dataset.num_items + part.item for part in (split.valid, split.test)])
+    known = int(torch.isin(held_out, learned).sum())
     if known:
         logger.warning(
-            "init_from: %s was trained on %d of the %d interactions that this run validates or tests on, so it knows "
-            "answers; results are fair after a run of the same split only",
-            *(folder, known, len(asked)),
+            "init_from: %s was trained on %d of the %d interactions that this run validates or tests on, so answers "
+            "leak; results are fair only if both runs use the same split",
+            *(folder, known, len(held_out)),
         )
 
 
@@ -153,16 +153,16 @@ def fit(
     classes: Given = None,
     **settings: Any,
 ) -> Run:
-    """Train and evaluate a model with a few words.
+    """Train and evaluate a model in one call.
 
     Args:
         dataset: A data set, or what :func:`gmmrec.load_dataset` takes: it is then read with the settings of the section ``data``.
         model: A name from ``gmmrec.MODELS``, a model class of your own, or ``"module:Class"``.
-        out: Folder for the run, if it is to be kept.
-        parts: Modules of your own in a model that takes such: for ``graph-fusion`` a ``fusion``, an ``encoder`` or a ``decoder``,
+        out: Folder to save the run to; not saved by default.
+        parts: Your own modules for models that accept them: for ``graph-fusion`` a ``fusion``, an ``encoder`` or a ``decoder``,
             each a class or function that builds it (see :mod:`gmmrec.models.graph_fusion.parts`).
-        classes: Model classes of your own that the run of ``init_from`` may name.
-        **settings: Any setting by its own name where only one section has it (``dim=32, epochs=20, seed=1``), or whole sections
+        classes: Your own model classes that the run of ``init_from`` may name.
+        **settings: Any setting by its name, if only one section has it (``dim=32, epochs=20, seed=1``), or whole sections
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:

@@ -168,7 +168,7 @@ class Trainer:
         mover: "_GraphMover",
         bar: "tqdm[NoReturn]",
     ) -> dict[str, float]:
-        """One pass over the batches; returns the mean of each loss term."""
+        """Run one pass over the batches and return the mean of each loss term."""
         for group in optimizer.param_groups:
             group["lr"] = self._lr(number)
         log = TermLog(number)
@@ -208,7 +208,7 @@ class Trainer:
         return TrainingState(model, optimizer, precision, generator, stopping, settings, History(monitor))
 
     def _lr(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 1; a function of the number alone, so there is no scheduler state to save."""
+        """Return the learning rate of an epoch, counted from 1. It depends on the number alone, so no scheduler state is saved."""
         if self.config.schedule == "cosine":
             return self.config.lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.config.epochs))
         return self.config.lr * (self.config.lr_decay ** (epoch - 1) if self.config.schedule == "exponential" else 1.0)
@@ -218,14 +218,14 @@ class Trainer:
 
 
 class _GraphMover:
-    """Moves graphs to a device; the same graph requested repeatedly is moved once."""
+    """Cache of graphs on a device; a graph requested repeatedly is moved once."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._last: tuple[MultimodalGraph, MultimodalGraph] | None = None
 
     def to_device(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The graph on the device; the graph itself if it is there already."""
+        """Return the graph on the device; the graph itself if it is already there."""
         if self._last is None or self._last[0] is not graph:
             on_device = graph.degree(graph.data.node_types[0]).device == self._device
             self._last = graph, graph if on_device else graph.to(self._device)

@@ -136,7 +136,7 @@ def test_permuting_items_permutes_weights(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_values_under_the_mask_never_enter(form: str) -> None:
+def test_masked_values_do_not_affect_scores(form: str) -> None:
     graph = without(checkerboard(U, I)[0], torch.tensor([2, 8]))
     data = copy.copy(graph.data)
     for name in ("image", "text"):

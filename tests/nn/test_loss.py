@@ -61,7 +61,7 @@ def test_info_nce_with_counts_equals_that_of_repeated_rows() -> None:
     for actual, expected in zip(
         torch.autograd.grad(short, (anchor, target)), torch.autograd.grad(long, (anchor, target)), strict=True
     ):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("block_cells", [1, 13, 10**6])
@@ -76,7 +76,7 @@ def test_info_nce_and_its_gradients_equal_cross_entropy_on_cosines(temperature, 
     for actual, expected in zip(
         torch.autograd.grad(fast, (anchor, target)), torch.autograd.grad(slow, (anchor, target)), strict=True
     ):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(actual, expected)
 
 
 def test_info_nce_is_finite_for_opposite_vectors() -> None:
