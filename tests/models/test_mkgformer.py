@@ -329,7 +329,7 @@ def test_invalid_data_is_refused() -> None:
     with pytest.raises(ValueError, match="learns from descriptions of entities, but there are none"):
         build(replace(circle(N), features={}), stage="entities")
     toys, _ = checkerboard()
-    with pytest.raises(ValueError, match="the data set has no triples to learn from"):
+    with pytest.raises(ValueError, match="the data set has no facts to learn from"):
         gmmrec.fit(toys, "mkgformer")
     with pytest.raises(ValueError, match="MKGformer needs triples"):
         MKGformer(gmmrec.build_graph(toys, gmmrec.split_dataset(toys)).schema)
