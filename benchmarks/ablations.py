@@ -1,12 +1,11 @@
-"""What every part of a model is worth: the model with its chosen settings, and without one part (or with one that it lacks).
+"""Ablations: every model with its chosen settings, and without one part (or with one that it lacks).
 
     python benchmarks/ablations.py [--datasets tiktok movies-small] [--models mgat mario] [--seeds 0 1 2] [--tables-only]
 
-The settings are those that ``accuracy.py`` chose on validation; an ablation changes what ABLATIONS says and nothing else. Results
-are kept in benchmarks/results/ablations.csv, run folders below runs/ablations (those of full models below runs/accuracy); what is
-there is not run again. The tables in benchmarks/tables/ablations-DATASET.md say which sign the papers claim (worse without the
-part, every time), and which was found: differences of test metrics, paired by user, over all seeds, where they are also larger
-than seeds alone would make them.
+The settings are those that ``accuracy.py`` chose on validation; an ablation changes only what ABLATIONS lists. Results are kept in
+benchmarks/results/ablations.csv, run folders below runs/ablations (those of full models below runs/accuracy); finished runs are not
+repeated. The tables in benchmarks/tables/ablations-DATASET.md compare the sign that the papers claim (worse without the part) with
+the one found: differences of test metrics, paired by user, over all seeds, that also exceed the variation between seeds.
 """
 
 import logging
@@ -124,7 +123,7 @@ def main() -> None:
     parser = command.parser(__doc__)
     parser.add_argument("--datasets", nargs="+", default=["tiktok", "movies-small"])
     parser.add_argument("--models", nargs="+", default=list(ABLATIONS))
-    parser.add_argument("--variants", nargs="+", default=[""], help="words; only variants that hold one of them are run")
+    parser.add_argument("--variants", nargs="+", default=[""], help="run only variants whose name contains one of these words")
     flags = command.start(parser)
     lab, full = (Lab(name, METRICS, data=flags.data) for name in ("ablations", "accuracy"))
     for dataset in () if flags.tables_only else flags.datasets:
@@ -138,26 +137,26 @@ def main() -> None:
 
 
 def ablate(lab: Lab, full: Lab, cell: Cell, seeds: list[int], words: list[str]) -> None:
-    """Runs the variants of one model whose names hold one of some words, and compares all that there are with the full model."""
+    """Run the variants of a model whose names contain one of the words, and compare all finished variants with the full model."""
     path = path_of(cell.dataset, lab.data)
     modalities = list(load_dataset(path, modalities=cell.settings.get("data", {}).get("modalities")).features)
     folders: dict[str, list[Path]] = {}
     for made in [cell, *variants(cell, modalities, path)]:
-        own = full if made.variant == FULL else lab
+        where = full if made.variant == FULL else lab
         cells = [Cell(made.dataset, made.model, made.settings, seed, made.variant) for seed in seeds]
-        is_wanted = made.variant == FULL or any(word in made.variant for word in words)
-        if not is_wanted and not all((own.folder(one) / REPORT).is_file() for one in cells):
+        is_selected = made.variant == FULL or any(word in made.variant for word in words)
+        if not is_selected and not all((where.folder(one) / REPORT).is_file() for one in cells):
             continue
         for one in cells:
-            lab.record(one, own.report(one))
-        folders[made.variant] = [own.folder(one) for one in cells]
-        apart = {f"avg.diff {modality}": difference(folders[made.variant][0], modality) for modality in modalities}
-        lab.record(cells[0], own.report(cells[0]), apart)
+            lab.record(one, where.report(one))
+        folders[made.variant] = [where.folder(one) for one in cells]
+        distances = {f"avg.diff {modality}": difference(folders[made.variant][0], modality) for modality in modalities}
+        lab.record(cells[0], where.report(cells[0]), distances)
     compare_all(lab, cell, folders)
 
 
 def variants(cell: Cell, modalities: list[str], path: str) -> list[Cell]:
-    """The declared variants of a model that differ from its full form, with one for every modality where they say so."""
+    """Return the declared variants of a model that differ from its full form; titles with ``{modality}`` give one per modality."""
     found = []
     for title, changes in ABLATIONS[cell.model].items():
         for modality in modalities if "{modality}" in title else [""]:
@@ -176,7 +175,7 @@ def variants(cell: Cell, modalities: list[str], path: str) -> list[Cell]:
 
 
 def compare_all(lab: Lab, cell: Cell, folders: dict[str, list[Path]]) -> None:
-    """Tests every variant against the full model, and says in words what came out, judged by the first metric."""
+    """Test every variant against the full model, and store a verdict by the first metric."""
     if len(folders) < 2:
         return
     for position, metric in enumerate(metrics_of(folders[FULL][0])):
@@ -190,7 +189,7 @@ def compare_all(lab: Lab, cell: Cell, folders: dict[str, list[Path]]) -> None:
 
 
 def metrics_of(folder: Path) -> tuple[str, str]:
-    """What is compared: ratings where they are predicted, the order of what was shown where the data tell, else the ranking."""
+    """Return the compared metrics: of ratings or impressions if the run was evaluated on them, else of the ranking."""
     if (folder / file_of("rating")).is_file():
         return "rmse", "mae"
     is_shown = (folder / file_of("impressions")).is_file()
@@ -198,7 +197,7 @@ def metrics_of(folder: Path) -> tuple[str, str]:
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """A page per data set, with a section per model."""
+    """Render a page per data set, with a section per model."""
     head = "Test figures, paired by user; each part says which seeds, and what made it."
     return {
         f"ablations-{dataset}": page(
@@ -211,7 +210,7 @@ def tables(lab: Lab) -> dict[str, str]:
 
 
 def section(lab: Lab, dataset: str, model: str, rows: list[Row]) -> str:
-    """Means and deviations of the seeds, p-values of differences to the full model, and how far similarities are from raw ones."""
+    """Render means and deviations over seeds, p-values of differences to the full model, and distances to raw similarities."""
     tests = lab.significance.rows(dataset=dataset, study=model)
     metrics = list(dict.fromkeys(row["metric"] for row in tests))
     p_values = {(row["metric"], row["run"]): number(row, "p") for row in tests}
@@ -231,12 +230,12 @@ def section(lab: Lab, dataset: str, model: str, rows: list[Row]) -> str:
 
 
 def mean_of(rows: list[Row], column: str) -> float | None:
-    """The value of a column that only one of the rows has."""
+    """Return the value of a column that only one of the rows has."""
     return next((value for row in rows if (value := number(row, column)) is not None), None)
 
 
 def difference(folder: Path, modality: str) -> float:
-    """How far the similarities of the items' vectors are from those of their raw features."""
+    """Return the average difference between similarities of item vectors and of raw features."""
     run = gmmrec.load(folder)
     dataset = load_dataset(run.config.data, modalities=None)
     with torch.no_grad():

@@ -1,11 +1,11 @@
-"""Accuracy of the models, cell by cell: choose settings on validation from a declared grid, then run the seeds, then write tables.
+"""Accuracy of all models: settings chosen on validation from a declared grid, runs of all seeds, tables.
 
     python benchmarks/accuracy.py [--datasets tiktok amazon-baby] [--models lightgcn mgat] [--seeds 0 1 2] [--tables-only]
 
 A cell is a data set, a model, a point of its grid and a seed. Its row in benchmarks/results/accuracy.csv or its run folder below
 runs/accuracy marks it as finished, and an interrupted one resumes, so the script can be stopped and started at any time. Delete
 rows to measure them again. Settings stand in benchmarks/configs/DATASET/MODEL.yaml: the sections of a run, and ``grid``: for
-every searched setting the values tried (seed 0, judged by the monitored validation metric alone). What all models of a data set
+every searched setting the values tried (seed 0, compared by the monitored validation metric). What all models of a data set
 share, and where its data are if they have another name, stands in benchmarks/configs/DATASET/dataset.yaml where there is one.
 Tables go to benchmarks/tables/DATASET.md, summaries to benchmarks/tables/accuracy.md and to the README.
 """
@@ -29,9 +29,9 @@ from lab.summary import SHOWN
 from lab.tables import line, page, shown, spreads, write
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
-"""Shown for every data set; errors of ratings and metrics of what was shown join them where there are any."""
+"""Metrics of every data set, next to errors of ratings and metrics of impressions where available."""
 COMPACT = ("hm-fashion-sample", "movies-small", "tiktok")
-"""Data sets of the compact summary, where the README asks for that one."""
+"""Data sets of the compact summary in the README."""
 EARLIER = " (earlier grid)"
 COSTS = ("points tried", "epochs", "s per epoch", "peak MiB")
 logger = logging.getLogger("accuracy")
@@ -54,11 +54,11 @@ def main() -> None:
 
 
 def test(lab: Lab, dataset: str) -> None:
-    """Compares all models of a data set, question by question; left as it is where values per question of a model are missing."""
+    """Compare all models of a data set, paired by question; keep the earlier tests if a model has no run folders."""
     rows = summary.of_dataset(lab.store, dataset)
     folders = {name: folders_of(lab, dataset, found) for name, found in rows.items()}
     if missing := [name for name, found in folders.items() if not found]:
-        logger.warning("%s: the tests are left as they are, for there are no run folders of %s", dataset, ", ".join(missing))
+        logger.warning("%s: tests are not updated, as run folders are missing for %s", dataset, ", ".join(missing))
         return
     digests = {name: found[0]["digest"] for name, found in rows.items()}
     for task, metrics in tested(rows).items():
@@ -86,7 +86,7 @@ def tested(rows: dict[str, list[Row]]) -> dict[str, tuple[str, ...]]:
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """All tables, by name."""
+    """Render all tables, by name."""
     found = {dataset: table(lab, dataset) for dataset in dict.fromkeys(row["dataset"] for row in lab.store.rows)}
     about = "All models on all data sets; each links to its own table, with settings, deviations, significance, seconds and memory."
     return found | {"accuracy": page("Accuracy", about, summary.full(lab.store, "."))}
@@ -117,7 +117,7 @@ def table(lab: Lab, dataset: str) -> str:
 
 
 def head(lab: Lab, dataset: str, rows: dict[str, list[Row]]) -> str:
-    """What was measured, and how."""
+    """Return the paragraph on the setup of the measurements."""
     first = next(iter(rows.values()))[0]
     monitors = {json.loads(found[0]["settings"]).get("monitor", DEFAULT_MONITOR) for found in rows.values()}
     shared = grid.shared_as_written(dataset)
@@ -133,20 +133,20 @@ def head(lab: Lab, dataset: str, rows: dict[str, list[Row]]) -> str:
 
 
 def published(dataset: str, rows: dict[str, list[Row]]) -> list[str]:
-    """What others report for a data set, beside what was found; nothing where nothing is known."""
+    """Return published results next to ours; empty if none are known for the data set."""
     known = yaml.safe_load((BENCHMARKS / "published.yaml").read_text(encoding="utf-8")).get(dataset)
     if known is None:
         return []
     lines = ["| model | reported recall@20 | here | reported ndcg@20 | here |", "|---|---:|---:|---:|---:|"]
     for name, (recall, ndcg) in known["rows"].items():
-        own = [summarise(rows.get(name, []), metric) for metric in ("recall@20", "ndcg@20")]
-        cells = ["" if found is None else f"{found.mean:.4f}" for found in own]
+        means = [summarise(rows.get(name, []), metric) for metric in ("recall@20", "ndcg@20")]
+        cells = ["" if found is None else f"{found.mean:.4f}" for found in means]
         lines.append(line([name, f"{recall:.4f}", cells[0], f"{ndcg:.4f}", cells[1]]))
     return [f"Beside what others report: {known['source']}.", "\n".join(lines)]
 
 
 def tests(lab: Lab, dataset: str, rows: dict[str, list[Row]]) -> list[str]:
-    """Every model against the best, question by question; models that were measured since are named."""
+    """Return the tests of every model against the best, and the names of models measured since."""
     parts = {False: "question by question (seeds averaged first)", True: "rating by rating"}
     text: list[str] = []
     for is_rating, how in parts.items():

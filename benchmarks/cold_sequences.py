@@ -1,14 +1,14 @@
-"""What meta-learning is worth to people of whom little is known: MML, and MML with one part less.
+"""Meta-learning for cold-start users and items: MML, and MML without one of its parts.
 
     python benchmarks/cold_sequences.py [--datasets hm-fashion-next] [--split cold_users] [--seeds 0 1 2] [--epochs 100] [--small]
 
-Of the people who came last, three of ten, nothing is trained on (``cold_users``): the model is told what they did so far, adapts
-to it, and is asked for their last event; the one before it validates. Everybody else trains. With ``--split cold_items`` two
-items of ten are held out instead, and every event with one of them is asked for; one of ten validates. Settings are those of
-``configs/DATASET/mml.yaml``, the first point of its grid; a variant changes what VARIANTS says and nothing else. ``adapt_steps:
-0`` is asked of the same trained weights. Early stopping looks at the validation part; stage by stage, each of the three stops by
-itself. Values per question are kept below runs/cold_sequences, results in benchmarks/results/cold_sequences.csv; what is there is
-not made again. Tables in benchmarks/tables/cold-sequences-DATASET.md (cold-items-DATASET.md): means of the seeds by group, and
+The 30 % newest users are held out from training (``cold_users``): the model gets their history, adapts to it, and predicts their
+last event; the one before it is for validation. All other users are for training. With ``--split cold_items`` 20 % of the items are
+held out for test instead and 10 % for validation, and every event with one of them is predicted. Settings are those of
+``configs/DATASET/mml.yaml``, the first point of its grid; a variant changes only what VARIANTS lists. ``adapt_steps: 0`` is
+evaluated with the same trained weights. Early stopping uses the validation part; stage by stage, each of the three stops
+separately. Values per question are kept below runs/cold_sequences, results in benchmarks/results/cold_sequences.csv; finished runs
+are not repeated. Tables in benchmarks/tables/cold-sequences-DATASET.md (cold-items-DATASET.md): means of the seeds by group, and
 which differences to the full model, paired by question, are unlikely by chance. A cold user has one question.
 """
 
@@ -71,9 +71,11 @@ def main() -> None:
     parser = command.parser(__doc__)
     parser.add_argument("--datasets", nargs="+", default=["hm-fashion-next"])
     parser.add_argument("--split", choices=SPLITS, default="cold_users", help="who or what is cold")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="the full model is always made")
-    parser.add_argument("--epochs", type=int, help="at most so many, instead of what the settings say")
-    parser.add_argument("--small", action="store_true", help="half as wide, one layer, two steps: for a first look")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants to run next to the full model"
+    )
+    parser.add_argument("--epochs", type=int, help="maximum number of epochs, overriding the settings")
+    parser.add_argument("--small", action="store_true", help="half the width, one layer, two steps: for a quick look")
     flags = command.start(parser)
     lab = opened(Lab("cold_sequences", METRICS, data=flags.data))
     for dataset in () if flags.tables_only else flags.datasets:
@@ -84,13 +86,13 @@ def main() -> None:
 
 
 def opened(lab: Lab) -> Lab:
-    """The lab with rows told apart by what is cold, too."""
+    """Return the lab with the split among the key columns of its rows."""
     lab.store = Store(lab.name, lab.store.path.parent, KEYS)
     return lab
 
 
 def measure(lab: Lab, dataset: str, flags: argparse.Namespace, made_by: str) -> None:
-    """Runs all variants and seeds, and keeps means by group in place of those of other settings."""
+    """Run all variants and seeds, and replace the stored means by group."""
     changes = (
         SPLITS[flags.split] | ({} if flags.epochs is None else {"train.epochs": flags.epochs}) | (SMALL if flags.small else {})
     )
@@ -105,8 +107,8 @@ def measure(lab: Lab, dataset: str, flags: argparse.Namespace, made_by: str) -> 
                 where = {"dataset": dataset, "split": flags.split, "variant": name, "digest": cell.digest, "seed": seed}
                 about = {"settings": as_json(settings), "command": made_by, "commit": commit()}
                 for group in (EVERYTHING, *results.groups):
-                    asked = {"group": group, "questions": len(results.group(group).position)}
-                    rows.append(where | asked | {metric: results.mean(group)[metric] for metric in METRICS} | about)
+                    size = {"group": group, "questions": len(results.group(group).position)}
+                    rows.append(where | size | {metric: results.mean(group)[metric] for metric in METRICS} | about)
     lab.store.replace(rows, dataset=dataset, split=flags.split)
     for metric in METRICS if len(found) > 1 else ():
         for group in (EVERYTHING, *found[FULL][0].groups):
@@ -116,7 +118,7 @@ def measure(lab: Lab, dataset: str, flags: argparse.Namespace, made_by: str) -> 
 
 
 def answers(lab: Lab, cell: Cell) -> dict[str, Results]:
-    """Test results of one variant, and of the full model also unadapted; made if they are not there."""
+    """Return the test results of a variant (of the full model also without adaptation); run it if they are missing."""
     folder = lab.folder(cell)
     names = (FULL, UNADAPTED) if cell.variant == FULL else (cell.variant,)
     if not all((folder / file_of(str(number))).is_file() for number in range(len(names))):
@@ -135,7 +137,7 @@ def answers(lab: Lab, cell: Cell) -> dict[str, Results]:
 
 
 def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, RankingEvaluation[HistoryQuery]]:
-    """A model that has learned, in three stages if the first of them is asked for; its graph, and the questions of the test."""
+    """Train a model, in three stages if ``stage`` is ``learners``; return it with its graph and the test task."""
     dataset = load_dataset(config.data)
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     task = NextItemTask(TaskInputs(split, dataset.num_users, dataset.num_items, config.train, settings=config.model))
@@ -156,7 +158,7 @@ def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, RankingEvaluation[
 
 
 def groups_of(graph: MultimodalGraph, questions: RankingEvaluation[HistoryQuery]) -> dict[str, Group]:
-    """People by how much is known of them; items by whether anybody took them in training."""
+    """Return groups of users by history length, and of items by whether they are in training."""
     length, cold = questions.query.mask.sum(1), graph.degree("item") == 0
     groups = {}
     for low, high in ((2, 4), (5, 14), (15, 10**9)):
@@ -174,7 +176,7 @@ def tables(lab: Lab) -> dict[str, str]:
 
 
 def table(lab: Lab, dataset: str, split: str, rows: list[Row]) -> str:
-    """Means by group, with a star where the paired difference to the full model is unlikely by chance."""
+    """Render means by group, with a star where the paired difference to the full model has p below 0.05."""
     stars = {
         (row["metric"], row["group"], row["run"]) for row in lab.significance.rows(dataset=dataset, study=split) if "verdict" in row
     }

@@ -1,4 +1,4 @@
-"""The demo behind ``make demo``: train on the bundled films, compare, recommend, and say why. Output goes to runs/demo/."""
+"""Demo behind ``make demo``: train on the bundled films, compare, recommend and explain. Output goes to runs/demo/."""
 
 import logging
 import sys
@@ -42,9 +42,9 @@ def main() -> None:
 
     run = runs["mgat"]
     user = dataset.vocabularies["user"].ids()[0]
-    print(f"\nWhat user {user} liked best:\n")
+    print(f"\nFilms that user {user} rated highest:\n")
     print(liked(dataset, user).to_string(index=False))
-    print(f"\nTen films for user {user}, and how much each modality adds to the score:\n")
+    print(f"\nTen films for user {user}, and the contribution of each modality to the score:\n")
     recommended = run.recommend([user], k=10)
     recommended = recommended[["rank", "title", "score"]].assign(**reasons(run, user, recommended["item_id"].tolist()))
     print(recommended.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def liked(dataset: gmmrec.Dataset, user: object, k: int = 8) -> pd.DataFrame:
-    """Titles of the films a user rated highest."""
+    """Return the titles of the films that a user rated highest."""
     log = dataset.interactions
     mine = log.user == int(dataset.vocabularies["user"].rows([user])[0])
     assert log.weight is not None  # films are rated
@@ -65,7 +65,7 @@ def liked(dataset: gmmrec.Dataset, user: object, k: int = 8) -> pd.DataFrame:
 
 
 def reasons(run: gmmrec.Run, user: object, films: list[object]) -> dict[str, list[float]]:
-    """What every modality adds to the score of each film; the parts sum to the score."""
+    """Return the contribution of every modality to the score of each film; contributions sum to the score."""
     users, items = run.vocabularies["user"].rows([user]), run.vocabularies["item"].rows(films)
     model = offered(run.model, SplitsScores)
     assert model is not None

@@ -1,7 +1,7 @@
-"""How long an evaluation of all users takes, beside the bare matrix product with top-50 that it cannot do without.
+"""Time of an evaluation of all users, compared with the bare matrix product and top-50 that it requires.
 
-Both run in one process, one after the other in turns, on amazon-baby (19,445 users, 7,050 items) with random factors of width 64.
-Without the data set, questions of the same size are drawn at random.
+Both run in one process, in turns, on amazon-baby (19,445 users, 7,050 items) with random factors of width 64.
+Without the data set, interactions of the same size are drawn at random.
 
     python benchmarks/evaluation.py [--data FOLDER] [--threads 2] [--repeats 7] [--keep]
 
@@ -79,12 +79,12 @@ def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, Ranki
 
 
 def bare(users: torch.Tensor, items: torch.Tensor, chunk_size: int) -> torch.Tensor:
-    """Matrix product and top-50, nothing excluded and nothing measured."""
+    """Return the top 50 of the matrix product, without exclusion or metrics."""
     return torch.cat([(part @ items.t()).topk(K, dim=1).indices for part in users.split(chunk_size)])
 
 
 def measure(data: Path, chunk_size: int, repeats: int) -> dict[str, float]:
-    """Median seconds of every work, all taking turns."""
+    """Return the median seconds of every workload, run in turns."""
     torch.manual_seed(0)
     model, graph, questions = prepare(*read(data))
     users, items = model.users.detach(), model.items.detach()
@@ -105,12 +105,12 @@ def measure(data: Path, chunk_size: int, repeats: int) -> dict[str, float]:
 
 
 def blocks(store: Store) -> dict[str, str]:
-    """Tables of the README, by name."""
+    """Render the tables of the README, by name."""
     return {"evaluation": table({row["work"]: float(row["seconds"]) for row in store.rows})}
 
 
 def table(found: dict[str, float]) -> str:
-    """A row per work, beside the fastest bare product."""
+    """Render a row per workload, with the ratio to the fastest bare product."""
     floor = min(seconds for work, seconds in found.items() if work.startswith(BARE))
     lines = [[work, f"{seconds:.3f}", f"{seconds / floor:.2f}"] for work, seconds in found.items()]
     return markdown(["work", "seconds", "ratio"], lines)

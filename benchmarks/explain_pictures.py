@@ -1,4 +1,4 @@
-"""Draws what models looked at, on garments made for it: the figures of docs/how-to/explain.md.
+"""Figures of docs/how-to/explain.md: attention of models on synthetic garments.
 
     python benchmarks/explain_pictures.py
 
@@ -54,14 +54,14 @@ def dress(body: str, has_collar: bool, has_stripes: bool, has_sleeves: bool, rng
 
 
 def colours(picture: Image.Image) -> NDArray[np.float32]:
-    """How much of every region is white, red, cream or of another colour ``[R, 4]``."""
+    """Return the shares of white, red, cream and other colours in every region ``[R, 4]``."""
     pixels = np.asarray(picture).reshape(SIDE, HIGH // SIDE, SIDE, WIDE // SIDE, 3)
     named = [(pixels == ImageColor.getrgb(name)).all(-1).mean((1, 3)) for name in ("white", RED, CREAM)]
     return np.stack([*named, 1 - sum(named)], -1).reshape(SIDE**2, 4).astype(np.float32)
 
 
 def make(folder: Path) -> pd.DataFrame:
-    """Writes the shop, with pictures, regions and attributes; returns its items."""
+    """Write the shop, with pictures, regions and attributes; return its items."""
     rng = np.random.default_rng(0)
     has = rng.random((ITEMS, 3)) < 0.5
     bodies = rng.choice(list(BODIES), ITEMS)

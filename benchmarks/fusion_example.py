@@ -1,4 +1,4 @@
-"""The example of ``fusion_figures.py``: an item with four tokens, once without audio, and modules with random parameters."""
+"""Example of ``fusion_figures.py``: an item with four tokens, with and without audio, and modules with random parameters."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,7 +19,7 @@ REGIONS = ("collar", "sleeve", "hem", "(none)")
 
 
 def build(seed: int, module: Callable[[], Module], sharpen: float = 1.0) -> Module:
-    """A module with random parameters of its own, matrices times ``sharpen`` so that its weights are not all but even."""
+    """Build a module with random parameters; matrices scaled by ``sharpen`` keep weights from being nearly uniform."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = module().eval().requires_grad_(False)
@@ -30,12 +30,12 @@ def build(seed: int, module: Callable[[], Module], sharpen: float = 1.0) -> Modu
 
 
 def example(*shape: int, seed: int = 0) -> Tensor:
-    """Random vectors ``[*shape, DIM]``, the same for every figure."""
+    """Return random vectors ``[*shape, DIM]``, the same for every figure."""
     return torch.randn(*shape, DIM, generator=torch.Generator().manual_seed(seed))
 
 
 def hidden(values: Tensor, mask: Tensor) -> Tensor:
-    """NaN where there is nothing."""
+    """Replace masked values by NaN."""
     return values.masked_fill(~mask.expand_as(values), torch.nan)
 
 
@@ -46,12 +46,12 @@ TWICE = example(4).expand(2, 4, DIM)
 
 
 def plain_weights(module: nn.Module) -> Tensor:
-    """Weights of the item with and without audio ``[2, 4]``."""
+    """Return the weights of the item with and without audio ``[2, 4]``."""
     return hidden(module(TWICE, MASK, return_weights=True)[1], MASK)
 
 
 def effects(title: str, module: nn.Module) -> list[Panel]:
-    """For modules without weights: what changes if a token, or two, are taken away from the item."""
+    """Return panels for modules without weights: the effect of removing one token or two."""
 
     def result(*gone: int) -> Tensor:
         mask = torch.ones(1, 4, dtype=torch.bool)

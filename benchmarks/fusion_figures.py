@@ -1,4 +1,4 @@
-"""Draws what every fusion module does with a small example: the figures of docs/concepts/fusion.md.
+"""Figures of docs/concepts/fusion.md: every fusion module on a small example.
 
     python benchmarks/fusion_figures.py
 
@@ -357,7 +357,7 @@ def _split(result: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor
 
 
 def main() -> None:
-    """Draws all figures."""
+    """Draw all figures."""
     simple()
     of_users()
     of_two_sides()

@@ -1,12 +1,12 @@
-"""A graph gives a sequence model its vectors: the sequence model alone, and started from a graph model's users and items.
+"""Sequence models initialised from a graph model: alone, and with the graph model's user and item vectors.
 
     python benchmarks/graph_meets_sequence.py [--dataset movies-small-next] [--graph lightgcn] [--sequence marank] [--seeds 0 1 2]
         [--epochs 60] [--tables-only]
 
-Settings are those of benchmarks/configs/DATASET (see benchmarks/accuracy.py), the first value of every grid; both ways to start
-the sequence model have the same ones. The graph sees the training part alone, and the run of every seed starts from the graph of
+Settings are those of benchmarks/configs/DATASET (see benchmarks/accuracy.py), the first value of every grid, and the same
+for both initialisations. The graph model is trained on the training part only, and the run of every seed starts from the graph of
 its seed. Run folders are kept below runs/graph_meets_sequence, results in benchmarks/results/graph_meets_sequence.csv. The table
-goes to benchmarks/tables/graph-meets-sequence-DATASET.md: what every model finds, what it took, and differences paired by user.
+goes to benchmarks/tables/graph-meets-sequence-DATASET.md: metrics and costs of every model, and differences paired by user.
 """
 
 import json
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="movies-small-next")
     parser.add_argument("--graph", default="lightgcn")
     parser.add_argument("--sequence", default="marank")
-    parser.add_argument("--epochs", type=int, help="most epochs of the sequence model, however it starts")
+    parser.add_argument("--epochs", type=int, help="maximum number of epochs of the sequence model")
     flags = command.start(parser)
     lab = Lab("graph_meets_sequence", METRICS, data=flags.data)
     if not flags.tables_only:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def cells_of(dataset: str, graph: str, sequence: str, epochs: int | None) -> dict[str, Cell]:
-    """The graph model, and the sequence model alone and started from it, by their names in the table."""
+    """Return the graph model, and the sequence model alone and initialised from it, by name in the table."""
     limit = {"train.epochs": epochs} if epochs else {}
     settings = merged(first_point(dataset, sequence), limit) | {"model_name": sequence}
     started = f"{sequence} from {graph}"
@@ -51,7 +51,7 @@ def cells_of(dataset: str, graph: str, sequence: str, epochs: int | None) -> dic
 
 
 def measure(lab: Lab, cells: dict[str, Cell], seeds: list[int], made_by: str) -> None:
-    """Runs all seeds of each, and compares all with the sequence model alone."""
+    """Run all seeds of each model, and compare them with the sequence model alone."""
     names = graph, alone, started = tuple(cells)
     results: dict[str, list[Results]] = {name: [] for name in names}
     dataset = cells[graph].dataset
@@ -68,7 +68,7 @@ def measure(lab: Lab, cells: dict[str, Cell], seeds: list[int], made_by: str) ->
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """A page per data set."""
+    """Render a page per data set."""
     pages = by(lab.store.rows, "dataset")
     return {f"graph-meets-sequence-{dataset}": table(lab, dataset, rows) for (dataset,), rows in pages.items()}
 

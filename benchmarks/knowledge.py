@@ -1,11 +1,11 @@
-"""What a knowledge graph adds to recommendation: GraphFusion with and without it, on MovieLens-100K with its facts.
+"""Recommendation with a knowledge graph: GraphFusion with and without it, on MovieLens-100K with its triples.
 
     python benchmarks/knowledge.py -d ml-100k [--seeds 0 1 2] [--tables-only]
 
-All take the same split, the same settings and early stopping; all facts are in the graph (``split.facts: 0``), which is fair, for
-they are about movies, not about who watched them. Items are linked to entities; no features of items are used. Where entities have
-features, one row more says what these add. Results are kept in benchmarks/results/knowledge.csv, run folders below runs/knowledge;
-the table goes to benchmarks/tables/knowledge.md. A data set with features is made by
+All variants share split, settings and early stopping. All triples are in the graph (``split.triples: 0``): they describe movies,
+not who watched them, so nothing leaks. Items are aligned with entities; features of items are not used. If entities have features,
+one more row uses them. Results are kept in benchmarks/results/knowledge.csv, run folders below runs/knowledge; the table goes to
+benchmarks/tables/knowledge.md. A data set with features is made by
 
     gmmrec data convert -d ml-100k --to folder --out films
     for name in image text; do cp runs/content/movie-knowledge/${name}_feat.npz films/entity_${name}_feat.npz; done
@@ -35,11 +35,11 @@ WITH_FEATURES = "two steps, entities with features"
 
 def main() -> None:
     parser = command.parser(__doc__, threads=1, data=False)
-    parser.add_argument("-d", "--data", help="a data set with items that are linked to the entities of facts")
+    parser.add_argument("-d", "--data", help="data set with items aligned with entities of a knowledge graph")
     parser.add_argument("--epochs", type=int, default=60)
     flags = command.start(parser)
     if flags.data is None and not flags.tables_only:
-        parser.error("expected a data set with facts, but none is named; add -d ml-100k, or --tables-only")
+        parser.error("expected a data set with triples, but none is named; add -d ml-100k, or --tables-only")
     lab = Lab("knowledge", METRICS, by_variant=True)
     if not flags.tables_only:
         measure(lab, flags.data, flags.seeds, flags.epochs)
@@ -47,10 +47,10 @@ def main() -> None:
 
 
 def measure(lab: Lab, data: str, seeds: list[int], epochs: int) -> None:
-    """Runs all variants and seeds."""
+    """Run all variants and seeds."""
     dataset = gmmrec.load_dataset(data)
     if dataset.triples is None:
-        raise SystemExit(f"expected facts in {data}, but it has none; name a data set with a knowledge graph")
+        raise SystemExit(f"expected triples in {data}, but it has none; name a data set with a knowledge graph")
     entity_features = [name for name, table in dataset.features.items() if table.node_type == "entity"]
     variants = VARIANTS | ({WITH_FEATURES: VARIANTS["two steps"]} if entity_features else {})
     for name, changes in variants.items():
@@ -60,34 +60,34 @@ def measure(lab: Lab, data: str, seeds: list[int], epochs: int) -> None:
             if lab.store.find(**cell.key()) is None:
                 started = time.process_time()
                 report = lab.report(cell, dataset=used)
-                spent = {"cpu_seconds": time.process_time() - started, "facts": len(dataset.triples)}
-                lab.record(cell, report, spent)
+                costs = {"cpu_seconds": time.process_time() - started, "triples": len(dataset.triples)}
+                lab.record(cell, report, costs)
 
 
 def settings_of(changes: dict[str, Any], epochs: int) -> dict[str, Any]:
-    """Settings of a variant."""
+    """Return the settings of a variant."""
     return {
         "model": {"item_graph": "none", **changes},
         "train": {"lr": 5e-3, "epochs": epochs, "patience": 8, "progress": False},
         "eval": {"bootstrap": 0},
-        "split": {"facts": 0.0},
+        "split": {"triples": 0.0},
     }
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """One page, with a section per data set."""
+    """Render one page, with a section per data set."""
     sections = [section(dataset, rows) for (dataset,), rows in by(lab.store.rows, "dataset").items()]
     return {"knowledge": page("Knowledge in recommendation", *sections, name="knowledge")}
 
 
 def section(dataset: str, rows: list[Row]) -> str:
-    """A row per variant."""
+    """Render a row per variant."""
     lines = []
     for (variant,), found in by(rows, "variant").items():
         lines.append([variant, *spreads(found, METRICS), shown(average(found, "cpu_seconds"), ".0f")])
     about = (
         f"{len(seeds_of(rows))} seeds, mean and standard deviation on the test part; ID embeddings with light propagation, no "
-        f"features of items; {int(rows[0]['facts']):,} facts. Made by `python benchmarks/knowledge.py -d {dataset}`."
+        f"features of items; {int(rows[0]['triples']):,} triples. Made by `python benchmarks/knowledge.py -d {dataset}`."
     )
     return f"## {dataset}\n\n{about}\n\n{markdown(['GraphFusion', *METRICS, 'CPU s a seed'], lines)}"
 

@@ -1,4 +1,4 @@
-"""What an epoch of every model costs, side by side with LightGCN in one run at the size of Amazon Baby.
+"""Cost of an epoch of every model, next to LightGCN in one run at the size of Amazon Baby.
 
     python benchmarks/models.py [--models mgat freedom] [--profile mgat]
 
@@ -156,7 +156,7 @@ def projection(graph: MultimodalGraph) -> Callable[[], float]:
 
 
 def show_profile(name: str) -> None:
-    """Where the time of a step goes."""
+    """Profile one training step."""
     graph, task = load()
     step = stepper(*built(name, graph)[:2], task)
     for _ in range(3):
@@ -168,7 +168,7 @@ def show_profile(name: str) -> None:
 
 
 def measure(names: list[str], rounds: int, threads: int) -> list[dict[str, Any]]:
-    """What an epoch of each model costs; prints what its parts cost alone, too."""
+    """Measure the cost of an epoch of each model, and print the cost of its parts."""
     graph, task = load()
     models = {name: built(name, graph) for name in names}
     trained = [name for name in names if list(models[name][0].parameters())]
@@ -191,14 +191,14 @@ def measure(names: list[str], rounds: int, threads: int) -> list[dict[str, Any]]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A row per model."""
+    """Render a row per model."""
     forms = (".2f", ".2f", ".2f", ".2f", ".0f")
     lines = [[row["model"], *(format(float(row[name]), form) for name, form in zip(COLUMNS, forms, strict=True))] for row in rows]
     return markdown(["model", *COLUMNS], lines)
 
 
 def blocks(store: Store) -> dict[str, str]:
-    """Tables of the README, by name."""
+    """Render the tables of the README, by name."""
     return {"models": table([dict(row) for row in store.rows])}
 
 

@@ -1,14 +1,14 @@
-"""Matching garments and saying something of them: NOR with and without mutual attention, and what its comments are worth.
+"""Matching garments and commenting on them: NOR with and without mutual attention, and the quality of its comments.
 
     python benchmarks/outfit_comments.py [--folder runs/content/garment-pairs] [--seeds 0 1 2] [--tables-only]
 
-The data set is made by ``data_scripts/garment_pairs.py``; regions of pictures are all that is known of a garment. Every test pair
-is asked twice: which lower garment goes with the upper one, and the reverse, among all garments of that kind in the catalogue.
-The comment on a pair is the text that a beam search of three finds; it is compared with the shop's own words, which no part of
-training has seen, beside two texts that nobody generates: the most frequent one of training, and that of the training pair whose
-two pictures are most alike. Settings are the same for all variants and not tuned; training stops at the best validation AUC of
-blanks. The table goes to benchmarks/tables/outfit-comments.md, rendered from benchmarks/results/outfit_comments.csv; runs and
-texts are kept below runs/outfit-comments, and an interrupted run resumes.
+The data set is made by ``data_scripts/garment_pairs.py``; garments are described by picture regions only. Every test pair gives two
+queries: the lower garment for the upper one, and the reverse, among all garments of that kind in the catalogue. The comment on a
+pair comes from a beam search of width three; it is compared with the shop's text, unseen in training, next to two copied texts: the
+most frequent one in training, and that of the training pair with the most similar pictures. Settings are the same for all variants
+and not tuned; training stops at the best validation AUC of fill in the blank. The table goes to
+benchmarks/tables/outfit-comments.md, rendered from benchmarks/results/outfit_comments.csv; runs and texts are kept below
+runs/outfit-comments, and an interrupted run resumes.
 """
 
 import logging
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measure(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, float]:
-    """What one run scores; what it says is kept as a text."""
+    """Return the metrics of one run, and write its comments to a text file."""
     started = time.perf_counter()
     path = path_of(name, seed, epochs)
     model, train = SETTINGS["model"] | VARIANTS[name], SETTINGS["train"] | {"epochs": epochs}
@@ -78,7 +78,7 @@ def measure(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, fl
     result = {"seconds": time.perf_counter() - started} | matching(dataset, finished)
     if model["comment_weight"]:
         texts = comments(dataset, finished)
-        result |= text_metrics(texts, wanted(dataset))
+        result |= text_metrics(texts, shop_texts(dataset))
         path.with_suffix(".txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     logger.info("%s, seed %d: %s", name, seed, {key: round(value, 4) for key, value in result.items()})
     return result
@@ -127,7 +127,7 @@ def matching(dataset: Dataset, finished: Run) -> dict[str, float]:
 
 
 def comments(dataset: Dataset, finished: Run) -> list[str]:
-    """What the model says of the test pairs that have a text."""
+    """Return the model's comments on the test pairs that have a text."""
     assert dataset.reviews is not None
     with torch.no_grad():
         encoded = finished.model.encode(finished.graph)
@@ -136,29 +136,29 @@ def comments(dataset: Dataset, finished: Run) -> list[str]:
     return plain(model.comment(encoded, alone(upper), lower, max_words=WORDS), dataset.reviews.words)
 
 
-def wanted(dataset: Dataset) -> list[str]:
-    """The shop's words on the same pairs; words that training does not know are there as such, and never met."""
+def shop_texts(dataset: Dataset) -> list[str]:
+    """Return the shop's texts on the same pairs; words unknown to training stay as unknown, which no comment matches."""
     assert dataset.reviews is not None
     return plain(described(dataset, TEST)[1], dataset.reviews.words)
 
 
 def baselines(dataset: Dataset) -> dict[str, list[str]]:
-    """Texts that are copied: the most frequent one, and that of the most similar training pair."""
+    """Return copied texts: the most frequent one, and that of the most similar training pair."""
     assert dataset.reviews is not None
     known, texts = described(dataset, 0)
     words = ("", "?", *dataset.reviews.words[2:])  # two rare words are not the same word
-    said, pictures = plain(texts, words), F.normalize(dataset.features["regions"].pooled, dim=1)
-    asked = described(dataset, TEST)[0]
-    alike = sum(pictures[asked[:, side]] @ pictures[known[:, side]].T for side in (0, 1))
+    copied, pictures = plain(texts, words), F.normalize(dataset.features["regions"].pooled, dim=1)
+    queries = described(dataset, TEST)[0]
+    alike = sum(pictures[queries[:, side]] @ pictures[known[:, side]].T for side in (0, 1))
     assert isinstance(alike, Tensor)
     return {
-        "the most frequent text of training": [most_frequent(said)] * len(asked),
-        "the text of the most similar training pair": [said[position] for position in alike.argmax(1).tolist()],
+        "the most frequent text of training": [most_frequent(copied)] * len(queries),
+        "the text of the most similar training pair": [copied[position] for position in alike.argmax(1).tolist()],
     }
 
 
 def popular(dataset: Dataset) -> dict[str, float]:
-    """The same numbers for ranking garments by their training pairs."""
+    """Return the metrics of ranking garments by their number of training pairs."""
     assert dataset.outfits is not None
     assert dataset.outfits.category is not None
     count = torch.bincount(pairs(dataset, 0).flatten(), minlength=dataset.num_items).float()
@@ -175,10 +175,10 @@ def popular(dataset: Dataset) -> dict[str, float]:
 
 
 def keep(store: Store, dataset: Dataset, epochs: int) -> None:
-    """Keeps what has been measured so far, and what needs no model, in place of an earlier outcome."""
+    """Store the results so far, and those of the baselines, in place of earlier ones."""
     assert dataset.outfits is not None
     assert dataset.outfits.category is not None
-    truth, chance = wanted(dataset), dict[str, float]()
+    truth, chance = shop_texts(dataset), dict[str, float]()
     for kind, side in (("lower", 1), ("upper", 0)):
         count = int((dataset.outfits.category == dataset.outfits.category[pairs(dataset, TEST)[0, side]]).sum())
         chance |= {f"auc of {kind}": 0.5, f"mrr of {kind}": sum(1 / (1 + n) for n in range(count)) / count}
@@ -193,7 +193,7 @@ def keep(store: Store, dataset: Dataset, epochs: int) -> None:
 
 
 def tables(store: Store) -> dict[str, str]:
-    """The page of all that has been measured so far."""
+    """Render the page of all results so far."""
     rows = store.select(dataset=DATASET)
     if not rows:
         return {}
@@ -216,7 +216,7 @@ def tables(store: Store) -> dict[str, str]:
 
 
 def table(title: str, rows: Sequence[Row], metrics: Sequence[str]) -> str:
-    """A row per ranking or text, with the number of seeds where there is a model."""
+    """Render a row per ranking or text, with the number of seeds for models."""
     lines = []
     for (name,), found in by(rows, "model").items():
         measured = [row for row in found if metrics[0] in row]

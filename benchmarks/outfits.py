@@ -1,14 +1,14 @@
-"""Outfits: which item fills a blank, and which sets are real, for models that complete outfits and for controls.
+"""Outfits: fill in the blank and compatibility, for models that complete outfits and for baselines.
 
-Rows: what is worn most; categories (or items) that are worn together more often than chance would have it (PMI); a Siamese network
-that brings items of one outfit near to each other; FOM, which guesses a hidden item from the others; POG, which reads the user's
-history and begins with that FOM, as the paper has it and with its additions; the same POG asked without histories; and NOR, where
-the data have regions of pictures, with and without mutual attention. All answer the same questions: those that come with the data,
-or every item of every test outfit in turn, beside three items of other test outfits, drawn ROUNDS times. Means and tests are over
-outfits. Validation chooses the epoch and nothing else.
+Rows: popularity; pointwise mutual information (PMI) of categories (or items); a Siamese network that embeds items of one outfit
+close to each other; FOM, which predicts a masked item from the others; POG, which reads the user's history and is initialised with
+that FOM, as in the paper and with its additions; the same POG without histories; and NOR, if the data have regions of pictures,
+with and without mutual attention. All share the same evaluation tasks: those of the data, or every item of every test outfit in
+turn, next to three items of other test outfits, drawn ROUNDS times. Means and tests are over outfits. Validation selects the epoch
+only.
 
-Values per question are kept below runs/outfits, results in benchmarks/results/outfits.csv; what is there is not run again, and an
-interrupted run resumes. The table goes to benchmarks/tables/outfits-DATA.md.
+Values per question are kept below runs/outfits, results in benchmarks/results/outfits.csv; finished runs are not repeated, and
+interrupted ones resume. The table goes to benchmarks/tables/outfits-DATA.md.
 
     python benchmarks/outfits.py -d polyvore-outfits --models popularity pmi siamese fom --no-ids --batch-size 512 --epochs 8
     python benchmarks/outfits.py -d runs/content/hm-baskets --no-ids --dim 128 --layers 1 --seeds 0 1 2
@@ -65,27 +65,27 @@ TITLES = {
 }
 MODELS = tuple(TITLES)
 COUNTED = ("popularity", "pmi")
-"""Not trained, so every seed gives the same."""
+"""Models without training, which are the same for every seed."""
 SHOWN = {"fill_in_the_blank": "accuracy", "compatibility": "auc"}
 UNIMPORTANT = ("data", "models", "seeds", "threads", "tables_only")
-"""Flags that leave a row as it is."""
+"""Flags that do not affect a row."""
 ROUNDS = 10
-"""Draws of wrong candidates for each blank."""
+"""Draws of negative candidates for each fill-in-the-blank task."""
 
 
 class Control(nn.Module):
-    """A score of pairs of items, averaged over the outfit."""
+    """Baseline that averages a score of item pairs over the outfit."""
 
     def __init__(self, table: Tensor, kind: Tensor) -> None:
         super().__init__()
         self.table, self.kind = table, kind
 
     def encode(self, graph: Any) -> Encoded:
-        """Nothing is computed beforehand."""
+        """Return nothing; there is nothing to precompute."""
         return Encoded({})
 
     def score(self, encoded: Encoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
-        """Mean of the pairs with what is there."""
+        """Return the mean score of pairs with the items of the outfit."""
         candidates = candidates if candidates.dim() == 2 else candidates.expand(len(query), -1)
         pairs = self.table[self.kind[query.outfit][:, :, None], self.kind[candidates][:, None]]
         there = query.outfit_mask[:, :, None]
@@ -93,15 +93,15 @@ class Control(nn.Module):
 
 
 class Popularity(Control):
-    """How often an item of this kind was worn, whatever else is there."""
+    """Baseline that counts items of a kind in training outfits, whatever the context."""
 
     def score(self, encoded: Encoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
-        """The same for all outfits."""
+        """Return the count of each candidate's kind."""
         return self.table.sum(1)[self.kind[candidates if candidates.dim() == 2 else candidates.expand(len(query), -1)]]
 
 
 class Siamese(Control):
-    """One network for both items of a pair; the score is the cosine of what it makes of them."""
+    """Siamese network over features of two items, scored by cosine similarity."""
 
     def __init__(self, features: Tensor, dim: int = 64) -> None:
         nn.Module.__init__(self)
@@ -109,22 +109,22 @@ class Siamese(Control):
         self.network = nn.Sequential(nn.Linear(features.shape[1], 128), nn.ReLU(), nn.Linear(128, dim))
 
     def vectors(self, rows: Tensor) -> Tensor:
-        """Of items, at length 1."""
+        """Return unit vectors of items."""
         return F.normalize(self.network(F.embedding(rows, self.features)), dim=-1)
 
     def encode(self, graph: Any) -> Encoded:
-        """Vectors of all items."""
+        """Return the vectors of all items."""
         return Encoded({"item": torch.cat([self.vectors(rows) for rows in torch.arange(len(self.features)).split(8192)])})
 
     def score(self, encoded: Encoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
-        """Mean cosine with what is there."""
+        """Return the mean cosine with the items of the outfit."""
         item = encoded["item"]
         mean = (item[query.outfit] * query.outfit_mask[..., None]).sum(1) / query.outfit_mask.sum(1, keepdim=True).clamp(min=1)
         chosen = item[candidates if candidates.dim() == 2 else candidates.expand(len(query), -1)]
         return (chosen @ mean[..., None])[..., 0]
 
     def learn(self, task: OutfitTask, epochs: int, seed: int) -> None:
-        """Softmax over an item of the same outfit and a random one, in view of another item of it."""
+        """Train by softmax over an item of the same outfit and a random one, given another item of the outfit."""
         generator = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.Adam(self.parameters(), lr=1e-3)
         for _ in range(epochs):
@@ -141,9 +141,9 @@ class Siamese(Control):
 
 
 def cooccurrence_scores(dataset: Dataset, *, smoothing: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts of pairs of kinds in training outfits, their pointwise mutual information, and the kind of every item.
+    """Return counts of pairs of kinds in training outfits, their pointwise mutual information, and the kind of every item.
 
-    Kinds are categories; items without one are their own kind where they are few enough, else one kind together.
+    Kinds are categories; items without a category are one kind together.
     """
     outfits = dataset.outfits
     assert outfits is not None
@@ -162,10 +162,10 @@ def cooccurrence_scores(dataset: Dataset, *, smoothing: float = 1.0) -> tuple[Te
 
 
 class Bench:
-    """Models on one data set, each asked the same.
+    """Models on one data set, with shared evaluation tasks.
 
     Args:
-        flags: Of the command.
+        flags: Flags of the command.
     """
 
     def __init__(self, flags: argparse.Namespace) -> None:
@@ -175,25 +175,25 @@ class Bench:
         settings = POGConfig(max_length=flags.length)
         self.task = OutfitTask(TaskInputs(self.split, self.dataset.num_users, self.dataset.num_items, settings=settings))
         self.graph = build_graph(self.dataset, self.split)
-        self.blanks = self.task.fill_in_the_blank("test", rounds=ROUNDS)
+        self.fill_in_the_blank = self.task.fill_in_the_blank("test", rounds=ROUNDS)
         self.sets = self.task.compatibility("test")
 
-    def judged(self, model: Any, graph: Any, *, histories: bool = True) -> dict[str, Results]:
-        """What a model makes of blanks, by outfit, and of sets."""
+    def evaluate(self, model: Any, graph: Any, *, histories: bool = True) -> dict[str, Results]:
+        """Return the results of fill in the blank, by outfit, and of compatibility."""
         tasks: dict[str, CandidateEvaluation[Any] | CompatibilityEvaluation] = {
-            "fill_in_the_blank": self.blanks,
+            "fill_in_the_blank": self.fill_in_the_blank,
             "compatibility": self.sets,
         }
         if not histories:
-            told_nothing = {"history": None, "history_mask": None}
-            tasks = {name: replace(task, query=replace(task.query, **told_nothing)) for name, task in tasks.items()}
+            no_history = {"history": None, "history_mask": None}
+            tasks = {name: replace(task, query=replace(task.query, **no_history)) for name, task in tasks.items()}
         found = {name: evaluate_task(model, graph, task, EvalConfig()) for name, task in tasks.items()}
         return found | {"fill_in_the_blank": self.by_outfit(found["fill_in_the_blank"])}
 
     def by_outfit(self, found: Results) -> Results:
-        """One value an outfit: the mean over its blanks."""
+        """Average the values of each outfit over its fill-in-the-blank tasks."""
         outfits = self.task.outfits
-        if outfits.blanks is not None:
+        if outfits.fill_in_the_blank is not None:
             return found
         count = outfits.items.counts[outfits.part == 2]
         owner = torch.arange(len(count)).repeat_interleave(count).repeat(ROUNDS)
@@ -204,7 +204,7 @@ class Bench:
         return replace(found, values=values, query=torch.arange(len(count)), relevant=count)
 
     def results(self, name: str, seed: int) -> tuple[dict[str, Results], float]:
-        """Results and seconds of one row, made if they are not there."""
+        """Return results and seconds of one row; run it if they are missing."""
         folder = self.folder(name, seed) / "answers"
         if not (folder / "seconds.json").is_file():
             started = time.perf_counter()
@@ -218,17 +218,17 @@ class Bench:
         return {task: load_results(folder, task) for task in SHOWN}, json.loads((folder / "seconds.json").read_text())
 
     def folder(self, name: str, seed: int) -> Path:
-        """Where a row is kept."""
+        """Return the folder of a row."""
         settings = {key: value for key, value in vars(self.flags).items() if key not in UNIMPORTANT}
         return RUNS / self.dataset.name / f"{name}-{digest(settings)}-seed{seed}"
 
     def made(self, name: str, seed: int) -> dict[str, Results]:
-        """Trains what is to be trained, and asks it."""
+        """Train and evaluate the model of a row."""
         if name.endswith("-alone"):
             whole = name.removesuffix("-alone")
             self.results(whole, seed)
             run = gmmrec.load(self.folder(whole, seed))
-            return self.judged(run.model, run.graph, histories=False)
+            return self.evaluate(run.model, run.graph, histories=False)
         pairs, information, kind = cooccurrence_scores(self.dataset)
         controls: dict[str, Callable[[], Control]] = {
             "popularity": lambda: Popularity(pairs, kind),
@@ -236,19 +236,19 @@ class Bench:
             "siamese": lambda: self.siamese(seed),
         }
         if name in controls:
-            return self.judged(controls[name](), self.graph)
+            return self.evaluate(controls[name](), self.graph)
         run = resumed(self.dataset, "nor" if name.startswith("nor") else "pog", self.settings(name, seed), self.folder(name, seed))
-        return self.judged(run.model, run.graph)
+        return self.evaluate(run.model, run.graph)
 
     def siamese(self, seed: int) -> Siamese:
-        """A trained one."""
+        """Return a trained Siamese network."""
         torch.manual_seed(seed)
         model = Siamese(torch.cat([table.unit for table in self.graph.features.values()], 1))
         model.learn(self.task, 10, seed)
         return model
 
     def settings(self, name: str, seed: int) -> dict[str, Any]:
-        """Of a model, by what its row is called."""
+        """Return the settings of a model by the name of its row."""
         flags = self.flags
         common = {"seed": seed, "monitor": "fill_in_the_blank/auc"}
         if name.startswith("nor"):
@@ -267,7 +267,7 @@ class Bench:
 
 
 def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_by: str) -> None:
-    """Runs all rows, and keeps what came out in place of an earlier outcome on the same data."""
+    """Run all rows, and replace the stored results on the data set."""
     bench = Bench(flags)
     found: dict[str, list[tuple[dict[str, Results], float]]] = {name: [] for name in flags.models}
     for seed in flags.seeds:  # a whole comparison first, then the next seed
@@ -275,7 +275,7 @@ def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_b
             if seed == flags.seeds[0] or name not in COUNTED:
                 found[name].append(bench.results(name, seed))
     about: dict[str, Any] = {
-        "blanks": len(bench.blanks),
+        "fill_in_the_blank": len(bench.fill_in_the_blank),
         "outfits": int((bench.task.outfits.part == 2).sum()),
         "sets": len(bench.sets),
     }
@@ -296,11 +296,11 @@ def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_b
 
 
 COLUMNS = (("fill_in_the_blank", "accuracy"), ("fill_in_the_blank", "auc"), ("compatibility", "auc"))
-NAMES = ("blanks: accuracy", "blanks: AUC", "compatibility: AUC")
+NAMES = ("fill in the blank: accuracy", "fill in the blank: AUC", "compatibility: AUC")
 
 
 def values(results: dict[str, Results], *, alone: bool) -> dict[str, float]:
-    """Means of one run, with their intervals if no other seed says how far they may be off."""
+    """Return the means of one run, with their intervals if there is only one seed."""
     found: dict[str, float] = {}
     for task, metric in COLUMNS:
         found[f"{task}/{metric}"] = results[task].mean()[metric]
@@ -311,17 +311,17 @@ def values(results: dict[str, Results], *, alone: bool) -> dict[str, float]:
 
 
 def tables(store: Store, tests: Significance) -> dict[str, str]:
-    """A page per data set."""
+    """Render a page per data set."""
     return {f"outfits-{name}": table(name, rows, tests) for (name,), rows in by(store.rows, "dataset").items()}
 
 
 def table(dataset: str, rows: list[Row], tests: Significance) -> str:
-    """All rows as means of seeds, and each against FOM (or the last row, where FOM was not asked)."""
+    """Render all rows as means over seeds, and tests of each against FOM (or the last row, without FOM)."""
     first = rows[0]
-    sizes = [int(first[name]) if name in first else None for name in ("blanks", "outfits", "sets")]
-    asked = "" if None in sizes else "{:,} blanks in {:,} test outfits, {:,} sets; a".format(*sizes)
+    sizes = [int(first[name]) if name in first else None for name in ("fill_in_the_blank", "outfits", "sets")]
+    counts = "" if None in sizes else "{:,} fill-in-the-blank tasks on {:,} test outfits, {:,} sets; a".format(*sizes)
     about = (
-        f"{asked or 'A'} candidate that scores as much as the right one counts as standing before it. 95 % intervals (one seed) in "
+        f"{counts or 'A'} candidate that ties with the relevant one is ranked before it. 95 % intervals (one seed) in "
         "brackets, deviations between seeds behind ±. Seconds are those of a machine that did other things meanwhile."
     )
     lines = []
@@ -335,7 +335,7 @@ def table(dataset: str, rows: list[Row], tests: Significance) -> str:
 
 
 def cell(rows: list[Row], metric: str) -> str:
-    """The mean over seeds and their deviation, or the interval of the only one."""
+    """Render mean and deviation over seeds, or the interval of a single seed."""
     digits = int(rows[0].get("digits", "4"))
     text = spread(summarise(rows, metric), alone=False, digits=digits)
     ends = [rows[0].get(f"{metric} {end}") for end in ("low", "high")]
@@ -346,13 +346,13 @@ def cell(rows: list[Row], metric: str) -> str:
 def main() -> None:
     parser = command.parser(__doc__, seeds=(0,), threads=1, data=False)
     parser.add_argument("-d", "--data", help="a data set with outfits")
-    parser.add_argument("--modalities", nargs="+", help="all, if not said")
+    parser.add_argument("--modalities", nargs="+", help="all by default")
     parser.add_argument("--models", nargs="+", default=list(MODELS[:8]), choices=MODELS)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--dim", type=int, default=64, help="width of items and of networks")
     parser.add_argument("--layers", type=int, default=2, help="of every network")
-    parser.add_argument("--no-ids", action="store_true", help="items are known by their features alone")
+    parser.add_argument("--no-ids", action="store_true", help="use features of items only")
     parser.add_argument("--length", type=int, default=20, help="items of a history")
     flags = command.start(parser)
     if flags.data is None and not flags.tables_only:

@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--edges", type=int, nargs="+", default=[240_000, 1_600_000])
-    parser.add_argument("--heads", type=int, default=0, help="width of the values; 0 for one number an edge")
+    parser.add_argument("--heads", type=int, default=0, help="width of the values; 0 for one number per edge")
     parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -1,18 +1,19 @@
-"""Sequences a second of BERT4Rec's training step, beside a floor and, where it is installed, RecBole; prints a table.
+"""Sequences per second of BERT4Rec's training step, next to a lower bound and, if installed, RecBole; prints a table.
 
     python benchmarks/sequences.py [--threads 1] [--steps 8] [--rounds 5]
 
-A step is the loss and its derivatives, without the optimizer, which is the same for all. Two kinds of made-up data: short histories
-among many items, as in Amazon Beauty, in batches as the task makes them; and long ones among few, as in MovieLens-1M. The rows:
+A step is the loss and its derivatives, without the optimizer, which is the same for all. Two kinds of synthetic data: short
+histories and many items, as in Amazon Beauty, in batches from the task; and long histories and few items, as in MovieLens-1M. The
+rows:
 
-- ``floor``: ``torch.nn.TransformerEncoder`` of the same size on vectors that are there already, and the product of the hidden
-  places with the table of items, with derivatives; no positions, no head, no softmax, no embedding. On the same batches.
-- ``recbole``: the models of RecBole 1.2 with the cross-entropy over all items, on batches as its loader makes them, 50 wide
-  whatever is in them; what is hidden has been drawn before. Its SASRec learns one item a sequence. It is no dependency of this
-  project: ``pip install --no-deps --target FOLDER recbole colorlog colorama thop tabulate texttable`` and ``PYTHONPATH=FOLDER``.
+- ``floor``: ``torch.nn.TransformerEncoder`` of the same size on given vectors, and the product of the masked positions with the
+  table of items, with derivatives; no position embeddings, head, softmax or item embeddings. On the same batches.
+- ``recbole``: the models of RecBole 1.2 with the cross-entropy over all items, on batches as its loader makes them, always 50 wide;
+  masks are drawn beforehand. Its SASRec learns one item per sequence. RecBole is not a dependency of this project: ``pip install
+  --no-deps --target FOLDER recbole colorlog colorama thop tabulate texttable`` and ``PYTHONPATH=FOLDER``.
 
-All take turns in one process, after a round to warm up; the table shows medians. With one thread, seconds are those of the
-processor, so that other work on the machine counts for little. With --keep the figures go to benchmarks/results/sequences.csv, and
+All take turns in one process, after a warm-up round; the table shows medians. With one thread, processor time is measured, so that
+other work on the machine hardly counts. With --keep the figures go to benchmarks/results/sequences.csv, and
 from there to benchmarks/README.md.
 """
 
@@ -79,7 +80,7 @@ def ours(model: AnyRecommender, graph: MultimodalGraph) -> Step:
 
 
 def floor(num_items: int, share: float) -> Step:
-    """What cannot be left out."""
+    """Return the lower bound: encoder and output product only."""
     layer = nn.TransformerEncoderLayer(DIM, HEADS, 4 * DIM, 0.2, "gelu", batch_first=True)
     encoder = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False).train()
     table = nn.Parameter(0.02 * torch.randn(num_items, DIM))
@@ -102,13 +103,13 @@ def floor(num_items: int, share: float) -> Step:
 
 
 def theirs(kind: type, num_items: int, share: float) -> Step:
-    """A model of RecBole, on inputs as its loader and its transformation make them."""
+    """Return the step of a RecBole model, on inputs in the form of its loader and transformation."""
     config = {
         **{"USER_ID_FIELD": "user", "ITEM_ID_FIELD": "item", "LIST_SUFFIX": "_list", "ITEM_LIST_LENGTH_FIELD": "length"},
         **{"NEG_PREFIX": "neg_", "MAX_ITEM_LIST_LENGTH": WIDTH, "device": "cpu", "mask_ratio": share, "loss_type": "CE"},
         **{"n_layers": LAYERS, "n_heads": HEADS, "hidden_size": DIM, "inner_size": 4 * DIM, "initializer_range": 0.02},
         **{"hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.2, "hidden_act": "gelu", "layer_norm_eps": 1e-12},
-        **{"MASK_ITEM_SEQ": "masked", "POS_ITEMS": "right", "NEG_ITEMS": "wrong", "MASK_INDEX": "places"},
+        **{"MASK_ITEM_SEQ": "masked", "POS_ITEMS": "positive", "NEG_ITEMS": "negative", "MASK_INDEX": "positions"},
     }
     model = kind(config, SimpleNamespace(num=lambda field: num_items + 1)).train()
     made: dict[int, dict[str, Tensor]] = {}
@@ -123,21 +124,21 @@ def theirs(kind: type, num_items: int, share: float) -> Step:
 
 
 def for_recbole(batch: Batch[HistoryQuery], num_items: int, most: int, share: float) -> dict[str, Tensor]:
-    """Items from 1, filled up behind to 50 places; hidden places as many as theirs, in front of them 0."""
+    """Return items from 1, right-padded to 50 positions, and as many masked positions as RecBole has, left-padded with 0."""
     rows = [torch.cat([items[mask], last[None]]) + 1 for items, mask, last in zip(*_parts(batch), strict=True)]
     rows = [row[-WIDTH:] for row in rows]
     sequence = torch.zeros(len(rows), WIDTH, dtype=torch.long)
-    positions, right = torch.zeros(2, len(rows), most, dtype=torch.long)
+    positions, positive = torch.zeros(2, len(rows), most, dtype=torch.long)
     for n, row in enumerate(rows):
         sequence[n, : len(row)] = row
         hidden = torch.randperm(len(row))[: max(1, min(most, round(share * len(row))))]
-        positions[n, -len(hidden) :], right[n, -len(hidden) :] = hidden, row[hidden]
+        positions[n, -len(hidden) :], positive[n, -len(hidden) :] = hidden, row[hidden]
     masked = sequence.clone()
-    masked[torch.arange(len(rows))[:, None].expand_as(positions)[right > 0], positions[right > 0]] = num_items + 1
+    masked[torch.arange(len(rows))[:, None].expand_as(positions)[positive > 0], positions[positive > 0]] = num_items + 1
     lengths = torch.tensor([len(row) - 1 for row in rows])
     history = sequence.scatter(1, lengths[:, None], 0)
     return {
-        **{"masked": masked, "right": right, "wrong": right, "places": positions},
+        **{"masked": masked, "positive": positive, "negative": positive, "positions": positions},
         **{"item_list": history, "length": lengths, "item": torch.stack([row[-1] for row in rows])},
     }
 
@@ -147,7 +148,7 @@ def _parts(batch: Batch[HistoryQuery]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def per_second(steps: dict[str, Step], batches: Sequence[Batch[HistoryQuery]], rounds: int) -> dict[str, float]:
-    """Sequences a second: medians over rounds in which all take turns."""
+    """Return sequences per second: medians over rounds in which all take turns."""
     now = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):
@@ -191,7 +192,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def blocks(store: Store) -> dict[str, str]:
-    """Tables of the README, by name."""
+    """Render the tables of the README, by name."""
     return {"sequences": table(store.rows)}
 
 

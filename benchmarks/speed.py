@@ -1,9 +1,9 @@
-"""How fast the hot path is, side by side with what it replaces, in one run at the size of Amazon Baby.
+"""Speed of the hot path, next to what it replaces, in one run at the size of Amazon Baby.
 
 a  one epoch of LightGCN through the trainer, against PyTorch Geometric's own LightGCN on the same batches
 b  ``weighted_sum``, forward and with its derivative, against the bare sparse product
 c  the peak memory of a process that trains
-d  ``classify``, the cross-entropy over 12,101 items of 3,000 hidden places and its derivative, against PyTorch's own
+d  ``classify``, the cross-entropy over 12,101 items of 3,000 masked positions and its derivative, against PyTorch's own
 e  ``attend`` with a share of its weights dropped, 512 histories of 51 items, and its derivative, against PyTorch's own
 
     python benchmarks/speed.py --part a,b,c,d,e
@@ -199,7 +199,7 @@ PARTS = {"a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e}
 
 
 def blocks(store: Store) -> dict[str, str]:
-    """Tables of the README, by name."""
+    """Render the tables of the README, by name."""
     return {name: table([row for row in store.rows if row["part"] in parts]) for name, parts in BLOCKS.items()}
 
 

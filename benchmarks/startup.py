@@ -1,4 +1,4 @@
-"""Start-up of the command, as processor seconds and as a ratio to importing PyTorch and PyG; every line is from the same run.
+"""Start-up of the command, in processor seconds and as a ratio to importing PyTorch and PyG, from one run.
 
 python benchmarks/startup.py
 """

@@ -1,14 +1,14 @@
-"""What a dense region teaches sparse ones: MMT-Net alone, with the source's modules trained on, and with them frozen.
+"""Transfer from a dense region to sparse ones: MMT-Net alone, with the source's modules fine-tuned, and with them frozen.
 
     python data_scripts/regions.py foursquare-us-regions --out runs/content/foursquare
     python benchmarks/transfer.py [--data runs/content/foursquare] [--source new-york] [--regions phoenix seattle] [--seeds 0 1 2]
         [--share 0.1] [--tables-only]
 
 Every way to train has the same grid of learning rates and of the spread of initial embeddings; the point whose validation
-recall@20 is best on average over the regions (seed 0) serves all regions and seeds. With --share the regions are made sparser
-still. Run folders are kept below runs/transfer, results in benchmarks/results/transfer.csv; what is there is not run again, and
-an interrupted run resumes. The table says recall@20 and ndcg@20 over held-out visits (who and when, all places of the region
-ranked but known ones), what training cost, and the differences to training alone over all regions together, paired by visit.
+recall@20 is best on average over the regions (seed 0) serves all regions and seeds. With --share the regions are made even
+sparser. Run folders are kept below runs/transfer, results in benchmarks/results/transfer.csv; finished runs are not repeated,
+and interrupted ones resume. The table has recall@20 and ndcg@20 over held-out visits (given user and time, all new venues of the
+region ranked), the cost of training, and the differences to training alone over all regions together, paired by visit.
 """
 
 import json
@@ -68,14 +68,14 @@ def main() -> None:
 def measure(
     store: Store, tests: Significance, data: Path, source: str, regions: list[str], seeds: list[int], share: float, made_by: str
 ) -> None:
-    """Trains the source, searches every way to train, runs the seeds, and keeps what came out in place of an earlier outcome."""
+    """Train the source, search every way to train, run the seeds, and replace the stored results."""
     out, name = RUNS / data.name, data.name
     teacher = out / source
     report_of(teacher, data / source, {"train": TRAIN | SOURCE, "model": MODEL}, 0)
     about = {"source": source, "share": share, "command": made_by, "commit": commit(), "teacher_seconds": cost_of(teacher)}
     if share < 1:
         name = f"{name}-{round(100 * share)}"
-        data, out = thinned(data, regions, share, out.with_name(name)), out.with_name(name)
+        data, out = sparser(data, regions, share, out.with_name(name)), out.with_name(name)
     chosen = {way: best_point(way, data, out, regions, teacher) for way in WAYS}
     folders: dict[str, dict[str, list[Path]]] = {region: {way: [] for way in WAYS} for region in regions}
     rows: list[dict[str, Any]] = []
@@ -97,17 +97,17 @@ def measure(
 
 
 def settings_of(way: str, rate: float, init_std: float) -> dict[str, Any]:
-    """Settings of a point of the grid."""
+    """Return the settings of a point of the grid."""
     return {"train": TRAIN | {"lr": rate}, "model": MODEL | {"transfer": WAYS[way], "init_std": init_std}}
 
 
 def folder_of(out: Path, region: str, way: str, settings: dict[str, Any], seed: int) -> Path:
-    """Where a run is kept."""
+    """Return the folder of a run."""
     return out / region / f"{way}-{digest(settings)}-seed{seed}"
 
 
 def best_point(way: str, data: Path, out: Path, regions: list[str], teacher: Path) -> dict[str, Any]:
-    """The point whose validation recall is best on average over the regions, with seed 0."""
+    """Return the point with the best mean validation recall over the regions, with seed 0."""
 
     def validated(settings: dict[str, Any]) -> float:
         start = None if way == "alone" else teacher
@@ -117,8 +117,8 @@ def best_point(way: str, data: Path, out: Path, regions: list[str], teacher: Pat
     return max((settings_of(way, *point) for point in GRID), key=validated)
 
 
-def thinned(data: Path, regions: list[str], share: float, out: Path) -> Path:
-    """A folder with the same regions and that share of their training visits, drawn with seed 0; places and test stay."""
+def sparser(data: Path, regions: list[str], share: float, out: Path) -> Path:
+    """Write the regions with a share of their training visits, drawn with seed 0; venues and held-out visits stay."""
     for region in regions:
         folder = out / "data" / region
         if folder.is_dir():
@@ -132,7 +132,7 @@ def thinned(data: Path, regions: list[str], share: float, out: Path) -> Path:
 
 
 def report_of(folder: Path, data: Path, settings: dict[str, Any], seed: int, source: Path | None = None) -> Report:
-    """The report of one run; made if it is not there, resumed if it was interrupted."""
+    """Return the report of a run; train it if it is missing, resume it if it was interrupted."""
     if not (folder / "cpu.json").is_file():
         values = {"data": {"path": str(data)}, "seed": seed, "eval": {"bootstrap": 0, "ks": (20,)}, **settings}
         if source is not None:
@@ -145,21 +145,21 @@ def report_of(folder: Path, data: Path, settings: dict[str, Any], seed: int, sou
 
 
 def cost_of(folder: Path) -> float:
-    """Seconds of the processor that a run took."""
+    """Return the processor seconds of a run."""
     return float(read_json(folder / "cpu.json")["cpu_seconds"])
 
 
 def popularity(folder: Path) -> tuple[int, dict[str, float]]:
-    """Training visits of a run's region, and what popularity finds there."""
+    """Return the number of training visits in a run's region, and the metrics of popularity there."""
     run_ = gmmrec.load(folder)
     sizes = len(run_.vocabularies["user"]), len(run_.vocabularies["item"])
-    questions = ContextTask(TaskInputs(run_.split, *sizes)).ranking("test")
-    found = evaluate(Popularity(run_.graph.schema), run_.graph, questions, ks=(20,), bootstrap=0)
+    task = ContextTask(TaskInputs(run_.split, *sizes)).ranking("test")
+    found = evaluate(Popularity(run_.graph.schema), run_.graph, task, ks=(20,), bootstrap=0)
     return len(run_.split.train), found.mean()
 
 
 def compare_all(tests: Significance, name: str, folders: dict[str, dict[str, list[Path]]]) -> None:
-    """Means over the visits of all regions, and differences to training alone, paired by visit (means over seeds)."""
+    """Store means over the visits of all regions, and differences to training alone, paired by visit (means over seeds)."""
     rows: list[dict[str, Any]] = []
     for metric in METRICS:
         values = {
@@ -178,29 +178,29 @@ def compare_all(tests: Significance, name: str, folders: dict[str, dict[str, lis
 
 
 def seed_mean(results: list[Results], metric: str) -> torch.Tensor:
-    """Mean over seeds by question ``[Q]``; all were asked the same."""
+    """Return the mean over seeds per question ``[Q]``; all runs answer the same questions."""
     first = results[0]
     if any(not torch.equal(first.relevant, other.relevant) for other in results):
-        raise ValueError("runs of one region were asked different questions; remove runs/transfer and start again")
+        raise ValueError("runs of one region answered different questions; remove runs/transfer and start again")
     return torch.stack([found.values[metric].double() for found in results]).mean(0)
 
 
 def tables(store: Store, tests: Significance) -> dict[str, str]:
-    """A page per data set."""
+    """Render a page per data set."""
     return {f"transfer-{name}": table(name, rows, tests) for (name,), rows in by(store.rows, "dataset").items()}
 
 
 def table(name: str, rows: list[Row], tests: Significance) -> str:
-    """By region and way to train, popularity first; then all regions together."""
+    """Render rows by region and way to train, popularity first; then all regions together."""
     first = rows[0]
     share = float(first["share"])
     kept = f", {share:.0%} of the regions' training visits" if share < 1 else ""
     base = name.rsplit("-", 1)[0] if share < 1 else name
     points = {row["way"]: json.loads(row["settings"]) for row in rows if "settings" in row}
-    said = ", ".join(f"{way} {found['train']['lr']:g} and {found['model']['init_std']:g}" for way, found in points.items())
+    settings = ", ".join(f"{way} {found['train']['lr']:g} and {found['model']['init_std']:g}" for way, found in points.items())
     seeds = seeds_of([row for row in rows if row["way"] != "popularity"])
     about = (
-        f"Learning rates and spreads of initial embeddings chosen on validation: {said}. Means over seeds "
+        f"Learning rates and spreads of initial embeddings chosen on validation: {settings}. Means over seeds "
         f"{', '.join(map(str, seeds))}; seconds of one CPU thread for a run, evaluations included; the source took "
         f"{float(first['teacher_seconds']):.0f} s, once. Made by `{first['command']}`."
     )
@@ -210,7 +210,7 @@ def table(name: str, rows: list[Row], tests: Significance) -> str:
 
 
 def by_region(rows: list[Row]) -> list[list[str]]:
-    """A row per region and way to train, popularity first."""
+    """Render a row per region and way to train, popularity first."""
     lines = []
     for (region,), found in by(rows, "region").items():
         ways = by(sorted(found, key=lambda row: row["way"] != "popularity"), "way")
@@ -223,7 +223,7 @@ def by_region(rows: list[Row]) -> list[list[str]]:
 
 
 def together(rows: list[Row]) -> str:
-    """Means and differences over the visits of all regions."""
+    """Render means and differences over the visits of all regions."""
     lines, metric = [], ""
     for row in rows:
         cells = [row["metric"] if row["metric"] != metric else "", row["run"], f"{float(row['mean']):.4f}"]

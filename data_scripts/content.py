@@ -93,7 +93,7 @@ def main() -> None:
     for name, (source, dim) in sources.items():
         path = flags.out / f"{name}_feat.npz"
         if not path.exists():
-            print(extract(source, path, dim=dim, progress=True).facts(), flush=True)
+            print(extract(source, path, dim=dim, progress=True).to_dict(), flush=True)
 
 
 def hm_fashion(source: Path) -> Content:

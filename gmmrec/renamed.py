@@ -9,6 +9,8 @@ RENAMED: dict[str, str] = {
     "blanks/": "fill_in_the_blank/",
     "links/": "link_prediction/",
     "ratings/": "rating/",
+    # settings
+    "split.facts": "split.triples",
     # attributes of a run
     "Run.eval_config": "Run.config.eval",
     "Run.exams": "Run.other_results",
@@ -91,7 +93,7 @@ def missing_attribute(owner: str, name: str) -> AttributeError:
 
 
 class RenamedModules(MetaPathFinder):
-    """Finds no module; tells the new names of those that have moved."""
+    """Import hook that finds no module, and names the new place of those that have moved."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         """Return nothing.

@@ -11,12 +11,14 @@ import gmmrec
 from gmmrec.cli.main import main
 from gmmrec.config import read_settings
 from gmmrec.evaluation.kinds import KINDS, task_of_metric
+from gmmrec.models.lightgcn import LightGCN
 from gmmrec.renamed import RENAMED, refuse_renamed
-from gmmrec.runs.config import RunConfig, nested
+from gmmrec.runs.config import RunConfig, nested, read_config, sections_of
 from gmmrec.runs.run import Run
 
 MODULES = {old: new for old, new in RENAMED.items() if old.startswith("gmmrec.")}
 ATTRIBUTES = {old: new for old, new in RENAMED.items() if old.startswith("Run.")}
+SETTINGS = {old: new for old, new in RENAMED.items() if old.count(".") == 1 and old not in {*MODULES, *ATTRIBUTES}}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def test_no_new_name_is_an_old_one():
 
 
 def test_every_entry_is_of_a_known_kind():
-    rest = set(RENAMED) - set(MODULES) - set(ATTRIBUTES)
+    rest = set(RENAMED) - set(MODULES) - set(ATTRIBUTES) - set(SETTINGS)
     assert all(old.endswith("/") for old in rest)  # add a test of the new names for whatever else comes
 
 
@@ -84,6 +86,16 @@ def test_old_metrics_are_told():
             task_of_metric(old)
         refuse_renamed(RENAMED[old.partition("/")[0] + "/"])
     assert KINDS
+
+
+@pytest.mark.parametrize("old", SETTINGS)
+def test_renamed_settings_exist_under_their_new_names(old):
+    section, field = SETTINGS[old].split(".")
+    known = sections_of(LightGCN)[section].__dataclass_fields__
+    assert field in known
+    assert old.rpartition(".")[2] not in known
+    with pytest.raises(ValueError, match=f"^'{old}' is now called '{SETTINGS[old]}'$"):
+        read_config("lightgcn", {}, [f"--{old}", "0"])
 
 
 def test_old_settings_are_told_wherever_they_are_typed(shorter):

@@ -1,4 +1,4 @@
-"""Cells: one model with its settings and a seed on one data set, run once and remembered."""
+"""Cells: one model with its settings and a seed on one data set, run once."""
 
 import json
 import logging
@@ -28,15 +28,15 @@ logger = logging.getLogger("lab")
 
 @dataclass(frozen=True)
 class Cell:
-    """What is run: one model with its settings and a seed on one data set.
+    """One model with its settings and a seed on one data set.
 
     Attributes:
-        dataset: Folder of the settings, and name in the tables.
+        dataset: Folder of the settings and name in the tables.
         model: Row of the table; ``settings["model_name"]`` names the model behind it if it has another name.
         settings: Sections of a run.
-        seed: Of the run.
-        variant: What was changed, where a model has several rows.
-        start: Run folder of the cell whose vectors this one begins with; the same seed of it, as the digest leaves seeds out.
+        seed: Seed of the run.
+        variant: Name of the variant of a model with several rows.
+        start: Run folder of the cell whose vectors initialise this one; of the same seed, as the digest ignores seeds.
     """
 
     dataset: str
@@ -48,11 +48,11 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Of the settings, and of those of the cell that it starts from."""
+        """Digest of the settings, and of those of the cell that it starts from."""
         return digest(self.settings | ({} if self.start is None else {"init_from": self.start.name.split("-seed")[0]}))
 
     def config(self, path: str) -> RunConfig:
-        """The whole configuration, with the data at ``path``."""
+        """Return the complete settings, with the data at ``path``."""
         values = {name: value for name, value in self.settings.items() if name != "model_name"} | {"seed": self.seed}
         values["data"] = {"path": path, **values.get("data", {})}
         if self.start is not None:
@@ -60,7 +60,7 @@ class Cell:
         return read_config(self.settings.get("model_name", self.model), values)
 
     def key(self, part: str = "test") -> dict[str, Any]:
-        """Values of the columns that identify the cell's row."""
+        """Return the key columns of the cell's row."""
         whole = {"dataset": self.dataset, "model": self.model, "variant": self.variant, "digest": self.digest}
         return {**whole, "seed": self.seed, "part": part}
 
@@ -69,13 +69,13 @@ class Lab:
     """One benchmark: run folders below ``runs/NAME``, rows in ``results/NAME.csv`` and ``results/NAME-significance.csv``.
 
     Args:
-        name: Of the benchmark.
-        metrics: What its rows keep of a report, where the report has it.
+        name: Name of the benchmark.
+        metrics: Metrics stored in rows, if the report has them.
         data: Folder of the data sets that are not bundled.
         runs: Folder of run folders.
         results: Folder of CSV files.
         configs: Folder of declared settings.
-        by_variant: Whether variants differ in more than their settings, so that each needs run folders of its own.
+        by_variant: Give each variant its own run folders, as variants differ in more than settings.
     """
 
     def __init__(
@@ -94,22 +94,22 @@ class Lab:
         self.store, self.significance = Store(name, results), Significance(name, results)
 
     def folder(self, cell: Cell) -> Path:
-        """Where a cell is run."""
+        """Return the run folder of a cell."""
         variant = re.sub(r"\W+", "-", cell.variant).strip("-") if self.by_variant else ""
         return self.runs / cell.dataset / cell.model / f"{f'{variant}-' if variant else ''}{cell.digest}-seed{cell.seed}"
 
     def finished(self, cell: Cell, part: str = "test", extra: Mapping[str, Any] | None = None) -> Row:
-        """The row of a cell; the cell is run if neither its row nor its run folder is there."""
+        """Return the row of a cell; run the cell if it has neither a row nor a run folder."""
         return self.store.find(**cell.key(part)) or self.record(cell, self.report(cell), extra, part=part)
 
     def record(self, cell: Cell, report: Report, extra: Mapping[str, Any] | None = None, *, part: str = "test") -> Row:
-        """Keeps what a report says of one part of the split, with columns of the benchmark's own."""
+        """Store the results of one split part in a row, with further columns of the benchmark."""
         return self.store.put(
             {**cell.key(part), "settings": as_json(cell.settings), **(extra or {}), **self.measured(report, part)}
         )
 
     def measured(self, report: Report, part: str) -> dict[str, Any]:
-        """Metrics of a part, and what the run cost."""
+        """Return the metrics of a part, and the costs of the run."""
         timing = report["timing"]
         metrics = (report["monitor"],) if part == "valid" and "monitor" in report else self.metrics
         return {
@@ -125,7 +125,7 @@ class Lab:
         }
 
     def report(self, cell: Cell, *, dataset: Dataset | None = None) -> Report:
-        """The report of a cell's run folder; it is run if it is not there, and resumed if it was interrupted."""
+        """Return the report of a cell; run the cell if it is missing, resume it if it was interrupted."""
         folder = self.folder(cell)
         if not (folder / REPORT).is_file():
             logger.info("%s %s %s seed %d %s", *(cell.dataset, cell.model, cell.variant, cell.seed, as_json(cell.settings)))
@@ -138,13 +138,13 @@ class Lab:
 
 
 def resumed(dataset: Dataset, model: str, settings: Mapping[str, Any], folder: Path) -> Run:
-    """A run on a data set that is loaded already; read from its folder if it is finished there, resumed if it was interrupted.
+    """Return a run on a loaded data set; read it from its folder if it is finished, resume it if it was interrupted.
 
     Args:
-        dataset: Its data.
-        model: Its name.
+        dataset: Data set of the run.
+        model: Name of the model.
         settings: Sections of the run.
-        folder: Where it is kept.
+        folder: Run folder.
     """
     if (folder / REPORT).is_file():
         return Run.load(folder)
@@ -152,7 +152,7 @@ def resumed(dataset: Dataset, model: str, settings: Mapping[str, Any], folder: P
 
 
 def remembered(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """The content of a JSON file; it is made if the file is not there."""
+    """Return the content of a JSON file; create it if it is missing."""
     if not path.is_file():
         made = make()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,18 +163,18 @@ def remembered(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, A
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file."""
+    """Return the content of a JSON file."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def as_json(settings: Mapping[str, Any]) -> str:
-    """Settings as they stand in a CSV file, without the path of the data."""
+    """Return settings as stored in a CSV file, without the path of the data."""
     return json.dumps(portable(settings))
 
 
 @cache
 def commit() -> str:
-    """The commit that is checked out; empty outside of a repository."""
+    """Return the commit that is checked out; empty outside a repository."""
     command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -9,6 +9,6 @@ from lab.results import Store
 
 
 def chosen(dataset: str, results: Path = RESULTS) -> dict[str, Settings]:
-    """By model the settings behind its row in the accuracy table of a data set."""
+    """Return the settings behind each model's row in the accuracy table of a data set."""
     rows = Store("accuracy", results).select(dataset=dataset, part="test")
     return {row["model"]: json.loads(row["settings"]) for row in rows}

@@ -1,4 +1,4 @@
-"""What the command lines of all benchmarks share."""
+"""Shared command-line flags of the benchmarks."""
 
 import argparse
 import logging
@@ -12,13 +12,13 @@ from lab.paths import DATA
 
 
 def parser(doc: str | None, *, seeds: Sequence[int] = (0, 1, 2), threads: int = 2, data: bool = True) -> argparse.ArgumentParser:
-    """A parser with the flags that every benchmark of runs has.
+    """Return a parser with the flags of benchmarks that train models.
 
     Args:
-        doc: The description; the script's docstring.
-        seeds: If none are given.
-        threads: Of torch, if no number is given.
-        data: Add the folder of the data sets that are not bundled.
+        doc: Docstring of the script, as the description.
+        seeds: Default seeds.
+        threads: Default number of torch threads.
+        data: Add a flag for the folder of data sets that are not bundled.
     """
     made = plain_parser(doc, threads=threads)
     made.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
@@ -29,14 +29,14 @@ def parser(doc: str | None, *, seeds: Sequence[int] = (0, 1, 2), threads: int = 
 
 
 def plain_parser(doc: str | None, *, threads: int = 2) -> argparse.ArgumentParser:
-    """A parser with the flags that every benchmark has."""
+    """Return a parser with the flags of every benchmark."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--threads", type=int, default=threads, help="threads torch may use (default: %(default)s)")
     return made
 
 
 def timing_parser(doc: str | None, *, threads: int = 2) -> argparse.ArgumentParser:
-    """A parser with the flags of benchmarks that measure time."""
+    """Return a parser with the flags of benchmarks that measure time."""
     made = plain_parser(doc, threads=threads)
     made.add_argument("--keep", action="store_true", help="keep the figures in benchmarks/results and render the README's tables")
     made.add_argument("--tables-only", action="store_true", help="measure nothing; render the README's tables from the results")
@@ -44,7 +44,7 @@ def timing_parser(doc: str | None, *, threads: int = 2) -> argparse.ArgumentPars
 
 
 def start(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the flags, starts the log and sets the number of threads."""
+    """Parse the flags, start the log and set the number of threads."""
     flags = made.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(flags.threads)
@@ -54,7 +54,7 @@ def start(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
 def given(
     made: argparse.ArgumentParser, flags: argparse.Namespace, *, leave_out: Sequence[str] = ("threads", "tables_only")
 ) -> str:
-    """The flags that differ from their defaults, as they would be typed."""
+    """Return the flags that differ from their defaults, as typed."""
     words: list[str] = []
     for name, value in vars(flags).items():
         if name not in leave_out and value != made.get_default(name):

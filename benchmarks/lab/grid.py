@@ -19,16 +19,16 @@ SHARED = "dataset.yaml"
 """Sections that all models of a data set share; a model's file adds to them or overrides them. Its ``data.path`` names the data set
 if the folder of the settings has another name."""
 GRID = "grid"
-"""Section of a model's file: by ``section.field`` the values that are searched."""
+"""Section of a model's file: searched values by ``section.field``."""
 
 
 def datasets(configs: Path = CONFIGS) -> list[str]:
-    """Folders of settings whose models recommend; those of link prediction belong to ``links.py``."""
+    """Return the data sets with settings of recommendation models; those of link prediction belong to ``links.py``."""
     return sorted(path.name for path in configs.iterdir() if not (path / "mkgformer.yaml").is_file())
 
 
 def models(dataset: str, configs: Path = CONFIGS) -> list[str]:
-    """Models with settings for a data set."""
+    """Return the models with settings for a data set."""
     return [path.stem for path in sorted((configs / dataset).glob("*.yaml")) if path.name != SHARED]
 
 
@@ -38,17 +38,17 @@ def path_of(dataset: str, data: Path = DATA, configs: Path = CONFIGS) -> str:
 
 
 def shared(dataset: str, configs: Path = CONFIGS) -> Settings:
-    """Settings that all models of a data set share."""
+    """Return the settings that all models of a data set share."""
     return portable(_shared(dataset, configs))
 
 
 def shared_as_written(dataset: str, configs: Path = CONFIGS) -> Settings:
-    """Settings that all models of a data set share, with the name of the data if it differs from that of the settings."""
+    """Return the shared settings of a data set, with the name of the data if it differs from that of the settings."""
     return _shared(dataset, configs)
 
 
 def points(dataset: str, model: str, configs: Path = CONFIGS) -> list[Settings]:
-    """All points of a model's declared grid; one point if nothing is searched, none if the model has no file."""
+    """Return all points of a model's declared grid; one point without a grid, none without a file."""
     path = configs / dataset / f"{model}.yaml"
     if not path.is_file():
         return []
@@ -61,7 +61,7 @@ def points(dataset: str, model: str, configs: Path = CONFIGS) -> list[Settings]:
 
 
 def first_point(dataset: str, model: str, configs: Path = CONFIGS) -> Settings:
-    """The first point of a model's grid, for benchmarks that search nothing.
+    """Return the first point of a model's grid, for benchmarks without a search.
 
     Raises:
         ValueError: The model has no settings for the data set.
@@ -75,7 +75,7 @@ def first_point(dataset: str, model: str, configs: Path = CONFIGS) -> Settings:
 
 
 def merged(values: Mapping[str, Any], point: Mapping[str, Any]) -> Settings:
-    """Settings with the ``section.field`` values of a point put in.
+    """Return settings updated with the ``section.field`` values of a point.
 
     >>> merged({"train": {"lr": 1}}, {"model.dim": 8})
     {'train': {'lr': 1}, 'model': {'dim': 8}}
@@ -88,7 +88,7 @@ def merged(values: Mapping[str, Any], point: Mapping[str, Any]) -> Settings:
 
 
 def portable(settings: Mapping[str, Any]) -> Settings:
-    """Settings without the path of the data."""
+    """Return settings without the path of the data."""
     result = {name: dict(section) if isinstance(section, dict) else section for name, section in settings.items()}
     if isinstance(result.get("data"), dict):
         result["data"].pop("path", None)
@@ -98,7 +98,7 @@ def portable(settings: Mapping[str, Any]) -> Settings:
 
 
 def digest(settings: Mapping[str, Any]) -> str:
-    """A short name of settings, the same wherever the data lie and in whatever order the sections stand.
+    """Return a short hash of settings, independent of the path of the data and the order of sections.
 
     >>> digest({"model": {"dim": 8}, "data": {"path": "a"}}) == digest({"data": {"path": "b"}, "model": {"dim": 8}})
     True

@@ -1,4 +1,4 @@
-"""Heat maps side by side: the form of the figures of docs/concepts/fusion.md."""
+"""Heat maps side by side, for the figures of docs/concepts/fusion.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +13,13 @@ class Panel:
     """One heat map.
 
     Args:
-        title: What it shows.
-        values: ``[R, C]``; NaN where there is nothing.
-        rows: Their names.
-        columns: Their names.
-        most: The end of the colour scale; the largest value where not given.
-        digits: Decimals in every cell; None for none.
-        divide: Draw a line in front of this column.
+        title: Title.
+        values: Values ``[R, C]``; NaN for empty cells.
+        rows: Row names.
+        columns: Column names.
+        most: Upper end of the colour scale; the largest value by default.
+        digits: Decimals in every cell; None to print no values.
+        divide: Column to draw a line before.
     """
 
     def __init__(
@@ -38,26 +38,26 @@ class Panel:
 
     @property
     def cell(self) -> tuple[float, float]:
-        """Inches of a cell."""
+        """Width and height of a cell in inches."""
         return (0.24, 0.24) if self.digits is None else (0.26 + 0.12 * self.digits, 0.32)
 
     @property
     def names(self) -> float:
-        """Inches of the names of the rows."""
+        """Width of the row names in inches."""
         return 0.085 * max(map(len, self.rows))
 
     @property
     def width(self) -> float:
-        """Inches, the names of the rows included."""
+        """Width in inches, row names included."""
         return max(self.cell[0] * self.values.shape[1], 0.072 * max(map(len, self.title.split("\n")))) + self.names + 0.35
 
     @property
     def height(self) -> float:
-        """Inches without the title."""
+        """Height in inches, without the title."""
         return self.cell[1] * self.values.shape[0] + 0.15 + 0.05 * max(map(len, self.columns))
 
     def draw(self, axes: Axes) -> None:
-        """Draws into axes of the size of the cells."""
+        """Draw into axes of the size of the cells."""
         most = self.most or float(self.values.nan_to_num().abs().max()) or 1.0
         axes.set_facecolor("#e4e4e4")
         axes.imshow(self.values.numpy(), cmap="Blues", vmin=0.0, vmax=most, aspect="auto", interpolation="nearest")
@@ -77,7 +77,7 @@ class Panel:
 
 
 def save(folder: Path, name: str, panels: Sequence[Panel]) -> None:
-    """Writes one figure: panels side by side, at the size of their cells."""
+    """Write one figure: panels side by side, at the size of their cells."""
     width = sum(panel.width for panel in panels) + 0.1
     height = max(panel.height for panel in panels) + 0.25 + 0.17 * max(panel.title.count("\n") + 1 for panel in panels)
     figure = Figure(figsize=(width, height), dpi=100)

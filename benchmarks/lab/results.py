@@ -18,13 +18,13 @@ from lab.paths import RESULTS
 
 Row = dict[str, str]
 KEYS = ("dataset", "model", "variant", "group", "digest", "seed", "part")
-"""Columns that identify a row; a benchmark leaves out those that it has no use for."""
+"""Columns that identify a row; a benchmark leaves out those that it does not need."""
 SEED, RUNS = "seed", "runs"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean of a metric over runs with different seeds, and the deviation between them; None if that is not known."""
+    """Mean of a metric over seeds, and their standard deviation, None if unknown."""
 
     mean: float
     deviation: float | None
@@ -35,8 +35,8 @@ class Store:
     """Rows of one benchmark, kept in a CSV file.
 
     Args:
-        name: Of the file, without its ending.
-        folder: Where it lies.
+        name: Name of the file, without its suffix.
+        folder: Folder of the file.
         keys: Columns that identify a row.
     """
 
@@ -48,17 +48,17 @@ class Store:
                 self.rows = [{name: value for name, value in row.items() if value != ""} for row in csv.DictReader(file)]
 
     def find(self, **values: Any) -> Row | None:
-        """The only row with these values of the key columns, all others being empty; None if there is none."""
+        """Return the row with these values of the key columns and all others empty; None if there is none."""
         key = self._key({name: text(value) for name, value in values.items()})
         return next((row for row in self.rows if self._key(row) == key), None)
 
     def select(self, **values: Any) -> list[Row]:
-        """All rows with these values, whatever the other columns hold."""
-        wanted = {name: text(value) for name, value in values.items()}
-        return [row for row in self.rows if all(row.get(name, "") == value for name, value in wanted.items())]
+        """Return all rows with these values, whatever the other columns contain."""
+        values = {name: text(value) for name, value in values.items()}
+        return [row for row in self.rows if all(row.get(name, "") == value for name, value in values.items())]
 
     def put(self, values: Mapping[str, Any]) -> Row:
-        """Adds a row, or replaces the row with the same key, and writes the file at once."""
+        """Add a row, or replace the row with the same key, and write the file."""
         row = {name: text(value) for name, value in values.items() if text(value) != ""}
         found = [number for number, other in enumerate(self.rows) if self._key(other) == self._key(row)]
         if found:
@@ -70,7 +70,7 @@ class Store:
         return row
 
     def replace(self, rows: Iterable[Mapping[str, Any]], **where: Any) -> None:
-        """Puts rows in the place of all rows with these values, and writes the file at once."""
+        """Replace all rows with these values, and write the file."""
         old = self.select(**where)
         position = next((number for number, row in enumerate(self.rows) if row in old), len(self.rows))
         new = [{name: text(value) for name, value in row.items() if text(value) != ""} for row in rows]
@@ -79,7 +79,7 @@ class Store:
         self.write()
 
     def write(self) -> None:
-        """Writes the file; a reader sees the old one or the new one, never half of it."""
+        """Write the file atomically."""
         columns = [name for name in self.keys if any(name in row for row in self.rows)]
         columns += [name for name in dict.fromkeys(name for row in self.rows for name in row) if name not in columns]
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ class Store:
         return tuple(row.get(name, "") for name in self.keys)
 
     def _drop_summaries(self, row: Row) -> None:
-        """Drops the summary of the cells of which ``row`` is one, once there are as many cells as it summarises."""
+        """Drop the summary of a row's cells once there are as many cells as it summarises."""
         same = [other for other in self.rows if all(other.get(k) == row.get(k) for k in self.keys if k != SEED)]
         cells = [other for other in same if SEED in other]
         for summary in same:
@@ -103,7 +103,7 @@ class Store:
 
 
 def text(value: Any) -> str:
-    """A value as it stands in a CSV file.
+    """Return a value as stored in a CSV file.
 
     >>> text(0.1 + 0.2), text(3), text(None)
     ('0.30000000000000004', '3', '')
@@ -112,12 +112,12 @@ def text(value: Any) -> str:
 
 
 def number(row: Mapping[str, str], column: str) -> float | None:
-    """A number of a row; None if the cell is empty."""
+    """Return a number of a row; None if the cell is empty."""
     return float(row[column]) if row.get(column) else None
 
 
 def summarise(rows: Sequence[Row], metric: str) -> Summary | None:
-    """Mean and deviation over the seeds; None if no row has the metric.
+    """Return mean and deviation over seeds; None if no row has the metric.
 
     >>> summarise([{"seed": "0", "recall@20": "0.1"}, {"seed": "1", "recall@20": "0.3"}], "recall@20").mean
     0.2
@@ -132,11 +132,11 @@ def summarise(rows: Sequence[Row], metric: str) -> Summary | None:
 
 
 def count_runs(rows: Sequence[Row]) -> int:
-    """How many runs stand behind rows of one thing."""
+    """Return the number of runs behind rows of one model."""
     return max(sum(SEED in row for row in rows), *(int(row.get(RUNS, "1")) for row in rows if SEED not in row), 0)
 
 
 def average(rows: Sequence[Row], column: str) -> float | None:
-    """Mean of a column, such as seconds or epochs."""
+    """Return the mean of a column, such as seconds or epochs."""
     found = summarise(rows, column)
     return None if found is None else found.mean

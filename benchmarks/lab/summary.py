@@ -11,7 +11,7 @@ FULL = "<!-- accuracy: begin (made by `python benchmarks/accuracy.py --tables-on
 COMPACT = "<!-- accuracy, compact: begin (made by `python benchmarks/accuracy.py --tables-only`) -->"
 END = "<!-- accuracy: end -->"
 SHOWN = ("impressions/auc", "impressions/mrr", "impressions/ndcg@5", "impressions/ndcg@10")
-"""Metrics of what was shown, where the data tell."""
+"""Metrics of impressions."""
 RATING = "Ratings (rmse / mae, lower is better)"
 IMPRESSION = "What of all that was shown is clicked (auc / ndcg@10)"
 NEXT = "What comes next (recall@10, the hit rate / ndcg@10)"
@@ -20,7 +20,7 @@ Kind = tuple[str, tuple[str, str]]
 
 
 def full(store: Store, tables: str = "benchmarks/tables") -> str:
-    """A table for every kind of question, with all data sets where it is asked; ``tables`` is where the links lead."""
+    """Render a table for every kind of evaluation, with all data sets that have it; ``tables`` is the target of links."""
     kinds: dict[Kind, dict[str, dict[str, list[Row]]]] = {}
     for dataset in sorted({row["dataset"] for row in store.select(part="test")}):
         rows = of_dataset(store, dataset)
@@ -32,17 +32,17 @@ def full(store: Store, tables: str = "benchmarks/tables") -> str:
 
 
 def compact(store: Store, chosen: Sequence[str], tables: str = "benchmarks/tables", *, most: int = 12) -> str:
-    """One table of a few data sets where the same is asked, with the models that are best on average over their ranks.
+    """Render one table of a few data sets with the same evaluation, with the models of the best mean rank.
 
     Raises:
-        ValueError: Different things are asked on the data sets, or one has no results.
+        ValueError: The data sets differ in their evaluation, or one has no results.
     """
     found = {dataset: of_dataset(store, dataset) for dataset in chosen}
     if empty := [dataset for dataset, rows in found.items() if not rows]:
         raise ValueError(f"expected results of {', '.join(empty)} in {store.path.name}, but there are none; run accuracy.py first")
     kinds = {kind_of(dataset, rows) for dataset, rows in found.items()}
     if len(kinds) > 1:
-        raise ValueError(f"expected data sets on which the same is asked, but {', '.join(chosen)} differ; choose others")
+        raise ValueError(f"expected data sets with the same evaluation, but {', '.join(chosen)} differ; choose others")
     title, metrics = next(iter(kinds))
     ranks: dict[str, list[float]] = {}
     for rows in found.values():
@@ -55,7 +55,7 @@ def compact(store: Store, chosen: Sequence[str], tables: str = "benchmarks/table
 
 
 def fill(text: str, store: Store, chosen: Sequence[str]) -> str:
-    """A page with its summary rendered anew: the full one or the compact one, whichever mark stands in it."""
+    """Return a page with its summary, full or compact by the marks in it, rendered again."""
     if FULL in text:
         text = between(text, FULL, END, full(store))
     if COMPACT in text:
@@ -64,17 +64,17 @@ def fill(text: str, store: Store, chosen: Sequence[str]) -> str:
 
 
 def of_dataset(store: Store, dataset: str) -> dict[str, list[Row]]:
-    """Test rows of a data set, by model."""
+    """Return the test rows of a data set, by model."""
     return {model: rows for (model,), rows in by(store.select(dataset=dataset, part="test"), "model").items()}
 
 
 def has(rows: Mapping[str, list[Row]], metric: str) -> bool:
-    """Whether any model has a metric."""
+    """Return whether any model has a metric."""
     return any(summarise(found, metric) is not None for found in rows.values())
 
 
 def kind_of(dataset: str, rows: Mapping[str, list[Row]]) -> Kind:
-    """What is asked on a data set, in words, and the two metrics that are shown."""
+    """Return the kind of evaluation of a data set, in words, and the two metrics to show."""
     if has(rows, "rmse"):
         return RATING, ("rmse", "mae")
     if has(rows, SHOWN[0]):
@@ -87,10 +87,10 @@ def kind_of(dataset: str, rows: Mapping[str, list[Row]]) -> Kind:
 def table(
     metrics: tuple[str, str], found: Mapping[str, Mapping[str, list[Row]]], tables: str, *, only: Sequence[str] | None = None
 ) -> str:
-    """A row per model, a column per data set; the best on the last data set first."""
+    """Render a row per model and a column per data set, the best on the last data set first."""
     last = list(found.values())[-1]
     models = {model for rows in found.values() for model in rows if has({model: rows[model]}, metrics[0])}
-    names = [model for model in last if model in models] if len(found) == 1 else sorted(models)  # of equals the first stays first
+    names = [model for model in last if model in models] if len(found) == 1 else sorted(models)  # ties keep their order
     ordered = order({model: last.get(model, []) for model in names if only is None or model in only}, metrics[0])
     lines = [line(["model", *(f"[{name}]({tables}/{name}.md)" for name in found)]), "|---|" + "---:|" * len(found)]
     lines += [line([model, *(pair(rows.get(model, []), metrics) for rows in found.values())]) for model in ordered]
@@ -98,6 +98,6 @@ def table(
 
 
 def pair(rows: Sequence[Row], metrics: tuple[str, str]) -> str:
-    """Two means in one cell; empty if the model has none."""
+    """Render two means in one cell; empty if the model has none."""
     means = [summarise(rows, metric) for metric in metrics]
     return "" if None in means else " / ".join(f"{found.mean:.4f}" for found in means if isinstance(found, Summary))

@@ -14,7 +14,7 @@ NUMBER = re.compile(r"[-+]?\d")
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; columns of numbers, but for the first, are set to the right.
+    """Render a table; columns of numbers are right-aligned, except for the first.
 
     >>> print(markdown(["model", "recall@20", "verdict"], [["ease", "0.0811", "better"]]))
     | model | recall@20 | verdict |
@@ -28,17 +28,17 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def line(cells: Sequence[str]) -> str:
-    """One line of a table."""
+    """Render one line of a table."""
     return f"| {' | '.join(cells)} |"
 
 
 def spread(found: Summary | None, *, alone: bool = True, digits: int = 4) -> str:
-    """Mean and deviation; an empty cell if nothing was found.
+    """Render mean and deviation; an empty cell for None.
 
     Args:
-        found: Over the seeds.
-        alone: Show a deviation of 0 if there is one run only.
-        digits: After the point.
+        found: Summary over seeds.
+        alone: Show a deviation of 0 for a single run.
+        digits: Number of decimals.
 
     >>> spread(Summary(0.25, 0.01, 3)), spread(Summary(0.25, None, 1)), spread(Summary(0.25, None, 1), alone=False)
     ('0.2500 ± 0.0100', '0.2500 ± 0.0000', '0.2500')
@@ -50,12 +50,12 @@ def spread(found: Summary | None, *, alone: bool = True, digits: int = 4) -> str
 
 
 def shown(value: float | None, form: str = ".4f") -> str:
-    """A number, or an empty cell."""
+    """Render a number, or an empty cell for None."""
     return "" if value is None else format(value, form)
 
 
 def by(rows: Iterable[Row], *columns: str) -> dict[tuple[str, ...], list[Row]]:
-    """Rows put together that agree in some columns, in the order of their first appearance."""
+    """Group rows by columns, in the order of first appearance."""
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         found.setdefault(tuple(row.get(column, "") for column in columns), []).append(row)
@@ -63,12 +63,12 @@ def by(rows: Iterable[Row], *columns: str) -> dict[tuple[str, ...], list[Row]]:
 
 
 def spreads(rows: Sequence[Row], metrics: Iterable[str], *, alone: bool = True) -> list[str]:
-    """One cell per metric: mean and deviation over the seeds."""
+    """Render one cell per metric: mean and deviation over seeds."""
     return [spread(summarise(rows, metric), alone=alone) for metric in metrics]
 
 
 def seeds_of(rows: Sequence[Row]) -> list[int]:
-    """Seeds behind rows; a summary of n runs had the first n.
+    """Return the seeds behind rows; a summary of n runs has the first n.
 
     >>> seeds_of([{"seed": "4"}, {"seed": "2"}]), seeds_of([{"runs": "3"}])
     ([2, 4], [0, 1, 2])
@@ -78,7 +78,7 @@ def seeds_of(rows: Sequence[Row]) -> list[int]:
 
 
 def page(title: str, *parts: str, name: str = "") -> str:
-    """A page of tables: title, paragraphs and tables, and the remark that ``remarks.yaml`` has on it."""
+    """Render a page: title, paragraphs and tables, and its remark from ``remarks.yaml``."""
     return "\n\n".join([f"# {title}", *(part.strip("\n") for part in (*parts, remark(name)) if part.strip())]) + "\n"
 
 
@@ -88,19 +88,19 @@ def _remarks() -> dict[str, str]:
 
 
 def remark(name: str) -> str:
-    """A remark on a table that no program can make."""
+    """Return the hand-written remark on a table."""
     return _remarks().get(name, "")
 
 
 def write(tables: Mapping[str, str], folder: Path = TABLES) -> None:
-    """Writes pages by their names."""
+    """Write pages by name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in tables.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def between(text: str, begin: str, end: str, content: str) -> str:
-    r"""Text with ``content`` between two marks that stand in it.
+    r"""Replace the text between two marks by ``content``.
 
     >>> between("a <!-- begin --> old <!-- end --> b", "<!-- begin -->", "<!-- end -->", "new")
     'a <!-- begin -->\nnew\n<!-- end --> b'
@@ -110,17 +110,17 @@ def between(text: str, begin: str, end: str, content: str) -> str:
 
 
 def begin_of(name: str, script: str) -> str:
-    """The mark in front of a rendered block of a page."""
+    """Return the mark before a rendered block of a page."""
     return f"<!-- {name}: begin (made by `python benchmarks/{script} --tables-only`) -->"
 
 
 def end_of(name: str) -> str:
-    """The mark behind a rendered block of a page."""
+    """Return the mark after a rendered block of a page."""
     return f"<!-- {name}: end -->"
 
 
 def fill(blocks: Mapping[str, str], script: str, path: Path = BENCHMARKS / "README.md") -> None:
-    """Renders blocks of a page anew, between their marks."""
+    """Render blocks of a page again, between their marks."""
     text = path.read_text(encoding="utf-8")
     for name, content in blocks.items():
         text = between(text, begin_of(name, script), end_of(name), content)

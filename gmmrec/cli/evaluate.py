@@ -37,7 +37,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate and print."""
     from gmmrec.runs.run import Run
-    from gmmrec.runs.summary import all_means, details
+    from gmmrec.runs.summary import all_means, other_figures
 
     finished = Run.load(arguments.folder, **given_classes(arguments))
     config = finished.config.eval
@@ -53,7 +53,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         config = replace(config, sampled_by=arguments.sampled_by)
     found = finished.evaluate_all(arguments.part, config)
     if arguments.json:
-        print(json.dumps({arguments.part: all_means(found), **details(found)}))
+        print(json.dumps({arguments.part: all_means(found), **other_figures(found)}))
         return 0
     print("\n".join(results.to_markdown() for results in found.values()))
     return 0

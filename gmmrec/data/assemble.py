@@ -16,7 +16,7 @@ from gmmrec.data.errors import DataError, shown
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
+from gmmrec.data.outfits import Compatibilities, FillInTheBlank, Outfits
 from gmmrec.data.parts import TRAIN
 from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.reviews import Reviews, read_reviews
@@ -153,13 +153,13 @@ def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes:
         user[torch.from_numpy(has_user)] = _found(raw.user[has_user], vocabularies["user"])
     category = attributes["item"]["category"] if "category" in attributes.get("item", ()) else None
     fill_in_the_blank = compatibilities = None
-    if raw.blanks is not None:
-        rest, candidates = raw.blanks
+    if raw.fill_in_the_blank is not None:
+        rest, candidates = raw.fill_in_the_blank
         num_tasks = int(candidates["group"].max()) + 1
-        relevant = torch.from_numpy(candidates["right"].to_numpy(bool, copy=True))
-        fill_in_the_blank = Blanks(lists(rest, num_tasks), lists(candidates, num_tasks), relevant)
+        relevant = torch.from_numpy(candidates["relevant"].to_numpy(bool, copy=True))
+        fill_in_the_blank = FillInTheBlank(lists(rest, num_tasks), lists(candidates, num_tasks), relevant)
     if raw.sets is not None:
-        label = raw.sets.groupby("group")["real"].first().to_numpy(bool)
+        label = raw.sets.groupby("group")["label"].first().to_numpy(bool)
         compatibilities = Compatibilities(lists(raw.sets, len(label)), torch.from_numpy(label.copy()))
     return Outfits(
         lists(raw.items, count),
@@ -167,7 +167,7 @@ def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes:
         user,
         None if raw.history is None else lists(raw.history, count),
         None if category is None else torch.from_numpy(pd.factorize(category)[0].astype(np.int64)),
-        blanks=fill_in_the_blank,
+        fill_in_the_blank=fill_in_the_blank,
         compatibilities=compatibilities,
     )
 

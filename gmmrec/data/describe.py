@@ -103,7 +103,7 @@ def _knowledge(dataset: Dataset) -> dict[str, int] | None:
         return None
     aligned = 0 if triples.entity is None else int((triples.entity >= 0).sum())
     entities, relations = (len(dataset.vocabularies[kind]) for kind in ("entity", "relation"))
-    return {"facts": len(triples), "entities": entities, "relations": relations, "aligned items": aligned}
+    return {"triples": len(triples), "entities": entities, "relations": relations, "aligned items": aligned}
 
 
 def _degrees(degree: Tensor) -> Degrees:

@@ -8,18 +8,18 @@ from gmmrec.data.ragged import RaggedLists
 
 
 @dataclass(frozen=True)
-class Blanks:
+class FillInTheBlank:
     """Fill-in-the-blank tasks: an outfit without one item, and candidates for the blank.
 
     Attributes:
         items: Remaining items of each outfit.
         candidates: Candidates for each blank.
-        right: Mask of the relevant candidates (bool), in the order of ``candidates.values``.
+        relevant: Mask of the relevant candidates (bool), in the order of ``candidates.values``.
     """
 
     items: RaggedLists
     candidates: RaggedLists
-    right: Tensor
+    relevant: Tensor
 
     def __len__(self) -> int:
         return len(self.items)
@@ -31,11 +31,11 @@ class Compatibilities:
 
     Attributes:
         items: Items of each set.
-        real: Labels ``[n]`` (bool), True for an outfit.
+        label: Labels ``[n]`` (bool), True for an outfit.
     """
 
     items: RaggedLists
-    real: Tensor
+    label: Tensor
 
     def __len__(self) -> int:
         return len(self.items)
@@ -52,7 +52,7 @@ class Outfits:
         history: Items the user had clicked before, oldest first; None if unknown.
         category: Category of every item of the data set ``[I]``, numbered from 0, -1 if unknown; None without categories.
         text: Word ids of the text of each outfit ``[N, T]``, right padded with 0; None without texts.
-        blanks: Given fill-in-the-blank tasks, all on the test part; None if they are to be drawn.
+        fill_in_the_blank: Given fill-in-the-blank tasks, all on the test part; None if they are to be drawn.
         compatibilities: Given compatibility tasks, likewise.
 
     Raises:
@@ -65,7 +65,7 @@ class Outfits:
     history: RaggedLists | None = None
     category: Tensor | None = None
     text: Tensor | None = None
-    blanks: Blanks | None = None
+    fill_in_the_blank: FillInTheBlank | None = None
     compatibilities: Compatibilities | None = None
 
     def __post_init__(self) -> None:

@@ -75,7 +75,7 @@ class SplitConfig:
     """Validation share of the log (of the items for ``cold_items``); unused by ``cold_users``."""
     test: float = 0.1
     """Test share of the log (of the items for ``cold_items``, of the users for ``cold_users``)."""
-    facts: float = 0.1
+    triples: float = 0.1
     """Validation share, and equal test share, of triples without given parts; 0 keeps all in training, for models that only read
     them."""
     seed: int = 0
@@ -84,8 +84,8 @@ class SplitConfig:
     def __post_init__(self) -> None:
         check_literals(self)
         check_positive(valid=self.valid, test=self.test)
-        if not 0 <= self.facts < 0.5:
-            raise ValueError(f"facts must be at least 0 and less than 0.5, so that training triples remain, but is {self.facts}")
+        if not 0 <= self.triples < 0.5:
+            raise ValueError(f"triples must be at least 0 and below 0.5, so that training triples remain, but is {self.triples}")
         if self.valid + self.test >= 1:
             raise ValueError(f"valid and test must leave training data, but add up to {self.valid + self.test:g}")
 
@@ -103,7 +103,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
     """
     if not len(dataset.interactions) and dataset.triples is not None:  # a knowledge graph without interactions
         empty = dataset.interactions
-        return Split(empty, empty, empty, triples=assign_parts(dataset.triples, config.facts, generator))
+        return Split(empty, empty, empty, triples=assign_parts(dataset.triples, config.triples, generator))
     log, strategy = dataset.interactions, config.strategy
     if strategy == "auto":
         strategy = "random" if dataset.given_split is None else "given"
@@ -130,7 +130,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
                 f"choose another strategy or provide more data"
             )
     train, valid, test = (log.take(part == code) for code in (TRAIN, VALID, TEST))
-    triples = None if dataset.triples is None else assign_parts(dataset.triples, config.facts, generator)
+    triples = None if dataset.triples is None else assign_parts(dataset.triples, config.triples, generator)
     support = log.take(part == SUPPORT) if strategy == "cold_users" else None
     split = Split(train, valid, test, dataset.impressions, dataset.outfits, triples, support)
     trained = torch.bincount(split.train.user, minlength=dataset.num_users) > 0

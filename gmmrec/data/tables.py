@@ -43,9 +43,9 @@ class RawOutfits:
         part: Part of each outfit ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
         user: User each was made for ``[N]``, missing for none; None if unknown.
         history: Columns ``group`` and ``item``: items the user had interacted with before, oldest first.
-        blanks: Fill-in-the-blank tasks: columns ``group`` (number of the task) and ``item`` of the remaining items, and ``group``,
-            ``item`` and ``right`` of the candidates.
-        sets: Compatibility tasks: columns ``group``, ``item`` and ``real``.
+        fill_in_the_blank: Fill-in-the-blank tasks: columns ``group`` (number of the task) and ``item`` of the remaining items, and
+            ``group``, ``item`` and ``relevant`` of the candidates.
+        sets: Compatibility tasks: columns ``group``, ``item`` and ``label``.
         text: Text about each ``[N]``, or missing; None without texts.
     """
 
@@ -53,7 +53,7 @@ class RawOutfits:
     part: NDArray[np.int64]
     user: "pd.Series[Any] | None" = None
     history: pd.DataFrame | None = None
-    blanks: tuple[pd.DataFrame, pd.DataFrame] | None = None
+    fill_in_the_blank: tuple[pd.DataFrame, pd.DataFrame] | None = None
     sets: pd.DataFrame | None = None
     text: "pd.Series[Any] | None" = None
 

@@ -101,8 +101,8 @@ def link_groups(graph: MultimodalGraph, task: LinkPredictionEvaluation) -> dict[
     for modality in graph.schema.modalities(ENTITY):
         present = graph.features[modality].present
         has_modality = present[task.query.head.to(present.device)] | present[task.answer.to(present.device)]
-        groups[f"facts with {modality}"] = Group(has_modality, "questions")
-        groups[f"facts without {modality}"] = Group(~has_modality, "questions")
+        groups[f"triples with {modality}"] = Group(has_modality, "questions")
+        groups[f"triples without {modality}"] = Group(~has_modality, "questions")
     return {name: group for name, group in groups.items() if bool(group.mask.any()) and not bool(group.mask.all())}
 
 

@@ -1,7 +1,7 @@
-"""Model classes and their names: ours, those of installed packages, and any class that a caller hands in or names.
+"""Lookup of model classes by name: built-in models, those of installed packages, and any class that a caller passes or names.
 
-A name is that of our table, that of an entry point in the group ``gmmrec.models``, or ``module:Class``. Names that a caller types
-may be imported; names that stand in a file are not, unless the table or an entry point has them (:func:`stored_model`).
+A name is a row of the model table, an entry point in the group ``gmmrec.models``, or ``module:Class``. Only names that a caller
+types are imported; a name read from a file must be in the table or an entry point (:func:`stored_model`).
 """
 
 import difflib
@@ -19,11 +19,11 @@ from gmmrec.models import MODELS, installed_models
 from gmmrec.recommender import AnyRecommender, Recommender
 
 HOMELESS = ("__main__", "__mp_main__", "builtins")
-"""Modules of classes from a notebook, a script or ``exec``: another process finds the same class elsewhere."""
+"""Modules of classes from a notebook, a script or ``exec``, which other processes find under another name."""
 
 
 def class_path(model_class: type | FunctionType) -> str:
-    """Return where a class or a function is defined, as ``module:Name``.
+    """Return the path of a class or a function, as ``module:Name``.
 
     >>> class_path(EntryPoint)
     'importlib.metadata:EntryPoint'
@@ -39,11 +39,11 @@ def name_of(model_class: type) -> str:
 
 
 def find_model(name: str | type[AnyRecommender]) -> type[AnyRecommender]:
-    """Return the class that a caller named: a class itself, one of our names, an entry point, or ``module:Class``.
+    """Return a model class by name: built-in, entry point or ``module:Class``; a class is returned after a check.
 
     Raises:
-        ValueError: There is no such model, or the name is that of something else; the message gives the nearest name.
-        TypeError: What was handed in is no model class.
+        ValueError: The name is unknown or not of a model; the message gives the nearest name.
+        TypeError: The object is not a model class.
     """
     if not isinstance(name, str):
         if not _is_model(name):
@@ -60,14 +60,14 @@ def find_model(name: str | type[AnyRecommender]) -> type[AnyRecommender]:
 
 
 def stored_model(name: str, given: Iterable[type[AnyRecommender]] = ()) -> type[AnyRecommender]:
-    """Return the class whose name stands in a file; nothing is imported for it but our modules and declared entry points.
+    """Return the class that a file names; imports only built-in models and declared entry points.
 
     Args:
-        name: What :func:`name_of` gave when the file was written.
-        given: Classes that the caller vouches for.
+        name: Name from :func:`name_of` at the time of writing.
+        given: Classes that the caller trusts.
 
     Raises:
-        ValueError: The class is not ours, not declared and not given.
+        ValueError: The class is not built-in, declared or given.
     """
     for model_class in given:
         if name == name_of(model_class) or _same(name, class_path(model_class)):
@@ -86,7 +86,7 @@ def stored_model(name: str, given: Iterable[type[AnyRecommender]] = ()) -> type[
 def build_model(
     model_class: type[AnyRecommender], schema: GraphSchema, config: Any, parts: Mapping[str, Any] | None = None
 ) -> AnyRecommender:
-    """Return a model with initial weights, built with parts of the caller's own where there are any.
+    """Return a model with initial weights, with custom parts if given.
 
     Raises:
         ValueError: The model takes no parts, or none of these roles.
@@ -101,35 +101,35 @@ def build_model(
 
 
 def part_paths(model: AnyRecommender) -> dict[str, str]:
-    """Return where the parts of the caller's own that a model was built with are defined, by role.
+    """Return the paths of a model's custom parts, by role.
 
     Raises:
-        ValueError: A part has no name by which it could be handed in again.
+        ValueError: A part has no importable name.
     """
     built = offered(model, AcceptsParts)
     return {} if built is None else {role: part_path(role, part) for role, part in built.own_parts.items()}
 
 
 def part_names(model: AnyRecommender) -> dict[str, str]:
-    """Return paths as :func:`part_paths` does, and a description in place of a name that could not be found again."""
+    """Return the paths of a model's custom parts, by role, or the ``repr`` of parts without an importable name."""
     built = offered(model, AcceptsParts)
     own = {} if built is None else built.own_parts
     return {role: class_path(part) if _has_name(part) else repr(part) for role, part in own.items()}
 
 
-def given_parts(path: Path, wanted: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts that a stored model was built with, from those that the caller vouches for.
+def given_parts(path: Path, stored: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the custom parts of a stored model, taken from those that the caller trusts.
 
     Args:
         path: The file of the model, for messages.
-        wanted: Paths by role, as :func:`part_paths` gave them.
-        given: Parts by role; a list where models have several of one role.
+        stored: Paths by role, from :func:`part_paths`.
+        given: Parts by role; a list if several models have a part of that role.
 
     Raises:
-        ValueError: A part is missing, or another one than the model was built with.
+        ValueError: A part is missing, or differs from the one that the model was built with.
     """
     found = {}
-    for role, name in wanted.items():
+    for role, name in stored.items():
         handed = given.get(role, ())
         handed = handed if isinstance(handed, list | tuple) else [handed]
         if not handed:
@@ -146,10 +146,10 @@ def given_parts(path: Path, wanted: Mapping[str, str], given: Mapping[str, Any])
 
 
 def part_path(role: str, part: Any) -> str:
-    """Return where a part is defined, as ``module:Name``.
+    """Return the path of a part, as ``module:Name``.
 
     Raises:
-        ValueError: It has no such name.
+        ValueError: The part has no importable name.
     """
     if not _has_name(part):
         raise ValueError(
@@ -164,7 +164,7 @@ def _has_name(part: Any) -> bool:
 
 
 def _declared(name: str) -> type[AnyRecommender] | None:
-    """The class of the table or of an entry point."""
+    """Return the class that the table or an entry point declares, or None."""
     if name in MODELS:
         return MODELS[name]
     for point in installed_models():
@@ -177,10 +177,10 @@ def _declared(name: str) -> type[AnyRecommender] | None:
 
 
 def find_part(path: str) -> Any:
-    """Import what a caller named as ``module:Name``.
+    """Import a class or a function by its path ``module:Name``.
 
     Raises:
-        ValueError: This is no such name, or nothing is there.
+        ValueError: The path is malformed, or there is nothing at it.
     """
     module, _, name = path.partition(":")
     if not all(each.isidentifier() for each in (*module.split("."), *name.split("."))):
@@ -212,13 +212,13 @@ def _checked(found: Any, name: str) -> type[AnyRecommender]:
 
 
 def _same(stored: str, given: str) -> bool:
-    """Whether two paths may be of one class: modules of a notebook or a script have other names elsewhere."""
+    """Return whether two paths may name one class; a notebook or a script is called differently in other processes."""
     (module, _, name), (other, _, other_name) = stored.partition(":"), given.partition(":")
     return stored == given or (name == other_name and bool({module, other} & set(HOMELESS)))
 
 
 def _declares(point: EntryPoint, model_class: type) -> bool:
-    """Whether an entry point is that of a class, perhaps by a module that hands it on; imports nothing of other packages."""
+    """Return whether an entry point is of a class, also through a re-export; imports nothing from other packages."""
     module, _, name = point.value.replace(" ", "").partition(":")
     if (module, name) == (model_class.__module__, model_class.__qualname__):
         return True

@@ -41,7 +41,7 @@ def _item(row: "pd.Series[Any]", picture: Path | None) -> dict[str, Any]:
     return {
         "name": str(row.get("title", row["item_id"])),
         "given": bool(row["given"]),
-        "facts": [str(row["item_id"]), *map(str, category), chance],
+        "details": [str(row["item_id"]), *map(str, category), chance],
         "comment": row.get("comment") or "",
         "picture": None if picture is None else embedded(picture, SIDE),
     }

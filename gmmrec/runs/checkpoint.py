@@ -1,4 +1,4 @@
-"""A trained model on disk: one safetensors file with the weights, and class, schema and settings in its header. No pickle."""
+"""Trained models on disk: one safetensors file of weights, with class, schema and settings in its header. No pickle."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def save_model(model: AnyRecommender, path: Path) -> None:
     """Write weights, class, schema and settings to ``path``; together they rebuild the model without the data.
 
     Raises:
-        ValueError: A part of the caller has no name by which it can be given when loading.
+        ValueError: A custom part has no importable name.
     """
     names: dict[type, str] = {model_class: name for name, model_class in ENSEMBLES.items()}
     parts = part_paths(model)
@@ -42,9 +42,9 @@ def load_model(path: Path, given: Given = None, parts: Mapping[str, Any] | None 
     """Rebuild a saved model, in evaluation mode.
 
     Args:
-        path: What :func:`save_model` wrote.
+        path: File written by :func:`save_model`.
         given: Classes from outside that the file may name: of the model itself, or of members of an ensemble.
-        parts: The parts of the caller's own that the model was built with, by role.
+        parts: Custom parts that the model was built with, by role.
 
     Raises:
         ValueError: The file is not a saved model, or names a class or a part that was not given.

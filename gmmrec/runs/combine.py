@@ -53,7 +53,7 @@ def blend(
         best value of the search.
 
     Raises:
-        ValueError: The runs are not of the same data and split, the weights do not fit, or a setting is unknown.
+        ValueError: The runs differ in data or split, the weights do not fit, or a setting is unknown.
     """
     if not runs:
         raise ValueError("no run to blend; give at least one")
@@ -78,7 +78,7 @@ def blend(
     seconds = time.perf_counter() - started
 
     model = Blend.of(models, graph.schema, weights, scale)
-    facts = {
+    details = {
         "runs": names,
         "weights": weights,
         "scale": scale,
@@ -86,8 +86,8 @@ def blend(
         "search_seconds": round(seconds, 3),
     }
     if value is not None:
-        facts[f"val/{metric}"] = value
-    return _combined(model, graph, first, names, out, monitor=metric, blend=facts)
+        details[f"val/{metric}"] = value
+    return _combined(model, graph, first, names, out, monitor=metric, blend=details)
 
 
 def rerank(
@@ -113,7 +113,7 @@ def rerank(
         A run whose model is a :class:`~gmmrec.ensemble.two_stage.TwoStage`, evaluated like any other.
 
     Raises:
-        ValueError: The runs are not of the same data and split, one is a combination itself, or ``top`` is below 1.
+        ValueError: The runs differ in data or split, one is a combination itself, or ``top`` is below 1.
     """
     check_positive(top=top)
     names = [str(run) if not isinstance(run, Run) else name for name, run in (("the fast run", fast), ("the slow run", slow))]
@@ -121,8 +121,8 @@ def rerank(
     check_same(names[0], first, names[1], second)
     graph = merge([first.graph, second.graph])
     model = TwoStage.of(first.model, second.model, graph.schema, top)
-    facts = {"runs": names, "models": [member.model for member in model.config.members], "top": top}
-    return _combined(model, graph, first, names, out, rerank=facts)
+    details = {"runs": names, "models": [member.model for member in model.config.members], "top": top}
+    return _combined(model, graph, first, names, out, rerank=details)
 
 
 def _combined(
@@ -133,37 +133,37 @@ def _combined(
     out: str | Path | None,
     *,
     monitor: str | None = None,
-    **facts: Any,
+    **details: Any,
 ) -> Run:
     """Return an ensemble as a run, with the split and the evaluation of its first member."""
     settings = first.config
     config = CombinedConfig(model.config, tuple(names), settings.data, settings.split, settings.eval, monitor)
     made = Run(model, graph, first.split, first.vocabularies, first.attributes, config, tokens=first.tokens)
-    evaluate_run(made, **facts)
+    evaluate_run(made, **details)
     if out is not None:
         made.save(out)
     return made
 
 
 def alike(runs: Sequence[Run]) -> list[list[int]]:
-    """Return positions of runs with the same settings but for the seed, group by group, in the order of their first.
+    """Return groups of positions of runs that differ only in their seeds, in order of their first member.
 
-    A run that is made of runs is alike to none.
+    A combination of runs forms a group by itself.
     """
     groups: list[list[int]] = []
     settings: list[object] = []
     for position, run in enumerate(runs):
-        own: object = replace(run.config, seed=0) if isinstance(run.config, RunConfig) else position
-        if own in settings:
-            groups[settings.index(own)].append(position)
+        seedless: object = replace(run.config, seed=0) if isinstance(run.config, RunConfig) else position
+        if seedless in settings:
+            groups[settings.index(seedless)].append(position)
         else:
-            settings.append(own)
+            settings.append(seedless)
             groups.append([position])
     return groups
 
 
 def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
-    """Refuse runs that cannot be combined: those with other ids, another order of them, or other interactions in a part.
+    """Refuse runs that cannot be combined: with other ids, another order of ids, or other interactions in a split part.
 
     Raises:
         ValueError: The runs differ; the message states the difference.
@@ -179,16 +179,16 @@ def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
 
 
 def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], float]:
-    """Choose weights of a blend's members, summing to 1, by a metric on the validation part; return them and its value.
+    """Choose the weights of a blend by a metric on the validation part; return them, summing to 1, and the best value.
 
     Args:
-        model: A blend in which every member has a share, whatever it is.
-        run: Its graph and its split.
-        metric: Such as ``"recall@20"``.
+        model: Blend of all members, with any positive weights.
+        run: Run with the graph and split of the blend.
+        metric: Metric such as ``"recall@20"``.
         groups: Positions of members that share one weight evenly.
     """
     sizes = len(run.vocabularies["user"]), len(run.vocabularies["item"])
-    questions = run.task().ranking("valid")
+    task = run.task().ranking("valid")
     with evaluating(model):
         encoded = model.encode(run.graph)
 
@@ -196,7 +196,7 @@ def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequenc
             mixed = [[(1 / len(group), model.comparable_scores(encoded, query, member)) for member in group] for group in groups]
             return torch.stack([mix(shares) for shares in mixed])
 
-        of_groups, value = search_weights(scores_of_groups, questions, sizes[1], len(groups), metric)
+        of_groups, value = search_weights(scores_of_groups, task, sizes[1], len(groups), metric)
     weights = [0.0] * len(model.members)
     for weight, group in zip(of_groups, groups, strict=True):
         for position in group:

@@ -1,4 +1,4 @@
-"""Settings of runs: their sections, how they are read, and how they are stored."""
+"""Settings of runs: sections, reading and storing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -19,7 +19,7 @@ from gmmrec.tasks.inputs import BatchConfig
 from gmmrec.training.trainer import TrainConfig
 
 ENSEMBLES: dict[str, type[AnyRecommender]] = {"blend": Blend, "two-stage": TwoStage}
-"""Models that are made of finished runs, by the name that stands in the files."""
+"""Ensembles of finished runs, by the name stored in files."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class CombinedConfig:
 
     @property
     def model_name(self) -> str:
-        """Name of the kind of ensemble."""
+        """Name of the ensemble."""
         return next(name for name, model_class in ENSEMBLES.items() if isinstance(self.model, model_class.config_class))
 
     @property
@@ -151,15 +151,15 @@ def read_config(
 
 
 def stored_config(values: Mapping[str, Any], model: AnyRecommender, where: str) -> AnyRunConfig:
-    """Return the settings that :meth:`RunConfig.to_dict` or :meth:`CombinedConfig.to_dict` wrote, typed again.
+    """Return typed settings from those that :meth:`RunConfig.to_dict` or :meth:`CombinedConfig.to_dict` wrote.
 
     Args:
-        values: What the file holds.
+        values: Contents of the file.
         model: The model of the same run.
         where: Name of the file, for messages.
 
     Raises:
-        ValueError: The file does not hold these settings.
+        ValueError: A section or a setting is missing or unknown.
     """
     sections: dict[str, type] = {"data": DataConfig, "split": SplitConfig, "eval": EvalConfig}
     if type(model) not in ENSEMBLES.values():

@@ -58,7 +58,7 @@ def run(
     """
     if dataset is None:
         dataset = load_dataset(config.data)
-    else:  # the record names what was used, not a default path
+    else:  # record the data set that was used, not a default path
         config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = config.model_class
@@ -166,8 +166,8 @@ def fit(
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:
-        ValueError: A setting is unknown or impossible, or says how to read a data set that is read already; or a run that is to be
-            kept has a part without a name.
+        ValueError: A setting is unknown or impossible, or concerns the reading of a data set that is already loaded; or a run to be
+            saved has a part without an importable name.
     """
     model_class = find_model(model)
     values = nested(settings, sections_of(model_class))
@@ -176,7 +176,7 @@ def fit(
         raise ValueError("fit() takes the path of the data as its first argument; leave data.path out of the settings")
     if isinstance(dataset, Dataset) and reading:
         raise ValueError(
-            f"the settings {listed(sorted(reading))} say how data are read, but {dataset.name} is read already; "
+            f"the settings {listed(sorted(reading))} concern the reading of data, but {dataset.name} is already loaded; "
             "give them to load_dataset(), or give fit() the path"
         )
     if isinstance(dataset, str | Path):

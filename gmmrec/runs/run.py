@@ -45,7 +45,7 @@ class Run:
     Attributes:
         model: Trained model, in evaluation mode.
         graph: The prepared graph of the training interactions.
-        split: Row numbers of all three parts.
+        split: Interactions of all split parts.
         vocabularies: Raw ids by node type.
         attributes: Tables by node type; ``title`` is shown next to item ids.
         config: All settings.
@@ -81,7 +81,7 @@ class Run:
         """Write the run folder and return its path.
 
         Raises:
-            ValueError: A part of your own has no name by which it could be handed in again.
+            ValueError: A custom part has no importable name.
         """
         results = {self.main: self.results, **self.other_results}
         stored = StoredRun(
@@ -211,18 +211,18 @@ class Run:
 
     def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
         """Evaluate the main task of one part, usually the ranking; settings default to those of the run."""
-        (first,) = self._take(part, config, only_first=True).values()
+        (first,) = self._evaluate_tasks(part, config, only_first=True).values()
         return first
 
     def evaluate_all(self, part: Part = "test", config: EvalConfig | None = None) -> dict[str, Results]:
-        """Evaluate all tasks of one part and return results by name, the main one first."""
-        return self._take(part, config)
+        """Evaluate all tasks of one part; return results by name, the main one first."""
+        return self._evaluate_tasks(part, config)
 
-    def _take(self, part: Part, config: EvalConfig | None, *, only_first: bool = False) -> dict[str, Results]:
+    def _evaluate_tasks(self, part: Part, config: EvalConfig | None, *, only_first: bool = False) -> dict[str, Results]:
         config = config or self.config.eval
         tasks = self.task().evaluation_tasks(part, mask_of(config, part))
-        asked = list(tasks.items())[: 1 if only_first else None]
-        return {name: evaluate_task(self.model, self.graph, task, config) for name, task in asked}
+        selected = list(tasks.items())[: 1 if only_first else None]
+        return {name: evaluate_task(self.model, self.graph, task, config) for name, task in selected}
 
     def task(self) -> Task:
         """Return the task of the model's query type."""

@@ -1,4 +1,4 @@
-"""Report of a run: results of all its evaluation tasks, and its costs."""
+"""Report of a run: results of all evaluation tasks, and costs."""
 
 import resource
 import sys
@@ -12,20 +12,20 @@ from gmmrec.runs.run import Part, Run
 from gmmrec.training.history import History, value_name
 
 
-def evaluate_run(run: Run, config: EvalConfig | None = None, **facts: Any) -> None:
-    """Evaluate a run on all tasks of both parts, and fill in its report, including ``facts``."""
-    found_by_part: dict[Part, dict[str, Results]] = {part: run.evaluate_all(part, config) for part in ("valid", "test")}
-    for part, taken in found_by_part.items():
-        run.main = next(iter(taken))
-        for name, found in taken.items():
+def evaluate_run(run: Run, config: EvalConfig | None = None, **details: Any) -> None:
+    """Evaluate a run on all tasks of both parts, and fill in its report, including ``details``."""
+    by_part: dict[Part, dict[str, Results]] = {part: run.evaluate_all(part, config) for part in ("valid", "test")}
+    for part, results in by_part.items():
+        run.main = next(iter(results))
+        for name, found in results.items():
             (run.results if name == run.main else run.other_results.setdefault(name, {}))[part] = found
     run.report = {
         "model": run.config.model_name,
         "dataset": run.config.data.path,
-        "test": all_means(found_by_part["test"]),
-        "valid": all_means(found_by_part["valid"]),
-        **details(found_by_part["test"]),
-        **facts,
+        "test": all_means(by_part["test"]),
+        "valid": all_means(by_part["valid"]),
+        **other_figures(by_part["test"]),
+        **details,
     }
 
 
@@ -34,7 +34,7 @@ def all_means(found: Mapping[str, Results]) -> dict[str, float]:
     return {metric_name(task, results, metric): mean for task, results in found.items() for metric, mean in results.mean().items()}
 
 
-def details(found: Mapping[str, Results]) -> dict[str, Any]:
+def other_figures(found: Mapping[str, Results]) -> dict[str, Any]:
     """Return all other figures of the evaluation tasks: those of the main one, and those of the others by name."""
     (_, main), *others = found.items()
     first = {key: value for key, value in main.to_dict().items() if key != "metrics"}

@@ -105,5 +105,5 @@ class LinkPredictionTask:
         check_choice(("valid", "test"), part=part)
         index = torch.nonzero(self.part == SplitPart(part).code).flatten()
         if not index.numel():
-            raise ValueError(f"the {part} part has no triples; set split.facts to a share greater than 0")
+            raise ValueError(f"the {part} part has no triples; set split.triples to a share greater than 0")
         return index

@@ -161,10 +161,10 @@ class OutfitTask:
         Raises:
             ValueError: The part is unknown or holds no outfit.
         """
-        outfit, given = self._held_out(part), self.outfits.blanks
+        outfit, given = self._held_out(part), self.outfits.fill_in_the_blank
         if given is not None and part == "test":
             rows, mask = given.items.last(int(given.items.counts.max()))
-            return CandidateEvaluation(self._without_user(rows, mask), given.candidates, given.right)
+            return CandidateEvaluation(self._without_user(rows, mask), given.candidates, given.relevant)
         position, generator = self._left_out(outfit, part), torch.Generator().manual_seed(SEEDS[part])
         if rounds:
             position = torch.nonzero(torch.isin(self._outfit, outfit)).flatten().repeat(rounds)
@@ -181,7 +181,7 @@ class OutfitTask:
         outfit, given = self._held_out(part), self.outfits.compatibilities
         if given is not None and part == "test":
             rows, mask = given.items.last(int(given.items.counts.max()))
-            return CompatibilityEvaluation(self._without_user(rows, mask), given.real)
+            return CompatibilityEvaluation(self._without_user(rows, mask), given.label)
         real = self.query(outfit)
         nothing = RaggedSets.from_pairs(outfit[:0], outfit[:0], len(self.outfits))
         generator = torch.Generator().manual_seed(SEEDS[part])

@@ -15,7 +15,7 @@ from tests.benchmarks.toy import SETTINGS, toy_lab
 
 @pytest.fixture
 def epochs(monkeypatch):
-    """Counts begun epochs; ``epochs.stop_at`` interrupts the one with that number."""
+    """Counter of started epochs; ``epochs.stop_at`` interrupts the epoch with that number."""
 
     class Counter(list):
         stop_at = None

@@ -6,7 +6,7 @@ import torch
 
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.outfits import Blanks, Outfits
+from gmmrec.data.outfits import FillInTheBlank, Outfits
 from gmmrec.data.pack import packed, unpacked
 from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
@@ -20,7 +20,7 @@ def test_a_complete_split_round_trips(tmp_path):
     split = Split(
         *(log, log.take(slice(0, 0)), log),
         impressions=Impressions(part, lists, torch.tensor([True, False, True]), lists, part),
-        outfits=Outfits(lists, part, blanks=Blanks(lists, lists, torch.tensor([True, False, True]))),
+        outfits=Outfits(lists, part, fill_in_the_blank=FillInTheBlank(lists, lists, torch.tensor([True, False, True]))),
         support=log,
     )
     save_split(split, tmp_path / "split.safetensors")
@@ -30,7 +30,7 @@ def test_a_complete_split_round_trips(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert again.triples is None
     assert again.outfits is not None
-    assert again.outfits.blanks is not None
+    assert again.outfits.fill_in_the_blank is not None
     assert again.outfits.history is None
     assert {f.name for f in fields(again)} == {"train", "valid", "test", "impressions", "outfits", "triples", "support"}
 

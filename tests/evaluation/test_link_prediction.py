@@ -89,7 +89,7 @@ def test_groups_are_the_ends_and_the_modalities_of_a_triple() -> None:
     task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     groups = {name: group.mask.tolist() for name, group in link_groups(graph, task).items()}
     assert groups["tails"] == [True, True, False, False]
-    assert groups["facts without image"] == [True, False, True, False]
+    assert groups["triples without image"] == [True, False, True, False]
 
 
 def test_diverged_models_are_named() -> None:

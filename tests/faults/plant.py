@@ -1,11 +1,11 @@
-"""Plants every fault of the table in a copy of the tree and sees whether its tests catch it.
+"""Mutation tests: plant every fault of the table in a copy of the tree and check that its tests catch it.
 
 ``python -m tests.faults.plant --out after.csv`` writes one row per fault: caught or survived. ``baseline.csv`` is the result of an
 earlier commit: a fault that was caught there and is not caught now is named at the end, and the exit status is 1. An interrupted
-run goes on where it stopped; remove the file to begin anew.
+run resumes where it stopped; remove the file to start over.
 
-A fault must go wrong quietly. One that fails by a name that does not exist, or cannot be imported, proves nothing about the tests;
-it is reported as broken, and the table must be brought up to date.
+A fault must fail silently. One that raises for an unknown name or a failed import proves nothing about the tests; it is reported as
+broken, and the table must be updated.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def plant_all(faults: Sequence[Fault], copy: Path, out: Path, timeout: float) -> dict[str, tuple[str, str]]:
-    """File and outcome of every fault by its id; each is also appended to the file of results at once."""
+    """Return file and outcome of every fault by id; append each to the file of results at once."""
     sources = read_sources(copy)
     files = {fault.id: locate(fault, sources) for fault in faults}
     tests = {fault.id: [locate_test(test, copy) for test in fault.tests] for fault in faults}
@@ -85,7 +85,7 @@ def plant_all(faults: Sequence[Fault], copy: Path, out: Path, timeout: float) ->
 
 
 def copy_tree(root: Path, copy: Path) -> None:
-    """Copies what git knows or would add, as it is in the working tree."""
+    """Copy tracked and untracked files of the working tree, without ignored ones."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
     for name in filter(None, listed.stdout.split("\0")):
@@ -95,16 +95,16 @@ def copy_tree(root: Path, copy: Path) -> None:
 
 
 def preload() -> None:
-    """Imports the libraries once, so that every fault costs its tests alone."""
+    """Import the libraries once, so that every fault only costs its tests."""
     for name in PRELOADED:
         import_module(name)
 
 
 def check_tests(tests: Sequence[str], copy: Path) -> None:
-    """Runs all tests of the table without a fault.
+    """Run all tests of the table without a fault.
 
     Raises:
-        ValueError: A test fails, or the copy is not what is imported.
+        ValueError: A test fails, or another package than the copy is imported.
     """
     code, text = run_tests(tests, copy, timeout=3600, stop=False)
     if code != 0:
@@ -113,7 +113,7 @@ def check_tests(tests: Sequence[str], copy: Path) -> None:
 
 
 def run_tests(tests: Sequence[str], copy: Path, timeout: float, *, stop: bool = True) -> tuple[int | None, str]:
-    """pytest's exit status, None where time is up, and what it printed; in a process of its own with the copy's modules."""
+    """Run pytest on the copy in a new process; return its exit status, None after a timeout, and its output."""
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(copy), "-o", "addopts=", *(["-x"] if stop else [])]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that a preloaded library has imported
 
@@ -133,7 +133,7 @@ def run_tests(tests: Sequence[str], copy: Path, timeout: float, *, stop: bool = 
 
 
 def forked(run: Callable[[], int], output: Path, timeout: float) -> tuple[int | None, str]:
-    """The status that a function returns in a child process, None where time is up, and what it printed."""
+    """Run a function in a child process; return its status, None after a timeout, and its output."""
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -161,7 +161,7 @@ def forked(run: Callable[[], int], output: Path, timeout: float) -> tuple[int | 
 
 
 def outcome_of(code: int | None, text: str) -> str:
-    """What became of a fault.
+    """Return the outcome of a fault.
 
     Raises:
         ValueError: No test ran.

@@ -1,4 +1,4 @@
-"""The table of planted faults, and where its snippets and tests are in a tree that may have moved since."""
+"""Table of planted faults, and lookup of their snippets and tests in a tree that may have moved."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class Fault:
     breaks: str
     """The mistake, in one sentence."""
     file: str
-    """Where the snippet is, or was before the code moved."""
+    """Path of the snippet, possibly from before the code moved."""
     old: str
     new: str
     tests: tuple[str, ...]
-    """Test files, or tests in them, of which one at least must fail."""
+    """Test files, or tests in them, at least one of which must fail."""
 
 
 def read_table(path: Path = TABLE) -> list[Fault]:
@@ -40,12 +40,12 @@ def read_table(path: Path = TABLE) -> list[Fault]:
 
 
 def read_sources(root: Path) -> dict[str, str]:
-    """The text of every module of the package, by its path from the root."""
+    """Return the text of every module of the package, by path from the root."""
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in sorted((root / "gmmrec").rglob("*.py"))}
 
 
 def locate(fault: Fault, sources: Mapping[str, str]) -> str:
-    """The file that holds the fault's snippet: the one that the table names, or else the only one in the package.
+    """Return the file with the snippet of a fault: the one in the table, or else the only one in the package.
 
     Raises:
         ValueError: The snippet is in no file, or more than once.
@@ -58,12 +58,12 @@ def locate(fault: Fault, sources: Mapping[str, str]) -> str:
         return found[0].removesuffix(" (1)")
     raise ValueError(
         f"fault {fault.id!r}: expected {fault.old!r} once in {fault.file} or in the package, "
-        f"found it in {', '.join(found) or 'no file'}; bring {TABLE.name} up to date"
+        f"found it in {', '.join(found) or 'no file'}; update {TABLE.name}"
     )
 
 
 def locate_test(test: str, root: Path) -> str:
-    """A test as pytest takes it: where the table has it, or else in the only test file of that name.
+    """Return the pytest id of a test, at its path in the table or else in the only test file of that name.
 
     Raises:
         ValueError: No test file has that name, or several have.
@@ -72,6 +72,6 @@ def locate_test(test: str, root: Path) -> str:
     if not (root / name).is_file():
         found = sorted((root / "tests").rglob(Path(name).name))
         if len(found) != 1:
-            raise ValueError(f"expected one test file named {Path(name).name}, found {len(found)}; bring {TABLE.name} up to date")
+            raise ValueError(f"expected one test file named {Path(name).name}, found {len(found)}; update {TABLE.name}")
         name = found[0].relative_to(root).as_posix()
     return name + colons + node

@@ -1,6 +1,6 @@
-"""The one place that knows the names of the package: from settings to a finished run, and from a run to plain values.
+"""Access of the golden file to the package: from settings to a finished run, and from a run to plain values.
 
-Everything else of the golden file asks here, so a rename in the package changes this module and nothing that was recorded.
+All other modules of this folder go through this one, so a rename in the package changes this module and no recorded value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ PARTS = ("valid", "test")
 
 
 def field_names(model: str) -> dict[str, list[str]]:
-    """Every setting there is for a model, by section."""
+    """Return the names of all settings of a model, by section."""
     return {section: [field.name for field in fields(kind)] for section, kind in sections_of(MODELS[model]).items()}
 
 
 def full_settings(model: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """All settings of a run in a file's form, from flags and today's defaults; tuples become lists, which YAML has."""
+    """Return all settings of a run as stored in a file, from flags and current defaults; tuples become lists."""
     config = read_config(model, {}, arguments).to_dict()
     top = field_names(model)["run"]
     sections = {name: section for name, section in config.items() if isinstance(section, dict)}
@@ -37,93 +37,93 @@ def full_settings(model: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def watching(settings: Mapping[str, Any], monitor: str) -> dict[str, Any]:
-    """Settings that name the metric by which the best epoch is chosen."""
+    """Return settings that monitor a metric."""
     return {**settings, "run": {**settings["run"], "monitor": monitor}}
 
 
 def read(settings: Mapping[str, Any]) -> Any:
-    """A file's settings, read as any other."""
+    """Return the settings of a file, read by the package."""
     values = {name: dict(section) for name, section in settings.items() if name != MODEL}
     return read_config(settings[MODEL], {**values, **values.pop("run")})
 
 
 def at(settings: Mapping[str, Any], data: Path, init_from: Path | None = None) -> dict[str, Any]:
-    """Settings with real paths: data sets lie in a folder, and a first run in another."""
+    """Return settings with the paths of the data sets and of the initial run."""
     section, top = settings["data"], settings["run"]
     top = top if init_from is None else {**top, "init_from": str(init_from)}
     return {**settings, "data": {**section, "path": str(data / section["path"])}, "run": top}
 
 
 def train(settings: Mapping[str, Any], folder: Path | None = None, *, epochs: int | None = None, resume: bool = False) -> Any:
-    """A finished run."""
+    """Return a finished run."""
     if epochs is not None:
         settings = {**settings, "train": {**settings["train"], "epochs": epochs}}
     return run_experiment(read(settings), folder=folder, resume=resume)
 
 
 def monitor(run: Any) -> str:
-    """The metric that the run watched."""
+    """Return the monitored metric of a run."""
     return run.config.monitor
 
 
 def num_epochs(settings: Mapping[str, Any]) -> int:
-    """Epochs that settings ask for."""
+    """Return the number of epochs in the settings."""
     return settings["train"]["epochs"]
 
 
 def save(run: Any, folder: Path) -> Path:
-    """Writes the run's folder."""
+    """Write the run folder."""
     return run.save(folder)
 
 
 def load(folder: Path) -> Any:
-    """Reads a run's folder."""
+    """Read a run folder."""
     return gmmrec.load(folder)
 
 
 def blend(runs: Sequence[Any], **settings: Any) -> Any:
-    """Runs that rank together."""
+    """Return a blend of runs."""
     return gmmrec.blend(runs, **settings)
 
 
 def blend_weights(run: Any) -> list[float]:
-    """The share of every run in a blend."""
+    """Return the weights of a blend."""
     return list(run.config.model.weights)
 
 
 def rerank(fast: Any, slow: Any, top: int) -> Any:
-    """One run that finds candidates, and one that ranks them."""
+    """Return a two-stage run, with one run for candidates and one for their ranking."""
     return gmmrec.rerank(fast, slow, top=top)
 
 
 def evaluations(run: Any, part: str) -> dict[str, Any]:
-    """Results of a part by evaluation task, as they were found when the run finished."""
+    """Return the stored results of a split part, by evaluation task."""
     found = {run.main: run.results[part]} | {name: results[part] for name, results in run.other_results.items() if part in results}
     return dict(sorted(found.items()))
 
 
 def evaluate_again(run: Any, part: str) -> dict[str, Any]:
-    """The same, computed now."""
+    """Evaluate a split part again; return the results by evaluation task."""
     return dict(sorted(run.evaluate_all(part).items()))
 
 
 def means(results: Any) -> dict[str, float]:
-    """Mean of every metric."""
+    """Return the mean of every metric."""
     return results.mean()
 
 
-def everything_told(results: Any) -> dict[str, Any]:
-    """All numbers of a report on an evaluation: groups, intervals, catalogue."""
+def full_report(results: Any) -> dict[str, Any]:
+    """Return all values of the report of an evaluation: groups, intervals, catalogue."""
     return results.to_dict()
 
 
 def values_per_question(results: Any) -> list[Tensor]:
-    """Every metric's value for each question."""
+    """Return the values of every metric per question."""
     return list(results.values.values())
 
 
 def history(run: Any) -> list[tuple[list[float], float | None]]:
-    """Loss terms and monitored value of every epoch; errors are negative, as they were recorded."""
+    """Return loss terms and monitored value of every epoch; errors are negative, as recorded."""
     if not run.history:
         return []
     sign = -1 if run.history.monitor.rpartition("/")[2] in {name for kind in KINDS.values() for name in kind.lower_is_better} else 1
@@ -131,17 +131,17 @@ def history(run: Any) -> list[tuple[list[float], float | None]]:
 
 
 def best_epoch(run: Any) -> int:
-    """The epoch whose weights were kept; 0 for none."""
+    """Return the epoch of the final weights; 0 for none."""
     return run.history.best_epoch if run.history else 0
 
 
 def weights(run: Any) -> list[Tensor]:
-    """Every tensor of the model's state."""
+    """Return every tensor of the model's state."""
     return list(run.model.state_dict().values())
 
 
 def edges(run: Any) -> dict[tuple[str, str, str], tuple[Tensor, list[Tensor]]]:
-    """By edge type of the prepared graph: the ends, and all attributes."""
+    """Return edge index and all edge attributes, by edge type of the prepared graph."""
     found = {}
     for kind in run.graph.data.edge_types:
         store = dict(run.graph.data[kind].items())
@@ -151,47 +151,47 @@ def edges(run: Any) -> dict[tuple[str, str, str], tuple[Tensor, list[Tensor]]]:
 
 
 def ids(run: Any, node_type: str) -> list[Any]:
-    """Raw ids."""
+    """Return the raw ids."""
     return run.vocabularies[node_type].ids()
 
 
 def ability(run: Any) -> str:
-    """What the run answers: ``items`` to users, ``outfits`` or ``facts`` that are completed."""
-    return {"OutfitQuery": "outfits", "LinkPredictionQuery": "facts"}.get(run.model.query_type.__name__, "items")
+    """Return the kind of answers of a run: ``items`` for users, or completed ``outfits`` or ``triples``."""
+    return {"OutfitQuery": "outfits", "LinkPredictionQuery": "triples"}.get(run.model.query_type.__name__, "items")
 
 
 def recommend(run: Any, users: Sequence[Any] | None, k: int, *, exclude_seen: bool = True) -> pd.DataFrame:
-    """Columns ``user_id``, ``item_id``, ``score``."""
+    """Return columns ``user_id``, ``item_id``, ``score``."""
     return run.recommend(users, k, exclude_seen=exclude_seen)
 
 
-def recommend_to_strangers(run: Any, histories: Sequence[Sequence[Any]], k: int) -> pd.DataFrame:
-    """Columns ``user_id``, ``item_id``, ``score``."""
+def recommend_to_new_users(run: Any, histories: Sequence[Sequence[Any]], k: int) -> pd.DataFrame:
+    """Return columns ``user_id``, ``item_id``, ``score``."""
     return run.recommend(histories=histories, k=k)
 
 
 def similar(run: Any, items: Sequence[Any], k: int) -> pd.DataFrame:
-    """Columns ``item_id``, ``similar_id``, ``score``."""
+    """Return columns ``item_id``, ``similar_id``, ``score``."""
     return run.similar_items(items, k)
 
 
 def explain(run: Any, user: Any, item: Any) -> pd.DataFrame:
-    """Columns ``modality``, ``token``, ``weight``."""
+    """Return columns ``modality``, ``token``, ``weight``."""
     return run.explain(user, item)
 
 
 def complete(run: Any, items: Sequence[Any], user: Any, k: int, least: int, most: int) -> pd.DataFrame:
-    """Columns ``outfit``, ``item_id``, ``probability``, ``score``, and ``comment`` of models that write."""
+    """Return columns ``outfit``, ``item_id``, ``probability``, ``score``, and ``comment`` of models that write."""
     return run.complete(items, user, k, min_items=least, max_items=most, beam=6)
 
 
 def link(run: Any, head: Any, relation: Any, k: int) -> pd.DataFrame:
-    """Columns ``entity_id``, ``score``."""
+    """Return columns ``entity_id``, ``score``."""
     return run.link(head, relation, k)
 
 
 def packages() -> dict[str, str | None]:
-    """What the bits depend on beside the platform: versions of PyTorch and PyG, and whether torch-scatter takes over."""
+    """Return the versions of PyTorch, PyG and torch-scatter, which affect the last digits as the platform does."""
     import torch_geometric
 
     try:

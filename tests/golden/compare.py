@@ -1,17 +1,17 @@
-"""Recorded and found rows, side by side; imports nothing of the package."""
+"""Comparison of recorded and found rows; imports nothing of the package."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 METRIC_TOLERANCE = 0.05
-"""On other platforms or versions: by how much a metric may differ, absolutely, and relatively where it is above 1."""
+"""Tolerance of metrics on other platforms or versions: absolute, and relative above 1."""
 LOSS_TOLERANCE = 0.02
-"""Likewise for losses, relatively."""
+"""Relative tolerance of losses on other platforms or versions."""
 
 
 class Difference(NamedTuple):
-    """A number that is not what was recorded; None where it is absent."""
+    """A value that differs from the recorded one; None if absent."""
 
     row: str
     key: str
@@ -23,13 +23,13 @@ class Difference(NamedTuple):
 
 
 def differences(recorded: Mapping[str, Any], found: Mapping[str, Any], *, exact: bool) -> Iterator[Difference]:
-    """Every difference between rows.
+    """Yield every difference between rows.
 
     Args:
-        recorded: Rows by name.
-        found: Likewise.
-        exact: Whether all must be equal to the last digit. Otherwise metrics and losses may differ by a tolerance, and digests,
-            lists, explanations and epochs are skipped.
+        recorded: Recorded rows by name.
+        found: Found rows by name.
+        exact: Compare all values to the last digit. Otherwise compare metrics and losses within a tolerance, and skip digests,
+            lists, explanations and epochs.
     """
     for name in sorted({*recorded, *found}):
         before, after = recorded.get(name, {}), found.get(name, {})
@@ -39,7 +39,7 @@ def differences(recorded: Mapping[str, Any], found: Mapping[str, Any], *, exact:
 
 
 def same(key: str, recorded: Any, found: Any, *, exact: bool) -> bool:
-    """Whether one value is as it was recorded."""
+    """Return whether a value matches the recorded one."""
     if exact:
         return repr(recorded) == repr(found)
     if key.startswith(("valid: ", "test: ")) and isinstance(recorded, float):

@@ -1,6 +1,6 @@
-"""Small data sets of every form that models are trained on, written as files; independent of the toy data of other tests.
+"""Small data sets of every kind, written as files; independent of the toy data of other tests.
 
-All draws come from ``numpy.random.RandomState``, whose streams are frozen for good.
+All draws come from ``numpy.random.RandomState``, whose streams are frozen.
 """
 
 from pathlib import Path
@@ -17,17 +17,17 @@ FILLERS = ("the", "a", "is", "and", "really", "quite", "for", "me")
 
 
 def write_all(folder: Path) -> None:
-    """Writes the folders ``shop``, ``pictures``, ``knowledge``, ``facts``, ``outfits`` and ``news``."""
+    """Write the folders ``shop``, ``pictures``, ``knowledge``, ``triples``, ``outfits`` and ``news``."""
     write_shop(folder / "shop")
     write_pictures(folder / "pictures")
     write_knowledge(folder / "knowledge")
-    write_facts(folder / "facts")
+    write_triples(folder / "triples")
     write_outfits(folder / "outfits")
     write_news(folder / "news")
 
 
 def write_shop(folder: Path) -> None:
-    """Rated, reviewed and timed interactions; images and texts of most items, a profile of most users."""
+    """Write interactions with ratings, reviews and times; images and texts of most items, a profile of most users."""
     folder.mkdir(parents=True)
     _log().to_csv(folder / "interactions.csv", index=False)
     items = pd.DataFrame({"item": _items(), "title": [f"Article {row}" for row in range(ITEMS)], "price": np.arange(ITEMS) % 7 + 1})
@@ -39,7 +39,7 @@ def write_shop(folder: Path) -> None:
 
 
 def write_pictures(folder: Path) -> None:
-    """The shop with regions of pictures and word vectors, of which some items have fewer or none."""
+    """Write the shop with picture regions and word vectors, fewer or none for some items."""
     write_shop(folder)
     draws = RandomState(12)
     for name, tokens, width, missing in (("regions", 9, 6, (4,)), ("words", 5, 4, (8, 20))):
@@ -50,18 +50,18 @@ def write_pictures(folder: Path) -> None:
 
 
 def write_knowledge(folder: Path) -> None:
-    """The shop with facts about entities, most items linked to one."""
+    """Write the shop with triples, most items aligned with an entity."""
     write_shop(folder)
     _write_triples(folder)
-    linked = [row for row in range(ITEMS) if row % 9 != 4]
-    pd.DataFrame({"item": [f"i{row}" for row in linked], "entity": [f"e{row}" for row in linked]}).to_csv(
+    aligned = [row for row in range(ITEMS) if row % 9 != 4]
+    pd.DataFrame({"item": [f"i{row}" for row in aligned], "entity": [f"e{row}" for row in aligned]}).to_csv(
         folder / "alignment.csv", index=False
     )
     _save(folder / "entity_name_feat.npz", _entities(), _content(RandomState(13), ENTITIES, 5), missing=(2, 30))
 
 
-def write_facts(folder: Path) -> None:
-    """Facts alone; entities have a name, words and an image of two regions."""
+def write_triples(folder: Path) -> None:
+    """Write triples without interactions; entities have a name, words and an image of two regions."""
     folder.mkdir(parents=True)
     _write_triples(folder)
     draws = RandomState(14)
@@ -74,21 +74,21 @@ def write_facts(folder: Path) -> None:
 
 
 def write_outfits(folder: Path) -> None:
-    """The shop, without its log's order, with outfits: for whom, what came before, what was written; items have categories."""
+    """Write the shop with outfits, their users, histories and texts; items have categories."""
     write_shop(folder)
     draws, rows = RandomState(15), []
     for user in range(USERS):
-        for place in range(4):
+        for number in range(4):
             liked = draws.permutation([item for item in range(ITEMS) if item % TASTES == user % TASTES or draws.rand() < 0.2])
             size = draws.randint(2, 5)
             rows.append(
                 {
-                    "outfit": f"o{user}_{place}",
+                    "outfit": f"o{user}_{number}",
                     "user": f"u{user}",
                     "items": " ".join(f"i{item}" for item in liked[:size]),
                     "history": " ".join(f"i{item}" for item in liked[size : size + 3]),
                     "text": _sentence(draws, user % TASTES, liked=True),
-                    "split": ("train", "train", "valid", "test")[place],
+                    "split": ("train", "train", "valid", "test")[number],
                 }
             )
     pd.DataFrame(rows).to_csv(folder / "outfits.csv", index=False)
@@ -99,7 +99,7 @@ def write_outfits(folder: Path) -> None:
 
 
 def write_news(folder: Path) -> None:
-    """Impressions with what was shown and clicked, and the clicks before; images and texts of most items."""
+    """Write impressions with shown and clicked items and earlier clicks; images and texts of most items."""
     folder.mkdir(parents=True)
     draws, lines = RandomState(16), []
     past: dict[int, list[int]] = {}
@@ -109,9 +109,9 @@ def write_news(folder: Path) -> None:
         clicked = [bool(draws.rand() < (0.7 if item % TASTES == user % TASTES else 0.15)) for item in shown]
         time = pd.Timestamp(START + 3607 * number, unit="s").strftime("%m/%d/%Y %I:%M:%S %p")
         history = past.setdefault(user, [int(item) for item in draws.permutation(np.arange(user % TASTES, ITEMS, TASTES))[:3]])
-        told = " ".join(f"i{item}" for item in history)
+        earlier = " ".join(f"i{item}" for item in history)
         seen = " ".join(f"i{item}-{int(is_clicked)}" for item, is_clicked in zip(shown, clicked, strict=True))
-        lines.append(f"{number}\tu{user}\t{time}\t{told}\t{seen}\n")
+        lines.append(f"{number}\tu{user}\t{time}\t{earlier}\t{seen}\n")
         history += [int(item) for item, is_clicked in zip(shown, clicked, strict=True) if is_clicked]
     (folder / "behaviors.tsv").write_text("".join(lines), encoding="utf-8")
     draws = RandomState(17)
@@ -135,15 +135,15 @@ def _entities() -> list[str]:
 
 
 def _log() -> pd.DataFrame:
-    """Users mostly take items of their taste, and rate these higher; some interactions share their second."""
+    """Return a log of users who mostly choose items of their taste and rate them higher; some interactions share a timestamp."""
     draws, rows = RandomState(10), []
     for user in range(USERS):
         chance = np.where(np.arange(ITEMS) % TASTES == user % TASTES, 0.75, 0.12) * (1.2 - np.arange(ITEMS) / ITEMS)
         items = draws.permutation(np.flatnonzero(draws.rand(ITEMS) < chance + 0.03))
         time = START + 86_400 * user // 2
-        for place, item in enumerate(items):
+        for number, item in enumerate(items):
             liked = bool(item % TASTES == user % TASTES)
-            time += int(draws.randint(1, 40) * 3600) if place != 4 else 0
+            time += int(draws.randint(1, 40) * 3600) if number != 4 else 0
             rows.append(
                 {
                     "user": f"u{user}",
@@ -158,25 +158,25 @@ def _log() -> pd.DataFrame:
 
 def _sentence(draws: RandomState, subject: int, *, liked: bool) -> str:
     words = [SUBJECTS[subject], PRAISE[liked][draws.randint(3)], *(FILLERS[draws.randint(8)] for _ in range(draws.randint(2, 7)))]
-    return " ".join(words[place] for place in draws.permutation(len(words)))
+    return " ".join(words[position] for position in draws.permutation(len(words)))
 
 
 def _content(draws: RandomState, rows: int, width: int) -> np.ndarray:
-    """Vectors that tell the taste of a row, and noise."""
+    """Return vectors of the taste of each row, with noise."""
     return draws.randn(TASTES, width)[np.arange(rows) % TASTES] + 0.6 * draws.randn(rows, width)
 
 
 def _save(path: Path, ids: list[str], values: np.ndarray, missing: tuple[int, ...]) -> None:
-    kept = [row for row in range(len(ids)) if row not in missing]
-    np.savez(path, ids=np.array(ids)[kept], values=values[kept].astype(np.float32))
+    present = [row for row in range(len(ids)) if row not in missing]
+    np.savez(path, ids=np.array(ids)[present], values=values[present].astype(np.float32))
 
 
 def _write_triples(folder: Path) -> None:
-    draws, facts = RandomState(18), set()
+    draws, triples = RandomState(18), set()
     for entity in range(ENTITIES):
-        facts |= {(entity, "next", (entity + TASTES) % ENTITIES), (entity, "near", int(draws.randint(ENTITIES)))}
-        facts |= {(entity, "of_kind", entity % TASTES)} if entity >= TASTES else set()
-    rows = sorted(facts)
+        triples |= {(entity, "next", (entity + TASTES) % ENTITIES), (entity, "near", int(draws.randint(ENTITIES)))}
+        triples |= {(entity, "of_kind", entity % TASTES)} if entity >= TASTES else set()
+    rows = sorted(triples)
     part = np.array(["train", "valid", "test"])[(draws.rand(len(rows)) > 0.8).astype(int) * draws.randint(1, 3, len(rows))]
     table = pd.DataFrame(
         [(f"e{head}", relation, f"e{tail}") for head, relation, tail in rows], columns=["head", "relation", "tail"]

@@ -1,4 +1,4 @@
-"""From cases to rows: trains, asks, and writes down every number. Imports PyTorch, so the environment is pinned before."""
+"""Rows of the golden file: train cases and record every number. Imports PyTorch, so the environment is pinned before."""
 
 import hashlib
 import math
@@ -23,48 +23,48 @@ HISTORIES = ((0, 4, 8), (3,), (1, 2, 13, 17, 5))
 """Positions among the ids of a run."""
 
 
-def measure(wanted: Sequence[str], folder: Path) -> dict[str, Row]:
-    """The rows of cases by name; data and runs are written to ``folder``."""
+def measure(names: Sequence[str], folder: Path) -> dict[str, Row]:
+    """Return the rows of cases by name; data and runs are written to ``folder``."""
     torch.set_num_threads(1)
     write_all(folder / "data")
     cases = Cases(folder)
-    return {name: cases.named_row(name) for name in wanted}
+    return {name: cases.named_row(name) for name in names}
 
 
 class Cases:
-    """Trains cases; one that several others need is trained once."""
+    """Trained cases by name; each is trained once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.run = cache(self._run)
 
     def named_row(self, name: str) -> Row:
-        """The same as :meth:`row`; an error says which case it is of."""
+        """Return the row of a case; errors name the case."""
         try:
             return self.row(name)
         except Exception as error:
             raise RuntimeError(f"case {name} failed: {error}") from error
 
     def row(self, name: str) -> Row:
-        """All numbers of a case."""
+        """Return all numbers of a case."""
         run, row = self.run(name), {}
         if name in BLENDS:
             row["blend weights"] = access.blend_weights(run)
         if name in RESUMED:
-            straight = access.train(self.settings(name))
-            row["resumed is straight on"] = digest(access.weights(straight)) == digest(access.weights(run))
+            uninterrupted = access.train(self.settings(name))
+            row["resumed is straight on"] = digest(access.weights(uninterrupted)) == digest(access.weights(run))
         row |= numbers(run)
         folder = access.save(run, self.folder / "saved" / name)
         row |= reloaded(run, access.load(folder))
         return row
 
     def settings(self, name: str) -> dict[str, Any]:
-        """The settings of a case, with the paths of this computation."""
+        """Return the settings of a case, with paths in the working folder."""
         first = self.saved(WARM[name]) if name in WARM else None
         return access.at(read_settings(name), self.folder / "data", first)
 
     def saved(self, name: str) -> Path:
-        """The folder of a finished case."""
+        """Return the folder of a finished case."""
         folder = self.folder / "first" / name
         return folder if folder.exists() else access.save(self.run(name), folder)
 
@@ -84,18 +84,18 @@ class Cases:
 
 
 def read_settings(name: str) -> dict[str, Any]:
-    """A settings file as it stands."""
+    """Read a settings file."""
     return yaml.safe_load((SETTINGS / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def numbers(run: Any) -> Row:
-    """All that a finished run holds and answers."""
+    """Return all numbers and answers of a finished run."""
     row: Row = {}
     for part in access.PARTS:
         for task, results in access.evaluations(run, part).items():
             row |= {f"{part}: {task}: {metric}": value for metric, value in sorted(access.means(results).items())}
             row[f"{part}: {task}: questions"] = digest(access.values_per_question(results))
-            row[f"{part}: {task}: report"] = digest_text(sorted(map(repr, leaves(access.everything_told(results)))))
+            row[f"{part}: {task}: report"] = digest_text(sorted(map(repr, leaves(access.full_report(results)))))
     for number, (terms, value) in enumerate(access.history(run), 1):
         row[f"epoch {number}: losses"] = sorted(terms)
         row[f"epoch {number}: value"] = value
@@ -108,10 +108,10 @@ def numbers(run: Any) -> Row:
 
 
 def answers(run: Any) -> Row:
-    """What the run says in raw ids: lists, explanations, completions."""
+    """Return the answers of a run in raw ids: lists, explanations, completions."""
     row: Row = {}
     kind = access.ability(run)
-    if kind == "facts":
+    if kind == "triples":
         for relation in access.ids(run, "relation"):
             row[f"link: e5 {relation}"] = listing(access.link(run, "e5", relation, 10), "entity_id")
         return row
@@ -124,13 +124,13 @@ def answers(run: Any) -> Row:
                 row[f"complete: {' '.join(items)} for {user}: comments"] = frame["comment"].tolist()
         return row | alike(run)
     users, items = access.ids(run, "user"), access.ids(run, "item")
-    strangers = [[items[place] for place in history] for history in HISTORIES]
-    for user in (users[place] for place in USERS):
+    new_users = [[items[position] for position in history] for history in HISTORIES]
+    for user in (users[position] for position in USERS):
         row[f"top 10: {user}"] = listing(access.recommend(run, [user], 10), "item_id")
     row["top 10: everybody"] = digest_frame(access.recommend(run, None, 10), "user_id", "item_id")
     row["all scores"] = digest_frame(access.recommend(run, None, 1000, exclude_seen=False), "user_id", "item_id")
-    row["top 10: strangers"] = digest_frame(access.recommend_to_strangers(run, strangers, 10), "user_id", "item_id")
-    row["top 10: a stranger"] = listing(access.recommend_to_strangers(run, strangers[-1:], 10), "item_id")
+    row["top 10: strangers"] = digest_frame(access.recommend_to_new_users(run, new_users, 10), "user_id", "item_id")
+    row["top 10: a stranger"] = listing(access.recommend_to_new_users(run, new_users[-1:], 10), "item_id")
     for user, item in ((users[0], items[0]), (users[7], items[17]), (users[-1], items[3])):
         key = f"explain: {user} {item}"
         try:
@@ -141,13 +141,13 @@ def answers(run: Any) -> Row:
 
 
 def alike(run: Any) -> Row:
-    """Lists of similar items."""
-    items = [access.ids(run, "item")[place] for place in ITEMS]
+    """Return lists of similar items."""
+    items = [access.ids(run, "item")[position] for position in ITEMS]
     return {f"similar: {item}": listing(access.similar(run, [item], 5), "similar_id") for item in items}
 
 
 def reloaded(run: Any, again: Any) -> Row:
-    """Whether a run that was written and read gives the same numbers."""
+    """Return whether a run reloaded from its folder gives the same numbers."""
     same = [digest(access.weights(run)) == digest(access.weights(again))]
     for part in access.PARTS:
         before, after = access.evaluations(run, part), access.evaluate_again(again, part)
@@ -157,24 +157,24 @@ def reloaded(run: Any, again: Any) -> Row:
 
 
 def explained(frame: pd.DataFrame) -> str:
-    """Weights in their order; names of modalities and tokens enter as a digest, so that a change of names is told apart."""
+    """Render weights in order, and a digest of the names of modalities and tokens, so that renames are distinguishable."""
     shown = [repr(float(weight)) for weight in frame["weight"]]
-    said = " ".join(shown) if len(shown) <= 12 else f"{len(shown)} weights {digest_text(shown)}"
-    return f"{said} | {digest_text([f'{m}/{t}' for m, t in zip(frame['modality'], frame['token'], strict=True)])[:12]}"
+    text = " ".join(shown) if len(shown) <= 12 else f"{len(shown)} weights {digest_text(shown)}"
+    return f"{text} | {digest_text([f'{m}/{t}' for m, t in zip(frame['modality'], frame['token'], strict=True)])[:12]}"
 
 
 def listing(frame: pd.DataFrame, answer: str) -> str:
-    """Ids with their scores, best first."""
+    """Render ids with scores, best first."""
     return pairs(frame[answer], frame["score"])
 
 
 def pairs(names: Any, values: Any) -> str:
-    """``name value`` with commas between."""
+    """Render ``name value`` pairs, separated by commas."""
     return ", ".join(f"{name} {float(value)!r}" for name, value in zip(names, values, strict=True))
 
 
 def leaves(value: Any) -> Iterator[float]:
-    """All numbers in nested dictionaries and lists."""
+    """Yield all numbers in nested dictionaries and lists."""
     if isinstance(value, dict):
         for each in value.values():
             yield from leaves(each)
@@ -186,17 +186,17 @@ def leaves(value: Any) -> Iterator[float]:
 
 
 def digest(tensors: Sequence[Tensor]) -> str:
-    """Of the contents of tensors, whatever their order and their names."""
+    """Return the digest of tensors, regardless of order and names."""
     return digest_text(sorted(digest_tensor(tensor) for tensor in tensors))
 
 
 def digest_edges(ends: Tensor, attributes: Sequence[Tensor]) -> str:
-    """Of a relation: its ends, and its attributes whatever their names."""
+    """Return the digest of edges and their attributes, regardless of names."""
     return digest_text([digest_tensor(ends), *sorted(digest_tensor(each) for each in attributes)])
 
 
 def digest_tensor(tensor: Tensor) -> str:
-    """Of shape, type and bytes."""
+    """Return the digest of shape, dtype and bytes."""
     plain = tensor.detach().cpu().contiguous()
     if plain.layout is not torch.strided:
         plain = plain.to_dense()
@@ -206,19 +206,19 @@ def digest_tensor(tensor: Tensor) -> str:
 
 
 def digest_frame(frame: pd.DataFrame, *columns: str) -> str:
-    """Of some columns and the scores."""
+    """Return the digest of some columns and the scores."""
     texts = [frame[column].astype(str).tolist() for column in columns]
     scores = [repr(float(value)) for value in frame["score"]]
     return digest_text([" ".join(cells) for cells in zip(*texts, scores, strict=True)])
 
 
 def digest_text(lines: Sequence[str]) -> str:
-    """Of lines of text."""
+    """Return the digest of lines of text."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: numbers that JSON lacks become text."""
+    """Return a value for JSON; non-finite numbers become text."""
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, float) and not math.isfinite(value):

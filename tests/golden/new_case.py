@@ -1,6 +1,6 @@
-"""Writes the settings file of a new case: ``python -m tests.golden.new_case NAME MODEL --data.path shop --train.epochs 3``.
+"""Settings file of a new case: ``python -m tests.golden.new_case NAME MODEL --data.path shop --train.epochs 3``.
 
-Every setting is written out, as flags and today's defaults have it, so that later defaults do not move what was recorded.
+Every setting is written out, from flags and current defaults, so that new defaults do not change recorded rows.
 """
 
 import sys
@@ -18,11 +18,11 @@ USUAL = (
     *("--data.path", "shop", "--train.epochs", "3", "--train.lr", "0.01", "--train.batch_size", "128"),
     *("--train.accelerator", "cpu", "--train.progress", "false", "--eval.bootstrap", "20", "--eval.ks", "[5, 10, 20]"),
 )
-"""What cases have unless flags say otherwise: small and quick."""
+"""Default flags of cases: small and quick."""
 
 
 def write_case(name: str, model: str, arguments: Sequence[str]) -> None:
-    """Writes ``settings/NAME.yaml``, after a run that says what the model watches where no flag does."""
+    """Write ``settings/NAME.yaml``, after a run that yields the model's default monitor."""
     settings = access.full_settings(model, [*USUAL, *arguments])
     with tempfile.TemporaryDirectory() as folder:
         write_all(Path(folder))

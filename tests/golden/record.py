@@ -1,8 +1,8 @@
-"""Records the golden file, or compares with it: short runs of every model, to the last digit.
+"""Golden file: short runs of every model, recorded and compared to the last digit.
 
-``python -m tests.golden.record`` records; ``--only NAME …`` does so for some rows alone; ``--check`` compares instead, prints every
-difference (row, key, recorded, found) and ends with 1 if there is one. Nothing here imports PyTorch before the environment that
-makes its numbers repeatable is set.
+``python -m tests.golden.record`` records; ``--only NAME …`` records some rows; ``--check`` compares instead, prints every
+difference (row, key, recorded, found) and exits with status 1 if there is one. PyTorch is imported only after the environment for
+repeatable numbers is set.
 """
 
 import argparse
@@ -27,32 +27,32 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""One thread, and kernels that do not depend on the processor."""
+"""One thread, and kernels independent of the processor."""
 
 
 def pin_environment() -> None:
-    """Sets what PyTorch reads when it is imported.
+    """Set the environment variables that PyTorch reads on import.
 
     Raises:
-        RuntimeError: It is imported already.
+        RuntimeError: PyTorch is already imported.
     """
     if "torch" in sys.modules:
-        raise RuntimeError("PyTorch is imported already, so its kernels cannot be pinned; run python -m tests.golden.record")
+        raise RuntimeError("PyTorch is already imported, so its kernels cannot be pinned; run python -m tests.golden.record")
     os.environ.update(ENVIRONMENT)
 
 
-def measured(wanted: Sequence[str]) -> dict[str, Any]:
-    """What is found now, in the form of the golden file."""
+def measured(selected: Sequence[str]) -> dict[str, Any]:
+    """Compute rows, in the form of the golden file."""
     from tests.golden import access, measure
 
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure.measure(wanted, Path(folder))
+        rows = measure.measure(selected, Path(folder))
     return {"platform": this_platform(access.packages()), "rows": measure.plain(rows)}
 
 
 def this_platform(packages: Mapping[str, str | None]) -> dict[str, str | None]:
-    """What the last digits depend on."""
+    """Return the platform and versions that affect the last digits."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),
@@ -62,7 +62,7 @@ def this_platform(packages: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def written(golden: Mapping[str, Any]) -> str:
-    """The golden file as text: sorted, a line a number or list."""
+    """Render the golden file: sorted, one line per value or list."""
     rows = [
         f" {json.dumps(name)}: {{\n" + ",\n".join(f"  {json.dumps(key)}: {_line(row[key])}" for key in sorted(row)) + "\n }"
         for name, row in sorted(golden["rows"].items())
@@ -75,13 +75,13 @@ def _line(value: Any) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The golden file, or nothing where there is none."""
+    """Read the golden file; empty if it is missing."""
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"platform": {}, "rows": {}}
     return known
 
 
-def judged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """How strictly two golden files are compared, in words, and every difference."""
+def compared(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return a sentence on the strictness of the comparison of two golden files, and every difference."""
     exact = recorded["platform"] == found["platform"]
     how = (
         "same platform and versions: every bit must match"
@@ -93,18 +93,18 @@ def judged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Records or compares; returns the exit status."""
+    """Record or compare; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.golden.record", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names(), help="rows to compute; all where not given")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names(), help="rows to compute; all by default")
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     parser.add_argument("--file", type=Path, default=GOLDEN, help="the golden file")
     chosen = parser.parse_args(arguments)
-    wanted = chosen.only or names()
+    selected = chosen.only or names()
     pin_environment()
-    found, recorded = measured(wanted), read(chosen.file)
+    found, recorded = measured(selected), read(chosen.file)
     if chosen.check:
-        expected = {name: row for name, row in recorded["rows"].items() if chosen.only is None or name in wanted}
-        how, changed = judged({**recorded, "rows": expected}, found)
+        expected = {name: row for name, row in recorded["rows"].items() if chosen.only is None or name in selected}
+        how, changed = compared({**recorded, "rows": expected}, found)
         print("\n".join([how, *changed, f"{len(changed)} differences in {len(found['rows'])} rows"]))
         return int(bool(changed))
     if chosen.only is not None:

@@ -11,7 +11,7 @@ from tests.golden import access
 from tests.golden.cases import BLENDS, GOLDEN, RESUMED, SETTINGS, TWO_STAGE, WARM, names
 from tests.golden.compare import differences
 from tests.golden.measure import digest, read_settings
-from tests.golden.record import ENVIRONMENT, judged, read
+from tests.golden.record import ENVIRONMENT, compared, read
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.stem for path in SETTINGS.glob("*.yaml"))
@@ -19,20 +19,20 @@ FILES = sorted(path.stem for path in SETTINGS.glob("*.yaml"))
 
 @pytest.mark.slow
 def test_no_number_has_changed(tmp_path):
-    """In a process of its own, for kernels are chosen when PyTorch is imported."""
+    """Runs in a new process, as kernels are chosen when PyTorch is imported."""
     command = [sys.executable, "-m", "tests.golden.record", "--file", str(tmp_path / "found.json")]
     ended = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    how, changed = judged(read(GOLDEN), read(tmp_path / "found.json"))
+    how, changed = compared(read(GOLDEN), read(tmp_path / "found.json"))
     print(how)
     assert not changed, "\n".join(
-        [how, *changed, "a change that is meant: python -m tests.golden.record --only ROW, and say why in the commit"]
+        [how, *changed, "if the change is intended: python -m tests.golden.record --only ROW, and say why in the commit"]
     )
 
 
-def test_every_model_has_a_case_of_its_name_and_every_case_a_row():
+def test_every_model_has_a_case_and_every_case_a_row():
     assert set(access.MODELS) <= set(FILES)
     assert sorted(read(GOLDEN)["rows"]) == names()
     assert {*RESUMED, *WARM, *WARM.values()} <= set(FILES)
@@ -43,7 +43,7 @@ def test_every_model_has_a_case_of_its_name_and_every_case_a_row():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_setting_is_written_out(name):
+def test_settings_files_contain_every_setting(name):
     settings = read_settings(name)
     model = settings.pop(access.MODEL)
     assert {section: list(values) for section, values in settings.items()} == access.field_names(model)
@@ -51,12 +51,12 @@ def test_every_setting_is_written_out(name):
 
 
 @pytest.mark.parametrize("recorded", [0.1, [0.1, 0.2], "i3 0.1", "same"])
-def test_the_last_digit_counts_where_all_is_equal(recorded):
+def test_the_last_digit_counts_on_the_same_platform(recorded):
     platform = {"machine": "here"}
     golden = {"platform": platform, "rows": {"a": {"test: ranking: recall@5": recorded, "weights": "x"}}}
-    assert judged(golden, copy.deepcopy(golden))[1] == []
+    assert compared(golden, copy.deepcopy(golden))[1] == []
     found = json.loads(json.dumps(golden).replace("0.1", "0.10000000000000002").replace("same", "other"))
-    (line,) = judged(golden, found)[1]
+    (line,) = compared(golden, found)[1]
     assert line.startswith("a | test: ranking: recall@5 | recorded ")
 
 
@@ -70,11 +70,11 @@ def test_the_last_digit_counts_where_all_is_equal(recorded):
         ("reloaded: same test", True, True, False),
     ],
 )
-def test_elsewhere_metrics_and_losses_are_compared_within_a_tolerance(key, recorded, near, far):
+def test_on_other_platforms_metrics_and_losses_are_compared_within_a_tolerance(key, recorded, near, far):
     rows = [{"a": {key: value, "weights": str(value), "top 10: u0": str(value)}} for value in (recorded, near, far)]
     assert list(differences(rows[0], rows[1], exact=False)) == []
     assert [difference.key for difference in differences(rows[0], rows[2], exact=False)] == [key]
-    how, _ = judged({"platform": {"torch": "1"}, "rows": {}}, {"platform": {"torch": "2"}, "rows": {}})
+    how, _ = compared({"platform": {"torch": "1"}, "rows": {}}, {"platform": {"torch": "2"}, "rows": {}})
     assert how == (
         "recorded on {'torch': '1'}, but this is {'torch': '2'}: metrics are compared within 0.05, losses within 2%; "
         "digests and lists are skipped"
@@ -82,12 +82,12 @@ def test_elsewhere_metrics_and_losses_are_compared_within_a_tolerance(key, recor
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_rows_and_keys_that_come_and_go_are_differences(exact):
+def test_added_and_removed_rows_and_keys_are_differences(exact):
     found = list(differences({"a": {"k": 1}, "b": {"k": 1}}, {"a": {"k": 1, "l": 2}}, exact=exact))
     assert [tuple(difference) for difference in found] == [("a", "l", None, 2), ("b", "k", 1, None)]
 
 
-def test_the_digest_of_weights_sees_every_bit_and_no_order():
+def test_the_digest_of_weights_depends_on_every_bit_and_not_on_order():
     import torch
 
     one, two = torch.arange(6.0).view(2, 3), torch.ones(4)

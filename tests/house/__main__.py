@@ -1,6 +1,6 @@
-"""Check the rules of the house that a program can see: ``python -m tests.house``, as ``make lint`` does.
+"""Check of the house rules: ``python -m tests.house``, part of ``make lint``.
 
-One line per finding: file, line, rule, and what to write instead. ``--pending`` counts what is not refused yet.
+One line per finding: file, line, rule and remedy. ``--pending`` counts findings of rules that are not enforced yet.
 """
 
 import argparse
@@ -13,12 +13,12 @@ from tests.house.source import Finding, Source, read_sources
 from tests.house.vocabulary import Vocabulary, read_vocabulary
 from tests.house.words import no_old_words
 
-PENDING = frozenset({"docstring-person", "docstring-question"})
-"""Rules that are counted only, until the prose follows them."""
+PENDING: frozenset[str] = frozenset()
+"""Rules that are counted, but not enforced yet."""
 
 
 def check(sources: Sequence[Source], known: Vocabulary, *, pending: bool = False) -> Iterator[Finding]:
-    """Yield what breaks the rules that hold, or what breaks those that do not hold yet."""
+    """Yield the findings of enforced rules, or of pending ones."""
     for source in sources:
         for name, rule in RULES.items():
             if (name in PENDING) is pending:
@@ -29,9 +29,7 @@ def check(sources: Sequence[Source], known: Vocabulary, *, pending: bool = False
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.house", description="Check the rules of the house.")
-    parser.add_argument(
-        "--pending", action="store_true", help="show what breaks the rules that are not enforced yet, and how often"
-    )
+    parser.add_argument("--pending", action="store_true", help="show and count findings of rules that are not enforced yet")
     options = parser.parse_args(arguments)
     sources = read_sources()
     known = read_vocabulary(sources)

@@ -1,4 +1,4 @@
-"""The rule for models: a row in the table, a class that names its query and settings, a page, a test."""
+"""Rule for models: a row in the table, a class that declares query and settings, a page, a test."""
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from tests.house.vocabulary import assigned, last_name
 RULE = "model"
 TABLE = "gmmrec/models/__init__.py"
 BESIDE = ("gmmrec/models/lookup.py",)
-"""Modules of the folder that are no models."""
+"""Modules of the folder that are not models."""
 
 
 def check_models(sources: Sequence[Source], root: Path = ROOT) -> Iterator[Finding]:
@@ -26,7 +26,7 @@ def check_models(sources: Sequence[Source], root: Path = ROOT) -> Iterator[Findi
         stem = module.rpartition(".")[2]
         source = by_path.get(f"gmmrec/models/{stem}/model.py") or by_path.get(f"gmmrec/models/{stem}.py")
         if source is None:
-            yield Finding(TABLE, 1, RULE, f"the row {name!r} names the module {module}, which is not there; mend the row")
+            yield Finding(TABLE, 1, RULE, f"the row {name!r} names the module {module}, which does not exist; fix the row")
             continue
         yield from check_class(source, name, cls)
         if not (root / "docs" / "models" / f"{name}.md").is_file():
@@ -36,18 +36,18 @@ def check_models(sources: Sequence[Source], root: Path = ROOT) -> Iterator[Findi
 
 
 def check_class(source: Source, name: str, cls: str) -> Iterator[Finding]:
-    """A class says ``Recommender[UserQuery, MineConfig]`` itself."""
+    """Check that a class declares ``Recommender[UserQuery, MineConfig]``."""
     for node in source.nodes:
         if isinstance(node, ast.ClassDef) and node.name == cls:
             if not any(is_declared(base) for base in node.bases):
-                message = f"{cls} does not name query and settings; write class {cls}(Recommender[UserQuery, {cls}Config])"
+                message = f"{cls} does not declare query and settings; write class {cls}(Recommender[UserQuery, {cls}Config])"
                 yield Finding(source.path, node.lineno, RULE, message)
             return
-    yield Finding(source.path, 1, RULE, f"the row {name!r} names the class {cls}, which is not there; mend the row in {TABLE}")
+    yield Finding(source.path, 1, RULE, f"the row {name!r} names the class {cls}, which does not exist; fix the row in {TABLE}")
 
 
 def is_declared(base: ast.expr) -> bool:
-    """Whether a base is ``Recommender`` of a query and settings."""
+    """Return whether a base is ``Recommender`` of a query and settings."""
     is_contract = isinstance(base, ast.Subscript) and last_name(base) == "Recommender"
     return is_contract and isinstance(base.slice, ast.Tuple) and len(base.slice.elts) >= 2
 

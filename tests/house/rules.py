@@ -1,4 +1,4 @@
-"""Rules that are read off one file. Each yields lines with a message that says what to write instead."""
+"""Rules on single files. Each yields lines with a message and its remedy."""
 
 import ast
 import re
@@ -14,15 +14,15 @@ MOST_LINES = 400
 TABLES = {
     "gmmrec/evaluation/kinds.py": "the table of evaluation kinds",
     "gmmrec/tasks/__init__.py": "the table of tasks by query",
-    "gmmrec/recommender.py": "checks what a class of models declares",
+    "gmmrec/recommender.py": "checks the declarations of model classes",
     "gmmrec/abilities.py": "asks for abilities on behalf of all others",
-    "gmmrec/models/lookup.py": "tells classes of models from anything else that a caller may hand in",
-    "gmmrec/testing/suite.py": "tells classes of models from anything else in a stranger's test",
+    "gmmrec/models/lookup.py": "distinguishes model classes from other objects of a caller",
+    "gmmrec/testing/suite.py": "distinguishes model classes from other objects in tests from outside",
 }
-"""Files that may tell queries, kinds and models apart, and why."""
+"""Files that may branch on queries, kinds and models, and why."""
 HASATTR = {
-    "gmmrec/recommender.py": "finds out whether a class has declared its settings, and what is a named tuple",
-    "gmmrec/data/encode/hugging_face.py": "asks models of another library, which have no common class",
+    "gmmrec/recommender.py": "checks whether a class declares its settings, and whether a type is a named tuple",
+    "gmmrec/data/encode/hugging_face.py": "inspects models of another library, which have no common class",
 }
 """Files that may call ``hasattr``, and why."""
 ASKED = {"model", "model_class", "member", "part", "query", "task", "source"}
@@ -39,7 +39,7 @@ _IMPERATIVES = (
     "start store sum swap take tell thin train turn undo use walk weigh weight write yield"
 )
 IMPERATIVES = frozenset(_IMPERATIVES.split())
-"""Verbs that docstrings begin with; with an ``s`` behind them they are a finding."""
+"""Verbs that open docstrings; in the third person they are a finding."""
 _NOUNS = (
     "answer copy count cut draw label map mark mask match measure mix order pack rank record run sample save score set sort "
     "split start store sum walk weight weigh"
@@ -50,11 +50,11 @@ _NOUN_FOLLOWS = (
     ". , ; : and are as at before behind below by for from in is of on or over that to under where which with within ` [ ("
 )
 NOUN_FOLLOWS = frozenset(_NOUN_FOLLOWS.split())
-"""Words behind such a noun."""
+"""Words after such a noun."""
 
 
 def no_branches(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
-    """Queries, tasks, kinds of evaluation and models are told apart by tables."""
+    """Refuse branches on queries, tasks, kinds of evaluation and models."""
     if source.folder == "tests" or source.path in TABLES:
         return
     own = {node.name for node in source.nodes if isinstance(node, ast.ClassDef)}  # a class may know its own kind
@@ -88,7 +88,7 @@ def _compared(node: ast.Compare, source: Source, known: Vocabulary, classes: fro
 
 
 def abilities_by_offered(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
-    """What a model can do is asked for by ``offered`` and ``offers`` alone."""
+    """Refuse tests for abilities other than by ``offered`` and ``offers``."""
     if source.folder != "gmmrec" or source.path == "gmmrec/abilities.py":
         return
     for node in source.nodes:
@@ -105,14 +105,14 @@ def abilities_by_offered(source: Source, known: Vocabulary) -> Iterator[tuple[in
 
 
 def no_question_words(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
-    """Docstrings open with a noun or an imperative."""
+    """Refuse docstrings that open with a question word."""
     for line, text in source.docstrings():
         if word := QUESTION.match(text):
             yield line, f"the docstring opens with {word[1]!r}; open with a noun or an imperative, like 'Return ...'"
 
 
 def no_third_person(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
-    """Docstrings say ``Return``, not ``Returns``."""
+    """Refuse docstrings in the third person: ``Return``, not ``Returns``."""
     for line, text in source.docstrings():
         first, second, *_ = [*re.findall(r"[\w'-]+|\S", text.lower()), "", ""]
         verb = stem_of(first)
@@ -121,7 +121,7 @@ def no_third_person(source: Source, known: Vocabulary) -> Iterator[tuple[int, st
 
 
 def stem_of(word: str) -> str:
-    """The verb of a third person, empty for other words.
+    """Return the verb of a third person, empty for other words.
 
     >>> stem_of("returns"), stem_of("copies"), stem_of("matches"), stem_of("users"), stem_of("class")
     ('return', 'copy', 'match', '', '')
@@ -133,7 +133,7 @@ def stem_of(word: str) -> str:
 
 
 def nothing_left_over(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
-    """What is there is finished."""
+    """Refuse unfinished code."""
     if source.folder == "gmmrec":
         for node in source.nodes:
             if isinstance(node, ast.Raise) and node.exc and "NotImplementedError" in names_in(node.exc):
@@ -144,21 +144,21 @@ def nothing_left_over(source: Source, known: Vocabulary) -> Iterator[tuple[int, 
 
 
 def short_files(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
-    """A file has one subject."""
+    """Refuse long files."""
     lines = source.text.count("\n")
     if lines > MOST_LINES:
         yield lines, f"{lines} lines, at most {MOST_LINES}; move one of its subjects into a file of its own"
 
 
 def tests_say_what_they_check(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
-    """Names of tests are sentences, not numbers."""
+    """Refuse numbered names of tests."""
     for node in source.nodes if source.folder == "tests" else ():
         if isinstance(node, ast.FunctionDef) and re.match(r"test_(check_)?k?\d+_", node.name):
             yield node.lineno, f"{node.name} is numbered; name what it checks"
 
 
 def names_in(node: ast.AST) -> set[str]:
-    """Names that stand for a class in ``A``, ``module.A``, ``A | B``, ``(A, B)``, ``{A: ...}``."""
+    """Return the class names in ``A``, ``module.A``, ``A | B``, ``(A, B)``, ``{A: ...}``."""
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
         return set().union(*map(names_in, node.elts))
     if isinstance(node, ast.BinOp):
@@ -169,7 +169,7 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def strings_in(node: ast.AST) -> set[str]:
-    """Strings in ``"a"`` and ``("a", "b")``."""
+    """Return the strings in ``"a"`` and ``("a", "b")``."""
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
         return set().union(*map(strings_in, node.elts))
     return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()

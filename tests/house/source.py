@@ -1,4 +1,4 @@
-"""Python files as the rules read them, and findings."""
+"""Sources and findings of the rules."""
 
 import ast
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class Finding(NamedTuple):
     line: int
     rule: str
     message: str
-    """The remedy included."""
+    """Description and remedy."""
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.rule}: {self.message}"
@@ -24,7 +24,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """One file, by its path from the root."""
+    """A file, with its path from the root."""
 
     path: str
     text: str
@@ -42,7 +42,7 @@ class Source:
         return self.path.partition("/")[0]
 
     def docstrings(self) -> Iterator[tuple[int, str]]:
-        """Line and text of the docstrings of the module, its classes and functions."""
+        """Yield line and text of the docstrings of the module, its classes and functions."""
         for node in self.nodes:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 text = ast.get_docstring(node)
@@ -51,6 +51,6 @@ class Source:
 
 
 def read_sources(root: Path = ROOT) -> list[Source]:
-    """All Python files below the four folders."""
+    """Return all Python files below the four folders."""
     paths = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py")))
     return [Source(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in paths]

@@ -1,4 +1,4 @@
-"""Old words are found as whole words, in names and prose, and never in the files that must name them."""
+"""Old words are found as whole words, in names and prose, except in files that must contain them."""
 
 import pytest
 
@@ -11,12 +11,6 @@ def found(text: str, path: str = "gmmrec/module.py", *, refused: bool = True) ->
     return list(words.no_old_words(Source(path, text), KNOWN, refused=refused))
 
 
-@pytest.fixture
-def _all_refused(monkeypatch):
-    monkeypatch.setattr(words, "NOT_YET", frozenset())
-
-
-@pytest.mark.usefixtures("_all_refused")
 @pytest.mark.parametrize(
     "text",
     [
@@ -30,32 +24,45 @@ def _all_refused(monkeypatch):
         "run.apart(generator)",
         "# the longest gradient",
         "# the right items",
+        "wanted = x",
+        "is_wanted(x)",
+        "costs(history)",
+        "# fills all blanks",
+        "# seven facts",
     ],
 )
 def test_old_words_are_found(text):
     assert [line for line, _ in found(f"\n{text}")] == [2]
 
 
-@pytest.mark.usefixtures("_all_refused")
 @pytest.mark.parametrize(
     "text",
-    ["example = 1", "sampled = 2", "# one row per node", "replaces(x)", "# a row and a node", "# at the right"],
+    [
+        "example = 1",
+        "sampled = 2",
+        "# one row per node",
+        "replaces(x)",
+        "# a row and a node",
+        "# at the right",
+        "# if a user wanted one",
+        "run_costs(history)",
+        "# four decimal places",
+    ],
 )
 def test_other_words_pass(text):
     assert found(text) == []
 
 
-@pytest.mark.usefixtures("_all_refused")
-def test_what_to_say_is_told_and_records_are_exempt():
+def test_messages_give_the_new_word_and_records_are_exempt():
     assert found("exam = 1") == [(1, "'exam'; say 'evaluation task'")]
     assert found("exam = 1", "gmmrec/renamed.py") == []
 
 
-def test_words_not_refused_yet_are_counted_apart(monkeypatch):
+def test_pending_words_are_counted_separately(monkeypatch):
     monkeypatch.setattr(words, "NOT_YET", frozenset({"heard"}))
     assert [line for line, _ in found("exam\nheard")] == [1]
     assert [line for line, _ in found("exam\nheard", refused=False)] == [2]
 
 
-def test_not_yet_names_words_of_the_table():
-    assert {word.pattern for word in words.WORDS} >= words.NOT_YET
+def test_every_word_is_enforced():
+    assert not words.NOT_YET

@@ -1,4 +1,4 @@
-"""Names that no code may branch on: queries, tasks, evaluation tasks, models, abilities. Read from the sources, never imported."""
+"""Names that code may not branch on: queries, tasks, evaluation tasks, models, abilities. Read from sources, never imported."""
 
 import ast
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.house.source import Source
 
 ROOTS = ("Query", "Task", "Recommender")
-"""Base classes of what is told apart by tables alone."""
+"""Base classes whose subclasses only tables distinguish."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Vocabulary:
     """Queries, tasks, evaluation tasks and models."""
     abilities: frozenset[str]
     kinds: frozenset[str]
-    """Constants that hold a kind of evaluation."""
+    """Constants with a kind of evaluation."""
     names: frozenset[str]
-    """Strings by which kinds of evaluation and models are known."""
+    """Names of kinds of evaluation and of models."""
 
 
 def read_vocabulary(sources: Iterable[Source]) -> Vocabulary:
@@ -48,7 +48,7 @@ def read_vocabulary(sources: Iterable[Source]) -> Vocabulary:
 
 
 def heirs(bases: dict[str, set[str]], roots: Iterable[str]) -> set[str]:
-    """The roots and all classes below them."""
+    """Return the roots and all their subclasses."""
     found = set(roots)
     while more := {name for name, above in bases.items() if above & found} - found:
         found |= more
@@ -56,7 +56,7 @@ def heirs(bases: dict[str, set[str]], roots: Iterable[str]) -> set[str]:
 
 
 def last_name(node: ast.AST) -> str:
-    """``Query`` of ``Query``, ``query.Query``, ``Query[int]`` and ``"Query"``."""
+    """Return ``Query`` for ``Query``, ``query.Query``, ``Query[int]`` and ``"Query"``."""
     while isinstance(node, ast.Subscript):
         node = node.value
     if isinstance(node, ast.Attribute):
@@ -65,7 +65,7 @@ def last_name(node: ast.AST) -> str:
 
 
 def assigned(node: ast.AST) -> str:
-    """The name that a statement assigns, empty for others."""
+    """Return the name that a statement assigns, empty for other statements."""
     if isinstance(node, ast.AnnAssign):
         return last_name(node.target)
     return last_name(node.targets[0]) if isinstance(node, ast.Assign) else ""

@@ -146,16 +146,16 @@ def test_parts_are_named_and_asked_for_by_role(tmp_path):
         model = build_model(GraphFusion, schema, config, {"fusion": mine.Loud})
         assert part_paths(model) == {"fusion": "mine_for_parts:Loud"}
         assert part_paths(build_model(GraphFusion, schema, config)) == part_paths(LightGCN(schema, LightGCNConfig(4))) == {}
-    wanted, file = {"fusion": f"{__name__}:named"}, Path("model.safetensors")
-    assert given_parts(file, wanted, {"fusion": named, "decoder": other}) == {"fusion": named}
-    assert given_parts(file, wanted, {"fusion": [other, named]}) == {"fusion": named}
+    stored, file = {"fusion": f"{__name__}:named"}, Path("model.safetensors")
+    assert given_parts(file, stored, {"fusion": named, "decoder": other}) == {"fusion": named}
+    assert given_parts(file, stored, {"fusion": [other, named]}) == {"fusion": named}
     with refused(
         f"model.safetensors holds a model with the fusion {__name__}:named, which is not imported by its name alone; "
         f"pass it: parts={{'fusion': …}} in Python, or --module fusion={__name__}:named on the command line"
     ):
-        given_parts(file, wanted, {})
+        given_parts(file, stored, {})
     with refused(f"model.safetensors was trained with the fusion {__name__}:named, but {__name__}:other is given; pass the former"):
-        given_parts(file, wanted, {"fusion": other})
+        given_parts(file, stored, {"fusion": other})
 
 
 @pytest.mark.parametrize("part", [lambda dim, num_tokens: None, partial(named, 3)])

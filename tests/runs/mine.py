@@ -85,7 +85,7 @@ def imported(folder: Path, name: str = "mine") -> Iterator[ModuleType]:
 
 
 def install(folder: Path, name: str = "theirs", value: str = "theirs_package:Mine") -> None:
-    """What an installer leaves of a package that declares a model as an entry point, and the package itself."""
+    """Write a package that declares a model as an entry point, with the metadata of an installer."""
     (folder / "theirs_package.py").write_text(SOURCE, encoding="utf-8")
     about = folder / "theirs_package-1.5.dist-info"
     about.mkdir()

@@ -141,7 +141,7 @@ def test_data_are_read_with_the_settings(table):
 
 
 def test_settings_of_reading_need_a_path(toy, table):
-    with pytest.raises(ValueError, match="'k_core', 'min_rating' say how data are read, but checkerboard is read already"):
+    with pytest.raises(ValueError, match="'k_core', 'min_rating' concern the reading of data, but checkerboard is already loaded"):
         gmmrec.fit(toy, "popularity", k_core=2, min_rating=4)
     with pytest.raises(ValueError, match=r"leave data\.path out"):
         gmmrec.fit(table, "popularity", data={"path": "elsewhere"})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.outfits import Blanks, Compatibilities, Outfits
+from gmmrec.data.outfits import Compatibilities, FillInTheBlank, Outfits
 from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
 from gmmrec.tasks import TASKS
@@ -127,17 +127,17 @@ def test_evaluation_leaves_out_one_item_of_every_held_out_outfit(part):
     held_out = [outfits[o] for o in range(NUM_OUTFITS) if o % 3 == (1 if part == "valid" else 2)]
     found = task.evaluation_tasks(part)
     assert list(found) == ["ranking", "fill_in_the_blank", "compatibility"]
-    ranking, blanks = found["ranking"], found["fill_in_the_blank"]
+    ranking, choice = found["ranking"], found["fill_in_the_blank"]
     pool = {item for outfit in held_out for item in outfit}
     for n, (outfit, rest) in enumerate(zip(held_out, told(ranking.query.outfit, ranking.query.outfit_mask), strict=True)):
         answer = int(ranking.relevant.values[n])
         assert rest == [item for item in outfit if item != answer]
         assert sorted(rest) == ranking.excluded.take(torch.tensor([n])).values.tolist()
-        candidates = blanks.candidates.take(torch.tensor([n])).values.tolist()
+        candidates = choice.candidates.take(torch.tensor([n])).values.tolist()
         assert (candidates[0], len(set(candidates))) == (answer, 4)
         assert not set(candidates[1:]) & set(outfit)
         assert set(candidates) <= pool
-    assert blanks.label.tolist() == [True, False, False, False] * len(held_out)
+    assert choice.label.tolist() == [True, False, False, False] * len(held_out)
     sets = found["compatibility"]
     whole = told(sets.query.outfit, sets.query.outfit_mask)
     assert whole[: len(held_out)] == held_out
@@ -157,9 +157,9 @@ def test_queries_of_the_data_form_the_test_part():
     split = made()
     rows = RaggedLists.from_sequences([torch.tensor([1, 2, 3]), torch.tensor([4])])
     candidates = RaggedLists.from_sequences([torch.tensor([9, 8]), torch.tensor([7, 6])])
-    blanks = Blanks(rows, candidates, torch.tensor([False, True, True, False]))
+    given = FillInTheBlank(rows, candidates, torch.tensor([False, True, True, False]))
     sets = Compatibilities(rows, torch.tensor([True, False]))
-    task = task_of(replace(split, outfits=replace(split.outfits, blanks=blanks, compatibilities=sets)))
+    task = task_of(replace(split, outfits=replace(split.outfits, fill_in_the_blank=given, compatibilities=sets)))
     asked = task.evaluation_tasks("test")
     assert told(asked["fill_in_the_blank"].query.outfit, asked["fill_in_the_blank"].query.outfit_mask) == [[1, 2, 3], [4]]
     assert asked["fill_in_the_blank"].candidates is candidates
@@ -172,15 +172,15 @@ def test_queries_of_the_data_form_the_test_part():
 def test_every_item_can_be_left_out_among_different_candidates():
     task = task_of(made())
     items, part = task.outfits.items, task.outfits.part
-    blanks = task.fill_in_the_blank("test", rounds=3)
-    candidates = blanks.candidates.values.view(-1, 4)
+    choice = task.fill_in_the_blank("test", rounds=3)
+    candidates = choice.candidates.values.view(-1, 4)
     asked = items.values[part[items.groups] == 2]
     assert torch.equal(candidates[:, 0], asked.repeat(3))
-    assert torch.equal(blanks.label.view(-1, 4).sum(1), torch.ones(3 * len(asked)))
+    assert torch.equal(choice.label.view(-1, 4).sum(1), torch.ones(3 * len(asked)))
     wrong = candidates[:, 1:].sort(dim=1).values
     assert bool((wrong.diff(dim=1) > 0).all())
     owner = items.groups[part[items.groups] == 2].repeat(3)
-    for row, outfit, query, there in zip(candidates, owner, blanks.query.outfit, blanks.query.outfit_mask, strict=True):
+    for row, outfit, query, there in zip(candidates, owner, choice.query.outfit, choice.query.outfit_mask, strict=True):
         whole = set(items.take(outfit[None]).values.tolist())
         assert set(query[there].tolist()) == whole - {int(row[0])}
         assert not set(row[1:].tolist()) & whole

@@ -47,7 +47,7 @@ class Extraction:
     encoder_dim: int
     kept_variance: float | None
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return everything but the list of missing items, for JSON."""
         return {
             "file": self.path.name,
@@ -163,7 +163,7 @@ def _join(
 
 def _write_report(extraction: Extraction) -> None:
     path = extraction.path
-    path.with_suffix(".json").write_text(json.dumps(extraction.facts(), indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(extraction.to_dict(), indent=2) + "\n", encoding="utf-8")
     listing = path.with_suffix(".missing.csv")
     listing.unlink(missing_ok=True)
     if extraction.missing:

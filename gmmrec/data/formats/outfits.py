@@ -134,10 +134,10 @@ def _derived(blank_path: Path, set_path: Path, items: pd.DataFrame) -> tuple[tup
     frame = read_table(blank_path)
     candidates = exploded(frame["candidates"].str.replace(r":\d+", "", regex=True), " ")
     position = candidates.groupby("group").cumcount().to_numpy()
-    candidates["right"] = position == frame["answer"].astype(int).to_numpy()[candidates["group"]]
+    candidates["relevant"] = position == frame["answer"].astype(int).to_numpy()[candidates["group"]]
     blank = frame["outfit"] + "_" + frame["blank_position"]
-    wrong = ~candidates.loc[candidates["right"], "item"].reset_index(drop=True).eq(blank)
-    if len(blank) != int(candidates["right"].sum()) or wrong.any():
+    wrong = ~candidates.loc[candidates["relevant"], "item"].reset_index(drop=True).eq(blank)
+    if len(blank) != int(candidates["relevant"].sum()) or wrong.any():
         raise DataError(f"{blank_path.name} names an answer that is not the item at its blank_position; draw the tasks again")
     outfit = items["item"].str.rsplit(pat="_", n=1).str[0]
     rest = pd.DataFrame({"outfit": frame["outfit"], "group": np.arange(len(frame))}).merge(
@@ -146,7 +146,7 @@ def _derived(blank_path: Path, set_path: Path, items: pd.DataFrame) -> tuple[tup
     rest = rest[rest["item"] != blank.to_numpy()[rest["group"]]][["group", "item"]].sort_values("group", kind="stable")
     labelled = read_table(set_path)
     sets = exploded(labelled["items"].str.replace(r":\d+", "", regex=True), " ")
-    sets["real"] = (labelled["label"] == "1").to_numpy()[sets["group"]]
+    sets["label"] = (labelled["label"] == "1").to_numpy()[sets["group"]]
     return (rest, candidates), sets
 
 

@@ -58,7 +58,7 @@ def read_polyvore(folder: Path) -> Tables:
         fill_in_the_blank = _fill_in_the_blank(blank_path)
     if set_path.is_file():
         compatibilities = _compatibilities(set_path)
-    outfits = RawOutfits(outfits.items, outfits.part, blanks=fill_in_the_blank, sets=compatibilities)
+    outfits = RawOutfits(outfits.items, outfits.part, fill_in_the_blank=fill_in_the_blank, sets=compatibilities)
     catalogue = table[["id", "category", "title"]]
     listing = folder / "category_id.txt"
     if listing.is_file():
@@ -82,7 +82,7 @@ def _fill_in_the_blank(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             raise DataError(f"{path.name} entry {number} has {sum(relevant)} answers of the same outfit, but needs one; remove it")
         rest += [(number, item) for item in question]
         candidates += [(number, answer, is_relevant) for answer, is_relevant in zip(answers, relevant, strict=True)]
-    return pd.DataFrame(rest, columns=["group", "item"]), pd.DataFrame(candidates, columns=["group", "item", "right"])
+    return pd.DataFrame(rest, columns=["group", "item"]), pd.DataFrame(candidates, columns=["group", "item", "relevant"])
 
 
 def _compatibilities(path: Path) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def _compatibilities(path: Path) -> pd.DataFrame:
         odd = int((~cells[0].isin(["0", "1"])).to_numpy().argmax()) if cells.shape[1] == 2 else 0
         raise DataError(f"{path.name} line {odd + 1} is {shown(lines[odd])}, but must be 1 or 0 and the items of a set; fix it")
     sets = exploded(cells[1], None)
-    sets["real"] = (cells[0] == "1").to_numpy()[sets["group"]]
+    sets["label"] = (cells[0] == "1").to_numpy()[sets["group"]]
     return sets
 
 

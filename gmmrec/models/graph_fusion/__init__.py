@@ -1,4 +1,4 @@
-"""GraphFusion: its model, its settings, parts of your own, and the encoder of knowledge graphs."""
+"""GraphFusion: model, settings, custom parts, and the knowledge encoder."""
 
 from gmmrec.models.graph_fusion.config import GraphFusionConfig
 from gmmrec.models.graph_fusion.model import GraphFusion

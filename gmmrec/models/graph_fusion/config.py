@@ -1,4 +1,4 @@
-"""Settings of GraphFusion, and the names of its parts."""
+"""Settings of GraphFusion and the names of its parts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,66 +26,66 @@ Fusion = Literal[
 
 @dataclass(frozen=True)
 class GraphFusionConfig:
-    """Which parts, and their settings."""
+    """Parts of the model and their settings."""
 
     ids: Ids = "light"
-    """What becomes of the ID embeddings: nothing (``mf``), light propagation (``self_loops``: as in LATTICE), propagation in
-    clusters (``hcgcn``) or on graphs of co-interactions (``mcptr``); ``none``: they are no view of their own."""
+    """Encoder of the ID embeddings: none (``mf``), light propagation (``self_loops``: as in LATTICE), propagation in clusters
+    (``hcgcn``) or on co-interaction graphs (``mcptr``); with ``none`` they are not a view."""
     content: str | dict[str, str] = "none"
-    """Encoder of every modality, or one for each by name: a ``linear`` map, a ``perceptron``, or features and preferences of users
-    that flow as in ``ids``, or through the layers of MGAT or MMGCN; ``none`` leaves the modality to the item graph."""
+    """Encoder of every modality, or a dictionary with one per modality: a ``linear`` map, a ``perceptron``, or features and user
+    preferences propagated as in ``ids`` or by the layers of MGAT or MMGCN; ``none`` leaves the modality to the item graph."""
     unit_features: bool = True
-    """Whether features are brought to length 1 before they are encoded, so that no modality is loud by its units alone."""
+    """Normalise features to unit length before encoding, so that no modality dominates by its scale."""
     fusion: Fusion = "mean"
-    """How the views of a node become one vector; ``modality_aware`` does it anew for every user."""
+    """Fusion of a node's views into one vector; ``modality_aware`` fuses the views of an item for each user."""
     item_graph: Literal["none", "frozen", "learned"] = "frozen"
-    """ID embeddings of items smoothed along nearest neighbours by features are added to the items: a graph of the raw features, or
-    LATTICE's, which mixes that (by cosines) with one of projected features."""
+    """k-NN graph of items along which their ID embeddings are smoothed and added to the fused items: from raw features, or
+    LATTICE's, which mixes that graph (by cosines) with one from projected features."""
     decoder: Literal["inner_product", "bilinear", "mlp"] = "inner_product"
-    """How a score is made of a user's and an item's vector."""
+    """Decoder of a score from a user's and an item's vector."""
     ranking: Literal["bpr", "softmax"] = "bpr"
-    """How an interaction is learned: its item above the drawn negatives, or as the right one among all items of the batch."""
+    """Ranking loss: BPR over sampled negatives, or softmax over all items in the batch."""
     dim: int = 64
-    """Size of every vector."""
+    """Embedding width."""
     num_layers: int = 2
     """Number of layers of every encoder."""
     modality_dim: int = 64
     """Width of a modality before the first layer of MGAT or MMGCN."""
     num_clusters: int = 8
-    """Clusters of ``hcgcn``."""
+    """Number of clusters of ``hcgcn``."""
     neighbors: int = 10
-    """Neighbours on the graphs of co-interactions of ``mcptr``."""
+    """Number of neighbours in the co-interaction graphs of ``mcptr``."""
     knn: int = 10
-    """Neighbours an item has in the item graph by each modality, itself included."""
+    """Number of neighbours per item and modality in the item graph, the item itself included."""
     knn_weighting: Weighting = "binary"
-    """Whether neighbours by features count alike or by their cosine similarity, at least 0."""
+    """Weights of neighbours in the item graph: equal, or their cosine similarity clamped at 0."""
     knn_degrees: Literal["incoming", "both_ends"] = "incoming"
-    """How a neighbour's share is normalised; see :func:`gmmrec.graph.edges.normalize`."""
+    """Normalisation of the item graph; see :func:`gmmrec.graph.edges.normalize`."""
     modality_weights: dict[str, float] | None = None
-    """Share of every modality in the item graph, by name. None: 0.1 for image and 0.9 for text alone, else equal shares."""
+    """Weight of each modality in the item graph, by name. None: 0.1 for image and 0.9 for text if these are all, else uniform."""
     item_layers: int = 1
     """Number of propagation steps on the item graph."""
     item_unit: bool = False
-    """Whether what the item graph adds is brought to unit length, as in LATTICE and HCGCN."""
+    """Normalise the item graph's output to unit length, as in LATTICE and HCGCN."""
     knowledge: Literal["none", "entity"] = "none"
-    """Whether items aligned with entities of a knowledge graph learn from each other through the facts about them: ID
-    embeddings that flow from item to entity to item are added too, and so are features of entities where the data have any."""
+    """Knowledge encoder for items aligned with entities of a knowledge graph: ID embeddings propagated from item to entity to item
+    are added to the fused items, with the features of entities if the data have any."""
     knowledge_layers: int = 2
-    """Steps from entity to entity; two lead from a film over its actors to other films."""
+    """Number of propagation steps between entities; two lead from a film through its actors to other films."""
     edge_dropout: float = 0.0
-    """Share of the interactions that is removed from the training graph anew each epoch, as in FREEDOM."""
+    """Share of the interactions dropped from the training graph, drawn anew each epoch as in FREEDOM."""
     preserve_weight: float = 0.0
-    """Weight of MARIO's decoders, which find the features again in the fused vector."""
+    """Weight of MARIO's decoders, which reconstruct the features from the fused vector."""
     contrast_weight: float = 0.0
     """Weight of InfoNCE between an item's ID view and each of its modalities."""
     temperature: float = 0.2
-    """Temperature of that contrast."""
+    """Temperature of InfoNCE."""
     cluster_weight: float = 0.0
     """Weight of the clustering loss of ``ids: hcgcn``."""
     l2: float = 1e-4
-    """Weight of the L2 term on the ID embeddings and preferences of the batch."""
+    """Weight of the L2 term on the ID embeddings and preferences in the batch."""
     init_std: float = 0.1
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_literals(self)
@@ -103,6 +103,6 @@ class GraphFusionConfig:
                 f"modality_aware fusion scores by the inner product, but decoder is {self.decoder!r}; take another fusion"
             )
         if self.fusion == "modality_aware" and self.ranking != "bpr":
-            raise ValueError("modality_aware fusion looks at single pairs, but ranking is 'softmax'; take another fusion, or 'bpr'")
+            raise ValueError("modality_aware fusion scores single pairs, but ranking is 'softmax'; take another fusion, or 'bpr'")
         if self.cluster_weight > 0 and self.ids != "hcgcn":
             raise ValueError(f"cluster_weight needs clusters, but ids is {self.ids!r}; set ids to 'hcgcn' or the weight to 0")

@@ -1,4 +1,4 @@
-"""Knowledge encoder: what items learn from each other through the facts about them."""
+"""Knowledge encoder: item vectors propagated through a knowledge graph."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,18 @@ class KnowledgeEncoder(nn.Module):
         \mathbf{E}^{(k+1)} = \mathbf{A} \mathbf{E}^{(k)}, \qquad
         \mathbf{Y} = \mathbf{L}^\top \frac{1}{K} \sum_{k=1}^{K} \mathbf{E}^{(k)}
 
-    with :math:`\mathbf{L}` the links from items to entities and :math:`\mathbf{A}` the edges between entities: with two layers,
-    films with an actor in common learn from each other, and from what is learned of the actor. Entities have vectors of their own,
-    which are given; only the maps of their features are learned in here.
+    with :math:`\mathbf{L}` the alignment of items with entities and :math:`\mathbf{A}` the edges between entities: with two
+    layers, films with a common actor share information, including the actor's. The entity embeddings :math:`\mathbf{E}` are an
+    input; the module's only parameters are the maps of their features.
 
     Args:
-        num_layers: K.
-        feature_dims: Width of every modality of the entities, M of them.
-        dim: Width of items and entities; needed where there are modalities.
+        num_layers: Number of layers K.
+        feature_dims: Feature width of each of the M modalities of entities.
+        dim: Width of items and entities; used only with modalities.
 
     Shapes:
         - **input:** items ``[I, D]``, entities ``[N, D]``, edges from items to entities, between entities, and back to items; M
-          tables of features ``[N, F]`` at length 1, whose zeros (who has none) add nothing
+          feature tables ``[N, F]`` of unit-length rows, zero where an entity has none
         - **output:** ``[I, D]``; zeros for items without an entity
     """
 
@@ -46,7 +46,7 @@ class KnowledgeEncoder(nn.Module):
         to_item: Relation,
         features: Sequence[Tensor] = (),
     ) -> Tensor:
-        """What items are to each other by the facts about them."""
+        """Return the item vectors that the knowledge graph adds."""
         for read, table in zip(self.read, features, strict=True):
             entities = entities + read(table)
         layer = entities + self.conv((items, entities), *to_entity)
@@ -54,5 +54,5 @@ class KnowledgeEncoder(nn.Module):
         for _ in range(self.num_layers):
             layer = self.conv(layer, *between)
             total = total + layer
-        found: Tensor = self.conv((total / self.num_layers, items), *to_item)
-        return found
+        output: Tensor = self.conv((total / self.num_layers, items), *to_item)
+        return output

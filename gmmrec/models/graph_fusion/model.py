@@ -1,7 +1,7 @@
-"""GraphFusion: graph encoders, item graphs, fusions and decoders, freely combined.
+"""GraphFusion: graph encoders, item graphs, fusions and decoders in free combination.
 
-No paper: the parts are those of MGAT, MMGCN, HCGCN, MCPTR, LightGCN, FREEDOM, LATTICE and MARIO, and several of these models are
-points of this space (see ``docs/models/graph-fusion.md``).
+No paper: the parts are those of MGAT, MMGCN, HCGCN, MCPTR, LightGCN, FREEDOM, LATTICE and MARIO, several of which are special cases
+(see ``docs/models/graph-fusion.md``).
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
 
 
 class Views(NamedTuple):
-    """What is known of users and items before fusion: lists of ``[U, D]`` and ``[I, D]``, and which item has which view."""
+    """Views of users and items before fusion: lists of ``[U, D]`` and ``[I, D]``, and the mask of views that items have."""
 
     user: list[Tensor]
     item: list[Tensor]
@@ -51,14 +51,14 @@ class Views(NamedTuple):
 
 
 class ItemViews(NamedTuple):
-    """Items that are fused for each user anew."""
+    """Views of items that are fused for each user."""
 
     tokens: Tensor
     """``[I, V, D]``."""
     present: Tensor
     """``[I, V]``."""
     added: Tensor
-    """What the item graph adds ``[I, D]``."""
+    """Output of the item graph ``[I, D]``."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class GraphFusionEncoded(Encoded):
     """Fused vectors, and the views of the items where they are fused for each user."""
 
     item_views: ItemViews | None = None
-    """What modality-aware fusion fuses for each user; None with other fusions."""
+    """Input of modality-aware fusion; None with other fusions."""
 
 
 class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded], FoldsInUsers, AcceptsParts):
@@ -95,7 +95,9 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         flows = any(kind not in ("linear", "perceptron") for kind in self.kinds.values())
         ids = OWN if "encoder" in self.own else c.ids
         if ids == "none" and not flows:
-            raise ValueError("nobody speaks for the users; set ids to 'light', or content to an encoder with a graph, like 'mgat'")
+            raise ValueError(
+                "no view provides user vectors; set ids to 'light', or content to an encoder with a graph, such as 'mgat'"
+            )
         if ids == OWN and c.cluster_weight > 0:
             raise ValueError("cluster_weight needs the clusters of 'hcgcn', but the encoder is your own; set cluster_weight to 0")
         shared = ids != "none" or bool({"mgat", "mmgcn", OWN} & set(self.kinds.values()))
@@ -148,7 +150,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
 
     @property
     def own_parts(self) -> Mapping[str, Any]:
-        """The caller's own builders by role."""
+        """Custom builders by role."""
         return self.own.builders
 
     def _encoder(self, name: str, kind: str) -> nn.Module:
@@ -165,7 +167,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         return built
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The graphs that the chosen parts ask for: of items alike by features, and of co-interactions."""
+        """Add the graphs that the chosen parts need: k-NN item graph, knowledge graph and co-interaction graphs."""
         if self.smooth is not None:
             graph = self.smooth.prepare(graph)
         if self.entities is not None:
@@ -176,12 +178,12 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         return graph
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
-        """Thins the interactions, and mines the learned item graph anew, where either is asked for."""
+        """Drop interactions and rebuild the learned item graph, if set."""
         graph = denoised(graph, self.config.edge_dropout, generator)
         return graph if self.smooth is None else self.smooth.mined(graph)
 
     def encode(self, graph: MultimodalGraph) -> GraphFusionEncoded:
-        """Fused vectors; with modality-aware fusion also the views, and ``item`` is their mean, for comparing items."""
+        """Return fused vectors; with modality-aware fusion also the views, and their mean as ``item`` for comparing items."""
         views = self._views(graph)
         users = fused(self.fuse_user, views.user)
         added = self._added(graph, views.ids.item)
@@ -194,7 +196,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         return GraphFusionEncoded({USER: users, ITEM: mean + added}, ItemViews(tokens, views.present, added))
 
     def score(self, encoded: GraphFusionEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The decoder on both vectors, the item's being fused for each user if the fusion is modality-aware."""
+        """Decode the vectors of users and candidates, which modality-aware fusion fuses for each user."""
         users = F.embedding(query.user, encoded[USER])
         if not isinstance(self.fuse_item, ModalityAwareFusion) or encoded.item_views is None:
             return self.decode(users, F.embedding(candidates, encoded[ITEM]))
@@ -203,7 +205,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         return seen + inner_product(users, F.embedding(candidates, added))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR or softmax, L2, and the terms that have a weight."""
+        """Return BPR or softmax, L2, and every term with a positive weight."""
         c, views = self.config, self._views(graph)
         users = fused(self.fuse_user, views.user)
         query, added = F.embedding(batch.query.user, users), self._added(graph, views.ids.item)
@@ -265,7 +267,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         return Views(users, items, mask | ~mask.any(1, keepdim=True), ids)
 
     def _added(self, graph: MultimodalGraph, items: Tensor) -> Tensor | None:
-        """What the item graph and the knowledge graph add to the fused items, where there are such."""
+        """Return the output of the item graph plus that of the knowledge graph; None without either."""
         smoothed = None if self.smooth is None else self.smooth(graph, items)
         if self.entities is None:
             return smoothed
@@ -275,7 +277,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         return known if smoothed is None else smoothed + known
 
     def _norm(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> Tensor:
-        """The L2 term of every table of the nodes, their rows of the batch."""
+        """Return the L2 term of all embedding tables over their rows in the batch."""
         users = [self.users, *(preference_of(encoder) for encoder in self.content)]
         rows = [F.embedding(batch.query.user, graph.gather(USER, table)) for table in users if table is not None]
         if self.items is not None:
@@ -284,7 +286,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
 
 
 def fused(fusion: nn.Module | None, views: list[Tensor], present: Tensor | None = None) -> Tensor:
-    """One vector a node of its views ``[N, D]`` each; a single view is taken as it is."""
+    """Return one vector per node, fused from views ``[N, D]``; a single view is returned unchanged."""
     if fusion is None:
         return views[0]
     result: Tensor = fusion(torch.stack(views, dim=1), present)

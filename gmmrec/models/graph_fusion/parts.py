@@ -1,4 +1,4 @@
-"""Parts of your own in GraphFusion: builders by role, in place of the parts that settings name.
+"""Custom parts of GraphFusion: builders by role that replace the parts named in the settings.
 
 =================== ========================================== ======================================= ==================
 role                built as                                   called as                               replaces
@@ -12,9 +12,9 @@ role                built as                                   called as        
 ``decoder``         ``(dim)``                                  ``(queries, candidates)``, to scores    ``decoder``
 =================== ========================================== ======================================= ==================
 
-A fusion is built once for items and once for users, as far as they have more than one view; for users the mask is None. A content
-encoder with a parameter ``preference`` ``[U, P]`` provides views of users too, and is called as
-``(preference, features, present, ids, edges)``, to a pair of users and items; see :mod:`gmmrec.nn.encoder`.
+A fusion is built separately for items and for users if they have more than one view; for users the mask is None. A content
+encoder with a parameter ``preference`` ``[U, P]`` also provides views of users: it is called as
+``(preference, features, present, ids, edges)`` and returns a pair (users, items); see :mod:`gmmrec.nn.encoder`.
 """
 
 import inspect
@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from gmmrec.nn.encoder.by_name import contents
 
 Builder: TypeAlias = Callable[..., Any]
-"""A class or a function that builds a part."""
+"""Class or function that builds a part."""
 NO_PARTS: Mapping[str, Builder] = MappingProxyType({})
 OWN = "own"
-"""What stands in place of a name where a part is the caller's own."""
+"""Name of a custom part in place of a built-in one's."""
 ARGUMENTS = {
     "fusion": "dim, num_tokens",
     "encoder": "dim, num_layers",
@@ -44,11 +44,11 @@ class OwnParts:
     """Builders by role.
 
     Args:
-        builders: By role.
-        modalities: Those of the items.
+        builders: Builders by role.
+        modalities: Modalities of the items.
 
     Raises:
-        ValueError: A role is unknown, or no builder stands there.
+        ValueError: A role is unknown, or its value is not a builder.
     """
 
     def __init__(self, builders: Mapping[str, Builder], modalities: tuple[str, ...]) -> None:
@@ -68,9 +68,9 @@ class OwnParts:
     def __contains__(self, role: str) -> bool:
         return role in self.builders
 
-    def contents(self, modalities: tuple[str, ...], wanted: str | Mapping[str, str]) -> dict[str, str]:
-        """Return the kind of content encoder of every modality that has one; :data:`OWN` where it is the caller's."""
-        named = contents(modalities, wanted)
+    def contents(self, modalities: tuple[str, ...], content: str | Mapping[str, str]) -> dict[str, str]:
+        """Return the kind of content encoder of every modality that has one; :data:`OWN` for custom encoders."""
+        named = contents(modalities, content)
         kinds = {name: OWN if self.content_role(name) in self else named.get(name) for name in modalities}
         return {name: kind for name, kind in kinds.items() if kind is not None}
 
@@ -86,19 +86,19 @@ class OwnParts:
             ValueError: The builder takes other arguments, or builds no module.
         """
         self._built.add(role)
-        builder, wanted = self.builders[role], ARGUMENTS[role.partition(".")[0]]
+        builder, expected = self.builders[role], ARGUMENTS[role.partition(".")[0]]
         name = getattr(builder, "__qualname__", type(builder).__name__)
         try:
             inspect.signature(builder).bind(*arguments)
         except TypeError as error:
-            raise ValueError(f"the part {role!r} is built as {name}({wanted}), but {name}: {error}; let it take these") from None
+            raise ValueError(f"the part {role!r} is built as {name}({expected}), but {name}: {error}; let it take these") from None
         built = builder(*arguments)
         if not (isinstance(built, nn.Module) or (role == "decoder" and callable(built))):
             raise ValueError(f"the part {role!r} must be an nn.Module, but {name} built an object of type {type(built).__name__}")
         return built
 
     def check_used(self) -> None:
-        """Refuse parts that the settings leave no room for.
+        """Refuse parts that the settings leave unused.
 
         Raises:
             ValueError: A part was not built.
@@ -113,5 +113,5 @@ class OwnParts:
 
 
 def preference_of(encoder: nn.Module) -> Tensor | None:
-    """Return the table of users of a content encoder; None where it reads features alone."""
+    """Return the user preferences of a content encoder; None if it encodes features only."""
     return dict(encoder.named_parameters(recurse=False)).get("preference")

@@ -174,7 +174,7 @@ def test_triples_without_parts_are_divided_after_the_interactions(tmp_path):
     split = split_dataset(dataset, generator=torch.Generator().manual_seed(0))
     assert split.triples.part.bincount().tolist() == [32, 4, 4]
     assert torch.equal(split.test.item, plain.test.item)  # the split of the interactions is the same
-    everything = split_dataset(dataset, SplitConfig(facts=0.0), torch.Generator().manual_seed(0))
+    everything = split_dataset(dataset, SplitConfig(triples=0.0), torch.Generator().manual_seed(0))
     assert not bool(everything.triples.part.any())
 
 
@@ -231,8 +231,8 @@ def test_an_alignment_without_known_pairs_is_refused(tmp_path):
 
 
 def test_the_share_of_held_out_triples_is_checked():
-    with pytest.raises(ValueError, match=r"facts must be at least 0 and less than 0\.5"):
-        SplitConfig(facts=0.5)
+    with pytest.raises(ValueError, match=r"triples must be at least 0 and below 0\.5"):
+        SplitConfig(triples=0.5)
 
 
 def test_a_modality_may_be_called_entity_without_triples(tmp_path):

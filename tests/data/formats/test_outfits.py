@@ -100,11 +100,15 @@ def test_evaluation_tasks_beside_a_table(tmp_path):
     for name, text in (("fitb_test_derived", fill_in_the_blank), ("compatibility_test_derived", compatibility)):
         (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(text.encode()))
     dataset = load_dataset(str(tmp_path))
-    assert lists_of(dataset, dataset.outfits.blanks.items) == [["a_1", "a_3"], ["b_2"]]
-    assert lists_of(dataset, dataset.outfits.blanks.candidates) == [["b_1", "a_2", "c_1", "b_2"], ["b_1", "a_1", "a_2", "a_3"]]
-    assert dataset.outfits.blanks.right.tolist() == [False, True, False, False, True, False, False, False]
+    given = dataset.outfits.fill_in_the_blank
+    assert lists_of(dataset, given.items) == [["a_1", "a_3"], ["b_2"]]
+    assert lists_of(dataset, given.candidates) == [
+        ["b_1", "a_2", "c_1", "b_2"],
+        ["b_1", "a_1", "a_2", "a_3"],
+    ]
+    assert given.relevant.tolist() == [False, True, False, False, True, False, False, False]
     assert lists_of(dataset, dataset.outfits.compatibilities.items) == [["a_1", "a_2", "a_3"], ["b_1", "a_2"]]
-    assert dataset.outfits.compatibilities.real.tolist() == [True, False]
+    assert dataset.outfits.compatibilities.label.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ BY_HAND: dict[str, tuple[Callable[[], nn.Module], Call]] = {
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_fusions_of_other_signatures_plug_in_by_hand(name: str) -> None:
-    dataset, wanted = checkerboard(U, I)
+    dataset, expected = checkerboard(U, I)
     dataset = with_mask(with_mask(dataset, "text", torch.tensor([2, 5, 8])), "image", torch.tensor([3, 5]))
     graph = toy_graph(dataset)
     torch.manual_seed(0)
@@ -243,7 +243,7 @@ def test_fusions_of_other_signatures_plug_in_by_hand(name: str) -> None:
     assert bool(tokens.grad[present.all(1)].any(-1).all())
 
     train(model, graph, dataset.interactions, epochs=30)
-    assert share_ordered(score_all(model, graph), wanted) > 0.95
+    assert share_ordered(score_all(model, graph), expected) > 0.95
 
 
 def test_weighted_terms_appear_and_lower_themselves() -> None:
@@ -313,7 +313,7 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     schema = toy_graph().schema
-    with pytest.raises(ValueError, match="nobody speaks for the users"):
+    with pytest.raises(ValueError, match="no view provides user vectors"):
         GraphFusion(schema, GraphFusionConfig(ids="none", content="linear"))
     with pytest.raises(ValueError, match="content names 'sound', but the modalities of the items are 'image', 'text'"):
         GraphFusion(schema, GraphFusionConfig(content={"sound": "light"}))

@@ -82,18 +82,18 @@ class Flows(nn.Module):
 
 
 def test_content_encoders_of_ones_own_provide_views_of_users_where_they_have_a_preference() -> None:
-    dataset, wanted = checkerboard(U, I)
+    dataset, expected = checkerboard(U, I)
     graph = toy_graph(dataset)
     torch.manual_seed(0)
     model = GraphFusion.with_parts(graph.schema, GraphFusionConfig(dim=D, ids="none", item_graph="none"), {"content": Flows})
     assert [type(encoder) for encoder in model.content] == [Flows, Flows]
     train(model, graph, dataset.interactions, epochs=30)
-    assert share_ordered(score_all(model, graph), wanted) > 0.95
+    assert share_ordered(score_all(model, graph), expected) > 0.95
     assert not bool((model.content[0].preference == 1).all())
 
 
 class Short(Doubled):
-    """Returns tokens in place of a vector."""
+    """Fusion that returns tokens instead of a vector."""
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None) -> Tensor:
         return tokens
