@@ -44,19 +44,19 @@ def test_a_complete_model_passes_as_a_file_and_as_a_package(root):
         ({"tests/models/test_mine.py": None}, "gmmrec/models/mine.py: my-model has no test; write tests/models/test_mine.py"),
         (
             {"gmmrec/models/mine.py": "class Mine(Recommender[UserQuery]): ..."},
-            "gmmrec/models/mine.py: Mine does not name query and settings; write class Mine(Recommender[UserQuery, MineConfig])",
+            "gmmrec/models/mine.py: Mine does not declare query and settings; write class Mine(Recommender[UserQuery, MineConfig])",
         ),
         (
             {"gmmrec/models/mine.py": "class Mine(LightGCN): ..."},
-            "gmmrec/models/mine.py: Mine does not name query and settings; write class Mine(Recommender[UserQuery, MineConfig])",
+            "gmmrec/models/mine.py: Mine does not declare query and settings; write class Mine(Recommender[UserQuery, MineConfig])",
         ),
         (
             {"gmmrec/models/mine.py": "class Other: ..."},
-            f"gmmrec/models/mine.py: the row 'my-model' names the class Mine, which is not there; mend the row in {TABLE}",
+            f"gmmrec/models/mine.py: the row 'my-model' names the class Mine, which does not exist; fix the row in {TABLE}",
         ),
         (
             {"gmmrec/models/mine.py": None},
-            f"{TABLE}: the row 'my-model' names the module gmmrec.models.mine, which is not there; mend the row",
+            f"{TABLE}: the row 'my-model' names the module gmmrec.models.mine, which does not exist; fix the row",
         ),
     ],
     ids=["row", "test", "settings", "heir", "class", "module"],

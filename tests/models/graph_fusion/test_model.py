@@ -301,7 +301,7 @@ def test_contrast_is_the_mean_over_modalities_of_symmetric_info_nce_over_items_t
         ({"decoder": "gru"}, "decoder must be one of"),
         ({"fusion": "modality_aware", "decoder": "mlp"}, "modality_aware fusion scores by the inner product, but decoder is 'mlp'"),
         ({"ranking": "hinge"}, "ranking must be one of 'bpr', 'softmax'"),
-        ({"fusion": "modality_aware", "ranking": "softmax"}, "modality_aware fusion looks at single pairs"),
+        ({"fusion": "modality_aware", "ranking": "softmax"}, "modality_aware fusion scores single pairs"),
         ({"edge_dropout": 1.0}, "edge_dropout must be at least 0 and less than 1"),
         ({"cluster_weight": 0.1}, "cluster_weight needs clusters, but ids is 'light'"),
     ],
