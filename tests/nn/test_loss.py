@@ -58,9 +58,7 @@ def test_info_nce_with_counts_equals_that_of_repeated_rows() -> None:
     torch.testing.assert_close(short, long)
     cosine = torch.cosine_similarity(anchor[repeats][:, None], target[repeats][None], dim=-1) / 0.3
     torch.testing.assert_close(long, -cosine.log_softmax(1).diagonal().mean())
-    for actual, expected in zip(
-        torch.autograd.grad(short, (anchor, target)), torch.autograd.grad(long, (anchor, target)), strict=True
-    ):
+    for one, other in zip(torch.autograd.grad(short, (anchor, target)), torch.autograd.grad(long, (anchor, target)), strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -73,9 +71,7 @@ def test_info_nce_and_its_gradients_equal_cross_entropy_on_cosines(temperature, 
     cosine = torch.cosine_similarity(anchor[:, None], target[None], dim=-1) / temperature
     slow, fast = torch.nn.functional.cross_entropy(cosine, torch.arange(6)), info_nce(anchor, target, temperature)
     torch.testing.assert_close(fast, slow)
-    for actual, expected in zip(
-        torch.autograd.grad(fast, (anchor, target)), torch.autograd.grad(slow, (anchor, target)), strict=True
-    ):
+    for one, other in zip(torch.autograd.grad(fast, (anchor, target)), torch.autograd.grad(slow, (anchor, target)), strict=True):
         torch.testing.assert_close(one, other)
 
 
