@@ -182,7 +182,7 @@ class InterestAttention(nn.Module):
             return query.new_zeros(len(query), len(tokens))
         network, dim, width = self._network(query, tokens), query.shape[1], len(self.hidden.bias)
         room = CACHED if query.device.type == "cpu" and not torch.is_grad_enabled() else LARGEST_BLOCK
-        step = max(1, room // (width * COLUMNS))
+        step = block_rows(room, width * COLUMNS)
         blocks = []
         for j in range(0, len(tokens), COLUMNS):
             columns, logits = slice(j, j + COLUMNS), []
