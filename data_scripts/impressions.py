@@ -1,19 +1,19 @@
-"""Makes impressions from a log of what users took: what each took next, among other things that were popular at that time.
+"""Make impressions from an interaction log: the next items of each user, among other items popular at the time.
 
-No log of H&M purchases or of film ratings says what people saw. This script supposes it, by one rule:
+Logs of H&M purchases or movie ratings hold no impressions. This script simulates them by one rule:
 
-- An impression is everything that a user took for the first time in one second (on one day, where times are dates).
-- What was taken counts as clicked. Beside it stand ``--shown`` other items that were popular then: drawn, without repeats, in
-  proportion to how often they were taken in the ``--days`` before that moment, or among the last ``--least`` events where these
-  days hold fewer. Whatever the user had taken before is left out; what the user takes later is not, since nobody could know it.
-- The history is what the user had taken before that moment, the newest ``--history`` of it, with times.
+- An impression holds the items that a user interacted with for the first time in one second (on one day, if times are dates).
+- These items count as clicked. They are shown with ``--shown`` other popular items: drawn, without repeats, in proportion to their
+  interactions in the ``--days`` before, or in the last ``--least`` events if these days hold fewer. Earlier items of the user are
+  excluded; later ones are not, since they are unknown at the time.
+- The history holds the user's earlier items, the newest ``--history`` of them, with times.
 
-Nothing that happens at that moment or later has a part in what is popular, or in the history. The order in which items are shown
-is random. So an impression is no record of what was seen: figures on it tell how well a model finds the next item among popular
-ones, and cannot be compared with those of a real log of impressions.
+Events at that time or later affect neither popularity nor history. Items are shown in random order. These are no records of actual
+impressions: metrics on them measure how well a model finds the next item among popular ones, and are not comparable to those on a
+real log of impressions.
 
-The new folder is in the layout of MIND (``behaviors.tsv.gz``, with the times of histories as a sixth field), with the tables and
-feature files of the source beside it. The source is anything that ``load_dataset`` reads and that has times.
+The new folder is in the layout of MIND (``behaviors.tsv.gz``, with the times of histories as a sixth field), with copies of the
+source's tables and feature files. The source is any data set with times that ``load_dataset`` reads.
 
     python data_scripts/impressions.py movies-small --out runs/content/movies-small-impressions
     python data_scripts/impressions.py runs/content/hm-fashion --out runs/content/hm-fashion-impressions
@@ -37,13 +37,13 @@ from gmmrec.data.load import load_dataset
 
 DAY = 86_400
 LOGS = ("interactions.", "ratings.", "split.", "behaviors.")
-"""What is not copied: the log itself is told by impressions."""
+"""Files that are not copied: the log itself, which the impressions replace."""
 ROUNDS = 8
-"""How often items are drawn at most, where too many of those drawn had been taken before."""
+"""Maximum number of draws, for users who know most of the items drawn."""
 
 
 class Impression(NamedTuple):
-    """One line: rows of users and items."""
+    """One impression, with users and items as rows."""
 
     user: int
     time: int
@@ -57,19 +57,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a folder, or the name of a bundled data set")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--shown", type=int, default=20, help="other items beside what was taken")
-    parser.add_argument("--days", type=float, default=7, help="how long something stays popular")
-    parser.add_argument("--least", type=int, default=2_000, help="events that popularity is made of at least")
-    parser.add_argument("--history", type=int, default=50, help="newest items of a history that are written")
+    parser.add_argument("--shown", type=int, default=20, help="number of other items shown")
+    parser.add_argument("--days", type=float, default=7, help="period of popularity in days")
+    parser.add_argument("--least", type=int, default=2_000, help="minimum number of events for popularity")
+    parser.add_argument("--history", type=int, default=50, help="maximum length of a history")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
 
     dataset = load_dataset(flags.source)
-    found = impressions(
+    rows = impressions(
         dataset, flags.shown, days=flags.days, least=flags.least, history=flags.history, generator=np.random.default_rng(flags.seed)
     )
     flags.out.mkdir(parents=True, exist_ok=True)
-    count = write(flags.out / "behaviors.tsv.gz", found, dataset)
+    count = write(flags.out / "behaviors.tsv.gz", rows, dataset)
     copied = copy_rest(flags.source, flags.out)
     print(f"{flags.out}: {count} impressions of {dataset.num_users} users, and {', '.join(copied)}")
 
@@ -77,70 +77,70 @@ def main() -> None:
 def impressions(
     dataset: Dataset, shown: int, *, days: float, least: int, history: int, generator: np.random.Generator
 ) -> Iterator[Impression]:
-    """All impressions in the order of time.
+    """Yield all impressions, ordered by time.
 
     Args:
-        dataset: With times; of every pair one interaction.
-        shown: Other items beside what was taken; fewer where nothing else was popular.
-        days: How long something stays popular.
-        least: Events that popularity is made of at least, as far as there are so many.
-        history: Longest history.
-        generator: Draws what is shown, and its order.
+        dataset: Data set with times and distinct user-item pairs.
+        shown: Number of other items shown; fewer if too few items were popular.
+        days: Period of popularity in days.
+        least: Minimum number of events for popularity, if there are so many.
+        history: Maximum length of a history.
+        generator: Source of randomness of the items shown and their order.
 
     Raises:
-        ValueError: There are no times.
+        ValueError: The data set has no times.
     """
     log = dataset.interactions
     if log.time is None:
-        raise ValueError(f"{dataset.name} has no times, but what was popular depends on them; name a time_column")
+        raise ValueError(f"{dataset.name} has no times, which popularity needs; name a time_column")
     order = np.lexsort((log.user.numpy(), log.time.numpy()))
     user, item, time = (column.numpy()[order] for column in (log.user, log.item, log.time))
     begins = np.flatnonzero(np.diff(user, prepend=-1) | np.diff(time, prepend=-1))
     ends = np.append(begins[1:], len(user))
-    past: list[dict[int, int]] = [{} for _ in range(dataset.num_users)]  # what each has taken so far, and when
+    past: list[dict[int, int]] = [{} for _ in range(dataset.num_users)]  # items of each user so far, and their times
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        moment, own = int(time[begin]), past[user[begin]]
+        moment, known = int(time[begin]), past[user[begin]]
         taken = item[begin:end].tolist()
         before = int(np.searchsorted(time, moment))  # events before this moment
         recent = min(int(np.searchsorted(time, moment - days * DAY)), max(0, before - least))
-        others = popular(item[recent:before], own.keys() | set(taken), shown, generator)
+        others = popular(item[recent:before], known.keys() | set(taken), shown, generator)
         both = np.array([True] * len(taken) + [False] * len(others))
         mixed = generator.permutation(len(both))
-        newest = list(own.items())[-history:]
+        newest = list(known.items())[-history:]
         yield Impression(
             user=int(user[begin]),
             time=moment,
-            history=[known for known, _ in newest],
+            history=[row for row, _ in newest],
             history_time=[when for _, when in newest],
             shown=np.array(taken + others)[mixed].tolist(),
             clicked=both[mixed].tolist(),
         )
-        own.update(dict.fromkeys(taken, moment))
+        known.update(dict.fromkeys(taken, moment))
 
 
 def popular(events: NDArray[np.int64], known: set[int], count: int, generator: np.random.Generator) -> list[int]:
-    """Distinct items, drawn in proportion to how often they occur in ``events``, none of them known.
+    """Draw distinct unknown items in proportion to their frequency in ``events``.
 
     >>> sorted(popular(np.array([5, 5, 6, 7]), {6}, 3, np.random.default_rng(0)))
     [5, 7]
     """
-    found: dict[int, None] = {}
+    items: dict[int, None] = {}
     for _ in range(ROUNDS):
         if not len(events):
             break
         drawn = events[generator.integers(len(events), size=2 * count)].tolist()
-        found |= dict.fromkeys(item for item in drawn if item not in known)
-        if len(found) >= count:
+        items |= dict.fromkeys(item for item in drawn if item not in known)
+        if len(items) >= count:
             break
-    return list(found)[:count]
+    return list(items)[:count]
 
 
-def write(path: Path, found: Iterator[Impression], dataset: Dataset) -> int:
-    """Writes a line for every impression; returns their number."""
+def write(path: Path, rows: Iterator[Impression], dataset: Dataset) -> int:
+    """Write one line per impression, and return their number."""
     users, items = (dataset.vocabularies[kind].ids() for kind in ("user", "item"))
     count = 0
     with path.open("wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as file:
-        for count, one in enumerate(found, 1):
+        for count, one in enumerate(rows, 1):
             history = " ".join(str(items[item]) for item in one.history)
             shown = " ".join(f"{items[item]}-{int(click)}" for item, click in zip(one.shown, one.clicked, strict=True))
             times = " ".join(map(str, one.history_time))
@@ -149,7 +149,7 @@ def write(path: Path, found: Iterator[Impression], dataset: Dataset) -> int:
 
 
 def written(seconds: int) -> str:
-    """A time as MIND writes it.
+    """Return a time in the format of MIND.
 
     >>> written(1_573_634_217)
     '11/13/2019 8:36:57 AM'
@@ -159,7 +159,7 @@ def written(seconds: int) -> str:
 
 
 def copy_rest(source: str, out: Path) -> list[str]:
-    """Copies tables of users and items, and what belongs to features; returns their names."""
+    """Copy the tables of users and items and the feature files, and return their names."""
     folder = Path(str(files("gmmrec.data"))) / "bundled" / source if source in bundled_names() else Path(source)
     kept = [
         path

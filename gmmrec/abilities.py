@@ -1,8 +1,8 @@
-"""All that a model may offer beyond the contract of :mod:`gmmrec.recommender`, one class per ability.
+"""Optional abilities of a model beyond the contract of :mod:`gmmrec.recommender`, one class per ability.
 
-A model names its abilities among its bases, ``class MARIO(Recommender[UserQuery, MARIOConfig], WeighsModalities)``, and writes
-their methods. Parameter names are compared when the class is made; the types of ``encoded`` and ``query`` are the model's own.
-Callers ask with :func:`offered` and never look for methods themselves.
+A model lists its abilities among its bases, ``class MARIO(Recommender[UserQuery, MARIOConfig], WeighsModalities)``, and implements
+their methods. Parameter names are checked when the class is created; the types of ``encoded`` and ``query`` are up to the model.
+Callers use :func:`offered` and never look for methods themselves.
 """
 
 import inspect
@@ -17,8 +17,8 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.recommender import AnyRecommender
 
 
-class Ability(ABC):  # noqa: B024  (its subclasses have the methods)
-    """Base of all abilities: checks that a class which names one also has its methods."""
+class Ability(ABC):  # noqa: B024  (subclasses declare the methods)
+    """Base of all abilities, which checks that a class declaring one also has its methods."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -34,31 +34,33 @@ A = TypeVar("A", bound=Ability)
 
 
 def offered(model: AnyRecommender, ability: type[A]) -> A | None:
-    """The model as one that has an ability, or None where it does not offer it."""
+    """Return the model, typed as offering an ability, or None if it does not offer it."""
     return model if isinstance(model, ability) else None
 
 
 def offers(model_class: type[AnyRecommender], ability: type[Ability]) -> bool:
-    """Whether a class of models declares an ability."""
+    """Return True if a model class declares an ability."""
     return issubclass(model_class, ability)
 
 
-# What a model is built from
+# Construction
 
 
 class AcceptsParts(Ability):
-    """Modules of the caller's own in place of built-in ones.
+    """Custom modules instead of built-in ones.
 
-    Asked by ``fit(..., parts=...)`` and by loading a run that was trained so. Without it, parts are refused.
+    Used by ``fit(..., parts=...)`` and when a run trained that way is loaded. Without it, parts are refused.
     """
 
-    own_parts: Mapping[str, Any]
-    """The caller's own parts by role, each a class or function that builds one."""
+    @property
+    @abstractmethod
+    def own_parts(self) -> Mapping[str, Any]:
+        """Custom parts by role, each a class or function that builds one."""
 
     @classmethod
     @abstractmethod
     def with_parts(cls, schema: GraphSchema, config: Any, parts: Mapping[str, Any]) -> Self:
-        """Build the model with parts by role, each a class or function that builds one.
+        """Build the model with custom parts by role, each a class or function that builds one.
 
         Raises:
             ValueError: A role is unknown.
@@ -66,42 +68,42 @@ class AcceptsParts(Ability):
 
 
 class CombinesModels(Ability):
-    """A model made of trained models. Asked when ensembles are made: it cannot be a member of one."""
+    """A model that consists of trained models. Used when ensembles are built: it cannot be a member of one."""
 
 
-# What is shown of a score
+# Explanations
 
 
 class Attends(Ability):
-    """Attention weights of single tokens.
+    """Attention weights of individual tokens.
 
-    Asked by explanations, before the two abilities below. A model without any of the three cannot be explained.
+    Used by explanations, with precedence over the two abilities below. A model with none of the three cannot be explained.
     """
 
     @abstractmethod
     def attention(self, encoded: Any, query: Any, items: Tensor) -> dict[str, Tensor]:
-        """Weights for B queries and one item each ``[B]``.
+        """Return the weights for B queries and one item each ``[B]``.
 
-        By modality ``[B, T]``, or ``[B]`` where it has one token; what one softmax covers sums to 1. Names that begin with
-        ``user:`` are of the user's side; where these tokens are items, their rows stand under the name with ``_items`` behind it,
-        -1 in place of none.
+        Weights are given by modality, ``[B, T]``, or ``[B]`` for a single token; those of one softmax sum to 1. Names starting with
+        ``user:`` belong to the user side; if these tokens are items, their rows are given under the same name plus ``_items``,
+        padded with -1.
         """
 
 
 class WeighsModalities(Ability):
-    """Weights of whole modalities. Asked by explanations of models that do not offer :class:`Attends`."""
+    """Weights of whole modalities. Used by explanations of models without :class:`Attends`."""
 
     @abstractmethod
     def modality_weights(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
-        """Weights ``[B, C]``, or ``[B, C, d]`` with one per dimension, for rows of users ``[B]`` and of items ``[B, C]``."""
+        """Return weights ``[B, C]``, or ``[B, C, d]`` if per dimension, for user rows ``[B]`` and item rows ``[B, C]``."""
 
 
 class SplitsScores(Ability):
-    """Scores that are sums over modalities. Asked by explanations of models that offer neither of the two above."""
+    """Scores that are sums over modalities. Used by explanations of models with neither of the two abilities above."""
 
     @abstractmethod
     def modality_scores(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
-        """Contribution of every modality ``[B, C]``, for rows of users ``[B]`` and of items ``[B, C]``."""
+        """Return the contribution of every modality ``[B, C]``, for user rows ``[B]`` and item rows ``[B, C]``."""
 
 
 # Outfits
@@ -110,53 +112,53 @@ class SplitsScores(Ability):
 class ScoresCompatibility(Ability):
     """A compatibility score of a whole outfit.
 
-    Asked when outfits are evaluated. Without it, the score is the mean of the scores of the items, each completing the others.
+    Used when outfits are evaluated. Without it, compatibility is the mean score of the items, each completing the others.
     """
 
     @abstractmethod
     def compatibility(self, encoded: Any, query: Any) -> Tensor:
-        """One number per outfit ``[B]``; higher is better."""
+        """Return one score per outfit ``[B]``; higher is better."""
 
 
 class EndsOutfits(Ability):
     """A score for adding no further item.
 
-    Asked when outfits are completed. Without it, outfits end at the largest size that was asked for.
+    Used when outfits are completed. Without it, outfits grow to the maximum size requested.
     """
 
     @abstractmethod
     def end_score(self, encoded: Any, query: Any) -> Tensor | None:
-        """Score of stopping here ``[B]``, on the scale of ``score``; None where that was not learned."""
+        """Return the score of stopping here ``[B]``, on the scale of ``score``, or None if it was not learned."""
 
 
 class GeneratesText(Ability):
-    """A comment on an item.
+    """Generated comments on items.
 
-    Asked when outfits are completed; without it, the answer has no column ``comment``.
+    Used when outfits are completed. Without it, the result has no ``comment`` column.
     """
 
     @property
     @abstractmethod
     def can_comment(self) -> bool:
-        """Whether this model was trained to write comments."""
+        """True if the model was trained to write comments."""
 
     @abstractmethod
     def comment(self, encoded: Any, query: Any, items: Tensor) -> Tensor:
-        """Word ids ``[B, T]`` of comments on items ``[B]``, one per query; 0 behind the last. Outfits must not be empty."""
+        """Return word ids ``[B, T]`` of comments on items ``[B]``, one per query, padded with 0. Outfits must not be empty."""
 
 
-# Where users and weights come from
+# Users and weights
 
 
 class WarmStarts(Ability):
-    """A way of its own to begin with the weights of a finished run, which may be of another domain.
+    """Model-specific initialisation from the weights of a finished run, possibly of another domain.
 
-    Asked by ``init_from``. Without it, the id tables are filled with the vectors of the users and items that both runs know.
+    Used by ``init_from``. Without it, the ID tables are filled with the vectors of users and items that both runs share.
     """
 
     @abstractmethod
     def start_from(self, source: AnyRecommender) -> bool:
-        """Take over weights; False where these settings want the id tables filled after all.
+        """Copy weights from ``source``; return False if the ID tables are still to be filled.
 
         Raises:
             ValueError: The source is of another kind or size.
@@ -164,66 +166,68 @@ class WarmStarts(Ability):
 
 
 class ReadsHistories(Ability):
-    """Histories of limited length, told in the query.
+    """Histories of limited length, given in the query.
 
-    Asked by serving, which cuts histories to this length. Without it, a model that is asked with histories gets them whole, and one
-    that completes outfits gets none.
+    Used by serving, which truncates histories to this length. Without it, a model whose query holds a history gets all of it, and
+    one that completes outfits gets none.
     """
 
     @property
     @abstractmethod
     def history_length(self) -> int:
-        """Number of items that are read at most, the newest ones."""
+        """Maximum number of items read, the newest ones."""
 
 
 class FoldsInUsers(Ability):
-    """Scores for users who were not there in training, from their interactions in the graph; with the default settings at least.
+    """Scores for users unseen in training, from their interactions in the graph, at least with the default settings.
 
-    Asked by ``recommend(histories=...)``, which logs a warning where neither this nor :class:`ReadsHistories` is offered: new users
-    then get the same list, and so the contract suite expects.
+    Used by ``recommend(histories=...)``, which logs a warning if neither this nor :class:`ReadsHistories` is offered: all new users
+    then get the same list, which the contract suite checks.
     """
 
 
-# What the contract suite must know
+# Hints for the contract suite
 
 
 class NonPersonalized(Ability):
-    """The same ranking for everybody. The contract suite then expects nothing to be learned about single users."""
+    """The same ranking for every user. The contract suite then skips checks of personalisation."""
 
 
 class FeatureBased(Ability):
-    """Candidates known by their features, not by their id alone, in a model that reads histories.
+    """Candidates represented by their features, not by their ID alone, in a model that reads histories.
 
-    The contract suite then expects that new features of an item change the item's own score.
+    The contract suite then expects that changing an item's features changes its score.
     """
 
 
 class StandardizesScores(Ability):
-    """Scores on a scale that is fitted to the training interactions of all items, in a model that reads histories.
+    """Scores on a scale fitted to the training interactions of all items, in a model that reads histories.
 
-    The contract suite then leaves training interactions alone when it changes what came later.
+    The contract suite then keeps training interactions fixed when it changes later ones.
     """
 
 
 def _check_member(cls: type, ability: type, name: str) -> None:
-    asked, own = (inspect.getattr_static(owner, name) for owner in (ability, cls))
-    if getattr(own, "__isabstractmethod__", False):
-        wanted = f"property {name}" if isinstance(asked, property) else f"method {name}({', '.join(_parameters(asked))})"
-        raise TypeError(f"{cls.__name__} declares {ability.__name__}, but has no {wanted}; write it, or leave the ability out")
-    if isinstance(asked, property):
-        if callable(own):
-            raise TypeError(f"{cls.__name__}.{name} must be a property, as in {ability.__name__}; write @property above it")
+    declared, actual = (inspect.getattr_static(owner, name) for owner in (ability, cls))
+    if getattr(actual, "__isabstractmethod__", False):
+        member = f"property {name}" if isinstance(declared, property) else f"method {name}({', '.join(_parameters(declared))})"
+        raise TypeError(f"{cls.__name__} declares {ability.__name__}, but has no {member}; implement it, or drop the ability")
+    if isinstance(declared, property):
+        if callable(actual):
+            raise TypeError(f"{cls.__name__}.{name} must be a property, as in {ability.__name__}; decorate it with @property")
         return
-    names = _parameters(asked)
-    found = _parameters(own)
-    further = [p for p in list(found.values())[len(names) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if list(found)[: len(names)] != list(names) or any(p.default is p.empty for p in further):
+    if isinstance(declared, classmethod) and not isinstance(actual, classmethod):
+        raise TypeError(f"{cls.__name__}.{name} must be a class method, as in {ability.__name__}; decorate it with @classmethod")
+    names = _parameters(declared)
+    parameters = _parameters(actual)
+    extra = [p for p in list(parameters.values())[len(names) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if list(parameters)[: len(names)] != list(names) or any(p.default is p.empty for p in extra):
         raise TypeError(
-            f"{cls.__name__}.{name} must take ({', '.join(names)}), as in {ability.__name__}, but takes ({', '.join(found)}); "
-            "rename its parameters, and give further ones a default"
+            f"{cls.__name__}.{name} must take ({', '.join(names)}), as in {ability.__name__}, but takes "
+            f"({', '.join(parameters)}); rename its parameters, and give extra ones a default"
         )
 
 
 def _parameters(method: Any) -> dict[str, inspect.Parameter]:
-    """Parameters behind ``self``."""
-    return dict(list(inspect.signature(method).parameters.items())[1:])
+    """Return the parameters after ``self``."""
+    return dict(list(inspect.signature(getattr(method, "__func__", method)).parameters.items())[1:])

@@ -1,6 +1,6 @@
-"""Settings: the checks every configuration dataclass calls in ``__post_init__``, and the parser that fills such dataclasses.
+"""Settings: checks that configuration dataclasses call in ``__post_init__``, and the parser that fills such dataclasses.
 
-The parser is jsonargparse's; here are only the sections it is given and the wording of what it refuses.
+The parser is jsonargparse; this module adds sections and error messages.
 """
 
 import difflib
@@ -14,11 +14,13 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from gmmrec.renamed import refuse_renamed
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def check_positive(**fields: float) -> None:
-    """Every field must be greater than zero.
+    """Check that every field is greater than zero.
 
     >>> check_positive(dim=64)
     >>> check_positive(dim=0)
@@ -32,7 +34,7 @@ def check_positive(**fields: float) -> None:
 
 
 def check_non_negative(**fields: float) -> None:
-    """Every field must be zero or more.
+    """Check that every field is zero or more.
 
     >>> check_non_negative(l2=-1)
     Traceback (most recent call last):
@@ -45,7 +47,7 @@ def check_non_negative(**fields: float) -> None:
 
 
 def check_probability(**fields: float) -> None:
-    """Every field must lie in [0, 1].
+    """Check that every field lies in [0, 1].
 
     >>> check_probability(dropout=1.5)
     Traceback (most recent call last):
@@ -58,7 +60,7 @@ def check_probability(**fields: float) -> None:
 
 
 def check_choice(choices: Collection[Any], **fields: Any) -> None:
-    """Every field must be one of the choices; those that a ``Literal`` declares are checked by :func:`check_literals`.
+    """Check that every field is one of the choices; for fields declared as ``Literal``, use :func:`check_literals`.
 
     >>> check_choice(("mean", "sum"), pooling="max")
     Traceback (most recent call last):
@@ -71,9 +73,9 @@ def check_choice(choices: Collection[Any], **fields: Any) -> None:
 
 
 def check_literals(config: Any) -> None:
-    """Every field of a dataclass that is annotated with a ``Literal`` must hold one of its values.
+    """Check that every field of a dataclass annotated with a ``Literal`` holds one of its values.
 
-    The annotation is the one place where the values are declared: ``Literal[...]``, an alias of it, ``Literal[...] | None``, and
+    The annotation is the only declaration of the values: ``Literal[...]``, an alias of it, ``Literal[...] | None``, and
     tuples, lists and mappings of these.
 
     >>> from dataclasses import dataclass
@@ -116,7 +118,7 @@ def _check_annotated(name: str, annotation: Any, value: Any) -> None:
 
 
 def _holds(kind: Any, value: Any) -> bool:
-    """Whether a value may be meant as one of a kind: nothing, a collection, or a single value."""
+    """Return whether a value matches the form of an annotation: None, a collection, or a single value."""
     container = get_origin(kind) or kind
     if not isinstance(container, type):
         return value is not None and not isinstance(value, tuple | list | Mapping)  # a Literal
@@ -144,12 +146,12 @@ T = TypeVar("T")
 
 
 def from_plain(section: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Return the settings of one section that :func:`to_plain` made plain.
+    """Return the settings of one section from the plain data of :func:`to_plain`.
 
     Args:
         section: The dataclass.
         values: Fields by name; those that are missing take their defaults.
-        where: What the values were read from, for messages.
+        where: Source of the values, for messages.
 
     Raises:
         ValueError: A field is unknown, or a value is impossible.
@@ -171,7 +173,7 @@ def from_plain(section: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def settings_parser(sections: Mapping[str, type], *, prog: str = "gmmrec train") -> ArgumentParser:
-    """A parser with one flag ``--SECTION.FIELD`` for every field of every section, documented by the fields' docstrings."""
+    """Return a parser with one flag ``--SECTION.FIELD`` per field, documented by the fields' docstrings."""
     parser = ArgumentParser(prog=prog, exit_on_error=False, usage=f"{prog} [options]")
     for name, section in sections.items():
         parser.add_class_arguments(section, name)
@@ -181,7 +183,7 @@ def settings_parser(sections: Mapping[str, type], *, prog: str = "gmmrec train")
 def read_settings(
     sections: Mapping[str, type], values: Mapping[str, Any], arguments: Sequence[str] = (), *, prog: str = "gmmrec train"
 ) -> dict[str, Any]:
-    """Fills the sections' dataclasses: defaults, then ``values`` (a YAML file, as nested dictionaries), then ``arguments``.
+    """Fill the dataclasses of sections: defaults, then ``values`` (a YAML file, as nested dictionaries), then ``arguments``.
 
     Args:
         sections: Dataclass of every section.
@@ -190,7 +192,7 @@ def read_settings(
         prog: Name of the command in messages.
 
     Returns:
-        One dataclass instance a section.
+        One dataclass instance per section.
 
     Raises:
         ValueError: A setting is unknown (the message gives the nearest known name), has the wrong type or an impossible value.
@@ -214,7 +216,7 @@ def read_settings(
 
 
 def bracketed(sections: Mapping[str, type], arguments: Sequence[str]) -> list[str]:
-    """Return flags in which values of lists, such as ``5,10``, stand in the brackets that the parser expects.
+    """Return flags with list values, such as ``5,10``, put in the brackets that the parser expects.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -246,11 +248,15 @@ def _in_brackets(value: str) -> str:
 
 
 def unknown_setting(name: str, known: Collection[str]) -> ValueError:
-    """The error for a setting nobody reads.
+    """Return the error for an unknown setting.
+
+    Raises:
+        ValueError: The setting was renamed; the message gives the new name.
 
     >>> unknown_setting("train.lrr", ["train.lr", "model.dim"])
     ValueError("unknown setting 'train.lrr'; the nearest known name is 'train.lr'")
     """
+    refuse_renamed(name)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     field = name.rsplit(".", 1)[-1]
     same_field = [other for other in known if other.rsplit(".", 1)[-1] == field]

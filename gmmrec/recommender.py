@@ -1,4 +1,4 @@
-"""The contract: what every model must be able to do. What a model may offer beyond it stands in :mod:`gmmrec.abilities`."""
+"""The contract that every model implements. Optional abilities are in :mod:`gmmrec.abilities`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Encoded(Mapping[NodeType, Tensor]):
-    """Representations of the nodes of a graph, read like a dictionary: ``encoded["item"]`` is ``[I, D]``.
+    """Node representations, read like a dictionary: ``encoded["item"]`` is ``[I, D]``.
 
-    A model that encodes more declares a frozen subclass whose further fields have names, and takes it as third argument of
+    A model that encodes more declares a frozen subclass with further fields and passes it as the third argument of
     :class:`Recommender`. These fields hold tensors, None, plain values, or tuples, mappings and dataclasses of them.
 
     >>> @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Encoded(Mapping[NodeType, Tensor]):
     """
 
     nodes: Mapping[NodeType, Tensor]
-    """By node type, one row per node. Items are compared with each other by the directions of ``nodes["item"]``."""
+    """Vectors by node type, one row per node. Item similarity is the cosine between rows of ``nodes["item"]``."""
 
     def __getitem__(self, node_type: NodeType) -> Tensor:
         return self.nodes[node_type]
@@ -49,23 +49,23 @@ class Encoded(Mapping[NodeType, Tensor]):
         return replace(self, **{f.name: _map_tensors(getattr(self, f.name), function) for f in fields(self)})
 
     def detach(self) -> Self:
-        """The same tensors without their gradients."""
+        """Detach all tensors."""
         return self.map(torch.Tensor.detach)
 
     def to(self, device: torch.device | str) -> Self:
-        """A copy on another device."""
+        """Copy all tensors to another device."""
         return self.map(lambda tensor: tensor.to(device))
 
     def tensors(self) -> list[Tensor]:
-        """All tensors of all fields, in the order of the fields."""
-        found: list[Tensor] = []
+        """Return all tensors of all fields, in field order."""
+        tensors: list[Tensor] = []
 
         def collect(tensor: Tensor) -> Tensor:
-            found.append(tensor)
+            tensors.append(tensor)
             return tensor
 
         self.map(collect)
-        return found
+        return tensors
 
 
 Q = TypeVar("Q", bound=Query)
@@ -74,18 +74,18 @@ E = TypeVar("E", bound=Encoded, default=Encoded)
 
 
 class Recommender(nn.Module, ABC, Generic[Q, C, E]):
-    """Ranks candidates for queries of one kind.
+    """Base class of all models: a module that scores candidates for queries of one type.
 
-    A model names its query, its settings (a frozen dataclass) and, where it encodes more than vectors of nodes, its own
-    :class:`Encoded`: ``class LightGCN(Recommender[UserQuery, LightGCNConfig])``. Subclasses are final, and are built as
-    ``Model(schema, config)``: sizes and settings, never data. Three methods are to be written; the hooks have defaults that return
-    the graph as it is.
+    A model declares its query type, its config (a frozen dataclass) and, if it encodes more than node vectors, its own
+    :class:`Encoded`: ``class LightGCN(Recommender[UserQuery, LightGCNConfig])``. Subclasses are final and are constructed as
+    ``Model(schema, config)``, from sizes and settings, never from data. Three methods are abstract; the default hooks return
+    the graph unchanged.
     """
 
     query_type: ClassVar[type[Query]]
-    """The first argument of ``Recommender[...]``."""
+    """First argument of ``Recommender[...]``."""
     config_class: ClassVar[type[Any]]
-    """The second one."""
+    """Second argument of ``Recommender[...]``."""
     config: C
     schema: GraphSchema
 
@@ -93,7 +93,7 @@ class Recommender(nn.Module, ABC, Generic[Q, C, E]):
         super().__init_subclass__(**kwargs)
         for base in cls.__dict__.get("__orig_bases__", ()):
             if get_origin(base) is Recommender:
-                cls.query_type, cls.config_class = _declared(cls, *(*get_args(base), None)[:2])  # Python 3.10 leaves defaults out
+                cls.query_type, cls.config_class = _declared(cls, *(*get_args(base), None)[:2])  # Python 3.10 omits defaults
         if not hasattr(cls, "config_class"):
             raise _undeclared(cls)
 
@@ -102,44 +102,44 @@ class Recommender(nn.Module, ABC, Generic[Q, C, E]):
         self.schema, self.config = schema, config
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Adds the edges this paper derives from the data. Called once per graph, without gradients."""
+        """Add the edges that the paper derives from the data. Called once per graph, without gradients."""
         return graph
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
-        """The graph to train on in the coming epoch: where a paper drops edges anew each epoch, it does so here.
+        """Return the training graph of the coming epoch, for papers that drop edges anew in every epoch.
 
-        Evaluation always uses the prepared graph itself. Called before the first batch of every epoch, without gradients.
+        Evaluation always uses the prepared graph. Called before the first batch of every epoch, without gradients.
         """
         return graph
 
     @abstractmethod
     def encode(self, graph: MultimodalGraph) -> E:
-        """Representations by node type, one row a node of ``graph``; computed once per evaluation, as in PyG's ``x_dict``.
+        """Return representations by node type, one row per node of ``graph``, as in PyG's ``x_dict``. Called once per evaluation.
 
-        Never assumes that ``graph`` is whole: id tables are read with ``graph.gather``, features through ``graph.features``.
+        ``graph`` may be a subgraph: read ID tables with ``graph.gather`` and features through ``graph.features``.
         """
 
     @abstractmethod
     def score(self, encoded: E, query: Q, candidates: Tensor) -> Tensor:
-        """Scores ``[B, C]``; candidates are rows ``[C]``, shared, or ``[B, C]``, per query. Higher is better."""
+        """Return scores ``[B, C]``, higher is better, for candidate rows ``[C]``, shared by all queries, or ``[B, C]``."""
 
     @abstractmethod
     def loss(self, graph: MultimodalGraph, batch: Batch[Q]) -> dict[str, Tensor]:
-        """Named, already weighted terms; the trainer adds them up and reports each.
+        """Return named, already weighted loss terms, which the trainer sums and logs one by one.
 
         A model without trainable parameters returns an empty dictionary and is fitted by ``prepare``.
         """
 
 
 AnyRecommender: TypeAlias = Recommender[Any, Any, Any]
-"""A model of any query, settings and representations."""
+"""A model of any query type, config and representations."""
 
 
 def encode(model: AnyRecommender, graph: MultimodalGraph) -> Encoded:
-    """Encode a graph on behalf of evaluation and serving, which rely on what they are given.
+    """Encode a graph and check the type of the result, for evaluation and serving.
 
     Raises:
-        ValueError: The model returned something else than an :class:`Encoded`, such as a plain dictionary.
+        ValueError: The model returned anything but an :class:`Encoded`, such as a plain dictionary.
     """
     encoded = model.encode(graph)
     if not isinstance(encoded, Encoded):
@@ -174,5 +174,6 @@ def _declared(cls: type, query_type: Any, config_class: Any) -> tuple[type[Query
 def _undeclared(cls: type) -> TypeError:
     name = cls.__name__
     return TypeError(
-        f"{name} must name its query and its settings, a dataclass: write 'class {name}(Recommender[UserQuery, {name}Config])'"
+        f"{name} must declare its query type and its config, a dataclass; "
+        f"write 'class {name}(Recommender[UserQuery, {name}Config])'"
     )

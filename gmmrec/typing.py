@@ -1,4 +1,4 @@
-"""Node and edge types of the package's heterogeneous graphs, as PyG spells them: plain strings and triples."""
+"""Node and edge types of the package's heterogeneous graphs, as in PyG: strings and triples of strings."""
 
 from typing import TypeAlias
 
@@ -15,14 +15,14 @@ ITEM_ITEM: EdgeType = (ITEM, "co_occurs", ITEM)
 USER_USER: EdgeType = (USER, "co_occurs", USER)
 
 RELATED: EdgeType = (ENTITY, "related", ENTITY)
-"""Training facts, from head to tail; the edge attribute ``relation`` holds the row of the relation."""
+"""Training triples, from head to tail; the edge attribute ``relation`` holds the row of the relation."""
 ALIGNED: EdgeType = (ITEM, "aligned", ENTITY)
-"""Items and the entities that they are in a knowledge graph."""
+"""Alignment of items to entities of a knowledge graph."""
 ENTITY_ITEM: EdgeType = (ENTITY, "rev_aligned", ITEM)
 
 
 def similar(modality: str, node_type: NodeType = ITEM) -> EdgeType:
-    """The edge type that joins nodes whose features of one modality are alike.
+    """Return the edge type between nodes with similar features of one modality.
 
     >>> similar("image")
     ('item', 'similar_image', 'item')

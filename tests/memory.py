@@ -1,4 +1,4 @@
-"""How much is held at once."""
+"""Peak tensor size."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Largest(TorchDispatchMode):
-    """Takes note of the largest tensor that is made, ``numel`` numbers.
+    """Record the largest tensor created, as ``numel``.
 
     >>> with Largest() as seen:
     ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)

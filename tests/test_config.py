@@ -50,7 +50,7 @@ def test_choices_are_listed() -> None:
         check_choice(("mean", "sum"), pooling="max")
 
 
-def test_flags_win_over_values_and_values_over_defaults() -> None:
+def test_flags_override_values_and_values_override_defaults() -> None:
     assert read_settings({"cake": Cake}, {})["cake"] == Cake()
     assert read_settings({"cake": Cake}, {"cake": {"eggs": 4, "sugar": 0.1}}, ["--cake.sugar", "0.2"])["cake"] == Cake(4, 0.2)
 

@@ -1,4 +1,4 @@
-"""Every page's Python is run, page by page, in one namespace and a folder of its own."""
+"""The Python code of every page is run, page by page, in one namespace and a separate folder."""
 
 import re
 from pathlib import Path
@@ -13,17 +13,17 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if BLOCK.search(p.read_text(encoding="utf-8"))], ids=lambda p: str(p.relative_to(ROOT))
 )
-def test_code_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
+def test_code_on_the_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {}
+    namespace: dict[str, object] = {"__name__": "__main__"}  # as in a notebook
     for number, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")), 1):
         if "pd.read_csv(" in block or 'load_dataset(".")' in block:
-            continue  # a recipe for somebody's own files; tests/data/test_shared.py runs these on them
+            continue  # a recipe for the reader's own files; tests/data/test_shared.py runs these on them
         exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_links_are_valid(page):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

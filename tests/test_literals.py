@@ -1,4 +1,4 @@
-"""A choice is declared once: its ``Literal`` says which values a setting takes."""
+"""Choices are declared once, by the ``Literal`` of a setting."""
 
 import importlib
 import pkgutil
@@ -93,7 +93,7 @@ class Settings:
         {"named": {"red": 1}, "free": ["green"], "other": "pink"},
     ],
 )
-def test_declared_values_are_taken(good):
+def test_declared_values_are_accepted(good):
     assert Settings(**good) == replace(Settings(), **good)
 
 

@@ -1,4 +1,4 @@
-"""Every source has a test file of its name in the mirrored folder, or a line below that says which test covers it."""
+"""Every source has a test file of its name in the mirrored folder, or a line below that names the covering test."""
 
 import ast
 from functools import cache
@@ -57,7 +57,7 @@ COVERED = {
 
 
 def is_code(path: Path) -> bool:
-    """Whether a source is more than the exports of a package."""
+    """Return whether a source is more than the exports of a package."""
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     return path.name != "__init__.py" or any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in nodes)
 

@@ -1,4 +1,4 @@
-"""The contract's types: declared once, checked by mypy and when a class is made."""
+"""The contract's types: declared once, checked by mypy and at class creation."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ from gmmrec.testing import toy_graph
 
 ROOT = Path(__file__).resolve().parents[1]
 ALIAS = re.compile(r"\b(\w+)(?:, [\w.]+)* = (?:self\.)?config\b(?!\.)|, (\w+) = .*, config$")
-"""A shorter name for the settings."""
+"""A local alias of the config."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,33 @@ class Settings:
     dim: int = 2
 
 
-def test_query_and_settings_follow_from_the_declaration():
+def test_query_and_config_follow_from_the_declaration():
     class Mine(Recommender[RatingQuery, Settings]):
         pass
 
-    class Heir(Mine):
+    class Derived(Mine):
         pass
 
     assert (Mine.query_type, Mine.config_class) == (RatingQuery, Settings)
-    assert (Heir.query_type, Heir.config_class) == (RatingQuery, Settings)
+    assert (Derived.query_type, Derived.config_class) == (RatingQuery, Settings)
     assert (LightGCN.query_type, LightGCN.config_class) == (UserQuery, LightGCNConfig)
 
 
 Q = TypeVar("Q", bound=Query)
 DECLARATIONS = {
     "no arguments": lambda: Recommender,
-    "no settings": lambda: Recommender[UserQuery],
+    "no config": lambda: Recommender[UserQuery],
     "no query": lambda: Recommender[Settings, Settings],
     "no dataclass": lambda: Recommender[UserQuery, dict],
-    "in reverse": lambda: Recommender[Settings, UserQuery],
-    "left open": lambda: Recommender[Q, Settings],
-    "by name": lambda: Recommender["UserQuery", Settings],
+    "reversed": lambda: Recommender[Settings, UserQuery],
+    "unbound": lambda: Recommender[Q, Settings],
+    "as a string": lambda: Recommender["UserQuery", Settings],
 }
 
 
 @pytest.mark.parametrize("name", DECLARATIONS)
-def test_a_class_without_query_or_settings_is_refused(name):
-    message = "Mine must name its query and its settings, a dataclass: write 'class Mine(Recommender[UserQuery, MineConfig])'"
+def test_class_without_query_or_config_is_refused(name):
+    message = "Mine must declare its query type and its config, a dataclass; write 'class Mine(Recommender[UserQuery, MineConfig])'"
     base = DECLARATIONS[name]()
     with pytest.raises(TypeError, match=re.escape(message)):
         new_class("Mine", resolve_bases((base,)), exec_body=lambda body: body.update(__orig_bases__=(base,)))
@@ -77,7 +77,7 @@ class Wide(Encoded):
     extra: Tensor | None = None
 
 
-def test_all_tensors_of_an_encoding_are_mapped_in_whatever_field():
+def test_map_reaches_tensors_of_all_fields():
     ones = torch.ones(2, 3, requires_grad=True)
     seen = RaggedSets(torch.tensor([0, 1, 1]), torch.tensor([4]))
     wide = Wide({"item": ones}, Side(ones[0], [1, 2]), seen, {3: Encoded({"user": ones * 2})})
@@ -93,7 +93,7 @@ def test_all_tensors_of_an_encoding_are_mapped_in_whatever_field():
     assert wide["item"] is ones
 
 
-def test_a_plain_dictionary_is_refused_where_a_model_is_asked(monkeypatch):
+def test_encode_refuses_a_plain_dictionary(monkeypatch):
     graph = toy_graph()
     model = Popularity(graph.schema, PopularityConfig())
     assert isinstance(encode(model, graph), Encoded)
@@ -104,8 +104,8 @@ def test_a_plain_dictionary_is_refused_where_a_model_is_asked(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_misspelt_setting_in_any_model_is_a_type_error(tmp_path):
-    """One run of mypy over a copy of the package, with a wrong name planted at every place where a model reads a setting."""
+def test_misspelt_setting_in_any_model_is_a_type_error(tmp_path):
+    """Run mypy on a copy of the package with a misspelt name wherever a model reads a setting."""
     shutil.copytree(ROOT / "gmmrec", tmp_path / "gmmrec", ignore=shutil.ignore_patterns("__pycache__", "bundled"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = set()
@@ -125,5 +125,5 @@ def test_a_misspelt_setting_in_any_model_is_a_type_error(tmp_path):
     missed = sorted(planted - {(name, int(number)) for name, number in found})
     assert missed == [], run.stdout[:2000] + run.stderr
     readers = {f"{model.__module__.replace('.', '/')}.py" for model in MODELS.values()}
-    silent = readers - {name for name, _ in planted}
-    assert silent == {"gmmrec/models/popularity.py"}, "these read no setting"
+    unused = readers - {name for name, _ in planted}
+    assert unused == {"gmmrec/models/popularity.py"}, "these models read no setting"

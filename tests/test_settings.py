@@ -26,7 +26,7 @@ def read(values=None, *arguments):
     return read_settings({"fruit": Fruit, "other": Fruit}, values or {}, arguments)
 
 
-def test_flags_win_over_values_and_values_over_defaults():
+def test_flags_override_values_and_values_override_defaults():
     settings = read({"fruit": {"count": 5, "colour": "green"}}, "--fruit.count", "7")
     assert settings["fruit"] == Fruit(7, "green")
     assert settings["other"] == Fruit()
@@ -49,6 +49,6 @@ def test_lists_fill_tuples():
         ({"fruit": {"count": 0}}, (), "count must be greater than 0, but is 0"),
     ],
 )
-def test_what_is_refused_is_named(values, arguments, message):
+def test_refused_settings_are_named(values, arguments, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read(values, *arguments)

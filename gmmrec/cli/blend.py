@@ -1,4 +1,4 @@
-"""``gmmrec blend``: several finished runs that rank together."""
+"""``gmmrec blend``: a weighted blend of several finished runs."""
 
 import argparse
 import json
@@ -10,27 +10,29 @@ from gmmrec.cli.classes import add_class_flags, given_classes
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``blend``."""
+    """Add ``blend``."""
     parser = subparsers.add_parser(
         "blend",
-        help="let finished runs rank together",
-        description="Adds up the scores of finished runs of one data set and split, with weights chosen on the validation part.",
+        help="blend finished runs by a weighted sum of their scores",
+        description="Blend finished runs on one data set and split by a sum of their scores, weighted on the validation part.",
         allow_abbrev=False,
     )
     parser.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="run folder")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="run folder of the blend; runs/DATA-blend-TIME where not given")
-    parser.add_argument("--metric", metavar="NAME@K", default="recall@20", help="what weights are chosen by (default recall@20)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="run folder of the blend (default runs/DATA-blend-TIME)")
     parser.add_argument(
-        "--scale", choices=("standard", "ranks"), default="standard", help="how scores are made comparable (default standard)"
+        "--metric", metavar="NAME@K", default="recall@20", help="validation metric that the weights maximize (default recall@20)"
     )
-    parser.add_argument("--weights", metavar="W,W", help="shares of the runs, instead of the search")
+    parser.add_argument(
+        "--scale", choices=("standard", "ranks"), default="standard", help="scale on which scores are summed (default standard)"
+    )
+    parser.add_argument("--weights", metavar="W,W", help="weights of the runs, in order; searched for by default")
     parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
     add_class_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Blends, saves and prints."""
+    """Blend, save and print."""
     from gmmrec.runs.combine import blend  # not at the top: the command line answers --help without torch
 
     weights = None if arguments.weights is None else _numbers(arguments.weights)
@@ -53,4 +55,4 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--weights takes numbers separated by commas, such as 0.3,0.7, but is {text!r}") from None
+        raise ValueError(f"--weights takes numbers separated by commas, such as 0.3,0.7, but got {text!r}") from None

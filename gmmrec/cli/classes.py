@@ -1,10 +1,8 @@
-"""Flags for classes of your own: ``-m module:Class`` and ``--module ROLE=module:Name``. What is typed here may be imported."""
+"""Flags for your own classes: ``-m module:Class`` and ``--module ROLE=module:Name``. Only modules named here are imported."""
 
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import reduce
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +15,20 @@ def add_class_flags(parser: argparse.ArgumentParser, *, with_model: bool = True)
             metavar="MODULE:CLASS",
             action="append",
             default=[],
-            help="class from outside gmmrec that a run folder names; may be given several times",
+            help="class from outside gmmrec that the run was trained with, such as mine:MyModel for a class in mine.py of this "
+            "folder; repeatable",
         )
     parser.add_argument(
         "--module",
         metavar="ROLE=MODULE:NAME",
         action="append",
         default=[],
-        help="module of your own in a model that takes such, as fusion=mine:MyFusion; may be given several times",
+        help="your own module for a role of the model, such as fusion=mine:MyFusion; repeatable",
     )
 
 
 def given_classes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what :func:`gmmrec.load` takes beside the folder: classes and parts that were typed."""
+    """Return the arguments of :func:`gmmrec.load` besides the folder: the classes and parts named on the command line."""
     from gmmrec.models.lookup import find_model  # not at the top: the command line answers --help without torch
 
     allow_working_folder([*arguments.model_class, *arguments.module])
@@ -37,27 +36,29 @@ def given_classes(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def given_parts(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the parts that were typed, by role.
+    """Return the parts named on the command line, by role; a list if a role is given several times.
 
     Raises:
         ValueError: A flag is not ROLE=MODULE:NAME, or names nothing that can be imported.
     """
+    from gmmrec.models.lookup import find_part
+
     allow_working_folder(arguments.module)
-    found = {}
+    found: dict[str, list[Any]] = {}
     for text in arguments.module:
         role, equals, path = text.partition("=")
         module, colon, name = path.partition(":")
         if not (role and equals and module and colon and name):
             raise ValueError(f"--module takes ROLE=MODULE:NAME, such as fusion=mine:MyFusion, but is {text!r}")
-        try:
-            found[role] = reduce(getattr, name.split("."), import_module(module))
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"--module {text}: {error}; check the names and the folder") from None
-    return found
+        found.setdefault(role, []).append(find_part(path))
+    return {role: parts[0] if len(parts) == 1 else parts for role, parts in found.items()}
 
 
 def allow_working_folder(names: Sequence[str]) -> None:
-    """Put the working folder on the import path, if a class or a part was typed; otherwise nothing in it is ever imported."""
+    """Put the working folder on the import path if a class or a part is named; otherwise nothing in it is ever imported.
+
+    It comes last, so that none of its files shadows an installed module.
+    """
     folder = str(Path.cwd())
     if any(":" in name for name in names) and folder not in sys.path:
-        sys.path.insert(0, folder)
+        sys.path.append(folder)

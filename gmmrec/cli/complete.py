@@ -1,4 +1,4 @@
-"""``gmmrec complete``: outfits or bundles that hold some items."""
+"""``gmmrec complete``: outfits or bundles that contain given items."""
 
 import argparse
 import json
@@ -15,35 +15,45 @@ if TYPE_CHECKING:
     from gmmrec.runs.run import Run
 
 PICTURES, PAGE = "pictures", "outfits.html"
-"""The folder of pictures beside the data that is looked for, and the page in the run's folder."""
+"""Default folder of pictures, in the data folder, and default name of the page, in the run folder."""
 logger = logging.getLogger(__name__)
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``complete``."""
+    """Add ``complete``."""
     parser = subparsers.add_parser(
         "complete",
-        help="outfits or bundles that hold some items",
-        description="Adds items to some that are there, one by one, so that they go together: the likeliest outfits first.",
+        help="complete outfits or bundles from given items",
+        description="Complete a partial outfit: add compatible items one at a time and list the most likely outfits first.",
         allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
-    parser.add_argument("--items", metavar="ID,ID", default="", help="items that are there; none where not given")
-    parser.add_argument("--user", metavar="ID", help="for whom; nobody in particular where not given")
-    parser.add_argument("-k", type=int, default=5, help="number of outfits")
-    parser.add_argument("--pool", metavar="FILE", type=Path, help="items to choose from, one id a line; all where not given")
+    parser.add_argument("--items", metavar="ID,ID", default="", help="given items (default none)")
+    parser.add_argument("--user", metavar="ID", help="user the outfits are for (default: no particular user)")
+    parser.add_argument("-k", type=int, default=5, help="number of outfits (default 5)")
+    parser.add_argument("--pool", metavar="FILE", type=Path, help="items to choose from, one id per line (default: all)")
     parser.add_argument(
-        "--beam", type=int, default=20, help="outfits that are followed at once; 1, with -k 1, is the greedy choice"
+        "--beam", metavar="N", type=int, default=20, help="beam width of the search (default 20); 1 with -k 1 is greedy"
     )
-    parser.add_argument("--min-items", type=int, help="items of an outfit, at least")
-    parser.add_argument("--max-items", type=int, help="items of an outfit, at most; as many as usual where not given")
-    parser.add_argument("--one-per-category", action="store_true", help="no two items of one category")
+    parser.add_argument("--min-items", metavar="N", type=int, help="minimum number of items in an outfit")
     parser.add_argument(
-        "--images", metavar="FOLDER", type=Path, help="pictures, named after the items: 007.jpg, …; else DATA/pictures"
+        "--max-items", metavar="N", type=int, help="maximum number of items in an outfit (default: taken from the data)"
     )
-    parser.add_argument("--image-column", "--image_column", metavar="COLUMN", help="column with the pictures' names, if not the id")
+    parser.add_argument("--one-per-category", action="store_true", help="at most one item per category")
     parser.add_argument(
-        "--page", metavar="FILE.html", type=Path, help="the page with the outfits (DIR/outfits.html where there are pictures)"
+        "--images", metavar="FOLDER", type=Path, help="pictures named after the items, such as 007.jpg (default DATA/pictures)"
+    )
+    parser.add_argument(
+        "--image-column",
+        "--image_column",
+        metavar="COLUMN",
+        help="item column with the pictures' names, if they are not named after the ids",
+    )
+    parser.add_argument(
+        "--page",
+        metavar="FILE.html",
+        type=Path,
+        help="write the outfits to a page (default DIR/outfits.html if there are pictures)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_class_flags(parser)
@@ -51,11 +61,11 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Completes, writes and prints."""
+    """Complete, write the page and print."""
     from gmmrec.runs.run import Run
 
     if arguments.image_column is not None and arguments.images is None:
-        raise ValueError("--image-column says how the pictures in --images are named; give both")
+        raise ValueError("--image-column names the pictures in --images; give both")
     finished = Run.load(arguments.folder, **given_classes(arguments))
     items, users = finished.vocabularies["item"], finished.vocabularies["user"]
     pool = None
@@ -85,11 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame", heading: str) -> Path | None:
-    """Writes the page where it is asked for, or there are pictures to show; nobody asked for the latter, so it only warns."""
+    """Write the page if requested or if there are pictures to show; in the latter case a failure only warns."""
     from gmmrec.report.outfits import write_outfits
 
-    beside = Path(finished.config.data.path).expanduser() / PICTURES
-    images = arguments.images or (beside if beside.is_dir() else None)
+    default = Path(finished.config.data.path).expanduser() / PICTURES
+    images = arguments.images or (default if default.is_dir() else None)
     if images is None and arguments.page is None:
         return None
     try:
@@ -98,7 +108,7 @@ def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame",
     except (ValueError, OSError) as error:
         if arguments.images is not None or arguments.page is not None:
             raise
-        logger.warning("no page is written: %s", error)
+        logger.warning("page not written: %s", error)
         return None
 
 
@@ -110,9 +120,7 @@ def _pictures(finished: "Run", frame: "pd.DataFrame", folder: Path, column: str 
     names: Sequence[Hashable | None] = ids
     if column is not None:
         if "item" not in finished.attributes:
-            raise ValueError(
-                "the run has no table of items, so that --image-column names nothing; name the pictures after the items"
-            )
+            raise ValueError("--image-column needs a table of items, but the run has none; name the pictures after the items")
         names = [name or None for name in join_columns(finished.attributes["item"], [column])]
     shown = set(frame["item_id"])
     return {raw: path for raw, path in zip(ids, find_pictures(folder, names), strict=True) if raw in shown}

@@ -17,29 +17,29 @@ LAYOUTS = ("folder", "mmrec", "atomic")
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``data`` with its commands."""
-    parser = subparsers.add_parser("data", help="look at a data set, write it in another layout, make features", allow_abbrev=False)
+    """Add ``data`` with its commands."""
+    parser = subparsers.add_parser("data", help="describe or convert a data set, extract features", allow_abbrev=False)
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
 
-    about = commands.add_parser("describe", help="figures of a data set", allow_abbrev=False)
+    about = commands.add_parser("describe", help="print statistics of a data set", allow_abbrev=False)
     _add_source(about)
     about.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     about.set_defaults(run=lambda arguments: describe(_load(arguments), as_json=arguments.json))
 
-    to = commands.add_parser("convert", help="write a data set in another layout", allow_abbrev=False)
+    to = commands.add_parser("convert", help="convert a data set to another layout", allow_abbrev=False)
     _add_source(to)
-    to.add_argument("--to", choices=LAYOUTS, required=True, help="layout to write")
-    to.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder")
+    to.add_argument("--to", choices=LAYOUTS, required=True, help="target layout")
+    to.add_argument("--out", metavar="DIR", type=Path, required=True, help="output folder")
     to.set_defaults(run=lambda arguments: convert(_load(arguments), arguments.to, arguments.out))
 
-    made = commands.add_parser("features", help="make features of items or entities from pictures or texts", allow_abbrev=False)
+    made = commands.add_parser("features", help="extract features of items or entities from pictures or texts", allow_abbrev=False)
     _add_source(made)
     features.add_arguments(made)
     made.set_defaults(run=lambda arguments: features.run(_load(arguments), arguments))
 
 
 def describe(dataset: "Dataset", *, as_json: bool = False) -> int:
-    """Prints the figures of a data set."""
+    """Print statistics of a data set."""
     from gmmrec.data.describe import describe as describe_dataset
 
     figures = describe_dataset(dataset)
@@ -48,7 +48,7 @@ def describe(dataset: "Dataset", *, as_json: bool = False) -> int:
 
 
 def convert(dataset: "Dataset", layout: str, out: Path) -> int:
-    """Writes a data set in another layout and says where."""
+    """Write a data set in another layout and print where."""
     from gmmrec.data import write
 
     writer = {"folder": write.write_folder, "mmrec": write.write_mmrec, "atomic": write.write_atomic}[layout]
@@ -57,7 +57,7 @@ def convert(dataset: "Dataset", layout: str, out: Path) -> int:
 
 
 def table(figures: "Description") -> str:
-    """The figures as aligned lines."""
+    """Return the statistics as aligned lines."""
     rows: list[tuple[str, Any]] = [
         ("name", figures.name),
         ("users", f"{figures.users:,}" + (f" ({figures.inactive_users:,} without interactions)" if figures.inactive_users else "")),
@@ -85,12 +85,12 @@ def _spread(degrees: "Degrees") -> str:
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--data", metavar="DATA", required=True, help="a folder, a table file, or a bundled name")
+    parser.add_argument("-d", "--data", metavar="DATA", required=True, help="data set: a folder, a table file or a bundled name")
     describe_flags(parser, "data")
 
 
 def _load(arguments: argparse.Namespace) -> "Dataset":
-    """The data set as it is: repeated pairs are kept unless something else is asked for."""
+    """Load the data set as it is; repeated pairs are kept by default."""
     from gmmrec.config import read_settings
     from gmmrec.data.load import DataConfig, load_dataset
 

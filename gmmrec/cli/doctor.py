@@ -1,4 +1,4 @@
-"""``gmmrec doctor``: what is installed, what the machine has, whether a sparse product comes out right, and what to do if not."""
+"""``gmmrec doctor``: installed versions, hardware, a self-test of sparse products, and remedies."""
 
 import argparse
 import importlib
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Part(NamedTuple):
-    """An optional package: its name, the module that must import, what it gives, and how to get it."""
+    """An optional package: its name, the module it provides, its purpose, and how to install it."""
 
     package: str
     module: str
@@ -24,20 +24,20 @@ OPTIONAL = (
     Part(
         "torch-scatter",
         "torch_scatter",
-        "another backend for sums and softmax over segments",
+        "alternative backend for sums and softmax over segments",
         'pip install --no-build-isolation "gmmrec[scatter]", or make scatter in a checkout; it needs a C++ compiler',
     ),
     Part("faiss-cpu", "faiss", "nearest neighbours in large catalogues", 'pip install "gmmrec[faiss]"'),
     Part("pyarrow", "pyarrow", "reading and writing Parquet tables", 'pip install "gmmrec[parquet]"'),
-    Part("transformers", "transformers", "making features from pictures and texts", 'pip install "gmmrec[encoders]"'),
-    Part("tensorboard", "tensorboard", "watching curves in a browser", 'pip install "gmmrec[tensorboard]"'),
+    Part("transformers", "transformers", "extracting features from pictures and texts", 'pip install "gmmrec[encoders]"'),
+    Part("tensorboard", "tensorboard", "viewing training curves in a browser", 'pip install "gmmrec[tensorboard]"'),
 )
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``doctor``."""
-    parser = subparsers.add_parser("doctor", help="what is installed, what the machine has, and whether it works")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    """Add ``doctor``."""
+    parser = subparsers.add_parser("doctor", help="check the installation and the machine")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 
 
@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """The report, as plain dictionaries; imports torch, which takes seconds."""
+    """Return the report as plain dictionaries; imports torch, which takes seconds."""
     import torch  # not at the top: the command line answers --help without it
 
     return {
@@ -65,13 +65,13 @@ def examine() -> dict[str, Any]:
 
 
 def required_packages() -> list[str]:
-    """Packages that ``gmmrec`` itself names as dependencies, without the extras."""
+    """Return the required dependencies of ``gmmrec``, without the extras."""
     requirements = metadata.requires("gmmrec") or []
     return [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in requirements if "extra ==" not in text]
 
 
 def installed_version(package: str) -> str | None:
-    """Version of a package, None where it is not installed.
+    """Return the version of a package, None if it is not installed.
 
     >>> installed_version("no-such-package") is None
     True
@@ -83,7 +83,7 @@ def installed_version(package: str) -> str | None:
 
 
 def examine_part(part: Part) -> dict[str, Any]:
-    """Whether an optional package is there and imports, and what to do if not.
+    """Return the version of an optional package, whether it imports, and the remedy if not.
 
     >>> examine_part(Part("no-such-package", "no_such_package", "nothing", "do without"))["remedy"]
     'do without'
@@ -99,7 +99,7 @@ def examine_part(part: Part) -> dict[str, Any]:
 
 
 def sparse_product(device: str, *, num_nodes: int = 20_000, num_edges: int = 100_000, dim: int = 64) -> dict[str, Any]:
-    """Sums neighbours over a random graph, compares with a plain float64 sum, and takes the median time of nine."""
+    """Sum neighbours over a random graph, compare with a plain float64 sum, and take the median time of nine runs."""
     import torch
     from torch_geometric import EdgeIndex
 
@@ -110,7 +110,7 @@ def sparse_product(device: str, *, num_nodes: int = 20_000, num_edges: int = 100
     source = torch.randint(num_nodes, (num_edges,), generator=generator)
     x = torch.rand(num_nodes, dim, generator=generator)
     weight = torch.rand(num_edges, generator=generator)
-    wanted = torch.zeros(num_nodes, dim, dtype=torch.float64).index_add_(0, target, x[source].double() * weight[:, None].double())
+    expected = torch.zeros(num_nodes, dim, dtype=torch.float64).index_add_(0, target, x[source].double() * weight[:, None].double())
 
     edges = EdgeIndex(torch.stack([source, target]).to(device), sparse_size=(num_nodes, num_nodes), sort_order="col")
     x, weight = x.to(device), weight.to(device)
@@ -119,27 +119,27 @@ def sparse_product(device: str, *, num_nodes: int = 20_000, num_edges: int = 100
         begin = time.perf_counter()
         found = weighted_sum(edges, x, weight).cpu()  # the copy waits for the device
         seconds.append(time.perf_counter() - begin)
-    right = bool(torch.allclose(found.double(), wanted, rtol=1e-4, atol=1e-5))
+    right = bool(torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-5))
     return {"device": device, "right": right, "milliseconds": round(1000 * median(seconds), 2), "num_edges": num_edges, "dim": dim}
 
 
 def to_text(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Return the report as readable text."""
     width = max(map(len, (*report["versions"], *report["optional"]))) + 2
     lines = [f"gmmrec {report['gmmrec']}, Python {report['python']}, {report['system']}", "", "Versions"]
     lines += [f"  {name:{width}}{version or 'not installed'}" for name, version in report["versions"].items()]
     lines += ["", "Machine", f"  {'threads':{width}}{report['threads']}", f"  {'GPU':{width}}{', '.join(report['gpus']) or 'none'}"]
-    without_mkl = "no: sparse products on the CPU are slow without it; install a build of torch that has it"
-    lines += [f"  {'MKL':{width}}{'yes' if report['mkl'] else without_mkl}", "", "Optional parts"]
+    without_mkl = "no: sparse products on the CPU are slow without it; install a build of torch with MKL"
+    lines += [f"  {'MKL':{width}}{'yes' if report['mkl'] else without_mkl}", "", "Optional packages"]
     for name, part in report["optional"].items():
         state = "not installed" if part["version"] is None else part["version"]
         if "error" in part:
-            state += f", but does not import ({part['error']})"
+            state += f", but fails to import ({part['error']})"
         lines.append(f"  {name:{width}}{state} ({part['purpose']})")
-        lines += [] if part["active"] else [f"  {'':{width}}to get it: {part['remedy']}"]
+        lines += [] if part["active"] else [f"  {'':{width}}to install: {part['remedy']}"]
     lines += ["", "Self-test"]
     for test in report["self_test"]:
-        verdict = "right" if test["right"] else "WRONG: do not trust this installation's sparse products"
+        verdict = "correct" if test["right"] else "WRONG: do not trust the sparse products of this installation"
         size = f"{test['num_edges']:,} edges, {test['dim']} wide"
         lines.append(f"  {'sparse, ' + test['device']:{width}}{verdict}, {test['milliseconds']} ms ({size})")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""``gmmrec explain``: what of an item counts for a user, as a table and as a picture."""
+"""``gmmrec explain``: attention of a model to the parts of an item for a user, as a table and a picture."""
 
 import argparse
 from pathlib import Path
@@ -12,36 +12,43 @@ if TYPE_CHECKING:
     from gmmrec.runs.run import Run
 
 SHOWN = 10
-"""Tokens of a modality that are printed."""
+"""Tokens printed per modality."""
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``explain``."""
+    """Add ``explain``."""
     parser = subparsers.add_parser(
         "explain",
-        help="what of an item counts for a user",
-        description="The attention of a model to the modalities, regions, words and attributes of an item for one user.",
+        help="explain a score by the model's attention",
+        description="Show the attention of a model to the modalities, regions, words and attributes of an item for one user.",
         allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
     parser.add_argument("--user", metavar="ID", required=True, help="user id")
     parser.add_argument("--item", metavar="ID", required=True, help="item id")
-    parser.add_argument("--images", metavar="FOLDER", type=Path, help="pictures, named after the items: 007.jpg, .png, .webp, …")
-    parser.add_argument("--image-column", "--image_column", metavar="COLUMN", help="column with the pictures' names, if not the id")
-    parser.add_argument("--out", metavar="FILE.png", type=Path, help="draw a picture, also .pdf or .svg")
+    parser.add_argument(
+        "--images", metavar="FOLDER", type=Path, help="pictures named after the items, such as 007.jpg (also .png, .webp, …)"
+    )
+    parser.add_argument(
+        "--image-column",
+        "--image_column",
+        metavar="COLUMN",
+        help="item column with the pictures' names, if they are not named after the ids",
+    )
+    parser.add_argument("--out", metavar="FILE.png", type=Path, help="draw the explanation, also as .pdf or .svg")
     parser.add_argument("--json", action="store_true", help="print one JSON object with all tokens and nothing else")
     add_class_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Explains, draws and prints."""
+    """Explain, draw and print."""
     from gmmrec.runs.run import Run
 
     if arguments.images is not None and arguments.out is None:
-        raise ValueError("--images are drawn into a file; say with --out where, such as --out why.png")
+        raise ValueError("--images needs a file to draw into; add --out, such as --out why.png")
     if arguments.image_column is not None and arguments.images is None:
-        raise ValueError("--image-column says how the pictures in --images are named; give both")
+        raise ValueError("--image-column names the pictures in --images; give both")
     finished = Run.load(arguments.folder, **given_classes(arguments))
     user, item = (finished.vocabularies[kind].parse(getattr(arguments, kind)) for kind in ("user", "item"))
     found = finished.explanation(user, item)
@@ -71,7 +78,7 @@ def _picture(finished: "Run", item: object, folder: Path, column: str | None) ->
 
     ids = finished.vocabularies["item"].ids()
     if column is not None and "item" not in finished.attributes:
-        raise ValueError("the run has no table of items, so that --image-column names nothing; name the pictures after the items")
+        raise ValueError("--image-column needs a table of items, but the run has none; name the pictures after the items")
     names = ids if column is None else [name or None for name in join_columns(finished.attributes["item"], [column])]
     path = find_pictures(folder, names)[ids.index(item)]
     return None if path is None else open_picture(path)

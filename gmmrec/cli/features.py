@@ -13,47 +13,56 @@ if TYPE_CHECKING:
 PLURAL = {"item": "items", "entity": "entities"}
 
 SHOWN = 5
-"""How many ids without a value are printed; the file beside the features lists all."""
+"""Ids without a value that are printed; the file next to the features lists all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds all but the data set."""
+    """Add all arguments but the data set."""
     inputs = parser.add_mutually_exclusive_group(required=True)
-    inputs.add_argument("--image", metavar="FOLDER", type=Path, help="pictures, named after the ids: 007.jpg, .png, .webp, …")
-    inputs.add_argument("--text", metavar="COLUMN[,COLUMN]", help="columns of the table of items or entities")
-    parser.add_argument("--of", choices=tuple(PLURAL), default="item", help="whose features (default item)")
+    inputs.add_argument(
+        "--image", metavar="FOLDER", type=Path, help="pictures named after the ids, such as 007.jpg (also .png, .webp, …)"
+    )
+    inputs.add_argument("--text", metavar="COLUMN[,COLUMN]", help="text columns of the table of items or entities")
+    parser.add_argument("--of", choices=tuple(PLURAL), default="item", help="node type that the features belong to (default item)")
     parser.add_argument(
         "--encoder",
         metavar="NAME",
         required=True,
-        help="a model on the Hugging Face hub, a local folder, or a packaged one: efficientnet-lite0 (pictures), minilm (texts)",
+        help="model on the Hugging Face hub, local folder, or a packaged model: efficientnet-lite0 (pictures), minilm (texts)",
     )
-    parser.add_argument("--name", metavar="MODALITY", help="what to call the modality (default: image, text)")
-    parser.add_argument("--image-column", "--image_column", metavar="COLUMN", help="column with the pictures' names, if not the id")
-    parser.add_argument("--regions", metavar="N", type=int, help="N x N regions of a picture, as a token axis")
-    parser.add_argument("--crops", action="store_true", help="four corners and the centre of a picture, as a token axis")
-    parser.add_argument("--tokens", metavar="N", type=int, help="the first N tokens of a text, as a token axis")
+    parser.add_argument("--name", metavar="MODALITY", help="name of the modality (default: image or text)")
+    parser.add_argument(
+        "--image-column",
+        "--image_column",
+        metavar="COLUMN",
+        help="column with the pictures' names, if they are not named after the ids",
+    )
+    parser.add_argument("--regions", metavar="N", type=int, help="encode N x N regions of each picture, as a token axis")
+    parser.add_argument(
+        "--crops", action="store_true", help="encode the four corners and the centre of each picture, as a token axis"
+    )
+    parser.add_argument("--tokens", metavar="N", type=int, help="keep the first N tokens of each text, as a token axis")
     parser.add_argument("--dim", metavar="D", type=int, help="reduce the width to D principal components")
-    parser.add_argument("--batch_size", "--batch-size", metavar="B", type=int, default=32, help="inputs at once (default 32)")
+    parser.add_argument("--batch_size", "--batch-size", metavar="B", type=int, default=32, help="inputs per batch (default 32)")
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="where the encoder runs (default auto: a GPU if there is one)",
+        help="device of the encoder (default auto: a GPU if available)",
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the features (default: the data set's own)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the features (default: the data set's folder)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
-    """Encodes, writes and prints."""
+    """Encode, write and print."""
     from gmmrec.data.encode.extract import ENDING, extract
     from gmmrec.data.encode.texts import Spells, Texts
     from gmmrec.data.tokens import PIECES, write_pieces
 
     if not dataset.vocabularies.get(arguments.of):
         (other,) = set(PLURAL) - {arguments.of}
-        raise ValueError(f"{dataset.name} has no {PLURAL[arguments.of]}; say --of {other}, or give another data set")
+        raise ValueError(f"{dataset.name} has no {PLURAL[arguments.of]}; use --of {other}, or give another data set")
     name = ("entity_" if arguments.of == "entity" else "") + (arguments.name or ("image" if arguments.image else "text"))
     folder = _folder(dataset, arguments, name)
     source = _pictures(dataset, arguments) if arguments.image else _texts(dataset, arguments)
@@ -66,16 +75,16 @@ def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
 
 
 def to_text(found: "Extraction", name: str, owners: str = "items") -> str:
-    """What was done, as aligned lines."""
+    """Return a summary of the extraction as aligned lines."""
     from gmmrec.data.errors import shown
 
     axis = f"{found.shape[1]} tokens of {found.shape[2]}" if len(found.shape) == 3 else f"{found.shape[1]}"
     rows = [(f"modality {name}", f"{found.shape[0]:,} of {found.items:,} {owners}, {axis} numbers each ({found.dtype})")]
-    rows += [("encoder", f"{found.settings['encoder']}, {found.encoder_dim} wide")]
+    rows += [("encoder", f"{found.settings['encoder']}, width {found.encoder_dim}")]
     if found.kept_variance is not None:
         rows += [("reduced", f"to {found.shape[-1]} principal components, which keep {found.kept_variance:.1%} of the variance")]
     if found.resumed:
-        rows += [("resumed", f"{found.resumed:,} {owners} were done by an earlier run")]
+        rows += [("resumed", f"{found.resumed:,} {owners} were encoded by an earlier run")]
     if found.missing:
         first = [f"{shown(item)} ({reason})" for item, reason in list(found.missing.items())[:SHOWN]]
         more = ", …" if len(found.missing) > SHOWN else ""
@@ -87,24 +96,24 @@ def to_text(found: "Extraction", name: str, owners: str = "items") -> str:
 
 
 def _folder(dataset: "Dataset", arguments: argparse.Namespace, name: str) -> Path:
-    """Where to write; refuses what would not be found again or would stand in the way of another modality."""
+    """Return the folder to write to; refuse one whose features would not be read, and names that clash with another modality."""
     from gmmrec.data.files import first_line
     from gmmrec.data.formats.atomic import interaction_files
 
     if not name.replace("_", "").replace("-", "").isalnum():
-        raise ValueError(f"a modality must be named by letters, digits, _ and -, but is {name!r}")
+        raise ValueError(f"a modality name consists of letters, digits, _ and -, but got {name!r}")
     if arguments.of == "item" and dataset.triples is not None and name.startswith("entity_"):
-        raise ValueError(f"{name}_feat.npz would be read as features of entities; choose another --name, or say --of entity")
+        raise ValueError(f"{name}_feat.npz would be read as features of entities; choose another --name, or use --of entity")
     if arguments.out is not None:
         return Path(arguments.out)
     folder = Path(arguments.data).expanduser()
     if not folder.is_dir() or any(":" in first_line(path) for path in interaction_files(folder)):
         raise ValueError(
-            f"{arguments.data} is no folder whose feature files are read; say with --out where to write, "
+            f"feature files are read from data folders only, and {arguments.data} is not one; give --out, "
             "or convert it first: gmmrec data convert --to folder"
         )
     if name in dataset.features:
-        raise ValueError(f"{dataset.name} has the modality {name!r} already; choose another --name, or remove its file first")
+        raise ValueError(f"{dataset.name} already has a modality {name!r}; choose another --name, or remove its file first")
     return folder
 
 
@@ -114,7 +123,7 @@ def _pictures(dataset: "Dataset", arguments: argparse.Namespace) -> "Source":
     from gmmrec.data.encode.texts import join_columns
 
     if arguments.tokens is not None:
-        raise ValueError("--tokens belongs to --text; pictures have --regions and --crops")
+        raise ValueError("--tokens applies to --text; for pictures, use --regions or --crops")
     ids = dataset.vocabularies[arguments.of].ids()
     column = arguments.image_column
     names = ids if column is None else [name or None for name in join_columns(_table(dataset, arguments.of), [column])]
@@ -128,14 +137,14 @@ def _texts(dataset: "Dataset", arguments: argparse.Namespace) -> "Source":
     from gmmrec.data.encode.texts import Texts, join_columns
 
     if arguments.regions is not None or arguments.crops or arguments.image_column is not None:
-        raise ValueError("--regions, --crops and --image-column belong to --image; texts have --tokens")
+        raise ValueError("--regions, --crops and --image-column apply to --image; for texts, use --tokens")
     texts = join_columns(_table(dataset, arguments.of), arguments.text.split(","))
     encoder = load_text_encoder(arguments.encoder, device=_device(arguments.device))
     return Texts(dataset.vocabularies[arguments.of].ids(), texts, encoder, tokens=arguments.tokens)
 
 
 def _table(dataset: "Dataset", owner: str) -> Any:
-    """What is known of items or entities; a title that only repeats the id was put there for people, and is taken out."""
+    """Return the attributes of items or entities, without titles that merely repeat the id."""
     if owner not in dataset.attributes:
         plural = PLURAL[owner]
         raise ValueError(f"{dataset.name} has no table of {plural}; add {plural}.csv with their ids and columns")
@@ -150,5 +159,5 @@ def _device(name: str) -> str:
     import torch  # not at the top: the command line answers --help without it
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda needs a GPU that torch can use, and there is none; leave it out")
+        raise ValueError("--device cuda needs a GPU that torch can use, but found none; leave it out")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

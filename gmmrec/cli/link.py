@@ -1,4 +1,4 @@
-"""``gmmrec link``: which entities complete a fact, in the user's own ids."""
+"""``gmmrec link``: link prediction in raw ids."""
 
 import argparse
 from pathlib import Path
@@ -7,14 +7,14 @@ from gmmrec.cli.classes import add_class_flags, given_classes
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``link``."""
-    parser = subparsers.add_parser("link", help="the entities that complete a fact of a knowledge graph", allow_abbrev=False)
+    """Add ``link``."""
+    parser = subparsers.add_parser("link", help="predict the missing entity of a knowledge graph triple", allow_abbrev=False)
     parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
     ends = parser.add_mutually_exclusive_group(required=True)
-    ends.add_argument("--head", metavar="ID", help="entity whose tails are asked for")
-    ends.add_argument("--tail", metavar="ID", help="entity whose heads are asked for")
-    parser.add_argument("--relation", metavar="ID", required=True, help="relation")
-    parser.add_argument("--include-known", action="store_true", help="name also what is known already")
+    ends.add_argument("--head", metavar="ID", help="head entity; tails are predicted")
+    ends.add_argument("--tail", metavar="ID", help="tail entity; heads are predicted")
+    parser.add_argument("--relation", metavar="ID", required=True, help="relation id")
+    parser.add_argument("--include-known", action="store_true", help="also list entities of known triples")
     parser.add_argument("-k", type=int, default=10, help="length of the list (default 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_class_flags(parser)
@@ -22,12 +22,12 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def link(arguments: argparse.Namespace) -> int:
-    """Asks and prints."""
+    """Predict and print."""
     from gmmrec.runs.run import Run
 
     finished = Run.load(arguments.folder, **given_classes(arguments))
     if "entity" not in finished.vocabularies:
-        raise ValueError(f"{arguments.folder} knows no entities; take a run of a model of facts, such as mkgformer")
+        raise ValueError(f"{arguments.folder} has no entities; give a run of a link-prediction model, such as mkgformer")
     given = {end: text for end in ("head", "tail") if (text := getattr(arguments, end)) is not None}
     ids = {end: finished.vocabularies["entity"].parse(text) for end, text in given.items()}
     relation = finished.vocabularies["relation"].parse(arguments.relation)

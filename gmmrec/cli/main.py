@@ -1,4 +1,4 @@
-"""The ``gmmrec`` command: parse, call, print. One sentence and exit code 2 for what a person got wrong, never a traceback."""
+"""The ``gmmrec`` command: parse, call, print. Bad input ends in one sentence and exit code 2, never a traceback."""
 
 import argparse
 import logging
@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import gmmrec
 from gmmrec.cli import blend, compare, complete, data, doctor, evaluate, explain, graph, link, models, recommend, rerank, train
+from gmmrec.renamed import new_name
 
 COMMANDS = (train, evaluate, recommend, complete, link, explain, data, graph, models, compare, blend, rerank, doctor)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command: ``run`` carries it out, ``prog`` is its whole name, ``flags`` holds its settings."""
+    """Return the parsed command: ``run`` executes it, ``prog`` is its full name, ``flags`` holds its settings."""
     parser = argparse.ArgumentParser(
         prog="gmmrec", description="Multimodal graph recommendation: build graphs, train, evaluate, recommend.", allow_abbrev=False
     )
@@ -23,6 +24,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_commands(subparsers)
     _remember_names(parser)
     known, rest = parser.parse_known_args(arguments)
+    for flag in rest:
+        if (new := new_name(flag.partition("=")[0])) is not None:
+            parser.error(f"{flag.partition('=')[0]} is now called {new}; see '{known.prog} --help'")
     if rest and not (getattr(known, "takes_settings", False) and any(flag.startswith("--") for flag in rest)):
         parser.error(f"unknown argument {rest[0]!r}; see '{known.prog} --help'")
     known.flags = rest
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     known = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which instruction sets it tries
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs the instruction sets it tries
     try:
         code = int(known.run(known))
         sys.stdout.flush()
@@ -41,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+    except BrokenPipeError:  # the reader of the output, such as head, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes again on exit
         return 0
     except (ValueError, KeyError, OSError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _remember_names(parser: argparse.ArgumentParser) -> None:
-    """Let every command know its whole name, such as ``gmmrec data convert``."""
+    """Store in every command its full name, such as ``gmmrec data convert``."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

@@ -5,18 +5,18 @@ import json
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``models``."""
-    parser = subparsers.add_parser("models", help="list the models", allow_abbrev=False)
-    parser.add_argument("--json", action="store_true", help="print a JSON list and nothing else")
+    """Add ``models``."""
+    parser = subparsers.add_parser("models", help="list the available models", allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="print one JSON list and nothing else")
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/models/index.md")
     parser.set_defaults(run=models)
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """Prints the table."""
-    from gmmrec.models import describe_models
+    """Print the table."""
+    from gmmrec.models import describe_installed, describe_models
 
-    rows = describe_models()
+    rows = [*describe_models(), *describe_installed()]
     if arguments.json:
         print(json.dumps(rows, ensure_ascii=False))
         return 0

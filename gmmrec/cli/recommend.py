@@ -1,4 +1,4 @@
-"""``gmmrec recommend`` and ``gmmrec similar``: lists in the user's own ids."""
+"""``gmmrec recommend`` and ``gmmrec similar``: ranked lists in raw ids."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,19 +12,17 @@ if TYPE_CHECKING:
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``recommend`` and ``similar``."""
-    parser = subparsers.add_parser("recommend", help="the best items for users", allow_abbrev=False)
+    """Add ``recommend`` and ``similar``."""
+    parser = subparsers.add_parser("recommend", help="recommend items to users", allow_abbrev=False)
     parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
-    parser.add_argument("--users", metavar="ID,ID", help="user ids; everybody where not given")
-    parser.add_argument(
-        "--history", metavar="ID,ID", action="append", help="item ids of a person the model has never seen; may repeat"
-    )
-    parser.add_argument("--include-seen", action="store_true", help="recommend also what the user already knows")
+    parser.add_argument("--users", metavar="ID,ID", help="user ids (default: all users)")
+    parser.add_argument("--history", metavar="ID,ID", action="append", help="item ids of a new user's history; repeatable")
+    parser.add_argument("--include-seen", action="store_true", help="also recommend items the user has interacted with")
     _add_output(parser)
     add_class_flags(parser)
     parser.set_defaults(run=recommend)
 
-    parser = subparsers.add_parser("similar", help="items whose representations are alike", allow_abbrev=False)
+    parser = subparsers.add_parser("similar", help="find items with similar representations", allow_abbrev=False)
     parser.add_argument("folder", metavar="DIR", type=Path, help="run folder")
     parser.add_argument("--items", metavar="ID,ID", required=True, help="item ids")
     _add_output(parser)
@@ -33,7 +31,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def recommend(arguments: argparse.Namespace) -> int:
-    """Recommends and prints."""
+    """Recommend and print."""
     from gmmrec.runs.run import Run
 
     finished = Run.load(arguments.folder, **given_classes(arguments))
@@ -44,7 +42,7 @@ def recommend(arguments: argparse.Namespace) -> int:
 
 
 def similar(arguments: argparse.Namespace) -> int:
-    """Finds similar items and prints."""
+    """Find similar items and print."""
     from gmmrec.runs.run import Run
 
     finished = Run.load(arguments.folder, **given_classes(arguments))
@@ -53,7 +51,7 @@ def similar(arguments: argparse.Namespace) -> int:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-k", type=int, default=10, help="length of every list")
+    parser.add_argument("-k", type=int, default=10, help="length of every list (default 10)")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write a .csv, .tsv, .json or .parquet file instead of printing")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 

@@ -1,4 +1,4 @@
-"""``gmmrec rerank``: a slow run puts a fast one's best items in order."""
+"""``gmmrec rerank``: a slow run that reranks the top items of a fast one."""
 
 import argparse
 import json
@@ -10,25 +10,25 @@ from gmmrec.cli.classes import add_class_flags, given_classes
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``rerank``."""
+    """Add ``rerank``."""
     parser = subparsers.add_parser(
         "rerank",
-        help="let a slow run rank the best of a fast one",
-        description="Takes a fast run's best items for every user, has a slow run of the same data set and split rank them, and "
-        "leaves all others behind them in the fast run's order.",
+        help="rerank the top items of a fast run with a slow one",
+        description="Rerank the top items of a fast run for every user with a slow run on the same data set and split; all other "
+        "items follow in the order of the fast run.",
         allow_abbrev=False,
     )
     parser.add_argument("fast", metavar="FAST", type=Path, help="run folder of the model that scores the whole catalogue")
     parser.add_argument("slow", metavar="SLOW", type=Path, help="run folder of the model that scores the candidates")
-    parser.add_argument("--top", metavar="N", type=int, default=200, help="candidates a user (default 200)")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="run folder of both; runs/DATA-rerank-TIME where not given")
+    parser.add_argument("--top", metavar="N", type=int, default=200, help="candidates per user (default 200)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="run folder of the combination (default runs/DATA-rerank-TIME)")
     parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
     add_class_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Joins both, saves and prints."""
+    """Combine both runs, save and print."""
     from gmmrec.runs.combine import rerank  # not at the top: the command line answers --help without torch
 
     made = rerank(arguments.fast, arguments.slow, top=arguments.top, **given_classes(arguments))

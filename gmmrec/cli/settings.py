@@ -1,4 +1,4 @@
-"""Flags for settings, the same on every command that reads data: ``--SECTION.FIELD``, and short forms of the common ones."""
+"""Flags for settings, shared by all commands that read data: ``--SECTION.FIELD``, and short forms of the common ones."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ SHORT = {
     "--knn": "--graph.knn",
     "--co-occurrence": "--graph.co_occurrence",
 }
-"""Short form of a flag and the setting it stands for."""
+"""Settings by the short form of their flag."""
 
 
 def describe_flags(parser: argparse.ArgumentParser, *sections: str, more: str = "") -> None:
-    """Let a command take settings of these sections as flags, and name their short forms in its help."""
+    """Accept settings of these sections as flags of a command, and list their short forms in its help."""
     short = [flag for flag, setting in SHORT.items() if setting[2:].split(".")[0] in sections]
     listed = ", ".join(f"--{section}.FIELD" for section in sections)
     parser.epilog = " ".join(f"Every setting is a flag, {listed}. Short forms: {', '.join(short)}. {more}".split())
@@ -32,7 +32,7 @@ def describe_flags(parser: argparse.ArgumentParser, *sections: str, more: str = 
 
 
 def expand(flags: Sequence[str]) -> list[str]:
-    """Return flags with every short form written out; underscores in a short form are read as hyphens.
+    """Return the flags with every short form expanded; underscores in a short form are read as hyphens.
 
     >>> expand(["--user-column", "who", "--k_core=5", "--train.lr", "0.1"])
     ['--data.user_column', 'who', '--data.k_core=5', '--train.lr', '0.1']

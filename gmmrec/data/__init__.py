@@ -1,1 +1,1 @@
-"""Tables and ids; knows no graph."""
+"""Tables and ids, independent of graphs."""

@@ -1,4 +1,4 @@
-"""Reads feature arrays: ``NAME_feat.npy`` (a row an id) and ``NAME_feat.npz`` (ids and values)."""
+"""Reader of feature arrays: ``NAME_feat.npy`` (one row per id) and ``NAME_feat.npz`` (ids and values)."""
 
 import re
 import zipfile
@@ -16,29 +16,29 @@ from gmmrec.data.tokens import read_tokens
 
 FEATURE_FILE = re.compile(r"(?P<name>.+?)_feat(ure)?s?\.(npy|npz)$")
 SOLE_ARRAYS = ("values", "feat", "features")
-"""Names of a value array that say nothing: the modality is then named after the file."""
+"""Generic names of value arrays; the modality is then named after the file."""
 
 
 def read_features(
-    folder: Path, catalogues: dict[str, pd.DataFrame], alone: str = "item", *, facts: bool = False
+    folder: Path, catalogues: dict[str, pd.DataFrame], default_type: str = "item", *, has_entities: bool = False
 ) -> list[RawFeatures]:
-    """All modalities of a folder, in the order of their file names.
+    """Return all modalities of a folder, in the order of their file names.
 
     Args:
-        folder: Where the files are; a name such as ``user_text_feat.npy`` begins with its node type if that is not the item.
-        catalogues: By node type: a table with a column ``id``; an id array named like another of its columns is looked up there.
-        alone: Whose features those are whose names begin with no node type.
-        facts: Whether there are entities, so that a name may begin with ``entity_``.
+        folder: Folder of the files; names of features of users or entities begin with the node type, as ``user_text_feat.npy``.
+        catalogues: Tables with a column ``id``, by node type; an id array named like another of their columns is looked up there.
+        default_type: Node type of features whose names begin with none.
+        has_entities: Whether names may begin with ``entity_``.
 
     Raises:
-        DataError: A file is no array file, holds pickled objects, or its arrays do not fit each other.
+        DataError: A file is not an array file, holds pickled objects, or has arrays that do not fit each other.
     """
     tables: list[RawFeatures] = []
     for path in sorted(folder.iterdir()):
         match = FEATURE_FILE.match(path.name)
         if match:
-            node_type = "user" if path.name.startswith("user_") else alone
-            if facts and match["name"].startswith("entity_"):
+            node_type = "user" if path.name.startswith("user_") else default_type
+            if has_entities and match["name"].startswith("entity_"):
                 node_type = "entity"
             tables += _tables(path, match["name"], node_type, catalogues.get(node_type))
     sources: dict[str, str] = {}
@@ -50,15 +50,15 @@ def read_features(
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an ``.npz`` by name, or of an ``.npy`` under the name ``values``; never unpickles."""
+    """Return the arrays of an ``.npz`` by name, or that of an ``.npy`` as ``values``, without unpickling."""
     with path.open("rb") as file:
         head = file.read(64)
-    wanted = b"PK" if path.suffix == ".npz" else b"\x93NUMPY"
+    magic = b"PK" if path.suffix == ".npz" else b"\x93NUMPY"
     if not head:
         raise DataError(f"{path.name} is empty (0 bytes); copy or download it again")
     if head.startswith(b"\x80"):
-        raise DataError(f"{path.name} is a pickle, which could run code when read; save plain numbers with numpy.save")
-    if not head.startswith(wanted):
+        raise DataError(f"{path.name} is a pickle, which can run code when loaded; save plain numbers with numpy.save")
+    if not head.startswith(magic):
         beginning = head[:20].decode("ascii", "replace")
         raise DataError(f"{path.name} is not a NumPy {path.suffix} file (it begins with {beginning!r}); save it with numpy")
     try:
@@ -68,7 +68,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except ValueError as error:
         if "pickle" in str(error) or "Object arrays" in str(error):
             raise DataError(
-                f"{path.name} holds pickled objects, which could run code; save plain numbers with numpy.save"
+                f"{path.name} holds pickled objects, which can run code when loaded; save plain numbers with numpy.save"
             ) from None
         raise DataError(f"{path.name} is damaged ({error}); copy or download it again") from None
     except (zipfile.BadZipFile, EOFError, OSError) as error:
@@ -78,14 +78,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def check_array(
     source: str, name: str, array: NDArray[Any], ids: "pd.Series[Any] | None" = None, mask: NDArray[Any] | None = None
 ) -> None:
-    """Refuses an array that holds no features, or does not fit its ids and mask.
+    """Check that an array holds features and fits its ids and mask.
 
     Raises:
-        DataError: Shape or type is wrong; the message names ``source`` and ``name``.
+        DataError: Its shape or type is wrong; the message names ``source`` and ``name``.
     """
     if array.ndim not in (2, 3) or array.shape[-1] == 0:
         raise DataError(
-            f"{source}: array {name!r} has shape {array.shape}, but features are [rows, width] or [rows, tokens, width]"
+            f"{source}: array {name!r} has shape {array.shape}, but features must be [rows, width] or [rows, tokens, width]"
         )
     if array.dtype.kind not in "fiu":
         raise DataError(f"{source}: array {name!r} holds {array.dtype} values; features must be numbers")
@@ -101,7 +101,7 @@ def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | Non
     values = {name: array for name, array in arrays.items() if array.ndim > 1 and name != "mask"}
     if not values:
         raise DataError(
-            f"{path.name} holds no array with rows and columns (its arrays: {listed(arrays)}); save features as [rows, width]"
+            f"{path.name} holds no two-dimensional array (its arrays: {listed(arrays)}); save features as [rows, width]"
         )
     if len(keys) > 1:
         raise DataError(f"{path.name} holds {len(keys)} id arrays ({listed(keys)}); keep one")
@@ -122,7 +122,7 @@ def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | Non
 
 
 def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.DataFrame | None) -> "pd.Series[Any]":
-    """Raw ids of the rows; missing where a key is not in the catalogue (features of other sets may be wider)."""
+    """Return the raw ids of the rows, missing for keys outside the catalogue (features may cover a larger data set)."""
     if raw.dtype.kind not in "iuU":
         raise DataError(f"{path.name}: the ids {key!r} are {raw.dtype}; they must be integers or strings")
     keys: pd.Series[Any] = pd.Series(raw)
@@ -132,9 +132,9 @@ def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.
     if not is_direct and catalogue is not None and key in catalogue.columns:
         known = catalogue[[key, "id"]].dropna()
         known = known[~known[key].astype(str).duplicated()]
-        found: pd.Series[Any] = keys.astype(str).map(known.set_index(known[key].astype(str))["id"])
-        return found
+        ids: pd.Series[Any] = keys.astype(str).map(known.set_index(known[key].astype(str))["id"])
+        return ids
     if is_direct or normalize_column_name(key) in ALIASES[node_type]:
         return keys
     columns = "no table" if catalogue is None else f"the columns {listed(catalogue.columns)}"
-    raise DataError(f"{path.name}: nothing tells which {node_type} an id in {key!r} means ({columns}); name the array 'ids'")
+    raise DataError(f"{path.name}: ids {key!r} cannot be matched to {node_type}s ({columns}); name the array 'ids'")

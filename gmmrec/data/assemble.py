@@ -27,21 +27,21 @@ from gmmrec.data.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 CANONICAL_INTEGER = r"0|-?[1-9][0-9]{0,17}"
-"""Text that an integer would be printed as; ``007`` and ``1.0`` are strings."""
+"""Text that reads as an integer; ``007`` and ``1.0`` are strings."""
 
 
 def assemble(tables: Tables, review_words: int = 32) -> Dataset:
-    """The data set that tables in raw ids describe.
+    """Build a data set from tables in raw ids.
 
-    Ids are integers where all of a node type's are, else strings. Their order is that of the catalogue (the attribute table,
-    then the feature files); ids that only interact follow, integers in ascending order, strings as they come.
+    Ids of a node type are integers if all of them are, else strings. They are ordered as in the catalogue (the attribute table,
+    then the feature files); ids found in interactions only follow, integers in ascending order, strings in order of appearance.
 
     Args:
-        tables: What a reader found.
-        review_words: Words of a review that are kept.
+        tables: Tables of a reader.
+        review_words: Number of words kept of a review.
 
     Raises:
-        DataError: Ids of different tables do not fit, or features are too few or not finite.
+        DataError: Ids of different tables do not match, or features are too few or not finite.
     """
     vocabularies, features, attributes = {}, {}, {}
     known = _columns(tables)
@@ -51,90 +51,88 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
             sources[f"the {node_type} table"] = tables.attributes[node_type]["id"]
         raw = [table for table in tables.features if table.node_type == node_type]
         sources |= {table.source: table.ids for table in raw if table.ids is not None}
-        if tables.impressions is not None and node_type in ("user", "item"):  # some are only shown, or only look
+        if tables.impressions is not None and node_type in ("user", "item"):  # some nodes occur in impressions only
             ends = {"user": tables.impressions.user, "item": tables.impressions.items}
             sources["the impressions"] = ends[node_type].drop_duplicates()
-        sources["the interactions" if node_type in tables.log else "the facts"] = used.drop_duplicates()
+        sources["the interactions" if node_type in tables.log else "the triples"] = used.drop_duplicates()
         is_integer = _are_integers(sources, node_type, declared_text=node_type in tables.text_ids)
         ids = _in_order([_typed(column, is_integer) for column in sources.values()], is_integer)
         firsts = {table.name: _first_id(table, ids, is_integer) for table in raw if table.ids is None}
         covered = [np.arange(first, first + len(table.values)) for table in raw if (first := firsts.get(table.name)) is not None]
         if covered:
-            listed = [_typed(tables.attributes[node_type]["id"], is_integer)] if node_type in tables.attributes else []
-            ids = pd.Index(pd.unique(np.concatenate([*listed, *covered, ids])))
-        if node_type == "relation":  # what is written about others would make them answers to questions that nobody asks
+            catalogued = [_typed(tables.attributes[node_type]["id"], is_integer)] if node_type in tables.attributes else []
+            ids = pd.Index(pd.unique(np.concatenate([*catalogued, *covered, ids])))
+        if node_type == "relation":  # unused relations would become candidates that no query needs
             ids = ids[ids.isin(_typed(used, is_integer))]
         vocabulary = Vocabulary(ids.tolist(), name=node_type)
         vocabularies[node_type] = vocabulary
         for table in raw:
-            own = _typed(table.ids, is_integer) if table.ids is not None else np.arange(len(table.values)) + firsts[table.name]
-            features[table.name] = _feature_table(table, vocabulary.find(own.tolist()), vocabulary)
+            raw_ids = _typed(table.ids, is_integer) if table.ids is not None else np.arange(len(table.values)) + firsts[table.name]
+            features[table.name] = _feature_table(table, vocabulary.find(raw_ids.tolist()), vocabulary)
         if node_type in tables.attributes:
             frame = tables.attributes[node_type]
             attributes[node_type] = _aligned(frame, _typed(frame["id"], is_integer), vocabulary)
     log = tables.log
     columns = {name: torch.from_numpy(log[name].to_numpy(copy=True)) for name in ("time", "weight") if name in log}
-    reviews, written, told = _written(tables, review_words)
-    columns |= {} if written is None else {"review": written}
+    reviews, review_rows, outfit_rows = _reviews(tables, review_words)
+    columns |= {} if review_rows is None else {"review": review_rows}
     interactions = Interactions(_rows(log["user"], vocabularies["user"]), _rows(log["item"], vocabularies["item"]), **columns)
     given = torch.from_numpy(log["split"].to_numpy(copy=True)) if "split" in log else None
     triples = _triples(tables, vocabularies)
     outfits = _outfits(tables, vocabularies, attributes)
-    if outfits is not None and reviews is not None and told is not None:  # training texts alone decide which words are known
-        outfits = replace(outfits, text=reviews.restrict_to_known_words(told[outfits.part == TRAIN]).at(told))
+    if outfits is not None and reviews is not None and outfit_rows is not None:  # known words come from training texts only
+        outfits = replace(outfits, text=reviews.restrict_to_known_words(outfit_rows[outfits.part == TRAIN]).at(outfit_rows))
     impressions = _impressions(tables, vocabularies)
     return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, impressions, outfits, triples)
 
 
-def _written(tables: Tables, num_words: int) -> tuple[Reviews | None, Tensor | None, Tensor | None]:
-    """All texts in one table of words, and the rows of what was written about interactions and about outfits."""
-    about = tables.log.get("review"), None if tables.outfits is None else tables.outfits.text
-    texts = [pd.Series(column, dtype="object") for column in about if column is not None]
+def _reviews(tables: Tables, num_words: int) -> tuple[Reviews | None, Tensor | None, Tensor | None]:
+    """Return all texts as word ids, and the rows of the texts about interactions and about outfits."""
+    sources = tables.log.get("review"), None if tables.outfits is None else tables.outfits.text
+    texts = [pd.Series(column, dtype="object") for column in sources if column is not None]
     if not texts:
         return None, None, None
     reviews, rows = read_reviews(pd.concat(texts, ignore_index=True), num_words)
     parts = iter(rows.split([len(column) for column in texts]))
-    written, told = (None if column is None or reviews is None else next(parts) for column in about)
-    return reviews, written, told
+    review_rows, outfit_rows = (None if column is None or reviews is None else next(parts) for column in sources)
+    return reviews, review_rows, outfit_rows
 
 
 def _columns(tables: Tables) -> "dict[str, pd.Series[Any]]":
-    """The ids that interactions and facts use, by node type."""
+    """Return the ids that interactions and triples use, by node type."""
     used = {node_type: tables.log[node_type] for node_type in ("user", "item")}
     if tables.triples is not None:
-        facts = tables.triples
-        used |= {"entity": pd.concat([facts["head"], facts["tail"]], ignore_index=True), "relation": facts["relation"]}
+        triples = tables.triples
+        used |= {"entity": pd.concat([triples["head"], triples["tail"]], ignore_index=True), "relation": triples["relation"]}
     return used
 
 
 def _triples(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Triples | None:
-    """The distinct facts, and the entity of every item where it has one that occurs in a fact or a table of entities."""
+    """Return the distinct triples, and the entity of every item that is aligned with a known one."""
     if tables.triples is None:
         return None
-    facts = tables.triples.drop_duplicates(["head", "relation", "tail"])
-    if len(facts) < len(tables.triples):
-        logger.warning("%s: %d repeated facts are read once", tables.name, len(tables.triples) - len(facts))
-    ends = [
-        _rows(facts[role], vocabularies[kind]) for role, kind in (("head", "entity"), ("relation", "relation"), ("tail", "entity"))
-    ]
-    part = torch.from_numpy(facts["split"].to_numpy(np.int64, copy=True)) if "split" in facts else torch.zeros_like(ends[0])
+    table = tables.triples.drop_duplicates(["head", "relation", "tail"])
+    if len(table) < len(tables.triples):
+        logger.warning("%s: %d repeated triples are dropped", tables.name, len(tables.triples) - len(table))
+    roles = (("head", "entity"), ("relation", "relation"), ("tail", "entity"))
+    head, relation, tail = (_rows(table[role], vocabularies[kind]) for role, kind in roles)
+    part = torch.from_numpy(table["split"].to_numpy(np.int64, copy=True)) if "split" in table else torch.zeros_like(head)
     entity = None
     if tables.alignment is not None:
         items, entities = (_found(tables.alignment[kind], vocabularies[kind]) for kind in ("item", "entity"))
         both = (items >= 0) & (entities >= 0)
         if not bool(both.any()):
             raise DataError(
-                f"{tables.name} aligns items such as {tables.alignment['item'].iloc[0]!r} with entities, but no such "
-                "pair is known to both the interactions and the facts; write the ids alike"
+                f"{tables.name} aligns items such as {tables.alignment['item'].iloc[0]!r} with entities, but no aligned pair "
+                "occurs in both the interactions and the triples; use the same ids in all tables"
             )
         entity = torch.full((len(vocabularies["item"]),), -1)
         entity[items[both]] = entities[both]
-    head, relation, tail = ends
     return Triples(head, relation, tail, part, entity)
 
 
 def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes: Mapping[str, pd.DataFrame]) -> Outfits | None:
-    """Outfits in rows; the column ``category`` of the items says of what kind they are."""
+    """Return outfits as rows; the item column ``category`` gives the categories."""
     raw = tables.outfits
     if raw is None:
         return None
@@ -143,34 +141,34 @@ def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes:
     def lists(frame: pd.DataFrame, count: int) -> RaggedLists:
         rows = _found(frame["item"], items)
         if bool((rows < 0).any()):
-            strange = frame["item"].iloc[int((rows < 0).int().argmax())]
-            raise DataError(f"an outfit of {tables.name} holds item {shown(strange)}, of which nothing else is known; list it")
+            unknown = frame["item"].iloc[int((rows < 0).int().argmax())]
+            raise DataError(f"an outfit of {tables.name} holds the unknown item {shown(unknown)}; add it to items.csv")
         return RaggedLists.from_groups(torch.from_numpy(frame["group"].to_numpy(np.int64, copy=True)), rows, count)
 
     count = len(raw.part)
     user = None
     if raw.user is not None:
         user = torch.full((count,), -1)
-        there = raw.user.notna().to_numpy(copy=True)
-        user[torch.from_numpy(there)] = _found(raw.user[there], vocabularies["user"])
-    kind = attributes["item"]["category"] if "category" in attributes.get("item", ()) else None
-    blanks = sets = None
+        has_user = raw.user.notna().to_numpy(copy=True)
+        user[torch.from_numpy(has_user)] = _found(raw.user[has_user], vocabularies["user"])
+    category = attributes["item"]["category"] if "category" in attributes.get("item", ()) else None
+    fill_in_the_blank = compatibilities = None
     if raw.blanks is not None:
-        rest, asked = raw.blanks
-        questions = int(asked["group"].max()) + 1
-        right = torch.from_numpy(asked["right"].to_numpy(bool, copy=True))
-        blanks = Blanks(lists(rest, questions), lists(asked, questions), right)
+        rest, candidates = raw.blanks
+        num_tasks = int(candidates["group"].max()) + 1
+        relevant = torch.from_numpy(candidates["right"].to_numpy(bool, copy=True))
+        fill_in_the_blank = Blanks(lists(rest, num_tasks), lists(candidates, num_tasks), relevant)
     if raw.sets is not None:
-        real = raw.sets.groupby("group")["real"].first().to_numpy(bool)
-        sets = Compatibilities(lists(raw.sets, len(real)), torch.from_numpy(real.copy()))
+        label = raw.sets.groupby("group")["real"].first().to_numpy(bool)
+        compatibilities = Compatibilities(lists(raw.sets, len(label)), torch.from_numpy(label.copy()))
     return Outfits(
         lists(raw.items, count),
         torch.from_numpy(raw.part.copy()),
         user,
         None if raw.history is None else lists(raw.history, count),
-        None if kind is None else torch.from_numpy(pd.factorize(kind)[0].astype(np.int64)),
-        blanks=blanks,
-        compatibilities=sets,
+        None if category is None else torch.from_numpy(pd.factorize(category)[0].astype(np.int64)),
+        blanks=fill_in_the_blank,
+        compatibilities=compatibilities,
     )
 
 
@@ -195,7 +193,7 @@ def _impressions(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Impr
 
 
 def _found(column: "pd.Series[Any]", vocabulary: Vocabulary) -> Tensor:
-    """Rows of ids, -1 for those that are not known."""
+    """Return rows of ids, -1 for unknown ones."""
     if not vocabulary.is_integer:
         return vocabulary.find(column.astype(str).tolist())
     numbers = pd.to_numeric(column, errors="coerce").fillna(-1).astype(np.int64)
@@ -203,7 +201,7 @@ def _found(column: "pd.Series[Any]", vocabulary: Vocabulary) -> Tensor:
 
 
 def _are_integers(sources: "dict[str, pd.Series[Any]]", node_type: str, *, declared_text: bool) -> bool:
-    """Whether all ids of a node type are integers; integers in one table and other text in another are an error."""
+    """Return whether all ids of a node type are integers; a mix of integers and strings across tables is an error."""
     integers = {where: bool(pd.api.types.is_integer_dtype(column)) for where, column in sources.items()}
     text = {where: column for where, column in sources.items() if not integers[where]}
     odd = None
@@ -218,7 +216,7 @@ def _are_integers(sources: "dict[str, pd.Series[Any]]", node_type: str, *, decla
     if number is not None:
         raise DataError(
             f"{node_type} ids are strings such as {odd[1]!r} in {odd[0]} "
-            f"but integers such as {sources[number].iloc[0]} in {number}; write them alike"
+            f"but integers such as {sources[number].iloc[0]} in {number}; use one type"
         )
     return False
 
@@ -237,12 +235,12 @@ def _in_order(columns: list[Any], is_integer: bool) -> "pd.Index[Any]":
 
 
 def _first_id(table: RawFeatures, ids: "pd.Index[Any]", is_integer: bool) -> int:
-    """The id of row 0 of an array without ids: 0, or 1 where ids run from 1 to the number of rows."""
+    """Return the id of row 0 of an array without ids: 0, or 1 where ids run from 1 to the number of rows."""
     stem, is_file, _ = table.source.rpartition(".np")
     remedy = f"save {stem}.npz with the arrays 'ids' and 'values'" if is_file else "give it as (ids, array)"
     if not is_integer:
         raise DataError(
-            f"{table.source} has a row for every integer id, but {table.node_type} ids are strings such as {ids[0]!r}; {remedy}"
+            f"{table.source} is indexed by integer ids, but {table.node_type} ids are strings such as {ids[0]!r}; {remedy}"
         )
     lowest, highest, count = int(ids.min()), int(ids.max()), len(table.values)
     if lowest >= 0 and highest < count:
@@ -265,7 +263,7 @@ def _feature_table(table: RawFeatures, rows: Tensor, vocabulary: Vocabulary) -> 
         row = int(torch.nonzero(broken)[0, 0])
         raise DataError(
             f"{table.source} row {row} ({table.node_type} id {vocabulary.ids(rows[row : row + 1])[0]!r}) holds NaN or infinity; "
-            f"mend the row, or set it to zeros to mark it as missing"
+            f"fix the row, or set it to zeros to mark it as missing"
         )
     present &= (found != 0).any(-1)
     values = found.new_zeros(len(vocabulary), *found.shape[1:])
@@ -285,13 +283,13 @@ def _feature_table(table: RawFeatures, rows: Tensor, vocabulary: Vocabulary) -> 
 
 
 def _aligned(frame: pd.DataFrame, ids: Any, vocabulary: Vocabulary) -> pd.DataFrame:
-    """Attributes in vocabulary order; who has no title is shown by id."""
+    """Return attributes in vocabulary order; nodes without a title are titled by their id."""
     aligned: pd.DataFrame = (
         frame.drop(columns="id").set_index(pd.Index(ids)).reindex(pd.Index(vocabulary.ids())).reset_index(drop=True)
     )
     if "title" in aligned:
-        shown = pd.Series([str(raw_id) for raw_id in vocabulary.ids()], dtype=object)
-        aligned["title"] = aligned["title"].astype(object).where(aligned["title"].notna(), shown)
+        fallback = pd.Series([str(raw_id) for raw_id in vocabulary.ids()], dtype=object)
+        aligned["title"] = aligned["title"].astype(object).where(aligned["title"].notna(), fallback)
     return aligned
 
 

@@ -1,4 +1,4 @@
-"""Parses tables of attributes: one row per user, item, entity or relation."""
+"""Parser of attribute tables: one row per user, item, entity or relation."""
 
 from pathlib import Path
 
@@ -9,25 +9,25 @@ from gmmrec.data.errors import DataError, shown
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table
 
 ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
-"""Usual names of the tables of items and of users, without their endings."""
+"""Recognized names of the tables of items and of users, without extensions."""
 
 
 def read_attribute_files(folder: Path) -> dict[str, pd.DataFrame]:
-    """The attribute tables of a folder's items and users, by node type, where there are any."""
+    """Return the attribute tables of items and users that a folder has, by node type."""
     paths = {node_type: find_file(folder, stems, TABLE_SUFFIXES) for node_type, stems in ATTRIBUTE_FILES.items()}
     return {node_type: read_attributes(path, node_type) for node_type, path in paths.items() if path is not None}
 
 
 def read_attributes(path: Path, node_type: str, given: str | None = None) -> pd.DataFrame:
-    """The attributes of one node type from a file, as :func:`attribute_table` makes them."""
+    """Read the attributes of one node type from a file; see :func:`attribute_table`."""
     return attribute_table(read_table(path), path, node_type, given)
 
 
 def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str | None = None) -> pd.DataFrame:
-    """A table with a column ``id``; columns that hold only numbers become numbers, and a ``name`` is also the ``title``.
+    """Return a table with a column ``id``, numeric columns as numbers, and ``name`` as ``title`` where there is no title.
 
     Raises:
-        DataError: There is no id column, or an id is missing or occurs twice.
+        DataError: The id column is missing, or an id is missing or repeated.
     """
     given = given if given in frame.columns else None
     key = str(find_column(frame, node_type, given, path.name))
@@ -45,7 +45,7 @@ def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str 
 
 
 def numbers_where_possible(column: "pd.Series[str]") -> "pd.Series[float] | pd.Series[str]":
-    """A text column as numbers if all its values are such; codes with a leading zero stay text."""
+    """Return a text column as numbers if all its values are numbers; codes with a leading zero stay text."""
     if pd.api.types.infer_dtype(column, skipna=True) != "string" or column.str.match(r"^0\d").any():
         return column
     numbers = pd.to_numeric(column, errors="coerce")

@@ -1,4 +1,4 @@
-"""Finds the columns of a table and cleans them: ids, weights, split labels, reviews; :mod:`gmmrec.data.times` parses times."""
+"""Finding and cleaning of table columns: ids, weights, split labels, reviews; :mod:`gmmrec.data.times` parses times."""
 
 import logging
 import re
@@ -28,12 +28,12 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "head": ("head", "headid", "subject"),
     "tail": ("tail", "tailid", "object"),
 }
-"""Column names that are understood without a setting, the first found wins; upper case, ``_`` and ``:type`` do not matter."""
+"""Column names recognized without a setting; the first match wins. Case, ``_`` and ``:type`` are ignored."""
 
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Which column holds what. None means: look for a usual name; ``"none"``: do without times, weights, a split or reviews."""
+    """Column names by role; None looks for a usual name, ``"none"`` ignores times, weights, split or reviews."""
 
     user: str | None = None
     item: str | None = None
@@ -44,7 +44,7 @@ class ColumnNames:
 
 
 def normalize_column_name(column: str) -> str:
-    """A column name without what does not matter.
+    """Return a column name in lower case, without type suffix, underscores, hyphens and spaces.
 
     >>> normalize_column_name("User_ID:token")
     'userid'
@@ -53,12 +53,12 @@ def normalize_column_name(column: str) -> str:
 
 
 def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *, required: bool = True) -> str | None:
-    """The column of ``frame`` that plays a role (a key of :data:`ALIASES`), or None where it is absent and not required.
+    """Return the column of ``frame`` for a role (a key of :data:`ALIASES`), or None if it is absent and not required.
 
-    A column given as ``"none"`` is not looked for, unless it is required.
+    An optional column given as ``"none"`` is skipped.
 
     Raises:
-        DataError: The column is required, or was named, and is not there.
+        DataError: A required or named column is missing.
     """
     columns = [str(column) for column in frame.columns]
     if given == "none" and not required:
@@ -82,17 +82,17 @@ def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *
 
 
 def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) -> pd.DataFrame:
-    """The columns ``user``, ``item`` and, where there are such, ``time``, ``weight``, ``split`` and ``review``, cleaned.
+    """Return the cleaned columns ``user``, ``item`` and, if present, ``time``, ``weight``, ``split`` and ``review``.
 
-    Rows without a rating are left out where other rows have one: who did not rate is not known to have liked.
+    Rows without a rating are dropped if other rows have one: a missing rating does not say that the user liked the item.
 
     Args:
-        frame: A table from a file (all text) or of the user's own making.
-        names: Columns that were named; the others are found by :data:`ALIASES`.
-        path: Where the table comes from, for messages; None for a DataFrame.
+        frame: Table read from a file (all text) or given by the caller.
+        names: Named columns; the others are found by :data:`ALIASES`.
+        path: Source of the table, for messages; None for a DataFrame.
 
     Raises:
-        DataError: A column is missing or a cell cannot be used; the message names file and line.
+        DataError: A column is missing or a cell is invalid; the message names file and line.
     """
     where = path.name if path else "the frame"
     if frame.empty:
@@ -114,21 +114,21 @@ def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) 
         if unrated.all():
             del log["weight"]
             return log
-        logger.warning("%s: %d of %d rows have no rating and are left out", where, unrated.sum(), len(log))
+        logger.warning("%s: %d of %d rows have no rating and are dropped", where, unrated.sum(), len(log))
         log = log[~unrated].reset_index(drop=True)
     return log
 
 
 def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
-    """A column of ids, integers or strings, none of them missing.
+    """Return a column of integer or string ids, none of them missing.
 
     Raises:
-        DataError: An id is missing, or the column holds floats or mixes types.
+        DataError: An id is missing, or the column holds floats or mixed types.
     """
     missing = column.isna().to_numpy()
     if missing.any():
         row = int(missing.argmax())
-        more = f" ({int(missing.sum())} such rows in all)" if missing.sum() > 1 else ""
+        more = f" ({int(missing.sum())} such rows in total)" if missing.sum() > 1 else ""
         raise DataError(f"{location(path, row)} has no value in column {column.name!r}{more}; fill it in or delete the row")
     if pd.api.types.is_float_dtype(column) or pd.api.types.is_bool_dtype(column):
         raise DataError(f"column {column.name!r} holds {column.dtype} ids; convert them with .astype('int64') or .astype(str)")
@@ -146,13 +146,13 @@ def _numbers(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     wrong = (numbers.isna().to_numpy() & column.notna().to_numpy()) | np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"{cell(column, row, path)}, which is not a finite number; mend it")
+        raise DataError(f"{cell(column, row, path)}, which is not a finite number; fix it")
     weights: pd.Series[Any] = numbers.astype(np.float32)
     return weights
 
 
 def _texts(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
-    """Texts as they are; nothing is wrong with a missing one."""
+    """Return texts as they are; missing ones are allowed."""
     return column.reset_index(drop=True)
 
 

@@ -1,4 +1,4 @@
-"""A data set: vocabularies and the tables that speak of their rows."""
+"""Data set: vocabularies and tables of their rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,20 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything that is known about users and items before a graph is built.
+    """Users, items and all data about them, before a graph is built.
 
     Attributes:
-        name: Shown in reports.
-        vocabularies: By node type; at least ``"user"`` and ``"item"``.
+        name: Name shown in reports.
+        vocabularies: Vocabularies by node type; at least ``"user"`` and ``"item"``.
         interactions: The whole log.
-        features: By modality.
-        attributes: By node type: a table with one row a node, in vocabulary order; a column ``title`` is what people are shown.
-        given_split: Part of every interaction ``[E]``, a code of :class:`~gmmrec.data.parts.SplitPart`; None where the source
-            gives none.
-        reviews: What was written, as word ids, where the source has texts; ``interactions.review`` holds its rows.
-        impressions: What people were shown, where the source tells.
-        outfits: Sets of items, where the source has them.
-        triples: Facts about ``vocabularies["entity"]`` and ``vocabularies["relation"]``, where the source has them.
+        features: Feature tables by modality.
+        attributes: Tables by node type, one row per node in vocabulary order; the column ``title`` is used for display.
+        given_split: Part of every interaction ``[E]``, a code of :class:`~gmmrec.data.parts.SplitPart`; None without a given split.
+        reviews: Texts as word ids, if the source has any; ``interactions.review`` holds their rows.
+        impressions: Impressions, if the source has any.
+        outfits: Outfits, if the source has any.
+        triples: Triples over ``vocabularies["entity"]`` and ``vocabularies["relation"]``, if the source has any.
     """
 
     name: str
@@ -55,19 +54,17 @@ class Dataset:
             count = len(self.vocabularies[node_type])
             if rows.numel() and int(rows.max()) >= count:
                 raise ValueError(f"interactions name {node_type} row {int(rows.max())}, but there are {count} {node_type} ids")
-        written = self.interactions.review
-        if written is not None and written.numel():
+        review = self.interactions.review
+        if review is not None and review.numel():
             count = 0 if self.reviews is None else len(self.reviews)
-            if not -1 <= int(written.min()) <= int(written.max()) < count:
-                raise ValueError(
-                    f"interactions name review row {int(written.max())}, but there are {count} reviews (-1 is for none)"
-                )
+            if not -1 <= int(review.min()) <= int(review.max()) < count:
+                raise ValueError(f"interactions name review row {int(review.max())}, but there are {count} reviews (-1 for none)")
         if self.triples is not None:
             for column, kind in (("head", "entity"), ("tail", "entity"), ("relation", "relation")):
                 rows = getattr(self.triples, column)
                 if rows.numel() and int(rows.max()) >= len(self.vocabularies[kind]):
                     count = len(self.vocabularies[kind])
-                    raise ValueError(f"facts name {kind} row {int(rows.max())}, but there are {count} {kind} ids")
+                    raise ValueError(f"triples name {kind} row {int(rows.max())}, but there are {count} {kind} ids")
         for table in self.features.values():
             count = len(self.vocabularies[table.node_type])
             if table.num_rows != count:
@@ -93,23 +90,23 @@ class Dataset:
         time: str | None = None,
         name: str = "pyg",
     ) -> "Dataset":
-        """The users, items and interactions of a ``HeteroData``, with their features; other nodes and edges are left behind.
+        """Read users, items, interactions and features from a ``HeteroData``; other nodes and edges are ignored.
 
         Raw ids are those of ``id``, ``node_id`` or ``n_id``, else row numbers. A float attribute ``[N, D]`` or ``[N, T, D]``, and
-        ``x`` of any type, is a modality under its own name (``user_x`` for that of users); missing is who has a False in
-        ``NAME_mask`` or, without one, holds NaN or zeros alone. One-dimensional attributes and lists are columns of a table, of
-        which ``title`` or ``name`` is what people are shown. Masks of edges (``train_mask``, ``val_mask``, ``test_mask``) are the
-        given split. Repeated pairs are kept.
+        ``x`` of any type, is a modality under its own name (``user_x`` for that of users); it is missing for nodes with False in
+        ``NAME_mask`` or, without a mask, with only NaN or zeros. One-dimensional attributes and lists are columns of a table, of
+        which ``title`` or ``name`` is used for display. Masks of edges (``train_mask``, ``val_mask``, ``test_mask``) are the given
+        split. Repeated pairs are kept.
 
         Args:
-            data: Any.
+            data: Graph with users, items and interactions.
             user: Node type of the users.
             item: Node type of the items.
-            edge: Edge type that joins them, in either direction, or the name of its relation; needed where several do.
-            rating: Edge attribute of ratings; None looks for a usual name such as ``rating`` or ``edge_label``, ``"none"`` does
-                without.
+            edge: Edge type between them, in either direction, or the name of its relation; required if there are several.
+            rating: Edge attribute of ratings; None looks for a usual name such as ``rating`` or ``edge_label``, ``"none"`` ignores
+                ratings.
             time: Edge attribute of times in seconds since 1970; likewise.
-            name: Shown in reports.
+            name: Name shown in reports.
 
         Raises:
             DataError: A type is missing or ambiguous, or an attribute cannot be used.

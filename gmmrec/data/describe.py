@@ -1,4 +1,4 @@
-"""describe: what a person asks of a data set before training on it."""
+"""Summary statistics of a data set."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -12,53 +12,56 @@ from gmmrec.data.parts import GIVEN_PARTS, TRAIN
 
 @dataclass(frozen=True)
 class Degrees:
-    """Interactions of one node, over all nodes that have any."""
+    """Number of interactions per node, over all nodes that have any."""
 
     least: int
+    """Minimum."""
     median: float
+    """Median."""
     most: int
+    """Maximum."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """Figures of a data set; shares lie between 0 and 1."""
+    """Statistics of a data set; shares lie between 0 and 1."""
 
     name: str
     users: int
     items: int
     interactions: int
     density: float
-    """Interactions by users times items."""
+    """Interactions divided by users times items."""
     user_degrees: Degrees
     item_degrees: Degrees
     inactive_users: int
     """Users without interactions."""
     cold_items: int
-    """Items without interactions; where a split is given, without one in its train part."""
+    """Items without interactions; with a given split, without one in its training part."""
     duplicates: int
     """Interactions whose user-item pair occurs earlier in the log."""
     first_time: str | None
-    """Date (UTC) of the earliest interaction; a number where times are only an order; None where there are none."""
+    """Date (UTC) of the earliest interaction; a number if times are only an order; None without times."""
     last_time: str | None
     weight_range: tuple[float, float] | None
     reviews: float | None
-    """Share of the interactions with a review; None where there are none."""
+    """Share of the interactions with a review; None without reviews."""
     words: int | None
-    """Distinct words of the reviews that are known (that occur at least twice)."""
+    """Distinct known words of the reviews (words that occur at least twice)."""
     modalities: dict[str, float]
-    """Share of the nodes that have it, by modality."""
+    """Share of the nodes with the modality present, by modality."""
     dims: dict[str, int]
-    """Width, by modality."""
+    """Feature width by modality."""
     attributes: dict[str, list[str]]
-    """Columns, by node type."""
+    """Columns by node type."""
     split: dict[str, int] | None
-    """Interactions of every given part."""
+    """Interactions of every given part; None without a given split."""
     knowledge: dict[str, int] | None
-    """Facts, entities, relations and aligned items; None where there are no facts."""
+    """Number of triples, entities, relations and aligned items; None without triples."""
 
 
 def describe(dataset: Dataset) -> Description:
-    """Counts what there is.
+    """Compute summary statistics of a data set.
 
     >>> from gmmrec.data.load import load_dataset
     >>> figures = describe(load_dataset("movies-small"))
@@ -112,7 +115,7 @@ def _degrees(degree: Tensor) -> Degrees:
 
 
 def _moment(time: Tensor, latest: Tensor) -> str:
-    """A date, or the bare number where the times are too small to be dates (an order 0, 1, 2 …)."""
+    """Return a date, or the number itself where times are too small to be dates (an order 0, 1, 2 …)."""
     if 0 <= int(latest) < 86_400:
         return str(int(time))
     return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=int(time))).date().isoformat()

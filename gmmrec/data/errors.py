@@ -1,4 +1,4 @@
-"""DataError: what is wrong with the data somebody gave us, in one sentence, with the remedy."""
+"""DataError, and helpers for its messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ import numpy as np
 
 
 class DataError(ValueError):
-    """Data cannot be used as it is; the message names the place (file, line, column, id) and the remedy."""
+    """Invalid data; the message names the location (file, line, column, id) and the remedy."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: `` (did you mean 'x'?)``, or nothing where no known name is alike.
+    """Return a hint for an unknown name, `` (did you mean 'x'?)``, or an empty string if no known name is similar.
 
     >>> nearest("movie-small", ["movies-small", "tiktok"])
     " (did you mean 'movies-small'?)"
@@ -24,7 +24,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a person would write it in Python, numpy's number types left out.
+    """Return a value as a Python literal, without NumPy's number types.
 
     >>> shown(np.int64(4)), shown("4")
     ('4', "'4'")
@@ -33,7 +33,7 @@ def shown(value: object) -> str:
 
 
 def listed(names: Iterable[object], limit: int = 8) -> str:
-    """Names in quotes for a message, the tail cut off.
+    """Return quoted names for a message, truncated after ``limit`` of them.
 
     >>> listed(["a", "b", "c"], limit=2)
     "'a', 'b', …"

@@ -1,4 +1,4 @@
-"""One modality: a table of feature vectors and the mask that says which of them exist."""
+"""One modality: a table of feature vectors and the mask of those present."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,17 +11,17 @@ from gmmrec.data.tokens import TokenNames
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of one modality, a row a node.
+    """Features of one modality, one row per node.
 
-    A missing picture is a False in the mask, never a zero vector and never another row; where the mask is False the values are
-    set to zero so that they cannot be read by accident.
+    A missing image is False in the mask, never a zero vector or another row. Values are set to zero where the mask is False, so
+    that they cannot be read by accident.
 
     Attributes:
-        name: The modality, such as ``"image"``.
-        values: ``[N, D]``, or ``[N, T, D]`` with a token axis (regions, words); float32.
-        mask: ``values.shape[:-1]``; True where there is a value. All True where not given.
-        node_type: Whose features these are.
-        tokens: What the tokens are, for explanations; None where that is not known.
+        name: Name of the modality, such as ``"image"``.
+        values: Vectors ``[N, D]``, or ``[N, T, D]`` with a token axis (regions, words); float32.
+        mask: Mask of shape ``values.shape[:-1]``, True where a value is present; all True if not given.
+        node_type: Node type of the rows.
+        tokens: Names of the tokens, for explanations; None if unknown.
 
     Raises:
         ValueError: Shapes do not fit, or a present value is NaN or infinite.
@@ -49,13 +49,13 @@ class FeatureTable:
             values = values.masked_fill(~mask.unsqueeze(-1), 0.0)
         if not bool(torch.isfinite(values).all()):
             row = int(torch.nonzero(~torch.isfinite(values))[0, 0])
-            raise ValueError(f"features {self.name!r} hold NaN or infinity in row {row}; mend the row or mask it as missing")
+            raise ValueError(f"features {self.name!r} hold NaN or infinity in row {row}; fix the row or mask it as missing")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "mask", mask)
 
     @property
     def num_rows(self) -> int:
-        """Number of nodes, with or without a value."""
+        """Number of nodes, with the modality present or missing."""
         return self.values.shape[0]
 
     @property
@@ -65,12 +65,12 @@ class FeatureTable:
 
     @property
     def present(self) -> Tensor:
-        """Which nodes have this modality at all ``[N]``: those with at least one token."""
+        """Mask of the nodes with the modality present ``[N]``: those with at least one token."""
         return self.mask if self.mask.dim() == 1 else self.mask.any(-1)
 
     @cached_property
     def pooled(self) -> Tensor:
-        """One vector a node ``[N, D]``: the mean of its tokens that are present, zeros where there is none.
+        """One vector per node ``[N, D]``: the mean of its tokens that are present, zeros where there is none.
 
         >>> FeatureTable("words", torch.tensor([[[2.0], [4.0], [0.0]]]), torch.tensor([[True, True, False]])).pooled
         tensor([[3.]])
@@ -81,7 +81,7 @@ class FeatureTable:
 
     @cached_property
     def unit(self) -> Tensor:
-        """The pooled vectors at length 1 ``[N, D]``; zeros stay zeros. Computed once, kept beside the values.
+        """The pooled vectors with unit L2 norm ``[N, D]``; zeros stay zeros. Computed once, then cached.
 
         >>> FeatureTable("image", torch.tensor([[3.0, 4.0], [0.0, 0.0]])).unit
         tensor([[0.6000, 0.8000],
@@ -91,7 +91,7 @@ class FeatureTable:
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Length of every vector ``[N]`` or ``[N, T]``, 0 where there is none. Computed once.
+        """L2 norm of every vector ``[N]`` or ``[N, T]``, 0 where missing. Computed once, then cached.
 
         >>> FeatureTable("words", torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])).lengths
         tensor([[5., 1.]])
@@ -100,5 +100,5 @@ class FeatureTable:
         return lengths
 
     def to(self, device: torch.device | str) -> "FeatureTable":
-        """A copy on another device."""
+        """Return a copy on another device."""
         return replace(self, values=self.values.to(device), mask=self.mask.to(device))

@@ -1,4 +1,4 @@
-"""Reads one text or Parquet file, and says where it is broken."""
+"""Reading of one text or Parquet file, with errors that name the defect."""
 
 import csv
 import gzip
@@ -20,13 +20,13 @@ TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
 def read_table(path: Path, *, separator: str | None = None, quoted: bool = True) -> pd.DataFrame:
-    """One table. Columns of text files stay text, so that ids such as ``007`` survive; empty cells are missing.
+    """Read one table. Columns of text files stay text, so that ids such as ``007`` survive; empty cells are missing.
 
-    The separator is the comma (``.csv``) or the tab, unless the header holds none and another one instead. Quotes are only
-    letters where the format does not know them.
+    The separator is the comma (``.csv``) or the tab, unless the header holds only another one. With ``quoted=False``, quotes are
+    ordinary characters.
 
     Raises:
-        DataError: The file is empty, truncated, not what its name says, or a line has too many fields.
+        DataError: The file is empty, truncated or of another type than its name says, or a line has too many fields.
     """
     if path.suffix == ".parquet":
         return _read_parquet(path)
@@ -44,10 +44,10 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
 
 
 def read_text(path: Path) -> str:
-    """The whole text of a plain or gzipped file.
+    """Return the whole text of a plain or gzipped file.
 
     Raises:
-        DataError: The file is empty, truncated or not what its name says.
+        DataError: The file is empty, truncated or of another type than its name says.
     """
     with describe_read_errors(path), _open(path) as file:
         text = file.read()
@@ -57,53 +57,53 @@ def read_text(path: Path) -> str:
 
 
 def find_file(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> Path | None:
-    """The first file of a folder with one of these names."""
+    """Return the first file of a folder with one of these names, or None."""
     return next((path for stem in stems for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
 def first_line(path: Path) -> str:
-    """The header of a text file.
+    """Return the first line of a text file.
 
     Raises:
-        DataError: The file is empty, truncated or not what its name says.
+        DataError: The file is empty, truncated or of another type than its name says.
     """
     with describe_read_errors(path), _open(path) as file:
         return file.readline()
 
 
 def line_of(path: Path, row: int) -> int:
-    """Number of the line on which row ``row`` (0 is the first below the header) begins; quoted fields may span lines."""
-    seen, begins = -1, 1
+    """Return the line number at which row ``row`` (0 is the first below the header) begins; quoted fields may span lines."""
+    num_read, begins = -1, 1
     with _open(path) as file:
         records = csv.reader(file, delimiter=_separator(path))
         for record in records:
-            seen += bool(record)  # blank lines are no rows
-            if record and seen == row + 1:
+            num_read += bool(record)  # blank lines are not rows
+            if record and num_read == row + 1:
                 break
             begins = records.line_num + 1
     return begins
 
 
 def location(path: Path | None, row: int) -> str:
-    """File and line of row ``row`` of a table, for messages; a path without a file is the name of a DataFrame."""
+    """Return file and line of row ``row`` of a table, for messages; a path without a file is the name of a DataFrame."""
     if path is None or path.suffix == ".parquet" or not path.is_file():
         return f"{path.name if path else 'the frame'} row {row}"
     return f"{path.name} line {line_of(path, row)}"
 
 
 def cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
-    """File, line, value and column of one cell, for messages."""
+    """Return file, line, value and column of one cell, for messages."""
     return f"{location(path, row)} has {shown(column.iloc[row])} in column {column.name!r}"
 
 
 @contextmanager
 def describe_read_errors(path: Path) -> Iterator[None]:
-    """Turns what the standard library and pandas say of a broken text file into a :class:`DataError`."""
+    """Convert errors of the standard library and pandas on a broken text file to :class:`DataError`."""
     try:
         _check_beginning(path)
         yield
     except (EOFError, zlib.error):
-        raise DataError(f"{path.name} is truncated: its gzip data end too early; copy or download it again") from None
+        raise DataError(f"{path.name} is truncated: its gzip data ends too early; copy or download it again") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8") from None
     except pd.errors.EmptyDataError:
@@ -111,19 +111,19 @@ def describe_read_errors(path: Path) -> Iterator[None]:
     except pd.errors.ParserWarning:
         raise DataError(f"the lines of {path.name} have more fields than its header; give every column a name") from None
     except pd.errors.ParserError as error:
-        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if found is None:
-            raise DataError(f"{path.name} is not a table: {error}; mend or re-export it") from None
-        wanted, line, seen = found.groups()
+        match = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if match is None:
+            raise DataError(f"{path.name} is not a table: {error}; fix it or export it again") from None
+        expected, line, actual = match.groups()
         raise DataError(
-            f"{path.name} line {line} has {seen} fields, but the header has {wanted}; quote fields that hold the separator"
+            f"{path.name} line {line} has {actual} fields, but the header has {expected}; quote fields that hold the separator"
         ) from None
     except (csv.Error, OSError) as error:
         raise DataError(f"{path.name} cannot be read: {error}; copy or download it again") from None
 
 
 def _check_beginning(path: Path) -> None:
-    """Refuses files whose first bytes contradict their name."""
+    """Refuse files whose first bytes contradict their name."""
     with path.open("rb") as file:
         head = file.read(256)
     is_gzip = head.startswith(b"\x1f\x8b")
@@ -159,4 +159,4 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path, engine="pyarrow")
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} is not a Parquet file that can be read: {error}") from None
+        raise DataError(f"{path.name} is not a readable Parquet file: {error}; export it again") from None

@@ -1,4 +1,4 @@
-"""Pure functions that take things out of a data set: repeated pairs, low ratings, all but the k-core, modalities, features."""
+"""Filters of a data set: repeated pairs, low ratings, the k-core, modalities, features."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,15 +15,15 @@ Duplicates = Literal["first", "last", "sum", "keep", "error"]
 
 
 def drop_duplicates(dataset: Dataset, keep: Duplicates = "first") -> Dataset:
-    """One interaction for every user-item pair.
+    """Keep one interaction per user-item pair.
 
-    A pair that occurs again after it was held out would let a ranking be judged on what it was trained on.
+    A pair that is both trained on and held out would let a ranking be evaluated on training data.
 
     Args:
-        dataset: Any.
-        keep: ``"first"`` or ``"last"`` by time (by position where there is no time); ``"sum"``: the first, with the sum of the
-            weights, or the number of occurrences where there are none; ``"keep"``: all, for tasks that follow a history;
-            ``"error"``: refuse repeats.
+        dataset: Data set to filter.
+        keep: ``"first"`` or ``"last"`` by time (by position without times); ``"sum"``: the first, with the sum of the weights, or
+            the number of occurrences without weights; ``"keep"``: all, for tasks that follow a history; ``"error"``: refuse
+            repeats.
 
     Raises:
         DataError: There are repeats and ``keep`` is ``"error"``.
@@ -45,7 +45,7 @@ def drop_duplicates(dataset: Dataset, keep: Duplicates = "first") -> Dataset:
         user = dataset.vocabularies["user"].ids(log.user[again : again + 1])[0]
         item = dataset.vocabularies["item"].ids(log.item[again : again + 1])[0]
         raise DataError(
-            f"user {user!r} and item {item!r} interact more than once, as do {int((~is_first).sum())} rows in all; "
+            f"user {user!r} and item {item!r} interact more than once ({int((~is_first).sum())} repeated rows in total); "
             f"set duplicates to 'first', 'last' or 'sum'"
         )
     kept = order[is_first]
@@ -59,10 +59,10 @@ def drop_duplicates(dataset: Dataset, keep: Duplicates = "first") -> Dataset:
 
 
 def min_weight(dataset: Dataset, threshold: float) -> Dataset:
-    """Only interactions with at least this rating (or weight); users and items stay.
+    """Keep interactions with at least this rating (or weight); all users and items stay.
 
     Raises:
-        DataError: There are no ratings, or none is high enough.
+        DataError: There are no ratings, or none reaches the threshold.
     """
     weight = dataset.interactions.weight
     if weight is None:
@@ -73,14 +73,14 @@ def min_weight(dataset: Dataset, threshold: float) -> Dataset:
 
 
 def k_core(dataset: Dataset, k: int) -> Dataset:
-    """The largest part in which every user and every item has at least ``k`` interactions; all others leave the vocabularies.
+    """Keep the k-core, in which every user and item has at least ``k`` interactions; other users and items are removed.
 
     Raises:
-        DataError: Nothing is left, or there are outfits or impressions, from which items would be missing.
+        DataError: The k-core is empty, or outfits or impressions would lose items.
     """
-    for what in ("outfits", "impressions"):
-        if getattr(dataset, what) is not None:
-            raise DataError(f"k_core would take items out of the {what} of {dataset.name}; leave it out")
+    for field in ("outfits", "impressions"):
+        if getattr(dataset, field) is not None:
+            raise DataError(f"k_core would remove items from the {field} of {dataset.name}; leave it out")
     log = dataset.interactions
     alive = torch.ones(len(log), dtype=torch.bool)
     while True:
@@ -96,7 +96,7 @@ def k_core(dataset: Dataset, k: int) -> Dataset:
 
 
 def shift_times(dataset: Dataset, hours: float) -> Dataset:
-    """The data set with every time moved by a number of hours.
+    """Shift every time by a number of hours.
 
     Raises:
         DataError: The interactions have no times.
@@ -104,18 +104,19 @@ def shift_times(dataset: Dataset, hours: float) -> Dataset:
     log = dataset.interactions
     if log.time is None:
         raise DataError(f"the interactions of {dataset.name} have no times to shift; leave utc_offset out or name a time_column")
-    seconds, shown = round(hours * 3600), dataset.impressions
-    if shown is not None:
-        moved = {name: column + seconds for name in ("time", "history_time") if (column := getattr(shown, name)) is not None}
-        dataset = replace(dataset, impressions=replace(shown, **moved))
+    seconds, impressions = round(hours * 3600), dataset.impressions
+    if impressions is not None:
+        times = {name: getattr(impressions, name) for name in ("time", "history_time")}
+        shifted = {name: column + seconds for name, column in times.items() if column is not None}
+        dataset = replace(dataset, impressions=replace(impressions, **shifted))
     return replace(dataset, interactions=replace(log, time=log.time + seconds))
 
 
 def select_modalities(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """The data set with some of its feature tables, in the order given.
+    """Keep the named feature tables, in the given order.
 
     Raises:
-        DataError: There is no such table.
+        DataError: A name is unknown.
     """
     for name in names:
         if name not in dataset.features:
@@ -125,13 +126,13 @@ def select_modalities(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 
 def hide_features(dataset: Dataset, name: str, share: float, generator: torch.Generator) -> Dataset:
-    """The data set in which ``floor(share * N)`` random nodes of those that have one modality lack it: for studies of missing data.
+    """Mask one modality of ``floor(share * N)`` random nodes among the ``N`` that have it, for studies of missing modalities.
 
     Args:
-        dataset: Any.
-        name: The modality.
-        share: Between 0 and 1.
-        generator: Source of the draw.
+        dataset: Data set to change.
+        name: Name of the modality.
+        share: Share of the nodes, between 0 and 1.
+        generator: Source of randomness.
     """
     table = dataset.features[name]
     present = torch.nonzero(table.present).flatten()
@@ -147,7 +148,7 @@ def _keep(dataset: Dataset, index: Tensor) -> Dataset:
 
 
 def _take_nodes(dataset: Dataset, alive: dict[str, Tensor]) -> Dataset:
-    """Without the nodes under a False; no interaction may name one of them."""
+    """Remove the nodes under False, which no interaction may name."""
     others = {kind: torch.ones(len(ids), dtype=torch.bool) for kind, ids in dataset.vocabularies.items() if kind not in alive}
     rows = {node_type: torch.nonzero(mask).flatten() for node_type, mask in (alive | others).items()}
     renumber = {node_type: mask.cumsum(0) - 1 for node_type, mask in alive.items()}

@@ -1,4 +1,4 @@
-"""Impressions: what people were shown at a time, and which of it they clicked."""
+"""Impressions: items shown to a user at one time, and the clicks on them."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ class Impressions:
     """``N`` impressions.
 
     Attributes:
-        user: Who saw it: rows ``[N]``.
-        shown: The items that were shown, in their order.
-        clicked: Whether each was clicked (bool), in the order of ``shown.values``.
-        history: What the user had clicked before, oldest first.
+        user: Rows of the users ``[N]``.
+        shown: Items shown, in their order.
+        clicked: Mask of the clicked ones (bool), in the order of ``shown.values``.
+        history: Items the user had clicked before, oldest first.
         part: Part of each impression ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
         time: Seconds since 1970 ``[N]`` (int64), or None.
-        history_time: The same for every click of the histories, in the order of ``history.values``, or None.
+        history_time: Time of every click of the histories, in the order of ``history.values``, or None.
 
     Raises:
         ValueError: Columns differ in length.
@@ -41,7 +41,7 @@ class Impressions:
             if size != len(self):
                 raise ValueError(f"impressions have {len(self)} users, but {size} values of {name!r}")
         if self.clicked.shape != self.shown.values.shape:
-            raise ValueError(f"{self.shown.values.numel()} items were shown, but {self.clicked.numel()} clicks are known")
+            raise ValueError(f"{self.shown.values.numel()} items were shown, but there are {self.clicked.numel()} click labels")
         if self.history_time is not None and self.history_time.shape != self.history.values.shape:
             raise ValueError(f"histories hold {self.history.values.numel()} clicks, but {self.history_time.numel()} times")
 
@@ -49,24 +49,24 @@ class Impressions:
         return self.user.numel()
 
     def of_part(self, part: SplitPart | str) -> Tensor:
-        """Whether each impression belongs to a part ``[N]``."""
+        """Return the mask of the impressions of a part ``[N]``."""
         return self.part == SplitPart(part).code
 
     def telling(self, part: SplitPart | str) -> Tensor:
-        """Positions of the impressions of a part in which something was clicked and something was not."""
+        """Return positions of the impressions of a part with both clicked and unclicked items."""
         clicks = torch.zeros_like(self.user).index_add_(0, self.shown.groups, self.clicked.long())
         return torch.nonzero(self.of_part(part) & (clicks > 0) & (clicks < self.shown.counts)).flatten()
 
     def take(self, index: Tensor) -> "Impressions":
-        """The impressions at positions ``[n]``."""
-        seen, _ = self.shown.positions(index)
-        told, _ = self.history.positions(index)
+        """Return the impressions at positions ``[n]``."""
+        shown, _ = self.shown.positions(index)
+        history, _ = self.history.positions(index)
         return Impressions(
             self.user[index],
             self.shown.take(index),
-            self.clicked[seen],
+            self.clicked[shown],
             self.history.take(index),
             self.part[index],
             None if self.time is None else self.time[index],
-            None if self.history_time is None else self.history_time[told],
+            None if self.history_time is None else self.history_time[history],
         )

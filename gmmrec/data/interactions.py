@@ -9,14 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Interactions:
-    """Who touched what, when and how much.
+    """``E`` interactions of users with items.
 
     Attributes:
-        user: Rows ``[E]`` (int64).
-        item: Rows ``[E]`` (int64).
+        user: Rows of users ``[E]`` (int64).
+        item: Rows of items ``[E]`` (int64).
         time: Seconds since 1970 ``[E]`` (int64), or None.
         weight: Strength or rating ``[E]`` (float32), or None.
-        review: Row of the review among those of the data set ``[E]`` (int64), -1 where there is none; or None.
+        review: Row of the review in the data set's reviews ``[E]`` (int64), -1 for none; or None.
 
     Raises:
         ValueError: Columns differ in length or hold negative rows.
@@ -39,15 +39,15 @@ class Interactions:
         return self.user.numel()
 
     def columns(self) -> dict[str, Tensor]:
-        """The columns that are present, by name."""
+        """Return the columns that are present, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
     def take(self, index: Tensor | slice) -> "Interactions":
-        """The interactions at positions ``[n]`` or under a boolean mask ``[E]``."""
+        """Return the interactions at positions ``[n]`` or under a boolean mask ``[E]``."""
         return Interactions(**{name: column[index] for name, column in self.columns().items()})
 
     def distinct(self) -> "Interactions":
-        """The first interaction of every user-item pair, in ascending order of users and then of items.
+        """Return the first interaction of every user-item pair, sorted by user, then item.
 
         >>> Interactions(torch.tensor([1, 0, 1]), torch.tensor([2, 5, 2]), weight=torch.tensor([3.0, 4.0, 5.0])).distinct().weight
         tensor([4., 3.])
@@ -58,12 +58,12 @@ class Interactions:
         return self.take(torch.full_like(keys, len(self)).scatter_reduce_(0, pair, position, "amin"))
 
     def to(self, device: torch.device | str) -> "Interactions":
-        """A copy on another device."""
+        """Return a copy on another device."""
         return replace(self, **{name: column.to(device) for name, column in self.columns().items()})
 
 
 def joined(logs: Sequence[Interactions]) -> Interactions:
-    """Several logs as one, in their order; a column that one of them lacks is left out.
+    """Concatenate logs in order; a column missing from one of them is dropped.
 
     >>> a, b = (Interactions(torch.tensor([u]), torch.tensor([4]), time=torch.tensor([u])) for u in (0, 1))
     >>> joined([a, b]).time

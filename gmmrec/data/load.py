@@ -1,4 +1,4 @@
-"""load_dataset: the one way in. Chooses the reader by what a path holds, then filters as the settings say."""
+"""load_dataset: choice of a reader by the content of a path, then filtering by the settings."""
 
 import logging
 from collections.abc import Mapping
@@ -33,42 +33,41 @@ Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge", "out
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the data are, how to read them, and what of them to use."""
+    """Location, format and filters of the data."""
 
     path: str = "movies-small"
     """A folder, a table file, or the name of a bundled data set."""
     format: Format = "auto"
-    """How to read the path; ``auto`` looks at what it holds."""
+    """Format of the path; ``auto`` detects it."""
     user_column: str | None = None
     """Column of user ids; None looks for a usual name such as ``user`` or ``userId``."""
     item_column: str | None = None
     """Column of item ids; None looks for a usual name such as ``item`` or ``movieId``."""
     time_column: str | None = None
     """Column of times (Unix seconds or dates); None looks for a usual name such as ``timestamp`` or ``date``,
-    ``none`` does without."""
+    ``none`` ignores times."""
     utc_offset: float = 0.0
-    """Hours added to all times, so that hours of the day and weekdays are those of the local clock where the source gives UTC."""
+    """Hours added to all times, so that hours and weekdays are local where the source gives UTC."""
     weight_column: str | None = None
-    """Column of ratings or weights; None looks for a usual name such as ``rating``, ``none`` does without."""
+    """Column of ratings or weights; None looks for a usual name such as ``rating``, ``none`` ignores ratings."""
     split_column: str | None = None
     """Column of ``train``, ``valid`` and ``test`` labels; None looks for a usual name such as ``split``,
-    ``none`` does without."""
+    ``none`` ignores the split."""
     review_column: str | None = None
-    """Column of reviews, what the user wrote; None looks for a usual name such as ``review`` or ``reviewText``,
-    ``none`` does without."""
+    """Column of review texts; None looks for a usual name such as ``review`` or ``reviewText``, ``none`` ignores reviews."""
     title_column: str | None = None
-    """Column of the table of items that is shown beside ids; None takes ``title`` where there is one."""
+    """Column of the item table shown beside ids; None uses ``title`` if present."""
     review_words: int = 32
-    """Words of a review that are kept; the rest is cut off."""
+    """Number of words kept of a review; the rest is cut off."""
     duplicates: Duplicates = "first"
-    """Which interaction of a repeated user-item pair counts: the ``first`` or ``last`` in time, or the first with the ``sum`` of
-    the weights; ``keep`` leaves all, ``error`` refuses repeats."""
+    """Interaction kept of a repeated user-item pair: the ``first`` or ``last`` in time, or the first with the ``sum`` of the
+    weights; ``keep`` keeps all, ``error`` refuses repeats."""
     min_rating: float | None = None
-    """Least rating that counts as an interaction; None counts every rating."""
+    """Minimum rating that counts as an interaction; None counts every rating."""
     k_core: int = 0
-    """Least number of interactions of every user and every item, applied last; 0 keeps all."""
+    """Minimum number of interactions of every user and item, applied last; 0 keeps all."""
     modalities: str | list[str] | None = None
-    """Names of the feature tables to use, as a list or as ``image,text``; None uses all, an empty list none."""
+    """Modalities to use, as a list or as ``image,text``; None uses all, an empty list none."""
 
     def __post_init__(self) -> None:
         check_literals(self)
@@ -86,24 +85,24 @@ def load_dataset(
     alignment: pd.DataFrame | None = None,
     **settings: Any,
 ) -> Dataset:
-    """Reads a data set.
+    """Load a data set.
 
-    Tables given as DataFrames and arrays take the place of what the source has under the same name; they are read as the files
-    ``items.csv``, ``users.csv``, ``NAME_feat.npz``, ``triples.csv`` and ``alignment.csv`` of a folder are.
+    DataFrames and arrays replace tables of the source with the same name; they are read like the files ``items.csv``,
+    ``users.csv``, ``NAME_feat.npz``, ``triples.csv`` and ``alignment.csv`` of a folder.
 
     Args:
-        source: A path, the name of a bundled data set, a DataFrame of interactions, or a whole configuration.
+        source: Path, name of a bundled data set, DataFrame of interactions, or a complete configuration.
         items: Attributes of items, with a column of ids or the ids as the index.
         users: Attributes of users, likewise.
-        features: By modality: ``(ids, array)`` or ``(ids, array, mask)``, a mapping from id to vector, a DataFrame with a row for
-            each id, or an array whose row ``i`` belongs to the integer id ``i``. Rows of NaN or zeros alone are missing. Names
-            of users' modalities begin with ``user_``, of entities' with ``entity_``.
-        triples: Facts, with the columns head, relation and tail.
-        alignment: Which entity an item is, with the columns item and entity.
+        features: Features by modality: ``(ids, array)`` or ``(ids, array, mask)``, a mapping from id to vector, a DataFrame with
+            one row per id, or an array whose row ``i`` belongs to the integer id ``i``. Rows of only NaN or zeros are missing.
+            Names of user modalities begin with ``user_``, those of entity modalities with ``entity_``.
+        triples: Triples, with the columns head, relation and tail.
+        alignment: Entity of each item, with the columns item and entity.
         settings: Fields of :class:`DataConfig`.
 
     Raises:
-        DataError: The path holds no data set, or its data cannot be used; the message names file, line and remedy.
+        DataError: The path holds no data set, or its data is invalid; the message names file, line and remedy.
 
     >>> dataset = load_dataset("movies-small", min_rating=4)
     >>> dataset.num_users, dataset.num_items, len(dataset.interactions)
@@ -115,8 +114,8 @@ def load_dataset(
         config, frame = DataConfig(path="frame", **settings), source
     else:
         config, frame = DataConfig(path=str(source), **settings), None
-    named = {field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)}
-    columns = ColumnNames(**{role: None if column is None else str(column) for role, column in named.items()})
+    settings_by_role = {field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)}
+    columns = ColumnNames(**{role: None if column is None else str(column) for role, column in settings_by_role.items()})
     tables = _read(config, columns) if frame is None else read_frame(frame, columns)
     attributes = {node_type: table for node_type, table in (("item", items), ("user", users)) if table is not None}
     tables = with_frames(tables, columns, attributes=attributes, features=features or {}, triples=triples, alignment=alignment)
@@ -145,16 +144,16 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
             return read_bundled(config.path)
         raise DataError(
             f"there is no file, folder or bundled data set {config.path!r}{nearest(config.path, bundled_names())}; "
-            f"bundled are {listed(bundled_names())}"
+            f"bundled data sets are {listed(bundled_names())}"
         )
     chosen = _format_of(path) if config.format == "auto" else config.format
     if chosen == "table":
         if path.is_dir():
-            raise DataError(f"{path.name} is a folder, but format 'table' reads one file; give the path of the file")
+            raise DataError(f"{path.name} is a folder, but format 'table' expects one file; give the path of the file")
         return read_table_file(path, columns)
     folder = path if path.is_dir() else path.parent
     if chosen in ("atomic", "mmrec") and not interaction_files(folder):
-        raise DataError(f"folder {folder.name} holds no .inter file, which format {chosen!r} needs; leave the format out")
+        raise DataError(f"folder {folder.name} holds no .inter file, which format {chosen!r} needs; remove the format setting")
     if chosen == "knowledge":
         return read_knowledge(folder)
     if chosen == "outfits":
@@ -165,10 +164,10 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
 
 
 def _format_of(path: Path) -> Format:
-    """What a path holds, by its name and the header of its ``.inter`` file."""
+    """Return the format of a path, by its name and the header of its ``.inter`` file."""
     if path.is_file() and not path.name.endswith((".inter", ".inter.gz")):
         if not path.name.endswith(TABLE_SUFFIXES):
-            raise DataError(f"{path.name} is no table that can be read; expected a folder or one of {listed(TABLE_SUFFIXES)}")
+            raise DataError(f"{path.name} is not a table; expected a folder or a file that ends in one of {listed(TABLE_SUFFIXES)}")
         return "table"
     files = interaction_files(path if path.is_dir() else path.parent)
     if not files and is_impressions(path):
@@ -184,11 +183,11 @@ def with_titles(dataset: Dataset, column: str) -> Dataset:
     """Return a data set whose items are titled by one of their columns.
 
     Raises:
-        DataError: There is no such column; the message lists those there are.
+        DataError: The column does not exist; the message lists the existing ones.
     """
     frame = dataset.attributes.get("item")
     if frame is None or column not in frame.columns:
         known = [] if frame is None else [str(name) for name in frame.columns]
-        there = f"its columns are {listed(known)}" if known else "there is no table of items with columns of its own"
-        raise DataError(f"{dataset.name}: items have no column {column!r} for title_column{nearest(column, known)}; {there}")
+        available = f"its columns are {listed(known)}" if known else "it has no item table with attributes"
+        raise DataError(f"{dataset.name} has no item column {column!r} for title_column{nearest(column, known)}; {available}")
     return replace(dataset, attributes={**dataset.attributes, "item": frame.assign(title=frame[column])})

@@ -1,4 +1,4 @@
-"""Outfits: sets of items that were worn, bought or shown together."""
+"""Outfits: sets of items worn, bought or shown together."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from gmmrec.data.ragged import RaggedLists
 
 @dataclass(frozen=True)
 class Blanks:
-    """Fill-in-the-blank questions: an outfit without an item, and candidates for its place.
+    """Fill-in-the-blank tasks: an outfit without one item, and candidates for the blank.
 
     Attributes:
-        items: The items that are left, by question.
-        candidates: What may stand in the blank, by question.
-        right: Whether each candidate is the answer (bool), in the order of ``candidates.values``.
+        items: Remaining items of each outfit.
+        candidates: Candidates for each blank.
+        right: Mask of the relevant candidates (bool), in the order of ``candidates.values``.
     """
 
     items: RaggedLists
@@ -27,11 +27,11 @@ class Blanks:
 
 @dataclass(frozen=True)
 class Compatibilities:
-    """Sets of items, each said to be a real outfit or not.
+    """Compatibility tasks: sets of items, labelled as outfits or not.
 
     Attributes:
-        items: The items of every set.
-        real: Whether each is a real outfit ``[n]`` (bool).
+        items: Items of each set.
+        real: Labels ``[n]`` (bool), True for an outfit.
     """
 
     items: RaggedLists
@@ -46,14 +46,14 @@ class Outfits:
     """``N`` outfits.
 
     Attributes:
-        items: The items of every outfit, in their order.
+        items: Items of every outfit, in order.
         part: Part of each outfit ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
-        user: For whom each was made: rows ``[N]``, -1 for nobody in particular; None where that is not known of any.
-        history: What the user had clicked before, oldest first; None where that is not known.
-        category: Kind of every item of the data set ``[I]``, numbered from 0, -1 where it is not known; None where there are none.
-        text: Word ids of what was written about each outfit ``[N, T]``, 0 behind the end; None where nothing was.
-        blanks: Questions that come with the data, all about the test part; None where they are to be drawn.
-        compatibilities: The same for whole outfits.
+        user: Row of the user each was made for ``[N]``, -1 for none; None if unknown.
+        history: Items the user had clicked before, oldest first; None if unknown.
+        category: Category of every item of the data set ``[I]``, numbered from 0, -1 if unknown; None without categories.
+        text: Word ids of the text of each outfit ``[N, T]``, right padded with 0; None without texts.
+        blanks: Given fill-in-the-blank tasks, all on the test part; None if they are to be drawn.
+        compatibilities: Given compatibility tasks, likewise.
 
     Raises:
         ValueError: Columns differ in length.

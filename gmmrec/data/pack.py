@@ -1,4 +1,4 @@
-"""Nested dataclasses of tensors as flat dictionaries, which safetensors can hold."""
+"""Nested dataclasses of tensors as flat dictionaries, as safetensors stores them."""
 
 import types
 from dataclasses import fields, is_dataclass
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def packed(value: Any, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a dataclass by dotted name; what is None is left out.
+    """Return the tensors of a dataclass by dotted name, without fields that are None.
 
     >>> import torch
     >>> from gmmrec.data.triples import Triples
@@ -18,23 +18,23 @@ def packed(value: Any, prefix: str = "") -> dict[str, Tensor]:
     >>> sorted(packed(Triples(row, row, row, row), "triples."))
     ['triples.head', 'triples.part', 'triples.relation', 'triples.tail']
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for field in fields(value):
-        part = getattr(value, field.name)
-        if isinstance(part, Tensor):
-            found[f"{prefix}{field.name}"] = part.contiguous()
-        elif is_dataclass(part):
-            found |= packed(part, f"{prefix}{field.name}.")
-    return found
+        content = getattr(value, field.name)
+        if isinstance(content, Tensor):
+            tensors[f"{prefix}{field.name}"] = content.contiguous()
+        elif is_dataclass(content):
+            tensors |= packed(content, f"{prefix}{field.name}.")
+    return tensors
 
 
 def unpacked(kind: type[T], tensors: dict[str, Tensor], prefix: str = "") -> T | None:
-    """What :func:`packed` made, or None if nothing is there.
+    """Rebuild a dataclass from the dictionary of :func:`packed`; None if no name begins with the prefix.
 
     Args:
-        kind: The dataclass; its fields are tensors, such dataclasses, or None.
-        tensors: By dotted name.
-        prefix: What the names of its fields begin with.
+        kind: Dataclass whose fields are tensors, such dataclasses, or None.
+        tensors: Tensors by dotted name.
+        prefix: Prefix of the names of its fields.
     """
     if not any(name.startswith(prefix) for name in tensors):
         return None

@@ -6,9 +6,9 @@ from gmmrec.config import check_choice
 
 
 class SplitPart(str, Enum):
-    """What a row of a data set is used for.
+    """Part of a split that a row of a data set belongs to.
 
-    A part is text wherever people read or write it; tensors hold its :attr:`code`.
+    Parts are strings in settings and files; tensors hold their :attr:`code`.
 
     >>> SplitPart("valid") is SplitPart.VALID, SplitPart.VALID == "valid", SplitPart.VALID.code, f"{SplitPart.VALID}"
     (True, True, 1, 'valid')
@@ -19,17 +19,17 @@ class SplitPart(str, Enum):
     """
 
     TRAIN = "train"
-    """Trains models; graphs are built from it alone."""
+    """Training part; graphs are built from it alone."""
     VALID = "valid"
-    """Selects models and decides when training stops."""
+    """Validation part, for model selection and early stopping."""
     TEST = "test"
-    """Results are reported on it."""
+    """Test part, for reported results."""
     SUPPORT = "support"
-    """Known history of users who are evaluated but never trained on."""
+    """History of users who are evaluated but never trained on."""
 
     @property
     def code(self) -> int:
-        """Position in the order of declaration, as tensors hold it: 0 train, 1 valid, 2 test, 3 support."""
+        """Code used in tensors: 0 train, 1 valid, 2 test, 3 support."""
         return list(SplitPart).index(self)
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ TRAIN, VALID, TEST, SUPPORT = (part.code for part in SplitPart)
 """Codes of the parts, for comparison with tensors of parts."""
 
 GIVEN_PARTS = (SplitPart.TRAIN, SplitPart.VALID, SplitPart.TEST)
-"""Parts that every split has and that a source may give, in the order of their codes."""
+"""Parts of every split, which a source may give, in the order of their codes."""
 
 PART_LABELS: dict[str, int] = {
     **{part.value: part.code for part in GIVEN_PARTS},
@@ -56,4 +56,4 @@ PART_LABELS: dict[str, int] = {
     "dev": VALID,
     "testing": TEST,
 }
-"""Code by label, in lower case, as public data sets spell the parts."""
+"""Part codes by label in lower case, as spelled in public data sets."""

@@ -1,4 +1,4 @@
-"""Reads users, items and what joins them out of PyG's ``HeteroData``, as data sets of PyG and of others have them."""
+"""Reader of users, items and interactions from PyG's ``HeteroData``."""
 
 import logging
 from collections.abc import Mapping
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IDS = ("raw_id", "raw_ids", "id", "ids", "node_id", "n_id")
-"""Attributes of a node type that hold raw ids, the first found wins; ``user_id`` of node type ``user`` too."""
+"""Attributes of a node type that hold raw ids; the first match wins, then ``user_id`` for node type ``user``."""
 RATINGS = ("rating", "ratings", "weight", "stars", "edge_label", "edge_attr", "edge_weight")
 TIMES = ("time", "timestamp", "timestamps", "edge_time")
 PARTS = (("train_mask", TRAIN), ("val_mask", VALID), ("test_mask", TEST))
 UNREAD = frozenset({"x", "y", "batch", "ptr", "degree", "input_id", "batch_size", "num_nodes", "num_embeddings"})
-"""Attributes of nodes that are no columns of a table of users or items."""
+"""Node attributes that are not read as columns."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where in the data the interactions are.
+    """Location of the interactions in a ``HeteroData``.
 
     Attributes:
         user: Node type of the users.
         item: Node type of the items.
-        edge: An edge type that joins them, in either direction, or the name of its relation; None takes the only one there is.
-        rating: Edge attribute of ratings; None looks for a usual name, ``"none"`` does without.
+        edge: Edge type between them, in either direction, or the name of its relation; None uses the only one.
+        rating: Edge attribute of ratings; None looks for a usual name, ``"none"`` ignores ratings.
         time: Edge attribute of times in seconds since 1970; likewise.
     """
 
@@ -52,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Found:
-    """The fields of a data set under their own names."""
+    """Fields of a data set, named as in :class:`~gmmrec.data.dataset.Dataset`."""
 
     vocabularies: Mapping[str, Vocabulary]
     interactions: Interactions
@@ -62,10 +62,10 @@ class Found:
 
 
 def read_pyg(data: "HeteroData", source: Source) -> Found:
-    """Users, items, interactions, features and attributes.
+    """Read users, items, interactions, features and attributes.
 
     Raises:
-        DataError: A node type or edge type is missing or ambiguous, or an attribute cannot be used.
+        DataError: A node type or edge type is missing or ambiguous, or an attribute is invalid.
     """
     types = {"user": source.user, "item": source.item}
     for role, node_type in types.items():
@@ -74,7 +74,7 @@ def read_pyg(data: "HeteroData", source: Source) -> Found:
                 f"the data has no node type {node_type!r}; it has {listed(data.node_types) or 'none'}, so set {role} to one of them"
             )
     if source.user == source.item:
-        raise DataError(f"user and item are both {source.user!r}; a data set needs a node type of users and another of items")
+        raise DataError(f"user and item are both {source.user!r}; name a node type of users and another one of items")
     vocabularies, features, attributes = {}, dict[str, FeatureTable](), {}
     for role, node_type in types.items():
         vocabularies[role], used = _vocabulary(data, node_type, role)
@@ -92,12 +92,12 @@ def read_pyg(data: "HeteroData", source: Source) -> Found:
 def _count(data: "HeteroData", node_type: str) -> int:
     count = data[node_type].num_nodes
     if count is None:
-        raise DataError(f"nothing tells how many {node_type!r} nodes there are; set data[{node_type!r}].num_nodes")
+        raise DataError(f"the number of {node_type!r} nodes is unknown; set data[{node_type!r}].num_nodes")
     return int(count)
 
 
 def _vocabulary(data: "HeteroData", node_type: str, role: str) -> tuple[Vocabulary, str | None]:
-    """The raw ids, and the attribute that holds them; row numbers where none does."""
+    """Return the raw ids and the attribute that holds them; row numbers and None without such an attribute."""
     store, count = data[node_type], _count(data, node_type)
     name = next((name for name in (*IDS, f"{node_type}_id") if name in store), None)
     if name is None:
@@ -107,19 +107,19 @@ def _vocabulary(data: "HeteroData", node_type: str, role: str) -> tuple[Vocabula
     if len(ids) != count or not {type(raw_id) for raw_id in ids} <= {int, str}:
         raise DataError(
             f"{name!r} of {node_type!r} must hold an integer or a string for each of {count} nodes, but holds {len(ids)} values "
-            f"such as {ids[0] if ids else None!r}; mend or delete it"
+            f"such as {ids[0] if ids else None!r}; fix or delete it"
         )
     try:
         return Vocabulary(ids, name=role), name
     except ValueError as error:
-        raise DataError(f"{name!r} of {node_type!r} cannot name its nodes: {error}; mend or delete it") from None
+        raise DataError(f"{name!r} of {node_type!r} cannot serve as ids: {error}; fix or delete it") from None
 
 
 def _features(data: "HeteroData", node_type: str, role: str) -> dict[str, FeatureTable]:
-    """Float attributes with a row a node; missing is who has a False in ``NAME_mask``, else NaN or zeros alone."""
+    """Return float attributes with one row per node, missing where ``NAME_mask`` is False, else where all NaN or zero."""
     store, count = data[node_type], _count(data, node_type)
     is_graph = "num_embeddings" in store  # made by MultimodalGraph.to_pyg: x repeats the other attributes
-    found = {}
+    tables = {}
     for name, values in store.items():
         if not isinstance(values, Tensor) or (is_graph and name == "x"):
             continue
@@ -127,8 +127,9 @@ def _features(data: "HeteroData", node_type: str, role: str) -> dict[str, Featur
         is_number = values.is_floating_point() or name == "x"
         if not is_number or values.dim() not in (2, 3) or len(values) != count or not values.shape[-1]:
             continue
-        own = name.removeprefix("feature_") if is_graph else name
-        own = own if is_graph or role == "item" or own.startswith(f"{role}_") else f"{role}_{own}"
+        modality = name.removeprefix("feature_") if is_graph else name
+        if not is_graph and role != "item" and not modality.startswith(f"{role}_"):
+            modality = f"{role}_{modality}"
         values, mask = values.detach().cpu().float(), store.get(f"{name}_mask")
         if mask is None:
             mask = ~values.isnan().all(-1) & (values != 0).any(-1)
@@ -137,17 +138,17 @@ def _features(data: "HeteroData", node_type: str, role: str) -> dict[str, Featur
                 f"'{name}_mask' of {node_type!r} has shape {tuple(mask.shape)}, but {name!r} needs {tuple(values.shape[:-1])}"
             )
         try:
-            found[own] = FeatureTable(own, values, mask.cpu().bool(), role)
+            tables[modality] = FeatureTable(modality, values, mask.cpu().bool(), role)
         except ValueError as error:
             raise DataError(str(error)) from None
-        absent = int((~found[own].present).sum())
-        if absent:
-            logger.info("%d of %d %ss have no %s and are masked", absent, count, role, own)
-    return found
+        num_missing = int((~tables[modality].present).sum())
+        if num_missing:
+            logger.info("%d of %d %ss have no %s and are masked", num_missing, count, role, modality)
+    return tables
 
 
 def _attributes(data: "HeteroData", node_type: str, used: str | None) -> pd.DataFrame:
-    """What else is known of every node: one-dimensional tensors and lists of texts or numbers."""
+    """Return the other attributes of every node: one-dimensional tensors and lists of texts or numbers."""
     store, count = data[node_type], _count(data, node_type)
     columns: dict[str, Any] = {}
     for name, values in store.items():
@@ -171,32 +172,32 @@ def _attributes(data: "HeteroData", node_type: str, used: str | None) -> pd.Data
 def _edge_type(data: "HeteroData", source: Source) -> tuple[str, str, str]:
     joining = [kind for kind in data.edge_types if {kind[0], kind[2]} == {source.user, source.item}]
     if source.edge is not None:
-        wanted = [kind for kind in joining if source.edge in (kind, kind[1])]
-        if not wanted:
+        matching = [kind for kind in joining if source.edge in (kind, kind[1])]
+        if not matching:
             raise DataError(
                 f"no edges {source.edge!r} join {source.user!r} and {source.item!r}; those that do are "
                 f"{listed(joining) or 'none'}; set edge to one of them"
             )
     else:
         forward = [kind for kind in joining if kind[0] == source.user and not kind[1].startswith("rev_")]
-        wanted = forward or joining
-        if not wanted:
+        matching = forward or joining
+        if not matching:
             raise DataError(
                 f"no edges join {source.user!r} and {source.item!r}; the edge types are {listed(data.edge_types) or 'none'}; "
                 "set user and item to the ends of one of them"
             )
-    if len(wanted) > 1:
-        raise DataError(f"several edge types join {source.user!r} and {source.item!r}: {listed(wanted)}; set edge to one of them")
-    found: tuple[str, str, str] = wanted[0]
-    return found
+    if len(matching) > 1:
+        raise DataError(f"several edge types join {source.user!r} and {source.item!r}: {listed(matching)}; set edge to one of them")
+    edge_type: tuple[str, str, str] = matching[0]
+    return edge_type
 
 
 def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Tensor | None]:
     kind = _edge_type(data, source)
     store, name = data[kind], "-".join(kind)
     if "edge_index" not in store:
-        raise DataError(f"the edges {name} have no edge_index; give the data as it was before ToSparseTensor")
-    from torch_geometric import EdgeIndex  # not at the top: whoever has a HeteroData has imported it, readers of files need none
+        raise DataError(f"the edges {name} have no edge_index; give the data before ToSparseTensor")
+    from torch_geometric import EdgeIndex  # imported here, so that readers of files do not need it
 
     ends = store["edge_index"].detach().cpu()
     ends = ends.as_tensor() if isinstance(ends, EdgeIndex) else ends
@@ -204,10 +205,10 @@ def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Ten
         count = _count(data, node_type)
         if end.numel() and not 0 <= int(end.min()) <= int(end.max()) < count:
             raise DataError(
-                f"the edges {name} join node {int(end.max())}, but there are {count} {node_type!r} nodes; mend one of them"
+                f"the edges {name} join node {int(end.max())}, but there are {count} {node_type!r} nodes; fix one of them"
             )
     user, item = (ends if kind[0] == source.user else ends.flip(0)).long()
-    is_graph = "num_embeddings" in data[source.user]  # its edge_weight is a normalisation, no rating
+    is_graph = "num_embeddings" in data[source.user]  # its edge_weight is a normalization, not a rating
     usual = [name for name in RATINGS if not (is_graph and name == "edge_weight")]
     usual = [name for name in usual if not (name == "edge_label" and "edge_label_index" in store)]  # labels of other edges
     weight = _column(store, source.rating, usual, "rating", name, len(user))
@@ -215,7 +216,7 @@ def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Ten
     if weight is not None:
         weight = weight.float()
         if not bool(torch.isfinite(weight).all()):
-            raise DataError(f"the ratings of {name} hold NaN or infinity; mend them or set rating='none'")
+            raise DataError(f"the ratings of {name} hold NaN or infinity; fix them or set rating='none'")
     if time is not None:
         if bool((~torch.isfinite(time) | (time < 0) | (time > YEAR_2100)).any()):
             raise DataError(f"the times of {name} must be seconds between 1970 and 2100; convert them or set time='none'")
@@ -228,7 +229,7 @@ def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Ten
 
 
 def _column(store: Any, given: str | None, usual: Any, role: str, name: str, count: int) -> Tensor | None:
-    """One number an edge, from the attribute that was named or has a usual name."""
+    """Return one number per edge, from the named attribute or one with a usual name."""
     if given == "none":
         return None
     if given is not None and given not in store:
@@ -248,7 +249,7 @@ def _column(store: Any, given: str | None, usual: Any, role: str, name: str, cou
 
 
 def _given_split(store: Any, name: str, count: int) -> Tensor | None:
-    """The part of every edge by PyG's masks, where there are those of training and test."""
+    """Return the part of every edge by PyG's masks, or None without masks of training and test."""
     masks = {mask: store.get(mask) for mask, _ in PARTS}
     if masks["train_mask"] is None or masks["test_mask"] is None:
         return None
@@ -258,6 +259,6 @@ def _given_split(store: Any, name: str, count: int) -> Tensor | None:
             part[masks[mask].cpu()] = code
     if bool((part < 0).any()):
         raise DataError(
-            f"{int((part < 0).sum())} of {count} edges {name} are in no part; set train_mask, val_mask and test_mask for all"
+            f"{int((part < 0).sum())} of {count} edges {name} are in no part; cover every edge by train_mask, val_mask or test_mask"
         )
     return part

@@ -1,4 +1,4 @@
-"""Ragged arrays: rows for each of many groups as two flat tensors, either as sets or as ordered lists."""
+"""Ragged arrays: the rows of many groups in two flat tensors, as sets or ordered lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ AnyRagged = TypeVar("AnyRagged", bound="Ragged")
 
 @dataclass(frozen=True)
 class Ragged:
-    """Values of every group, one group after the other: common to :class:`RaggedSets` and :class:`RaggedLists`.
+    """Concatenated values of groups: the common part of :class:`RaggedSets` and :class:`RaggedLists`.
 
     Attributes:
-        indptr: Where each group begins and ends ``[G + 1]`` (int64).
+        indptr: Offsets of the groups ``[G + 1]`` (int64).
         values: Rows ``[n]`` (int64); group ``g`` owns ``values[indptr[g]:indptr[g + 1]]``.
     """
 
@@ -36,14 +36,14 @@ class Ragged:
         return torch.repeat_interleave(torch.arange(len(self), device=self.values.device), self.counts)
 
     def positions(self, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions ``[m]`` of the values of some groups ``[g]`` among all values, and the new ``indptr`` ``[g + 1]``."""
+        """Return positions ``[m]`` of the values of some groups ``[g]``, and their ``indptr`` ``[g + 1]``."""
         counts = self.counts[groups]
         indptr = _indptr(counts)
         offsets = torch.repeat_interleave(self.indptr[groups] - indptr[:-1], counts)
         return torch.arange(offsets.numel(), device=offsets.device) + offsets, indptr
 
     def take(self: AnyRagged, groups: Tensor) -> AnyRagged:
-        """The values of some groups ``[g]``, in that order (repeats allowed).
+        """Return the values of some groups ``[g]``, in that order (repeats allowed).
 
         >>> RaggedSets(torch.tensor([0, 1, 3]), torch.tensor([5, 2, 7])).take(torch.tensor([1, 0, 1]))
         RaggedSets(indptr=tensor([0, 2, 3, 5]), values=tensor([2, 7, 5, 2, 7]))
@@ -52,7 +52,7 @@ class Ragged:
         return replace(self, indptr=indptr, values=self.values[position])
 
     def to(self: AnyRagged, device: torch.device | str) -> AnyRagged:
-        """A copy on another device."""
+        """Return a copy on another device."""
         return replace(self, indptr=self.indptr.to(device), values=self.values.to(device))
 
 
@@ -62,7 +62,7 @@ class RaggedSets(Ragged):
 
     @classmethod
     def from_pairs(cls, group: Tensor, value: Tensor, num_groups: int) -> "RaggedSets":
-        """Collects pairs ``[n]`` in any order, repeats dropped.
+        """Build from pairs ``[n]`` in any order, without repeats.
 
         >>> RaggedSets.from_pairs(torch.tensor([1, 0, 1, 1]), torch.tensor([7, 5, 2, 7]), 3)
         RaggedSets(indptr=tensor([0, 1, 3, 3]), values=tensor([5, 2, 7]))
@@ -72,7 +72,7 @@ class RaggedSets(Ragged):
         return cls(_indptr(torch.bincount(keys // width, minlength=num_groups)), keys % width)
 
     def contains(self, group: Tensor, value: Tensor) -> Tensor:
-        """Whether each ``value`` ``[...]`` belongs to its ``group`` ``[...]`` (broadcast against each other).
+        """Return whether each ``value`` ``[...]`` belongs to its ``group`` ``[...]`` (broadcast against each other).
 
         >>> sets = RaggedSets(torch.tensor([0, 1, 3]), torch.tensor([5, 2, 7]))
         >>> sets.contains(torch.tensor([[0], [1]]), torch.tensor([[5, 7]]))
@@ -95,7 +95,7 @@ class RaggedLists(Ragged):
 
     @classmethod
     def from_groups(cls, group: Tensor, value: Tensor, num_groups: int) -> "RaggedLists":
-        """Collects pairs ``[n]``; the values of a group keep their order.
+        """Build from pairs ``[n]``; the values of a group keep their order.
 
         >>> RaggedLists.from_groups(torch.tensor([1, 0, 1]), torch.tensor([7, 5, 2]), 3)
         RaggedLists(indptr=tensor([0, 1, 3, 3]), values=tensor([5, 7, 2]))
@@ -105,15 +105,15 @@ class RaggedLists(Ragged):
 
     @classmethod
     def from_sequences(cls, rows: Sequence[Tensor]) -> "RaggedLists":
-        """One group per tensor ``[n_g]``."""
+        """Build one group per tensor ``[n_g]``."""
         counts = torch.tensor([len(row) for row in rows], dtype=torch.long)
         return cls(_indptr(counts), torch.cat([torch.empty(0, dtype=torch.long), *rows]))
 
     def last(self, length: int) -> tuple[Tensor, Tensor]:
-        """The last values of every group, the newest in the last column, and a mask of those that exist.
+        """Return the last values of every group, the newest in the last column, and a mask of those present.
 
         Args:
-            length: Maximum number of columns; fewer where all groups are shorter (at least one).
+            length: Maximum number of columns; fewer if all groups are shorter (at least one).
 
         Returns:
             Values ``[G, L]``, left padded with 0, and a mask ``[G, L]``.
@@ -127,15 +127,15 @@ class RaggedLists(Ragged):
 
 
 def windows(values: Tensor, first: Tensor, end: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The values ``[B, L]`` at positions ``first … end - 1``, the last of them if there are more than ``length``, and their mask.
+    """Return the values ``[B, L]`` at positions ``first … end - 1``, at most the last ``length`` of them, and their mask.
 
-    Windows are left padded with 0 and end in the last column. ``L`` is the longest window, but at least 1.
+    Windows are left padded with 0. ``L`` is the length of the longest window, but at least 1.
 
     Args:
         values: All values ``[n]``.
-        first: Where each window may begin ``[B]``.
-        end: Where it ends ``[B]``, not included.
-        length: Longest window.
+        first: First position of each window ``[B]``.
+        end: End of each window ``[B]``, exclusive.
+        length: Maximum length of a window.
     """
     longest = int((end - first).max()) if end.numel() else 0
     width = max(1, min(length, longest))

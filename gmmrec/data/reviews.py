@@ -1,4 +1,4 @@
-"""Reviews: what users wrote about items, as word ids."""
+"""Reviews: texts of users about items, as word ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,21 +13,21 @@ from gmmrec.data.interactions import Interactions
 
 PADDING, UNKNOWN = 0, 1
 LEAST = 2
-"""Occurrences that a word needs to be known."""
+"""Minimum number of occurrences of a known word."""
 WORD = r"[^\W_]+(?:['’][^\W_]+)*"
-"""A word: letters and digits, with apostrophes inside. Case does not matter."""
+"""Pattern of a word: letters and digits, with apostrophes inside; case is ignored."""
 
 
 @dataclass(frozen=True)
 class Reviews:
-    """The first words of every review; :attr:`Interactions.review` says which belongs to which interaction.
+    """First words of every review; :attr:`Interactions.review` maps interactions to reviews.
 
     Attributes:
-        tokens: Word ids ``[R, T]`` (int32); 0 behind the last word, 1 for a word that is not known.
-        words: The word of every id; the first two are ``""`` and ``"<unknown>"``.
+        tokens: Word ids ``[R, T]`` (int32), right padded with 0; 1 for an unknown word.
+        words: Word of every id; the first two are ``""`` and ``"<unknown>"``.
 
     Raises:
-        ValueError: The tokens are no table of int32, or name a word that there is not.
+        ValueError: The tokens are not an int32 matrix, or exceed the number of words.
     """
 
     tokens: Tensor
@@ -37,18 +37,18 @@ class Reviews:
         if self.tokens.dim() != 2 or self.tokens.dtype != torch.int32:
             raise ValueError(f"tokens must be int32 [R, T], but are {self.tokens.dtype} {tuple(self.tokens.shape)}")
         if self.tokens.numel() and not 0 <= int(self.tokens.min()) <= int(self.tokens.max()) < len(self.words):
-            raise ValueError(f"tokens must lie between 0 and {len(self.words) - 1}, the last of the words")
+            raise ValueError(f"tokens must lie between 0 and {len(self.words) - 1}, the id of the last word")
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     @property
     def num_words(self) -> int:
-        """Rows that a table of word vectors needs, padding and the unknown word included."""
+        """Number of word ids, including padding and the unknown word."""
         return len(self.words)
 
     def at(self, rows: Tensor) -> Tensor:
-        """The tokens ``[n, T]`` of review rows ``[n]``; padding alone where a row is -1.
+        """Return the tokens ``[n, T]`` of review rows ``[n]``, all padding where a row is -1.
 
         >>> reviews = Reviews(torch.tensor([[2, 3], [2, 0]], dtype=torch.int32), ("", "<unknown>", "a", "b"))
         >>> reviews.at(torch.tensor([1, -1])).tolist()
@@ -59,13 +59,13 @@ class Reviews:
         return self.tokens[rows.clamp(min=0)].masked_fill((rows < 0)[:, None], PADDING)
 
     def restrict_to_known_words(self, rows: Tensor, *, least: int = LEAST) -> "Reviews":
-        """The same table, in which a word is unknown that occurs less than ``least`` times in some reviews (those of training).
+        """Replace words that occur fewer than ``least`` times in some reviews (those of training) by the unknown word.
 
-        So whether a word is known does not depend on what was written elsewhere.
+        Known words then do not depend on the other reviews.
 
         Args:
-            rows: Rows ``[n]`` of the reviews that words may be known from; -1 is passed over.
-            least: Occurrences that a word needs there.
+            rows: Rows ``[n]`` of the reviews to count words in; -1 is skipped.
+            least: Minimum number of occurrences of a known word in them.
 
         >>> reviews = Reviews(torch.tensor([[2, 3, 2], [2, 4, 3]], dtype=torch.int32), ("", "<unknown>", "good", "film", "story"))
         >>> reviews.restrict_to_known_words(torch.tensor([0, -1])).tokens.tolist()
@@ -78,10 +78,10 @@ class Reviews:
 
 
 def training_texts(reviews: Reviews | None, train: Interactions) -> Tensor | None:
-    """Tokens of the reviews of training interactions ``[E, T]``; words that occur less than twice in them are unknown.
+    """Return tokens of the reviews of training interactions ``[E, T]``; words that occur only once in them are unknown.
 
     Returns:
-        None where nothing was written at all.
+        Tokens, or None without reviews.
     """
     if reviews is None or train.review is None:
         return None
@@ -91,18 +91,18 @@ def training_texts(reviews: Reviews | None, train: Interactions) -> Tensor | Non
 def read_reviews(
     texts: "pd.Series[Any] | Sequence[str | None]", num_words: int, *, least: int = 2
 ) -> tuple[Reviews | None, Tensor]:
-    """Reviews from texts, and the row of each text among them.
+    """Convert texts to reviews, and return the row of each text.
 
-    Texts are lower-cased and cut into words; the first ``num_words`` count. Ids follow how often words occur in these, the most
-    frequent first.
+    Texts are lower-cased and split into words, of which the first ``num_words`` are kept. Ids are assigned by descending word
+    frequency.
 
     Args:
-        texts: One text an interaction ``[E]``; missing where nothing was written.
-        num_words: Words of a text that are kept, T.
-        least: A word that occurs less often is unknown.
+        texts: One text per interaction ``[E]``, or missing.
+        num_words: Number of words kept of a text, T.
+        least: Minimum number of occurrences of a known word.
 
     Returns:
-        The reviews (None where no text holds a word), and rows ``[E]`` (int64), -1 where a text holds no word.
+        Reviews (None if no text holds a word), and rows ``[E]`` (int64), -1 for texts without words.
 
     >>> reviews, rows = read_reviews(["A good film; good!", None, "Good, a WAR film"], 3)
     >>> reviews.words, reviews.tokens.tolist(), rows.tolist()
@@ -116,12 +116,12 @@ def read_reviews(
         return None, torch.from_numpy(row)
     codes, distinct = pd.factorize(words[counts > 0].explode())
     often = np.bincount(codes)
-    order = np.argsort(-often, kind="stable")  # equally frequent words as they come
+    order = np.argsort(-often, kind="stable")  # equally frequent words in order of appearance
     order = order[often[order] >= least]
     ids = np.full(len(distinct), UNKNOWN, dtype=np.int32)
     ids[order] = np.arange(2, 2 + len(order))
     tokens = np.full((int(row.max()) + 1, num_words), PADDING, dtype=np.int32)
-    written = counts[counts > 0]
-    tokens[np.arange(num_words) < written[:, None]] = ids[codes]
+    lengths = counts[counts > 0]
+    tokens[np.arange(num_words) < lengths[:, None]] = ids[codes]
     kept = ("", "<unknown>", *(str(distinct[position]) for position in order))
     return Reviews(torch.from_numpy(tokens), kept), torch.from_numpy(row)

@@ -1,7 +1,7 @@
-"""Splits: pure functions from interactions to train, validation and test parts over the same vocabularies.
+"""Splits of interactions into training, validation and test parts over the same vocabularies.
 
-A strategy gives every interaction its part ``[E]``, a code of :class:`~gmmrec.data.parts.SplitPart`; :func:`split_dataset` chooses
-and applies one.
+A strategy assigns a part to every interaction ``[E]``, a code of :class:`~gmmrec.data.parts.SplitPart`; :func:`split_dataset`
+chooses and applies one.
 """
 
 import logging
@@ -27,11 +27,10 @@ Strategy = Literal["auto", "given", "random", "leave_last_out", "by_time", "cold
 
 @dataclass(frozen=True)
 class Split:
-    """Three parts of one log. Graphs see ``train`` only; ``valid`` selects; ``test`` reports.
+    """Parts of one log: ``train`` for training and graphs, ``valid`` for model selection, ``test`` for reported results.
 
-    Some splits have a fourth, the ``support``: what is known of the people who are asked about, but never trained on.
-    Impressions, outfits and triples, where there are any, say themselves which part each of them belongs to; facts without
-    parts are divided at random.
+    Some splits have a fourth part, ``support``: the history of users who are evaluated but never trained on. Impressions,
+    outfits and triples hold their own parts; triples without parts are divided at random.
     """
 
     train: Interactions
@@ -44,77 +43,75 @@ class Split:
 
     @property
     def past(self) -> list[Interactions]:
-        """What is known before the first question: the training part and, where there is one, the support."""
+        """Interactions known before evaluation: the training part and the support part, if any."""
         return [self.train] if self.support is None else [self.train, self.support]
 
     def part(self, part: SplitPart | str) -> Interactions:
-        """The interactions of one part.
+        """Return the interactions of one part.
 
         Raises:
-            ValueError: There is no part of that name, or this split has no support.
+            ValueError: The name is not that of a part, or this split has no support part.
 
         >>> train, valid, test = (Interactions(torch.tensor([n]), torch.tensor([n])) for n in range(3))
         >>> Split(train, valid, test).part("valid") is valid
         True
         """
         part = SplitPart(part)
-        found: Interactions | None = getattr(self, part.value)
-        if found is None:
+        log: Interactions | None = getattr(self, part.value)
+        if log is None:
             raise ValueError(f"this split has no {part} part; split with the strategy 'cold_users' to get one")
-        return found
+        return log
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How the log is divided."""
+    """Strategy and shares of a split."""
 
     strategy: Strategy = "auto"
-    """``given``: the source's own parts; ``random``: per user; ``leave_last_out``: per user, by time; ``by_time``: at two moments;
-    ``cold_items``: whole items; ``cold_users``: the last events of whoever came last; ``auto``: given where there is one, else
-    random."""
+    """``given``: the source's own parts; ``random``: per user; ``leave_last_out``: per user, by time; ``by_time``: at two points
+    in time; ``cold_items``: whole items; ``cold_users``: the last events of the newest users; ``auto``: given if the source has
+    a split, else random."""
     valid: float = 0.1
-    """Share of the log (of the items for ``cold_items``) that selects models; not read by ``cold_users``."""
+    """Validation share of the log (of the items for ``cold_items``); unused by ``cold_users``."""
     test: float = 0.1
-    """Share of the log (of the items for ``cold_items``, of the users for ``cold_users``) that results are reported on."""
+    """Test share of the log (of the items for ``cold_items``, of the users for ``cold_users``)."""
     facts: float = 0.1
-    """Share of the facts of a knowledge graph that validates, and share that tests, where the source gives no parts; 0 keeps all in
-    training, for models that only read them."""
+    """Validation share, and equal test share, of triples without given parts; 0 keeps all in training, for models that only read
+    them."""
     seed: int = 0
-    """Seed of the draws; apart from the seed of training, so that runs with other seeds are asked the same questions."""
+    """Seed of the split, independent of the training seed, so that runs with different seeds share evaluation tasks."""
 
     def __post_init__(self) -> None:
         check_literals(self)
         check_positive(valid=self.valid, test=self.test)
         if not 0 <= self.facts < 0.5:
-            raise ValueError(
-                f"facts must be at least 0 and less than 0.5, so that something is left to train on, but is {self.facts}"
-            )
+            raise ValueError(f"facts must be at least 0 and less than 0.5, so that training triples remain, but is {self.facts}")
         if self.valid + self.test >= 1:
-            raise ValueError(f"valid and test must leave something to train on, but add up to {self.valid + self.test:g}")
+            raise ValueError(f"valid and test must leave training data, but add up to {self.valid + self.test:g}")
 
 
 def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generator: Generator | None = None) -> Split:
-    """Divides a data set's log; users without a training interaction are kept, and reported.
+    """Split a data set; users without a training interaction are kept and reported.
 
     Args:
-        dataset: What to divide.
-        config: How.
-        generator: Source of the draws of ``random``, ``cold_items`` and of a validation part that is not given.
+        dataset: Data set to split.
+        config: Strategy and shares.
+        generator: Source of randomness of ``random``, ``cold_items`` and of a validation part that is not given.
 
     Raises:
-        DataError: The strategy needs what the data set does not have, or a part is empty.
+        DataError: The data set lacks data that the strategy needs, or a part is empty.
     """
-    if not len(dataset.interactions) and dataset.triples is not None:  # nobody to recommend to: facts alone
-        nothing = dataset.interactions
-        return Split(nothing, nothing, nothing, triples=assign_parts(dataset.triples, config.facts, generator))
+    if not len(dataset.interactions) and dataset.triples is not None:  # a knowledge graph without interactions
+        empty = dataset.interactions
+        return Split(empty, empty, empty, triples=assign_parts(dataset.triples, config.facts, generator))
     log, strategy = dataset.interactions, config.strategy
     if strategy == "auto":
         strategy = "random" if dataset.given_split is None else "given"
-    if dataset.impressions is not None and strategy != "given":  # or clicks of held-out impressions would train
-        raise DataError(f"impressions of {dataset.name} have parts of their own; choose 'given' instead of split {strategy!r}")
+    if dataset.impressions is not None and strategy != "given":  # else clicks of held-out impressions would be trained on
+        raise DataError(f"impressions of {dataset.name} have given parts; choose split 'given' instead of {strategy!r}")
     if strategy == "given":
         if dataset.given_split is None:
-            raise DataError(f"{dataset.name} gives no split; choose another strategy, such as 'random'")
+            raise DataError(f"{dataset.name} has no given split; choose another strategy, such as 'random'")
         part = complete(log, dataset.given_split, config.valid, generator)
     elif strategy == "random":
         part = random(log, config.valid, config.test, generator)
@@ -130,7 +127,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
         if not bool((part == name.code).any()):
             raise DataError(
                 f"split {strategy!r} of {dataset.name} ({len(log)} interactions) has an empty {name} part; "
-                f"choose another strategy or give it more data"
+                f"choose another strategy or provide more data"
             )
     train, valid, test = (log.take(part == code) for code in (TRAIN, VALID, TEST))
     triples = None if dataset.triples is None else assign_parts(dataset.triples, config.facts, generator)
@@ -142,7 +139,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
     if len(unseen):
         example = dataset.vocabularies["user"].ids(unseen[:1])[0]
         logger.warning(
-            "%d users, such as %r, are in valid or test but never in train: their results are those of cold users",
+            "%d users, such as %r, are in valid or test but never in train; they are evaluated as cold-start users",
             len(unseen),
             example,
         )
@@ -150,10 +147,11 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
 
 
 def random(log: Interactions, valid: float, test: float, generator: Generator | None = None) -> Tensor:
-    """Parts ``[E]`` drawn per user, repeated pairs together.
+    """Draw parts ``[E]`` per user, keeping repeated pairs together.
 
-    Of ``n`` distinct items, ``int((valid + test) n)`` are held out; of these the share of ``valid``, rounded down, validates. With
-    fewer than 10, one validates and one tests; with fewer than 3, all train. This is the rule of MMRec's splits (0.1 and 0.1).
+    Of ``n`` distinct items, ``int((valid + test) n)`` are held out, a share ``valid / (valid + test)`` of them, rounded down, for
+    validation. Of fewer than 10 items, one is for validation and one for test; of fewer than 3, all are for training. This is
+    the rule of MMRec's splits (0.1 and 0.1).
 
     >>> log = Interactions(torch.zeros(10, dtype=torch.long), torch.arange(10))
     >>> random(log, 0.1, 0.1, torch.Generator().manual_seed(0)).bincount().tolist()
@@ -170,10 +168,10 @@ def random(log: Interactions, valid: float, test: float, generator: Generator | 
 
 
 def leave_last_out(log: Interactions) -> Tensor:
-    """Parts ``[E]``: of every user the last interaction tests and the one before validates; who has fewer than 3 only trains.
+    """Assign parts ``[E]``: the last interaction of every user to test, the one before to validation.
 
-    Interactions of the same second count in the order of the log. A pair that repeats may be in train and in test: drop
-    duplicates first where that is not wanted.
+    Users with fewer than 3 interactions are in training only. Interactions of the same second keep the order of the log. A
+    repeated pair may be in both training and test: drop duplicates first to avoid it.
 
     >>> leave_last_out(Interactions(torch.zeros(4, dtype=torch.long), torch.arange(4), time=torch.tensor([30, 10, 40, 20])))
     tensor([1, 0, 2, 0])
@@ -186,7 +184,7 @@ def leave_last_out(log: Interactions) -> Tensor:
 
 
 def by_time(log: Interactions, valid: float, test: float) -> Tensor:
-    """Parts ``[E]`` between two moments, the same for all users: the latest share tests, the one before validates.
+    """Assign parts ``[E]`` by two points in time, the same for all users: the latest share to test, the one before to validation.
 
     Interactions of the same second stay together, in the later part.
 
@@ -202,10 +200,11 @@ def by_time(log: Interactions, valid: float, test: float) -> Tensor:
 
 
 def cold_users(log: Interactions, test: float) -> Tensor:
-    """Parts ``[E]`` by user: of the share that came last, by their first event, nothing is trained on.
+    """Assign parts ``[E]`` by user: none of the newest share of the users, by their first event, is trained on.
 
-    Of each of them the last interaction tests, the one before validates, and what came earlier is support; who has fewer than 3 has
-    support alone. Everybody else trains, with all that they did, also later. Users who came in the same second stay together.
+    The last interaction of each of them is in test, the one before in validation, and earlier ones in support; those of users
+    with fewer than 3 are all in support. All interactions of the other users are in training, even later ones. Users whose first
+    events share a second stay together.
 
     >>> user, time = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([1, 2, 9, 6, 3, 5, 4])
     >>> cold_users(Interactions(user, torch.arange(7), time=time), 0.5).tolist()
@@ -213,14 +212,14 @@ def cold_users(log: Interactions, test: float) -> Tensor:
     """
     assert log.time is not None
     user, group = torch.unique(log.user, return_inverse=True)
-    came = torch.full_like(user, torch.iinfo(torch.long).max).scatter_reduce_(0, group, log.time, "amin")
-    last_ones = came >= came.sort().values[-max(1, round(test * len(user)))]
+    first_time = torch.full_like(user, torch.iinfo(torch.long).max).scatter_reduce_(0, group, log.time, "amin")
+    is_new = first_time >= first_time.sort().values[-max(1, round(test * len(user)))]
     part = leave_last_out(log)
-    return torch.where(last_ones[group], torch.where(part == TRAIN, SUPPORT, part), TRAIN)
+    return torch.where(is_new[group], torch.where(part == TRAIN, SUPPORT, part), TRAIN)
 
 
 def cold_items(log: Interactions, valid: float, test: float, generator: Generator | None = None) -> Tensor:
-    """Parts ``[E]`` by item: all interactions of a drawn share of the items validate or test, so that none is trained on.
+    """Assign parts ``[E]`` by item: all interactions of a random share of the items go to validation or test.
 
     >>> log = Interactions(torch.arange(10), torch.arange(10) % 5)
     >>> part = cold_items(log, 0.2, 0.2, torch.Generator().manual_seed(0))
@@ -237,9 +236,9 @@ def cold_items(log: Interactions, valid: float, test: float, generator: Generato
 
 
 def complete(log: Interactions, given: Tensor, valid: float, generator: Generator | None = None) -> Tensor:
-    """Given parts ``[E]``; where none validates, a share of every user's training pairs does, drawn at random.
+    """Complete given parts ``[E]``: without a validation part, draw it from every user's training pairs.
 
-    Of ``n`` pairs ``int(valid n)`` are taken, but at least one where ``n`` is 3 or more.
+    Of ``n`` pairs, ``int(valid n)`` are drawn, but at least one if ``n`` is 3 or more.
 
     >>> log = Interactions(torch.zeros(5, dtype=torch.long), torch.arange(5))
     >>> complete(log, torch.tensor([0, 0, 0, 0, 2]), 0.1, torch.Generator().manual_seed(0)).bincount().tolist()
@@ -257,7 +256,7 @@ def complete(log: Interactions, given: Tensor, valid: float, generator: Generato
 
 
 def assign_parts(triples: Triples, share: float, generator: Generator | None = None) -> Triples:
-    """The facts with parts drawn at random, where the source gives none; where only the validation part is not given, it is drawn.
+    """Draw the parts of triples at random if the source gives none, or the validation part alone if only it is missing.
 
     >>> row = torch.arange(10)
     >>> assign_parts(Triples(row, row, row, torch.zeros(10, dtype=torch.long)), 0.2, torch.Generator()).part.bincount().tolist()
@@ -281,14 +280,14 @@ def _timed(dataset: Dataset, strategy: str) -> Interactions:
 
 
 def _distinct_pairs(log: Interactions) -> tuple[Tensor, Tensor]:
-    """The user of every distinct user-item pair ``[P]``, and the pair of every interaction ``[E]``."""
+    """Return the user of every distinct user-item pair ``[P]``, and the pair of every interaction ``[E]``."""
     width = int(log.item.max()) + 1 if len(log) else 1
     keys, pair = torch.unique(log.user * width + log.item, return_inverse=True)
     return keys // width, pair
 
 
 def _rank_in_group(group: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Position of every element ``[n]`` among those of its group when they come in ``order`` ``[n]``, and their number."""
+    """Return the rank of every element ``[n]`` within its group by ``order`` ``[n]``, and the size of its group ``[n]``."""
     order = order[torch.argsort(group[order], stable=True)]
     counts = torch.bincount(group)
     starts = counts.cumsum(0) - counts

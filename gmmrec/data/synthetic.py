@@ -1,4 +1,4 @@
-"""A synthetic data set of any size whose features say something about who likes what: for tests and benchmarks."""
+"""Synthetic data sets of any size with informative features, for tests and benchmarks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ from gmmrec.data.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Size and nature of the log."""
+    """Size and structure of a synthetic data set."""
 
     num_users: int = 1000
-    """Users; a few may draw no interaction."""
+    """Number of users; a few may have no interactions."""
     num_items: int = 500
-    """Items, of which popular ones draw most interactions."""
+    """Number of items; popular ones get most interactions."""
     num_interactions: int = 20_000
-    """Distinct user-item pairs, at most half of those of users with items of their favoured clusters."""
+    """Number of distinct user-item pairs, at most half of all pairs of users with items of their favoured clusters."""
     num_clusters: int = 8
-    """Clusters of items; every user favours one of them."""
+    """Number of item clusters; every user favours one of them."""
     noise: float = 0.2
-    """Share of the interactions that go to any item instead of one of the favoured cluster."""
+    """Share of the interactions with any item instead of one of the favoured cluster."""
     dims: Mapping[str, int] = field(default_factory=lambda: {"image": 32, "text": 16})
-    """Width by modality; a vector is the centre of its item's cluster plus noise."""
+    """Feature width by modality; a vector is the centre of its item's cluster plus noise."""
     missing: float = 0.0
-    """Share of the items without a modality, drawn for each modality on its own."""
+    """Share of the items with a modality missing, drawn for each modality independently."""
 
     def __post_init__(self) -> None:
         check_positive(num_users=self.num_users, num_items=self.num_items, num_interactions=self.num_interactions)
@@ -47,9 +47,9 @@ class SyntheticConfig:
 
 
 def synthetic_dataset(config: SyntheticConfig = SyntheticConfig(), generator: Generator | None = None) -> Dataset:
-    """Draws a data set; the same generator state gives the same one.
+    """Draw a data set; the same generator state gives the same data set.
 
-    Item ``i`` belongs to cluster ``i % num_clusters``. Times grow with the position in the log, a minute each.
+    Item ``i`` belongs to cluster ``i % num_clusters``. Times increase by one minute per interaction.
 
     >>> dataset = synthetic_dataset(SyntheticConfig(num_users=20, num_items=12, num_interactions=40, num_clusters=3, missing=0.25))
     >>> dataset.num_users, dataset.num_items, len(dataset.interactions), dataset.features["image"].values.shape
@@ -72,24 +72,24 @@ def synthetic_dataset(config: SyntheticConfig = SyntheticConfig(), generator: Ge
 
 
 def _pairs(config: SyntheticConfig, generator: Generator | None) -> Tensor:
-    """Distinct keys ``user * num_items + item`` ``[num_interactions]`` in random order, drawn until there are enough."""
-    wanted = config.num_interactions
+    """Draw distinct keys ``user * num_items + item`` ``[num_interactions]`` in random order."""
+    count = config.num_interactions
     keys = torch.empty(0, dtype=torch.long)
-    while len(keys) < wanted:
-        missing = wanted - len(keys)
+    while len(keys) < count:
+        missing = count - len(keys)
         drawn = _draw(config, 2 * missing + 64, generator)
         new = torch.unique(torch.cat([keys, drawn]))
         new = new[~torch.isin(new, keys)]
         keys = torch.cat([keys, new[torch.randperm(len(new), generator=generator)[:missing]]])
-    return keys[torch.randperm(wanted, generator=generator)]
+    return keys[torch.randperm(count, generator=generator)]
 
 
 def _draw(config: SyntheticConfig, count: int, generator: Generator | None) -> Tensor:
-    """Keys ``[count]``, repeats allowed; some users are more active, and low numbers in a cluster more popular."""
+    """Draw keys ``[count]``, with repeats; low user numbers are more active, and low ranks in a cluster more popular."""
     user = (config.num_users * torch.rand(count, generator=generator, dtype=torch.float64) ** 1.5).long()
     favoured = user % config.num_clusters
-    anything = torch.randint(config.num_clusters, (count,), generator=generator)
-    cluster = torch.where(torch.rand(count, generator=generator) < config.noise, anything, favoured)
+    random = torch.randint(config.num_clusters, (count,), generator=generator)
+    cluster = torch.where(torch.rand(count, generator=generator) < config.noise, random, favoured)
     sizes = (config.num_items - cluster + config.num_clusters - 1) // config.num_clusters
     rank = (sizes * torch.rand(count, generator=generator, dtype=torch.float64) ** 2).long()
     return user * config.num_items + rank * config.num_clusters + cluster

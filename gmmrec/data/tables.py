@@ -1,4 +1,4 @@
-"""Tables: what every reader hands over, in raw ids, before anything becomes a row number."""
+"""Tables in raw ids: the common output of all readers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from gmmrec.data.tokens import TokenNames
 
 @dataclass(frozen=True)
 class RawFeatures:
-    """One modality as a file holds it.
+    """One modality as read from a file.
 
     Attributes:
-        name: The modality.
+        name: Name of the modality.
         source: File name, for messages.
-        values: ``[n, D]`` or ``[n, T, D]``, any float type.
-        ids: Raw id of every row, or None where row ``i`` belongs to the integer id ``i``.
-        mask: ``values.shape[:-1]``, or None where all rows (that are not all zero) hold a value.
-        node_type: Whose features these are.
-        tokens: What its tokens are, where that is known.
+        values: Vectors ``[n, D]`` or ``[n, T, D]``, any float type.
+        ids: Raw id of every row, or None if row ``i`` belongs to the integer id ``i``.
+        mask: Mask of shape ``values.shape[:-1]``, or None if all rows (that are not all zero) are present.
+        node_type: Node type of the rows.
+        tokens: Names of its tokens, if known.
     """
 
     name: str
@@ -36,17 +36,17 @@ class RawFeatures:
 
 @dataclass(frozen=True)
 class RawOutfits:
-    """Sets of items.
+    """``N`` outfits in raw ids.
 
     Attributes:
-        items: Columns ``group`` (the outfit's number) and ``item``, a row an item, ascending by outfit.
-        part: Part of each ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
-        user: For whom each was made ``[N]``, missing for nobody in particular; None where that is not known of any.
-        history: Columns ``group`` and ``item``: what the user had taken before, oldest first.
-        blanks: Columns ``group`` (the question's number) and ``item`` of what is left, and ``group``, ``item`` and ``right`` of the
-            candidates.
-        sets: Columns ``group``, ``item`` and ``real``: sets to be judged.
-        text: What was written about each ``[N]``, missing where nothing was; None where there is no such thing.
+        items: Columns ``group`` (number of the outfit) and ``item``, one row per item, ascending by outfit.
+        part: Part of each outfit ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
+        user: User each was made for ``[N]``, missing for none; None if unknown.
+        history: Columns ``group`` and ``item``: items the user had interacted with before, oldest first.
+        blanks: Fill-in-the-blank tasks: columns ``group`` (number of the task) and ``item`` of the remaining items, and ``group``,
+            ``item`` and ``right`` of the candidates.
+        sets: Compatibility tasks: columns ``group``, ``item`` and ``real``.
+        text: Text about each ``[N]``, or missing; None without texts.
     """
 
     items: pd.DataFrame
@@ -60,19 +60,19 @@ class RawOutfits:
 
 @dataclass(frozen=True)
 class RawImpressions:
-    """What people were shown; items are given as positions in ``items``, one impression behind the other.
+    """``N`` impressions; items are positions in ``items``, concatenated over impressions.
 
     Attributes:
-        user: Raw ids ``[N]``.
-        items: Raw id of every item that was shown or clicked.
-        shown: Items ``[n]``.
-        num_shown: How many of them belong to each impression ``[N]``.
-        clicked: Whether each was clicked ``[n]``.
-        history: What the user had clicked before, oldest first ``[m]``.
-        num_history: How many of them belong to each impression ``[N]``.
-        part: Part of each ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
+        user: Raw ids of the users ``[N]``.
+        items: Raw ids of all items shown or clicked.
+        shown: Items shown ``[n]``.
+        num_shown: Number of items shown per impression ``[N]``.
+        clicked: Mask of the clicked ones ``[n]``.
+        history: Items the user had clicked before, oldest first ``[m]``.
+        num_history: Length of each history ``[N]``.
+        part: Part of each impression ``[N]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
         time: Seconds since 1970 ``[N]``.
-        history_time: The same of the history ``[m]``, or None.
+        history_time: Seconds since 1970 of every click of the histories ``[m]``, or None.
     """
 
     user: "pd.Series[Any]"
@@ -92,17 +92,16 @@ class Tables:
     """A data set in raw ids.
 
     Attributes:
-        name: Shown in reports.
-        log: Columns ``user`` and ``item`` (raw ids), and where known ``time`` (int64, Unix seconds), ``weight`` (float32),
-            ``split`` (int8, codes of :class:`~gmmrec.data.parts.SplitPart`) and ``review`` (text, missing where nothing was
-            written).
-        attributes: By node type: a table whose column ``id`` holds raw ids.
+        name: Name shown in reports.
+        log: Columns ``user`` and ``item`` (raw ids) and, if known, ``time`` (int64, Unix seconds), ``weight`` (float32),
+            ``split`` (int8, codes of :class:`~gmmrec.data.parts.SplitPart`) and ``review`` (text, or missing).
+        attributes: Tables with a column ``id`` of raw ids, by node type.
         features: All modalities.
-        text_ids: Node types whose ids are declared to be strings, even where they look like integers.
-        triples: Facts: columns ``head``, ``relation``, ``tail`` (raw ids) and, where known, ``split``; None where there are none.
-        alignment: The entity that an item is: columns ``item`` and ``entity`` (raw ids).
-        outfits: Sets of items, where there are any.
-        impressions: What people were shown, where that is known.
+        text_ids: Node types whose ids are strings even if they look like integers.
+        triples: Columns ``head``, ``relation``, ``tail`` (raw ids) and, if known, ``split``; None without triples.
+        alignment: Entity of each aligned item: columns ``item`` and ``entity`` (raw ids).
+        outfits: Outfits, if any.
+        impressions: Impressions, if any.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Parses a column of times: Unix seconds, dates or datetimes."""
+"""Parser of time columns: Unix seconds, dates or datetimes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ YEAR_2100 = 4_102_444_800
 
 
 def unix_seconds(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
-    """Unix seconds from numbers or dates. Numbers lie between 1970 and 2100; dates may be earlier.
+    """Return Unix seconds from numbers or dates. Numbers must lie between 1970 and 2100; dates may be earlier.
 
     Raises:
         DataError: A time is missing, or neither a number in that range nor a date.
@@ -36,14 +36,14 @@ def unix_seconds(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]
             row = int(dates.isna().to_numpy().argmax())
             raise DataError(f"{cell(column, row, path)}, which is neither Unix seconds nor a date such as 2018-09-20; convert it")
         return _seconds(dates, path)
-    for wrong, what in (
-        (numbers.isna(), "is not a number like the other times; mend it"),
-        (numbers < 0, "is negative; times are seconds since 1970, so mend or drop the row"),
+    for wrong, reason in (
+        (numbers.isna(), "is not a number like the other times; fix it"),
+        (numbers < 0, "is negative; times are seconds since 1970, so fix or drop the row"),
         (numbers > YEAR_2100, "lies after the year 2100; it looks like milliseconds, so divide the column by 1000"),
     ):
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
-            raise DataError(f"{cell(column, row, path)}, which {what}")
+            raise DataError(f"{cell(column, row, path)}, which {reason}")
     times: pd.Series[Any] = numbers.astype(np.int64)
     return times
 
@@ -54,5 +54,5 @@ def _seconds(dates: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     seconds: pd.Series[Any] = dates.astype("datetime64[s]").astype("int64").reset_index(drop=True)
     if (seconds > YEAR_2100).any():
         row = int((seconds > YEAR_2100).to_numpy().argmax())
-        raise DataError(f"{location(path, row)} has the date {dates.iloc[row].date()}, which lies after the year 2100; mend it")
+        raise DataError(f"{location(path, row)} has the date {dates.iloc[row].date()}, which lies after the year 2100; fix it")
     return seconds

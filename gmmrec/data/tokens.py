@@ -1,4 +1,4 @@
-"""What the tokens of a modality are: regions of a picture, crops, words, attributes."""
+"""Names of the tokens of a modality: regions of an image, crops, words, attributes."""
 
 import csv
 import gzip
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 TokenKind: TypeAlias = Literal["grid", "crops", "names", "pieces", "numbered"]
 
 PIECES = "_pieces.csv.gz"
-"""Ending of a file of word pieces; before it stands the modality."""
+"""Ending of a file of word pieces, after the name of the modality."""
 
 CROPS = ("top left", "top right", "bottom left", "bottom right", "centre")
 """Names of the five crops, in their order."""
@@ -22,13 +22,13 @@ CROPS = ("top left", "top right", "bottom left", "bottom right", "centre")
 
 @dataclass(frozen=True)
 class TokenNames:
-    """Names for the tokens of one modality.
+    """Names of the tokens of one modality.
 
     Attributes:
-        kind: A grid of regions, row by row from the top left; five crops; tokens that have the same names for every node; the word
-            pieces of a text; or anything, told apart by numbers.
-        size: Side of a grid.
-        names: What every token is called, where these are the same for all nodes.
+        kind: ``"grid"``: a grid of regions, row by row from the top left; ``"crops"``: five crops; ``"names"``: tokens with the
+            same names for every node; ``"pieces"``: word pieces of a text; ``"numbered"``: any other tokens.
+        size: Number of regions along each side of a grid.
+        names: Names of the tokens if they are the same for all nodes.
         pieces: Word pieces by raw id, spelled as text and separated by spaces.
     """
 
@@ -41,42 +41,42 @@ class TokenNames:
         object.__setattr__(self, "names", tuple(self.names))
 
     def labels(self, node_id: object, count: int) -> list[str]:
-        """What the first ``count`` tokens of a node are; numbers, from 1, where nothing is known.
+        """Return names of the first ``count`` tokens of a node; numbers from 1 for unnamed ones.
 
         >>> TokenNames("grid", size=2).labels("dress", 4)
         ['row 1, column 1', 'row 1, column 2', 'row 2, column 1', 'row 2, column 2']
         >>> TokenNames("pieces", pieces={"7": "black tights"}).labels(7, 3)
         ['black', 'tights', '3']
         """
-        known: Sequence[str] = self.names
+        names: Sequence[str] = self.names
         if self.kind == "grid":
-            known = [f"row {row}, column {column}" for row in range(1, self.size + 1) for column in range(1, self.size + 1)]
+            names = [f"row {row}, column {column}" for row in range(1, self.size + 1) for column in range(1, self.size + 1)]
         elif self.kind == "crops":
-            known = CROPS
+            names = CROPS
         elif self.kind == "pieces":
-            known = self.pieces.get(str(node_id), "").split()
-        return [known[position] if position < len(known) else str(position + 1) for position in range(count)]
+            names = self.pieces.get(str(node_id), "").split()
+        return [names[position] if position < len(names) else str(position + 1) for position in range(count)]
 
 
 def read_tokens(path: Path, count: int) -> TokenNames | None:
-    """What is said beside a feature file of the ``count`` tokens in it; None where nothing is.
+    """Read names of the ``count`` tokens from the files beside a feature file; None without such files.
 
-    Read are ``NAME.json`` with the list ``names``, ``NAME_feat.json`` with what ``gmmrec data features`` did, and
-    ``NAME_pieces.csv.gz`` with the columns item, place (from 0) and piece.
+    These are ``NAME.json`` with the list ``names``, ``NAME_feat.json`` written by ``gmmrec data features``, and
+    ``NAME_pieces.csv.gz`` with the columns item, place (position from 0) and piece.
 
     Args:
-        path: ``NAME_feat.npz``.
-        count: Tokens of a node.
+        path: Path of ``NAME_feat.npz``.
+        count: Number of tokens per node.
     """
     stem = path.name.rsplit("_feat", 1)[0]
     names = _json(path.with_name(f"{stem}.json")).get("names")
     if isinstance(names, list) and len(names) == count:
         return TokenNames("names", names=tuple(map(str, names)))
-    made = _json(path.with_suffix(".json"))
-    size = made.get("regions")
+    settings = _json(path.with_suffix(".json"))
+    size = settings.get("regions")
     if isinstance(size, int) and size**2 == count:
         return TokenNames("grid", size=size)
-    if made.get("crops") is True and count == len(CROPS):
+    if settings.get("crops") is True and count == len(CROPS):
         return TokenNames("crops")
     pieces = path.with_name(f"{stem}{PIECES}")
     return TokenNames("pieces", pieces=_read_pieces(pieces)) if pieces.is_file() else None
@@ -84,47 +84,47 @@ def read_tokens(path: Path, count: int) -> TokenNames | None:
 
 @dataclass(frozen=True)
 class Maps:
-    """Where in the picture of one item its tokens come from.
+    """Location of tokens in the image of one item.
 
     Attributes:
-        strength: How much of a token shows in every region ``[T, H, W]``, between 0 and 1.
-        boxes: What the token was pooled from ``[T, 4]``: top, left, bottom, right, in regions.
+        strength: Activation of each token in every region ``[T, H, W]``, between 0 and 1.
+        boxes: Box each token was pooled from ``[T, 4]``: top, left, bottom, right, in regions.
     """
 
     strength: NDArray[np.float32]
     boxes: NDArray[np.int64]
 
     def take(self, positions: Sequence[int]) -> "Maps":
-        """Those of some tokens."""
+        """Return the maps of some tokens."""
         return Maps(self.strength[positions], self.boxes[positions])
 
 
 def read_maps(path: Path, node_id: Hashable, count: int) -> Maps | None:
-    """Where the ``count`` tokens of one node come from; None where the file does not know it, or is not there.
+    """Read the maps of the ``count`` tokens of one node; None if the file is missing or lacks the node.
 
     Args:
-        path: ``NAME_maps.npz`` with ``ids``, ``maps`` and ``boxes``, as ``data_scripts/attribute_regions.py`` writes it.
-        node_id: Raw id.
-        count: Tokens of a node.
+        path: ``NAME_maps.npz`` with ``ids``, ``maps`` and ``boxes``, as written by ``data_scripts/attribute_regions.py``.
+        node_id: Raw id of the node.
+        count: Number of tokens per node.
 
     Raises:
-        ValueError: The maps are of other tokens.
+        ValueError: The file has maps of another number of tokens.
     """
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as file:
-        found: dict[str, NDArray[Any]] = {name: file[name] for name in ("ids", "maps", "boxes")}
-    if found["maps"].shape[1] != count:
+        arrays: dict[str, NDArray[Any]] = {name: file[name] for name in ("ids", "maps", "boxes")}
+    if arrays["maps"].shape[1] != count:
         raise ValueError(
-            f"{path} has maps of {found['maps'].shape[1]} tokens but the run was trained with {count}; train it again, or put back "
-            "the file that was there"
+            f"{path} has maps of {arrays['maps'].shape[1]} tokens but the run was trained with {count}; train it again, or restore "
+            "the original file"
         )
-    rows = np.flatnonzero(found["ids"].astype(str) == str(node_id))
-    return Maps(found["maps"][rows[0]].astype(np.float32), found["boxes"][rows[0]].astype(np.int64)) if len(rows) else None
+    rows = np.flatnonzero(arrays["ids"].astype(str) == str(node_id))
+    return Maps(arrays["maps"][rows[0]].astype(np.float32), arrays["boxes"][rows[0]].astype(np.int64)) if len(rows) else None
 
 
 def write_pieces(path: Path, ids: Iterable[object], pieces: Iterable[Sequence[str]]) -> None:
-    """Writes the word pieces of every item, as :func:`read_tokens` reads them."""
+    """Write the word pieces of every item, in the format of :func:`read_tokens`."""
     with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item", "place", "piece"])
@@ -142,5 +142,5 @@ def _read_pieces(path: Path) -> dict[str, str]:
 
 
 def _json(path: Path) -> dict[str, object]:
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""Triples: facts of a knowledge graph, head - relation - tail, and how items stand in it."""
+"""Triples (head, relation, tail) of a knowledge graph, and the alignment of items with its entities."""
 
 from dataclasses import dataclass, replace
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Triples:
-    """``n`` facts.
+    """``n`` triples.
 
     Attributes:
-        head: Rows of entities ``[n]``.
+        head: Rows of head entities ``[n]``.
         relation: Rows of relations ``[n]``.
-        tail: Rows of entities ``[n]``.
-        part: Part of each fact ``[n]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
-        entity: The entity of every item of the data set ``[I]``, -1 for none; None where items are not aligned with entities.
+        tail: Rows of tail entities ``[n]``.
+        part: Part of each triple ``[n]``, as codes of :class:`~gmmrec.data.parts.SplitPart`.
+        entity: Entity of every item of the data set ``[I]``, -1 for none; None without an alignment.
 
     Raises:
         ValueError: Columns differ in length.
@@ -36,9 +36,9 @@ class Triples:
 
     @property
     def num_relations(self) -> int:
-        """Number of relations; every one that has a name occurs in a fact of some part."""
+        """Number of relations; every relation of the vocabulary occurs in some triple."""
         return int(self.relation.max()) + 1 if len(self) else 0
 
     def take(self, index: Tensor) -> "Triples":
-        """The facts at positions ``[n]`` or under a mask, in the same knowledge of items."""
+        """Return the triples at positions ``[n]`` or under a mask, with the same alignment."""
         return replace(self, **{name: getattr(self, name)[index] for name in ("head", "relation", "tail", "part")})

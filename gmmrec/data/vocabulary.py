@@ -1,4 +1,4 @@
-"""Raw ids and row numbers: the only door between the two."""
+"""Vocabulary: the mapping between raw ids and row numbers."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from gmmrec.data.errors import shown
 
 
 class Vocabulary:
-    """A two-way table of raw ids and row numbers ``0 … n-1``, in a fixed order.
+    """Two-way mapping between raw ids and row numbers ``0 … n-1``, in a fixed order.
 
-    Ids are all integers or all strings. Where they come from text (the command line), :meth:`parse` gives them their type.
+    Ids are all integers or all strings. :meth:`parse` converts text (from the command line) to an id.
 
     Args:
-        ids: The raw ids; row ``i`` belongs to the ``i``-th of them.
-        name: What the ids name, in the singular; used in messages.
+        ids: Raw ids; row ``i`` belongs to the ``i``-th of them.
+        name: Node type in the singular, for messages.
 
     Raises:
-        ValueError: Ids repeat, or mix integers and strings, or are neither.
+        ValueError: Ids repeat, mix integers and strings, or are neither.
 
     >>> users = Vocabulary(["ann", "bob"], name="user")
     >>> users.rows(["bob", "ann"])
@@ -38,8 +38,8 @@ class Vocabulary:
         values = [value.item() if isinstance(value, np.generic) else value for value in ids]
         kinds = {type(value) for value in values}
         if not kinds <= {int} and not kinds <= {str}:
-            found = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise ValueError(f"{name} ids must be all integers or all strings, but are {found}; convert them to one type")
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ValueError(f"{name} ids must be all integers or all strings, but are {names}; convert them to one type")
         self.name = name
         self._ids = values
         self._index = pd.Index(values, dtype="int64" if kinds == {int} else object)
@@ -63,11 +63,11 @@ class Vocabulary:
 
     @property
     def is_integer(self) -> bool:
-        """Whether the ids are integers."""
+        """True if the ids are integers."""
         return bool(self._ids) and isinstance(self._ids[0], int)
 
     def parse(self, text: str) -> Hashable:
-        """The id that a piece of text stands for: an integer where the ids are integers, else the text itself."""
+        """Convert text to an id: an integer if the ids are integers, else the text itself."""
         if not self.is_integer:
             return text
         try:
@@ -76,7 +76,7 @@ class Vocabulary:
             raise KeyError(f"unknown {self.name} id {text!r}; the ids are integers such as {self._ids[0]}") from None
 
     def find(self, ids: Sequence[Hashable]) -> Tensor:
-        """Rows ``[n]`` of raw ids, -1 for those that are not known."""
+        """Return rows ``[n]`` of raw ids, -1 for unknown ones."""
         if len(ids) == 0:
             return torch.empty(0, dtype=torch.long)
         dtype: Any = self._index.dtype
@@ -84,20 +84,20 @@ class Vocabulary:
         return torch.from_numpy(np.asarray(rows, dtype=np.int64))
 
     def rows(self, ids: Sequence[Hashable]) -> Tensor:
-        """Rows ``[n]`` of raw ids.
+        """Return rows ``[n]`` of raw ids.
 
         Raises:
-            KeyError: An id is not known; the message names it.
+            KeyError: An id is unknown; the message names it.
         """
         rows = self.find(ids)
         if (rows < 0).any():
             unknown = [ids[i] for i in torch.nonzero(rows < 0).flatten().tolist()]
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             known = ", ".join(map(repr, self._ids[:2]))
-            about = f"the {len(self)} known ids begin with {known}" if known else f"the data set has no {self.name}s"
-            raise KeyError(f"unknown {self.name} id {unknown[0]!r}{more}; {about}")
+            hint = f"the {len(self)} known ids begin with {known}" if known else f"the data set has no {self.name}s"
+            raise KeyError(f"unknown {self.name} id {unknown[0]!r}{more}; {hint}")
         return rows
 
     def ids(self, rows: Tensor | None = None) -> list[Hashable]:
-        """Raw ids of rows; all of them, in order, where ``rows`` is not given."""
+        """Return raw ids of rows; all of them, in order, if ``rows`` is None."""
         return list(self._ids) if rows is None else [self._ids[row] for row in rows.tolist()]

@@ -1,6 +1,6 @@
-"""Writes a data set in the package's own layout, in MMRec's and as RecBole's atomic files; each reads back to the same data.
+"""Writers of the package's own layout, MMRec's layout and RecBole's atomic files; each reads back to the same data.
 
-Reviews are not written: a data set holds word ids, no texts.
+Reviews are not written, since a data set holds word ids, not texts.
 """
 
 import csv
@@ -23,15 +23,15 @@ from gmmrec.data.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 LABELS = np.array([part.value for part in GIVEN_PARTS])
-"""Label of every part by its code."""
+"""Labels of the parts, by code."""
 
 
 def write_folder(dataset: Dataset, folder: str | Path) -> Path:
-    """Writes ``interactions.csv.gz``, ``items.csv``, ``users.csv`` and ``NAME_feat.npz``; returns the folder.
+    """Write ``interactions.csv.gz``, ``items.csv``, ``users.csv`` and ``NAME_feat.npz``, and return the folder.
 
-    Features of users get the prefix ``user_``. Ids without interaction and features are kept in the attribute tables. Facts go to
-    ``triples.csv.gz``, ``entities.csv``, ``relations.csv`` and ``alignment.csv``; features of entities get the prefix ``entity_``
-    where there are interactions, and where there are none, no files of users and items are written.
+    Names of user features get the prefix ``user_``. Ids without interactions or features are kept in the attribute tables.
+    Triples go to ``triples.csv.gz``, ``entities.csv``, ``relations.csv`` and ``alignment.csv``, and names of entity features get
+    the prefix ``entity_``. Without interactions, no files of users and items are written, and entity features get no prefix.
 
     Raises:
         DataError: A modality's name would be read back as that of another node type.
@@ -45,14 +45,14 @@ def write_folder(dataset: Dataset, folder: str | Path) -> Path:
     for node_type, name in tables.items():
         _attributes(dataset, node_type, node_type).to_csv(folder / name, index=False)
     for table in dataset.features.values():
-        name = table.name if is_alone else _prefixed(table, facts=dataset.triples is not None)
+        name = table.name if is_alone else _prefixed(table, has_entities=dataset.triples is not None)
         _save_npz(folder / f"{name}_feat.npz", table, dataset.vocabularies[table.node_type])
     if dataset.triples is not None:
-        _facts(dataset, dataset.triples, folder)
+        _write_triples(dataset, dataset.triples, folder)
     return folder
 
 
-def _facts(dataset: Dataset, triples: Triples, folder: Path) -> None:
+def _write_triples(dataset: Dataset, triples: Triples, folder: Path) -> None:
     kinds = {"head": "entity", "relation": "relation", "tail": "entity"}
     frame = pd.DataFrame({role: _raw(dataset, kind, getattr(triples, role).numpy()) for role, kind in kinds.items()})
     if bool(triples.part.any()):
@@ -65,16 +65,16 @@ def _facts(dataset: Dataset, triples: Triples, folder: Path) -> None:
 
 
 def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
-    """Writes ``NAME.inter``, ``NAME_feat.npy`` and the tables of raw ids ``u_id_mapping.csv``, ``i_id_mapping.csv``.
+    """Write ``NAME.inter``, ``NAME_feat.npy`` and the tables of raw ids ``u_id_mapping.csv``, ``i_id_mapping.csv``.
 
-    Users and items are numbered by row. Where something is missing, MMRec knows only a row of zeros. Weights go into ``rating``
-    (1 where there are none), attributes into ``items.csv`` and ``users.csv``, which MMRec ignores.
+    Users and items are numbered by row. Missing modalities become rows of zeros, as MMRec has no mask. Weights go into ``rating``
+    (1 without weights), attributes into ``items.csv`` and ``users.csv``, which MMRec ignores.
 
     Raises:
-        DataError: The data set gives no split, or features have a token axis, for which the layout has no place.
+        DataError: The data set has no given split, or features have a token axis, which the layout does not support.
     """
     if dataset.given_split is None:
-        raise DataError(f"{dataset.name} gives no split, which MMRec's x_label needs; set dataset.given_split before writing")
+        raise DataError(f"{dataset.name} has no given split, which MMRec's x_label needs; set dataset.given_split before writing")
     folder = _new(folder, dataset)
     log = dataset.interactions
     columns: dict[str, Any] = {"userID": log.user.numpy(), "itemID": log.item.numpy()}
@@ -93,16 +93,16 @@ def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
             _attributes(dataset, node_type, node_type).to_csv(folder / f"{node_type}s.csv", index=False)
     for table in dataset.features.values():
         if table.values.dim() != 2:
-            raise DataError(f"features {table.name!r} have a token axis, for which MMRec's layout has no place; pool them first")
-        np.save(folder / f"{_prefixed(table, facts=dataset.triples is not None)}_feat.npy", table.values.numpy())
+            raise DataError(f"features {table.name!r} have a token axis, which MMRec's layout does not support; pool them first")
+        np.save(folder / f"{_prefixed(table, has_entities=dataset.triples is not None)}_feat.npy", table.values.numpy())
     return folder
 
 
 def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
-    """Writes ``NAME.inter`` (or a file for each given part), ``NAME.item`` and ``NAME.user``; features are ``float_seq`` columns.
+    """Write ``NAME.inter`` (or one file per given part), ``NAME.item`` and ``NAME.user``; features are ``float_seq`` columns.
 
     Raises:
-        DataError: Features have a token axis, for which atomic files have no place.
+        DataError: Features have a token axis, which atomic files do not support.
     """
     folder = _new(folder, dataset)
     log = _log(dataset, "user_id:token", "item_id:token").rename(columns={"weight": "rating:float", "timestamp": "timestamp:float"})
@@ -119,7 +119,7 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
             if table.node_type != node_type:
                 continue
             if table.values.dim() != 2:
-                raise DataError(f"features {table.name!r} have a token axis, for which atomic files have no place; pool them first")
+                raise DataError(f"features {table.name!r} have a token axis, which atomic files do not support; pool them first")
             frame[f"{table.name}:float_seq"] = _vectors(table)
         _write_atomic(frame, folder / f"{dataset.name}.{node_type}")
     return folder
@@ -128,10 +128,10 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
 def _new(folder: str | Path, dataset: Dataset) -> Path:
     path = Path(folder)
     if path.is_dir() and any(path.iterdir()):
-        raise DataError(f"folder {path} is not empty; give a new one, so that nothing is overwritten or mixed up")
+        raise DataError(f"folder {path} is not empty; give a new one, so that nothing is overwritten")
     path.mkdir(parents=True, exist_ok=True)
     if dataset.reviews is not None:
-        logger.warning("%s: reviews are not written, for only word ids are known; keep the original table for them", dataset.name)
+        logger.warning("%s: reviews are not written, since only word ids are known; keep the original table", dataset.name)
     return path
 
 
@@ -154,7 +154,7 @@ def _raw(dataset: Dataset, node_type: str, rows: NDArray[np.int64]) -> NDArray[A
 
 
 def _decimal(weight: NDArray[np.float32]) -> NDArray[Any]:
-    """Shortest decimal text that reads back to the same float32."""
+    """Return the shortest decimal text that reads back to the same float32."""
     return weight.astype(str)
 
 
@@ -166,16 +166,16 @@ def _attributes(dataset: Dataset, node_type: str, key: str) -> pd.DataFrame:
     return frame
 
 
-def _prefixed(table: FeatureTable, *, facts: bool) -> str:
-    kinds = ("user", "entity") if facts else ("user",)
+def _prefixed(table: FeatureTable, *, has_entities: bool) -> str:
+    kinds = ("user", "entity") if has_entities else ("user",)
     other = next((kind for kind in kinds if table.name.startswith(f"{kind}_")), "item")
     if other not in ("item", table.node_type):
-        raise DataError(f"{table.node_type} features {table.name!r} would be read back as features of another kind; rename them")
+        raise DataError(f"{table.node_type} features {table.name!r} would be read back as those of another node type; rename them")
     return table.name if table.node_type == other else f"{table.node_type}_{table.name}"
 
 
 def _save_npz(path: Path, table: FeatureTable, vocabulary: Vocabulary) -> None:
-    """Rows that hold something, with their ids; a mask where only some tokens of a row are there."""
+    """Save the rows present, with their ids, and a mask if they have a token axis."""
     present = table.present.numpy()
     ids = np.array(vocabulary.ids(), dtype=np.int64 if vocabulary.is_integer else np.str_)[present]
     arrays = {"ids": ids, "values": table.values.numpy()[present]}
@@ -185,14 +185,14 @@ def _save_npz(path: Path, table: FeatureTable, vocabulary: Vocabulary) -> None:
 
 
 def _vectors(table: FeatureTable) -> "pd.Series[Any]":
-    """Blank-separated numbers for every node, nothing where the modality is missing."""
+    """Return space-separated numbers for every node, missing where the modality is missing."""
     text: pd.Series[Any] = pd.DataFrame(table.values.numpy().astype(str)).agg(" ".join, axis=1)
     present_only: pd.Series[Any] = text.where(table.present.numpy())
     return present_only
 
 
 def _write_atomic(frame: pd.DataFrame, path: Path) -> None:
-    """Tab-separated without quotes, which the format does not know: tabs and line breaks in texts become blanks."""
+    """Write a tab-separated table without quotes, which the format lacks; tabs and line breaks in texts become spaces."""
     text = frame.select_dtypes(exclude="number").columns
     clean = frame.assign(**{column: frame[column].astype("string").str.replace(r"[\t\r\n]+", " ", regex=True) for column in text})
     clean.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)

@@ -1,4 +1,4 @@
-"""Blend: several trained models that rank together (late fusion)."""
+"""Blend: a weighted sum of the scores of trained models (late fusion)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,31 +18,31 @@ from gmmrec.recommender import AnyRecommender, Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 
 RANK_OFFSET = 60
-"""The constant of reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009)."""
+"""Constant of reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009)."""
 
 Scale = Literal["standard", "ranks"]
 
 
 @dataclass(frozen=True)
 class BlendConfig:
-    """What a blend is made of."""
+    """Members and weights of a blend."""
 
     members: tuple[Member, ...]
-    """The models."""
+    """Trained models."""
     weights: tuple[float, ...]
-    """Share of every model; a model with share 0 is not asked."""
+    """Weight of every member; a member with weight 0 is skipped."""
     scale: Scale = "standard"
-    """How the scores of unlike models are made comparable, user by user: by mean and standard deviation, or by rank."""
+    """Normalization of scores per user: by mean and standard deviation, or by rank."""
 
     def __post_init__(self) -> None:
         members = tuple(member if isinstance(member, Member) else Member(**member) for member in self.members)
         object.__setattr__(self, "members", members)
         object.__setattr__(self, "weights", tuple(float(weight) for weight in self.weights))
         if not members or len(members) != len(self.weights):
-            raise ValueError(f"a blend needs one weight a model, but has {len(members)} models and {len(self.weights)} weights")
+            raise ValueError(f"a blend needs one weight per model, but has {len(members)} models and {len(self.weights)} weights")
         check_non_negative(**{f"weights[{position}]": weight for position, weight in enumerate(self.weights)})
         if not sum(self.weights) > 0:
-            raise ValueError(f"weights must hold a number greater than 0, but are {list(self.weights)}")
+            raise ValueError(f"at least one weight must be greater than 0, but weights are {list(self.weights)}")
         check_literals(self)
 
     @classmethod
@@ -53,30 +53,29 @@ class BlendConfig:
 
 @dataclass(frozen=True)
 class BlendEncoded(Encoded):
-    """Vectors to compare items by, and what every model encoded."""
+    """Item vectors for comparison, and the encoding of every member."""
 
     members: Mapping[int, Encoded]
-    """By position among the models; those without a share are missing."""
+    """Encodings by position of the member; those with weight 0 are missing."""
 
 
 class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, CombinesModels):
-    r"""Adds up the scores of trained models after making them comparable, user by user.
+    r"""Weighted sum of the scores of trained models, normalized per user.
 
     .. math::
         s_{ui} = \sum_p w_p \frac{s^p_{ui} - \mu^p_u}{\sigma^p_u}
         \qquad \text{or, by ranks,} \qquad s_{ui} = \sum_p \frac{w_p}{60 + r^p_{ui}}
 
-    Mean and (population) standard deviation, and ranks, are those of a user's scores over the WHOLE catalogue, items that the user
-    has seen included: so a score depends neither on the candidates that are asked for nor on what is masked. The mean moves no
-    ranking; the deviation says how much of a user's list a model decides, and a model that scores all items alike for a user
-    decides nothing there. Items with the same score have the same rank, counted from 1. An item that a part rules out with minus
-    infinity stays ruled out.
+    Mean and (population) standard deviation, and ranks, are those of a user's scores over the WHOLE catalogue, seen items included:
+    a score depends neither on the candidates nor on the mask. The mean does not affect the ranking; the deviation scales the
+    influence of a member on a user's list, and a member that scores all items alike for a user has none there. Items with equal
+    scores share a rank, counted from 1. An item that a member scores with minus infinity keeps that score.
 
-    The graph of a blend holds all that the parts' graphs hold. Relations that are not the same in all of them are named after
-    their part (``"0/frozen_knn"``), and every part sees its own. Nothing is trained.
+    The graph of a blend combines those of its members. Relations that differ between them are prefixed with the position of their
+    member (``"0/frozen_knn"``), and every member sees its own. Nothing is trained.
 
-    ``encode`` yields what the parts encode, and ``"item"``: all parts' item vectors at unit length side by side, each times the
-    root of its weight, so that their cosine is the weighted mean of the parts' cosines.
+    ``encode`` returns the encodings of the members and, as ``"item"``, the concatenated unit item vectors of all members, each
+    scaled by the root of its weight, so that their cosine is the weighted mean of the members' cosines.
     """
 
     def __init__(self, schema: GraphSchema, config: BlendConfig) -> None:
@@ -88,55 +87,55 @@ class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, Com
     def of(
         cls, models: Sequence[AnyRecommender], schema: GraphSchema, weights: Sequence[float], scale: Scale = "standard"
     ) -> "Blend":
-        """A blend of copies of trained models, for a graph that :func:`merge` made of theirs."""
+        """Return a blend of copies of trained models, for a graph that :func:`merge` made of theirs."""
         blend = cls(schema, BlendConfig(tuple(Member.of(model) for model in models), tuple(weights), scale))
-        for own, model in zip(blend.members, models, strict=True):
-            own.load_state_dict(model.state_dict())
+        for member, model in zip(blend.members, models, strict=True):
+            member.load_state_dict(model.state_dict())
         return blend.eval()
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The parts' own prepared graphs, merged."""
+        """Return the merged graphs that the members prepare."""
         return merge([self._member(position).prepare(graph) for position in range(len(self.members))])
 
     def encode(self, graph: MultimodalGraph) -> BlendEncoded:
-        """The vectors of every part that has a share, and vectors of items to compare items by."""
+        """Return the encodings of all members with a positive weight, and item vectors for comparison."""
         members, vectors = dict[int, Encoded](), []
-        for position, weight in self._shares():
+        for position, weight in self._weights():
             members[position] = self._member(position).encode(view(graph, position, self.config.members[position].graph_schema))
             vectors.append(unit_rows(members[position]["item"]) * weight**0.5)
         return BlendEncoded({"item": torch.cat(vectors, dim=1)}, members)
 
     def score(self, encoded: BlendEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The weighted sum of comparable scores. The whole catalogue is scored, a block of users at a time."""
+        """Return the weighted sum of normalized scores, computed over the whole catalogue for a block of users at a time."""
         size = block_rows(CELLS, encoded["item"].shape[0])
         blocks = []
         for start in range(0, max(1, len(query)), size):
-            asked = query.take(slice(start, start + size))
-            shares = ((weight, self.comparable_scores(encoded, asked, position)) for position, weight in self._shares())
-            mixture = mix(shares)  # [b, I]
-            own = candidates if candidates.dim() == 1 else candidates[start : start + size]
-            blocks.append(mixture[:, own] if own.dim() == 1 else mixture.gather(1, own))
+            part = query.take(slice(start, start + size))
+            weighted = ((weight, self.comparable_scores(encoded, part, position)) for position, weight in self._weights())
+            mixture = mix(weighted)  # [b, I]
+            columns = candidates if candidates.dim() == 1 else candidates[start : start + size]
+            blocks.append(mixture[:, columns] if columns.dim() == 1 else mixture.gather(1, columns))
         return torch.cat(blocks)
 
     def comparable_scores(self, encoded: BlendEncoded, query: UserQuery, position: int) -> Tensor:
-        """Comparable scores ``[B, I]`` of one member, by its position."""
+        """Return the normalized scores ``[B, I]`` of the member at a position."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
         scores = member_scores(self._member(position), encoded.members[position], query, items)
         return standardize(scores) if self.config.scale == "standard" else reciprocal_ranks(scores)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """No terms: the parts are trained already."""
+        """Return no terms: the members are already trained."""
         return {}
 
     def _member(self, position: int) -> AnyRecommender:
         return cast(AnyRecommender, self.members[position])
 
-    def _shares(self) -> list[tuple[int, float]]:
+    def _weights(self) -> list[tuple[int, float]]:
         return [(position, weight) for position, weight in enumerate(self.config.weights) if weight > 0]
 
 
 def mix(parts: Iterable[tuple[float, Tensor]]) -> Tensor:
-    """The sum of weighted scores ``[B, I]``, from pairs of a weight and scores.
+    """Return the weighted sum of scores ``[B, I]``, from pairs of a weight and scores.
 
     >>> mix([(0.5, torch.tensor([[1.0, 2.0]])), (2.0, torch.tensor([[3.0, 0.0]]))])
     tensor([[6.5000, 1.0000]])
@@ -149,9 +148,9 @@ def mix(parts: Iterable[tuple[float, Tensor]]) -> Tensor:
 
 
 def standardize(scores: Tensor) -> Tensor:
-    """Every row ``[B, I]`` with mean 0 and population standard deviation 1; zeros where all scores of a row are alike.
+    """Scale every row ``[B, I]`` to mean 0 and population standard deviation 1; rows of equal scores become zeros.
 
-    Entries of minus infinity stay what they are and take no part.
+    Entries of minus infinity are kept and ignored.
 
     >>> standardize(torch.tensor([[1.0, 3.0], [5.0, 5.0]]))
     tensor([[-1.,  1.],
@@ -165,15 +164,15 @@ def standardize(scores: Tensor) -> Tensor:
         deviation = ((scores - mean).square().sum(1, keepdim=True) / count).sqrt()
     else:
         deviation, mean = torch.std_mean(scores, dim=1, correction=0, keepdim=True)
-    alike = deviation <= 1e-6 * scores.abs().amax(1, keepdim=True)  # what rounding makes of equal scores is no opinion
+    alike = deviation <= 1e-6 * scores.abs().amax(1, keepdim=True)  # equal up to rounding
     standardized = (scores - mean) / deviation.masked_fill(alike, torch.inf)
     return standardized.masked_fill_(out, -torch.inf)
 
 
 def reciprocal_ranks(scores: Tensor) -> Tensor:
-    """``1 / (60 + rank)`` of every entry in its row ``[B, I]``; equal scores share the best of their ranks, which begin with 1.
+    """Return ``1 / (60 + rank)`` of every entry in its row ``[B, I]``; ranks start at 1, equal scores share the best rank.
 
-    Entries of minus infinity stay what they are, and NaN stays NaN.
+    Entries of minus infinity and NaN are kept.
 
     >>> (1 / reciprocal_ranks(torch.tensor([[0.1, 0.5, 0.5, 0.3]]))).round()
     tensor([[64., 61., 61., 63.]])

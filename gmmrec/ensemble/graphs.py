@@ -1,4 +1,4 @@
-"""Graphs of several models as one, and each model's own view of it."""
+"""Merged graphs of several models, and the view of each model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +12,9 @@ from gmmrec.typing import EdgeType
 
 
 def merge(graphs: Sequence[MultimodalGraph]) -> MultimodalGraph:
-    """Merge graphs of the same nodes into one that holds the features and relations of all.
+    """Merge graphs of the same nodes into one with the features and relations of all.
 
-    Relations that are not the same in all graphs are named after their position (``"0/frozen_knn"``).
+    Relations that differ between graphs are prefixed with the position of their graph (``"0/frozen_knn"``).
 
     Raises:
         ValueError: The graphs differ in their nodes, or in features of one name.
@@ -26,23 +26,25 @@ def merge(graphs: Sequence[MultimodalGraph]) -> MultimodalGraph:
             data[node_type][name] = value
     for position, graph in enumerate(graphs):
         if graph.schema.num_nodes != first.schema.num_nodes:
-            raise ValueError(f"graph {position} has other numbers of nodes than graph 0; use runs of the same data set")
+            raise ValueError(f"graphs {position} and 0 differ in their numbers of nodes; use runs of the same data set")
         for name, table in graph.features.items():
             known = features.setdefault(name, table)
             if not _same_features(known, table):
                 raise ValueError(
-                    f"features {name!r} of graph {position} are not those of the graphs before; use runs of the same data set"
+                    f"features {name!r} of graph {position} differ from those of earlier graphs; use runs of the same data set"
                 )
             data[table.node_type][name], data[table.node_type][f"{name}_mask"] = table.values, table.mask
     shared = [kind for kind in first.data.edge_types if all(_same_edges(first, graph, kind) for graph in graphs[1:])]
     for position, graph in enumerate(graphs):
         for kind in graph.data.edge_types:
             source, name, target = kind
-            own: EdgeType = kind if kind in shared else (source, f"{position}/{name}", target)
+            merged: EdgeType = kind if kind in shared else (source, f"{position}/{name}", target)
             for key, value in graph.data[kind].items():
-                if key in ("rating", "text") and not torch.equal(data[own].get(key, value), value):
-                    raise ValueError(f"graph {position} has another {key} of some interactions; use runs of the same data settings")
-                data[own][key] = value
+                if key in ("rating", "text") and not torch.equal(data[merged].get(key, value), value):
+                    raise ValueError(
+                        f"graph {position} differs in the {key} of some interactions; use runs with the same data settings"
+                    )
+                data[merged][key] = value
     schema = GraphSchema(
         num_nodes=first.schema.num_nodes,
         feature_dims={name: table.dim for name, table in features.items()},
@@ -54,12 +56,12 @@ def merge(graphs: Sequence[MultimodalGraph]) -> MultimodalGraph:
 
 
 def view(graph: MultimodalGraph, position: int, schema: GraphSchema) -> MultimodalGraph:
-    """Return what one model sees of a merged graph, without a copy: shared relations and its own, under the names it knows.
+    """Return the view of one model on a merged graph, without a copy: shared relations and its own, under their original names.
 
     Args:
         graph: From :func:`merge`, with or without new users.
-        position: Of the model among the members.
-        schema: The one that the model was built with.
+        position: Position of the model among the members.
+        schema: Schema the model was built with.
     """
     data = HeteroData()
     for node_type in graph.data.node_types:
@@ -67,11 +69,11 @@ def view(graph: MultimodalGraph, position: int, schema: GraphSchema) -> Multimod
             data[node_type][key] = value
     for kind in graph.data.edge_types:
         source, name, target = kind
-        owner, slash, own = name.partition("/")
+        owner, slash, original = name.partition("/")
         if slash and owner.isdigit():
             if int(owner) != position:
                 continue
-            kind = (source, own, target)
+            kind = (source, original, target)
         for key, value in graph.data[(source, name, target)].items():
             data[kind][key] = value
     return MultimodalGraph(data, replace(schema, relations=tuple(data.edge_types)))
@@ -85,8 +87,8 @@ def _same_features(table: FeatureTable, other: FeatureTable) -> bool:
 def _same_edges(graph: MultimodalGraph, other: MultimodalGraph, kind: EdgeType) -> bool:
     if kind not in other.data.edge_types:
         return False
-    (edge_index, weight), (others_index, others_weight) = graph.edges(kind), other.edges(kind)
-    same = torch.equal(edge_index.as_tensor(), others_index.as_tensor())
-    if weight is None or others_weight is None:
-        return same and weight is others_weight
-    return same and torch.equal(weight, others_weight)
+    (edge_index, weight), (other_index, other_weight) = graph.edges(kind), other.edges(kind)
+    same = torch.equal(edge_index.as_tensor(), other_index.as_tensor())
+    if weight is None or other_weight is None:
+        return same and weight is other_weight
+    return same and torch.equal(weight, other_weight)

@@ -1,4 +1,4 @@
-"""Members of an ensemble: trained models, described so that a saved ensemble can rebuild them."""
+"""Members of an ensemble: descriptions of trained models, from which a saved ensemble is rebuilt."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,23 +18,23 @@ CELLS = 2**24
 
 @dataclass(frozen=True)
 class Member:
-    """One trained model of an ensemble: all that its constructor needs.
+    """Constructor arguments of one trained model of an ensemble.
 
-    A model that ranks items in a context is asked without one.
+    Models that rank items in a context are queried without one.
     """
 
     model: str
     """Name of its class; see :func:`gmmrec.models.lookup.name_of`."""
     config: Mapping[str, Any]
-    """Its settings."""
+    """Settings of the model."""
     schema: Mapping[str, Any]
-    """Fields of the schema it was built with."""
+    """Fields of the schema the model was built with."""
     model_class: type[AnyRecommender] | None = field(default=None, repr=False, compare=False, metadata={"stored": False})
-    """The class itself, where its name must not be imported; never stored."""
+    """The class itself, if its name must not be imported; never stored."""
     part_paths: Mapping[str, str] = field(default_factory=dict)
-    """Where parts of the caller's own that it was built with are defined, by role."""
+    """Import paths of the caller's parts the model was built with, by role."""
     parts: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata={"stored": False})
-    """These parts; never stored."""
+    """The caller's parts by role; never stored."""
 
     @classmethod
     def of(cls, model: AnyRecommender) -> "Member":
@@ -44,11 +44,11 @@ class Member:
             ValueError: The model is an ensemble itself, or does not rank items for users.
         """
         if offered(model, CombinesModels):
-            raise ValueError(f"a {type(model).__name__} cannot be a member of an ensemble; name the runs that it is made of")
+            raise ValueError(f"a {type(model).__name__} cannot be a member of an ensemble; use the runs it is made of")
         if not model.query_type.ranks_for_users:
             raise ValueError(
                 f"a member must rank items for users, but {name_of(type(model))} answers {model.query_type.__name__}; "
-                "take a run of another model"
+                "use a run of another model"
             )
         built = offered(model, AcceptsParts)
         return cls(
@@ -64,10 +64,10 @@ class Member:
 
     @property
     def graph_schema(self) -> GraphSchema:
-        """The schema it was built with."""
+        """Schema the model was built with."""
         return GraphSchema.from_dict(self.schema)
 
 
 def member_scores(model: AnyRecommender, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-    """Return a member's own scores ``[B, C]``; a context is left open where the model would take one."""
+    """Return the scores of a member ``[B, C]``, without a context."""
     return model.score(encoded, model.query_type.for_users(query.user), candidates)

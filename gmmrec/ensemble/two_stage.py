@@ -1,4 +1,4 @@
-"""Two-stage ranking: a fast model finds candidates, a slow one puts them in order."""
+"""Two-stage ranking: a fast model retrieves candidates, a slow one reranks them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ FAST, SLOW = 0, 1
 
 @dataclass(frozen=True)
 class TwoStageConfig:
-    """What ranks."""
+    """Members of a two-stage ranking."""
 
     fast: Member
-    """The model that scores the whole catalogue."""
+    """Model that scores the whole catalogue."""
     slow: Member
-    """The model that scores the candidates."""
+    """Model that scores the candidates."""
     top: int = 200
-    """Candidates a user: the best of the fast model that the user does not have in the training part."""
+    """Candidates per user: the top items of the fast model that are not in the user's training part."""
 
     def __post_init__(self) -> None:
         for name in ("fast", "slow"):
@@ -53,7 +53,7 @@ class TwoStageConfig:
 
 @dataclass(frozen=True)
 class TwoStageEncoded(Encoded):
-    """Vectors to compare items by, the slow model's, and all that ranking needs."""
+    """Item vectors of the slow model for comparison, and the inputs of ranking."""
 
     fast: Encoded
     slow: Encoded
@@ -62,13 +62,13 @@ class TwoStageEncoded(Encoded):
 
 
 class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInUsers, CombinesModels):
-    """The fast model's best items come first, in the slow model's order; all others follow in the fast model's order.
+    """Recommender that ranks the top items of a fast model by a slow model, followed by all others in the order of the fast model.
 
-    Candidates keep the score that the slow model gives them. All other items get what lies below the lowest of these, so that the
-    order of the fast model is kept (differences below 2^-22 of the range of a user's scores are lost). Which items are candidates
-    depends on the whole catalogue and on the training part alone: neither on the items that are asked for, nor on what is masked.
-    Items that the user has in the training part are no candidates, so that ``top`` items are left once they are masked. An item
-    that the fast model rules out with minus infinity stays ruled out, and so does a candidate that the slow one rules out.
+    Candidates keep the score of the slow model. All other items get scores below the lowest of these, in the order of the fast
+    model (differences below 2^-22 of the range of a user's scores are lost). The candidates depend on the whole catalogue and the
+    training part alone, neither on the items to score nor on the mask. Training items of the user are no candidates, so that
+    ``top`` items are left after masking. An item that the fast model scores with minus infinity keeps that score, and so does a
+    candidate of the slow model.
 
     The graph is merged as that of a :class:`~gmmrec.ensemble.blend.Blend`. Nothing is trained.
     """
@@ -80,35 +80,35 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
 
     @classmethod
     def of(cls, fast: AnyRecommender, slow: AnyRecommender, schema: GraphSchema, top: int = 200) -> "TwoStage":
-        """Copies of two trained models, for a graph that :func:`~gmmrec.ensemble.graphs.merge` made of theirs, in this order."""
+        """Return copies of two trained models, for a graph that :func:`~gmmrec.ensemble.graphs.merge` made of theirs, in order."""
         made = cls(schema, TwoStageConfig(Member.of(fast), Member.of(slow), top))
-        for own, model in zip(made.members, (fast, slow), strict=True):
-            own.load_state_dict(model.state_dict())
+        for member, model in zip(made.members, (fast, slow), strict=True):
+            member.load_state_dict(model.state_dict())
         return made.eval()
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Both models' own prepared graphs, merged."""
+        """Return the merged graphs that both models prepare."""
         return merge([self._member(position).prepare(graph) for position in (FAST, SLOW)])
 
     def encode(self, graph: MultimodalGraph) -> TwoStageEncoded:
-        """The vectors of both models, and the training items of every user."""
+        """Return the encodings of both models, and the training items of every user."""
         members = enumerate((self.config.fast, self.config.slow))
         fast, slow = (self._member(position).encode(view(graph, position, member.graph_schema)) for position, member in members)
         item, user = graph.edges(ITEM_USER).edge_index.as_tensor()
         return TwoStageEncoded({"item": slow["item"]}, fast, slow, RaggedSets.from_pairs(user, item, graph.num_nodes("user")))
 
     def score(self, encoded: TwoStageEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The whole catalogue is scored by the fast model and its best by the slow one, a block of users at a time."""
+        """Score the whole catalogue by the fast model and its top items by the slow one, a block of users at a time."""
         size = block_rows(CELLS, encoded["item"].shape[0])
         blocks = []
         for start in range(0, max(1, len(query)), size):
             scores = self._catalogue(encoded, query.take(slice(start, start + size)))  # [b, I]
-            own = candidates if candidates.dim() == 1 else candidates[start : start + size]
-            blocks.append(scores[:, own] if own.dim() == 1 else scores.gather(1, own))
+            columns = candidates if candidates.dim() == 1 else candidates[start : start + size]
+            blocks.append(scores[:, columns] if columns.dim() == 1 else scores.gather(1, columns))
         return torch.cat(blocks)
 
     def shortlist(self, encoded: TwoStageEncoded, query: UserQuery) -> tuple[Tensor, Tensor, Tensor]:
-        """The fast model's scores ``[B, I]``, the candidates, best first, ``[B, top]``, and which of these are any ``[B, top]``."""
+        """Return the fast model's scores ``[B, I]``, the candidates ``[B, top]``, best first, and their mask ``[B, top]``."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
         scores = member_scores(self._member(FAST), encoded.fast, query, items)
         seen = encoded.seen.take(query.user)
@@ -118,7 +118,7 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
         return scores, rows, best > -torch.inf
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """No terms: both models are trained already."""
+        """Return no terms: both models are already trained."""
         return {}
 
     def _catalogue(self, encoded: TwoStageEncoded, query: UserQuery) -> Tensor:
@@ -131,16 +131,16 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
 
 
 def stack_scores(scores: Tensor, better: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
-    """Puts some items of every row above all others.
+    """Rank given items of every row above all others.
 
     Args:
-        scores: Of all items ``[B, I]``.
-        better: Of some of them ``[B, K]``, which they keep.
-        rows: Which items these are ``[B, K]``.
-        chosen: Which of them count ``[B, K]``; the others are treated as if they were not among them.
+        scores: Scores of all items ``[B, I]``.
+        better: Scores of given items ``[B, K]``, which they keep.
+        rows: Rows of the given items ``[B, K]``.
+        chosen: Mask of the given items ``[B, K]``; those outside are treated like all other items.
 
     Returns:
-        ``[B, I]``: the others, brought below the lowest of ``better``, keep their order. Minus infinity stays what it is.
+        ``[B, I]``: the others, shifted below the lowest of ``better``, keep their order. Minus infinity is kept.
 
     >>> stack_scores(torch.tensor([[9.0, 7.0, 8.0, 5.0]]), torch.tensor([[0.5, 1.0]]), torch.tensor([[0, 2]]), torch.ones(1, 2) > 0)
     tensor([[ 0.5000, -0.5000,  1.0000, -2.5000]])

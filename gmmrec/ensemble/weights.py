@@ -1,4 +1,4 @@
-"""Weights of a mixture of rankings, chosen by a metric: many weight vectors are tried at once, a chunk of questions at a time."""
+"""Search for the weights of a mixture of rankings by a metric: many weight vectors at once, a chunk of queries at a time."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -18,31 +18,31 @@ from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 logger = logging.getLogger(__name__)
 
 CELLS = 2**22
-"""Scores of all parts held at once: 16 MB, near the processor."""
+"""Scores of all members held at once: 16 MB, to fit the cache."""
 GRID = 70
-"""Weight vectors tried at once, at most."""
+"""Maximum number of weight vectors evaluated at once."""
 POOL = 5
-"""How many times as many items as a list holds each part contributes to the pool in which lists are sought first."""
+"""Items of each member in the pool that is ranked first, as a multiple of the list length."""
 FINEST = 1 / 40
-"""The least difference between two weight vectors that are tried is below this."""
+"""Upper bound of the final step size of the search."""
 
 PartScores = Callable[[Any], Tensor]
-"""From a query of ``B`` questions to comparable scores ``[P, B, I]`` of all parts."""
+"""Function from a query of ``B`` rows to normalized scores ``[P, B, I]`` of all members."""
 
 
 def mixture_values(
     part_scores: PartScores, questions: RankingEvaluation[Any], num_items: int, weights: Tensor, metric: str
 ) -> Tensor:
-    """Mean of a metric for every one of many mixtures.
+    """Return the mean of a metric for each of several mixtures.
 
-    Scores are asked for once, however many mixtures there are, and never held for more than a chunk of questions.
+    Scores are computed once for all mixtures, and held for one chunk of queries at a time.
 
     Args:
-        part_scores: Scores of the parts, of all ``num_items`` items.
-        questions: What is asked.
+        part_scores: Scores of the members for all ``num_items`` items.
+        questions: Ranking task.
         num_items: Number of candidates.
         weights: Weights ``[n, P]``, at least 0.
-        metric: Such as ``"recall@20"``.
+        metric: Metric such as ``"recall@20"``.
 
     Returns:
         Means ``[n]`` (float64).
@@ -64,9 +64,9 @@ def mixture_values(
 
 
 class _Pool(NamedTuple):
-    """The best items of every part: columns ``[B, C]``, ascending, their scores ``[P, B, C]``, and the least of these ``[P, B]``.
+    """Top items of every member: columns ``[B, C]``, ascending, their scores ``[P, B, C]``, and the lowest of these ``[P, B]``.
 
-    A column that occurs more than once has minus infinity as its score but for the first time.
+    Repeated columns score minus infinity after their first occurrence.
     """
 
     columns: Tensor
@@ -83,10 +83,10 @@ def _pool(scores: Tensor, depth: int) -> _Pool:
 
 
 def _top(scores: Tensor, pool: _Pool | None, weight: Sequence[float], k: int) -> Tensor:
-    """The ``k`` best columns ``[B, k]`` of a mixture, best first; -1 where fewer remain.
+    """Return the top ``k`` columns ``[B, k]`` of a mixture, best first; -1 where fewer remain.
 
-    They are sought in the pool. No item outside of it scores more than the mixture of the parts' least scores there (Fagin's
-    threshold, PODS 2001), so that a list is right if its last score is above that; only the others are sought among all items.
+    The pool is ranked first. No item outside of it scores above the mixture of the members' lowest scores in it (Fagin's threshold,
+    PODS 2001), so a list is exact if its last score is above that; only the others are ranked among all items.
     """
     if pool is None:
         values, columns = top_columns(_mixture(scores, weight), k)
@@ -100,36 +100,36 @@ def _top(scores: Tensor, pool: _Pool | None, weight: Sequence[float], k: int) ->
 
 
 def _mixture(scores: Tensor, weight: Sequence[float]) -> Tensor:
-    """The weighted sum over the first axis; a part without a share does not count, not even with minus infinity."""
+    """Return the weighted sum over the first axis; members with weight 0 are skipped, even with scores of minus infinity."""
     mixture = scores.new_zeros(scores.shape[1:])
-    for part, share in zip(scores, weight, strict=True):
-        if share > 0:
-            mixture.add_(part, alpha=share)
+    for member, factor in zip(scores, weight, strict=True):
+        if factor > 0:
+            mixture.add_(member, alpha=factor)
     return mixture
 
 
 def search_weights(
     part_scores: PartScores, questions: RankingEvaluation[Any], num_items: int, num_parts: int, metric: str
 ) -> tuple[tuple[float, ...], float]:
-    """The weights, summing to 1, under which a mixture does best by a metric, and its value.
+    """Return the weights, summing to 1, that maximize a metric of the mixture, and its value.
 
-    First a grid over all shares (21 vectors for two parts, 66 for three, 56 for four, 70 for five); from the best of it on, shares
-    are moved from one part to another as long as that helps, by half the step and half of that, down to 1/40 or a little less.
-    Where several vectors do equally well, the most even of them wins.
+    The search starts with a grid of weights (21 vectors for two members, 66 for three, 56 for four, 70 for five); from its best
+    vector, weight is moved from one member to another as long as the metric improves, with a step that is halved down to 1/40 or
+    slightly less. Among equally good vectors the most uniform one wins.
 
     Args:
-        part_scores: Comparable scores of the parts.
-        questions: What is asked: those of the validation part.
+        part_scores: Normalized scores of the members.
+        questions: Ranking task of the validation part.
         num_items: Number of candidates.
-        num_parts: Number of parts.
-        metric: Such as ``"recall@20"``.
+        num_parts: Number of members.
+        metric: Metric such as ``"recall@20"``.
     """
     divisions = max(d for d in range(1, 21) if d == 1 or comb(d + num_parts - 1, num_parts - 1) <= GRID)
     halvings = 0
     while 1 / (divisions * 2**halvings) > FINEST:
         halvings += 1
     step = 2**halvings
-    units = divisions * step  # shares are whole numbers of units, so that no vector is tried twice
+    units = divisions * step  # integer weights, so that no vector is evaluated twice
     tried: dict[tuple[int, ...], float] = {}
 
     def best_of(vectors: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
@@ -138,7 +138,7 @@ def search_weights(
             weights = torch.tensor(new, dtype=torch.float64) / units
             means = mixture_values(part_scores, questions, num_items, weights, metric)
             tried.update(zip(new, means.tolist(), strict=True))
-        best = max(tried, key=lambda v: tried[v])  # the first of equals
+        best = max(tried, key=lambda v: tried[v])  # the first among equals
         logger.info("%d weight vectors tried, best val/%s %.4f at %s", len(tried), metric, tried[best], _text(best, units))
         return best
 
@@ -153,7 +153,7 @@ def search_weights(
 
 
 def _grid(divisions: int, num_parts: int) -> Iterable[tuple[int, ...]]:
-    """All ways to share ``divisions`` among parts.
+    """Yield all ways to distribute ``divisions`` over members.
 
     >>> list(_grid(2, 2))
     [(0, 2), (1, 1), (2, 0)]
@@ -164,7 +164,7 @@ def _grid(divisions: int, num_parts: int) -> Iterable[tuple[int, ...]]:
 
 
 def _exchanges(shares: tuple[int, ...], step: int) -> Iterable[tuple[int, ...]]:
-    """Every vector that moves a step from one part to another.
+    """Yield every vector that moves a step from one member to another.
 
     >>> sorted(_exchanges((2, 1), 1))
     [(1, 2), (3, 0)]

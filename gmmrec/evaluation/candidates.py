@@ -1,4 +1,4 @@
-"""From a model and questions with candidates of their own to results: score the candidates, measure their order."""
+"""Evaluation on given candidates: scores of the candidates of every query, and metrics of their order."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from gmmrec.recommender import Recommender
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation
 
 CELLS = 2**22
-"""Candidates scored at once."""
+"""Maximum number of candidates scored at once."""
 
 
 def evaluate_candidates(
@@ -29,17 +29,17 @@ def evaluate_candidates(
     chunk_size: int = EvalConfig.chunk_size,
     bootstrap: int = EvalConfig.bootstrap,
 ) -> Results:
-    """Puts the candidates of every question in order and measures how high the relevant ones stand.
+    """Rank the candidates of every query and measure the ranks of the relevant ones.
 
     Args:
         model: A trained model, on the device of ``graph``.
-        graph: What ``model.prepare`` returned.
-        task: Questions with their candidates.
-        chunk_size: Questions scored at once, at most.
+        graph: Graph returned by ``model.prepare``.
+        task: Queries with their candidates.
+        chunk_size: Maximum number of queries scored at once.
         bootstrap: Resamples behind the intervals.
 
     Returns:
-        One value per question under the names that :func:`candidate_metrics` gives.
+        One value per query under the names of :func:`candidate_metrics`.
 
     Raises:
         ValueError: The model scores NaN.
@@ -55,7 +55,7 @@ def evaluate_candidates(
             relevant[present] = part.label
             scores = model.score(encoded, part.query, candidates).float()
             if bool(scores[present].isnan().any()):
-                raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
+                raise ValueError(f"{type(model).__name__} returned NaN scores; its training has diverged")
             parts.append(candidate_metrics(scores.masked_fill(~present, -torch.inf), relevant, present))
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     groups = task.candidates.groups
@@ -64,20 +64,20 @@ def evaluate_candidates(
 
 
 def candidate_metrics(scores: Tensor, relevant: Tensor, present: Tensor) -> dict[str, Tensor]:
-    r"""Return how high relevant candidates stand among all of a question, by the definitions of the MIND competition.
+    r"""Return metrics of the relevant candidates among all of each query, as defined by the MIND competition.
 
-    ``auc``: the share of (relevant, other) pairs in order, ties counted half. ``mrr``: the mean of the reciprocal ranks of all
-    relevant candidates. ``ndcg@k``: gains of relevant candidates discounted by :math:`\log_2(1 + \mathrm{rank})`, over the best
-    that is possible. ``accuracy``: whether the first is relevant. Ranks among equal scores are the worst possible: a model that
-    cannot tell candidates apart gains nothing by it.
+    ``auc``: the share of correctly ordered (relevant, other) pairs, ties counted half. ``mrr``: the mean reciprocal rank of
+    all relevant candidates. ``ndcg@k``: gains of relevant candidates discounted by :math:`\log_2(1 + \mathrm{rank})`, over the best
+    possible. ``accuracy``: whether the first is relevant. Ties get the worst possible rank, so that a model that scores all
+    candidates alike gains nothing by it.
 
     Args:
         scores: ``[B, C]``, minus infinity where there is no candidate.
         relevant: ``[B, C]`` (bool).
-        present: Where there are candidates ``[B, C]``.
+        present: Mask of the candidates ``[B, C]``.
 
     Returns:
-        A value per question ``[B]`` under each name.
+        One value per query ``[B]`` under each name.
 
     >>> found = candidate_metrics(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[False, True, False]]), torch.ones(1, 3) > 0)
     >>> found["auc"].item(), found["mrr"].item(), found["accuracy"].item()
@@ -86,11 +86,11 @@ def candidate_metrics(scores: Tensor, relevant: Tensor, present: Tensor) -> dict
     scores = torch.where(present, scores.clamp(min=torch.finfo(scores.dtype).min), -torch.inf)
     others = present & ~relevant
     num_relevant, num_others = relevant.sum(1), others.sum(1)
-    above = _greater(scores, others)  # others with more, by candidate
+    above = _greater(scores, others)  # others that score higher, per candidate
     level = _greater(scores, others, or_equal=True) - above
     auc = ((num_others[:, None] - above - 0.5 * level) * relevant).sum(1) / (num_relevant * num_others)
     among = scores.masked_fill(~relevant, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1) + 1
-    rank = above + level + among  # of a relevant candidate: behind all others not worse, in order among relevant
+    rank = above + level + among  # of a relevant candidate: after all others that score as much or more
     gain = relevant / torch.log2(1.0 + rank)
     found = {"auc": auc, "mrr": (relevant / rank).sum(1) / num_relevant}
     for k in (5, 10):
@@ -102,13 +102,13 @@ def candidate_metrics(scores: Tensor, relevant: Tensor, present: Tensor) -> dict
 
 
 def _greater(scores: Tensor, among: Tensor, *, or_equal: bool = False) -> Tensor:
-    """How many of the candidates ``among`` ``[B, C]`` score more than each candidate (or as much)."""
+    """Count the candidates ``among`` ``[B, C]`` that score more than each candidate (or as much)."""
     ordered = (-scores).masked_fill(~among, torch.inf).sort(dim=1).values
     return torch.searchsorted(ordered, -scores, right=or_equal).clamp(max=among.sum(1, keepdim=True))
 
 
 def _chunks(candidates: RaggedLists, chunk_size: int) -> list[Tensor]:
-    """Positions of questions, as many at once as ``chunk_size`` and ``CELLS`` allow."""
+    """Return chunks of query positions, as large as ``chunk_size`` and ``CELLS`` allow."""
     size = min(chunk_size, block_rows(CELLS, int(candidates.counts.max())))
     return list(torch.arange(len(candidates), device=candidates.indptr.device).split(size))
 
@@ -128,7 +128,7 @@ CANDIDATES = EvaluationKind(
     task=CandidateEvaluation,
     unit="questions",
     paired_by="question",
-    headline="questions, each with candidates of its own",
+    headline="questions with given candidates",
     evaluate=_evaluate,
     report=table_report,
 )

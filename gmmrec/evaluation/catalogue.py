@@ -1,4 +1,4 @@
-"""What the lists as a whole look like: coverage, novelty and diversity.
+"""Metrics of the lists as a whole: coverage, novelty and diversity.
 
 All take ``top`` ``[Q, K]``, the rows recommended to every query, -1 where a list is shorter; none looks at what is relevant.
 """
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def coverage(top: Tensor, num_items: int) -> float:
-    """Share of the catalogue that is recommended to anybody.
+    """Share of the catalogue that is recommended to at least one user.
 
     >>> coverage(torch.tensor([[0, 1], [1, -1]]), 4)
     0.5

@@ -1,4 +1,4 @@
-"""Is one model better than another? Paired tests on the values per user of finished runs."""
+"""Comparison of finished runs by paired tests on their values per user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,20 +19,20 @@ from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_
 
 @dataclass(frozen=True)
 class Row:
-    """One run beside the reference; the reference itself has a difference of 0 and no tests.
+    """One run compared with the reference; the reference itself has a difference of 0 and no tests.
 
     Attributes:
-        run: Its name.
-        seeds: How many runs were averaged.
-        mean: Of the metric over the users in common.
+        run: Name of the run.
+        seeds: Number of averaged runs.
+        mean: Mean of the metric over the common users.
         difference: Mean minus that of the reference.
         low: Lower end of the 95 % bootstrap interval of the difference.
         high: Upper end.
-        p: Of the two-sided sign-flip test.
-        p_holm: The same, corrected after Holm for the number of runs that are compared with the reference.
-        p_wilcoxon: Of Wilcoxon's signed-rank test, as a second opinion; not corrected.
-        deviation: Standard deviation of the metric between the runs that were averaged; None of one run. The interval and the
-            p-values know of other users, not of other seeds.
+        p: p-value of the two-sided sign-flip test.
+        p_holm: The same, Holm-corrected for the number of runs compared with the reference.
+        p_wilcoxon: p-value of Wilcoxon's signed-rank test, as a second opinion; not corrected.
+        deviation: Standard deviation of the metric between averaged runs; None for a single run. The interval and the p-values
+            account for the variation between users, not between seeds.
     """
 
     run: str
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome, best run first."""
+    """Result of a comparison, best run first."""
 
     metric: str
     group: str
@@ -64,30 +64,30 @@ class Comparison:
 
     @property
     def note(self) -> str:
-        """What was compared, in a sentence or two."""
+        """Description of the comparison, in a sentence or two."""
         group = "" if self.group == EVERYTHING else f" (group: {self.group})"
         better = ", lower is better" if self.lower_is_better else ""
         over = f"{self.num_users} {self.unit}s{group}"
         note = f"{self.metric} over {over}{better}, differences to {self.reference}, paired by {self.unit}."
         if self.left_out:
-            note += f" Only {self.unit}s in common count; {self.left_out} not asked in every run are left out."
+            note += f" Only common {self.unit}s count; {self.left_out} missing from some run are left out."
         if any(row.deviation is not None for row in self.rows):
-            note += " Behind ± stands the deviation between seeds, of which intervals and p-values know nothing."
+            note += " ± is the standard deviation between seeds, which intervals and p-values do not cover."
         if self.sampled:
             note += f" Ranked among {candidates(self.sampled, self.sampled_by)}: {SAMPLED}."
         return note
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         return {**asdict(self), "rows": [asdict(row) for row in self.rows], "note": self.note}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a run."""
+        """Return one row per run."""
         frame: pd.DataFrame = pd.DataFrame([asdict(row) for row in self.rows])
         return frame
 
     def to_markdown(self) -> str:
-        """A table and the note."""
+        """Return a table and the note."""
         lines = [
             f"| run | seeds | {self.metric} | difference | 95 % interval | p | p (Holm) | p (Wilcoxon) |",
             f"|---|{'---:|' * 7}",
@@ -113,27 +113,27 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Compares runs by one metric, question by question: users of a ranking, predicted ratings, sets.
+    """Compare runs by one metric, paired by query: users of a ranking, predicted ratings, outfits.
 
-    The sign-flip (randomisation) test asks how often a mean difference as large as the one found would come about if it were
-    chance which of the two runs does better with each user. Choosing the best of many runs as the reference makes
-    small p-values likelier than they say; name the reference beforehand where it matters. Differences of ``rmse`` are tested by
-    squared errors; :math:`a - b = (a^2 - b^2) / (a + b)` puts them and their interval on the scale of ratings.
+    The sign-flip (randomisation) test estimates how often a mean difference as large as the observed one would occur if the better
+    run of each user were random. Choosing the best of many runs as the reference makes small p-values more likely than they state;
+    if it matters, name the reference beforehand. Differences of ``rmse`` are tested by squared errors;
+    :math:`a - b = (a^2 - b^2) / (a + b)` converts them and their interval to the scale of ratings.
 
     Args:
-        runs: By name; several results under one name (the same model with other seeds) are averaged by user first.
-        metric: Such as ``"recall@20"``, ``"rmse"`` or ``"impressions/auc"``.
-        group: A group of the results, such as ``"cold items"``.
-        reference: What the others are compared with; the best run where not given.
-        resamples: Sign flips, and resamples behind each interval.
-        seed: Of both.
+        runs: Results by name; several under one name (the same model with other seeds) are averaged per user first.
+        metric: Metric such as ``"recall@20"``, ``"rmse"`` or ``"impressions/auc"``.
+        group: Group of the results, such as ``"cold items"``.
+        reference: Run the others are compared with; the best by default.
+        resamples: Number of sign flips, and of resamples per interval.
+        seed: Seed of both.
 
     Raises:
-        ValueError: There are fewer than two runs, one lacks the metric, or they did not answer the same questions.
+        ValueError: There are fewer than two runs, one lacks the metric, or they did not answer the same queries.
         KeyError: A run lacks the group, or there is no such reference.
     """
     if len(runs) < 2:
-        raise ValueError(f"a comparison takes at least two different runs, but got {len(runs)}")
+        raise ValueError(f"a comparison needs at least two different runs, but got {len(runs)}")
     if reference is not None and reference not in runs:
         raise KeyError(f"there is no run {reference!r} to compare with; the runs are {', '.join(runs)}")
     parts = {
@@ -168,25 +168,25 @@ def compare(
     for (name, difference), p, p_holm in zip(differences.items(), p_values, holm(p_values), strict=True):
         change, tests = float(difference.mean()), (p, p_holm, wilcoxon_test(difference))
         rows[name] = Row(name, len(parts[name]), means[name], change, *intervals[name], *tests, deviations[name])
-    asked = torch.unique(torch.cat([part.query for _, part in members])).numel()
-    left_out = max(asked - positions[0].numel(), 0)
+    num_queries = torch.unique(torch.cat([part.query for _, part in members])).numel()
+    left_out = max(num_queries - positions[0].numel(), 0)
     ordered = tuple(rows[name] for name in order)
     sampling = members[0][1].sampled, members[0][1].sampled_by
     return Comparison(metric, group, best, positions[0].numel(), left_out, ordered, *sampling, kind.paired_by, lower_is_better)
 
 
 def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
-    """For each named run the positions ``[n]`` of the users that all have in common, in the same order of users.
+    """Return the positions ``[n]`` of the common users in each named run, in the same order of users.
 
     Raises:
-        ValueError: The runs masked different items, ranked among other candidates, or were asked different questions.
+        ValueError: The runs masked different items, ranked other candidates, or answered different queries.
     """
     (first_name, first), *others = runs
     for name, run in others:
         if run.kind.name != first.kind.name:
             raise ValueError(
                 f"{first_name} and {name} cannot be compared: the first holds results of {first.kind.name}, the second of "
-                f"{run.kind.name}; take the same evaluation task of both"
+                f"{run.kind.name}; use the same evaluation task for both"
             )
         if run.masked != first.masked:
             raise ValueError(
@@ -206,7 +206,7 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
     for name, run in runs:
         if torch.unique(run.query).numel() < len(run):
             raise ValueError(
-                f"{name} asks some users more than once, so it can only be compared with runs of the very same questions"
+                f"{name} has several queries for some users, so it can only be compared with runs of exactly the same queries"
             )
         common = common[torch.isin(common, run.query)]
     if not common.numel():
@@ -220,26 +220,26 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
         differing = int((run.relevant[positions[-1]] != first.relevant[positions[0]]).sum())
         if differing:
             raise ValueError(
-                f"{first_name} and {name} cannot be compared: {differing} of their {common.numel()} common users have other test "
-                "items in one than in the other; use runs on the same split of the same data set"
+                f"{first_name} and {name} cannot be compared: {differing} of their {common.numel()} common users have different "
+                "test items; use runs on the same split of the same data set"
             )
     return positions
 
 
 def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metric: str = "ndcg@20") -> dict[str, list[Results]]:
-    """Results of run folders, by folder name (by path where names repeat).
+    """Return the results of run folders, by folder name (by path if names repeat).
 
     Args:
-        folders: Each as a finished run leaves it.
-        group_seeds: Put runs together whose ``config.yaml`` differs in nothing but the seed.
-        metric: What will be compared: every evaluation task has a file of its own.
+        folders: Folders of finished runs.
+        group_seeds: Whether to group runs whose ``config.yaml`` differs only in the seed.
+        metric: Metric to compare, which determines the results file.
 
     Raises:
         ValueError: A folder holds no values per user, or is given twice.
     """
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
-        raise ValueError("the same run folder is given twice; give each once")
+        raise ValueError("a run folder is given twice; give each once")
     names = [path.resolve().name for path in paths]
     labels = [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
     runs: dict[str, list[Results]] = {}
@@ -256,7 +256,7 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
 def _config_without_seed(folder: Path) -> Any:
     path = folder / "config.yaml"
     if not path.is_file():
-        raise ValueError(f"{folder} holds no config.yaml, which tells the runs of one model with other seeds; give finished runs")
+        raise ValueError(f"{folder} has no config.yaml, which is needed to group runs by seed; give folders of finished runs")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config.pop("seed", None)
     config.get("run", {}).pop("seed", None)

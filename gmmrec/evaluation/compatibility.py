@@ -1,4 +1,4 @@
-"""From a model and sets of items to results: how well real sets are told from random ones."""
+"""Evaluation of compatibility: discrimination between compatible outfits and random ones."""
 
 from collections.abc import Mapping
 
@@ -25,17 +25,17 @@ def evaluate_compatibility(
     chunk_size: int = EvalConfig.chunk_size,
     bootstrap: int = EvalConfig.bootstrap,
 ) -> Results:
-    """Puts sets in order by how well their items go together, and measures how far the real ones stand in front.
+    """Rank outfits by compatibility and measure the AUC of the compatible ones.
 
     Args:
         model: A trained model, on the device of ``graph``.
-        graph: What ``model.prepare`` returned.
-        task: Sets with their labels.
-        chunk_size: Sets judged at once.
+        graph: Graph returned by ``model.prepare``.
+        task: Outfits with their labels.
+        chunk_size: Outfits scored at once.
         bootstrap: Resamples behind the interval.
 
     Returns:
-        ``auc`` of every set, see :func:`shares`; the mean over all sets is the AUC.
+        ``auc`` of every outfit, see :func:`shares`; the mean over all outfits is the AUC.
 
     Raises:
         ValueError: The model scores NaN.
@@ -46,7 +46,7 @@ def evaluate_compatibility(
         parts = torch.arange(len(task), device=task.label.device).split(chunk_size)
         found = torch.cat([compatibility_scores(model, encoded, task.query.take(part)) for part in parts]).float()
     if bool(found.isnan().any()):
-        raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
+        raise ValueError(f"{type(model).__name__} returned NaN scores; its training has diverged")
     query = task.query
     rows = (query.outfit + 1).masked_fill(~query.outfit_mask, 0)
     number = (rows * -7046029254386353131 ^ rows).sum(1) * 2 + task.label  # the same for the same items in any order
@@ -56,12 +56,12 @@ def evaluate_compatibility(
 
 
 def compatibility_scores(model: AnyRecommender, encoded: Encoded, query: OutfitQuery) -> Tensor:
-    """How well the items of each set go together ``[B]``: what the model says itself, else the mean score of its items.
+    """Return the compatibility of each outfit ``[B]``: the model's own, or else the mean score of its items.
 
-    Every item is scored as what completes the rest of its set.
+    Every item is scored as the completion of the rest of its outfit.
     """
-    if own := offered(model, ScoresCompatibility):
-        return own.compatibility(encoded, query)
+    if scorer := offered(model, ScoresCompatibility):
+        return scorer.compatibility(encoded, query)
     row, column = query.outfit_mask.nonzero(as_tuple=True)
     scores = model.score(encoded, query.without(row, column), query.outfit[row, column][:, None])
     total = scores.new_zeros(len(query)).index_add_(0, row, scores.flatten())
@@ -69,21 +69,22 @@ def compatibility_scores(model: AnyRecommender, encoded: Encoded, query: OutfitQ
 
 
 def shares(scores: Tensor, label: Tensor) -> Tensor:
-    """For every real set the share of the others that score less, for every other the share of the real ones that score more.
+    """Return the share of correctly ordered pairs per outfit: compatible ones should score above all others.
 
-    Ties count half. The mean over all is the area under the ROC curve, as is the mean over either kind.
+    For a compatible outfit, that is the share of the others that score less; for another, the share of the compatible ones that
+    score more. Ties count half. The mean over all is the area under the ROC curve, as is the mean over either kind.
 
     Args:
         scores: ``[n]``.
-        label: Which are real ``[n]`` (bool).
+        label: Whether each outfit is compatible ``[n]`` (bool).
 
     >>> shares(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([True, True, False]))
     tensor([1.0000, 0.0000, 0.5000])
     """
     found = torch.empty_like(scores, dtype=torch.float32)
     for kind, sign in ((label, 1.0), (~label, -1.0)):
-        mine, others = sign * scores[kind], (sign * scores[~kind]).sort().values
-        below, not_above = (torch.searchsorted(others, mine, right=right) for right in (False, True))
+        same, others = sign * scores[kind], (sign * scores[~kind]).sort().values
+        below, not_above = (torch.searchsorted(others, same, right=right) for right in (False, True))
         found[kind] = (below + not_above) / (2 * len(others))
     return found
 
@@ -103,7 +104,7 @@ COMPATIBILITY = EvaluationKind(
     task=CompatibilityEvaluation,
     unit="sets",
     paired_by="set",
-    headline="sets of items, told apart as real or random; chance is 0.5",
+    headline="sets of items, compatible or random; chance is 0.5",
     evaluate=_evaluate,
     report=table_report,
 )

@@ -1,4 +1,4 @@
-"""From a model and a ranking task to results: encode once, rank in chunks, measure, also by groups."""
+"""Evaluation of rankings: encode once, rank in chunks, measure all queries and groups."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,29 +34,30 @@ def evaluate(
     num_sampled: int = EvalConfig.num_sampled,
     sampled_by: Literal["uniform", "popularity"] = EvalConfig.sampled_by,
 ) -> Results:
-    """Ranks the whole catalogue for every question and measures the lists.
+    """Rank the whole catalogue for every query and measure the lists.
 
-    The model is put into evaluation mode and back, without gradients (but a model may switch them on inside ``score``).
+    The model is in evaluation mode without gradients (a model may enable them inside ``score``); its mode is restored afterwards.
 
     Args:
         model: A trained model, on the device of ``graph``.
-        graph: What ``model.prepare`` returned.
-        questions: Every one with a relevant item.
+        graph: Graph returned by ``model.prepare``.
+        questions: Ranking task, with a relevant item per query.
         metrics: Names in ``METRICS``.
-        ks: Lengths of the lists; they are cut from one ranking.
-        groups: Reported beside the whole; see ``default_groups``.
-        chunk_size: Questions scored at once.
+        ks: Lengths of the lists, all taken from one ranking.
+        groups: Groups reported besides the whole; see ``default_groups``.
+        chunk_size: Queries scored at once.
         candidate_chunk: Candidates scored at once.
-        bootstrap: Resamples behind the intervals, which are drawn when they are asked for.
-        num_sampled: Rank among so many sampled candidates instead; see :class:`EvalConfig`. The sample is the same for all models.
-        sampled_by: How they are sampled.
+        bootstrap: Resamples per interval, drawn on first access.
+        num_sampled: Number of sampled candidates to rank instead of all; see :class:`EvalConfig`. The sample is the same for all
+            models.
+        sampled_by: Distribution of the sample.
 
     Raises:
-        ValueError: There are no questions, a metric is not known, or the model scores NaN.
+        ValueError: There are no queries, a metric is unknown, or the model scores NaN.
     """
     settings = EvalConfig(metrics=metrics, ks=ks, chunk_size=chunk_size, candidate_chunk=candidate_chunk, bootstrap=bootstrap)
     if not len(questions):
-        raise ValueError("there is nothing to evaluate: no question has a relevant item; choose a split with a larger share")
+        raise ValueError("nothing to evaluate: no query has a relevant item; choose a split with a larger share")
     target = questions.query.target
     count = graph.degree(target)
     questions = questions.to(count.device)
@@ -65,12 +66,12 @@ def evaluate(
     with evaluating(model):
         encoded = encode(model, graph)
 
-        def lists(asked: RankingEvaluation[Any], pool: Tensor | None = None) -> Tensor:
+        def lists(part: RankingEvaluation[Any], pool: Tensor | None = None) -> Tensor:
             if num_sampled:
-                found = rank_sampled(model, encoded, asked, count, num_sampled, k=max(ks), by=sampled_by, chunk_size=chunk_size)
+                found = rank_sampled(model, encoded, part, count, num_sampled, k=max(ks), by=sampled_by, chunk_size=chunk_size)
             else:
                 found = rank(
-                    model, encoded, asked, num_items, k=max(ks), chunk_size=chunk_size, candidate_chunk=candidate_chunk, pool=pool
+                    model, encoded, part, num_items, k=max(ks), chunk_size=chunk_size, candidate_chunk=candidate_chunk, pool=pool
                 )
             return found.items
 
@@ -111,7 +112,7 @@ def evaluate(
 
 @contextmanager
 def evaluating(model: AnyRecommender) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
+    """Set evaluation mode without gradients, and restore the mode of every module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -127,7 +128,7 @@ def _measure(hit: Tensor, num_relevant: Tensor, settings: EvalConfig) -> dict[st
 
 
 def _restrict(relevant: RaggedSets, mask: Tensor) -> RaggedSets:
-    """The same sets, without the rows outside ``mask`` ``[I]``."""
+    """Return the sets without the rows outside ``mask`` ``[I]``."""
     keep = mask[relevant.values]
     indptr = torch.cat([relevant.indptr.new_zeros(1), keep.cumsum(0)])[relevant.indptr]
     return RaggedSets(indptr, relevant.values[keep])
@@ -156,7 +157,7 @@ def _evaluate_ranking(
 
 
 def _one_metric(metric: str, config: EvalConfig) -> EvalConfig:
-    """Settings that compute one metric, ranking everything whatever ``config`` samples."""
+    """Return settings that compute one metric on full rankings, even if ``config`` samples."""
     name, k = parse_metric(metric)
     return EvalConfig(metrics=(name,), ks=(k,), bootstrap=0)
 

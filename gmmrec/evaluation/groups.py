@@ -1,4 +1,4 @@
-"""Groups of questions and items that are reported beside the whole."""
+"""Groups of queries and items that are reported besides the whole."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,13 +13,13 @@ from gmmrec.typing import ITEM
 
 @dataclass(frozen=True)
 class Group:
-    """A part of the test that is reported by itself.
+    """Subset of the queries or items that is reported separately.
 
     Attributes:
-        mask: Who belongs to it: ``[Q]`` or ``[I]``.
-        over: Whether the mask selects questions, or items. In a group of items only these count as relevant, and questions without
-            any are left out.
-        only: For a group of items: rank these alone, not among the whole catalogue.
+        mask: Members of the group: ``[Q]`` or ``[I]``.
+        over: Whether the mask selects queries (``"questions"``) or items. In a group of items, only these count as relevant, and
+            queries without any are left out.
+        only: Whether to rank the items of the group alone, not among the whole catalogue.
     """
 
     mask: Tensor
@@ -28,7 +28,7 @@ class Group:
 
 
 def default_groups(graph: MultimodalGraph, questions: RankingEvaluation[Any]) -> dict[str, Group]:
-    """The groups every report shows, as far as they exist.
+    """Return the non-empty groups that every report shows.
 
     Items with and without training interactions (warm and cold; the cold ones also ranked among themselves), items that lack a
     modality, and users by quartiles of their number of training interactions.
@@ -45,20 +45,20 @@ def default_groups(graph: MultimodalGraph, questions: RankingEvaluation[Any]) ->
         if bool(missing.any()):
             groups[f"items without {modality}"] = Group(missing, "items")
     user = questions.query.users
-    if target == ITEM and user is not None and bool((user >= 0).all()):  # -1 is nobody in particular
+    if target == ITEM and user is not None and bool((user >= 0).all()):  # -1 is no particular user
         groups |= activity_groups(graph.degree("user")[user.to(cold.device)])
     return groups
 
 
 def activity_groups(degree: Tensor) -> dict[str, Group]:
-    """Questions in at most four bins of nearly equal size by the user's degree ``[Q]``, and apart those of new users."""
+    """Return queries in at most four bins of nearly equal size by the user's degree ``[Q]``, and a group of new users."""
     seen = degree > 0
     groups = {} if bool(seen.all()) else {"users without training interactions": Group(~seen, "questions")}
     if not bool(seen.any()):
         return groups
     ordered = degree[seen].sort().values
     share = torch.tensor([0.25, 0.5, 0.75, 1.0], device=degree.device)
-    ends = torch.unique(ordered[(share * ordered.numel()).ceil().long() - 1])  # the greatest degree of every bin
+    ends = torch.unique(ordered[(share * ordered.numel()).ceil().long() - 1])  # the highest degree of every bin
     start = int(ordered[0])
     for end in ends.long().tolist():
         span = f"{start}" if start == end else f"{start} to {end}"

@@ -1,4 +1,4 @@
-"""KINDS: the table of all kinds of evaluation; evaluation, monitoring, files and comparison read it."""
+"""``KINDS``: the table of all kinds of evaluation, read by evaluation, monitoring, files and comparison."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +17,14 @@ from gmmrec.renamed import refuse_renamed
 from gmmrec.tasks.evaluation_tasks import EvaluationTask
 
 KINDS: dict[str, EvaluationKind] = {kind.name: kind for kind in (RANKING, CANDIDATES, RATING, COMPATIBILITY, LINK_PREDICTION)}
-"""By name. A row stands beside the function that evaluates; adding one here makes a kind known to all of gmmrec."""
+"""Kinds by name. Each is defined next to its evaluation function; adding it here makes it known to all of gmmrec."""
 
 
 def kind_of(task: EvaluationTask) -> EvaluationKind:
-    """The kind of an evaluation task, by its data class.
+    """Return the kind of an evaluation task, by its data class.
 
     Raises:
-        TypeError: There is no such kind.
+        TypeError: No kind has this data class.
     """
     by_type = {kind.task: kind for kind in KINDS.values()}
     if type(task) not in by_type:
@@ -36,7 +36,7 @@ def kind_of(task: EvaluationTask) -> EvaluationKind:
 
 
 def evaluate_task(model: Recommender[Any], graph: MultimodalGraph, task: EvaluationTask, config: EvalConfig) -> Results:
-    """Results of a trained model, on the device of its graph, with the groups that every report shows."""
+    """Return the results of a trained model, on the device of its graph, with the groups that every report shows."""
     kind = kind_of(task)
     return kind.evaluate(model, graph, task, config, kind.groups(graph, task))
 
@@ -44,7 +44,7 @@ def evaluate_task(model: Recommender[Any], graph: MultimodalGraph, task: Evaluat
 def monitored_value(
     model: Recommender[Any], graph: MultimodalGraph, task: EvaluationTask, monitor: str, config: EvalConfig
 ) -> float:
-    """Value of one metric of an evaluation task, at the least cost; see :func:`monitored_mode` for its direction.
+    """Compute one metric of an evaluation task at the lowest cost; see :func:`monitored_mode` for its direction.
 
     Raises:
         ValueError: The evaluation task has no such metric.
@@ -52,20 +52,20 @@ def monitored_value(
     kind, metric = kind_of(task), monitor.rpartition("/")[2]
     found = kind.evaluate(model, graph, task, kind.monitoring(metric, config), {}).mean()
     if metric not in found:
-        raise ValueError(f"monitor {monitor!r} names no metric of this evaluation task; it has {', '.join(found)}")
+        raise ValueError(f"monitor {monitor!r} is not a metric of this evaluation task; it has {', '.join(found)}")
     return found[metric]
 
 
 def monitored_mode(task: EvaluationTask, monitor: str) -> Literal["max", "min"]:
-    """Direction of a metric of an evaluation task: ``"min"`` for an error, ``"max"`` for any other."""
+    """Return the direction of a metric of an evaluation task: ``"min"`` for an error, ``"max"`` for any other."""
     return "min" if monitor.rpartition("/")[2] in kind_of(task).lower_is_better else "max"
 
 
 def task_of_metric(monitor: str) -> str:
-    """Name of the evaluation task that a metric belongs to; a bare name is a metric of the ranking, or an error of ratings.
+    """Return the evaluation task of a metric; a bare name is a metric of the ranking, or an error of ratings.
 
     Raises:
-        ValueError: A bare name is neither, or the evaluation task has another name now.
+        ValueError: A bare name is neither, or the evaluation task was renamed.
 
     >>> task_of_metric("recall@20"), task_of_metric("rmse"), task_of_metric("impressions/auc")
     ('ranking', 'rating', 'impressions')
@@ -76,12 +76,12 @@ def task_of_metric(monitor: str) -> str:
         return task
     bare = [kind.name for kind in KINDS.values() if kind.bare(metric)]
     if not bare:
-        parse_metric(metric)  # says how metrics are written
+        parse_metric(metric)  # raises with the expected form
     return bare[0]
 
 
 def metric_name(task: str, results: Results, metric: str) -> str:
-    """Name of a metric among those of all evaluation tasks: with ``TASK/`` in front, unless it needs none.
+    """Return the name of a metric among those of all evaluation tasks, prefixed with ``TASK/`` unless it is bare.
 
     >>> import torch
     >>> results = Results(RANKING, {}, torch.empty(0), torch.empty(0), "none")
@@ -93,9 +93,9 @@ def metric_name(task: str, results: Results, metric: str) -> str:
 
 
 def load_results(folder: str | Path, task: str = RANKING.name) -> Results:
-    """Reads the values per question of one evaluation task of a finished run.
+    """Read the values per query of one evaluation task of a finished run.
 
     Raises:
-        ValueError: The folder holds no such results, or none that can be read.
+        ValueError: The folder holds no such results, or they cannot be read.
     """
     return Results.load(folder, task, KINDS)

@@ -1,4 +1,4 @@
-"""From a model and facts with one end hidden to results: rank all entities, leaving other right answers out."""
+"""Evaluation of link prediction: filtered ranks of the missing end of triples among all entities."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ from gmmrec.typing import ENTITY
 CELLS = 2**23
 """Scores held at once: 32 MB."""
 DEPTHS = (1, 3, 10)
-"""Lengths of the lists of ``hits@k``."""
+"""List lengths of ``hits@k``."""
 
 
 def evaluate_link_prediction(
@@ -32,18 +32,18 @@ def evaluate_link_prediction(
     groups: Mapping[str, Group] | None = None,
     bootstrap: int = EvalConfig.bootstrap,
 ) -> Results:
-    """Scores all entities for every question and finds the rank of the hidden end among those that are no other right answers.
+    """Score all entities for every query and rank the missing end, leaving out other true answers.
 
     Args:
-        model: A model that is asked with :class:`~gmmrec.tasks.query.LinkPredictionQuery`, on the device of ``graph``.
-        graph: What ``model.prepare`` returned.
+        model: A model that answers :class:`~gmmrec.tasks.query.LinkPredictionQuery`, on the device of ``graph``.
+        graph: Graph returned by ``model.prepare``.
         task: Triples with one end to predict.
-        chunk_size: Questions scored at once, at most.
-        groups: Of questions, reported beside the whole; see :func:`link_groups`.
+        chunk_size: Maximum number of queries scored at once.
+        groups: Groups of queries reported besides the whole; see :func:`link_groups`.
         bootstrap: Resamples behind the intervals.
 
     Returns:
-        One value per question: the reciprocal rank under ``mrr``, ``hits@1``, ``hits@3``, ``hits@10``, and the rank itself under
+        One value per query: the reciprocal rank under ``mrr``, ``hits@1``, ``hits@3``, ``hits@10``, and the rank itself under
         ``mean_rank``.
 
     Raises:
@@ -58,7 +58,7 @@ def evaluate_link_prediction(
             part = task.take(index)
             scores = model.score(encoded, part.query, entities).float()
             if bool(scores.isnan().any()):
-                raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
+                raise ValueError(f"{type(model).__name__} returned NaN scores; its training has diverged")
             ranks.append(filtered_ranks(scores, part.answer, part.known))
     rank = torch.cat(ranks).cpu()
     values = {"mrr": 1 / rank, **{f"hits@{k}": (rank <= k).float() for k in DEPTHS}, "mean_rank": rank}
@@ -71,37 +71,38 @@ def evaluate_link_prediction(
 
 
 def filtered_ranks(scores: Tensor, answer: Tensor, known: RaggedSets) -> Tensor:
-    """Rank of each answer among all candidates that are no other right answers ``[B]`` (float32).
+    """Return the rank of each answer among all candidates but other true answers ``[B]`` (float32).
 
-    One more than the number of candidates that score higher, and half the number of those that score the same: a model that cannot
-    tell candidates apart gains nothing by it, and loses nothing. This is the realistic rank of Berrendorf et al., 2020.
+    The rank is one plus the number of candidates that score higher, plus half the number of ties: a model that scores all
+    candidates alike neither gains nor loses by it. This is the realistic rank of Berrendorf et al., 2020.
 
     Args:
         scores: ``[B, N]``.
         answer: Columns ``[B]``.
-        known: All right answers of every question; the answer itself may be among them.
+        known: All true answers per query; the answer itself may be among them.
 
     >>> known = RaggedSets(torch.tensor([0, 2]), torch.tensor([1, 3]))
     >>> filtered_ranks(torch.tensor([[3.0, 2.0, 2.0, 9.0]]), torch.tensor([1]), known)
     tensor([2.5000])
     """
-    own = scores.gather(1, answer[:, None])  # [B, 1]
-    above, level = (scores > own).sum(1), (scores == own).sum(1) - 1
+    score = scores.gather(1, answer[:, None])  # [B, 1]
+    above, level = (scores > score).sum(1), (scores == score).sum(1) - 1
     question, other = known.groups, known.values
-    theirs, is_other = scores[question, other], other != answer[question]
-    above = above.index_add(0, question, ((theirs > own[question, 0]) & is_other).long(), alpha=-1)
-    level = level.index_add(0, question, ((theirs == own[question, 0]) & is_other).long(), alpha=-1)
+    other_score, is_other = scores[question, other], other != answer[question]
+    above = above.index_add(0, question, ((other_score > score[question, 0]) & is_other).long(), alpha=-1)
+    level = level.index_add(0, question, ((other_score == score[question, 0]) & is_other).long(), alpha=-1)
     return 1 + above + level / 2
 
 
 def link_groups(graph: MultimodalGraph, task: LinkPredictionEvaluation) -> dict[str, Group]:
-    """The groups that every report shows: which end is asked for, and facts of which an end has a modality, or none has."""
+    """Return the groups that every report shows: by the predicted end, and by whether an end of the triple has a modality."""
     backwards = task.backwards.to(graph.degree(ENTITY).device)
     groups = {"tails": Group(~backwards, "questions"), "heads": Group(backwards, "questions")}
     for modality in graph.schema.modalities(ENTITY):
         present = graph.features[modality].present
-        touched = present[task.query.head.to(present.device)] | present[task.answer.to(present.device)]
-        groups |= {f"facts with {modality}": Group(touched, "questions"), f"facts without {modality}": Group(~touched, "questions")}
+        has_modality = present[task.query.head.to(present.device)] | present[task.answer.to(present.device)]
+        groups[f"facts with {modality}"] = Group(has_modality, "questions")
+        groups[f"facts without {modality}"] = Group(~has_modality, "questions")
     return {name: group for name, group in groups.items() if bool(group.mask.any()) and not bool(group.mask.all())}
 
 

@@ -1,8 +1,8 @@
-"""Ranking metrics: pure functions with one value per query; a key of ``METRICS`` is the name in a report.
+"""Ranking metrics: pure functions with one value per query; the keys of ``METRICS`` are the names in reports.
 
-All take ``hits`` ``[Q, K]`` (bool: is the candidate at this position relevant?) and ``num_relevant`` ``[Q]``, which is at least 1:
-queries without a relevant answer are dropped by the evaluator, once. A list shorter than ``K`` is filled with False. All return
-float32 ``[Q]``; the mean is taken later, so that intervals and groups need nothing more.
+All take ``hits`` ``[Q, K]`` (bool, True where the candidate at this position is relevant) and ``num_relevant`` ``[Q]``, at least 1:
+the evaluator drops queries without a relevant item. A list shorter than ``K`` is padded with False. All return float32 ``[Q]``;
+the mean is taken later, so that intervals and groups can be computed from the values.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def recall(hits: Tensor, num_relevant: Tensor) -> Tensor:
-    """Share of the relevant items that are in the list, divided by all of them (not by at most ``K``).
+    """Share of all relevant items that are in the list (not of at most ``K``).
 
     >>> recall(torch.tensor([[True, False, True]]), torch.tensor([4]))
     tensor([0.5000])
@@ -30,7 +30,7 @@ def precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
 
 
 def hit(hits: Tensor, num_relevant: Tensor) -> Tensor:
-    """1 where the list holds a relevant item at all, else 0.
+    """1 if the list contains a relevant item, else 0.
 
     >>> hit(torch.tensor([[False, True], [False, False]]), torch.tensor([3, 3]))
     tensor([1., 0.])
@@ -39,7 +39,7 @@ def hit(hits: Tensor, num_relevant: Tensor) -> Tensor:
 
 
 def mrr(hits: Tensor, num_relevant: Tensor) -> Tensor:
-    """Reciprocal rank of the first relevant item; 0 where none is in the list.
+    """Reciprocal rank of the first relevant item; 0 if none is in the list.
 
     >>> mrr(torch.tensor([[False, True, True], [False, False, False]]), torch.tensor([2, 2]))
     tensor([0.5000, 0.0000])
@@ -50,7 +50,7 @@ def mrr(hits: Tensor, num_relevant: Tensor) -> Tensor:
 def ndcg(hits: Tensor, num_relevant: Tensor) -> Tensor:
     r"""Discounted gain over that of the best possible list, :math:`\sum_r h_r / \log_2(r + 1)` over ranks :math:`r`.
 
-    The best list has ``min(num_relevant, K)`` relevant items at its head. Source: Järvelin & Kekäläinen, TOIS 2002, with binary
+    The best list starts with ``min(num_relevant, K)`` relevant items. Source: Järvelin & Kekäläinen, TOIS 2002, with binary
     relevance and logarithm base 2.
 
     >>> ndcg(torch.tensor([[True, False, True]]), torch.tensor([2]))    # (1 + 1/2) / (1 + 1/log2(3))
@@ -62,10 +62,10 @@ def ndcg(hits: Tensor, num_relevant: Tensor) -> Tensor:
 
 
 def average_precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
-    r"""Mean of the precision at every relevant item's rank, divided by ``min(num_relevant, K)``, so that a perfect list scores 1.
+    r"""Sum of the precisions at the ranks of relevant items over ``min(num_relevant, K)``, so that a perfect list scores 1.
 
-    PyG's ``LinkPredMAP`` divides by the same; ranx (and trec_eval) divide by ``num_relevant``, which is lower where there are more
-    than ``K`` relevant items.
+    PyG's ``LinkPredMAP`` divides by the same; ranx (and trec_eval) divide by ``num_relevant``, which gives lower values for queries
+    with more than ``K`` relevant items.
 
     >>> average_precision(torch.tensor([[True, False, True]]), torch.tensor([2]))    # (1 + 2/3) / 2
     tensor([0.8333])
@@ -91,7 +91,7 @@ METRICS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def squared_error(predicted: Tensor, rating: Tensor) -> Tensor:
-    """What ``rmse`` is the root of the mean of.
+    """Squared error of predicted ratings; the root of its mean is ``rmse``.
 
     >>> squared_error(torch.tensor([4.0, 1.0]), torch.tensor([5.0, 3.0]))
     tensor([1., 4.])
@@ -100,7 +100,7 @@ def squared_error(predicted: Tensor, rating: Tensor) -> Tensor:
 
 
 def absolute_error(predicted: Tensor, rating: Tensor) -> Tensor:
-    """What ``mae`` is the mean of.
+    """Absolute error of predicted ratings; its mean is ``mae``.
 
     >>> absolute_error(torch.tensor([4.0, 1.0]), torch.tensor([5.0, 3.0]))
     tensor([1., 2.])
@@ -113,7 +113,7 @@ ERRORS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"rmse": squared_erro
 
 
 def finish(metric: str, mean: float) -> float:
-    """What is reported, from the mean of a metric's values: its root for ``rmse``, the mean itself for all others.
+    """Return the reported value of a metric from the mean of its values: the root for ``rmse``, the mean for all others.
 
     >>> finish("rmse", 4.0), finish("mae", 4.0)
     (2.0, 4.0)
@@ -122,7 +122,7 @@ def finish(metric: str, mean: float) -> float:
 
 
 def is_ranking_metric(text: str) -> bool:
-    """Whether a text names a ranking metric and a list length.
+    """Return whether a text names a ranking metric with a list length.
 
     >>> is_ranking_metric("recall@20"), is_ranking_metric("recall"), is_ranking_metric("auc@20")
     (True, False, False)
@@ -132,10 +132,10 @@ def is_ranking_metric(text: str) -> bool:
 
 
 def parse_metric(text: str) -> tuple[str, int]:
-    """Name and list length of a metric as it stands in reports.
+    """Return the name and the list length of a metric.
 
     Raises:
-        ValueError: The name is not known, or no list length follows it.
+        ValueError: The name is unknown, or no list length follows it.
 
     >>> parse_metric("recall@20")
     ('recall', 20)

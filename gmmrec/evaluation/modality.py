@@ -1,4 +1,4 @@
-"""How much of the raw features is left in the representations of a model."""
+"""Agreement between the raw features and the learned representations of a model."""
 
 import torch
 from torch import Tensor
@@ -14,18 +14,18 @@ BLOCK = 2**22
 def average_difference(
     vectors: Tensor, table: FeatureTable, *, num_pairs: int | None = None, generator: torch.Generator | None = None
 ) -> float:
-    r"""How far the similarities of items by a model are from those by one modality: the metric avg.diff of MARIO.
+    r"""Return the mean difference between item similarities by a model and by one modality: the metric avg.diff of MARIO.
 
     .. math:: \mathrm{mean}_{j \ne k}\, | \cos(\mathbf{f}_j, \mathbf{f}_k) - \cos(\mathbf{e}_j, \mathbf{e}_k) |
 
-    Between 0 (all similarities are kept) and 2. The idea is that of Kim et al., CIKM 2022; the formula is our reconstruction. Only
-    items that have the modality count; the pairs are taken in blocks.
+    It lies between 0 (all similarities are preserved) and 2. The idea is from Kim et al., CIKM 2022; the formula is our
+    reconstruction. Only items with the modality count; pairs are processed in blocks.
 
     Args:
         vectors: Representations of the items ``[I, D]``, such as ``model.encode(graph)["item"]``.
         table: Raw features of the items.
-        num_pairs: Estimate the mean from so many random pairs; all pairs where not given.
-        generator: Draws them, on the CPU.
+        num_pairs: Number of random pairs to estimate the mean from; all pairs by default.
+        generator: Source of the random pairs, on the CPU.
 
     Raises:
         ValueError: The numbers of rows differ, or fewer than two items have the modality.
@@ -38,11 +38,11 @@ def average_difference(
     """
     if vectors.shape[0] != table.num_rows:
         raise ValueError(
-            f"there are {vectors.shape[0]} vectors but {table.num_rows} rows of {table.name!r}; give the vectors of all items"
+            f"got {vectors.shape[0]} vectors for {table.num_rows} rows of {table.name!r}; give the vectors of all items"
         )
     rows = table.present.nonzero().flatten()
     if rows.numel() < 2:
-        raise ValueError(f"a difference needs two items with {table.name!r}, but there are {rows.numel()}; choose another modality")
+        raise ValueError(f"expected at least two items with {table.name!r}, but found {rows.numel()}; choose another modality")
     learned, raw = unit_rows(vectors.detach()[rows]), unit_rows(table.pooled[rows])
     if num_pairs is not None:
         return _of_random_pairs(learned, raw, num_pairs, generator)

@@ -1,4 +1,4 @@
-"""Exact rankings of the whole catalogue, in chunks, without the excluded candidates."""
+"""Exact rankings of the whole catalogue in chunks, without excluded candidates."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -11,16 +11,16 @@ from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 
 CELLS = 2**24
-"""Scores held at once where the number of candidates in a chunk is not given: 64 MB."""
+"""Scores held at once if the number of candidates per chunk is not given: 64 MB."""
 
 
 class Ranked(NamedTuple):
-    """The best candidates of every question, best first."""
+    """Top candidates of every query, best first."""
 
     items: Tensor
     """Rows ``[Q, k]``, -1 where fewer than ``k`` candidates remain."""
     scores: Tensor
-    """Their scores ``[Q, k]`` (float32), minus infinity where there is no candidate."""
+    """Scores ``[Q, k]`` (float32), minus infinity where there is no candidate."""
 
 
 def rank(
@@ -34,23 +34,23 @@ def rank(
     candidate_chunk: int | None = None,
     pool: Tensor | None = None,
 ) -> Ranked:
-    """The ``k`` best candidates of every question, best first.
+    """Return the top ``k`` candidates of every query, best first.
 
-    The result depends on the scores alone, not on chunks or device: equal scores stand in the order of their rows. Excluded
-    candidates, and those that the model scores with minus infinity, are never returned.
+    The result depends on the scores alone, not on chunks or device: equal scores are ordered by row. Excluded candidates, and those
+    scored with minus infinity, are never returned.
 
     Args:
-        model: Called through ``score`` only; the caller takes care of evaluation mode and of gradients.
-        encoded: What ``model.encode`` returned.
-        questions: On the device of ``encoded``.
-        num_candidates: Number of nodes of the type that is ranked.
+        model: Only its ``score`` is called; the caller sets evaluation mode and disables gradients.
+        encoded: Encoding returned by ``model.encode``.
+        questions: Ranking task, on the device of ``encoded``.
+        num_candidates: Number of nodes of the ranked type.
         k: Length of the lists.
-        chunk_size: Questions scored at once.
-        candidate_chunk: Candidates scored at once; as many as make ``CELLS`` scores where not given.
-        pool: Rank these only: mask ``[num_candidates]``.
+        chunk_size: Queries scored at once.
+        candidate_chunk: Candidates scored at once; by default as many as give ``CELLS`` scores.
+        pool: Mask of the candidates to rank ``[num_candidates]``; all by default.
 
     Returns:
-        Rows and scores ``[Q, k]``, filled up with -1 where fewer than ``k`` candidates remain.
+        Rows and scores ``[Q, k]``, padded with -1 where fewer than ``k`` candidates remain.
 
     Raises:
         ValueError: The model returns NaN, or scores of a wrong shape.
@@ -77,10 +77,10 @@ def rank(
             if bool(values.isnan().any()):
                 question = start + int(values.isnan().any(1).nonzero()[0, 0])
                 raise ValueError(
-                    f"{type(model).__name__} gives NaN scores, first for question {question}; its training has diverged"
+                    f"{type(model).__name__} returned NaN scores, first for query {question}; its training has diverged"
                 )
             best, rows = torch.cat([best, values], 1), torch.cat([rows, part[columns]], 1)
-            if left:  # both halves are in order of (score, row), the left one with the lower rows: a stable sort keeps that order
+            if left:  # both halves are ordered by (score, row), the left one with lower rows: a stable sort keeps that order
                 best, order = best.sort(dim=1, descending=True, stable=True)
                 best, rows = best[:, :k], rows.gather(1, order)[:, :k]
         top[start:stop, : rows.shape[1]] = rows.masked_fill(best == -torch.inf, -1)
@@ -99,20 +99,19 @@ def rank_sampled(
     by: Literal["uniform", "popularity"] = "uniform",
     chunk_size: int = 512,
 ) -> Ranked:
-    """The ``k`` best of every question's relevant candidates and ``count`` sampled candidates, as :func:`rank` returns them.
+    """Return the top ``k`` of every query's relevant candidates and ``count`` sampled ones, like :func:`rank`.
 
-    Candidates are drawn with replacement and with a seed of their own, never one that is relevant or excluded; a repeated one
-    counts once.
+    Candidates are drawn with replacement and a fixed seed, without relevant or excluded ones; duplicates count once.
 
     Args:
-        model: Called through ``score`` only.
-        encoded: What ``model.encode`` returned.
-        questions: On the device of ``encoded``.
+        model: Only its ``score`` is called.
+        encoded: Encoding returned by ``model.encode``.
+        questions: Ranking task, on the device of ``encoded``.
         degree: Training interactions of every candidate ``[I]``.
-        count: How many are drawn for a question.
+        count: Number of candidates drawn per query.
         k: Length of the lists.
-        by: Draw all alike, or in proportion to ``degree``.
-        chunk_size: Questions scored at once.
+        by: Distribution of the sample: uniform, or in proportion to ``degree``.
+        chunk_size: Queries scored at once.
     """
     generator = torch.Generator().manual_seed(0)
     chances = torch.ones(degree.numel()) if by == "uniform" else degree.float().cpu()
@@ -123,18 +122,18 @@ def rank_sampled(
         drawn = torch.multinomial(chances, len(part) * count, replacement=True, generator=generator).view(len(part), count)
         drawn = drawn.to(degree.device)
         line = torch.arange(len(part), device=degree.device)[:, None]
-        barred = part.relevant.contains(line, drawn) | part.excluded.contains(line, drawn)
+        excluded = part.relevant.contains(line, drawn) | part.excluded.contains(line, drawn)
         relevant = torch.full((len(part), int(part.relevant.counts.max())), -1, device=degree.device)
         position = torch.arange(part.relevant.values.numel(), device=degree.device) - part.relevant.indptr[part.relevant.groups]
         relevant[part.relevant.groups, position] = part.relevant.values
-        candidates = torch.cat([relevant, drawn.masked_fill(barred, -1)], 1).sort(1, descending=True).values
-        again = torch.zeros_like(candidates, dtype=torch.bool)
-        again[:, 1:] = candidates[:, 1:] == candidates[:, :-1]
-        candidates = candidates.masked_fill(again, -1).flip(1)  # ascending rows, so that equals stand in the order of their rows
+        candidates = torch.cat([relevant, drawn.masked_fill(excluded, -1)], 1).sort(1, descending=True).values
+        repeated = torch.zeros_like(candidates, dtype=torch.bool)
+        repeated[:, 1:] = candidates[:, 1:] == candidates[:, :-1]
+        candidates = candidates.masked_fill(repeated, -1).flip(1)  # ascending rows, so that equal scores are ordered by row
         scores = model.score(encoded, part.query, candidates.clamp(min=0)).float().masked_fill(candidates < 0, -torch.inf)
         values, columns = top_columns(scores, k)
         if bool(values.isnan().any()):
-            raise ValueError(f"{type(model).__name__} gives NaN scores; its training has diverged")
+            raise ValueError(f"{type(model).__name__} returned NaN scores; its training has diverged")
         found = candidates.gather(1, columns).masked_fill(values == -torch.inf, -1)
         top[start : start + len(part), : found.shape[1]] = found
         top_scores[start : start + len(part), : found.shape[1]] = values
@@ -142,11 +141,11 @@ def rank_sampled(
 
 
 def hits(top: Tensor, relevant: RaggedSets) -> Tensor:
-    """Whether each ranked candidate is relevant to its question.
+    """Return a mask of the ranked candidates that are relevant to their query.
 
     Args:
         top: Rows ``[Q, K]``, -1 where a list is shorter.
-        relevant: Relevant candidates of the ``Q`` questions.
+        relevant: Relevant candidates of the ``Q`` queries.
 
     Returns:
         ``[Q, K]``, bool; -1 is never a hit.
@@ -160,14 +159,14 @@ def hits(top: Tensor, relevant: RaggedSets) -> Tensor:
 
 
 def members(sets: RaggedSets, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Group (counted from ``start``) and value of all members of the groups ``start … stop - 1``."""
+    """Return the group (counted from ``start``) and the value of all members of the groups ``start … stop - 1``."""
     indptr = sets.indptr[start : stop + 1]
     group = torch.repeat_interleave(torch.arange(stop - start, device=indptr.device), indptr.diff())
     return group, sets.values[int(indptr[0]) : int(indptr[-1])]
 
 
 def _scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates: Tensor) -> Tensor:
-    """Scores ``[B, C]`` as float32 that may be overwritten: a copy, for a model may return a view of what it keeps."""
+    """Return scores ``[B, C]`` as float32, copied to be overwritten, since a model may return a view of its state."""
     scores = model.score(encoded, query, candidates)
     expected = (len(query), candidates.numel())
     if scores.shape != expected:
@@ -176,19 +175,19 @@ def _scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates: Ten
 
 
 def top_columns(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and columns ``[B, min(k, C)]`` of the greatest scores in order of (score, column)."""
+    """Return values and columns ``[B, min(k, C)]`` of the highest scores, ordered by (score, column)."""
     k = min(k, scores.shape[1])
-    values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)  # one more: a tie at the end of the list shows
+    values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)  # one more, to detect a tie at the end of the list
     tied = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
     values, columns = values[:, :k], columns[:, :k]
     lines = (tied.any(1) & ~values.isnan().any(1)).nonzero().flatten()
-    if lines.numel():  # topk leaves the order of equals open
+    if lines.numel():  # topk leaves the order of ties undefined
         values[lines], columns[lines] = _top_of_ties(scores[lines], values[lines, -1:], k)
     return values, columns
 
 
 def _top_of_ties(scores: Tensor, last: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As ``top_columns``, for scores with equals: all above the k-th value ``last`` ``[B, 1]``, then the first that equal it."""
+    """Return the same for scores with ties: all above the k-th value ``last`` ``[B, 1]``, then the first that equal it."""
     above, level = scores > last, scores == last
     missing = k - above.sum(1, keepdim=True)
     chosen = above | (level & (level.cumsum(1, dtype=torch.int32) <= missing))

@@ -1,4 +1,4 @@
-"""From a model and held-out ratings to errors: predict every rating, measure, also by groups."""
+"""Evaluation of rating prediction: errors of held-out ratings, overall and by groups."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,20 +30,20 @@ def evaluate_ratings(
     chunk_size: int = CHUNK,
     bootstrap: int = EvalConfig.bootstrap,
 ) -> Results:
-    """Predicts every rating by ``model.score`` and measures the errors.
+    """Predict every rating by ``model.score`` and measure the errors.
 
     Args:
         model: A model whose scores are ratings, on the device of ``graph``.
-        graph: What ``model.prepare`` returned.
-        ratings: What is to be predicted.
-        clip: Put predictions into the range of the training ratings first.
-        groups: Of ratings (``over="questions"``), reported beside the whole; see :func:`rating_groups`.
+        graph: Graph returned by ``model.prepare``.
+        ratings: Ratings to predict.
+        clip: Whether to clip predictions to the range of the training ratings.
+        groups: Groups of ratings (``over="questions"``) reported besides the whole; see :func:`rating_groups`.
         chunk_size: Ratings predicted at once.
-        bootstrap: Resamples behind the intervals.
+        bootstrap: Resamples per interval.
 
     Returns:
         One value per rating: its squared error under ``"rmse"`` (the mean is reported as its root) and its absolute error under
-        ``"mae"``. A question is a pair, named by ``user * I + item``.
+        ``"mae"``. A query is a pair, identified by ``user * I + item``.
 
     Raises:
         ValueError: The model predicts NaN.
@@ -67,12 +67,12 @@ def evaluate_ratings(
         if position.numel():
             by_group[name] = GroupValues(position, {metric: value[position] for metric, value in values.items()})
     pair: Tensor = ratings.query.user * graph.num_nodes("item") + ratings.item
-    exact = (ratings.rating.double() * 2**20).round().long()  # tells whether two runs predicted the same ratings
+    exact = (ratings.rating.double() * 2**20).round().long()  # identifies the ratings, to compare runs
     return Results(RATING, values, pair.cpu(), exact.cpu(), "none", by_group, bootstrap=bootstrap)
 
 
 def rating_groups(graph: MultimodalGraph, ratings: RatingEvaluation[Any]) -> dict[str, Group]:
-    """The groups that every report shows, as far as they exist: by items (cold, without a modality) and by the users' activity."""
+    """Return the non-empty groups that every report shows: by items (cold, without a modality) and by the users' activity."""
     user, item = (rows.to(graph.degree("user").device) for rows in (ratings.query.user, ratings.item))
     cold = graph.degree("item")[item] == 0
     groups = {}

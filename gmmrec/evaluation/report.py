@@ -1,4 +1,4 @@
-"""Reports of results: tables in Markdown that also line up in a terminal."""
+"""Reports of results: Markdown tables that are also aligned in a terminal."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates
 
 
 def ranking_report(results: Results) -> str:
-    """Two tables: every metric by list length, with its interval, and the groups at one list length.
+    """Return two tables: every metric by list length, with its interval, and the groups at one list length.
 
-    The groups show recall and NDCG at 20 (at the last list length where 20 is not among them); :meth:`Results.to_frame` has all.
+    The groups show recall and NDCG at 20 (or at the last list length if 20 is not among them); :meth:`Results.to_frame` has all.
     """
     names = list(dict.fromkeys(metric.split("@")[0] for metric in (*results.values, *results.catalogue)))
     ks = list(dict.fromkeys(int(metric.split("@")[1]) for metric in results.values))
@@ -34,7 +34,7 @@ def ranking_report(results: Results) -> str:
 
 
 def table_report(results: Results) -> str:
-    """One table with a row for every group and a column for every metric, with its interval."""
+    """Return one table with a row per group and a column per metric, with intervals."""
     rows = [
         [
             name,
@@ -53,7 +53,7 @@ def _with_interval(results: Results, group: str, metric: str, mean: float) -> st
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, header first, whose columns also line up in a terminal; all but the first are set to the right.
+    """Return a Markdown table, header first, with columns aligned in a terminal; all but the first are right-aligned.
 
     >>> print(aligned([["a", "b"], ["long", "1"]]), end="")
     | a    | b |

@@ -1,4 +1,4 @@
-"""Results: one value per question, and what is made of them: means, intervals, groups, tables, a file for later comparison."""
+"""Results: values per query, with means, intervals, groups, tables, and a file for later comparison."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,15 +21,15 @@ from gmmrec.evaluation.significance import bootstrap_intervals
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
 
-SAMPLED = "such figures mislead, and may order models otherwise than a ranking of all (Krichene and Rendle, KDD 2020)"
-"""What is said wherever candidates were sampled."""
+SAMPLED = "sampled metrics are misleading and may order models differently than full rankings (Krichene and Rendle, KDD 2020)"
+"""Warning shown with all results on sampled candidates."""
 EVERYTHING = "all"
-"""Name of the group of all questions."""
+"""Name of the group of all queries."""
 
 
 @dataclass(frozen=True)
 class GroupValues:
-    """One group: the positions of its questions ``[q]`` among all, and by metric a value for each ``[q]``."""
+    """One group: positions of its queries ``[q]`` among all, and their values ``[q]`` by metric."""
 
     position: Tensor
     values: Mapping[str, Tensor]
@@ -37,20 +37,20 @@ class GroupValues:
 
 @dataclass(frozen=True)
 class EvaluationKind:
-    """One kind of evaluation: a row of :data:`gmmrec.evaluation.kinds.KINDS`, from which all that shows or stores results follows.
+    """One kind of evaluation: a row of :data:`gmmrec.evaluation.kinds.KINDS`, which determines how results are shown and stored.
 
     Attributes:
-        name: In tables, files and messages.
-        task: Data class of its evaluation tasks.
-        unit: Noun, in the plural, for what a report counts.
-        paired_by: Noun for what a comparison pairs, such as ``"user"``.
-        headline: First words of a report, behind the number of questions.
-        evaluate: Takes a model, a graph, an evaluation task, settings, and groups.
-        groups: Groups that every report shows, of a graph and an evaluation task.
-        monitoring: Settings under which ``evaluate`` yields a metric at the least cost; for early stopping.
+        name: Name in tables, files and messages.
+        task: Data class of the evaluation tasks.
+        unit: Plural noun for the rows that a report counts.
+        paired_by: Noun for the rows that a comparison pairs, such as ``"user"``.
+        headline: First words of a report, after the number of queries.
+        evaluate: Function of a model, a graph, an evaluation task, settings, and groups.
+        groups: Groups that every report shows, from a graph and an evaluation task.
+        monitoring: Settings under which ``evaluate`` computes a metric at the lowest cost; for early stopping.
         report: Report in Markdown.
-        lower_is_better: Metrics of which a model should have little.
-        bare: Whether a metric, by its name, is one of this kind without ``TASK/`` in front, if the task is named like the kind.
+        lower_is_better: Metrics of which lower values are better.
+        bare: Whether a metric name belongs to this kind without the prefix ``TASK/``, if the task has the name of the kind.
     """
 
     name: str
@@ -68,20 +68,20 @@ class EvaluationKind:
 
 @dataclass(frozen=True)
 class Results:
-    """What an evaluation found.
+    """Results of an evaluation.
 
     Attributes:
-        kind: Of the evaluation.
-        values: By metric, such as ``"recall@20"``: one value per question ``[Q]``; for ``"rmse"`` squared errors.
-        query: What identifies each question ``[Q]``: the user's row; for ratings, a number for user and item.
-        relevant: A number made of each question's answers ``[Q]``; it tells whether two runs answered the same questions.
-        masked: What was not ranked: ``"train"``, ``"train+valid"``, ``"the outfit"``, ``"known answers"`` or ``"none"``.
-        groups: Parts of the questions, or of the relevant items.
+        kind: Kind of the evaluation.
+        values: Values per query ``[Q]`` by metric, such as ``"recall@20"``; squared errors for ``"rmse"``.
+        query: Identifier of each query ``[Q]``: the user's row; for ratings, a number for user and item.
+        relevant: Fingerprint of each query's relevant items ``[Q]``, to check that two runs answered the same queries.
+        masked: Excluded candidates: ``"train"``, ``"train+valid"``, ``"the outfit"``, ``"known answers"`` or ``"none"``.
+        groups: Values of groups of queries or of relevant items.
         catalogue: Coverage and novelty of the lists, by name.
-        bootstrap: Resamples behind an interval; 0 for none.
-        seed: Of the resampling.
-        sampled: Among how many sampled candidates was ranked; 0 for all.
-        sampled_by: How they were sampled, ``"uniform"`` or ``"popularity"``; of no meaning where all were ranked.
+        bootstrap: Resamples per interval; 0 for none.
+        seed: Seed of the resampling.
+        sampled: Number of sampled candidates; 0 if all were ranked.
+        sampled_by: Distribution of the sample, ``"uniform"`` or ``"popularity"``; unused if all were ranked.
     """
 
     kind: EvaluationKind
@@ -100,7 +100,7 @@ class Results:
         return self.query.numel()
 
     def group(self, name: str) -> GroupValues:
-        """The values of one group; ``"all"`` names the whole.
+        """Return the values of one group; ``"all"`` names the whole.
 
         Raises:
             KeyError: There is no such group.
@@ -112,13 +112,13 @@ class Results:
         return self.groups[name]
 
     def part(self, group: str) -> "Results":
-        """The questions of one group alone."""
+        """Return the results restricted to one group."""
         found = self.group(group)
         position = found.position
         return replace(self, values=found.values, query=self.query[position], relevant=self.relevant[position], groups={})
 
     def mean(self, group: str = EVERYTHING) -> dict[str, float]:
-        """Mean of every metric over the questions of a group; the root of the mean for ``rmse``."""
+        """Return the mean of every metric over the queries of a group; the root of the mean for ``rmse``."""
         return {metric: finish(metric, float(value.double().mean())) for metric, value in self.group(group).values.items()}
 
     @cached_property
@@ -132,12 +132,12 @@ class Results:
         return found
 
     def intervals(self, group: str = EVERYTHING) -> dict[str, tuple[float, float]]:
-        """95 % interval of every mean of a group; empty where ``bootstrap`` is 0. Drawn once, when first asked for."""
+        """Return the 95 % interval of every mean of a group; empty if ``bootstrap`` is 0. They are computed on first access."""
         self.group(group)
         return self._intervals.get(group, {})
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the values per question, ready for JSON."""
+        """Return everything but the values per query, ready for JSON."""
         return {
             "kind": self.kind.name,
             "masked": self.masked,
@@ -157,7 +157,7 @@ class Results:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a group and metric: ``group, questions, metric, mean, low, high`` (the ends of the interval, NaN for none)."""
+        """Return one row per group and metric: ``group, questions, metric, mean, low, high`` (interval ends, NaN for none)."""
         frame: pd.DataFrame = pd.DataFrame(
             [
                 (name, self.group(name).position.numel(), metric, mean, *self.intervals(name).get(metric, (float("nan"),) * 2))
@@ -169,15 +169,15 @@ class Results:
         return frame
 
     def to_markdown(self) -> str:
-        """Tables for people, aligned: every metric with its interval, and the groups."""
+        """Return aligned tables of every metric with its interval, and of the groups."""
         return self.kind.report(self)
 
     def save(self, folder: str | Path, task: str | None = None) -> Path:
-        """Writes the values per question, with their questions and groups, to a file in a folder.
+        """Write the values per query, with their queries and groups, to a file in a folder.
 
         Args:
-            folder: Made where it is missing.
-            task: Name of the evaluation task, which names the file; that of the kind where not given.
+            folder: Created if missing.
+            task: Name of the evaluation task, which names the file; by default that of the kind.
         """
         tensors = {"query": self.query, "relevant": self.relevant}
         for name in (EVERYTHING, *self.groups):
@@ -194,19 +194,19 @@ class Results:
 
     @classmethod
     def load(cls, folder: str | Path, task: str, kinds: Mapping[str, EvaluationKind]) -> "Results":
-        """Reads what ``save`` wrote; see :func:`gmmrec.evaluation.kinds.load_results`, which knows the kinds.
+        """Read a file written by ``save``; see :func:`gmmrec.evaluation.kinds.load_results`, which passes the kinds.
 
         Args:
-            folder: Of a finished run.
+            folder: Folder of a finished run.
             task: Name of the evaluation task.
             kinds: Known kinds by name.
 
         Raises:
-            ValueError: The folder holds no such results, or none that can be read.
+            ValueError: The folder holds no such results, or they cannot be read.
         """
         path = Path(folder) / file_of(task)
         if not path.is_file():
-            raise ValueError(f"{folder} holds no {path.name}; give the folder of a finished run, or evaluate the run again")
+            raise ValueError(f"{folder} has no {path.name}; give the folder of a finished run, or evaluate the run again")
         try:
             with safe_open(path, framework="pt") as opened:
                 about = json.loads((opened.metadata() or {})["gmmrec"])
@@ -215,7 +215,7 @@ class Results:
         except (SafetensorError, KeyError) as error:
             raise ValueError(f"{path} is damaged or was not written by gmmrec ({error}); evaluate the run again") from None
         if kind not in kinds:
-            raise ValueError(f"{path} holds results of kind {kind!r}; add that kind to KINDS, which has {', '.join(kinds)}")
+            raise ValueError(f"{path} holds results of unknown kind {kind!r}; add it to KINDS, which has {', '.join(kinds)}")
         groups: dict[str, GroupValues] = {}
         for key in tensors:
             name, slash, column = key.rpartition("/")
@@ -227,7 +227,7 @@ class Results:
 
 
 def file_of(task: str) -> str:
-    """Name of the file of values per question of an evaluation task, in a run's folder.
+    """Return the name of the results file of an evaluation task in a run folder.
 
     >>> file_of("ranking"), file_of("impressions")
     ('results_ranking.safetensors', 'results_impressions.safetensors')
@@ -236,7 +236,7 @@ def file_of(task: str) -> str:
 
 
 def candidates(sampled: int, sampled_by: str) -> str:
-    """What was ranked, in words.
+    """Return a description of the ranked candidates.
 
     >>> candidates(0, "uniform"), candidates(100, "uniform"), candidates(100, "popularity")
     ('all candidates', '100 candidates sampled uniformly', '100 candidates sampled by popularity')
@@ -246,7 +246,7 @@ def candidates(sampled: int, sampled_by: str) -> str:
 
 
 def fingerprint(relevant: RaggedSets) -> Tensor:
-    """A number per set ``[G]`` (int64), the same for the same rows; different for different rows but for rare chance.
+    """Return a hash per set ``[G]`` (int64), equal for equal sets and different otherwise, except for rare collisions.
 
     >>> a, b, c = fingerprint(RaggedSets(torch.tensor([0, 2, 4, 6]), torch.tensor([3, 8, 3, 8, 4, 7]))).tolist()
     >>> a == b, a == c

@@ -10,32 +10,32 @@ from gmmrec.tasks.evaluation_tasks import Mask
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """How the test is taken and what is reported."""
+    """Settings of evaluation and reports."""
 
     metrics: tuple[str, ...] = ("recall", "ndcg", "precision", "hit", "mrr", "map")
-    """Names of the metrics."""
+    """Metrics by name."""
     ks: tuple[int, ...] = (5, 10, 20, 50)
-    """Lengths of the lists."""
+    """List lengths."""
     mask: Mask = "train"
-    """Whose items are not ranked in the test: those of training, as the MMRec harness does, those of validation as well, or none,
-    where people come back to what they know."""
+    """Items of a user excluded from test rankings: those of training, as in the MMRec harness, those of validation as well, or
+    none, for data with repeat consumption."""
     chunk_size: int = 512
-    """Questions scored at once."""
+    """Queries scored at once."""
     candidate_chunk: int | None = None
-    """Candidates scored at once; as many as make 64 MB of scores where not given."""
+    """Candidates scored at once; by default as many as give 64 MB of scores."""
     bootstrap: int = 1000
-    """Resamples behind every 95 % interval; 0 for none."""
+    """Resamples per 95 % interval; 0 for none."""
     clip_ratings: bool = True
-    """Put predicted ratings into the range of the training ratings before errors are measured; for models that predict ratings."""
+    """Clip predicted ratings to the range of the training ratings before errors are measured."""
     num_sampled: int = 0
-    """Rank the right answers among so many sampled candidates instead of all; 0 for all. Figures of sampled candidates may order
-    models otherwise than those of all (Krichene and Rendle, KDD 2020), and reports say so; early stopping always ranks all."""
+    """Number of sampled candidates to rank the relevant items among; 0 for all. Sampled metrics may order models differently than
+    full rankings (Krichene and Rendle, KDD 2020), and reports warn of it; early stopping always ranks all."""
     sampled_by: Literal["uniform", "popularity"] = "uniform"
-    """How sampled candidates are drawn: all alike, or in proportion to their number of training interactions."""
+    """Distribution of sampled candidates: uniform, or in proportion to their number of training interactions."""
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.ks:
-            raise ValueError(f"metrics and ks must name at least one each, but are {self.metrics} and {self.ks}")
+            raise ValueError(f"metrics and ks must hold at least one value each, but are {self.metrics} and {self.ks}")
         for name in self.metrics:
             check_choice(tuple(METRICS), metrics=name)
         for k in self.ks:
@@ -47,5 +47,5 @@ class EvalConfig:
 
 
 def mask_of(config: EvalConfig, part: str) -> Mask:
-    """The mask of the rankings of a split part: validation items cannot be left out of the validation itself."""
+    """Return the mask of the rankings of a split part: validation items cannot be excluded from validation itself."""
     return "train" if part == "valid" and config.mask == "train+valid" else config.mask

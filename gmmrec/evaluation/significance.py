@@ -1,4 +1,4 @@
-"""Intervals and paired tests on values per question: pure functions, randomness as an argument."""
+"""Intervals and paired tests on values per query: pure functions, with randomness as an argument."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,16 +14,16 @@ CHUNK = 2**22
 def bootstrap_intervals(
     values: Mapping[str, Tensor], resamples: int, generator: torch.Generator, *, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap intervals of means over questions; all metrics share their resamples.
+    """Return percentile bootstrap intervals of means over queries; all metrics share their resamples.
 
-    A resample is drawn as the number of times that each question occurs in it, so that its means are one matrix product; resamples
-    are made in chunks. The interval says how the mean would vary with other users, not with other seeds of the training.
+    A resample is represented by the count of each query, so that its means are one matrix product; resamples are drawn in chunks.
+    The interval covers the variation between users, not between training seeds.
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
     Args:
-        values: By metric, one value per question ``[Q]``.
-        resamples: How many, ``B``.
-        generator: On the CPU.
+        values: Values per query ``[Q]`` by metric.
+        resamples: Number of resamples ``B``.
+        generator: Source of randomness, on the CPU.
         level: Share of the resampled means inside the interval.
     """
     if not values:
@@ -43,14 +43,14 @@ def bootstrap_intervals(
 
 
 def sign_flip_test(differences: Tensor, resamples: int, generator: torch.Generator) -> list[float]:
-    """Two-sided p-values of paired differences ``[n, R]``, one for each of the ``R`` columns; the columns share their flips.
+    """Return two-sided p-values of paired differences ``[n, R]``, one per column; the columns share their flips.
 
-    The share of random sign patterns under which the mean is at least as far from 0, the pattern found counted as one of them.
+    A p-value is the share of random sign patterns, including the observed one, under which the mean is at least as far from 0.
     Source: Smucker et al., CIKM 2007.
     """
     differences = differences[differences.any(1)].double()  # zeros stay zeros
     found = differences.sum(0).abs()
-    found = found - 1e-9 * differences.abs().sum(0)  # rounding must not make an equal sum a smaller one
+    found = found - 1e-9 * differences.abs().sum(0)  # tolerance, so that rounding does not turn a tie into a smaller sum
     count = differences.shape[0]
     exceeding = torch.zeros(differences.shape[1], dtype=torch.long)
     step = block_rows(CHUNK, count)
@@ -62,22 +62,25 @@ def sign_flip_test(differences: Tensor, resamples: int, generator: torch.Generat
 
 
 def wilcoxon_test(difference: Tensor) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test ``[n]`` (normal approximation, zeros dropped); 1 where all are zero."""
+    """Return the two-sided p-value of Wilcoxon's signed-rank test on differences ``[n]``.
+
+    The test uses the normal approximation and drops zeros; the p-value is 1 if all differences are zero.
+    """
     difference = difference[difference != 0]
-    from scipy.stats import wilcoxon  # not at the top: it takes a second to import, and answering needs no test
+    from scipy.stats import wilcoxon  # not at the top: it takes a second to import, and serving needs no test
 
     return float(wilcoxon(difference.numpy(), method="approx").pvalue) if difference.numel() else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects p-values for their number. Source: Holm, Scandinavian Journal of Statistics 1979.
+    """Correct p-values for multiple tests. Source: Holm, Scandinavian Journal of Statistics 1979.
 
     >>> holm([0.01, 0.5, 0.02])
     [0.03, 0.5, 0.04]
     """
     corrected = [0.0] * len(p_values)
-    greatest = 0.0
+    highest = 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        greatest = max(greatest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        corrected[i] = greatest
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = highest
     return corrected

@@ -1,4 +1,4 @@
-"""How close generated texts are to what people wrote: BLEU and ROUGE as others compute them, and what any model must beat."""
+"""Similarity of generated and reference texts: BLEU and ROUGE by their reference implementations, and a baseline."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,38 +8,40 @@ from torch import Tensor
 
 BOUNDARY = 0
 ROUGES = {"rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l"}
-"""Names of the library, and ours."""
+"""Names of the metrics by their name in rouge-score."""
 
 
-def text_metrics(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
-    """BLEU of all texts together, and the mean F1 of ROUGE-1, -2 and -L over texts; all between 0 and 1.
+def text_metrics(found: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Return corpus BLEU and the mean F1 of ROUGE-1, -2 and -L over texts, all between 0 and 1.
 
-    BLEU is sacrebleu's (up to four words, geometric mean, brevity penalty, exponential smoothing), divided by 100. Words are cut at
-    blanks, so both sides should be cut alike before: see :func:`plain`. ROUGE is that of rouge-score without stemming.
+    BLEU is sacrebleu's (up to four words, geometric mean, brevity penalty, exponential smoothing), divided by 100. Words are split
+    at spaces, so both sides must be tokenized alike beforehand: see :func:`plain`. ROUGE is that of rouge-score without stemming.
 
     Args:
-        found: What was generated.
-        wanted: What was written, one reference each.
+        found: Generated texts.
+        references: Reference texts, one each.
 
     Raises:
-        ValueError: There are no texts, or not as many of one kind as of the other.
+        ValueError: There are no texts, or their numbers differ.
         ImportError: sacrebleu or rouge-score is not installed.
 
     >>> scores = text_metrics(["a red shirt with a collar"], ["a red shirt with sleeves"])
     >>> {name: round(score, 3) for name, score in scores.items()}
     {'bleu': 0.508, 'rouge-1': 0.727, 'rouge-2': 0.667, 'rouge-l': 0.727}
     """
-    if not found or len(found) != len(wanted):
-        raise ValueError(f"expected as many generated texts as written ones, at least one, found {len(found)} and {len(wanted)}")
+    if not found or len(found) != len(references):
+        raise ValueError(
+            f"expected as many generated texts as references, at least one, but got {len(found)} and {len(references)}"
+        )
     sacrebleu, rouge = _libraries()
-    bleu = sacrebleu.corpus_bleu(list(found), [list(wanted)], tokenize="none", force=True).score / 100
+    bleu = sacrebleu.corpus_bleu(list(found), [list(references)], tokenize="none", force=True).score / 100
     scorer = rouge.RougeScorer(list(ROUGES), use_stemmer=False)
-    each = [scorer.score(truth, text) for text, truth in zip(found, wanted, strict=True)]
+    each = [scorer.score(reference, text) for text, reference in zip(found, references, strict=True)]
     return {"bleu": bleu} | {name: sum(score[key].fmeasure for score in each) / len(each) for key, name in ROUGES.items()}
 
 
 def most_frequent(texts: Iterable[str]) -> str:
-    """The text that occurs most often, the first of equals: what a baseline says about everything.
+    """Return the most frequent text, the first among equals: a constant baseline.
 
     >>> most_frequent(["a shirt", "blue jeans", "blue jeans"])
     'blue jeans'
@@ -48,7 +50,7 @@ def most_frequent(texts: Iterable[str]) -> str:
 
 
 def plain(tokens: Tensor, words: Sequence[str]) -> list[str]:
-    """Texts from word ids ``[n, T]``, with blanks between the words; 0 ends a text.
+    """Return texts from word ids ``[n, T]``, separated by spaces; 0 ends a text.
 
     >>> import torch
     >>> plain(torch.tensor([[3, 2, 0], [1, 3, 3]]), ("", "<unknown>", "shirt", "red"))

@@ -1,1 +1,1 @@
-"""Explanations: what of an item counted, and what of a user, as a table and as a picture."""
+"""Explanations of scores: weights of the parts of an item and of a user."""

@@ -1,4 +1,4 @@
-"""What models say about a pair of a user and an item, token by token."""
+"""Attention of a model for a user-item pair, token by token."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.typing import NodeType
 
 USER = "user:"
-"""What the names of parts on the user's side begin with."""
+"""Prefix of the names of parts on the user's side."""
 ITEMS = "_items"
-"""``user:history_items`` says which items the tokens of ``user:history`` are."""
+"""Suffix of the item rows of a token axis: ``user:history_items`` holds the items of the tokens of ``user:history``."""
 
 Meaning = Literal["weight", "score"]
 
@@ -28,14 +28,14 @@ class Part:
     """The tokens of one modality.
 
     Attributes:
-        name: The modality; begins with ``user:`` where it is of the user's side.
-        kind: What the tokens are (see :class:`~gmmrec.data.tokens.TokenNames`); ``items`` for items of a history, ``whole`` for a
-            modality that is one token.
-        labels: A name for every token that is there.
-        places: Where these stand among all tokens.
-        weights: Of these tokens.
-        size: Side of a grid.
-        maps: Where in the picture these tokens come from, as far as known.
+        name: The modality, with the prefix ``user:`` on the user's side.
+        kind: Kind of the tokens (see :class:`~gmmrec.data.tokens.TokenNames`); ``items`` for items of a history, ``whole`` for a
+            modality without a token axis.
+        labels: Name of every present token.
+        positions: Positions of the present tokens among all tokens.
+        weights: Weights of the present tokens.
+        size: Side length of a grid.
+        maps: Regions of the picture that the tokens refer to, if known.
     """
 
     name: str
@@ -53,21 +53,21 @@ class Part:
 
     @property
     def even(self) -> float:
-        """What every token would have if the modality's weight were shared out evenly."""
+        """Weight of every token under uniform weights."""
         return self.total / max(1, len(self.weights))
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What counted when one item was scored for one user.
+    """Explanation of the score of one item for one user.
 
     Attributes:
         user: Raw id.
         item: Raw id.
-        title: Of the item; its id where it has none.
-        score: What the model gives the pair.
-        meaning: Whether numbers are attention weights, or what a modality adds to the score.
-        parts: By modality, the item's side first.
+        title: Title of the item, or its id.
+        score: Score of the pair.
+        meaning: Meaning of the numbers: attention weights, or contributions of modalities to the score.
+        parts: Weights by modality, the item's side first.
     """
 
     user: Hashable
@@ -78,7 +78,7 @@ class Explanation:
     parts: list[Part]
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns ``modality``, ``token`` (empty where a modality is one) and ``weight``; tokens in their order."""
+        """Return columns ``modality``, ``token`` (empty for a modality without a token axis) and ``weight``, in token order."""
         rows = [(p.name, label, weight) for p in self.parts for label, weight in zip(p.labels, p.weights, strict=True)]
         frame: pd.DataFrame = pd.DataFrame(rows, columns=["modality", "token", "weight"])
         return frame
@@ -88,17 +88,17 @@ class Explanation:
 def weights_of(
     model: AnyRecommender, graph: MultimodalGraph, encoded: Encoded, query: Any, item: int
 ) -> tuple[Meaning, dict[str, Tensor]]:
-    """What a model says about one pair, by modality: ``[T]``, or a number.
+    """Return the weights of a model for one pair, by modality: ``[T]`` or a scalar.
 
     Args:
         model: A trained model.
-        graph: Its prepared graph.
-        encoded: What ``model.encode`` returned.
-        query: One question, of the kind that the model answers.
+        graph: The prepared graph of the model.
+        encoded: Encoding returned by ``model.encode``.
+        query: A single query of the model's type.
         item: Row of the item.
 
     Raises:
-        ValueError: The model says nothing.
+        ValueError: The model has no attention or modality weights.
     """
     users, items = query.user, torch.tensor([item], device=graph.degree("item").device)
     if attending := offered(model, Attends):
@@ -124,16 +124,16 @@ def parts_of(
     item_labels: Callable[[int], str] = str,
     folder: Path | None = None,
 ) -> list[Part]:
-    """Names for the weights of one pair; tokens that are not there are left out.
+    """Return the weights of one pair with names; missing tokens are left out.
 
     Args:
-        weights: What :func:`weights_of` found.
-        graph: Knows which tokens are there.
-        rows: Of the user and the item, by node type.
-        ids: Their raw ids.
-        tokens: What the tokens of modalities are, as far as known.
-        item_labels: What to call an item, from its row.
-        folder: Of the data, where ``NAME_maps.npz`` may say in which regions named tokens show.
+        weights: Weights returned by :func:`weights_of`.
+        graph: Graph with the masks of the tokens.
+        rows: Rows of the user and the item, by node type.
+        ids: Raw ids of the user and the item.
+        tokens: Names of the tokens of modalities, if known.
+        item_labels: Function from an item's row to its label.
+        folder: Folder of the data, where ``NAME_maps.npz`` may hold the regions of named tokens.
     """
     parts = []
     for name, value in sorted(weights.items(), key=lambda entry: entry[0].startswith(USER)):
@@ -150,22 +150,22 @@ def parts_of(
             continue
         modality, node_type = (name[len(USER) :], "user") if name.startswith(USER) else (name, "item")
         table = graph.features.get(modality)
-        there = torch.ones(len(value), dtype=torch.bool)
+        present = torch.ones(len(value), dtype=torch.bool)
         if table is not None and table.node_type == node_type and table.mask.shape[1:] == value.shape:
-            there = table.mask[rows[node_type]].cpu()
-        positions = there.nonzero().flatten().tolist()
+            present = table.mask[rows[node_type]].cpu()
+            positions = present.nonzero().flatten().tolist()
         known = (tokens or {}).get(modality) or guess_tokens(modality, len(value))
         names = known.labels(ids[node_type], len(value))
         maps = None
         if folder is not None and known.kind == "names" and node_type == "item":
             maps = read_maps(folder / f"{modality}_maps.npz", ids["item"], len(value))
-        weighed = [names[position] for position in positions], positions, value[positions].tolist()
-        parts.append(Part(name, known.kind, *weighed, known.size, None if maps is None else maps.take(positions)))
+        tokens_of_part = [names[position] for position in positions], positions, value[positions].tolist()
+        parts.append(Part(name, known.kind, *tokens_of_part, known.size, None if maps is None else maps.take(positions)))
     return parts
 
 
 def guess_tokens(name: str, count: int) -> TokenNames:
-    """What tokens are by the name of their modality, where nothing else is known: a grid for ``regions``, else just numbers.
+    """Return default token names from the name of the modality: a grid for ``regions``, else numbers.
 
     >>> guess_tokens("regions", 49).size, guess_tokens("words", 49).labels("a", 3)
     (7, ['1', '2', '3'])

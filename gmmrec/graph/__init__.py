@@ -1,1 +1,1 @@
-"""Tables become ``HeteroData``."""
+"""Graphs: from data-set tables to ``HeteroData``."""

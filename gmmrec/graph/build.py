@@ -1,4 +1,4 @@
-"""From tables to a graph: training interactions, features, and the relations that are asked for."""
+"""Construction of a graph from tables: training interactions, features and optional relations."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,20 +39,20 @@ from gmmrec.typing import (
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """Relations of the graph beside the interactions. Models that need relations of their own add them in ``prepare``."""
+    """Optional relations of the graph besides the interactions. Models add relations of their own in ``prepare``."""
 
     knn: int = 0
-    """Nearest items by each modality that are joined to an item, itself included; 0 for none."""
+    """Number of nearest items per modality connected to each item, itself included; 0 for none."""
     knn_weighting: Literal["binary", "cosine"] = "binary"
-    """Whether neighbours by features count alike or by cosine similarity (opposites count 0)."""
+    """Weights of nearest neighbours: uniform or cosine similarity (negative values count as 0)."""
     knn_backend: Literal["exact", "faiss", "faiss_approximate"] = "exact"
-    """How neighbours are searched; FAISS needs ``pip install gmmrec[faiss]``."""
+    """Backend of the neighbour search; FAISS needs ``pip install gmmrec[faiss]``."""
     co_occurrence: int = 0
-    """Items with the most users in common that are joined to an item; 0 for none."""
+    """Number of items with the most users in common connected to each item; 0 for none."""
     user_co_occurrence: int = 0
-    """Users with the most items in common that are joined to a user; 0 for none."""
+    """Number of users with the most items in common connected to each user; 0 for none."""
     cache: bool = False
-    """Keep nearest neighbours in ``~/.cache/gmmrec`` from run to run, by the content of the features."""
+    """Whether to cache nearest neighbours across runs in ``~/.cache/gmmrec``, keyed by the content of the features."""
 
     def __post_init__(self) -> None:
         check_non_negative(knn=self.knn, co_occurrence=self.co_occurrence, user_co_occurrence=self.user_co_occurrence)
@@ -60,23 +60,23 @@ class GraphConfig:
 
 
 def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfig()) -> MultimodalGraph:
-    """The graph of the training interactions; validation and test interactions are never looked at.
+    """Build the graph of the training interactions; validation and test interactions are never read.
 
-    All users and items of the data set are nodes, with or without interactions. A pair that repeats is one edge. Edges between
-    users and items weigh ``1 / sqrt(deg_u deg_i)``; where the data set has ratings and reviews, they also carry those of the
+    All users and items of the data set are nodes, with or without interactions. A repeated pair is one edge. Edges between users
+    and items have the weight ``1 / sqrt(deg_u deg_i)``; if the data set has ratings and reviews, they also carry those of the
     pair's first interaction (``rating``, ``text``). A word that occurs less than twice in these reviews is unknown. The optional
     relations are normalised by their row sums, as in LATTICE and FREEDOM.
 
-    Training facts are edges between entities, from head to tail, each with its ``relation``, and items are joined with their
-    entities both ways; these edges are not weighted.
+    Training triples are edges between entities, from head to tail, each with its ``relation``; items are connected to their
+    entities in both directions. These edges are unweighted.
 
     Args:
-        dataset: Gives the nodes and their features.
-        split: Gives the training interactions.
-        config: Which relations to add.
+        dataset: Nodes and their features.
+        split: Training interactions and triples.
+        config: Optional relations.
 
     Raises:
-        ValueError: A modality is called like something else that nodes have.
+        ValueError: The name of a modality collides with another node attribute.
     """
     data = HeteroData()
     sizes = {USER: dataset.num_users, ITEM: dataset.num_items}
@@ -85,9 +85,7 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     tables = {name: table for name, table in dataset.features.items() if table.node_type in sizes}
     for name, table in tables.items():
         if name in ("num_nodes", "degree", "n_id") or name.removesuffix("_mask") in tables.keys() - {name}:
-            raise ValueError(
-                f"modality {name!r} of {table.node_type} cannot be called so, because nodes have another {name!r}; rename it"
-            )
+            raise ValueError(f"modality {name!r} of {table.node_type} collides with another node attribute of that name; rename it")
     for node_type, count in sizes.items():
         data[node_type].num_nodes = count
     for name, table in tables.items():
@@ -103,7 +101,7 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
         num_relations=0 if split.triples is None else split.triples.num_relations,
     )
     if split.triples is not None:
-        schema = replace(schema, relations=(*schema.relations, *_add_facts(data, split.triples)))
+        schema = replace(schema, relations=(*schema.relations, *_add_triples(data, split.triples)))
     graph = MultimodalGraph(data, schema)
     if config.co_occurrence:
         graph = _with_cooccurrence(graph, split.train, ITEM, config.co_occurrence)
@@ -118,7 +116,7 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
 
 def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | None) -> None:
     num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
-    train = train.distinct()  # a pair that repeats is one edge
+    train = train.distinct()  # a repeated pair is one edge
     users, items = train.user, train.item
     attributes = {} if train.weight is None else {"rating": train.weight}
     text = training_texts(reviews, train)
@@ -137,12 +135,12 @@ def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | 
             data[edge_type][name] = values[order]
 
 
-def _add_facts(data: HeteroData, triples: Triples) -> tuple[EdgeType, ...]:
-    """Training facts as edges from head to tail, and the alignment of items; an entity's degree is its number of training facts."""
+def _add_triples(data: HeteroData, triples: Triples) -> tuple[EdgeType, ...]:
+    """Add training triples as edges from head to tail, the alignment of items, and the entities' degrees in these triples."""
     num_items, num_entities = data[ITEM].num_nodes, data[ENTITY].num_nodes
     train = triples.take(triples.part == TRAIN)
     data[ENTITY].degree = torch.bincount(torch.cat([train.head, train.tail]), minlength=num_entities).float()
-    order = torch.argsort(train.relation, stable=True)  # edges of one pair in the order of their relations
+    order = torch.argsort(train.relation, stable=True)  # edges of a pair are ordered by relation
     order = order[torch.argsort(train.tail[order] * num_entities + train.head[order], stable=True)]
     ends = torch.stack([train.head, train.tail])[:, order].contiguous()
     data[RELATED].edge_index = EdgeIndex(ends, sparse_size=(num_entities, num_entities), sort_order="col")

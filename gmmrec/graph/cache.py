@@ -1,4 +1,4 @@
-"""Edges kept on disk between runs, under a name made of everything they were computed from."""
+"""On-disk cache of edges, keyed by a hash of all their inputs."""
 
 import hashlib
 import json
@@ -15,38 +15,38 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the code whose results are kept: raise it when an edge builder computes something else
+VERSION = 1  # of the cached results: raise it when an edge builder changes its results
 
 Edges = tuple[Tensor, Tensor]  # edge_index [2, E], weight [E]
 
 
 def default_folder() -> Path:
-    """Where a user's caches go: ``$XDG_CACHE_HOME/gmmrec``, which is ``~/.cache/gmmrec`` as a rule."""
+    """Return the user's cache folder: ``$XDG_CACHE_HOME/gmmrec``, usually ``~/.cache/gmmrec``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmmrec"
 
 
 def cached_edges(
     folder: Path | None, name: str, inputs: Mapping[str, Tensor], settings: Mapping[str, object], compute: Callable[[], Edges]
 ) -> Edges:
-    """The edges that ``compute`` yields, read from ``folder`` where they were computed before.
+    """Return the edges that ``compute`` yields, from the cache if possible.
 
-    A file that cannot be read, or holds anything but these edges, is computed anew and replaced.
+    A file that cannot be read, or does not hold these edges, is recomputed and replaced.
 
     Args:
-        folder: Where files are kept; None computes every time.
-        name: What the edges are, such as ``"knn"``; the file's name begins with it.
-        inputs: All tensors that the result depends on.
-        settings: All other things that it depends on, as JSON can hold them.
-        compute: Makes the edges.
+        folder: Cache folder; None recomputes every time.
+        name: Kind of edges, such as ``"knn"``; prefix of the file name.
+        inputs: All tensors that the edges depend on.
+        settings: All other dependencies, JSON-serialisable.
+        compute: Function that computes the edges.
     """
     if folder is None:
         return compute()
     key = content_key(inputs, {"name": name, **settings})
     path = Path(folder) / f"{name}-{key}.safetensors"
     device = next(iter(inputs.values())).device
-    kept = _read(path, key)
-    if kept is not None:
-        return kept[0].to(device), kept[1].to(device)
+    cached = _read(path, key)
+    if cached is not None:
+        return cached[0].to(device), cached[1].to(device)
     edge_index, weight = compute()
     tensors = {"edge_index": edge_index.cpu().contiguous(), "weight": weight.cpu().contiguous()}
     _write(path, tensors, {"key": key, "digest": content_key(tensors, {})})
@@ -54,7 +54,7 @@ def cached_edges(
 
 
 def content_key(inputs: Mapping[str, Tensor], settings: Mapping[str, object]) -> str:
-    """A hash of what tensors hold (names, types, shapes, bytes) and of settings.
+    """Hash tensors (names, dtypes, shapes, bytes) and settings.
 
     >>> a, b = torch.zeros(2), torch.tensor([0.0, 1e-30])
     >>> content_key({"values": a}, {"k": 5}) == content_key({"values": b}, {"k": 5})
@@ -74,18 +74,18 @@ def _read(path: Path, key: str) -> Edges | None:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is no mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is not a mapping)
     except (SafetensorError, OSError) as error:
-        logger.warning("cannot read %s (%s); computing it anew", path, error)
+        logger.warning("cannot read %s (%s); recomputing it", path, error)
         return None
     if metadata.get("key") != key or metadata.get("digest") != content_key(tensors, {}):
-        logger.warning("%s does not hold what its name says; computing it anew", path)
+        logger.warning("the content of %s does not match its key; recomputing it", path)
         return None
     return tensors["edge_index"], tensors["weight"]
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a file whole or not at all: readers never see a part of it."""
+    """Write a file atomically, so that readers never see a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
     os.close(handle)

@@ -1,4 +1,4 @@
-"""Graphs of one node type: users who share items, items that share users."""
+"""Co-interaction graphs of one node type: users who share items, or items that share users."""
 
 from typing import Literal
 
@@ -16,18 +16,18 @@ from gmmrec.typing import USER_ITEM, NodeType
 def co_interaction_graph(
     graph: MultimodalGraph, node_type: NodeType, *, k: int, weights: Literal["count", "cosine", "binary"] = "count"
 ) -> tuple[Tensor, Tensor]:
-    """Joins every node with the ``k`` that it shares most with; two nodes are joined if either has chosen the other.
+    """Connect every node to the ``k`` nodes with the most common neighbours; two nodes are connected if either selects the other.
 
     Args:
-        graph: Where the training interactions are.
-        node_type: ``"user"``, joined by common items, or ``"item"``, joined by common users.
-        k: Neighbours a node chooses; of equals those with the lower rows.
-        weights: What an edge weighs before normalisation: how much two nodes have in common, the same divided by the root of the
-            product of what each has, or 1.
+        graph: Graph with the training interactions.
+        node_type: ``"user"``, connected by common items, or ``"item"``, connected by common users.
+        k: Neighbours selected per node; ties go to the lower rows.
+        weights: Edge weights before normalisation: ``"count"``, the number of common neighbours; ``"cosine"``, the count divided by
+            the root of the product of the degrees; or ``"binary"``, 1.
 
     Returns:
-        Edges ``[2, E]`` in both directions without self-loops, and weights ``[E]``, divided by the root of the product of the sums
-        at both ends.
+        Edges ``[2, E]`` in both directions without self-loops, and weights ``[E]``, divided by the root of the product of the
+        weight sums at both ends.
     """
     check_choice(("count", "cosine", "binary"), weights=weights)
     interactions, num_nodes = Interactions(*graph.edges(USER_ITEM).edge_index.as_tensor()), graph.num_nodes(node_type)

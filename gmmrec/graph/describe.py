@@ -1,4 +1,4 @@
-"""What a person asks of a graph before training on it: sizes, degrees, gaps, and whether features say what people do."""
+"""Summary of a graph before training: sizes, degrees, missing data, and the agreement of features with interactions."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ FLOAT = 4  # bytes
 def describe(
     graph: MultimodalGraph, *, generator: torch.Generator, knn: int = 10, dim: int = 64, num_layers: int = 3
 ) -> dict[str, Any]:
-    """Facts about a graph, as plain numbers that JSON can hold.
+    """Summarise a graph as JSON-serialisable numbers.
 
     Args:
         graph: A whole graph, on the CPU.
-        generator: Draws the random pairs that neighbours are compared with.
-        knn: Neighbours an item in the comparison of features with interactions; 0 leaves the comparison out.
-        dim: Size of embeddings in the memory forecast.
-        num_layers: Propagation steps in the memory forecast.
+        generator: Random generator of the pairs that neighbours are compared with.
+        knn: Neighbours per item in the comparison of features with interactions; 0 skips the comparison.
+        dim: Embedding width in the memory forecast.
+        num_layers: Number of propagation layers in the memory forecast.
     """
     isolated, components = _connections(graph)
     return {
@@ -52,10 +52,10 @@ def describe(
 
 
 def memory_forecast(graph: MultimodalGraph, *, dim: int, num_layers: int) -> dict[str, int]:
-    """Bytes that training a model with one embedding table a node type on the whole graph takes, by purpose.
+    """Estimate the bytes, by purpose, for training a model with one embedding table per node type on the whole graph.
 
-    Parameters, their gradients and Adam's two moments are exact for LightGCN. Activations are the output of every layer for every
-    node, as kept for the backward pass, and the gradient that flows back. Models that project features or attend take more.
+    Parameters, gradients and Adam's two moments are exact for LightGCN. Activations are the outputs of every layer for every node,
+    kept for the backward pass, and the gradient that flows back. Models with feature projections or attention take more.
     """
     table = FLOAT * dim * sum(graph.num_nodes(node_type) for node_type in graph.data.node_types)
     forecast = {
@@ -69,14 +69,14 @@ def memory_forecast(graph: MultimodalGraph, *, dim: int, num_layers: int) -> dic
 
 
 def agreement(graph: MultimodalGraph, table: FeatureTable, k: int, generator: torch.Generator) -> dict[str, float] | None:
-    """How much more alike in interactions items are that are alike in features.
+    """Measure how far items with similar features have similar interactions.
 
-    Compares the mean cosine of co-interaction (common users over the root of the product of both items' users) of every item's
-    ``k`` nearest neighbours by one modality with that of random pairs. Items without interactions take no part; of more than
-    100 000 pairs a sample is taken.
+    Compare the mean co-interaction cosine (common users over the root of the product of both items' numbers of users) between every
+    item and its ``k`` nearest neighbours in one modality with that of random pairs. Items without interactions are excluded; more
+    than 100 000 pairs are sampled.
 
     Returns:
-        ``neighbors`` and ``random``, or None where fewer than two items have both the modality and interactions.
+        ``neighbors`` and ``random``, or None if fewer than two items have both the modality and interactions.
     """
     warm = table.present & (graph.degree(ITEM) > 0)
     candidates = warm.nonzero().flatten()
@@ -92,10 +92,10 @@ def agreement(graph: MultimodalGraph, table: FeatureTable, k: int, generator: to
 
 
 def to_networkx(graph: MultimodalGraph) -> "nx.MultiDiGraph[int]":
-    """The graph for NetworkX, through PyG; for graphs small enough to hold as Python objects.
+    """Convert a graph to NetworkX, through PyG, if it is small enough for Python objects.
 
-    Nodes are numbered through, one node type behind the other in the order of ``graph.data.node_types``, with ``type``, ``row``
-    (in the embedding table) and ``degree``; edges have ``type`` and ``edge_weight`` (1 where a relation is not weighted).
+    Nodes are numbered consecutively, one node type after the other in the order of ``graph.data.node_types``, with ``type``,
+    ``row`` (in the embedding table) and ``degree``; edges have ``type`` and ``edge_weight`` (1 for an unweighted relation).
     """
     plain = HeteroData()
     for node_type in graph.data.node_types:
@@ -105,8 +105,8 @@ def to_networkx(graph: MultimodalGraph) -> "nx.MultiDiGraph[int]":
         edge_index, weight = graph.edges(edge_type)
         plain[edge_type].edge_index = edge_index.as_tensor()
         plain[edge_type].edge_weight = torch.ones(edge_index.shape[1]) if weight is None else weight
-    found: nx.MultiDiGraph[int] = pyg_to_networkx(plain, node_attrs=["row", "degree"], edge_attrs=["edge_weight"], to_multi=True)
-    return found
+    result: nx.MultiDiGraph[int] = pyg_to_networkx(plain, node_attrs=["row", "degree"], edge_attrs=["edge_weight"], to_multi=True)
+    return result
 
 
 def _modality(graph: MultimodalGraph, table: FeatureTable, knn: int, generator: torch.Generator) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _modality(graph: MultimodalGraph, table: FeatureTable, knn: int, generator: 
 
 
 def _connections(graph: MultimodalGraph) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Which nodes have no edge to another node, by type; and how the graph falls into parts."""
+    """Return masks of the nodes without an edge to another node, by type, and a summary of the connected components."""
     offsets, total = dict[str, int](), 0
     for node_type in graph.data.node_types:
         offsets[node_type] = total
@@ -133,12 +133,12 @@ def _connections(graph: MultimodalGraph) -> tuple[dict[str, Tensor], dict[str, A
 
 
 def _cointeraction(graph: MultimodalGraph, pairs: Tensor) -> float:
-    """Mean cosine of the users of both items over pairs ``[2, n]``."""
+    """Compute the mean co-interaction cosine over item pairs ``[2, n]``."""
     item, user = graph.edges(ITEM_USER).edge_index.as_tensor().numpy()
-    touched = csr_array((np.ones(item.size), (item, user)), shape=(graph.num_nodes(ITEM), graph.num_nodes("user")))
+    by_item = csr_array((np.ones(item.size), (item, user)), shape=(graph.num_nodes(ITEM), graph.num_nodes("user")))
     first, second = pairs.numpy()
     blocks = [slice(i, i + 10_000) for i in range(0, first.size, 10_000)]
-    common = np.concatenate([touched[first[block]].multiply(touched[second[block]]).sum(axis=1) for block in blocks])
+    common = np.concatenate([by_item[first[block]].multiply(by_item[second[block]]).sum(axis=1) for block in blocks])
     degree = graph.degree(ITEM).double().numpy()
     return float(np.mean(common / np.sqrt(degree[first] * degree[second])))
 

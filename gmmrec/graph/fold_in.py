@@ -1,4 +1,4 @@
-"""New users at serving time: nodes that listen to the graph and are not heard by it."""
+"""New users at serving time: nodes that receive messages but send none."""
 
 import copy
 
@@ -12,19 +12,19 @@ from gmmrec.typing import ITEM, ITEM_USER, USER
 
 
 def with_new_users(graph: MultimodalGraph, histories: RaggedSets) -> MultimodalGraph:
-    """The graph with a user more for every history, behind the users there are.
+    """Append one user per history to the graph.
 
-    A new user receives edges from the items of the history and sends none, so no vector of an item or of another user changes
-    under a model that propagates along edges. A new user has no row in embedding tables (``rows`` is -1 there, ``gather`` yields
-    zeros) and no features. Edges weigh ``1 / sqrt(len(history) deg_i)`` with the items' degrees in training, 1 where an item has
-    none. They have no rating (0) and no review (padding).
+    A new user has incoming edges from the items of the history and no outgoing ones, so propagation changes no vector of an item or
+    of another user. A new user has no row in embedding tables (``rows`` is -1, ``gather`` yields zeros) and no features. Edges have
+    the weight ``1 / sqrt(len(history) deg_i)`` with the item's training degree, at least 1. They have no rating (0) and no review
+    (padding).
 
     Args:
         graph: The graph the model was trained on, or any graph with rows of the same tables.
         histories: Items of every new user, as rows of ``graph``.
 
     Raises:
-        ValueError: A history names an item that the graph does not have.
+        ValueError: A history contains an unknown item.
     """
     num_users, num_items, num_new = graph.num_nodes(USER), graph.num_nodes(ITEM), len(histories)
     if histories.values.numel() and not 0 <= int(histories.values.min()) <= int(histories.values.max()) < num_items:
@@ -41,7 +41,7 @@ def with_new_users(graph: MultimodalGraph, histories: RaggedSets) -> MultimodalG
         users[name] = _padded(users[name], num_new)
         users[f"{name}_mask"] = _padded(users[f"{name}_mask"], num_new)
 
-    for edge_type in data.edge_types:  # every relation with users learns their new number
+    for edge_type in data.edge_types:  # every relation with users gets their new number
         source, _, target = edge_type
         sizes = (data[source].num_nodes, data[target].num_nodes)
         plain = data[edge_type].edge_index.as_tensor()
@@ -60,5 +60,5 @@ def with_new_users(graph: MultimodalGraph, histories: RaggedSets) -> MultimodalG
 
 
 def _padded(values: Tensor, count: int) -> Tensor:
-    """Zeros (or False) behind the rows that there are."""
+    """Append rows of zeros (or False)."""
     return torch.cat([values, values.new_zeros(count, *values.shape[1:])])

@@ -1,4 +1,4 @@
-"""Gram matrices of items: by common users, and by likeness of features. These are dense, ``[I, I]``, and made block by block."""
+"""Gram matrices of items, by common users and by feature similarity: dense, ``[I, I]``, and built block by block."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.typing import USER_ITEM
 
@@ -15,36 +16,36 @@ BLOCK_ENTRIES = 2**23
 
 
 def interaction_gram(graph: MultimodalGraph, dtype: torch.dtype = torch.float64) -> Tensor:
-    """How many users every two items share, ``[I, I]``; on the diagonal how many an item has.
+    """Count the common users of every two items, ``[I, I]``; the diagonal holds the number of users of each item.
 
-    A product of sparse matrices: the cost is the sum over users of the squared length of their history.
+    This is a sparse matrix product, whose cost is the sum over users of their squared history lengths.
 
     Args:
-        graph: Where the interactions are.
-        dtype: Number format of the result.
+        graph: Graph with the interactions.
+        dtype: Data type of the result.
     """
     num_users, num_items = graph.num_nodes("user"), graph.num_nodes("item")
     users, items = graph.edges(USER_ITEM).edge_index.as_tensor().cpu().numpy()
     by_item = csr_array((np.ones(users.size, dtype=np.float32), (items, users)), shape=(num_items, num_users))
     by_user = by_item.T.tocsr()
     gram = torch.empty(num_items, num_items, dtype=dtype, device=graph.degree("item").device)
-    step = max(1, BLOCK_ENTRIES // max(1, num_items))
+    step = block_rows(BLOCK_ENTRIES, num_items)
     for start in range(0, num_items, step):
         gram[start : start + step] = torch.from_numpy((by_item[start : start + step] @ by_user).toarray()).to(gram.device)
     return gram
 
 
 def add_feature_gram(gram: Tensor, graph: MultimodalGraph, weights: Mapping[str, float], *, center: bool = True) -> Tensor:
-    r"""Adds the likeness of items by their features, :math:`\sum_m w_m \mathbf{F}_m \mathbf{F}_m^\top`, to ``gram``, in place.
+    r"""Add the feature similarity of items, :math:`\sum_m w_m \mathbf{F}_m \mathbf{F}_m^\top`, to ``gram`` in place.
 
-    The rows of :math:`\mathbf{F}_m` have the mean of the items with that modality taken off and are then brought to unit length; an
-    item without it has a row of zeros, and so adds nothing.
+    The rows of :math:`\mathbf{F}_m` are centred by the mean over the items with that modality and scaled to unit length; an item
+    without the modality has a row of zeros and adds nothing.
 
     Args:
         gram: ``[I, I]``.
-        graph: Where the features are.
+        graph: Graph with the features.
         weights: :math:`w_m` by modality.
-        center: Whether the mean is taken off; leave it on for dense vectors, and off for sparse tags.
+        center: Whether to subtract the mean; use True for dense vectors, False for sparse tags.
 
     Returns:
         ``gram`` itself.

@@ -1,4 +1,4 @@
-"""What item-item models encode: the histories of users, and the weights between the items of a graph."""
+"""Inputs of item-item models: user histories and item-item weights of a graph."""
 
 from torch import Tensor
 
@@ -8,16 +8,16 @@ from gmmrec.typing import ITEM, ITEM_USER, USER
 
 
 def histories(graph: MultimodalGraph, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights ``[I, I]`` between the items of a graph, and histories (sparse ``[U, I]``) of its users.
+    """Return the weights ``[I, I]`` between the items of a graph, and the histories (sparse ``[U, I]``) of its users.
 
     Args:
-        graph: Whose users and items; in a sampled subgraph histories are as long as they were sampled.
-        weights: Between all items of the data set; the row says whose voice it is, the column about what.
+        graph: Graph of the users and items; in a subgraph, histories are limited to the sampled edges.
+        weights: Weights between all items of the data set; row: the item of a history, column: the candidate.
 
     Returns:
-        What :func:`gmmrec.nn.decoder.history.history_scores` takes. On the whole graph the weights are not copied.
+        Inputs of :func:`gmmrec.nn.decoder.history.history_scores`. On the whole graph the weights are not copied.
     """
-    by_item = graph.gather(ITEM, weights)
-    own = by_item if by_item is weights else graph.gather(ITEM, by_item.t()).t().contiguous()
+    rows = graph.gather(ITEM, weights)
+    selected = rows if rows is weights else graph.gather(ITEM, rows.t()).t().contiguous()
     edge_index = graph.edges(ITEM_USER).edge_index
-    return own, history_matrix(edge_index, graph.num_nodes(ITEM), graph.num_nodes(USER))
+    return selected, history_matrix(edge_index, graph.num_nodes(ITEM), graph.num_nodes(USER))

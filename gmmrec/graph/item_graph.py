@@ -1,4 +1,4 @@
-"""Item-item graphs: items that look or read alike, in one modality or in a mixture of several."""
+"""Item-item graphs by feature similarity, in one modality or a mixture of several."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -23,18 +23,18 @@ def item_graph(
     backend: Backend = "exact",
     alone: Literal["itself", "nothing"] = "itself",
 ) -> tuple[Tensor, Tensor]:
-    """A mixture of normalised k-nearest-neighbour graphs, one a modality; the frozen graph of FREEDOM.
+    """Mix normalised k-nearest-neighbour graphs, one per modality: the frozen graph of FREEDOM.
 
-    Every item has the same total: where it lacks a modality, the shares of those it has are scaled up.
+    The shares of every item sum to 1: if an item lacks a modality, the shares of its other modalities are scaled up.
 
     Args:
-        graph: Where the features are.
+        graph: Graph with the features.
         shares: Weight of every modality.
-        k: Neighbours by each modality, the item itself included.
-        weighting: Whether neighbours count alike or by their cosine similarity (at least 0).
+        k: Neighbours per modality, the item itself included.
+        weighting: Weights of the neighbours: uniform or cosine similarity (negative values count as 0).
         degrees: See :func:`gmmrec.graph.edges.normalize`.
-        backend: How neighbours are searched.
-        alone: What an item without any modality has as its neighbours.
+        backend: Backend of the neighbour search.
+        alone: Neighbours of an item without any modality: itself or none.
 
     Returns:
         Edges ``[2, E]`` from a neighbour to the item, and weights ``[E]`` greater than 0.
@@ -60,10 +60,10 @@ def item_graph(
 
 
 def modality_shares(modalities: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
-    """Every modality's share in the item graph; they sum to 1.
+    """Return the share of every modality in the item graph; the shares sum to 1.
 
     Raises:
-        ValueError: There is no modality, or the weights name one that there is not.
+        ValueError: There is no modality, or the weights name an unknown one.
 
     >>> modality_shares(("image", "text"), None)
     {'image': 0.1, 'text': 0.9}

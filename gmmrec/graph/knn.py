@@ -1,4 +1,4 @@
-"""Nearest neighbours among the feature vectors of one modality, by cosine similarity; never an N x N matrix."""
+"""Nearest neighbours by cosine similarity of the features of one modality, without an N x N matrix."""
 
 import math
 from collections.abc import Iterator
@@ -11,14 +11,15 @@ from torch_geometric.nn.pool.knn import ApproxMIPSKNNIndex, KNNIndex, MIPSKNNInd
 
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.features import FeatureTable
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.nearest import BLOCK_BYTES, knn_excluding_self, order_by_similarity
 
 Weighting: TypeAlias = Literal["binary", "cosine"]
 Backend: TypeAlias = Literal["exact", "faiss", "faiss_approximate"]
 
-Found: TypeAlias = Iterator[tuple[Tensor, Tensor]]  # similarities and positions, [rows of a block, k] each
+Blocks: TypeAlias = Iterator[tuple[Tensor, Tensor]]  # similarities and positions, [rows of a block, k] each
 
-MIN_TRAINING = 10_000  # below, FAISS's quantiser has too few examples and the exact search takes seconds
+MIN_TRAINING = 10_000  # with fewer nodes FAISS's quantiser has too few examples, and exact search takes seconds
 
 
 def knn_edges(
@@ -30,25 +31,25 @@ def knn_edges(
     backend: Backend = "exact",
     block_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Edges from the ``k`` nearest nodes to every node that has the modality.
+    """Return edges from the ``k`` nearest nodes to every node with the modality present.
 
-    Equally near nodes are taken in row order. Features with a token axis are averaged over the tokens that are present. Needs
-    memory for one block of similarities, the vectors and the result.
+    Ties are broken in row order. Features with a token axis are averaged over the tokens that are present. Memory is needed for one
+    block of similarities, the vectors and the result.
 
     Args:
-        features: One modality of ``N`` nodes; masked nodes take no part.
-        k: Neighbours a node, itself included where ``include_self``; all there are where fewer are present.
+        features: One modality of ``N`` nodes; nodes without it are excluded.
+        k: Neighbours per node, itself included if ``include_self``; fewer if fewer nodes are present.
         include_self: Whether a node is its own first neighbour.
-        weighting: ``"binary"`` weighs every edge 1, ``"cosine"`` by similarity, between -1 and 1.
+        weighting: Edge weights: ``"binary"``, 1, or ``"cosine"``, the similarity, between -1 and 1.
         backend: ``"exact"``; ``"faiss"``, exact as well; or ``"faiss_approximate"``, which compresses vectors and visits a part of
             them, for millions of nodes. The latter two need ``pip install gmmrec[faiss]``.
-        block_size: Rows compared at once; as many as fit 64 MB where not given.
+        block_size: Rows compared at once (default: as many as fit 64 MB).
 
     Returns:
         ``edge_index`` ``[2, E]``, neighbour to node, ascending by node and then nearest first, and ``weight`` ``[E]``.
 
     Raises:
-        ValueError: ``k`` is not positive, a choice is unknown, or FAISS is not installed or cannot be trained on so few nodes.
+        ValueError: ``k`` is not positive, ``weighting`` or ``backend`` is unknown, or FAISS is not installed or has too few nodes.
 
     >>> table = FeatureTable("image", torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 1.0]]))
     >>> edge_index, weight = knn_edges(table, 2, weighting="cosine")
@@ -67,7 +68,7 @@ def knn_edges(
     if others + include_self <= 0:
         return torch.empty(2, 0, dtype=torch.long, device=rows.device), torch.empty(0, device=rows.device)
 
-    size = block_size or max(1, BLOCK_BYTES // (4 * rows.numel()))
+    size = block_size or block_rows(BLOCK_BYTES, 4 * rows.numel())
     search = knn_excluding_self(vectors, others, size) if backend == "exact" else _faiss(vectors, others, size, backend)
     similarity, neighbor = (torch.cat(parts) for parts in zip(*search, strict=True))
     if include_self:
@@ -77,17 +78,17 @@ def knn_edges(
     return edge_index, similarity.flatten() if weighting == "cosine" else torch.ones_like(similarity).flatten()
 
 
-def _faiss(vectors: Tensor, k: int, block_size: int, backend: Backend) -> Found:
-    """The same through FAISS."""
+def _faiss(vectors: Tensor, k: int, block_size: int, backend: Backend) -> Blocks:
+    """Search with FAISS; results as of :func:`~gmmrec.nn.nearest.knn_excluding_self`."""
     index = _faiss_index(vectors, backend)
-    candidates = min(k + 1 if backend == "faiss" else 4 * k + 1, vectors.shape[0])  # the row itself is among them
-    step = max(1, min(block_size, BLOCK_BYTES // (4 * candidates * vectors.shape[1])))
+    candidates = min(k + 1 if backend == "faiss" else 4 * k + 1, vectors.shape[0])  # including the row itself
+    step = min(block_size, block_rows(BLOCK_BYTES, 4 * candidates * vectors.shape[1]))
     for start in range(0, vectors.shape[0], step):
         block = vectors[start : start + step]
         position = index.search(block, candidates).index
-        similarity = (vectors[position.clamp(min=0)] @ block[:, :, None]).squeeze(-1)  # exact, also of compressed vectors
-        own = torch.arange(start, start + block.shape[0], device=vectors.device)[:, None]
-        similarity = similarity.masked_fill((position == own) | (position < 0), -torch.inf)  # -1 pads too short a list
+        similarity = (vectors[position.clamp(min=0)] @ block[:, :, None]).squeeze(-1)  # exact even if FAISS compresses vectors
+        row = torch.arange(start, start + block.shape[0], device=vectors.device)[:, None]
+        similarity = similarity.masked_fill((position == row) | (position < 0), -torch.inf)  # FAISS pads short lists with -1
         similarity, position = order_by_similarity(similarity, position)
         yield similarity[:, :k], position[:, :k]
 
@@ -102,9 +103,9 @@ def _faiss_index(vectors: Tensor, backend: Backend) -> KNNIndex:
     count, dim = vectors.shape
     if count < MIN_TRAINING:
         raise ValueError(
-            f"the backend 'faiss_approximate' learns its cells from at least {MIN_TRAINING} nodes, but only {count} have the "
+            f"the backend 'faiss_approximate' needs at least {MIN_TRAINING} nodes for training, but only {count} have the "
             "modality; use 'exact'"
         )
-    num_cells = max(1, min(4 * math.isqrt(count), count // 39))  # FAISS's own advice: 4 sqrt(N) cells, 39 vectors a cell
-    bytes_a_vector = max(parts for parts in range(1, max(1, dim // 4) + 1) if dim % parts == 0)  # a byte for 4 numbers
-    return ApproxMIPSKNNIndex(num_cells, max(1, num_cells // 8), bytes_a_vector, vectors)
+    num_cells = max(1, min(4 * math.isqrt(count), count // 39))  # as FAISS advises: 4 sqrt(N) cells, 39 vectors per cell
+    bytes_per_vector = max(parts for parts in range(1, max(1, dim // 4) + 1) if dim % parts == 0)  # one byte per 4 numbers
+    return ApproxMIPSKNNIndex(num_cells, max(1, num_cells // 8), bytes_per_vector, vectors)

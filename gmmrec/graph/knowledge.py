@@ -1,4 +1,4 @@
-"""What items have in common by facts: edges for propagation through a knowledge graph."""
+"""Knowledge-graph edges for propagation between items through entities."""
 
 import torch
 
@@ -7,16 +7,16 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.typing import ALIGNED, ENTITY, RELATED, EdgeType
 
 KNOWS: EdgeType = (ENTITY, "knows", ENTITY)
-"""Two entities that stand together in a fact, both ways, whatever the relation."""
+"""Entities connected by a triple, in both directions, whatever the relation."""
 
 
 def with_knowledge(graph: MultimodalGraph) -> MultimodalGraph:
-    r"""The graph with its facts as edges both ways, once a pair, weighing :math:`1 / \sqrt{\deg(i) \deg(j)}`.
+    r"""Add the triples of a graph as edges in both directions, one per pair, with weights :math:`1 / \sqrt{\deg(i) \deg(j)}`.
 
-    An entity that stands in a fact with itself gains nothing by it.
+    Triples from an entity to itself are ignored.
 
     Raises:
-        ValueError: The graph has no facts, or no items aligned with entities.
+        ValueError: The graph has no triples, or no items aligned with entities.
     """
     check_aligned(graph.schema.relations)
     head, tail = graph.edges(RELATED).edge_index.as_tensor()
@@ -27,14 +27,14 @@ def with_knowledge(graph: MultimodalGraph) -> MultimodalGraph:
 
 
 def check_aligned(relations: tuple[EdgeType, ...]) -> None:
-    """Refuses relations in which items are not part of a knowledge graph.
+    """Check that items are part of a knowledge graph.
 
     Raises:
-        ValueError: There are no facts, or no items aligned with entities.
+        ValueError: There are no triples, or no items aligned with entities.
     """
     if ALIGNED not in relations or RELATED not in relations:
-        missing = "no facts" if RELATED not in relations else "facts, but no alignment"
+        missing = "no triples" if RELATED not in relations else "triples, but no alignment"
         raise ValueError(
-            f"knowledge 'entity' needs items aligned with the entities of facts, but the data set has {missing}; "
+            f"knowledge 'entity' needs items aligned with the entities of triples, but the data set has {missing}; "
             "add triples.csv and alignment.csv, or set knowledge to 'none'"
         )

@@ -1,4 +1,4 @@
-"""The latent item graph of LATTICE: mined from features, and part of it learned."""
+"""The latent item graph of LATTICE, mined from raw and learned features."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, cast
@@ -17,37 +17,37 @@ from gmmrec.nn.relations import Relation
 from gmmrec.typing import EdgeType
 
 LATENT: EdgeType = ("item", "latent", "item")
-"""The item graph that is propagated on: the mixture of all others, with the weights of the time it was mixed."""
-MIXED_WITH = "latent_mixed_with"  # in the graph's data: the weights of the module at that time
+"""The item graph used for propagation: the mixture of all others, by the module's weights at that time."""
+MIXED_WITH = "latent_mixed_with"  # attribute of the graph's data: the weights of the module at that time
 
 
 def initial(modality: str) -> EdgeType:
-    """The k-NN graph of raw features, normalised."""
+    """Edge type of the normalised k-NN graph of raw features."""
     return ("item", f"initial_{modality}", "item")
 
 
 def learned(modality: str) -> EdgeType:
-    """The k-NN graph of projected features: which pairs, weighed by their cosines of the time they were searched."""
+    """Edge type of the k-NN graph of projected features; the edges hold the pairs found, without weights."""
     return ("item", f"learned_{modality}", "item")
 
 
 class LatentGraph(nn.Module):
-    """Mixes k-NN graphs of raw and of projected features, with weights that are learned (LATTICE, ACM MM 2021).
+    """Learned mixture of k-NN graphs of raw and of projected features (LATTICE, ACM MM 2021).
 
-    The graph is mined anew at the start of every epoch (:meth:`mined`) and has a gradient in that epoch's first step alone: as long
-    as the weights are those the graph was mixed with, similarities are computed with gradients, and once they have moved on, the
-    graph stays as it is. In evaluation mode it is that of the current weights: mined at the first call and kept as long as neither
-    the weights nor the initial graph change. A subgraph whose learned edges are outdated searches among its own items then.
+    The graph is mined at the start of every epoch (:meth:`mined`) and has gradients only in the first step of that epoch: while the
+    weights are those the graph was mixed with, similarities are computed with gradients; once they have changed, the graph stays
+    fixed. In evaluation mode it is the graph of the current weights, mined at the first call and cached until the weights or the
+    initial graph change; a subgraph with outdated learned edges then searches among its own items.
 
-    Where an item lacks a modality, the weights of those it has are scaled up; an item without any is its own only neighbour.
-    Similarities below 0 count as 0.
+    If an item lacks a modality, the weights of its other modalities are scaled up; an item without any is its own only neighbour.
+    Negative similarities count as 0.
 
     Args:
-        schema: Whose modalities of the items are used.
+        schema: Schema with the modalities of the items.
         dim: Width of the projected features that the learned graph compares.
-        knn: Neighbours an item has by each modality, itself included, in either graph.
-        lam: Share of the initial graph in the mixture; 1 leaves the learned one out.
-        backend: How neighbours are searched in raw features; the learned graph is always searched exactly.
+        knn: Neighbours per item and modality, itself included, in either graph.
+        lam: Share of the initial graph in the mixture; 1 omits the learned graph.
+        backend: Backend of the neighbour search in raw features; the learned graph is always searched exactly.
 
     Raises:
         ValueError: The items have no features at all.
@@ -66,7 +66,7 @@ class LatentGraph(nn.Module):
         self.mine = nn.ModuleList(LearnedItemGraph(schema.feature_dims[name], dim, knn) for name in projected)
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The graph with the initial graphs, from raw features, and the latent one of the weights as they are."""
+        """Add the initial graphs, from raw features, and the latent graph of the current weights."""
         sizes, alone = (graph.num_nodes("item"),) * 2, _alone(graph, self.modalities)
         for name in self.modalities:
             edge_index, cosine = knn_edges(graph.features[name], self.knn, weighting="cosine", backend=self.backend)
@@ -75,7 +75,7 @@ class LatentGraph(nn.Module):
         return self.mined(graph)
 
     def forward(self, graph: MultimodalGraph) -> Relation:
-        """The latent edges, with gradients where the graph has just been mined."""
+        """Return the latent edges, with gradients if the graph has just been mined."""
         if not self.training:
             graph = self.mined(graph)
         elif self._is_current(graph):
@@ -83,20 +83,20 @@ class LatentGraph(nn.Module):
         return Relation(*graph.edges(LATENT))
 
     def mined(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The graph with the learned and the latent edges of the current weights: found where they are known, else searched."""
+        """Add the learned and latent edges of the current weights, from the cache or by a new search."""
         if self._is_current(graph):
             return graph
         key, weights = graph.edges(initial(self.modalities[0])).edge_index, self._weights()
-        known = _MINED.get(key)
-        if known is None or not _same(known.mixed_with, weights):
-            known = _MINED[key] = Mined(weights, self._mine(graph))
-        for edge_type, edges in known.edges.items():
+        cached = _MINED.get(key)
+        if cached is None or not _same(cached.mixed_with, weights):
+            cached = _MINED[key] = Mined(weights, self._mine(graph))
+        for edge_type, edges in cached.edges.items():
             graph = graph.with_edges(edge_type, *edges)
         setattr(graph.data, MIXED_WITH, weights)  # of the copy that with_edges made
         return graph
 
     def _mixture(self, graph: MultimodalGraph) -> Relation:
-        """The latent graph of the current weights, with gradients."""
+        """Compute the latent graph of the current weights, with gradients."""
         share, lam, num_items = self._shares(graph), self.lam, graph.num_nodes("item")
         edges, weights = [], []
         for m, name in enumerate(self.modalities):
@@ -115,14 +115,14 @@ class LatentGraph(nn.Module):
         return Relation(*coalesce(torch.cat(edges, 1), torch.cat(weights), num_items, reduce="sum", sort_by_row=False))
 
     def _shares(self, graph: MultimodalGraph) -> Tensor:
-        """How much every modality counts for every item ``[I, M]``; of those it has, or of all where it has none."""
+        """Compute the share of every modality for every item ``[I, M]``, over those present, or over all if none is."""
         present = torch.stack([graph.features[name].present for name in self.modalities], dim=1)
-        counts = present | ~present.any(1, keepdim=True)
-        return F.softmax(self.modality_logits.masked_fill(~counts, -torch.inf), dim=1)
+        mask = present | ~present.any(1, keepdim=True)
+        return F.softmax(self.modality_logits.masked_fill(~mask, -torch.inf), dim=1)
 
     @torch.no_grad()
     def _mine(self, graph: MultimodalGraph) -> dict[EdgeType, Edges]:
-        home = graph.degree("item").device  # the graph of a new epoch lies where the data are
+        home = graph.degree("item").device  # the graph of a new epoch is on the device of the data
         graph = graph if home == self.modality_logits.device else graph.to(self.modality_logits.device)
         alone = _alone(graph, self.modalities)
         for name, mine in zip(self.modalities, self.mine, strict=False):  # none where nothing is learned
@@ -134,30 +134,30 @@ class LatentGraph(nn.Module):
         return {kind: graph.edges(kind) for kind in (*map(learned, self.modalities[: len(self.mine)]), LATENT)}
 
     def _is_current(self, graph: MultimodalGraph) -> bool:
-        """Whether the latent graph is that of the weights as they are."""
+        """Return True if the latent graph is that of the current weights."""
         return _same(getattr(graph.data, MIXED_WITH, None), self._weights())
 
     def _weights(self) -> Tensor:
-        """All that the latent graph depends on, in one vector."""
+        """Return all parameters that the latent graph depends on, as one vector."""
         return torch.cat([p.detach().flatten() for p in (self.modality_logits, *self.mine.parameters())])
 
 
 class Mined(NamedTuple):
-    """What was mined, and the weights it was mined with."""
+    """Mined edges and the weights they were mined with."""
 
     mixed_with: Tensor
     edges: dict[EdgeType, Edges]
 
 
-_MINED = WeakTensorKeyDictionary()  # by the initial edges of a graph: its latest Mined, of whichever model
+_MINED = WeakTensorKeyDictionary()  # from the initial edges of a graph to its latest Mined, whatever the model
 
 
-def _same(found: Tensor | None, wanted: Tensor) -> bool:
-    return found is not None and found.shape == wanted.shape and torch.equal(found.to(wanted.device), wanted)
+def _same(first: Tensor | None, second: Tensor) -> bool:
+    return first is not None and first.shape == second.shape and torch.equal(first.to(second.device), second)
 
 
 def _alone(graph: MultimodalGraph, modalities: Sequence[str]) -> Tensor:
-    """Edges of items without any modality to themselves ``[2, n]``."""
+    """Return self-loops of items without any modality ``[2, n]``."""
     present = torch.stack([graph.features[name].present for name in modalities])
     rows = torch.nonzero(~present.any(0)).flatten()
     return torch.stack([rows, rows])

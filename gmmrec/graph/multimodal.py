@@ -1,4 +1,4 @@
-"""MultimodalGraph: a thin frozen view of a ``HeteroData`` with the guarantees models rely on."""
+"""MultimodalGraph, a thin frozen view of a ``HeteroData`` with the guarantees that models rely on."""
 
 import copy
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
 
 
 class Edges(NamedTuple):
-    """One relation: ``edge_index`` ``[2, E]`` (source, target), sorted by target, and ``weight`` ``[E]`` or None."""
+    """Edges of one relation: ``edge_index`` ``[2, E]`` (source, target), sorted by target, and ``weight`` ``[E]`` or None."""
 
     edge_index: EdgeIndex
     weight: Tensor | None
@@ -26,15 +26,15 @@ class Edges(NamedTuple):
 
 @dataclass(frozen=True)
 class GraphSchema:
-    """All that a model's constructor needs to know of a graph: sizes and names, no data.
+    """Sizes and names of a graph, without data: all that the constructor of a model needs.
 
     Attributes:
-        num_nodes: Rows of the embedding table of every node type (of the whole graph, also for a sampled subgraph).
+        num_nodes: Rows of the embedding table of every node type (those of the whole graph, even for a subgraph).
         feature_dims: Width of every modality.
         feature_nodes: Node type of every modality.
         relations: Edge types.
-        num_words: Rows of a table of word vectors for the reviews on the edges, padding and the unknown word included; 0 without.
-        num_relations: Relations of the facts between entities; 0 without.
+        num_words: Rows of the word table for the reviews on the edges, padding and the unknown word included; 0 without reviews.
+        num_relations: Number of relations of the triples between entities; 0 without triples.
     """
 
     num_nodes: Mapping[NodeType, int]
@@ -45,12 +45,12 @@ class GraphSchema:
     num_relations: int = 0
 
     def modalities(self, node_type: NodeType = "item") -> tuple[str, ...]:
-        """Names of the modalities of one node type, in a fixed order."""
+        """Return the names of the modalities of one node type, in a fixed order."""
         return tuple(name for name, owner in self.feature_nodes.items() if owner == node_type)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "GraphSchema":
-        """Return a schema from its fields as JSON has them.
+        """Build a schema from its JSON representation.
 
         >>> values = {"num_nodes": {"user": 2}, "feature_dims": {}, "feature_nodes": {}, "relations": [["a", "b", "c"]]}
         >>> GraphSchema.from_dict(values).relations
@@ -62,13 +62,13 @@ class GraphSchema:
 
 @dataclass(frozen=True)
 class MultimodalGraph:
-    """A heterogeneous graph with features by modality; nothing in it is ever mutated.
+    """Immutable heterogeneous graph with features by modality.
 
     ``data`` holds, for every node type, ``num_nodes``, ``degree`` (number of training interactions, ``[N]``), per modality its
     values under the modality's name and its mask under ``NAME_mask``, and in a subgraph ``n_id``; for every edge type
-    ``edge_index`` (an ``EdgeIndex`` sorted by target) and, where weighted, ``edge_weight``. The interactions, in both directions,
-    may have two attributes more: ``rating`` ``[E]`` and ``text``, the word ids of the reviews ``[E, T]``. Facts between entities
-    have one, ``relation`` ``[E]``.
+    ``edge_index`` (an ``EdgeIndex`` sorted by target) and, if weighted, ``edge_weight``. The interactions, in both directions, may
+    have two further attributes: ``rating`` ``[E]`` and ``text``, the word ids of the reviews ``[E, T]``. Triples have one,
+    ``relation`` ``[E]``.
     """
 
     data: HeteroData
@@ -83,7 +83,7 @@ class MultimodalGraph:
         }
 
     def edges(self, edge_type: EdgeType) -> Edges:
-        """The edges of one type.
+        """Return the edges of one type.
 
         Raises:
             KeyError: The graph has no such relation.
@@ -95,39 +95,39 @@ class MultimodalGraph:
         return Edges(store["edge_index"], store.get("edge_weight"))
 
     def attribute(self, edge_type: EdgeType, name: str) -> Tensor | None:
-        """What else is known of every edge of one type, ``rating`` ``[E]`` or ``text`` ``[E, T]``, in the order of the edges.
+        """Return an attribute of the edges of one type, ``rating`` ``[E]`` or ``text`` ``[E, T]``, in the order of the edges.
 
-        Only training interactions are edges, so held-out ratings and reviews are not there. ``rating`` is 0, and ``text`` all
-        padding (0), where there is none; None where the data set has no such thing at all.
+        Only training interactions are edges, so held-out ratings and reviews are not included. A missing ``rating`` is 0, a missing
+        ``text`` all padding (0); None if the data set has no such attribute.
         """
-        found: Tensor | None = self.data[edge_type].get(name)
-        return found
+        values: Tensor | None = self.data[edge_type].get(name)
+        return values
 
     @property
     def bipartite(self) -> Bipartite:
-        """The training interactions both ways with their weights, and the degrees: what layers between users and items take."""
+        """Weighted training interactions in both directions and the degrees, as user-item layers take them."""
         to_user, to_item = (Relation(*self.edges(kind)) for kind in (ITEM_USER, USER_ITEM))
         return Bipartite(to_user, to_item, UserItem(self.degree("user"), self.degree("item")))
 
     def num_nodes(self, node_type: NodeType) -> int:
-        """Number of nodes in this (sub)graph."""
+        """Return the number of nodes in this (sub)graph."""
         return int(self.data[node_type].num_nodes)
 
     def degree(self, node_type: NodeType) -> Tensor:
-        """Number of training interactions ``[N]`` (float32) in the whole graph, also of the nodes of a subgraph."""
+        """Return the number of training interactions ``[N]`` (float32) in the whole graph, even for a subgraph."""
         degree: Tensor = self.data[node_type]["degree"]
         return degree
 
     def rows(self, node_type: NodeType) -> Tensor:
-        """Row of every node in its embedding table ``[N]``; -1 for a node that has none (a user never seen in training)."""
+        """Return the row of every node in its embedding table ``[N]``; -1 for a node without one (a user not seen in training)."""
         store = self.data[node_type]
         n_id: Tensor = store["n_id"] if "n_id" in store else torch.arange(self.num_nodes(node_type), device=store["degree"].device)
         return n_id
 
     def gather(self, node_type: NodeType, table: Tensor) -> Tensor:
-        """Rows of a table ``[rows, ...]`` for the nodes of this graph ``[N, ...]``; zeros for nodes without a row.
+        """Gather rows of a table ``[rows, ...]`` for the nodes of this graph ``[N, ...]``; zeros for nodes without a row.
 
-        On the whole graph this is the table itself, without a copy.
+        On the whole graph this returns the table itself, without a copy.
         """
         if "n_id" not in self.data[node_type]:
             return table
@@ -140,9 +140,9 @@ class MultimodalGraph:
         )
 
     def with_edges(self, edge_type: EdgeType, edge_index: Tensor, edge_weight: Tensor | None = None) -> "MultimodalGraph":
-        """A new graph with one relation added or replaced; ``edge_index`` ``[2, E]`` may be in any order.
+        """Return a new graph with one relation added or replaced; ``edge_index`` ``[2, E]`` may be in any order.
 
-        Attributes of replaced edges, such as ratings, are left behind unless the edges are the very same.
+        Attributes of replaced edges, such as ratings, are dropped unless the ``EdgeIndex`` is the same object.
         """
         source, _, target = edge_type
         sizes = (self.num_nodes(source), self.num_nodes(target))
@@ -157,43 +157,43 @@ class MultimodalGraph:
             store["edge_weight"] = edges.weight
         relations = tuple(dict.fromkeys((*self.schema.relations, edge_type)))
         graph = MultimodalGraph(data, replace(self.schema, relations=relations))
-        if "features" in self.__dict__:  # the same tables: checked once, however often edges change
+        if "features" in self.__dict__:  # reuse the tables, so that they are checked only once
             graph.__dict__["features"] = self.features
         return graph
 
     def to_pyg(self) -> HeteroData:
-        """Plain PyG data with the tensors of this graph, for PyG's own transforms, loaders, ``to_hetero`` and explainers.
+        """Convert to plain PyG data, for PyG's own transforms, loaders, ``to_hetero`` and explainers.
 
         Edges are ordinary ``edge_index`` tensors, sorted by target. Every node type has ``x``, the input features ``[N, D]`` (its
-        modalities side by side, tokens averaged, zeros where one is missing; a single 1 for nodes without features), and
+        modalities concatenated, tokens averaged, zeros for missing ones; a single 1 for nodes without features), and
         ``num_embeddings``, the rows that an embedding table needs. Modalities, masks, ``degree`` and edge attributes keep their
-        names; a modality whose name PyG uses otherwise, such as ``y``, stands under ``feature_y``. Tensors are shared with this
-        graph, so clone one before writing into it.
+        names; a modality whose name PyG reserves, such as ``y``, is stored as ``feature_y``. Tensors are shared with this graph, so
+        clone one before writing into it.
         """
         counts = {"num_words": self.schema.num_words, "num_relations": self.schema.num_relations}
         return pyg.export(self.data, self.features.values(), self.schema.num_nodes, counts)
 
     @classmethod
     def from_pyg(cls, data: HeteroData) -> "MultimodalGraph":
-        """The graph in what :meth:`to_pyg` made, also after PyG's transforms or as a mini-batch of its loaders.
+        """Convert the output of :meth:`to_pyg` back, even after PyG's transforms or as a mini-batch of its loaders.
 
-        A float attribute ``[N, D]`` or ``[N, T, D]`` that was added since is a modality too, present everywhere unless
-        ``NAME_mask`` says otherwise. Missing degrees, reversed edges and weights of interactions are made as by ``build_graph``:
-        delete ``degree`` and ``edge_weight`` after a transform that took interactions away.
+        A float attribute ``[N, D]`` or ``[N, T, D]`` added in between becomes a modality, present everywhere unless masked by
+        ``NAME_mask``. Missing degrees, reversed edges and weights of interactions are computed as by ``build_graph``: delete
+        ``degree`` and ``edge_weight`` after a transform that removes interactions.
 
         Raises:
-            ValueError: Users, items or their interactions are missing, or an edge names a node that there is not.
+            ValueError: Users, items or their interactions are missing, or an edge has an unknown node.
         """
         parsed = pyg.parse(data)
         return cls(parsed.data, GraphSchema(*parsed[1:]))
 
     def to(self, device: torch.device | str) -> "MultimodalGraph":
-        """A copy on another device."""
+        """Return a copy on another device."""
         return replace(self, data=copy.copy(self.data).to(device))
 
 
 def sort_edges(edge_index: Tensor, edge_weight: Tensor | None, sizes: tuple[int, int]) -> Edges:
-    """Edges sorted by target (then by source), weights along with them.
+    """Sort edges and their weights by target, then by source.
 
     >>> edges = sort_edges(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0.1, 0.2]), (2, 2))
     >>> edges.edge_index.tolist(), edges.weight.tolist()

@@ -1,4 +1,4 @@
-"""Plain PyG data out of a graph and back: what PyG's own transforms, loaders, ``to_hetero`` and explainers take."""
+"""Conversion between graphs and plain PyG data, for PyG's own transforms, loaders, ``to_hetero`` and explainers."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from gmmrec.graph.edges import normalize
 from gmmrec.typing import ENTITY, ITEM, ITEM_USER, RELATED, USER, USER_ITEM, EdgeType, NodeType
 
 PREFIX = "feature_"
-"""Begins the attribute of a modality whose name means something else in a node store."""
+"""Prefix of the attribute of a modality whose name is reserved in a node store."""
 
 RESERVED = frozenset(
     {
@@ -25,11 +25,11 @@ RESERVED = frozenset(
         *("src_index", "dst_pos_index", "dst_neg_index", "train_mask", "val_mask", "test_mask"),
     }
 )
-"""Attributes of a node store that PyG, its loaders and its transforms, or :func:`export` itself, write or read."""
+"""Attributes of a node store that PyG, its loaders or transforms, or :func:`export` write or read."""
 
 
 class Parsed(NamedTuple):
-    """A graph's data, and the fields of its schema, in their order."""
+    """Data of a graph, followed by the fields of its schema in order."""
 
     data: HeteroData
     num_nodes: dict[NodeType, int]
@@ -41,55 +41,55 @@ class Parsed(NamedTuple):
 
 
 def attribute_name(modality: str) -> str:
-    """Attribute of a node store that holds a modality; its mask stands under the same name with ``_mask``.
+    """Return the attribute of a node store that holds a modality; its mask has the same name with ``_mask`` appended.
 
     >>> attribute_name("image"), attribute_name("x")
     ('image', 'feature_x')
     """
-    is_taken = modality in RESERVED or modality.startswith((PREFIX, "_"))
-    return f"{PREFIX}{modality}" if is_taken else modality
+    is_reserved = modality in RESERVED or modality.startswith((PREFIX, "_"))
+    return f"{PREFIX}{modality}" if is_reserved else modality
 
 
 def plain_type(edge_type: EdgeType) -> EdgeType:
-    """An edge type in letters, digits and single underscores, which ``to_hetero`` needs; :func:`own_type` undoes it.
+    """Encode an edge type in letters, digits and single underscores, as ``to_hetero`` needs; :func:`own_type` decodes it.
 
     >>> plain_type(("item", "similar_words/tags", "item"))
     ('item', 'similar_wordsZ2fZtags', 'item')
     """
     source, relation, target = edge_type
-    return source, re.sub(r"[^a-zA-Y0-9_]|_(?=_)", lambda found: f"Z{ord(found[0]):x}Z", relation), target
+    return source, re.sub(r"[^a-zA-Y0-9_]|_(?=_)", lambda match: f"Z{ord(match[0]):x}Z", relation), target
 
 
 def own_type(edge_type: EdgeType) -> EdgeType:
-    """The edge type that became this one in :func:`plain_type`.
+    """Decode an edge type encoded by :func:`plain_type`.
 
     >>> own_type(("item", "similar_wordsZ2fZtags", "item"))
     ('item', 'similar_words/tags', 'item')
     """
     source, relation, target = edge_type
-    return source, re.sub(r"Z([0-9a-f]+)Z", lambda found: chr(int(found[1], 16)), relation), target
+    return source, re.sub(r"Z([0-9a-f]+)Z", lambda match: chr(int(match[1], 16)), relation), target
 
 
 def export(
     data: HeteroData, features: Iterable[FeatureTable], num_embeddings: Mapping[NodeType, int], counts: Mapping[str, int]
 ) -> HeteroData:
-    """Plain PyG data with the tensors of a graph; nothing but ``x`` of several modalities is copied.
+    """Export the tensors of a graph to plain PyG data; only the ``x`` of several modalities is a copy.
 
     Args:
-        data: What a graph holds.
-        features: The feature tables of its nodes.
+        data: Data of the graph.
+        features: Feature tables of its nodes.
         num_embeddings: Rows of the embedding table of every node type.
-        counts: Numbers that stand for the whole graph, such as ``num_words``; zeros are left out.
+        counts: Numbers of the whole graph, such as ``num_words``; zeros are omitted.
     """
     tables, plain = list(features), HeteroData()
     for node_type in data.node_types:
-        store, own = data[node_type], [table for table in tables if table.node_type == node_type]
-        plain[node_type].x = _inputs(own, store["degree"])
+        store, modalities = data[node_type], [table for table in tables if table.node_type == node_type]
+        plain[node_type].x = _inputs(modalities, store["degree"])
         plain[node_type].num_nodes, plain[node_type].num_embeddings = int(store.num_nodes), num_embeddings[node_type]
         for name in ("degree", "n_id"):
             if name in store:
                 plain[node_type][name] = store[name]
-        for table in own:
+        for table in modalities:
             name = attribute_name(table.name)
             plain[node_type][name], plain[node_type][f"{name}_mask"] = table.values, table.mask
     for edge_type in data.edge_types:
@@ -103,10 +103,10 @@ def export(
 
 
 def parse(data: HeteroData) -> Parsed:
-    """What :func:`export` made, also after PyG's transforms and loaders; edges may have lost their order.
+    """Parse the output of :func:`export`, even after PyG's transforms and loaders; edges may be unsorted.
 
     Raises:
-        ValueError: Users, items or their interactions are missing, or an edge names a node that there is not.
+        ValueError: Users, items or their interactions are missing, or an edge has an unknown node.
     """
     _check_types(data)
     plain = HeteroData()
@@ -119,8 +119,8 @@ def parse(data: HeteroData) -> Parsed:
             plain[node_type][name], plain[node_type][f"{name}_mask"] = values, mask
             dims[name], owners[name] = values.shape[-1], node_type
     for edge_type in data.edge_types:
-        is_ours = "num_embeddings" in data[edge_type[0]]
-        _copy_edges(data[edge_type], plain, own_type(edge_type) if is_ours else edge_type)
+        is_exported = "num_embeddings" in data[edge_type[0]]
+        _copy_edges(data[edge_type], plain, own_type(edge_type) if is_exported else edge_type)
     if ITEM_USER not in plain.edge_types:
         _copy_edges(_reversed(plain[USER_ITEM]), plain, ITEM_USER)
     for edge_type in (USER_ITEM, ITEM_USER):
@@ -137,7 +137,7 @@ def parse(data: HeteroData) -> Parsed:
 
 
 def _inputs(tables: list[FeatureTable], degree: Tensor) -> Tensor:
-    """One matrix of input features: modalities side by side, tokens averaged; a single 1 for nodes without any."""
+    """Build the matrix of input features: modalities concatenated, tokens averaged; a single 1 for nodes without features."""
     if not tables:
         return torch.ones(len(degree), 1, device=degree.device)
     pooled = [table.pooled for table in tables]
@@ -150,16 +150,16 @@ def _check_types(data: HeteroData) -> None:
         found = listed(data.node_types) or "none" if missing else listed(data.edge_types) or "none"
         what = f"node type {missing[0]!r}" if missing else f"edges {USER_ITEM}"
         raise ValueError(
-            f"the data has no {what} (it has {found}), but a graph joins users and items as MultimodalGraph.to_pyg() does; "
+            f"the data has no {what} (it has {found}), but a graph needs users and items as exported by MultimodalGraph.to_pyg(); "
             "read other data with Dataset.from_pyg(data, user=..., item=...) and build_graph"
         )
 
 
 def _copy_nodes(data: HeteroData, plain: HeteroData, node_type: NodeType) -> int:
-    """Copies all but the features; returns the number of nodes in the whole graph."""
+    """Copy everything except the features; return the number of nodes in the whole graph."""
     store = data[node_type]
     if store.num_nodes is None:
-        raise ValueError(f"nothing tells how many {node_type} nodes there are; set data[{node_type!r}].num_nodes")
+        raise ValueError(f"the number of {node_type} nodes is unknown; set data[{node_type!r}].num_nodes")
     count = plain[node_type].num_nodes = int(store.num_nodes)
     for name in ("degree", "n_id"):
         if name in store:
@@ -167,38 +167,35 @@ def _copy_nodes(data: HeteroData, plain: HeteroData, node_type: NodeType) -> int
     if "num_embeddings" in store:
         whole = int(store["num_embeddings"])
         if "n_id" in store and whole == count and torch.equal(store["n_id"].cpu(), torch.arange(count)):
-            del plain[node_type]["n_id"]  # a loader that took every node, in its place
+            del plain[node_type]["n_id"]  # a loader that took every node, in order
         return whole
     if "n_id" in store:
         raise ValueError(
-            f"the data is a part of a graph whose size nothing tells; set data[{node_type!r}].num_embeddings to the number of "
-            f"{node_type} nodes in the whole"
+            f"the data is a subgraph of unknown size; set data[{node_type!r}].num_embeddings to the number of {node_type} nodes "
+            "in the whole graph"
         )
     return count
 
 
 def _modalities(data: HeteroData, node_type: NodeType) -> dict[str, tuple[Tensor, Tensor]]:
-    """Values and mask of every modality of a node type.
-
-    ``x`` is one only where :func:`export` did not write it.
-    """
+    """Return values and mask of every modality of a node type; ``x`` is a modality only if :func:`export` did not write it."""
     store = data[node_type]
-    is_ours = "num_embeddings" in store
-    found = {}
+    is_exported = "num_embeddings" in store
+    modalities = {}
     for name, values in store.items():
         is_feature = isinstance(values, Tensor) and values.is_floating_point() and values.dim() in (2, 3)
-        if not is_feature or len(values) != store.num_nodes or (is_ours and name == "x"):
+        if not is_feature or len(values) != store.num_nodes or (is_exported and name == "x"):
             continue
         mask = store.get(f"{name}_mask")
         mask = torch.ones(values.shape[:-1], dtype=torch.bool, device=values.device) if mask is None else mask
-        own = name.removeprefix(PREFIX) if is_ours else own_name(name, node_type)
-        table = FeatureTable(own, values, mask, node_type)  # says what is wrong with shapes and values
-        found[own] = table.values, table.mask
-    return found
+        modality = name.removeprefix(PREFIX) if is_exported else own_name(name, node_type)
+        table = FeatureTable(modality, values, mask, node_type)  # checks shapes and values
+        modalities[modality] = table.values, table.mask
+    return modalities
 
 
 def own_name(attribute: str, node_type: NodeType, item: NodeType = ITEM) -> str:
-    """Name of the modality in an attribute of data that was not made here: items' as it is, others' with their node type.
+    """Return the modality name of an attribute of foreign data: unchanged for items, prefixed with the node type for others.
 
     >>> own_name("x", "item"), own_name("x", "user"), own_name("user_text", "user")
     ('x', 'user_x', 'user_text')
@@ -207,35 +204,35 @@ def own_name(attribute: str, node_type: NodeType, item: NodeType = ITEM) -> str:
 
 
 def _copy_edges(store: Mapping[str, Any], plain: HeteroData, edge_type: EdgeType) -> None:
-    """Copies edges and what is known of each, sorted by target and then by source."""
+    """Copy edges and their attributes, sorted by target and then by source."""
     name = "-".join(edge_type)
     if "edge_index" not in store:
-        raise ValueError(f"the edges {name} have no edge_index; give the data as it was before ToSparseTensor")
+        raise ValueError(f"the edges {name} have no edge_index; pass the data as it was before ToSparseTensor")
     ends = store["edge_index"].as_tensor() if isinstance(store["edge_index"], EdgeIndex) else store["edge_index"]
     sizes = _sizes(plain, edge_type)
     for end, size in zip(ends, sizes, strict=True):
         if end.numel() and not 0 <= int(end.min()) <= int(end.max()) < size:
-            raise ValueError(f"the edges {name} join node {int(end.max())}, but there are {size} nodes; set num_nodes anew")
+            raise ValueError(f"the edges {name} contain node {int(end.max())}, but there are {size} nodes; correct num_nodes")
     order = torch.argsort(ends[1] * sizes[0] + ends[0], stable=True)
     plain[edge_type].edge_index = EdgeIndex(ends[:, order].contiguous(), sparse_size=sizes, sort_order="col")
     for key, value in store.items():
-        is_known = isinstance(value, Tensor) and value.dim() and len(value) == ends.shape[1]
-        if is_known and key != "edge_index" and not key.startswith("edge_label"):  # labels belong to edges of their own
+        is_attribute = isinstance(value, Tensor) and value.dim() and len(value) == ends.shape[1]
+        if is_attribute and key != "edge_index" and not key.startswith("edge_label"):  # labels belong to other edges
             plain[edge_type][key] = value[order]
 
 
 def _reversed(store: Mapping[str, Any]) -> dict[str, Any]:
-    """The same edges the other way round."""
+    """Return the reversed edges."""
     return {**store, "edge_index": store["edge_index"].as_tensor().flip(0)}
 
 
 def _degree(plain: HeteroData, node_type: NodeType) -> Tensor:
-    """Interactions of a user or item, facts of an entity, counted; nothing is counted for other nodes."""
+    """Count the interactions of a user or item, or the triples of an entity; other nodes have degree 0."""
     ends = plain[USER_ITEM].edge_index.as_tensor()
-    counted = {USER: ends[0], ITEM: ends[1]}
+    nodes = {USER: ends[0], ITEM: ends[1]}
     if RELATED in plain.edge_types:
-        counted[ENTITY] = plain[RELATED].edge_index.as_tensor().flatten()
-    return torch.bincount(counted.get(node_type, ends[0][:0]), minlength=plain[node_type].num_nodes).float()
+        nodes[ENTITY] = plain[RELATED].edge_index.as_tensor().flatten()
+    return torch.bincount(nodes.get(node_type, ends[0][:0]), minlength=plain[node_type].num_nodes).float()
 
 
 def _sizes(data: HeteroData, edge_type: EdgeType) -> tuple[int, int]:
@@ -243,7 +240,7 @@ def _sizes(data: HeteroData, edge_type: EdgeType) -> tuple[int, int]:
 
 
 def _count(given: int | None, ids: Tensor | None) -> int:
-    """A number that :func:`export` wrote, or one more than the largest id."""
+    """Return the number that :func:`export` wrote, or else the largest id plus one."""
     if given is not None:
         return int(given)
     return int(ids.max()) + 1 if ids is not None and ids.numel() else 0

@@ -1,4 +1,4 @@
-"""Subgraphs around seed nodes, drawn hop by hop on CSR arrays: what PyG's loaders need, without a compiled extra."""
+"""Neighbour sampling on CSR arrays, for PyG's loaders, without compiled extensions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,19 +22,18 @@ def sample_subgraph(
     num_neighbors: Sequence[int],
     generator: torch.Generator,
 ) -> tuple[MultimodalGraph, dict[NodeType, Tensor]]:
-    """The subgraph of the seeds and of neighbours up to ``len(num_neighbors)`` hops away.
+    """Sample the subgraph of the seeds and their neighbours up to ``len(num_neighbors)`` hops away.
 
-    With every neighbour (-1) in as many hops as a model has layers, encoding the subgraph gives the seeds the vectors they have
-    on the whole graph.
+    With all neighbours (-1) and as many hops as a model has layers, the seeds get the same vectors as on the whole graph.
 
     Args:
-        graph: The graph to draw from.
+        graph: The graph to sample from.
         seeds: Nodes of ``graph`` by node type, repeats allowed.
-        num_neighbors: How many incoming edges a node keeps in every relation, hop by hop; -1 for all.
-        generator: Source of the draws, on the graph's device.
+        num_neighbors: Number of incoming edges kept per node and relation, for each hop; -1 for all.
+        generator: Random generator, on the graph's device.
 
     Returns:
-        The subgraph, and the place of every seed in it, in the shape in which the seeds were given.
+        The subgraph, and the position of every seed in it, in the shape of ``seeds``.
     """
     output, positions = sample_neighbors(graph, seeds, num_neighbors, generator)
     return subgraph(graph, output), positions
@@ -46,10 +45,10 @@ def sample_neighbors(
     num_neighbors: Sequence[int],
     generator: torch.Generator,
 ) -> tuple[HeteroSamplerOutput, dict[NodeType, Tensor]]:
-    """The draw behind :func:`sample_subgraph`, in PyG's form.
+    """Sample neighbourhoods like :func:`sample_subgraph`, with PyG's output type.
 
-    Nodes are numbered seeds first (distinct, in their order), then the new nodes of every hop. A node's incoming edges are drawn
-    once, in the hop after the one that reached it, uniformly without replacement. Edges are sorted by target.
+    Nodes are numbered starting with the distinct seeds in order, followed by the new nodes of every hop. The incoming edges of a
+    node are drawn once, in the hop after the one that reached it, uniformly without replacement. Edges are sorted by target.
     """
     node_types = graph.data.node_types
     incoming = {edge_type: graph.edges(edge_type).edge_index.get_csc()[0] for edge_type in graph.data.edge_types}
@@ -68,7 +67,7 @@ def sample_neighbors(
             edge[edge_type].append(picked)
             target[edge_type].append(owner)
             reached[edge_type[0]].append(source[picked])
-        frontier = {t: _number_new(torch.cat([nothing, *found]), local[t], node[t]) for t, found in reached.items()}
+        frontier = {t: _number_new(torch.cat([nothing, *nodes]), local[t], node[t]) for t, nodes in reached.items()}
 
     output = HeteroSamplerOutput(
         node={t: torch.cat(parts) for t, parts in node.items()},
@@ -88,16 +87,16 @@ def sample_neighbors(
 
 
 def subgraph(graph: MultimodalGraph, output: HeteroSamplerOutput) -> MultimodalGraph:
-    """What was drawn from a graph, as a graph: features, degrees and edge weights are those of ``graph``."""
+    """Build the sampled subgraph, with the features, degrees and edge weights of ``graph``."""
     data = filter_hetero_data(graph.data, output.node, output.row, output.col, output.edge)
     for node_type, nodes in output.node.items():
-        if "n_id" not in data[node_type]:  # where there is one, it was filtered: rows are always those of the table
+        if "n_id" not in data[node_type]:  # an existing one was filtered: rows always refer to the embedding table
             data[node_type].n_id = nodes
     return as_graph(data, graph.schema)
 
 
 def as_graph(data: HeteroData, schema: GraphSchema) -> MultimodalGraph:
-    """A mini-batch of a PyG loader that runs on :class:`NeighborSampler`, as a graph; takes ``data`` over."""
+    """Convert a mini-batch of a PyG loader with a :class:`NeighborSampler` to a graph; ``data`` is modified."""
     for edge_type in data.edge_types:
         source, _, target = edge_type
         sizes = (data[source].num_nodes, data[target].num_nodes)
@@ -106,21 +105,21 @@ def as_graph(data: HeteroData, schema: GraphSchema) -> MultimodalGraph:
 
 
 class NeighborSampler(BaseSampler):
-    """Draws neighbourhoods for PyG's ``NodeLoader`` and ``LinkLoader``.
+    """Neighbour sampler for PyG's ``NodeLoader`` and ``LinkLoader``.
 
-    Give the loader ``transform=lambda batch: as_graph(batch, graph.schema)`` and it yields :class:`MultimodalGraph`. For training
-    triplets, give it ``neg_sampling=NegativeSampling("triplet", amount=K)``: places of the users, positives and negatives in the
+    With ``transform=lambda batch: as_graph(batch, graph.schema)`` the loader yields :class:`MultimodalGraph`. For training
+    triplets, pass ``neg_sampling=NegativeSampling("triplet", amount=K)``: the positions of users, positives and negatives in the
     subgraph are then ``batch.data["user"].src_index`` ``[B]``, ``batch.data["item"].dst_pos_index`` ``[B]`` and
     ``.dst_neg_index`` ``[B, K]``.
 
     Args:
-        graph: The graph to draw from; the loader's ``data`` is ``graph.data``.
-        num_neighbors: How many incoming edges a node keeps in every relation, hop by hop; -1 for all.
-        generator: Source of all draws. In the worker processes of a loader it is seeded anew with the worker's seed.
-        negatives: From sources ``[B]`` and a count K to targets ``[B, K]`` that are no answers; uniform draws where not given.
+        graph: The graph to sample from; the loader's ``data`` is ``graph.data``.
+        num_neighbors: Number of incoming edges kept per node and relation, for each hop; -1 for all.
+        generator: Random generator of all draws, reseeded with the worker's seed in the worker processes of a loader.
+        negatives: Function from sources ``[B]`` and a count K to negative targets ``[B, K]`` (default: uniform draws).
 
     Raises:
-        ValueError: No hop is asked for, or a number of neighbours is below -1.
+        ValueError: ``num_neighbors`` is empty or contains a number below -1.
     """
 
     def __init__(
@@ -138,16 +137,16 @@ class NeighborSampler(BaseSampler):
         self._worker: int | None = None
 
     def sample_from_nodes(self, index: NodeSamplerInput, **kwargs: Any) -> HeteroSamplerOutput:
-        """The neighbourhood of nodes of one type."""
+        """Sample the neighbourhood of nodes of one type."""
         output, _ = sample_neighbors(self.graph, {index.input_type: index.node}, self.num_neighbors, self._generator())
         output.metadata = (index.input_id, index.time)
         return output
 
     def sample_from_edges(self, index: EdgeSamplerInput, neg_sampling: NegativeSampling | None = None) -> HeteroSamplerOutput:
-        """The neighbourhood of both ends of edges, and of negatives where ``neg_sampling`` asks for triplets.
+        """Sample the neighbourhood of both ends of edges, and of negatives if ``neg_sampling`` is given.
 
         Raises:
-            ValueError: ``neg_sampling`` is of another mode than ``"triplet"``.
+            ValueError: The mode of ``neg_sampling`` is not ``"triplet"``.
         """
         source, _, target = index.input_type
         negative = self._draw_negatives(index.row, neg_sampling, target)  # [B, K], K = 0 without negatives
@@ -173,14 +172,14 @@ class NeighborSampler(BaseSampler):
 
     def _generator(self) -> torch.Generator:
         worker = torch.utils.data.get_worker_info()
-        if worker is not None and self._worker != worker.id:  # a copy of the generator must not draw what its siblings draw
+        if worker is not None and self._worker != worker.id:  # copies of the generator must not draw the same numbers
             self.generator.manual_seed(worker.seed)
             self._worker = worker.id
         return self.generator
 
 
 def _number_new(nodes: Tensor, local: Tensor, known: list[Tensor]) -> Tensor:
-    """Gives the nodes that have no number yet the next ones, and returns them: distinct, in the order in which they come."""
+    """Number the nodes that are still unnumbered consecutively, and return them, distinct, in order of appearance."""
     unknown = nodes[local[nodes] < 0]
     distinct, inverse = torch.unique(unknown, return_inverse=True)
     position = torch.arange(unknown.numel(), device=nodes.device)
@@ -193,29 +192,29 @@ def _number_new(nodes: Tensor, local: Tensor, known: list[Tensor]) -> Tensor:
 
 
 def _pick(indptr: Tensor, nodes: Tensor, fanout: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Positions of the edges that nodes ``[n]`` keep, and the node of each."""
+    """Return the positions of the edges kept by nodes ``[n]``, and the node of each edge."""
     start, count = indptr[nodes], indptr[nodes + 1] - indptr[nodes]
     if fanout < 0:
         return _whole(start, count), torch.repeat_interleave(nodes, count)
-    many = count > fanout
-    few = ~many
-    drawn = start[many, None] + _distinct(count[many], fanout, generator)
-    picked = torch.cat([_whole(start[few], count[few]), drawn.flatten()])
-    owner = torch.cat([torch.repeat_interleave(nodes[few], count[few]), torch.repeat_interleave(nodes[many], fanout)])
+    above = count > fanout
+    below = ~above
+    drawn = start[above, None] + _distinct(count[above], fanout, generator)
+    picked = torch.cat([_whole(start[below], count[below]), drawn.flatten()])
+    owner = torch.cat([torch.repeat_interleave(nodes[below], count[below]), torch.repeat_interleave(nodes[above], fanout)])
     return picked, owner
 
 
 def _whole(start: Tensor, count: Tensor) -> Tensor:
-    """All positions of the ranges ``start … start + count - 1``, one range behind the other."""
+    """Concatenate the ranges ``start … start + count - 1``."""
     shift = torch.repeat_interleave(start - (count.cumsum(0) - count), count)
     return shift + torch.arange(shift.numel(), device=shift.device)
 
 
 def _distinct(count: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """``size`` distinct numbers below each ``count`` ``[n]``, uniformly (Floyd's algorithm: the cost does not grow with count)."""
+    """Draw ``size`` distinct numbers below each ``count`` ``[n]`` uniformly (Floyd's algorithm: cost independent of ``count``)."""
     drawn = torch.empty(count.numel(), size, dtype=torch.long, device=count.device)
     for i in range(size):
-        last = count - size + i  # draw among 0 … last; if the draw is taken, last itself is not
+        last = count - size + i  # draw from 0 … last; if the number is taken, use last, which is free
         chance = torch.rand(count.numel(), dtype=torch.double, device=count.device, generator=generator)
         draw = (chance * (last + 1)).long()
         taken = (drawn[:, :i] == draw[:, None]).any(1)

@@ -1,4 +1,4 @@
-"""What an item graph adds to items: embeddings smoothed along nearest neighbours by features."""
+"""Smoothing of item embeddings along an item graph of nearest neighbours by features."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -20,25 +20,25 @@ ALIKE: EdgeType = (ITEM, "alike", ITEM)
 
 
 class ItemSmoothing(nn.Module):
-    """Light propagation on an item graph: FREEDOM's, frozen, of raw features; or LATTICE's, part of which is learned.
+    """Light propagation on an item graph: FREEDOM's, frozen, of raw features, or LATTICE's, partly learned.
 
     Args:
-        schema: Whose modalities of the items are used.
-        kind: Which of the two graphs.
-        knn: Neighbours an item has by each modality, itself included.
-        weighting: Whether neighbours in the frozen graph count alike or by their cosine similarity, at least 0.
-        degrees: How a neighbour's share in the frozen graph is normalised; see :func:`gmmrec.graph.edges.normalize`.
-        modality_weights: See :func:`gmmrec.graph.item_graph.modality_shares`; of the frozen graph.
+        schema: Schema with the modalities of the items.
+        kind: Item graph, ``"frozen"`` or ``"learned"``.
+        knn: Neighbours per item and modality, itself included.
+        weighting: Weights of the neighbours in the frozen graph: uniform or cosine similarity (negative values count as 0).
+        degrees: Normalisation of the frozen graph; see :func:`gmmrec.graph.edges.normalize`.
+        modality_weights: Weights of the modalities in the frozen graph; see :func:`gmmrec.graph.item_graph.modality_shares`.
         modality_dim: Width of the projected features that the learned graph compares.
-        num_layers: Steps on the graph.
-        unit: Whether the result is brought to length 1.
+        num_layers: Number of propagation layers.
+        unit: Whether to scale the output to unit length.
 
     Shapes:
         - **input:** the prepared graph, items ``[I, D]``
         - **output:** ``[I, D]``
 
     Raises:
-        ValueError: ``kind`` is unknown, the items have no features, or a weight names a modality that they do not have.
+        ValueError: ``kind`` is unknown, the items have no features, or a weight names an unknown modality.
     """
 
     def __init__(
@@ -62,18 +62,18 @@ class ItemSmoothing(nn.Module):
         self.conv = LightConv()
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The graph with the edges between items."""
+        """Add the edges between items."""
         if self.latent is not None:
             return self.latent.prepare(graph)
         edges = item_graph(graph, self.shares, self.knn, weighting=self.weighting, degrees=self.degrees, alone="itself")
         return graph.with_edges(ALIKE, *edges)
 
     def mined(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The graph with the learned edges of the current weights; the frozen ones stay."""
+        """Add the learned edges of the current weights; frozen edges stay."""
         return graph if self.latent is None else self.latent.mined(graph)
 
     def forward(self, graph: MultimodalGraph, items: Tensor) -> Tensor:
-        """The smoothed items."""
+        """Smooth the items."""
         edges: Relation = Relation(*graph.edges(ALIKE)) if self.latent is None else self.latent(graph)
         for _ in range(self.num_layers):
             items = self.conv(items, *edges)

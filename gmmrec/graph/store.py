@@ -1,4 +1,4 @@
-"""Graphs as files: tensors in safetensors form, everything else as JSON in the header; nothing is ever unpickled."""
+"""Graph files: tensors as safetensors, everything else as JSON in the header; nothing is ever unpickled."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ FORMAT = "gmmrec graph 1"
 
 
 def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
-    """Writes a graph into one file.
+    """Write a graph to a file.
 
     Raises:
-        ValueError: The graph holds something that is no tensor.
+        ValueError: The graph holds a value that is not a tensor.
     """
     data, tensors = graph.data, dict[str, Tensor]()
     owners = [*data.node_types, *data.edge_types]
@@ -46,23 +46,23 @@ def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
 
 
 def load_graph(path: str | Path) -> MultimodalGraph:
-    """Reads what :func:`save_graph` wrote; ``.data`` is a ``HeteroData`` like any other.
+    """Read a graph written by :func:`save_graph`.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file holds no graph of this package.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not a saved graph.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is no mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is not a mapping)
     except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is no saved graph ({error}); write one with save_graph") from error
+        raise ValueError(f"{str(path)!r} is not a saved graph ({error}); write one with save_graph") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format")
-        raise ValueError(f"{str(path)!r} is no saved graph: expected {FORMAT!r}, found {found!r}; write one with save_graph")
+        raise ValueError(f"{str(path)!r} is not a saved graph: expected {FORMAT!r}, found {found!r}; write one with save_graph")
     header = json.loads(metadata["graph"])
     owners = [owner if isinstance(owner, str) else tuple(owner) for owner in header["owners"]]
     data = HeteroData()
@@ -79,7 +79,7 @@ def load_graph(path: str | Path) -> MultimodalGraph:
         header["feature_dims"],
         header["feature_nodes"],
         tuple(map(tuple, header["relations"])),
-        header.get("num_words", 0),  # graphs of earlier versions have no reviews
-        header.get("num_relations", 0),  # nor facts
+        header.get("num_words", 0),  # files of earlier versions have no reviews
+        header.get("num_relations", 0),  # nor triples
     )
     return MultimodalGraph(data, schema)

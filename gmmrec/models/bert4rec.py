@@ -23,32 +23,33 @@ from gmmrec.tasks.query import Batch, HistoryQuery
 
 @dataclass(frozen=True)
 class BERT4RecConfig(HistoryConfig):
-    """Settings of BERT4Rec; the defaults are those of the authors for MovieLens-1M, with histories of 50 items instead of 200."""
+    """Settings of BERT4Rec; defaults are the authors' for MovieLens-1M, with histories of 50 items instead of 200."""
 
     max_length: int = 50
-    """Items of a history at most; the newest are kept. The place that is asked for comes behind them."""
+    """Maximum history length; the newest items are kept. The masked position to predict is appended to them."""
     stride: int = 50
-    """Every how many events of a user, counted back from the last one, a training example ends. With `max_length`, the default,
-    every event is in one example, since all places of an example are learned; the authors let windows overlap, by half or more."""
+    """Distance between the ends of a user's training windows, in events, counted back from the last one. Equal to `max_length` (the
+    default), every event is in exactly one window, as all positions of a window are trained on; the authors' windows overlap by
+    half or more."""
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     num_layers: int = 2
-    """Layers of the Transformer."""
+    """Number of Transformer layers."""
     num_heads: int = 2
-    """Heads of the attention."""
+    """Number of attention heads."""
     ffn_mult: int = 4
-    """Width of a feed-forward layer, in widths of an embedding."""
+    """Width of the feed-forward layers, as a multiple of `dim`."""
     dropout: float = 0.2
-    """Share of the input, and of what every step of a layer adds, that is dropped; 0.5 for Amazon Beauty."""
+    """Dropout probability of the input and of every residual branch; 0.5 for Amazon Beauty."""
     attention_dropout: float = 0.2
-    """Share of the attention weights that is dropped."""
+    """Dropout probability of the attention weights."""
     mask_prob: float = 0.2
-    """Share of the items of an example that are hidden, at least one; the authors take 0.6 for Amazon Beauty, 0.4 for Steam."""
+    """Proportion of masked items per example, at least one item; the authors use 0.6 for Amazon Beauty, 0.4 for Steam."""
     max_masked: int = 40
-    """Items of an example that are hidden at most."""
+    """Maximum number of masked items per example."""
     last_copy: float = 1 / 11
-    """Share of the examples in which the last item alone is hidden, as when the next one is asked for; the authors make one such
-    copy of an example beside ten with random items hidden."""
+    """Proportion of examples in which only the last item is masked, as in next-item prediction; the authors make one such copy of
+    an example beside ten with random masks."""
     init_std: float = 0.02
     """Standard deviation of all initial matrices."""
 
@@ -62,19 +63,19 @@ class BERT4RecConfig(HistoryConfig):
 
 @dataclass(frozen=True)
 class BERT4RecEncoded(Encoded):
-    """The table of items, and their biases."""
+    """Item table and item biases."""
 
     item_bias: Tensor
     """``[I]``."""
 
 
 class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Attends, ReadsHistories):
-    """Hides items of a sequence and finds them from what stands on both sides; what comes next is hidden behind the history.
+    """A bidirectional Transformer trained to fill in masked items; the next item is predicted at a mask after the history.
 
-    The layers, the head and the loss are those of the released code. Deviations: positions are counted from the newest place, so
-    that they mean the same however long a history is (the code counts from the oldest); items are hidden anew in every epoch, where
-    the code draws eleven copies beforehand; the vector of hidden places and the padding are no classes of the softmax; there is no
-    row for token types, which the code has but uses one of. The optimiser is the trainer's: no warm-up and no linear decay.
+    Layers, head and loss are those of the released code. Deviations: positions are counted from the newest one, so that they mean
+    the same for any history length (the code counts from the oldest); masks are redrawn in every epoch, where the code draws eleven
+    copies beforehand; the mask token and the padding are not classes of the softmax; there are no token-type embeddings, of which
+    the code uses only one. The optimiser is the trainer's, without warm-up or linear decay.
     """
 
     def __init__(self, schema: GraphSchema, config: BERT4RecConfig = BERT4RecConfig()) -> None:
@@ -98,27 +99,27 @@ class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Atten
 
     @property
     def history_length(self) -> int:
-        """Longest history."""
+        """Maximum history length."""
         return self.config.max_length
 
     def encode(self, graph: MultimodalGraph) -> BERT4RecEncoded:
-        """The table of items, which is input and output alike, and their biases."""
+        """Return the item table, shared by input and output, and the item biases."""
         return BERT4RecEncoded({"item": graph.gather("item", self.items)}, graph.gather("item", self.bias))
 
     def score(self, encoded: BERT4RecEncoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
-        """Equation 7 at a hidden place behind the history, as logits: what is common to all candidates is left out."""
+        """Return the logits of equation 7 at a mask after the history, without the softmax's constant."""
 
-        def ask(rows: Tensor, width: int) -> Tensor:
-            tokens, mask = self._asked(encoded, query.items[rows, -width:], query.mask[rows, -width:])
+        def encode_masked(rows: Tensor, width: int) -> Tensor:
+            tokens, mask = self._with_mask_token(encoded, query.items[rows, -width:], query.mask[rows, -width:])
             states: Tensor = self.transformer(tokens, mask, last_positions(mask))
             return states
 
         newest = query.mask[:, -self.config.max_length :]
-        targets = self.head(encode_by_length(ask, newest))
+        targets = self.head(encode_by_length(encode_masked, newest))
         return inner_product(targets, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
-        """Equation 8 over all hidden places of the batch: the cross-entropy of what stood there among all items."""
+        """Return equation 8, the cross-entropy of the original items among all items, over all masked positions of the batch."""
         table, bias = graph.gather("item", self.items), graph.gather("item", self.bias)
         longest = self.config.max_length + 1
         items = torch.cat([batch.query.items, batch.positive[:, None]], 1)[:, -longest:]
@@ -130,27 +131,27 @@ class BERT4Rec(Recommender[HistoryQuery, BERT4RecConfig, BERT4RecEncoded], Atten
         return {"cloze": self.head.loss(states, table, bias, items.flatten()[positions])}
 
     def attention(self, encoded: BERT4RecEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
-        """Where the hidden place behind the history looks in the last layer, the mean over heads; it is the same for all items.
+        """Return the last layer's attention of the masked position, averaged over heads; it is the same for all items.
 
         Args:
-            encoded: What ``encode`` returned.
+            encoded: Result of ``encode``.
             query: B histories.
-            items: Rows ``[B]``, one for each.
+            items: Item rows ``[B]``, one per query.
 
         Returns:
-            ``user:history`` ``[B, L]``, which items these are (``user:history_items`` ``[B, L]``, -1 where there is none) and
-            ``user:hidden`` ``[B]``, the share of the hidden place itself; together they sum to 1.
+            ``user:history`` ``[B, L]``, their item rows ``user:history_items`` ``[B, L]`` (-1 for padding) and ``user:hidden``
+            ``[B]``, the weight of the masked position itself; together the weights sum to 1.
         """
         longest = self.config.max_length
-        rows, known = query.items[:, -longest:], query.mask[:, -longest:]
-        weights = self.transformer.weights(*self._asked(encoded, rows, known))[:, :, -1].mean(1)
+        rows, mask = query.items[:, -longest:], query.mask[:, -longest:]
+        weights = self.transformer.weights(*self._with_mask_token(encoded, rows, mask))[:, :, -1].mean(1)
         return {
             "user:history": weights[:, :-1],
-            "user:history_items": rows.masked_fill(~known, -1),
+            "user:history_items": rows.masked_fill(~mask, -1),
             "user:hidden": weights[:, -1],
         }
 
-    def _asked(self, encoded: BERT4RecEncoded, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Histories ``[b, L]`` with a hidden place behind them: tokens ``[b, L + 1, d]`` and mask ``[b, L + 1]``."""
+    def _with_mask_token(self, encoded: BERT4RecEncoded, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the mask token to histories ``[b, L]``: tokens ``[b, L + 1, d]`` and mask ``[b, L + 1]``."""
         hidden = self.hidden.expand(len(items), 1, -1)
         return torch.cat([F.embedding(items, encoded["item"]), hidden], 1), F.pad(mask, (0, 1), value=True)

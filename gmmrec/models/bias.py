@@ -1,4 +1,4 @@
-"""Bias: everybody's and every item's mean rating. The yardstick that every model of ratings has to beat."""
+"""Bias: user and item biases around the mean rating, the baseline for every rating model."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ from gmmrec.typing import USER_ITEM
 
 @dataclass(frozen=True)
 class BiasConfig:
-    """How far means are trusted."""
+    """Settings of the bias estimates."""
 
     shrinkage: float = 5.0
-    """Ratings of exactly the mean that are added to every user's and item's own; 0 trusts a single rating fully."""
+    """Number of mean ratings added to those of every user and item; 0 trusts a single rating fully."""
     num_rounds: int = 10
-    """How many times items' and users' biases are computed from each other; 1 is the usual estimate in one pass."""
+    """Number of alternating updates of item and user biases; 1 is the usual one-pass estimate."""
 
     def __post_init__(self) -> None:
         check_non_negative(shrinkage=self.shrinkage)
@@ -31,9 +31,9 @@ class BiasConfig:
 
 
 class Bias(Recommender[RatingQuery, BiasConfig], NonPersonalized):
-    r"""Predicts :math:`\mu + b_u + b_i`, the baseline of Koren, Bell & Volinsky (IEEE Computer 2009, equation 3), in closed form.
+    r"""The baseline :math:`\mu + b_u + b_i` of Koren, Bell & Volinsky (IEEE Computer 2009, equation 3), in closed form.
 
-    :func:`gmmrec.nn.biases.rating_biases` computes them. Users and items without training ratings have a bias of 0.
+    The biases are those of :func:`gmmrec.nn.biases.rating_biases`; they are 0 for users and items without training ratings.
     """
 
     mean: Tensor
@@ -47,23 +47,23 @@ class Bias(Recommender[RatingQuery, BiasConfig], NonPersonalized):
         self.register_buffer("items", torch.zeros(schema.num_nodes["item"]))
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Fits the biases to the ratings of the graph.
+        """Fit the biases to the ratings of the graph.
 
         Raises:
             ValueError: The graph has no ratings.
         """
-        found = graph.attribute(USER_ITEM, "rating")
-        if found is None:
+        ratings = graph.attribute(USER_ITEM, "rating")
+        if ratings is None:
             raise ValueError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
         user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
         rows, sizes = (graph.rows("user")[user], graph.rows("item")[item]), (len(self.users), len(self.items))
-        fitted = rating_biases(*rows, found, sizes, shrinkage=self.config.shrinkage, num_rounds=self.config.num_rounds)
-        for own, value in zip((self.mean, self.users, self.items), fitted, strict=True):
-            own.copy_(value)
+        fitted = rating_biases(*rows, ratings, sizes, shrinkage=self.config.shrinkage, num_rounds=self.config.num_rounds)
+        for buffer, value in zip((self.mean, self.users, self.items), fitted, strict=True):
+            buffer.copy_(value)
         return graph
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Two numbers a node, so that an inner product is the prediction: mean and own bias beside a 1."""
+        """Return vectors of width 2 whose inner product is the prediction: mean plus bias and 1 for users, 1 and bias for items."""
         users = self.mean + graph.gather("user", self.users)
         items = graph.gather("item", self.items)
         return Encoded(
@@ -74,9 +74,9 @@ class Bias(Recommender[RatingQuery, BiasConfig], NonPersonalized):
         )
 
     def score(self, encoded: Encoded, query: RatingQuery, candidates: Tensor) -> Tensor:
-        """The predicted rating of every candidate."""
+        """Return the predicted rating of every candidate."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[RatingQuery]) -> dict[str, Tensor]:
-        """No terms: ``prepare`` has fitted the biases."""
+        """Return no terms: ``prepare`` has fitted the biases."""
         return {}

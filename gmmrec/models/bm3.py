@@ -29,17 +29,17 @@ class BM3Config:
     """Settings of BM3; defaults are the authors' best for Amazon Baby."""
 
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     num_layers: int = 1
-    """Number of propagation steps; the authors try 1 and 2."""
+    """Number of propagation layers; the authors try 1 and 2."""
     dropout: float = 0.5
-    """Share of the numbers in a target that is dropped; the authors try 0.3 and 0.5."""
+    """Dropout probability of the targets; the authors try 0.3 and 0.5."""
     modality_weight: float = 2.0
-    """Weight of the two losses on modalities, as in the authors' released settings; 0 leaves them out, projections included."""
+    """Weight of the two modality losses, as in the authors' released settings; 0 omits them and their projections."""
     norm_weight: float = 0.1
-    """Weight of the lengths of the tables of all vectors; the authors try 0.1 and 0.01."""
+    """Weight of the L2 norms of the user and item matrices; the authors try 0.1 and 0.01."""
     init_std: float = 0.0
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim)
@@ -50,18 +50,18 @@ class BM3Config:
 
 
 class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
-    """Learns from positive pairs alone: what is predicted from one side is pulled to the other side, part of which is hidden.
+    """A bootstrapped model trained on positive pairs alone: the prediction from one side is pulled to the perturbed other side.
 
-    ID embeddings are propagated along the interactions. Of each vector there is an online view, through one linear predictor, and a
-    target view, with dropout and without gradients. Modalities act through losses only and are no part of the score. The negatives
-    of a batch are not looked at.
+    ID embeddings are propagated along the interactions. Each vector has an online view, through one linear predictor, and a
+    target view, with dropout and without gradients. Modalities act through losses only and are not part of the score. The negatives
+    of a batch are ignored.
 
-    Reconstructed from the authors' code: the weight of the losses on modalities; the norm term, ``(|H_U| + |H_I|) / I`` over all
-    users and items, the lengths not squared; one draw of dropout for a node and step, however often it is in the batch. Added: any
-    number of modalities, and items that lack some: their two terms are 0 there, and nothing else changes.
+    Reconstructed from the authors' code: the weight of the modality losses; the norm term, ``(|H_U| + |H_I|) / I`` over all
+    users and items, norms not squared; one dropout mask per node and step, however often the node occurs in the batch. Added: any
+    number of modalities, and missing ones: an item's two terms are 0 for a modality it lacks, and nothing else changes.
 
     Raises:
-        ValueError: The items have no features at all, and there are losses on them.
+        ValueError: The items have no features, and modality_weight is greater than 0.
     """
 
     def __init__(self, schema: GraphSchema, config: BM3Config = BM3Config()) -> None:
@@ -81,22 +81,22 @@ class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
         self.propagate = LightPropagation(config.num_layers)
 
     def propagated(self, graph: MultimodalGraph) -> UserItem:
-        """Users ``h_u``, the mean of the layers, and items ``h_i``, the same plus their own embedding; ``[N, dim]`` each."""
+        """Return users ``h_u``, the mean of the layers, and items ``h_i``, the same plus the ID embedding; ``[N, dim]`` each."""
         ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         users, items = self.propagate(ids, graph.bipartite)
         return UserItem(users, items + ids.item)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Online views of all users and items."""
+        """Return the online views of all users and items."""
         users, items = self.propagated(graph)
         return Encoded({"user": self.predict(users), "item": self.predict(items)})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product of online views; not the cosine that training looks at."""
+        """Return the inner products of online views, not the cosines used in training."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """Reconstruction of interactions both ways, modalities aligned with their item, reconstruction of masked modalities."""
+        """Return the losses: interactions in both directions, modality alignment, masked modalities, and norms."""
         h = self.propagated(graph)
         user_rows, user = torch.unique(batch.query.user, return_inverse=True)
         item_rows, item = torch.unique(batch.positive, return_inverse=True)
@@ -106,8 +106,8 @@ class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
         toward_user = cosine_distance(F.embedding(item, self.predict(items)), F.embedding(user, user_target))
         terms = {"rec_user": toward_item.mean(), "rec_item": toward_user.mean()}
         if self.config.norm_weight > 0:
-            lengths = torch.linalg.vector_norm(h.user) + torch.linalg.vector_norm(h.item)
-            terms["norm"] = self.config.norm_weight * lengths / h.item.shape[0]
+            norms = torch.linalg.vector_norm(h.user) + torch.linalg.vector_norm(h.item)
+            terms["norm"] = self.config.norm_weight * norms / h.item.shape[0]
         align, mask = [], []
         for name, linear in zip(self.modalities, cast(Iterable[nn.Linear], self.project), strict=True):
             table = graph.features[name]
@@ -121,5 +121,5 @@ class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
         return terms
 
     def _target(self, h: Tensor) -> Tensor:
-        """What is predicted: the vectors ``[n, dim]`` without gradients, and with dropout even in evaluation mode."""
+        """Return the target view of vectors ``[n, dim]``: detached, with dropout even in evaluation mode."""
         return F.dropout(h.detach(), self.config.dropout)

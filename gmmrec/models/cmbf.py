@@ -15,6 +15,7 @@ from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import check_heads
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.cross_modal import CrossModalFusion, ScalarTokens, pool_groups
@@ -28,49 +29,49 @@ from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import NodeType
 
 FFN = 4
-"""Width of all feed-forward layers, in widths of a token."""
+"""Width of all feed-forward layers, as a multiple of the token width."""
 
 CELLS = 2**24
-"""Numbers a feed-forward layer may hold for a chunk of pairs: 64 MB, of which training keeps several."""
+"""Maximum number of feed-forward activations per chunk of pairs: 64 MB, of which training keeps several."""
 
 CACHED = 2**19
-"""The same on a CPU without gradients: 2 MB, so that the many passes over a chunk stay in the cache."""
+"""The same on a CPU without gradients: 2 MB, so that a chunk stays in the cache."""
 
 ITEMS = 4096
-"""Items whose pictures are encoded at once."""
+"""Number of items whose images are encoded at once."""
 
 
 @dataclass(frozen=True)
 class CMBFConfig:
-    """Settings of CMBF; the paper's are not known. Widths are those of an industrial sample configuration, layers are fewer."""
+    """Settings of CMBF; the paper's are unknown. Widths are those of an industrial sample configuration, with fewer layers."""
 
     dim: int = 16
-    """Width of every token: heads times their size."""
+    """Token width: number of heads times head width."""
     num_heads: int = 2
-    """Heads of every attention."""
+    """Number of heads of every attention layer."""
     image: tuple[str, ...] = ()
-    """Modalities of the items that make the image stream; the first one where none is named. All others are in the text stream."""
+    """Item modalities of the image stream; the first one if empty. All others are in the text stream."""
     image_tokens: int = 16
-    """Tokens over which a modality of one vector is spread in the image stream; a modality of several tokens keeps them."""
+    """Number of tokens that a single-vector modality of the image stream is expanded to; multi-token modalities keep theirs."""
     encoder_layers: int = 1
-    """Layers of the Transformer encoder of each stream by itself."""
+    """Number of layers of each stream's own Transformer encoder."""
     num_layers: int = 1
-    """Cross-modal layers."""
+    """Number of cross-modal layers."""
     fusion: Literal["cross_modal", "concat"] = "cross_modal"
-    """``concat`` is the ablation: what the single-modal encoders give is pooled and concatenated, without cross-modal layers."""
+    """``concat`` is the ablation: single-modal encodings are pooled and concatenated, without cross-modal layers."""
     residual_input: bool = False
-    """Whether a stream's own tokens are added to what it reads of the other one; not so in the form that is known."""
+    """Add a stream's own tokens to its cross-attention output; the published form does not."""
     hidden: tuple[int, ...] = (64, 32)
-    """Widths of the hidden layers of the perceptron in the end."""
+    """Hidden widths of the final MLP."""
     unit_features: bool = True
-    """Whether feature vectors are scaled to a mean square of 1, which is what layers with fresh weights expect."""
+    """Scale feature vectors to a mean square of 1, as freshly initialised layers expect."""
     dropout: float = 0.1
-    """Share of what every layer of both streams adds that is dropped in training."""
+    """Dropout probability of the residual branches of both streams."""
     l2: float = 1e-6
     """Weight of the L2 term on the ID embeddings of the batch."""
     init_std: float = 0.3
-    """Standard deviation of the initial ID embeddings; 0 for Xavier's uniform values. Fields begin at about 0.6, beside which much
-    smaller IDs are long unheard."""
+    """Standard deviation of the initial ID embeddings; 0 for Xavier uniform initialisation. Projected fields start at about 0.6,
+    which would drown out much smaller IDs for a long time."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", tuple(self.image))
@@ -86,7 +87,7 @@ class CMBFConfig:
 
 @dataclass(frozen=True)
 class CMBFEncoded(Encoded):
-    """Fields of users and items as they enter, pictures as they leave their encoder."""
+    """User and item fields before their encoder, images after theirs."""
 
     user_tokens: Tokens
     """``[U, T, d]``, by field."""
@@ -95,22 +96,22 @@ class CMBFEncoded(Encoded):
     image_tokens: Tokens
     """``[I, P, d]``, by modality of the image stream."""
     image_spread: tuple[bool, ...]
-    """Whether all tokens of a modality were made of one vector."""
+    """True for every image modality whose tokens were expanded from one vector."""
 
 
 class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
-    """A picture reads the other fields of a user and an item, these read the picture, and a perceptron tells clicks from the rest.
+    """A click model with cross-attention between an item's image and the other fields of user and item, and an MLP on top.
 
-    A RECONSTRUCTION: of the paper we know the abstract and the outline; layers and their order are those of a published industrial
-    implementation, whose authors call it almost exact, in words. The image stream holds the modalities named by ``image``, the text
-    stream the IDs of user and item and all other modalities of both, a field each. Ours is what is missing: a missing token is
-    nobody's key, an item without picture is scored by its fields alone, and an ID counts as missing where it has no interactions
-    in training.
+    A RECONSTRUCTION: only the abstract and the outline of the paper are known to us; layers and their order follow the verbal
+    description of a published industrial implementation, which its authors call almost exact. The image stream holds the modalities
+    named by ``image``, the text stream the IDs of user and item and all other modalities of both, one field each. The treatment of
+    missing data is ours: missing tokens are masked as keys, an item without image is scored by its fields alone, and an ID without
+    training interactions counts as missing.
 
-    Scores belong to pairs: two Transformer layers and more for each of them. Single-modal encoding of pictures is done once.
+    Scores are pairwise: each takes two or more Transformer layers. The single-modal image encoding is computed once per item.
 
     Raises:
-        ValueError: The items have no features at all, or not those that ``image`` names.
+        ValueError: The items have no features, or lack those named by ``image``.
     """
 
     def __init__(self, schema: GraphSchema, config: CMBFConfig = CMBFConfig()) -> None:
@@ -122,9 +123,7 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
             )
         unknown = [name for name in config.image if name not in known]
         if unknown:
-            raise ValueError(
-                f"image names {unknown[0]!r}, but the modalities of the items are {', '.join(known)}; name some of these"
-            )
+            raise ValueError(f"image names {unknown[0]!r}, but the item modalities are {', '.join(known)}; choose from these")
         self.images = config.image or known[:1]
         self.fields: dict[NodeType, tuple[str, ...]] = {
             "user": schema.modalities("user"),
@@ -155,17 +154,17 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
                 dropout=config.dropout,
                 residual=config.residual_input,
             )
-        parts = 1 + sum(1 + len(fields) for fields in self.fields.values())  # the picture, both IDs, and every field
+        num_parts = 1 + sum(1 + len(fields) for fields in self.fields.values())  # the image, both IDs, and every field
         self.predict = nn.Sequential()
-        for width, wider in zip((parts * dim, *config.hidden), config.hidden, strict=False):
-            self.predict.extend((nn.Linear(width, wider), nn.ReLU()))
-        self.predict.append(nn.Linear((parts * dim, *config.hidden)[-1], 1))
+        for in_dim, out_dim in zip((num_parts * dim, *config.hidden), config.hidden, strict=False):
+            self.predict.extend((nn.Linear(in_dim, out_dim), nn.ReLU()))
+        self.predict.append(nn.Linear((num_parts * dim, *config.hidden)[-1], 1))
 
     def encode(self, graph: MultimodalGraph) -> CMBFEncoded:
-        """What a user or an item has without the other: fields as they enter, pictures as they leave their encoder.
+        """Return the pair-independent tokens: fields before their encoder, images after theirs.
 
-        ``user`` and ``item`` are means, for comparing and not for scores; an item's are those of its fields and of its picture,
-        side by side.
+        ``user`` and ``item`` are mean tokens, for similarity and not for scores; an item's are those of its fields and of its
+        image, concatenated.
         """
         rows = torch.arange(graph.num_nodes("item"), device=graph.degree("item").device)
         images = [self._image(graph, part) for part in rows.split(ITEMS)]
@@ -179,20 +178,20 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
         return CMBFEncoded({"user": user, "item": torch.cat([item, image], dim=1)}, *streams, spread)
 
     def score(self, encoded: CMBFEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The logit of a click for every pair, chunk by chunk of candidates."""
+        """Return the click logit of every pair, computed in chunks of candidates."""
         users = encoded.user_tokens.at(query.user.unsqueeze(1))  # [B, 1, T, d]
         items, images = encoded.item_tokens, encoded.image_tokens
 
-        def score(part: slice) -> Tensor:
-            rows = candidates[..., part]
+        def score_chunk(chunk: slice) -> Tensor:
+            rows = candidates[..., chunk]
             return self._logits(users, items.at(rows), images.at(rows))
 
         num_tokens = sum(tokens.values.shape[-2] for tokens in (users, items, images))
-        room = CACHED if users.values.device.type == "cpu" and not torch.is_grad_enabled() else CELLS
-        return in_chunks(score, candidates.shape[-1], room // max(1, len(query) * num_tokens * FFN * self.config.dim))
+        limit = CACHED if users.values.device.type == "cpu" and not torch.is_grad_enabled() else CELLS
+        return in_chunks(score_chunk, candidates.shape[-1], block_rows(limit, len(query) * num_tokens * FFN * self.config.dim))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """Cross-entropy of clicks and non-clicks; only the batch's users and items are projected, each once."""
+        """Return the binary cross-entropy of clicks; only the users and items of the batch are projected, each once."""
         (user, user_position), (item, position) = (
             rows.unique(return_inverse=True) for rows in (batch.query.user, batch.candidates)
         )
@@ -200,9 +199,9 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
         items, images = self._text(graph, "item", item), self._image(graph, item)
         num_tokens = sum(tokens.values.shape[-2] for tokens in (users, items, images))
         logits = in_chunks(
-            lambda part: self._logits(users, items.at(position[:, part]), images.at(position[:, part])),
+            lambda chunk: self._logits(users, items.at(position[:, chunk]), images.at(position[:, chunk])),
             position.shape[1],
-            CELLS // max(1, len(batch) * num_tokens * FFN * self.config.dim),
+            block_rows(CELLS, len(batch) * num_tokens * FFN * self.config.dim),
         )
         clicks = torch.zeros_like(logits)
         clicks[:, 0] = 1.0
@@ -214,16 +213,16 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
         return terms
 
     def attention(self, encoded: CMBFEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
-        """What the fields of a user and an item read of the item's picture in the last cross-modal layer, on average.
+        """Return the attention of user and item fields to the item's image in the last cross-modal layer, averaged over fields.
 
         Args:
-            encoded: What ``encode`` returned.
+            encoded: Result of ``encode``.
             query: B users.
-            items: One item for each ``[B]``.
+            items: Item rows ``[B]``, one per user.
 
         Returns:
-            For every modality of the image stream ``[B, T]``, or ``[B]`` where it is one vector: the sum over the tokens that it
-            is spread over. Together they sum to 1; all are 0 for an item without picture.
+            Weights ``[B, T]`` of every modality of the image stream, or ``[B]`` for a single vector, summed over its expanded
+            tokens. Together they sum to 1; all are 0 for an item without image.
 
         Raises:
             ValueError: There are no cross-modal layers.
@@ -240,17 +239,17 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
         }
 
     def _logits(self, users: Tokens, fields: Tokens, images: Tokens) -> Tensor:
-        """Scores of pairs; leading axes are broadcast."""
+        """Return the logits of pairs; leading axes are broadcast."""
         text = self._encoded_text(users, fields)
         image, words = images.values, text.values
         if self.fuse is not None:
             image, words = self.fuse.streams(image, words, images.mask, text.mask)
-        picture = masked_mean(image, images.mask).expand(*words.shape[:-2], -1)
-        logits: Tensor = self.predict(torch.cat([picture, *pool_groups(words, text.mask, text.sizes)], dim=-1))
+        pooled_image = masked_mean(image, images.mask).expand(*words.shape[:-2], -1)
+        logits: Tensor = self.predict(torch.cat([pooled_image, *pool_groups(words, text.mask, text.sizes)], dim=-1))
         return logits.squeeze(-1)
 
     def _encoded_text(self, users: Tokens, fields: Tokens) -> Tokens:
-        """The text stream of pairs, through its own encoder."""
+        """Return the encoded text stream of pairs."""
         lead = torch.broadcast_shapes(users.present.shape[:-1], fields.present.shape[:-1])
         values = torch.cat([tokens.values.expand(*lead, -1, -1) for tokens in (users, fields)], dim=-2)
         present = torch.cat([tokens.present.expand(*lead, -1) for tokens in (users, fields)], dim=-1)
@@ -258,19 +257,19 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
         return text._replace(values=self.text_encoder(values, text.mask))
 
     def _text(self, graph: MultimodalGraph, side: NodeType, rows: Tensor | None = None) -> Tokens:
-        """The ID and the fields of users or items, all or ``rows``."""
+        """Return the ID and field tokens of users or items, of all or of ``rows``."""
         table, projections = (self.users, self.project_user) if side == "user" else (self.items, self.project_item)
         if rows is None:
             rows = torch.arange(graph.num_nodes(side), device=table.device)
-        known = (graph.rows(side) >= 0) & (graph.degree(side) > 0)
-        parts = [(F.embedding(rows, graph.gather(side, table)).unsqueeze(1), known[rows])]
+        trained = (graph.rows(side) >= 0) & (graph.degree(side) > 0)
+        parts = [(F.embedding(rows, graph.gather(side, table)).unsqueeze(1), trained[rows])]
         for name, project in zip(self.fields[side], projections, strict=True):
             features = graph.features[name]
             parts.append((project(features.values, rows, self._lengths(features)), features.mask[rows]))
         return Tokens.joined(parts)
 
     def _image(self, graph: MultimodalGraph, rows: Tensor) -> Tokens:
-        """The image stream of some items, through its own encoder."""
+        """Return the encoded image stream of items."""
         parts = []
         for name, project, spread in zip(self.images, self.numbers, self.spread, strict=True):
             features = graph.features[name]
@@ -282,5 +281,5 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
         return image._replace(values=self.image_encoder(image.values, image.mask))
 
     def _lengths(self, features: FeatureTable) -> Tensor | None:
-        """By what the vectors are divided, so that the mean square of their numbers is 1."""
+        """Return the divisors that bring feature vectors to a mean square of 1."""
         return features.lengths / features.dim**0.5 if self.config.unit_features else None

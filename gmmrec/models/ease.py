@@ -24,12 +24,12 @@ from gmmrec.typing import ITEM
 
 @dataclass(frozen=True)
 class EASEConfig:
-    """Settings of EASE: the paper has one."""
+    """Settings of EASE, of which the paper has one."""
 
     reg: float = 500.0
-    """L2 regularisation of the weights, lambda; the paper's value on MovieLens-20M. Small, sparse data sets want 20 to 500."""
+    """L2 regularisation of the weights, lambda; the paper's value on MovieLens-20M. Use 20 to 500 for small, sparse data sets."""
     precision: Literal["float32", "float64"] = "float64"
-    """Number format of the solution; float32 takes half the memory and time. The weights are kept in float32 either way."""
+    """Floating-point precision of the solver; float32 halves memory and time. Weights are stored in float32 either way."""
 
     def __post_init__(self) -> None:
         check_positive(reg=self.reg)
@@ -38,46 +38,46 @@ class EASEConfig:
 
 @dataclass(frozen=True)
 class EASEEncoded(Encoded):
-    """Weights between items; users have no vectors, but histories."""
+    """Item-item weights; users are represented by their histories."""
 
     histories: Tensor
     """Sparse ``[U, I]``."""
 
 
 class EASE(Recommender[UserQuery, EASEConfig, EASEEncoded], FoldsInUsers):
-    """A linear autoencoder without a hidden layer: what every item of a history says about every other item, added up.
+    """A linear autoencoder without a hidden layer; scores are sums of item-item weights over the history.
 
-    The item-item weights B minimise ``|X - X B|^2 + reg |B|^2`` under a diagonal of zeros, and have a closed form, which
-    ``prepare`` computes; there is nothing to train. B is dense: memory grows with the square of the number of items, and time with
-    its cube, but neither with the number of users. A user is their history: whoever comes later needs no training.
+    The weights B minimise ``|X - X B|^2 + reg |B|^2`` subject to a zero diagonal and have a closed form, which ``prepare``
+    computes; there is nothing to train. B is dense: memory is quadratic and time cubic in the number of items, and both are
+    independent of the number of users. Users are represented by their histories, so new users need no training.
     """
 
     weights: Tensor
-    """B ``[I, I]``, float32: the row says whose voice it is, the column about what."""
+    """B ``[I, I]``, float32: rows are history items, columns are scored items."""
 
     def __init__(self, schema: GraphSchema, config: EASEConfig = EASEConfig()) -> None:
         super().__init__(schema, config)
         num_items = schema.num_nodes["item"]
-        check_memory(4 * num_items**2, f"a table of weights between {num_items} items", "take a graph model such as lightgcn")
+        check_memory(4 * num_items**2, f"a weight matrix of {num_items} items", "use a graph model such as lightgcn")
         self.register_buffer("weights", torch.zeros(num_items, num_items))
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Fits B to the interactions of the graph (equation 8)."""
+        """Fit B to the interactions of the graph (equation 8)."""
         num_items, dtype = graph.num_nodes("item"), getattr(torch, self.config.precision)
-        remedy = "set precision to float32 (half of it), filter rare items, or take a graph model such as lightgcn"
+        remedy = "set precision to float32 (half the memory), filter rare items, or use a graph model such as lightgcn"
         check_memory(2 * dtype.itemsize * num_items**2, f"solving for {num_items} items", remedy, graph.degree("item").device)
-        self.weights = item_weights(interaction_gram(graph, dtype), self.config.reg).float().contiguous()  # rows are read
+        self.weights = item_weights(interaction_gram(graph, dtype), self.config.reg).float().contiguous()  # for reading rows
         return graph
 
     def encode(self, graph: MultimodalGraph) -> EASEEncoded:
-        """Histories X (sparse ``[U, I]``) of the users, weights B ``[I, I]`` for the items."""
-        weights, own = histories(graph, self.weights)
-        return EASEEncoded({ITEM: weights}, own)
+        """Return the histories X (sparse ``[U, I]``) of users and the weights B ``[I, I]`` of items."""
+        weights, user_histories = histories(graph, self.weights)
+        return EASEEncoded({ITEM: weights}, user_histories)
 
     def score(self, encoded: EASEEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """Rows of X B (equation 1)."""
+        """Return rows of X B (equation 1)."""
         return history_scores(encoded.histories, encoded["item"], query.user, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """No terms: there is nothing to train."""
+        """Return no terms: there is nothing to train."""
         return {}

@@ -27,39 +27,39 @@ from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import EdgeType
 
 FROZEN: EdgeType = ("item", "frozen_knn", "item")
-"""The item-item graph: for every item, what its neighbours by features contribute to it."""
+"""Item-item graph: edges to every item from its neighbours by features."""
 
 
 @dataclass(frozen=True)
 class FREEDOMConfig:
-    """Settings of FREEDOM; defaults are the paper's, and values from its grids."""
+    """Settings of FREEDOM; defaults are the paper's or values from its grids."""
 
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     num_layers: int = 2
-    """Number of propagation steps between users and items."""
+    """Number of propagation layers on the user-item graph."""
     item_layers: int = 1
-    """Number of propagation steps between items; 0 adds an item's own embedding in its place."""
+    """Number of propagation layers on the item-item graph; 0 adds an item's ID embedding instead."""
     knn: int = 10
-    """Neighbours an item has by each modality, itself included."""
+    """Number of neighbours per item and modality, the item itself included."""
     knn_weighting: Weighting = "binary"
-    """Whether neighbours by features count alike (the paper) or by their cosine similarity, at least 0."""
+    """Uniform neighbour weights (the paper) or cosine similarities, clipped at 0."""
     knn_degrees: Literal["incoming", "both_ends"] = "incoming"
-    """How a neighbour's share is normalised: by neighbours an item has (the paper: a mean), or also by how many items it is a
-    neighbour of, so that no item is near everything."""
+    """Normalisation of neighbour weights: by in-degree (the paper, a mean), or also by out-degree, so that no item becomes
+    everyone's neighbour."""
     knn_backend: Backend = "exact"
-    """How neighbours are searched; ``"faiss_approximate"`` for millions of items."""
+    """Neighbour search; ``"faiss_approximate"`` for millions of items."""
     modality_weights: dict[str, float] | None = None
-    """Share of every modality in the item graph, by name; they are divided by their sum, and a modality that is not named has
-    none. None: 0.1 for image and 0.9 for text where these two are what there is (the paper's), else equal shares."""
+    """Weight of every modality in the item graph, by name, normalised to sum to 1; modalities not named get 0. None: 0.1 for image
+    and 0.9 for text if these are the modalities (the paper's), else uniform weights."""
     edge_dropout: float = 0.8
-    """Share of the interactions that is REMOVED from the training graph, anew each epoch; the paper tries 0.8 and 0.9."""
+    """Proportion of interactions REMOVED from the training graph, resampled each epoch; the paper tries 0.8 and 0.9."""
     aux_weight: float = 1e-3
     """Weight of the ranking loss on projected features; the paper tries 0, 1e-5, 1e-4 and 1e-3."""
     l2: float = 0.0
     """Weight of LightGCN's L2 term on the embeddings of the batch; the paper has none."""
     init_std: float = 0.0
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values, as in the authors' code."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation, as in the authors' code."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, knn=self.knn)
@@ -77,14 +77,14 @@ class FREEDOMConfig:
 class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
     """LightGCN on a denoised user-item graph, plus item embeddings smoothed on a frozen item-item graph.
 
-    The item-item graph joins items that look or read alike; it is built once from raw features and never learned. The user-item
-    graph is thinned anew each epoch, edges between popular nodes first. Features enter scores through the item graph alone; a
-    light ranking loss on their projections teaches the users.
+    The item-item graph connects items with similar features; it is built once from raw features and never learned. The user-item
+    graph is pruned anew each epoch, preferably at edges between popular nodes. Features enter scores through the item graph alone;
+    a lightly weighted ranking loss on their projections trains the users.
 
-    Deviations from the authors' code, where raw features are trained along: here they stay as they are. Training pairs are the
-    shuffled training interactions, every one once an epoch. Where an item lacks a modality, its shares in the item graph are those
-    of the modalities it has, and pairs with it are left out of that modality's loss; an item without any is its own only
-    neighbour. The paper knows no such items.
+    Deviations from the authors' code: raw features stay fixed, where the code trains them; training pairs are the shuffled training
+    interactions, each once per epoch. If an item lacks a modality, its neighbours come from the modalities it has, with weights
+    renormalised, and pairs with it are excluded from that modality's loss; an item without features is its only neighbour. The
+    paper does not consider such items.
     """
 
     def __init__(self, schema: GraphSchema, config: FREEDOMConfig = FREEDOMConfig()) -> None:
@@ -97,7 +97,7 @@ class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
         self.conv, self.propagate = LightConv(), LightPropagation(config.num_layers)
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Freezing: the item-item graph, a mixture of one k-nearest-neighbour graph per modality."""
+        """Build the frozen item-item graph, a weighted sum of one k-nearest-neighbour graph per modality."""
         c = self.config
         edges = item_graph(
             graph, self.shares, c.knn, weighting=c.knn_weighting, degrees=c.knn_degrees, backend=c.knn_backend, alone="itself"
@@ -105,11 +105,11 @@ class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
         return graph.with_edges(FROZEN, *edges)
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
-        """Denoising: keeps ``floor(E (1 - edge_dropout))`` interactions, those between nodes of low degree more often."""
+        """Denoise: keep ``floor(E (1 - edge_dropout))`` interactions, preferably between nodes of low degree."""
         return denoised(graph, self.config.edge_dropout, generator)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Both propagations, added up for the items."""
+        """Run both propagations and sum them for the items."""
         ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         smoothed = ids.item
         for _ in range(self.config.item_layers):
@@ -118,11 +118,11 @@ class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
         return Encoded({"user": users, "item": items + smoothed})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product."""
+        """Return inner products."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, and the same triples ranked by each modality's projected features alone."""
+        """Return BPR, and BPR of the same triples on each modality's projected features alone."""
         encoded = self.encode(graph)
         scores = self.score(encoded, batch.query, batch.candidates)  # [B, 1 + K]
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
@@ -132,7 +132,7 @@ class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):
             terms["l2"] = self.config.l2 * norm
         users = F.embedding(batch.query.user, encoded["user"])
         rows, position = torch.unique(batch.candidates, return_inverse=True)
-        for name, project in zip(self.shares, self.project, strict=False):  # none without the term
+        for name, project in zip(self.shares, self.project, strict=False):  # no projections if aux_weight is 0
             table = graph.features[name]
             content = project_rows(table.pooled, rows, project.weight, project.bias)  # type: ignore[arg-type]
             scores = inner_product(users, F.embedding(position, content))

@@ -1,4 +1,4 @@
-"""Graph filters in closed form: what graph convolution does, without training.
+"""Graph filters in closed form: graph convolution without training.
 
 Y. Shen, Y. Wu, Y. Zhang, C. Shan, J. Zhang, K. B. Letaief, D. Li. How Powerful is Graph Convolution for Recommendation? CIKM 2021.
 https://arxiv.org/abs/2108.07567
@@ -16,6 +16,7 @@ from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.decoder.history import history_scores
 from gmmrec.nn.memory import check_memory
 from gmmrec.nn.propagate import weighted_sum
@@ -24,35 +25,36 @@ from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType
 
 ALIKE: EdgeType = ("item", "alike", "item")
-"""The item-item graph: what an item's neighbours by features contribute to it."""
+"""Item-item graph: edges to every item from its neighbours by features."""
 BLOCK_ENTRIES = 2**23
+"""Maximum number of entries of a block of filtered vectors."""
 
 
 @dataclass(frozen=True)
 class GraphFilterConfig:
-    """Settings of the filter; the defaults are the paper's linear filter, and no use of features."""
+    """Settings of the filter; defaults are the paper's linear filter, without features."""
 
     item_power: float = 0.5
-    """Power of an item's degree by which its interactions are divided, and scores multiplied again. The paper has 0.5; less favours
-    popular items."""
+    """Exponent of the item degrees that interactions are divided by and scores multiplied by. The paper has 0.5; smaller values
+    favour popular items."""
     hops: int = 1
-    """Length of the paths that are followed: 1 for item - user - item, 2 for paths twice as long, and so on. The paper has 1."""
+    """Number of item-user-item hops. The paper has 1."""
     second_hop: float = 0.0
-    """Weight of paths that are one hop longer, beside those of ``hops``."""
+    """Weight of paths one hop longer than ``hops``."""
     item_weight: float = 0.0
-    """How much scores flow on to items that are alike by their features, c; 0 uses no features."""
+    """Weight of a propagation step between items with similar features, c; 0 uses no features."""
     item_layers: int = 2
-    """How far they flow: L steps add up to ``I + c S + ... + c^L S^L``."""
+    """Number of propagation steps between items, L, which sum to ``I + c S + ... + c^L S^L``."""
     item_ends: Literal["scores", "both"] = "scores"
-    """Whether only scores flow along features, or the history before it is filtered, too."""
+    """Propagate between items after the filter only (``scores``), or also before it (``both``)."""
     knn: int = 10
-    """Neighbours an item has by each modality, itself included."""
+    """Number of neighbours per item and modality, the item itself included."""
     knn_weighting: Weighting = "cosine"
-    """Whether neighbours by features count alike or by their cosine similarity, at least 0."""
+    """Uniform neighbour weights or cosine similarities, clipped at 0."""
     knn_degrees: Literal["incoming", "both_ends"] = "both_ends"
-    """How a neighbour's share is normalised; see :func:`gmmrec.graph.edges.normalize`."""
+    """Normalisation of neighbour weights; see :func:`gmmrec.graph.edges.normalize`."""
     modality_weights: dict[str, float] | None = None
-    """Share of every modality in the item graph, by name; they are divided by their sum. None: equal shares."""
+    """Weight of every modality in the item graph, by name, normalised to sum to 1. None: uniform weights."""
 
     def __post_init__(self) -> None:
         check_non_negative(item_power=self.item_power, second_hop=self.second_hop, item_weight=self.item_weight)
@@ -62,14 +64,14 @@ class GraphFilterConfig:
 
 @dataclass(frozen=True)
 class GraphFilterEncoded(Encoded):
-    """Weights between items; users have no vectors, but histories."""
+    """Item-item weights; users are represented by their histories."""
 
     histories: Tensor
     """Sparse ``[U, I]``."""
 
 
 class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded], FoldsInUsers):
-    r"""Smooths a user's history along the interactions, and then along a graph of items that look or sound alike; fitted at once.
+    r"""A closed-form filter that smooths histories along the interactions and then along an item-item feature graph.
 
     With interactions :math:`\mathbf{R}_p = \mathbf{D}_U^{-1/2} \mathbf{R} \mathbf{D}_I^{-p}` the item-item weights are
 
@@ -79,12 +81,12 @@ class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded],
         \qquad \mathbf{P} = \mathbf{R}_{1/2}^\top \mathbf{R}_{1/2}
 
     and a score is the sum over the history, as in EASE. At p = 1/2, h = 1 and b = c = 0 this is the linear filter of GF-CF (Shen et
-    al., CIKM 2021, section 3.2); its second term, an ideal low-pass filter, is left out. The power, longer paths and the flow along
-    features (with ``item_ends="both"`` also in front of the filter) are additions of ours.
+    al., CIKM 2021, section 3.2); its second term, an ideal low-pass filter, is omitted. The power, longer paths and propagation
+    along features (with ``item_ends="both"`` also before the filter) are our additions.
     """
 
     weights: Tensor
-    """``[I, I]``, float32: the row says whose voice it is, the column about what."""
+    """``[I, I]``, float32: rows are history items, columns are scored items."""
 
     def __init__(self, schema: GraphSchema, config: GraphFilterConfig = GraphFilterConfig()) -> None:
         super().__init__(schema, config)
@@ -93,65 +95,65 @@ class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded],
         if config.item_weight > 0:
             self.shares = modality_shares(names, config.modality_weights or dict.fromkeys(names, 1.0))
         num_items = schema.num_nodes["item"]
-        check_memory(4 * num_items**2, f"a table of weights between {num_items} items", "take a graph model such as lightgcn")
+        check_memory(4 * num_items**2, f"a weight matrix of {num_items} items", "use a graph model such as lightgcn")
         self.register_buffer("weights", torch.zeros(num_items, num_items))
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Filters every item's unit vector, a block of items at a time."""
+        """Filter the unit vector of every item, a block of items at a time."""
         c = self.config
         if self.shares:
-            alike = item_graph(graph, self.shares, c.knn, weighting=c.knn_weighting, degrees=c.knn_degrees, alone="nothing")
-            graph = graph.with_edges(ALIKE, *alike)
+            edges = item_graph(graph, self.shares, c.knn, weighting=c.knn_weighting, degrees=c.knn_degrees, alone="nothing")
+            graph = graph.with_edges(ALIKE, *edges)
         num_items = graph.num_nodes("item")
         degree = graph.degree("item").clamp(min=1)
         weights = torch.empty(num_items, num_items, device=degree.device)
-        step = max(1, BLOCK_ENTRIES // num_items)
-        for block in torch.arange(num_items, device=degree.device).split(step):
+        block_size = block_rows(BLOCK_ENTRIES, num_items)
+        for block in torch.arange(num_items, device=degree.device).split(block_size):
             unit = torch.zeros(num_items, len(block), device=degree.device)
             unit[block, torch.arange(len(block), device=degree.device)] = 1.0
-            filtered = self._filter(graph, unit, degree)  # [I, b]: what every item in the block says about all items
+            filtered = self._filter(graph, unit, degree)  # [I, b]: columns for the items of the block
             weights[block] = (filtered * degree[:, None] ** c.item_power / degree[block] ** c.item_power).T
         self.weights = weights
         return graph
 
     def _filter(self, graph: MultimodalGraph, x: Tensor, degree: Tensor) -> Tensor:
-        c, even = self.config, torch.ones_like(degree)
+        c, ones = self.config, torch.ones_like(degree)
         if c.item_ends == "both":
-            x = self._flow_on(graph, x)
-        messages = self._hop(graph, x, degree ** (0.5 - c.item_power))
+            x = self._propagate_items(graph, x)
+        filtered = self._hop(graph, x, degree ** (0.5 - c.item_power))
         for _ in range(c.hops - 1):
-            messages = self._hop(graph, messages, even)
+            filtered = self._hop(graph, filtered, ones)
         if c.second_hop > 0:
-            messages = messages + c.second_hop * self._hop(graph, messages, even)
-        return self._flow_on(graph, messages)
+            filtered = filtered + c.second_hop * self._hop(graph, filtered, ones)
+        return self._propagate_items(graph, filtered)
 
-    def _flow_on(self, graph: MultimodalGraph, x: Tensor) -> Tensor:
-        """``x`` and what reaches the items that are alike by their features."""
-        total = flowing = x
+    def _propagate_items(self, graph: MultimodalGraph, x: Tensor) -> Tensor:
+        """Sum ``x`` and its propagation along the feature graph."""
+        total = step = x
         for _ in range(self.config.item_layers if self.shares else 0):
-            flowing = self.config.item_weight * _flow(graph, ALIKE, flowing)
-            total = total + flowing
+            step = self.config.item_weight * _propagate(graph, ALIKE, step)
+            total = total + step
         return total
 
     @staticmethod
     def _hop(graph: MultimodalGraph, x: Tensor, scale: Tensor) -> Tensor:
-        """From items to users and back; ``scale`` turns the symmetric weights of the graph's edges into those of another power."""
-        return scale[:, None] * _flow(graph, USER_ITEM, _flow(graph, ITEM_USER, scale[:, None] * x))
+        """Propagate from items to users and back; ``scale`` converts the graph's symmetric edge weights to another power."""
+        return scale[:, None] * _propagate(graph, USER_ITEM, _propagate(graph, ITEM_USER, scale[:, None] * x))
 
     def encode(self, graph: MultimodalGraph) -> GraphFilterEncoded:
-        """Histories (sparse ``[U, I]``) of the users, weights ``[I, I]`` for the items."""
-        weights, own = histories(graph, self.weights)
-        return GraphFilterEncoded({"item": weights}, own)
+        """Return the histories (sparse ``[U, I]``) of users and the weights ``[I, I]`` of items."""
+        weights, user_histories = histories(graph, self.weights)
+        return GraphFilterEncoded({"item": weights}, user_histories)
 
     def score(self, encoded: GraphFilterEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The weights of the history, added up."""
+        """Return the sums of weights over the history."""
         return history_scores(encoded.histories, encoded["item"], query.user, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """No terms: there is nothing to train."""
+        """Return no terms: there is nothing to train."""
         return {}
 
 
-def _flow(graph: MultimodalGraph, edge_type: EdgeType, x: Tensor) -> Tensor:
+def _propagate(graph: MultimodalGraph, edge_type: EdgeType, x: Tensor) -> Tensor:
     edge_index, weight = graph.edges(edge_type)
     return weighted_sum(edge_index, x, weight, num_targets=graph.num_nodes(edge_type[2]))

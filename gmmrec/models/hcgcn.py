@@ -30,47 +30,47 @@ from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import EdgeType
 
 CONTENT: EdgeType = ("item", "content_knn", "item")
-"""The item-item graph: for every item, what its neighbours by features contribute to it."""
+"""Item-item graph: edges to every item from its neighbours by features."""
 
 
 @dataclass(frozen=True)
 class HCGCNConfig:
-    """Settings of HCGCN; the paper's values are not known to us, defaults are a reconstruction."""
+    """Settings of HCGCN; the paper's values are unknown to us, the defaults are reconstructed."""
 
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     num_layers: int = 2
-    """Number of propagation steps between users and items; all but the first stay inside clusters."""
+    """Number of propagation layers on the user-item graph; all but the first stay inside clusters."""
     num_clusters: int = 8
-    """Clusters of users and items together; 1 for none, which leaves LightGCN."""
+    """Number of joint clusters of users and items; 1 for none, as in LightGCN."""
     item_layers: int = 1
-    """Number of propagation steps between items."""
+    """Number of propagation layers on the item-item graph."""
     item_clusters: int = 8
-    """Clusters of items by content, within which they are smoothed; 1 for none."""
+    """Number of content clusters, within which items are smoothed; 1 for none."""
     temperature: float = 0.5
     """Temperature of both assignments."""
     hard: bool = False
-    """Give every node to its best cluster alone, with the gradients of the soft assignment."""
+    """Assign every node to its best cluster only, with the gradients of the soft assignment."""
     knn: int = 10
-    """Neighbours an item has by each modality, itself included."""
+    """Number of neighbours per item and modality, the item itself included."""
     knn_weighting: Weighting = "cosine"
-    """Whether neighbours by features count by their cosine similarity, as in LATTICE, or alike."""
+    """Neighbour weights: cosine similarities, as in LATTICE, or uniform."""
     knn_backend: Backend = "exact"
-    """How neighbours are searched; ``"faiss_approximate"`` for millions of items."""
+    """Neighbour search; ``"faiss_approximate"`` for millions of items."""
     modality_weights: dict[str, float] | None = None
-    """Share of every modality in the item graph, by name; they are divided by their sum. None: equal shares."""
+    """Weight of every modality in the item graph, by name, normalised to sum to 1. None: uniform weights."""
     clustering: Literal["cut", "sharpen"] = "cut"
-    """What makes clusters good: few edges between them and equal sizes, or certain assignments (DEC)."""
+    """Clustering objective: few edges between clusters of equal size, or confident assignments (DEC)."""
     cluster_weight: float = 0.1
-    """Weight of the clustering loss between users and items."""
+    """Weight of the clustering loss on the user-item graph."""
     item_cluster_weight: float = 0.1
-    """Weight of the clustering loss between items."""
+    """Weight of the clustering loss on the item-item graph."""
     modal_weight: float = 0.01
-    """Weight of the term that pulls content towards behaviour, and attention towards modalities that agree with it."""
+    """Weight of the term that pulls content towards behaviour, and attention towards modalities consistent with it."""
     l2: float = 1e-4
     """Weight of the L2 term on the layer-0 embeddings of the batch."""
     init_std: float = 0.0
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, num_clusters=self.num_clusters, item_clusters=self.item_clusters, knn=self.knn)
@@ -82,12 +82,12 @@ class HCGCNConfig:
 
 
 class Content(NamedTuple):
-    """What features say of the items.
+    """Content representations of the items.
 
     Attributes:
         tokens: Projected features ``[I, M, D]``.
-        weights: Importance of every modality ``[I, M]``; rows sum to 1, or to 0 for an item without features.
-        fused: Their weighted sum ``[I, D]``.
+        weights: Modality importances ``[I, M]``; rows sum to 1, or to 0 for an item without features.
+        fused: Weighted sum of the tokens ``[I, D]``.
     """
 
     tokens: Tensor
@@ -96,7 +96,7 @@ class Content(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """Everything one pass computes: final vectors, layer-0 embeddings, clusters and content."""
+    """Results of one forward pass: final vectors, layer-0 embeddings, clusters and content."""
 
     nodes: UserItem
     ids: UserItem
@@ -106,16 +106,16 @@ class Encoding(NamedTuple):
 
 
 class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
-    """Graph convolution inside clusters: of users and items together by behaviour, and of items by content.
+    """Graph convolution inside clusters: joint clusters of users and items by behaviour, and clusters of items by content.
 
-    Users and items are assigned to shared prototypes, items by their fused features to others, anew in every pass; the first hop
-    between users and items sees all edges, further hops only as much of an edge as both ends have clusters in common. Item vectors
-    smoothed on a graph of nearest neighbours, inside content clusters and without them, are added at unit length.
+    In every pass, users and items are assigned to shared prototypes, and items by their fused features to others; the first hop
+    on the user-item graph uses all edges, further hops weight edges by the cluster overlap of their ends. Item vectors smoothed
+    on a nearest-neighbour graph, both inside content clusters and on the whole graph, are added at unit length.
 
-    RECONSTRUCTION, version 1: neither the full text nor code was available to us. The abstract tells of convolutions inside
-    user-item and item-item clusters, of clustering losses, and of a constraint that adjusts the importance of modalities; every
-    equation, default and the protocol here is ours, after LATTICE, IMP-GCN and bipartite co-clustering. An item without a modality
-    is fused from the others; without any, it has no content, no neighbours, and the same share in every content cluster.
+    RECONSTRUCTION, version 1: neither the full text nor code was available to us. The abstract describes convolutions inside
+    user-item and item-item clusters, clustering losses, and a constraint that adjusts the importance of modalities; all equations,
+    defaults and the protocol are ours, after LATTICE, IMP-GCN and bipartite co-clustering. An item that lacks a modality is fused
+    from the others; without any, it has no content, no neighbours, and uniform content cluster weights.
     """
 
     def __init__(self, schema: GraphSchema, config: HCGCNConfig = HCGCNConfig()) -> None:
@@ -126,7 +126,7 @@ class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
         self.items = embedding_table(schema.num_nodes["item"], config.dim, config.init_std)
         project = [nn.Linear(schema.feature_dims[name], config.dim) for name in names]
         for layer in project:
-            nn.init.zeros_(layer.bias)  # at first, features of zeros weigh alike whatever their modality
+            nn.init.zeros_(layer.bias)  # zero features get uniform attention at the start
         self.project = nn.ModuleList(project)
         self.attend = nn.Sequential(nn.Linear(config.dim, config.dim), nn.Tanh(), nn.Linear(config.dim, 1, bias=False))
         self.encoder = HCGCNEncoder(
@@ -140,13 +140,13 @@ class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
         self.conv = LightConv()
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The item-item graph: a mixture of one normalised k-nearest-neighbour graph per modality."""
+        """Build the item-item graph, a weighted sum of one normalised k-nearest-neighbour graph per modality."""
         c = self.config
         edges = item_graph(graph, self.shares, c.knn, weighting=c.knn_weighting, backend=c.knn_backend, alone="nothing")
         return graph.with_edges(CONTENT, *edges)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Both kinds of convolution, added up for the items."""
+        """Run both kinds of convolution and sum them for the items."""
         users, items = self._encode(graph).nodes
         return Encoded({"user": users, "item": items})
 
@@ -159,7 +159,7 @@ class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
         return Encoding(UserItem(users, items + unit_rows(smoothed)), ids, clusters, item_clusters, content)
 
     def content(self, graph: MultimodalGraph) -> Content:
-        """Features of all modalities, projected and weighed by attention, as far as there are any."""
+        """Project the features and fuse the present modalities by attention."""
         tables = [graph.features[name] for name in self.schema.modalities("item")]
         tokens = torch.stack([project(t.pooled) for project, t in zip(self.project, tables, strict=True)], dim=1)  # [I, M, D]
         present = torch.stack([t.present for t in tables], dim=1)  # [I, M]
@@ -167,7 +167,7 @@ class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
         return Content(tokens, weights, (weights.unsqueeze(1) @ tokens).squeeze(1))
 
     def _smooth(self, items: Tensor, edges: Relation, clusters: Tensor) -> Tensor:
-        """Averages of the convolutions inside content clusters and on the whole item graph: one product with the mean weight."""
+        """Average the convolutions inside content clusters and on the whole item graph, as one product with the mean weight."""
         if self.config.item_layers == 0:
             return items
         assert edges.weight is not None
@@ -177,11 +177,11 @@ class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
         return items
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product."""
+        """Return inner products."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, the clustering losses of both graphs, the constraint on modalities, and the L2 term."""
+        """Return BPR, the clustering losses of both graphs, the modality constraint and the L2 term."""
         c, e = self.config, self._encode(graph)
         scores = self.score(Encoded({"user": e.nodes.user, "item": e.nodes.item}), batch.query, batch.candidates)  # [B, 1 + K]
         norm = embedding_norm(F.embedding(batch.query.user, e.ids.user), F.embedding(batch.candidates, e.ids.item))
@@ -204,6 +204,6 @@ class HCGCN(Recommender[UserQuery, HCGCNConfig], FoldsInUsers):
 
     @staticmethod
     def disagreement(content: Content, items: Tensor) -> Tensor:
-        """How far content is from behaviour, which is held fixed, weighed by the importance of the modalities; mean over items."""
+        """Return the importance-weighted cosine distance of content to detached behaviour, averaged over items."""
         distance = cosine_distance(content.tokens, items.detach().unsqueeze(1))  # [I, M]
         return (content.weights * distance).sum(1).mean()

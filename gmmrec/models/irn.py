@@ -1,4 +1,4 @@
-"""Multimodal IRIS, with IRN at its heart: Interest-Related Item Similarity Model Based on Multimodal Data for Top-N Recommendation.
+"""Multimodal IRIS, built around IRN: Interest-Related Item Similarity Model Based on Multimodal Data for Top-N Recommendation.
 
 J. Lv, B. Song, J. Guo, X. Du, M. Guizani. IEEE Access 2019. https://arxiv.org/abs/1902.05566
 """
@@ -25,37 +25,37 @@ from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM, ITEM_USER, USER, EdgeType
 
 DRAWN: EdgeType = (ITEM, "history", USER)
-"""The part of the histories that is looked at in an epoch, where some are longer than ``max_history``."""
+"""Histories of an epoch, subsampled to at most ``max_history`` items."""
 
 
 @dataclass(frozen=True)
 class IRNConfig:
-    """Settings of multimodal IRIS; the paper's are not known, these are those of its reconstruction."""
+    """Settings of multimodal IRIS; the paper's are unknown, these are the reconstruction's."""
 
     dim: int = 64
-    """Size of every embedding and of every layer of a tower."""
+    """Width of embeddings and tower layers."""
     num_layers: int = 2
-    """Layers of the tower of a modality; after each of them the towers share what they know."""
+    """Number of layers per modality tower; the towers exchange information after each."""
     share: Literal["scalar", "gate", "none"] = "scalar"
-    """What is shared is weighed by trained numbers, or by gates; ``none``: the towers keep to themselves."""
+    """Exchange between towers: weighted by learned scalars or by gates; ``none`` keeps the towers independent."""
     ids: bool = True
-    """Whether an item has embeddings of its own, one as a target and one as a part of a history, besides its content."""
+    """Add ID embeddings to an item's content, one as a target and one as a history item."""
     attention: Literal["interest", "mean"] = "interest"
-    """Whether a target weighs the items of a history, or all count alike: H items by 1 / H^beta each (FISM)."""
+    """History weights: attention of the target, or uniform, 1 / H^beta for each of H items (FISM)."""
     pair: Literal["concat", "prod", "both"] = "both"
-    """What the interest-related network sees of two items: their vectors, the product of these, or all of it."""
+    """Input of the interest-related network for a pair of items: both vectors, their product, or all three."""
     hidden: int = 16
-    """Width of its hidden layer; the time of ranking grows with it."""
+    """Hidden width of the interest-related network; ranking time grows with it."""
     beta: float = 0.5
-    """Exponent of the sum by which weights are divided: 1 for the softmax, less to favour long histories."""
+    """Exponent of the softmax denominator: 1 for the softmax, less to favour long histories."""
     max_history: int = 50
-    """Items of a history looked at in training, drawn anew every epoch; ranking always looks at all of them."""
+    """Maximum number of history items in training, resampled every epoch; ranking always uses all of them."""
     unit_features: bool = True
-    """Whether features are brought to length 1 first; not known of the paper."""
+    """Normalise features to unit length; the paper's choice is unknown."""
     l2: float = 1e-4
-    """Weight of the L2 term on the items of the batch: as targets, and the positives as parts of a history."""
+    """Weight of the L2 term on the items of the batch: all as targets, the positives also as history items."""
     init_std: float = 0.1
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, num_layers=self.num_layers, hidden=self.hidden, beta=self.beta, max_history=self.max_history)
@@ -66,7 +66,7 @@ class IRNConfig:
 
 
 class Items(NamedTuple):
-    """Vectors of items ``[n, d]`` each: as what may come next (p), and as what was there before (q)."""
+    """Item vectors ``[n, d]`` each: as targets (p) and as history items (q)."""
 
     target: Tensor
     past: Tensor
@@ -74,32 +74,32 @@ class Items(NamedTuple):
 
 @dataclass(frozen=True)
 class IRNEncoded(Encoded):
-    """Items as targets, and what they are scored against."""
+    """Items as targets, with the histories they are scored against."""
 
     histories: RaggedSets
     """Training items of every user."""
     item_past: Tensor
-    """Items as they stand in histories ``[I, d]``."""
+    """Items as history items ``[I, d]``."""
     item_bias: Tensor
     """``[I]``."""
 
 
 class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
-    r"""A user is the set of their training items, which the item in question weighs by how much each says about it.
+    r"""An item-similarity model: a user is the set of their training items, weighted by attention of the target item.
 
     .. math:: y_{ui} = \sigma\Big( b_i + \sum_{j \in R_u \setminus i} a_{ij} \langle \mathbf{p}_i, \mathbf{q}_j \rangle \Big)
 
     with the weights :math:`a_{ij}` of :class:`~gmmrec.nn.fusion.interest.InterestAttention`. The vectors :math:`\mathbf{p}` and
-    :math:`\mathbf{q}` are an item's content, from towers of its modalities that share what they know layer by layer, and an
-    embedding each. Scores are logits, before the sigmoid, which ranks alike. No user has parameters: whoever comes later needs no
-    training.
+    :math:`\mathbf{q}` are the sum of an item's content, from modality towers that exchange information after every layer, and one
+    ID embedding each. Scores are logits; the sigmoid does not change the ranking. There are no user parameters, so new users need
+    no training.
 
-    A RECONSTRUCTION: the three modules and their order are known from the abstract, every equation is built from the models they
-    extend, FISM (KDD 2013), NAIS (TKDE 2018) and cross-stitch networks (CVPR 2016). A modality that an item lacks neither gives nor
-    receives in the towers, and an item without any has its embeddings only.
+    A RECONSTRUCTION: the three modules and their order are known from the abstract, all equations are built from the models they
+    extend, FISM (KDD 2013), NAIS (TKDE 2018) and cross-stitch networks (CVPR 2016). A missing modality neither sends nor receives
+    in the towers, and an item without features has its ID embeddings only.
 
     Raises:
-        ValueError: The items have no features at all.
+        ValueError: The items have no features.
     """
 
     def __init__(self, schema: GraphSchema, config: IRNConfig = IRNConfig()) -> None:
@@ -109,10 +109,10 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
             raise ValueError(
                 "IRN needs at least one modality of the items, but the data set has none; add a feature file or use ease"
             )
-        count, num_items, dim = len(self.names), schema.num_nodes["item"], config.dim
+        num_modalities, num_items, dim = len(self.names), schema.num_nodes["item"], config.dim
         self.first = nn.ModuleList(ContentEncoder(schema.feature_dims[name], dim, num_layers=0) for name in self.names)
-        self.stitch = CrossStitch(dim, count, share=config.share)
-        self.fuse = CrossStitchFusion(dim, count, config.num_layers - 1, share=config.share)
+        self.stitch = CrossStitch(dim, num_modalities, share=config.share)
+        self.fuse = CrossStitchFusion(dim, num_modalities, config.num_layers - 1, share=config.share)
         self.targets = embedding_table(num_items, dim, config.init_std) if config.ids else None
         self.past = embedding_table(num_items, dim, config.init_std) if config.ids else None
         self.bias = nn.Parameter(torch.zeros(num_items))
@@ -121,26 +121,26 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
         )
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
-        """Draws ``max_history`` items from every history that is longer, without replacement."""
+        """Subsample longer histories to ``max_history`` items, without replacement."""
         edge_index = graph.edges(ITEM_USER).edge_index
         history = _histories(edge_index)
         if not len(history.values) or int(history.counts.max()) <= self.config.max_history:
             return graph
-        chance = torch.rand(len(history.values), dtype=torch.float64, generator=generator, device=generator.device)
-        order = (history.groups + chance.to(history.values.device)).argsort()  # shuffled inside of every history
+        noise = torch.rand(len(history.values), dtype=torch.float64, generator=generator, device=generator.device)
+        order = (history.groups + noise.to(history.values.device)).argsort()  # shuffled within every history
         position = torch.arange(len(order), device=order.device) - history.indptr[:-1].repeat_interleave(history.counts)
-        kept = order[position < self.config.max_history].sort().values
+        edges = order[position < self.config.max_history].sort().values
         sizes = graph.num_nodes(ITEM), graph.num_nodes(USER)
-        return graph.with_edges(DRAWN, EdgeIndex(edge_index.as_tensor()[:, kept], sparse_size=sizes, sort_order="col"))
+        return graph.with_edges(DRAWN, EdgeIndex(edge_index.as_tensor()[:, edges], sparse_size=sizes, sort_order="col"))
 
     def encode(self, graph: MultimodalGraph) -> IRNEncoded:
-        """Items as targets ``item``, items in histories, biases, and the histories: users have no vectors."""
+        """Return items as targets (``item``) and as history items, biases, and the histories; users have no vectors."""
         target, past = self._items(graph)
         histories = _histories(graph.edges(ITEM_USER).edge_index)
         return IRNEncoded({"item": target}, histories, past, graph.gather("item", self.bias))
 
     def score(self, encoded: IRNEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The logit, over whole histories; a candidate in the history says nothing about itself."""
+        """Return logits over whole histories; a candidate is excluded from its own history."""
         history = encoded.histories.take(query.user)
         scores: Tensor = self.interest.score(
             F.embedding(candidates, encoded["item"]),
@@ -153,10 +153,10 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
         return scores + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """Binary cross-entropy of positives and negatives; only the items of the batch and of its histories pass the towers.
+        """Return the binary cross-entropy; only items of the batch and of its histories pass through the towers.
 
-        Where items were drawn from a history, its sums are extrapolated to all of it: with beta less than 1 the weights of long
-        histories add up to more, here as in ranking.
+        Sums over subsampled histories are extrapolated to the whole history: with beta less than 1, the weights of longer histories
+        have a larger total, here as in ranking.
         """
         relation = DRAWN if DRAWN in graph.schema.relations else ITEM_USER
         history = _histories(graph.edges(relation).edge_index).take(batch.query.user)
@@ -167,26 +167,26 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
         position = position.view_as(candidates)
         vectors = F.embedding(position, target)
         scores = self.interest.score(vectors, past, history_position, history.indptr, query_ids=candidates, token_ids=rows)
-        liked = torch.zeros_like(scores)
-        liked[:, 0] = 1.0
-        scores = scores * self._extrapolation(graph, history, batch, liked) + graph.gather("item", self.bias)[candidates]
-        terms = {"bce": F.binary_cross_entropy_with_logits(scores, liked)}
+        labels = torch.zeros_like(scores)
+        labels[:, 0] = 1.0
+        scores = scores * self._extrapolation(graph, history, batch, labels) + graph.gather("item", self.bias)[candidates]
+        terms = {"bce": F.binary_cross_entropy_with_logits(scores, labels)}
         if self.config.l2 > 0:
             terms["l2"] = self.config.l2 * embedding_norm(vectors, F.embedding(position[:, 0], past))
         return terms
 
     def attention(self, encoded: IRNEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
-        """Which items of the users' histories speak for or against the items.
+        """Return the attention of items to the users' histories.
 
         Args:
-            encoded: What ``encode`` returned.
+            encoded: Result of ``encode``.
             query: B users.
-            items: Rows ``[B]``, one for each.
+            items: Item rows ``[B]``, one per user.
 
         Returns:
-            ``user:history`` ``[B, H]``: the shares of the history's items in all weights, which sum to 1 for every user who has a
-            history (the weights themselves need not, with ``beta`` less than 1); an item in its own history has none.
-            ``user:history_items`` ``[B, H]``: which items these are; -1, with a share of 0, behind shorter histories.
+            ``user:history`` ``[B, H]``: weights of the history items, normalised to sum to 1 for every user with a history (the raw
+            weights need not, with ``beta`` less than 1); 0 for an item in its own history.
+            ``user:history_items`` ``[B, H]``: rows of these items, padded with -1 and a weight of 0.
         """
         history = encoded.histories.take(query.user)
         mask = torch.arange(int(history.counts.max()), device=items.device) < history.counts[:, None]
@@ -198,7 +198,7 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
         return {"user:history": F.normalize(weights, p=1, dim=1), "user:history_items": rows}
 
     def _items(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Items:
-        """Both vectors of all items or of ``rows``: content, and the embeddings where there are any."""
+        """Return both vectors of all items or of ``rows``: content plus ID embeddings, if any."""
         features = [graph.features[name] for name in self.names]
         present = torch.stack([table.present for table in features], 1)
         present = present if rows is None else present[rows]
@@ -207,19 +207,19 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
         content: Tensor = self.fuse(self.stitch(torch.stack(hidden, 1), present), present)
         if self.targets is None or self.past is None:
             return Items(content, content)
-        own = (graph.gather("item", table) for table in (self.targets, self.past))
-        return Items(*(content + (table if rows is None else F.embedding(rows, table)) for table in own))
+        ids = (graph.gather("item", table) for table in (self.targets, self.past))
+        return Items(*(content + (table if rows is None else F.embedding(rows, table)) for table in ids))
 
-    def _extrapolation(self, graph: MultimodalGraph, history: RaggedSets, batch: Batch[UserQuery], liked: Tensor) -> Tensor:
-        """What scores ``[B, 1 + K]`` over a part of the history are multiplied by; 1 where all of it was looked at."""
+    def _extrapolation(self, graph: MultimodalGraph, history: RaggedSets, batch: Batch[UserQuery], labels: Tensor) -> Tensor:
+        """Return the factors of scores ``[B, 1 + K]`` over subsampled histories; 1 for whole histories."""
         is_positive = (history.values == batch.positive.repeat_interleave(history.counts)).float()
-        among = torch.zeros_like(liked[:, 0]).index_add_(0, history.groups, is_positive)
-        drawn = history.counts[:, None] - liked * among[:, None]  # the positive is left out of its own history
-        whole = graph.degree("user")[batch.query.user, None] - liked
+        num_positives = torch.zeros_like(labels[:, 0]).index_add_(0, history.groups, is_positive)
+        drawn = history.counts[:, None] - labels * num_positives[:, None]  # the positive is excluded from its own history
+        whole = graph.degree("user")[batch.query.user, None] - labels
         factor: Tensor = torch.where(drawn > 0, whole / drawn.clamp(min=1), 1.0) ** (1 - self.config.beta)
         return factor
 
 
 def _histories(edge_index: EdgeIndex) -> RaggedSets:
-    """The items of every user."""
+    """Return the items of every user."""
     return RaggedSets(*edge_index.get_csc()[0])

@@ -27,26 +27,26 @@ from gmmrec.tasks.query import Batch, UserQuery
 
 @dataclass(frozen=True)
 class LATTICEConfig:
-    """Settings of LATTICE; defaults are those of the authors' code unless a field says otherwise."""
+    """Settings of LATTICE; defaults are the authors' code's unless noted."""
 
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     modality_dim: int = 64
-    """Width of the projected features that the learned graph compares."""
+    """Width of the projected features of the learned graph."""
     num_layers: int = 2
-    """Number of propagation steps between users and items; 0 makes the backbone matrix factorisation."""
+    """Number of propagation layers on the user-item graph; 0 makes the backbone matrix factorisation."""
     item_layers: int = 1
-    """Number of propagation steps between items."""
+    """Number of propagation layers on the item-item graph."""
     knn: int = 10
-    """Neighbours an item has by each modality, itself included, in the initial and in the learned graph."""
+    """Number of neighbours per item and modality, the item itself included, in the initial and in the learned graph."""
     knn_backend: Backend = "exact"
-    """How neighbours are searched in raw features; the learned graph is always searched exactly."""
+    """Neighbour search on raw features; on the learned graph it is always exact."""
     lam: float = 0.9
-    """Share of the initial graph in the mixture with the learned one; 1 leaves the learned one out."""
+    """Weight of the initial graph against the learned one; 1 omits the learned graph."""
     l2: float = 1e-5
     """Weight of the L2 term on the final vectors of the batch."""
     init_std: float = 0.0
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, knn=self.knn)
@@ -56,22 +56,22 @@ class LATTICEConfig:
 
 
 class LATTICE(Recommender[UserQuery, LATTICEConfig], FoldsInUsers):
-    """Smooths item embeddings on a graph mined from features, part of which is learned, and adds them to collaborative vectors.
+    """Collaborative filtering plus item embeddings smoothed on a latent item-item graph, mined from features and partly learned.
 
-    Two k-NN graphs a modality, one of raw and one of projected features, are mixed with weights that are learned. The graph is
-    mined anew at the start of every epoch (:meth:`begin_epoch`) and has a gradient in that epoch's first step alone: as long as the
-    model's weights are those the graph was mixed with, similarities are computed with gradients, and once the weights have moved
-    on, the graph stays as it is. In evaluation mode it is that of the current weights: mined at the first call of :meth:`encode`
-    and kept as long as neither the weights nor the initial graph change. A subgraph whose learned edges are outdated searches among
-    its own items then; draw it from ``begin_epoch(graph, generator)`` to have them up to date.
+    Per modality, a k-NN graph of raw features and one of projected features are mixed with learned weights. The latent graph is
+    mined at the start of every epoch (:meth:`begin_epoch`) and has gradients in the first step of the epoch only: while the model's
+    weights are those the graph was mixed with, similarities are computed with gradients; once the weights have changed, the graph
+    stays fixed. In evaluation mode the graph is that of the current weights: mined at the first call of :meth:`encode`
+    and cached until the weights or the initial graph change. A subgraph with outdated learned edges then searches among its own
+    items only; sample it from ``begin_epoch(graph, generator)`` for current edges.
 
-    Deviations from the authors' code: raw features are not trained; similarities below 0 count as 0; the optimiser leaves
-    projections alone in steps without a gradient for them, where old versions of PyTorch went on by momentum; training pairs are
-    the shuffled training interactions. Where an item lacks a modality, the weights of those it has are scaled up; an item without
-    any is its own only neighbour. The paper knows no such items.
+    Deviations from the authors' code: raw features are not trained; negative similarities are clipped at 0; the optimiser skips
+    projections in steps without a gradient, where old versions of PyTorch continued by momentum; training pairs are the shuffled
+    training interactions. If an item lacks a modality, the weights of the others are scaled up; an item without features is its
+    only neighbour. The paper does not consider such items.
 
     Raises:
-        ValueError: The items have no features at all.
+        ValueError: The items have no features.
     """
 
     def __init__(self, schema: GraphSchema, config: LATTICEConfig = LATTICEConfig()) -> None:
@@ -82,15 +82,15 @@ class LATTICE(Recommender[UserQuery, LATTICEConfig], FoldsInUsers):
         self.conv, self.propagate = LightConv(), SelfLoopPropagation(config.num_layers)
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The initial graphs, from raw features, and the latent one of the weights as they are."""
+        """Build the initial graphs from raw features, and the latent graph of the current weights."""
         return self.latent.prepare(graph)
 
     def begin_epoch(self, graph: MultimodalGraph, generator: torch.Generator) -> MultimodalGraph:
-        """Mines the latent graph of the current weights."""
+        """Mine the latent graph of the current weights."""
         return self.latent.mined(graph)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Collaborative vectors of users and items, and of items their smoothed embeddings at length 1."""
+        """Return collaborative vectors; those of items include their smoothed embeddings at unit length."""
         ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         users, items = self.propagate(ids, graph.bipartite)
         latent, smoothed = self.latent(graph), ids.item
@@ -99,11 +99,11 @@ class LATTICE(Recommender[UserQuery, LATTICEConfig], FoldsInUsers):
         return Encoded({"user": users, "item": items + unit_rows(smoothed)})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product."""
+        """Return inner products."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, and the L2 norm of the final vectors of the batch."""
+        """Return BPR and the squared L2 norm of the final vectors of the batch."""
         encoded = self.encode(graph)
         users, items = F.embedding(batch.query.user, encoded["user"]), F.embedding(batch.candidates, encoded["item"])
         scores = inner_product(users, items)  # [B, 1 + K]

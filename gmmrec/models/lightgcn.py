@@ -25,14 +25,14 @@ class LightGCNConfig:
     """Settings of LightGCN; defaults are the paper's (section 4.1.2)."""
 
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     num_layers: int = 3
-    """Number of propagation steps, K."""
+    """Number of propagation layers, K."""
     l2: float = 1e-4
     """Weight of the L2 term on the layer-0 embeddings of the batch."""
     init_std: float = 0.1
-    """Standard deviation of the initial embeddings, as in the authors' PyTorch code; 0 for Xavier's uniform values, as in their
-    TensorFlow code."""
+    """Standard deviation of the initial embeddings, as in the authors' PyTorch code; 0 for Xavier uniform initialisation, as in
+    their TensorFlow code."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim)
@@ -40,10 +40,10 @@ class LightGCNConfig:
 
 
 class LightGCN(Recommender[UserQuery, LightGCNConfig], FoldsInUsers):
-    """Smooths user and item embeddings along the interactions, and averages the layers.
+    """Linear propagation of user and item embeddings along the interactions, averaged over layers.
 
     The only parameters are the layer-0 embeddings. Deviation from the authors' code: training pairs are the shuffled training
-    interactions (every one once an epoch), as in the MMRec harness, where the code draws a user first and then one of their items.
+    interactions (each once per epoch), as in the MMRec toolbox; the code samples a user first and then one of their items.
     """
 
     def __init__(self, schema: GraphSchema, config: LightGCNConfig = LightGCNConfig()) -> None:
@@ -53,17 +53,17 @@ class LightGCN(Recommender[UserQuery, LightGCNConfig], FoldsInUsers):
         self.propagate = LightPropagation(config.num_layers)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Equations 3 and 4: K light convolutions, then the mean of all layers, layer 0 included."""
+        """Apply equations 3 and 4: K light convolutions, then the mean of all layers, layer 0 included."""
         ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         users, items = self.propagate(ids, graph.bipartite)
         return Encoded({"user": users, "item": items})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """Equation 6: the inner product."""
+        """Return equation 6, the inner products."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """Equation 15: BPR and the L2 norm of the layer-0 embeddings of the batch."""
+        """Return equation 15: BPR and the squared L2 norm of the layer-0 embeddings of the batch."""
         scores = self.score(self.encode(graph), batch.query, batch.candidates)  # [B, 1 + K]
         users = F.embedding(batch.query.user, graph.gather("user", self.users))
         items = F.embedding(batch.candidates, graph.gather("item", self.items))

@@ -8,18 +8,18 @@ import difflib
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from gmmrec.abilities import AcceptsParts, offered, offers
 from gmmrec.graph.multimodal import GraphSchema
-from gmmrec.models import MODELS
+from gmmrec.models import MODELS, installed_models
 from gmmrec.recommender import AnyRecommender, Recommender
 
-GROUP = "gmmrec.models"
-"""Entry points of this group name model classes of other packages."""
+HOMELESS = ("__main__", "__mp_main__", "builtins")
+"""Modules of classes from a notebook, a script or ``exec``: another process finds the same class elsewhere."""
 
 
 def class_path(model_class: type | FunctionType) -> str:
@@ -33,25 +33,27 @@ def class_path(model_class: type | FunctionType) -> str:
 
 def name_of(model_class: type) -> str:
     """Return the shortest name by which a class can be found again."""
-    path = class_path(model_class)
-    declared = (point.name for point in _entry_points() if point.value.replace(" ", "") == path)
-    return MODELS.name_of(model_class) or next(declared, path)
+    ours = MODELS.name_of(model_class)
+    declared = (point.name for point in installed_models() if ours is None and _declares(point, model_class))
+    return ours or next(declared, class_path(model_class))
 
 
 def find_model(name: str | type[AnyRecommender]) -> type[AnyRecommender]:
     """Return the class that a caller named: a class itself, one of our names, an entry point, or ``module:Class``.
 
     Raises:
-        ValueError: There is no such model; the message gives the nearest name.
-        TypeError: This is no model class.
+        ValueError: There is no such model, or the name is that of something else; the message gives the nearest name.
+        TypeError: What was handed in is no model class.
     """
     if not isinstance(name, str):
-        return _checked(name, getattr(name, "__name__", repr(name)))
+        if not _is_model(name):
+            raise TypeError(f"{getattr(name, '__name__', repr(name))} is no model class; {EXPECTED}")
+        return name
     if ":" in name:
-        return _checked(_imported(name), name)
+        return _checked(find_part(name), name)
     found = _declared(name)
     if found is None:
-        known = [*MODELS, *(point.name for point in _entry_points())]
+        known = [*MODELS, *(point.name for point in installed_models())]
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise ValueError(f"unknown model {name!r}; the nearest known name is {nearest!r}, and a class of your own is module:Class")
     return found
@@ -68,14 +70,15 @@ def stored_model(name: str, given: Iterable[type[AnyRecommender]] = ()) -> type[
         ValueError: The class is not ours, not declared and not given.
     """
     for model_class in given:
-        if name in (name_of(model_class), class_path(model_class)):
-            return _checked(model_class, name)
+        if name == name_of(model_class) or _same(name, class_path(model_class)):
+            return find_model(model_class)
     found = None if ":" in name else _declared(name)
     if found is None:
         handed = f", not {' or '.join(map(class_path, given))}" if given else ""
+        typed = name if ":" in name and name.partition(":")[0] not in HOMELESS else "module:Class"
         raise ValueError(
             f"the model is of the class {name}, which comes from outside gmmrec and is not imported by its name alone; "
-            f"pass that class{handed}: model_class=… in Python, or -m {name if ':' in name else 'module:Class'} on the command line"
+            f"pass that class{handed}: model_class=… in Python, or -m {typed} on the command line"
         )
     return found
 
@@ -104,7 +107,14 @@ def part_paths(model: AnyRecommender) -> dict[str, str]:
         ValueError: A part has no name by which it could be handed in again.
     """
     built = offered(model, AcceptsParts)
-    return {} if built is None else {role: _part_path(role, part) for role, part in built.own_parts.items()}
+    return {} if built is None else {role: part_path(role, part) for role, part in built.own_parts.items()}
+
+
+def part_names(model: AnyRecommender) -> dict[str, str]:
+    """Return paths as :func:`part_paths` does, and a description in place of a name that could not be found again."""
+    built = offered(model, AcceptsParts)
+    own = {} if built is None else built.own_parts
+    return {role: class_path(part) if _has_name(part) else repr(part) for role, part in own.items()}
 
 
 def given_parts(path: Path, wanted: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,36 +123,51 @@ def given_parts(path: Path, wanted: Mapping[str, str], given: Mapping[str, Any])
     Args:
         path: The file of the model, for messages.
         wanted: Paths by role, as :func:`part_paths` gave them.
-        given: Parts by role.
+        given: Parts by role; a list where models have several of one role.
 
     Raises:
         ValueError: A part is missing, or another one than the model was built with.
     """
     found = {}
     for role, name in wanted.items():
-        if role not in given:
+        handed = given.get(role, ())
+        handed = handed if isinstance(handed, list | tuple) else [handed]
+        if not handed:
             raise ValueError(
                 f"{path} holds a model with the {role} {name}, which is not imported by its name alone; "
                 f"pass it: parts={{{role!r}: …}} in Python, or --module {role}={name} on the command line"
             )
-        if class_path(given[role]) != name:
-            raise ValueError(f"{path} was trained with the {role} {name}, but {class_path(given[role])} is given; pass the former")
-        found[role] = given[role]
+        fitting = [part for part in handed if _same(name, part_path(role, part))]
+        if not fitting:
+            others = " and ".join(part_path(role, part) for part in handed)
+            raise ValueError(f"{path} was trained with the {role} {name}, but {others} is given; pass the former")
+        found[role] = fitting[0]
     return found
 
 
-def _part_path(role: str, part: Any) -> str:
-    path = class_path(part) if isinstance(part, type | FunctionType) else ""
-    if not path or "<" in path.replace("<locals>", ""):
-        raise ValueError(f"the part {role!r} has no name by which it could be handed in again; give a class or a named function")
-    return path
+def part_path(role: str, part: Any) -> str:
+    """Return where a part is defined, as ``module:Name``.
+
+    Raises:
+        ValueError: It has no such name.
+    """
+    if not _has_name(part):
+        raise ValueError(
+            f"the part {role!r} has no name by which it could be handed in again to load the run; give a class or a named "
+            "function, or leave out the folder"
+        )
+    return class_path(part)
+
+
+def _has_name(part: Any) -> bool:
+    return isinstance(part, type | FunctionType) and "<lambda>" not in part.__qualname__
 
 
 def _declared(name: str) -> type[AnyRecommender] | None:
     """The class of the table or of an entry point."""
     if name in MODELS:
         return MODELS[name]
-    for point in _entry_points():
+    for point in installed_models():
         if point.name == name:
             try:
                 return _checked(point.load(), f"the entry point {name!r}")
@@ -151,25 +176,54 @@ def _declared(name: str) -> type[AnyRecommender] | None:
     return None
 
 
-def _entry_points() -> list[EntryPoint]:
-    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+def find_part(path: str) -> Any:
+    """Import what a caller named as ``module:Name``.
 
-
-def _imported(path: str) -> Any:
+    Raises:
+        ValueError: This is no such name, or nothing is there.
+    """
     module, _, name = path.partition(":")
+    if not all(each.isidentifier() for each in (*module.split("."), *name.split("."))):
+        raise ValueError(f"{path!r} is no name of a class; write module:Class, such as mine:MyModel for the class in mine.py")
     try:
         found = import_module(module)
-    except ImportError as error:
-        raise ValueError(f"cannot import {module!r} for the model {path!r}: {error}; check the name and the folder") from None
+    except (ImportError, SyntaxError) as error:
+        raise ValueError(f"cannot import {module!r} for {path!r}: {error}; check the name and the folder") from None
     try:
         return reduce(getattr, name.split("."), found)
     except AttributeError:
-        classes = [each for each, value in vars(found).items() if isinstance(value, type) and issubclass(value, Recommender)]
-        known = ", ".join(each for each in classes if each != "Recommender") or "none"
-        raise ValueError(f"module {module!r} has no class {name!r}; its models are {known}") from None
+        models = ", ".join(each for each, value in vars(found).items() if _is_model(value)) or "none"
+        where = getattr(found, "__file__", None) or "built in"
+        raise ValueError(f"module {module!r} ({where}) has no {name!r}; its models are {models}") from None
+
+
+EXPECTED = "expected a subclass of Recommender[Query, Config]"
+
+
+def _is_model(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, Recommender) and found is not Recommender
 
 
 def _checked(found: Any, name: str) -> type[AnyRecommender]:
-    if not (isinstance(found, type) and issubclass(found, Recommender)) or found is Recommender:
-        raise TypeError(f"{name} is no model class; expected a subclass of Recommender[Query, Config]")
-    return found
+    if not _is_model(found):
+        raise ValueError(f"{name} is no model class; {EXPECTED}")
+    model_class: type[AnyRecommender] = found
+    return model_class
+
+
+def _same(stored: str, given: str) -> bool:
+    """Whether two paths may be of one class: modules of a notebook or a script have other names elsewhere."""
+    (module, _, name), (other, _, other_name) = stored.partition(":"), given.partition(":")
+    return stored == given or (name == other_name and bool({module, other} & set(HOMELESS)))
+
+
+def _declares(point: EntryPoint, model_class: type) -> bool:
+    """Whether an entry point is that of a class, perhaps by a module that hands it on; imports nothing of other packages."""
+    module, _, name = point.value.replace(" ", "").partition(":")
+    if (module, name) == (model_class.__module__, model_class.__qualname__):
+        return True
+    related = model_class.__module__.partition(".")[0] == module.partition(".")[0] and name == model_class.__qualname__
+    try:
+        return related and point.load() is model_class
+    except (ImportError, AttributeError):
+        return False

@@ -28,25 +28,25 @@ class MARankConfig(HistoryConfig):
     """Settings of MARank; defaults are those of the released code."""
 
     max_length: int = 6
-    """Items of a history, L: the newest ones; shorter histories are filled up with their newest item."""
+    """Longest history in items, L: the newest are kept, and shorter histories are padded with copies of their newest item."""
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     orders: int = 2
-    """Attention orders beyond the items as they are, K."""
+    """Number of attention orders beyond the items themselves, K."""
     num_layers: int = 2
-    """Layers of the residual perceptron behind the attention, P."""
+    """Number of layers of the residual MLP behind the attention, P."""
     attention: Literal["multi_order", "mean"] = "multi_order"
-    """How items and orders are weighed; ``mean`` gives all of them the same weight."""
+    """Weighting of items and orders; ``mean`` weighs all of them uniformly."""
     shortcut: bool = True
-    """Whether the newest item is added to what is read of the items as they are."""
+    """Add the newest item to the order-zero output, that of the items themselves."""
     long_term: bool = True
-    """Whether the inner product of the user with a second table of items is part of the score."""
+    """Add the inner product of the user with a second item table to the score."""
     dropout: float = 0.5
-    """Share of the input of every matrix that is dropped in training."""
+    """Dropout probability of the input of every linear map."""
     l2: float = 5e-4
-    """Weight of the squared lengths of the embeddings of user and candidates, and of what has been read."""
+    """Weight of the squared L2 norms of the user and candidate embeddings and of the history representation."""
     init_std: float = 0.01
-    """Standard deviation of the initial embeddings and matrices; biases and vectors of logits are drawn from N(0, 1)."""
+    """Standard deviation of the initial embeddings and matrices; biases and logit vectors are drawn from N(0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,12 +57,12 @@ class MARankConfig(HistoryConfig):
 
 
 class MARank(Recommender[HistoryQuery, MARankConfig], Attends, ReadsHistories):
-    """A user and their last few items: what they like at all, plus what is read of these items at several depths.
+    """Sequential recommender that adds long-term preference to multi-order attention over the last few items.
 
-    Items have two tables: ``items`` stands against the user (long term), ``context_items`` is read in histories and stands against
-    what has been read (short term). Written after the released code, the text of the paper was not at hand. Deviations: dropout
-    rests in evaluation (in the code it never does); the mean of the loss over a batch goes through one optimizer for all weights,
-    where the code has two, of the sum for embeddings and of the sum divided by batch size and L for matrices.
+    Items have two tables: ``items`` is scored against the user (long term); ``context_items`` embeds histories and is scored
+    against their representation (short term). Written after the released code; the text of the paper was not available.
+    Deviations: dropout is off in evaluation (in the code it never is); one optimizer minimises the batch mean of the loss for all
+    weights, where the code has two, on the sum for embeddings and on the sum divided by batch size and L for matrices.
     """
 
     def __init__(self, schema: GraphSchema, config: MARankConfig = MARankConfig()) -> None:
@@ -88,13 +88,13 @@ class MARank(Recommender[HistoryQuery, MARankConfig], Attends, ReadsHistories):
         return self.config.max_length
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """The tables: users ``[U, d]``, items ``[I, 2 d]`` with the long-term half in front, or ``[I, d]`` without it."""
+        """Return the tables: users ``[U, d]``, items ``[I, 2 d]`` with the long-term half first, or ``[I, d]`` without it."""
         context = graph.gather(ITEM, self.context_items)
         items = context if self.items is None else torch.cat([graph.gather(ITEM, self.items), context], dim=1)
         return Encoded({USER: graph.gather(USER, self.users), ITEM: items})
 
     def score(self, encoded: Encoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
-        """``u . Q[i] + n . E[i]`` as one product of ``[u ; n]`` with ``[Q ; E]``."""
+        """Compute ``u . Q[i] + n . E[i]`` as one product of ``[u ; n]`` with ``[Q ; E]``."""
         user = F.embedding(query.user, encoded[USER])
         read, _ = self._read(user, encoded[ITEM][:, -self.config.dim :], query)
         state = self._short_term(read, self.mix(read), query)
@@ -103,7 +103,7 @@ class MARank(Recommender[HistoryQuery, MARankConfig], Attends, ReadsHistories):
         return inner_product(state, F.embedding(candidates, encoded[ITEM]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
-        """BPR, and the squared lengths of user, candidates, h and the perceptron's output; not of the items of the history."""
+        """BPR, and the squared L2 norms of user, candidates, h and the MLP output; history items are not regularised."""
         user = F.embedding(batch.query.user, graph.gather(USER, self.users))
         context = graph.gather(ITEM, self.context_items)
         read, _ = self._read(user, context, batch.query)
@@ -113,14 +113,14 @@ class MARank(Recommender[HistoryQuery, MARankConfig], Attends, ReadsHistories):
         if self.items is not None:
             candidates.append(F.embedding(batch.candidates, graph.gather(ITEM, self.items)))
             scores = scores + inner_product(user, candidates[1])
-        norm = 2 * embedding_norm(user, *candidates, read, mixed)  # whole squared lengths, where embedding_norm has halves
+        norm = 2 * embedding_norm(user, *candidates, read, mixed)  # the full squared L2 norms; embedding_norm halves them
         return {"bpr": bpr(scores[:, :1], scores[:, 1:]), "l2": self.config.l2 * norm}
 
     def attention(self, encoded: Encoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
-        """The share of every item of the history in what has been read ``[B, L]``, whatever ``items`` it is asked about.
+        """Return the weight of every history item ``[B, L]``, the same for all ``items``.
 
-        Shares of all orders together; copies of the newest item, which fill up a short history, count for the item itself.
-        ``user:history_items`` has the rows, -1 where there is none. The shortcut of the newest item is not counted.
+        Weights are summed over all orders; those of the copies that pad a short history count for the newest item itself.
+        ``user:history_items`` holds the rows, -1 for padding. The shortcut of the newest item is not counted.
         """
         user = F.embedding(query.user, encoded[USER])
         _, weights = self._read(user, encoded[ITEM][:, -self.config.dim :], query)
@@ -131,18 +131,18 @@ class MARank(Recommender[HistoryQuery, MARankConfig], Attends, ReadsHistories):
         return {"user:history": shares, "user:history_items": rows.masked_fill(~mask, -1)}
 
     def _read(self, user: Tensor, table: Tensor, query: HistoryQuery) -> tuple[Tensor, OrderWeights]:
-        """What is read of the histories, h ``[B, d]``, and the weights; short histories are filled up."""
+        """History representation h ``[B, d]`` and attention weights; short histories are padded."""
         rows, _ = recent(query.items, query.mask, self.config.max_length)
         read, weights = self.read(F.embedding(rows, table), None, user, return_weights=True)
         return read, weights
 
     def _short_term(self, read: Tensor, mixed: Tensor, query: HistoryQuery) -> Tensor:
-        """What the history says, n ``[B, d]``; zeros, so that the user alone speaks, where the history is empty."""
+        """Short-term vector n ``[B, d]``; zeros for an empty history, so that only the long-term score remains."""
         return (mixed + read).masked_fill(~query.mask.any(1, keepdim=True), 0.0)
 
 
 def recent(items: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The last ``length`` items ``[B, length]`` and which of them are real; short histories are filled up with the newest item.
+    """Return the last ``length`` items ``[B, length]`` and the mask of real ones; short histories are padded with the newest item.
 
     >>> recent(torch.tensor([[0, 7, 8]]), torch.tensor([[False, True, True]]), 4)
     (tensor([[8, 8, 7, 8]]), tensor([[False, False,  True,  True]]))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import WeighsModalities
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
 from gmmrec.nn.encoder.content import ContentEncoder
@@ -27,41 +28,41 @@ from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import USER_ITEM
 
 INTERACTION = "interaction"
-"""Name of the modality that comes from who touched what; it stands behind the modalities of the features."""
+"""Name of the modality derived from interactions; it follows the feature modalities."""
 
 CELLS = 2**21
-"""Numbers a chunk of pairs may hold at once: 8 MB."""
+"""Maximum number of values in a chunk of pairs: 8 MB."""
 
 
 @dataclass(frozen=True)
 class MARIOConfig:
-    """Settings of MARIO; the paper's are not known, these are those of its reconstruction."""
+    """Settings of MARIO; the paper's are not known, the defaults are those of this reconstruction."""
 
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     backbone: Literal["mf", "lightgcn"] = "mf"
-    """Where the vectors of users and of the interaction modality come from: tables (matrix factorisation), or the same tables
-    propagated as in LightGCN, which is an extension of ours."""
+    """Source of the vectors of users and of the interaction modality: tables (matrix factorisation), or the same tables
+    propagated as in LightGCN, an extension of this implementation."""
     num_layers: int = 2
-    """Propagation steps of ``lightgcn``."""
+    """Number of propagation layers of ``lightgcn``."""
     encoder_layers: int = 1
-    """Layers of the perceptron on the features of a modality."""
+    """Number of layers of the MLP on the features of a modality."""
     unit_features: bool = True
-    """Whether features are brought to length 1 before they are encoded; not known of the paper, but it helps."""
+    """Scale features to unit length before encoding; not known from the paper, but it helps."""
     attention: Literal["additive", "dot"] = "additive"
     """Form of the attention logits."""
     granularity: Literal["scalar", "vector"] = "scalar"
-    """One attention weight a modality, or one a modality and dimension."""
+    """One attention weight per modality, or one per modality and dimension."""
     decoder_hidden: int | None = None
-    """Width of the hidden layer of a decoder; twice ``dim`` where not given, 0 for linear decoders."""
+    """Hidden width of a decoder; None for twice ``dim``, 0 for linear decoders."""
     mp_distance: Literal["cosine", "squared"] = "cosine"
-    """What the modality-preserving loss measures between decoded and raw features."""
+    """Distance between decoded and raw features in the modality-preserving loss."""
     mp_weight: float = 0.1
-    """Weight of the modality-preserving loss; try 0.01, 0.1, 0.5 and 1. 0 leaves the decoders out."""
+    """Weight of the modality-preserving loss; try 0.01, 0.1, 0.5 and 1. 0 removes the decoders."""
     l2: float = 1e-4
     """Weight of the L2 term on the embeddings of the batch."""
     init_std: float = 0.1
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, encoder_layers=self.encoder_layers)
@@ -75,18 +76,18 @@ class MARIOEncoded(Encoded):
     """Users, and items by modality."""
 
     item_tokens: Tensor
-    """``[I, M + 1, d]``, by modality and the interactions."""
+    """``[I, M + 1, d]``: one token per modality, then the interactions."""
     item_present: Tensor
     """``[I, M + 1]``."""
 
 
 class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities):
-    """An item looks different to every user, who attend to its modalities in their own way; decoders keep the modalities apart.
+    """User-specific attention over item modalities, with decoders that keep the modalities distinct.
 
-    A RECONSTRUCTION: the paper was not open to us and has no public code; notation, inputs, outputs and losses are known from
-    summaries, the equations in between are ours. The modalities of an item are its features, each encoded by a small perceptron,
-    and the interactions, a vector of its own. A modality that is missing is left out of the attention and of the decoders' loss;
-    that of the interactions counts as missing where an item has none in training.
+    A RECONSTRUCTION: the paper was not accessible and has no public code; notation, inputs, outputs and losses are known from
+    summaries, the equations in between are this implementation's. The modalities of an item are its features, each encoded by a
+    small MLP, and the interactions, an embedding. A missing modality is masked out of the attention and of the decoders' loss;
+    the interaction modality counts as missing for an item without training interactions.
 
     Raises:
         ValueError: The items have no features at all.
@@ -110,32 +111,32 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
             self.decode = ModalityPreservingDecoder(config.dim, dims, hidden=config.decoder_hidden, distance=config.mp_distance)
 
     def encode(self, graph: MultimodalGraph) -> MARIOEncoded:
-        """Users, and items by modality.
+        """Return users, and items by modality.
 
-        ``item`` is what an item is to its users, on average: for comparing items, not for scores, and without gradient.
+        ``item`` is the mean view that its users have of an item: for comparing items, not for scores, and without gradient.
         """
         users, items = self._backbone(graph)
         tokens, present = self._tokens(graph, items)
         return MARIOEncoded({"user": users, "item": self._average(graph, users, tokens, present)}, tokens, present)
 
     def score(self, encoded: MARIOEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product of the user with the item as this user sees it."""
+        """Inner product of the user with the user's view of the item."""
         users = F.embedding(query.user, encoded["user"])
         scores: Tensor = self.fuse.score_rows(users, encoded.item_tokens, encoded.item_present, candidates)
         return scores
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, and how far the features decoded from the positives are from the raw ones; only the batch's items are encoded."""
+        """BPR, and the distance of the positives' decoded features from the raw ones; only the batch's items are encoded."""
         users, items = self._backbone(graph)
         user = F.embedding(batch.query.user, users)
         rows, position = batch.candidates.unique(return_inverse=True)
         tokens, present = self._tokens(graph, F.embedding(rows, items), rows)
-        seen = self.fuse.seen(user, tokens, present, position)  # [B, 1 + K, d]
-        scores = (seen @ user.unsqueeze(-1)).squeeze(-1)
+        views = self.fuse.seen(user, tokens, present, position)  # [B, 1 + K, d]
+        scores = (views @ user.unsqueeze(-1)).squeeze(-1)
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.decode is not None:
             features = [F.embedding(batch.positive, graph.features[name].pooled) for name in self.names]
-            loss: Tensor = self.decode.loss(seen[:, 0], features, present[position[:, 0], :-1])
+            loss: Tensor = self.decode.loss(views[:, 0], features, present[position[:, 0], :-1])
             terms["mp"] = self.config.mp_weight * loss
         if self.config.l2 > 0:
             tables = (graph.gather("user", self.users), graph.gather("item", self.items))
@@ -144,7 +145,7 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         return terms
 
     def modality_weights(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
-        """How much every modality of the items counts to the users; the weights of a pair sum to 1.
+        """Return the weight of every item modality for the users; the weights of a pair sum to 1.
 
         Args:
             graph: The graph that is encoded.
@@ -152,7 +153,7 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
             items: Rows ``[C]``, the same for every user, or ``[B, C]``.
 
         Returns:
-            ``[B, C]`` for every modality, by name, or ``[B, C, d]`` with vector weights.
+            ``[B, C]`` per modality, by name, or ``[B, C, d]`` with vector weights.
         """
         user_vectors, item_vectors = self._backbone(graph)
         rows, position = items.unique(return_inverse=True)
@@ -162,14 +163,14 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         return dict(zip((*self.names, INTERACTION), weights.unbind(2), strict=True))
 
     def _backbone(self, graph: MultimodalGraph) -> UserItem:
-        """Vectors of users ``[U, d]``, and of items by their interactions ``[I, d]``."""
+        """Vectors of users ``[U, d]`` and interaction vectors of items ``[I, d]``."""
         ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         return ids if self.propagate is None else UserItem(*self.propagate(ids, graph.bipartite))
 
     def _tokens(self, graph: MultimodalGraph, interaction: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Every modality's vector ``[n, M + 1, d]`` of all items or of ``rows``, and which of them exist ``[n, M + 1]``."""
+        """Modality vectors ``[n, M + 1, d]`` of all items or of ``rows``, and the mask of present ones ``[n, M + 1]``."""
         known = graph.degree("item") > 0
-        if self.propagate is None:  # a table has nothing for an item it has no row for
+        if self.propagate is None:  # an item without a row in the table has no embedding
             known = known & (graph.rows("item") >= 0)
         tokens, present = [], []
         for name, encoder in zip(self.names, self.encoders, strict=True):
@@ -181,14 +182,14 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
 
     @torch.no_grad()
     def _average(self, graph: MultimodalGraph, users: Tensor, tokens: Tensor, present: Tensor) -> Tensor:
-        """Mean of every item over its training users ``[I, d]``; the plain mean of its modalities where it has none.
+        """Mean view of every item over its training users ``[I, d]``; the plain mean of its modalities where it has none.
 
-        The mean over users goes over to the weights, so that pairs are looked at in chunks and only their weights are added up.
+        The mean over users is a mean of weights, so pairs are processed in chunks and only their weights are accumulated.
         """
         tokens = hide_missing(tokens, present)
         total = tokens.new_zeros(tokens.shape if self.config.granularity == "vector" else present.shape)
         edge_index = graph.edges(USER_ITEM).edge_index.as_tensor()
-        for user, item in (part.unbind() for part in edge_index.split(max(1, CELLS // tokens[0].numel()), dim=1)):
+        for user, item in (part.unbind() for part in edge_index.split(block_rows(CELLS, tokens[0].numel()), dim=1)):
             weights = self.fuse(tokens[item], present[item], users[user], return_weights=True)[1]
             total.index_add_(0, item, weights)
         if total.dim() == 2:

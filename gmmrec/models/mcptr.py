@@ -28,38 +28,38 @@ from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import ITEM, ITEM_USER, USER, EdgeType, NodeType
 
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
-"""Users who have touched the same items."""
+"""Users who have interacted with the same items."""
 SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
-"""Items that the same users have touched."""
+"""Items that the same users have interacted with."""
 
 
 @dataclass(frozen=True)
 class MCPTRConfig:
-    """Settings of MCPTR; the paper's own are not known to us, and these are choices of ours."""
+    """Settings of MCPTR; the paper's are not known, the defaults are this implementation's."""
 
     dim: int = 64
-    """Size of every vector."""
+    """Embedding width."""
     neighbors: int = 10
-    """Users (items) with the most items (users) in common that a user (an item) is joined to."""
+    """Number of neighbours of a user (an item): those with the most items (users) in common."""
     edge_weights: Literal["count", "cosine", "binary"] = "count"
-    """What an edge weighs before normalisation: how much two nodes have in common, the same divided by the root of the product of
-    what each has, or 1."""
+    """Edge weight before normalisation: the number of common neighbours, that number divided by the root of the product of the
+    degrees, or 1."""
     num_layers: int = 2
-    """Number of layers on the graphs of users and of items; 0 leaves these graphs out."""
+    """Number of layers on the user and item graphs; 0 removes these graphs."""
     graph_layer: Literal["light", "attention"] = "light"
-    """What a layer does: a weighted sum over neighbours, or attention."""
+    """Layer type: weighted sum over neighbours, or attention."""
     fusion: Literal["self_attention", "attention", "mean", "concat"] = "self_attention"
-    """How text, picture and graph become one vector; other than self-attention for comparison."""
+    """Fusion of text, image and graph into one vector; all but self-attention are for comparison."""
     contrast: tuple[str, str] | None = None
-    """The two modalities of the items that are aligned. None: text and image where there are both, else the first two."""
+    """The two item modalities that are aligned. None: text and image if both are present, else the first two."""
     contrast_weight: float = 0.1
-    """Weight of the contrastive term; 0 leaves it out."""
+    """Weight of the contrastive term; 0 removes it."""
     temperature: float = 0.2
     """Temperature of the contrastive term."""
     l2: float = 0.0
-    """Weight of the squared length of all parameters."""
+    """Weight of the squared L2 norm of all parameters."""
     init_std: float = 0.1
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, neighbors=self.neighbors, temperature=self.temperature)
@@ -72,20 +72,20 @@ class MCPTRConfig:
 
 
 class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
-    """Learns user and item vectors from texts, pictures and co-interactions, as a start for another recommender.
+    """Pre-training of user and item vectors on texts, images and co-interactions, as a start for another recommender.
 
-    A user is fused of their reviews and of their place in a graph of users who share items; an item of its modalities and of its
-    place in a graph of items that share users. Positives are told from negatives by cross-entropy, and what is written of an item
-    is aligned with its picture. In the paper an existing model then starts from the vectors and is trained on interactions alone:
+    A user fuses their reviews with their embedding in a graph of users who share items; an item fuses its modalities with its
+    embedding in a graph of items that share users. Cross-entropy separates positives from negatives, and an item's text is aligned
+    with its image. In the paper an existing model then starts from the vectors and is trained on interactions alone:
     ``gmmrec train -m lightgcn --init_from RUN``.
 
-    RECONSTRUCTED, from the abstract and second-hand accounts: we know neither text, code nor settings of the paper. The parts and
-    the two losses are the paper's; the form of every part (weights and cut of the graphs, graph layers, attention over reviews,
-    self-attention between modalities, form of the contrastive term) is our choice.
+    RECONSTRUCTED from the abstract and second-hand accounts: neither text, code nor settings of the paper are known. The modules
+    and the two losses are the paper's; the form of every module (weights and pruning of the graphs, graph layers, attention over
+    reviews, self-attention between modalities, form of the contrastive term) is this implementation's.
 
-    Of our own: where a side has one source only, as users without reviews, nothing is fused and that source is the vector. A
-    missing modality is masked out of the fusion; an item that lacks one of the two aligned modalities stays out of the contrast.
-    People who join later are the mean of the vectors of their items, since they are in no graph of users.
+    Additions: with one source only, as for users without reviews, nothing is fused and that source is the vector. A missing
+    modality is masked out of the fusion; an item that lacks one of the two aligned modalities is left out of the contrast. New
+    users, who are in no user graph, are the mean of the vectors of their items.
 
     Raises:
         ValueError: The items have no features, or ``contrast`` names a modality that they do not have.
@@ -109,39 +109,39 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
         self.fuse_item = FUSIONS[c.fusion](c.dim, len(names) + 1)
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The two graphs of co-interactions, made of training interactions."""
+        """Add the two co-interaction graphs, built from training interactions."""
         for kind in (SHARED_ITEMS, SHARED_USERS) if self.config.num_layers else ():
             edges = co_interaction_graph(graph, kind[0], k=self.config.neighbors, weights=self.config.edge_weights)
             graph = graph.with_edges(kind, *edges)
         return graph
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """The fused vectors p of users and q of items."""
-        everybody, everything = (torch.arange(graph.num_nodes(t), device=graph.degree(t).device) for t in (USER, ITEM))
-        users = self._fused_users(graph, everybody)
-        items, _ = self._fused_items(graph, everything)
-        newcomers = graph.rows(USER) < 0
-        if bool(newcomers.any()):
+        """Return the fused vectors p of users and q of items."""
+        all_users, all_items = (torch.arange(graph.num_nodes(t), device=graph.degree(t).device) for t in (USER, ITEM))
+        users = self._fused_users(graph, all_users)
+        items, _ = self._fused_items(graph, all_items)
+        is_new = graph.rows(USER) < 0
+        if bool(is_new.any()):
             edge_index = graph.edges(ITEM_USER).edge_index
             messages = weighted_sum(edge_index, items, num_targets=len(users)) / graph.degree(USER).clamp(min=1)[:, None]
-            users = torch.where(newcomers[:, None], messages, users)
+            users = torch.where(is_new[:, None], messages, users)
         return Encoded({"user": users, "item": items})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product; the paper's sigmoid of it orders items alike."""
+        """Inner product of user and candidates; the paper's sigmoid of it gives the same ranking."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """Cross-entropy of positives and negatives, and the contrast of two modalities of the positives, every item once."""
+        """Cross-entropy of positives and negatives, and contrast between two modalities of the positives, each item once."""
         users, user_position = torch.unique(batch.query.user, return_inverse=True)
         items, item_position = torch.unique(batch.candidates, return_inverse=True)
         fused, tokens = self._fused_items(graph, items)
         scores = self.score(
             Encoded({"user": self._fused_users(graph, users), "item": fused}), UserQuery(user_position), item_position
         )  # [B, 1 + K]
-        wanted = torch.zeros_like(scores)
-        wanted[:, 0] = 1
-        terms = {"bce": F.binary_cross_entropy_with_logits(scores, wanted)}
+        labels = torch.zeros_like(scores)
+        labels[:, 0] = 1
+        terms = {"bce": F.binary_cross_entropy_with_logits(scores, labels)}
         if self.contrast is not None:
             positive = torch.unique(item_position[:, 0])
             terms["contrast"] = self.config.contrast_weight * self._contrast(graph, items[positive], tokens, positive)
@@ -150,7 +150,7 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
         return terms
 
     def _contrast(self, graph: MultimodalGraph, items: Tensor, tokens: Mapping[str, Tensor], position: Tensor) -> Tensor:
-        """Symmetric InfoNCE between the projected modalities of those items that have both."""
+        """Symmetric InfoNCE between the projected modalities of the items that have both."""
         assert self.contrast is not None
         one, other = self.contrast
         both = graph.features[one].present[items] & graph.features[other].present[items]
@@ -161,11 +161,11 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
         return (info_nce(x, y, self.config.temperature) + info_nce(y, x, self.config.temperature)) / 2
 
     def _fused_users(self, graph: MultimodalGraph, rows: Tensor) -> Tensor:
-        """Vectors p of some users: their place in the graph, and their texts where the data set has such."""
-        own = F.embedding(rows, self._in_graph(graph, USER, self.users, self.user_graph))
+        """Vectors p of the users in ``rows``: their graph embeddings, fused with their texts if the data set has any."""
+        structural = F.embedding(rows, self._in_graph(graph, USER, self.users, self.user_graph))
         if self.fuse_user is None:
-            return own
-        tokens, present = [own], [torch.ones_like(rows, dtype=torch.bool)]
+            return structural
+        tokens, present = [structural], [torch.ones_like(rows, dtype=torch.bool)]
         for name, encoder in zip(self.schema.modalities(USER), self.user_texts, strict=True):
             table = graph.features[name]
             values, mask = (table.values, table.mask) if table.values.dim() == 3 else (table.values[:, None], table.mask[:, None])
@@ -175,40 +175,40 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
         return fused
 
     def _fused_items(self, graph: MultimodalGraph, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Vectors q of some items, and their projected modalities by name; both ``[n, dim]``."""
+        """Vectors q of the items in ``rows``, and their projected modalities by name; both ``[n, dim]``."""
         names = self.schema.modalities(ITEM)
         tokens = {
             name: project_rows(graph.features[name].pooled, rows, project.weight, project.bias)  # type: ignore[arg-type]
             for name, project in zip(names, self.project, strict=True)
         }
-        own = F.embedding(rows, self._in_graph(graph, ITEM, self.items, self.item_graph))
+        structural = F.embedding(rows, self._in_graph(graph, ITEM, self.items, self.item_graph))
         present = [graph.features[name].present[rows] for name in names] + [torch.ones_like(rows, dtype=torch.bool)]
-        fused: Tensor = self.fuse_item(torch.stack([*tokens.values(), own], dim=1), torch.stack(present, dim=1))
+        fused: Tensor = self.fuse_item(torch.stack([*tokens.values(), structural], dim=1), torch.stack(present, dim=1))
         return fused, tokens
 
     def _in_graph(self, graph: MultimodalGraph, node_type: NodeType, table: Tensor, encoder: nn.Module) -> Tensor:
-        own = graph.gather(node_type, table)
+        ids = graph.gather(node_type, table)
         if not self.config.num_layers:
-            return own
+            return ids
         relation = Relation(*graph.edges(SHARED_ITEMS if node_type == USER else SHARED_USERS))
-        smoothed: Tensor = encoder(own, relation)
+        smoothed: Tensor = encoder(ids, relation)
         return smoothed
 
 
-def contrasted(names: tuple[str, ...], wanted: tuple[str, str] | None) -> tuple[str, str] | None:
-    """The two modalities that are aligned, None where there is only one.
+def contrasted(names: tuple[str, ...], requested: tuple[str, str] | None) -> tuple[str, str] | None:
+    """Return the two modalities to align; None if there is only one.
 
     Raises:
-        ValueError: One that is wanted is not there.
+        ValueError: A requested modality does not exist.
 
     >>> contrasted(("audio", "image", "text"), None), contrasted(("image", "title"), None), contrasted(("image",), None)
     (('text', 'image'), ('image', 'title'), None)
     """
-    if wanted is not None:
-        for name in wanted:
+    if requested is not None:
+        for name in requested:
             if name not in names:
                 raise ValueError(f"contrast names {name!r}, but the modalities of the items are {', '.join(map(repr, names))}")
-        return wanted
+        return requested
     if {"text", "image"} <= set(names):
         return ("text", "image")
     return (names[0], names[1]) if len(names) > 1 else None

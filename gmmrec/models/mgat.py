@@ -29,19 +29,19 @@ class MGATConfig:
     """Settings of MGAT; defaults are those of the authors' released code unless a field says otherwise."""
 
     dim: int = 64
-    """Size of the ID embedding and of the output of a layer, d."""
+    """Width of the ID embeddings and of the layer outputs, d."""
     modality_dim: int = 64
     """Width of every modality before the first layer, D_m. The released code has 256, 128 and 100 by modality; 64 is faster."""
     num_layers: int = 1
-    """Number of attention layers. The released code returns after 1; its unreachable part suggests that the paper has 2."""
+    """Number of attention layers. The released code returns after 1; its unreachable code suggests that the paper has 2."""
     combine: Literal["concat", "last"] = "concat"
-    """What a modality's branch yields: all layers side by side, or the last one. The same with one layer."""
+    """Output of a modality's branch: all layers concatenated, or the last one. The same with one layer."""
     gate: Literal["inner_product", "none"] = "inner_product"
-    """The gate on the attention logits; ``none`` leaves plain inner-product attention."""
+    """Gate on the attention logits; ``none`` for plain inner-product attention."""
     loss_base: Literal["e", "2"] = "e"
-    """Base of the logarithm in the BPR loss; the released code has 2."""
+    """Base of the logarithm in the BPR loss; 2 in the released code."""
     l2: float = 3.4e-5
-    """Weight of half the squared length of all parameters: what the weight decay of the code's documented command amounts to."""
+    """Weight of half the squared L2 norm of all parameters, equivalent to the weight decay of the code's documented command."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, num_layers=self.num_layers)
@@ -50,14 +50,14 @@ class MGATConfig:
 
 
 class MGAT(Recommender[UserQuery, MGATConfig], SplitsScores, FoldsInUsers):
-    """Attends over the interactions in every modality apart, and averages the modalities.
+    """Graph attention over the interactions, separately per modality, followed by a mean over modalities.
 
-    In each modality a user has a vector of preferences and an item its features; both pass gated attention layers that share one
-    table of ID embeddings. With the default of one layer this is the authors' released code; two layers are our reading of the
-    paper. Deviations, with their reasons: the loss is a mean over the batch in natural logarithms, not a sum in base 2, so that its
-    scale does not depend on the batch size (to Adam that makes hardly a difference); the weight decay of the code is a term of the
-    loss; an item that lacks a modality has a zero vector there, and that modality is left out of the item's mean. An item without
-    any is the mean of all its branches, in which only its ID embedding and its users speak.
+    In each modality a user has a preference vector and an item its features; both pass through gated attention layers that share
+    one table of ID embeddings. With the default of one layer this is the authors' released code; two layers are this
+    implementation's reading of the paper. Deviations, with their reasons: the loss is a batch mean in natural logarithms, not a sum
+    in base 2, so that its scale does not depend on the batch size (Adam is nearly invariant to it); the weight decay of the code is
+    a term of the loss; an item that lacks a modality has a zero vector there, and that modality is left out of the item's mean. An
+    item without any modality is the mean of all branches, to which only its ID embedding and its users contribute.
 
     Raises:
         ValueError: The items have no features at all.
@@ -89,15 +89,15 @@ class MGAT(Recommender[UserQuery, MGATConfig], SplitsScores, FoldsInUsers):
         )
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """The mean over modalities, ``[N, dim]`` or, concatenated, ``[N, dim * num_layers]``."""
+        """Return the mean over modalities, ``[N, dim]`` or, concatenated, ``[N, dim * num_layers]``."""
         users, items = zip(*self._shares(graph).values(), strict=True)
         return Encoded({"user": _total(users), "item": _total(items)})
 
     def modality_scores(self, graph: MultimodalGraph, users: Tensor, items: Tensor) -> dict[str, Tensor]:
-        """What every modality of the items adds to the scores; the parts add up to ``score``.
+        """Return the contribution of every item modality to the scores; contributions sum to ``score``.
 
-        The vector of an item is a weighted sum over modalities, so the inner product with the user is one too: the part of modality
-        m is the inner product of the user's whole vector with the item's vector in m, times its weight.
+        The vector of an item is a weighted sum over modalities, and so is its inner product with the user: the contribution of
+        modality m is the inner product of the user's full vector with the item's vector in m, times its weight.
 
         Args:
             graph: The graph that is encoded.
@@ -105,20 +105,20 @@ class MGAT(Recommender[UserQuery, MGATConfig], SplitsScores, FoldsInUsers):
             items: Rows ``[C]``, the same for every user, or ``[B, C]``.
 
         Returns:
-            ``[B, C]`` for every modality, by name.
+            ``[B, C]`` per modality, by name.
         """
         shares = self._shares(graph)
         queries = F.embedding(users, _total([share.user for share in shares.values()]))
         return {name: inner_product(queries, F.embedding(items, share.item)) for name, share in shares.items()}
 
     def _shares(self, graph: MultimodalGraph, users: Tensor | None = None) -> dict[str, UserItem]:
-        """What every modality adds to the vectors of (some) users and of items: its branch times its weight in the mean."""
+        """Weighted branch output of every modality, for all users or those in ``users``, and for items; they sum to the vectors."""
         names = self.schema.modalities("item")
         ids = UserItem(graph.gather("user", self.users), graph.gather("item", self.items))
         edges = graph.bipartite
         present = torch.stack([graph.features[name].present for name in names]).to(ids.item.dtype)  # [M, I]
-        voices = torch.where(present.any(0), present, 1.0)
-        weight = voices / voices.sum(0)
+        counted = torch.where(present.any(0), present, 1.0)
+        weight = counted / counted.sum(0)
         shares = {}
         for index, (name, branch) in enumerate(zip(names, self.branches, strict=True)):
             preference = graph.gather("user", cast(Tensor, branch.preference))
@@ -127,11 +127,11 @@ class MGAT(Recommender[UserQuery, MGATConfig], SplitsScores, FoldsInUsers):
         return shares
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product."""
+        """Inner product of user and candidate vectors."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, and the squared length of all parameters."""
+        """BPR, and the squared L2 norm of all parameters."""
         rows, user = torch.unique(batch.query.user, return_inverse=True)
         users, items = map(_total, zip(*self._shares(graph, rows).values(), strict=True))
         scores = inner_product(F.embedding(user, users), F.embedding(batch.candidates, items))  # [B, 1 + K]

@@ -29,7 +29,7 @@ from gmmrec.typing import EdgeType
 
 
 def item_view(modality: str) -> EdgeType:
-    """The edge type of the frozen item-item graph of one modality.
+    """Return the edge type of a modality's frozen item-item graph.
 
     >>> item_view("image")
     ('item', 'frozen_image', 'item')
@@ -42,29 +42,29 @@ class MGCNConfig:
     """Settings of MGCN; defaults are those of the authors' code."""
 
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     num_layers: int = 2
-    """Number of propagation steps between users and items."""
+    """Number of propagation layers between users and items."""
     item_layers: int = 1
-    """Number of propagation steps between items; 0 leaves the item graphs out."""
+    """Number of propagation layers between items; 0 removes the item graphs."""
     knn: int = 10
-    """Neighbours an item has by each modality, itself included."""
+    """Number of neighbours of an item per modality, itself included."""
     knn_backend: Backend = "exact"
-    """How neighbours are searched; ``"faiss_approximate"`` for millions of items."""
+    """Neighbour search backend; ``"faiss_approximate"`` for millions of items."""
     fuse: Literal["paper", "code"] = "code"
-    """How the fuser adds up M modalities: ``"paper"``: what they share plus the mean of what sets them apart, the form in readers'
-    notes on the paper; ``"code"``: the sum of all of these divided by M + 1."""
+    """Sum of the fuser over M modalities. ``"paper"``: their shared vector plus the mean of their specific vectors, the form in
+    readers' notes on the paper; ``"code"``: the sum of all of these divided by M + 1."""
     contrast_weight: float = 0.01
-    """Weight of the contrastive loss; the authors try 0.001, 0.01 and 0.1. 0 leaves it out."""
+    """Weight of the contrastive loss; the authors try 0.001, 0.01 and 0.1. 0 removes it."""
     temperature: float = 0.2
     """Temperature of the contrastive loss."""
     deduplicate: bool = False
-    """Whether a user or item that a batch holds several times counts once in the contrastive loss. Otherwise, as in the authors'
-    code, it counts each time, and its own copies are among its negatives."""
+    """Count a user or item that occurs several times in the batch once in the contrastive loss. Otherwise, as in the authors'
+    code, every occurrence counts, and an item's copies are among its negatives."""
     l2: float = 1e-4
     """Weight of the L2 term on the final vectors of the batch."""
     init_std: float = 0.0
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values, as in the authors' code."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation, as in the authors' code."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, knn=self.knn, temperature=self.temperature)
@@ -74,7 +74,7 @@ class MGCNConfig:
 
 
 class Purifier(nn.Module):
-    r"""Behaviour-guided purifier: content opens a gate, and what passes it is the ID embedding.
+    r"""Behaviour-guided purifier: ID embeddings gated by content.
 
     .. math:: \mathbf{p} = \mathbf{e} \odot \sigma \big( \mathbf{W}_2 (\mathbf{W}_1 \mathbf{f} + \mathbf{b}_1) + \mathbf{b}_2 \big)
 
@@ -83,7 +83,7 @@ class Purifier(nn.Module):
         dim: Width of the embeddings.
 
     Shapes:
-        - **input:** ids ``[I, dim]``, features ``[I, feature_dim]``, rows ``[n]`` of the items that have the features; None: all
+        - **input:** ids ``[I, dim]``, features ``[I, feature_dim]``, rows ``[n]`` of the items with features; None for all
         - **output:** ``[I, dim]``; zeros where the features are missing
     """
 
@@ -93,8 +93,8 @@ class Purifier(nn.Module):
         self.gate = nn.Linear(dim, dim)  # W2, b2
 
     def forward(self, ids: Tensor, features: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Purifies all items: one wide product, the dearest of a step."""
-        weight = self.gate.weight @ self.project.weight  # nothing stands between the two maps: W2 (W1 f + b1) + b2 is one product
+        """Purify all items in one wide product, the most expensive of a step."""
+        weight = self.gate.weight @ self.project.weight  # no nonlinearity in between: W2 (W1 f + b1) + b2 is one product
         gate = project_rows(features, rows, weight, self.gate(self.project.bias)).sigmoid()
         if rows is None:
             return ids * gate
@@ -102,12 +102,12 @@ class Purifier(nn.Module):
 
 
 class Views(NamedTuple):
-    """What is known of users or of items before it is fused; one row a node.
+    """Views of users or of items before fusion; one row per node.
 
     Attributes:
         behaviour: ``[N, dim]``, X.
         content: ``[N, M, dim]``, Q.
-        mask: Which modalities a node has, ``[N, M]``; None where all have all.
+        mask: Modalities present ``[N, M]``; None if no modality is missing.
     """
 
     behaviour: Tensor
@@ -116,15 +116,15 @@ class Views(NamedTuple):
 
 
 class MGCN(Recommender[UserQuery, MGCNConfig], FoldsInUsers):
-    """Purifies content by behaviour, propagates both in views of their own, and fuses them by what behaviour prefers.
+    """Behaviour-guided content purification, propagation in separate views and behaviour-aware fusion.
 
-    Behaviour (X): ID embeddings, propagated along the interactions. Content (Q), by modality: ID embeddings of the items gated by
-    features, smoothed on a frozen item-item graph, and summed up for the users who have the items. The fuser makes one vector (M)
-    of the modalities, which a contrastive loss ties to behaviour. The result is X + M.
+    Behaviour (X): ID embeddings, propagated along the interactions. Content (Q), per modality: ID embeddings of the items gated by
+    features, smoothed on a frozen item-item graph, and aggregated to the users of the items. The fuser combines the modalities
+    into one vector (M), which a contrastive loss ties to behaviour. The result is X + M.
 
-    Deviations from the authors' code, where raw features are trained along: here they stay as they are. Reconstructed: the form of
-    the fuser that is called the paper's, known from readers' notes. Added: any number of modalities. An item that lacks a modality
-    has a zero vector there and no weight in the fuser, nor has a user all of whose items lack it.
+    Deviation: the authors' code trains the raw features; here they are frozen. Reconstructed: the ``"paper"`` form of the fuser,
+    known from readers' notes. Added: any number of modalities. An item that lacks a modality has a zero vector there and no weight
+    in the fuser, and so has a user whose items all lack it.
 
     Raises:
         ValueError: The items have no features at all.
@@ -144,7 +144,7 @@ class MGCN(Recommender[UserQuery, MGCNConfig], FoldsInUsers):
         self.conv, self.propagate = LightConv(), LightPropagation(config.num_layers)
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The frozen item-item graphs: cosine similarities of the nearest neighbours, normalised by the sums of rows."""
+        """Add the frozen item-item graphs: cosine similarities of the nearest neighbours, normalised by row sums."""
         c = self.config
         for name in self.modalities:
             edges = item_graph(graph, {name: 1.0}, c.knn, weighting="cosine", backend=c.knn_backend, alone="nothing")
@@ -152,7 +152,7 @@ class MGCN(Recommender[UserQuery, MGCNConfig], FoldsInUsers):
         return graph
 
     def views(self, graph: MultimodalGraph, users: Tensor | None = None, items: Tensor | None = None) -> tuple[Views, Views]:
-        """The views of users and of items; of all, or of the rows given."""
+        """Return the views of users and of items, all or the rows given."""
         ids, edges = UserItem(graph.gather("user", self.users), graph.gather("item", self.items)), graph.bipartite
         behaviour = self.propagate(ids, edges)
         present = torch.stack([graph.features[name].present for name in self.modalities], dim=1)
@@ -176,21 +176,21 @@ class MGCN(Recommender[UserQuery, MGCNConfig], FoldsInUsers):
         )
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Behaviour plus fused content."""
+        """Return behaviour plus fused content."""
         users, items = (view.behaviour + self.fused(view) for view in self.views(graph))
         return Encoded({"user": users, "item": items})
 
     def fused(self, views: Views) -> Tensor:
-        """M: the modalities of every node as one vector ``[N, dim]``."""
+        """Fuse the modalities of every node into one vector, M ``[N, dim]``."""
         fused: Tensor = self.fuse(views.content, views.mask, views.behaviour)
         return fused
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product."""
+        """Inner product of user and candidate vectors."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, the contrast of fused content with behaviour, and the L2 norm; only nodes of the batch are fused, each once."""
+        """BPR, the contrast of fused content with behaviour, and the L2 norm; only nodes in the batch are fused, each once."""
         user_rows, user, user_count = torch.unique(batch.query.user, return_inverse=True, return_counts=True)
         item_rows, item = torch.unique(batch.candidates, return_inverse=True)
         user_views, item_views = self.views(graph, user_rows, item_rows)
@@ -209,7 +209,7 @@ class MGCN(Recommender[UserQuery, MGCNConfig], FoldsInUsers):
         return terms
 
     def _contrast(self, content: Tensor, behaviour: Tensor, count: Tensor) -> Tensor:
-        """How well fused content ``[n, dim]`` finds its own behaviour among that of all rows, which occur ``[n]`` times."""
+        """InfoNCE of fused content ``[n, dim]`` against behaviour, with the number of occurrences of every row ``[n]``."""
         return info_nce(content, behaviour, self.config.temperature, None if self.config.deduplicate else count)
 
 

@@ -24,7 +24,7 @@ from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.typing import ENTITY
 
 PICTURES = ("image", "picture", "visual", "vision", "poster", "photo", "region")
-"""Parts of names that tell a modality of pictures."""
+"""Substrings of names that mark a modality as images."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +32,37 @@ class MKGformerConfig:
     """Settings of MKGformer."""
 
     dim: int = 64
-    """Size of every token and entity; 768 in the paper, where it is BERT's."""
+    """Width of tokens and entities; 768 in the paper, that of BERT."""
     num_heads: int = 4
-    """Heads of every attention."""
+    """Number of heads of every attention."""
     text_layers: int = 1
-    """Layers of the text encoder in front of the fusion (9 of BERT's in the paper)."""
+    """Number of layers of the text encoder before the fusion (9 of BERT's in the paper)."""
     vision_layers: int = 1
-    """Layers of the vision encoder in front of the fusion (9 of CLIP's in the paper); 0 for none."""
+    """Number of layers of the vision encoder before the fusion (9 of CLIP's in the paper); 0 for none."""
     fusion_layers: int = 3
-    """Pairs of layers of the M-encoder: 3 in the paper, 4 in the released code."""
+    """Number of layer pairs of the M-encoder: 3 in the paper, 4 in the released code."""
     use_pgi: bool = True
-    """Whether text guides the attention of pictures (coarse fusion)."""
+    """Let text guide the attention of images (coarse fusion)."""
     use_caf: bool = True
-    """Whether text gathers the regions that correlate with it (fine fusion); without it no picture is read at all."""
+    """Let text aggregate the regions that correlate with it (fine fusion); without it no image is read at all."""
     pictures: tuple[str, ...] | None = None
-    """Modalities of entities that are pictures; all others are text. None: those whose names say so (``image``, ``poster``, …)."""
+    """Entity modalities that are images; all others are text. None: inferred from names (``image``, ``poster``, …)."""
     max_tokens: int = 64
-    """Positions of text tokens that are told apart; tokens beyond share the last."""
+    """Number of distinct positions of text tokens; later tokens share the last."""
     stage: Literal["joint", "entities", "links"] = "joint"
-    """What is learned: to know entities by their descriptions (the paper's first stage), the ends of facts (its second), or both at
-    once. For the paper's order fit ``entities``, then ``links`` with ``init_from``."""
+    """Training task: entity prediction from descriptions (the paper's first stage), link prediction (its second), or both jointly.
+    For the paper's order fit ``entities``, then ``links`` with ``init_from``."""
     objective: Literal["bce", "softmax"] = "bce"
-    """How ends of facts are learned: every entity is right or wrong (binary cross-entropy with all answers that training knows, as
-    in the released code), or the fact's own is the right one (cross-entropy, as the paper writes it)."""
+    """Loss of link prediction: binary cross-entropy over all entities, with every answer in the training triples as a positive (the
+    released code), or cross-entropy with the triple's own answer as the target (the paper)."""
     entity_weight: float = 1.0
-    """Weight of knowing entities by their descriptions where both are learned at once."""
+    """Weight of entity prediction from descriptions in the ``joint`` stage."""
     label_smoothing: float = 0.1
-    """Share of the target of every cross-entropy that is spread over all entities."""
+    """Label smoothing of every cross-entropy over entities."""
     dropout: float = 0.1
-    """Share of the input and of what layers add that is dropped in training."""
+    """Dropout probability of the input and of sublayer outputs."""
     init_std: float = 0.02
-    """Standard deviation of the initial vectors of entities, relations and positions; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial entity, relation and position vectors; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         if self.pictures is not None:
@@ -78,37 +78,37 @@ class MKGformerConfig:
 
 @dataclass(frozen=True)
 class MKGformerEncoded(Encoded):
-    """Entities as words, and the tokens that describe them."""
+    """Entities as vocabulary words, and the tokens that describe them."""
 
     offset: Tensor
-    """Of every entity ``[N]``."""
+    """Bias per entity ``[N]``."""
     text: Tokens | None = None
     """Projected tokens of all text modalities ``[N, T, d]``."""
     pictures: Tokens | None = None
-    """The same of pictures."""
+    """Projected tokens of all image modalities."""
 
 
 class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncoded], WarmStarts):
-    """A question is a sentence, [entity] [its text] [relation] [MASK], read together with the pictures of the entity.
+    """Hybrid Transformer over the sentence [entity] [its text] [relation] [MASK] and the images of the entity.
 
-    Text and vision go through encoders of their own, then through the M-encoder, in whose layers text guides the attention of
-    regions and gathers those that correlate with it. What stands at [MASK] is compared with all entities, each a word of the
-    vocabulary: one matrix product. Heads are asked for by relations of their own, read backwards.
+    Text and vision pass through separate encoders, then through the M-encoder, in whose layers text guides the attention of
+    regions and aggregates those that correlate with it. The state at [MASK] is compared with all entities, each a word of the
+    vocabulary: one matrix product. Heads are predicted with separate inverse relations.
 
     The fusion is that of the released code, which the paper's equations simplify. The encoders are not: the paper fine-tunes BERT
-    and CLIP; here their work is done beforehand (features of entities, by any encoder), and small layers learn on top of it.
-    Missing pictures and padding are masked, which the code does not do. Text is a run of tokens, pictures are a set of regions.
+    and CLIP; here entity features are precomputed by any encoder, and small layers are trained on top of them. Missing images and
+    padding are masked, which the code does not do. Text is a sequence of tokens, images are a set of regions.
 
     Raises:
-        ValueError: The data set has no facts, or ``pictures`` names a modality that entities do not have; in ``prepare``: entities
-            are to be learned by descriptions, but have none.
+        ValueError: The data set has no triples, or ``pictures`` names a modality that entities do not have; in ``prepare``: the
+            stage is ``entities``, but entities have no descriptions.
     """
 
     def __init__(self, schema: GraphSchema, config: MKGformerConfig = MKGformerConfig()) -> None:
         super().__init__(schema, config)
         c, num_entities = config, schema.num_nodes.get(ENTITY, 0)
         if not num_entities or not schema.num_relations:
-            raise ValueError("MKGformer needs facts, but the data set has none; add triples.csv with head, relation and tail")
+            raise ValueError("MKGformer needs triples, but the data set has none; add triples.csv with head, relation and tail")
         self.texts, self.pictures = text_and_image_modalities(schema.modalities(ENTITY), c.pictures)
         if not c.use_caf:
             self.pictures = ()
@@ -116,7 +116,7 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
         self.offsets = nn.Parameter(torch.zeros(num_entities))
         self.relations = embedding_table(2 * schema.num_relations, c.dim, c.init_std)
         self.mask = embedding_table(1, c.dim, c.init_std)
-        self.kinds = embedding_table(3 + len(self.texts), c.dim, c.init_std)  # entity, relation, [MASK], every text modality
+        self.kinds = embedding_table(3 + len(self.texts), c.dim, c.init_std)  # entity, relation, [MASK], text modalities
         self.positions = embedding_table(c.max_tokens, c.dim, c.init_std) if self.texts else None
         dims = schema.feature_dims
         self.read_text = nn.ModuleList(TokenEncoder(dims[name], c.dim) for name in self.texts)
@@ -131,108 +131,110 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
             self.fuse = MEncoder(
                 c.dim, c.num_heads, num_layers=c.fusion_layers, use_pgi=c.use_pgi, use_caf=c.use_caf, dropout=c.dropout
             )
-        else:  # the same layers of text
+        else:  # as many text layers
             self.text_layers.extend(TextLayer(*sizes, dropout=c.dropout) for _ in range(c.fusion_layers))
         self.answer = nn.Sequential(nn.Linear(c.dim, c.dim), nn.GELU(), nn.LayerNorm(c.dim))
 
     def start_from(self, source: AnyRecommender) -> bool:
-        """Takes over all weights of a run on the same data: the first stage's, for the second."""
+        """Load all weights of a run on the same data, such as those of the first stage for the second."""
         if not isinstance(source, MKGformer):
-            raise ValueError(f"mkgformer goes on from a run of mkgformer, but init_from is one of {type(source).__name__}")
-        ours, theirs = self.state_dict(), source.state_dict()
-        if {name: x.shape for name, x in ours.items()} != {name: x.shape for name, x in theirs.items()}:
-            raise ValueError("the run of init_from has other sizes, layers or modalities; fit both stages on the same data alike")
-        self.load_state_dict(theirs)
+            raise ValueError(f"mkgformer continues a run of mkgformer, but init_from is a run of {type(source).__name__}")
+        expected, weights = self.state_dict(), source.state_dict()
+        if {name: x.shape for name, x in expected.items()} != {name: x.shape for name, x in weights.items()}:
+            raise ValueError(
+                "the run of init_from has other sizes, layers or modalities; fit both stages with the same data and settings"
+            )
+        self.load_state_dict(weights)
         return True
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Nothing is added; says so where the first stage has nothing to learn from."""
+        """Return the graph unchanged; raise a ValueError if stage ``entities`` has no descriptions to learn from."""
         described = [bool(graph.features[name].present.any()) for name in (*self.texts, *self.pictures)]
         if self.config.stage == "entities" and not any(described):
-            raise ValueError("stage 'entities' learns entities by their descriptions, but they have none; add features of entities")
+            raise ValueError("stage 'entities' learns from descriptions of entities, but there are none; add features of entities")
         return graph
 
     def encode(self, graph: MultimodalGraph) -> MKGformerEncoded:
-        """Entities as words, ``entity`` ``[N, d]``, and their tokens, projected once (N x T x d)."""
+        """Return entities as words, ``entity`` ``[N, d]``, and their tokens, projected once (N x T x d)."""
         text = self._tokens(graph, self.texts, self.read_text) if self.texts else None
         pictures = self._tokens(graph, self.pictures, self.read_pictures) if self.pictures else None
         entities, offset = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)
         return MKGformerEncoded({ENTITY: entities}, offset, text, pictures)
 
     def score(self, encoded: MKGformerEncoded, query: LinkPredictionQuery, candidates: Tensor) -> Tensor:
-        """What stands at [MASK] times the vectors of the candidates."""
+        """Inner product of the state at [MASK] with the candidates, plus their biases."""
         text = None if encoded.text is None else encoded.text.at(query.head)
         pictures = None if encoded.pictures is None else encoded.pictures.at(query.head)
         entities, offsets = encoded[ENTITY], encoded.offset
-        found = self._link(F.embedding(query.head, entities), query.relation, text, pictures)
+        state = self._link(F.embedding(query.head, entities), query.relation, text, pictures)
         if candidates.dim() == 1:
-            return found @ entities[candidates].t() + offsets[candidates]
-        return (F.embedding(candidates, entities) @ found.unsqueeze(2)).squeeze(2) + offsets[candidates]
+            return state @ entities[candidates].t() + offsets[candidates]
+        return (F.embedding(candidates, entities) @ state.unsqueeze(2)).squeeze(2) + offsets[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[LinkPredictionQuery]) -> dict[str, Tensor]:
-        """The ends of the batch's facts, and who is described by the text and the pictures of its entities."""
+        """Link prediction on the batch's triples, and entity prediction from the text and images of its entities."""
         c, terms = self.config, dict[str, Tensor]()
         entities, offsets = graph.gather(ENTITY, self.entities), graph.gather(ENTITY, self.offsets)
         rows, position = batch.query.head.unique(return_inverse=True)
         text = self._tokens(graph, self.texts, self.read_text, rows) if self.texts else None
         pictures = self._tokens(graph, self.pictures, self.read_pictures, rows) if self.pictures else None
         if c.stage != "entities":
-            told = [None if tokens is None else tokens.at(position) for tokens in (text, pictures)]
-            logits = self._link(F.embedding(batch.query.head, entities), batch.query.relation, *told) @ entities.t() + offsets
+            context = [None if tokens is None else tokens.at(position) for tokens in (text, pictures)]
+            logits = self._link(F.embedding(batch.query.head, entities), batch.query.relation, *context) @ entities.t() + offsets
             if c.objective == "softmax":
                 terms["links"] = F.cross_entropy(logits, batch.positive, label_smoothing=c.label_smoothing)
             else:
-                right = torch.zeros_like(logits)
+                labels = torch.zeros_like(logits)
                 answers = batch.answers if batch.answers is not None else torch.stack([torch.arange(len(batch)), batch.positive], 1)
-                right[answers[:, 0], answers[:, 1]] = 1.0
-                terms["links"] = F.binary_cross_entropy_with_logits(logits, right)
+                labels[answers[:, 0], answers[:, 1]] = 1.0
+                terms["links"] = F.binary_cross_entropy_with_logits(logits, labels)
         if c.stage == "entities" or (c.stage == "joint" and c.entity_weight > 0):
             described = torch.zeros_like(rows) > 0
             for tokens in (text, pictures):
                 described = described if tokens is None else described | tokens.present.any(1)
             keep = torch.nonzero(described).flatten()
-            told = [None if tokens is None else tokens.at(keep) for tokens in (text, pictures)]
+            context = [None if tokens is None else tokens.at(keep) for tokens in (text, pictures)]
             weight = 1.0 if c.stage == "entities" else c.entity_weight
-            logits = self._describe(len(keep), *told) @ entities.t() + offsets
-            named = F.cross_entropy(logits, rows[keep], reduction="sum", label_smoothing=c.label_smoothing)
-            terms["entities"] = weight * named / max(1, len(keep))
+            logits = self._describe(len(keep), *context) @ entities.t() + offsets
+            total = F.cross_entropy(logits, rows[keep], reduction="sum", label_smoothing=c.label_smoothing)
+            terms["entities"] = weight * total / max(1, len(keep))
         return terms
 
     def _link(self, entity: Tensor, relation: Tensor, text: Tokens | None, pictures: Tokens | None) -> Tensor:
-        """[entity] [text] [relation] [MASK] to what stands at [MASK] ``[B, d]``."""
+        """State at [MASK] ``[B, d]`` of [entity] [text] [relation] [MASK]."""
         first = entity + self.kinds[0]
         last = F.embedding(relation, self.relations) + self.kinds[1], (self.mask + self.kinds[2]).expand_as(entity)
         return self._read(first, text, pictures, last)[:, -1]
 
     def _describe(self, count: int, text: Tokens | None, pictures: Tokens | None) -> Tensor:
-        """[MASK] [text] to what stands at [MASK] ``[B, d]``: whose text and pictures these are."""
+        """State at [MASK] ``[B, d]`` of [MASK] [text]: the entity that text and images describe."""
         return self._read((self.mask + self.kinds[0]).expand(count, -1), text, pictures, ())[:, 0]
 
     def _read(self, first: Tensor, text: Tokens | None, pictures: Tokens | None, last: tuple[Tensor, ...]) -> Tensor:
-        """The whole Transformer: what becomes of every token of the sentence ``[B, n, d]``."""
+        """Output of the whole Transformer for every token of the sentence ``[B, n, d]``."""
         values, present = [first.unsqueeze(1)], [first.new_ones(len(first), 1, dtype=torch.bool)]
         if text is not None:
-            values.append(text.values + self._marks(text))
+            values.append(text.values + self._token_offsets(text))
             present.append(text.present)
         values += [token.unsqueeze(1) for token in last]
         present += [present[0]] * len(last)
         mask = torch.cat(present, 1)
-        told = None if bool(mask.all()) else mask
-        tokens: Tensor = self.dropout(self.text_norm(hide_missing(torch.cat(values, 1), told)))
+        present_mask = None if bool(mask.all()) else mask
+        tokens: Tensor = self.dropout(self.text_norm(hide_missing(torch.cat(values, 1), present_mask)))
         prefix = None
         for layer in self.text_layers:
-            prefix = layer.keys_and_values(hide_missing(tokens, told))  # type: ignore[operator]
-            tokens, _ = layer(tokens, told)
+            prefix = layer.keys_and_values(hide_missing(tokens, present_mask))  # type: ignore[operator]
+            tokens, _ = layer(tokens, present_mask)
         if self.fuse is not None and pictures is not None:
             vision: Tensor = self.dropout(self.vision_norm(hide_missing(pictures.values, pictures.mask)))
             for layer in self.vision_layers:
                 vision, _ = layer(vision, pictures.mask)
-            tokens, _ = self.fuse(tokens, vision, told, pictures.mask, prefix)
+            tokens, _ = self.fuse(tokens, vision, present_mask, pictures.mask, prefix)
         answer: Tensor = self.answer(tokens)
         return answer
 
-    def _marks(self, text: Tokens) -> Tensor:
-        """Which modality every text token is of, and its place there ``[T, d]``."""
+    def _token_offsets(self, text: Tokens) -> Tensor:
+        """Modality and position embeddings of the text tokens, summed ``[T, d]``."""
         assert self.positions is not None
         position = torch.cat([torch.arange(size) for size in text.sizes]).clamp(max=self.config.max_tokens - 1)
         kind = torch.arange(len(text.sizes)).repeat_interleave(torch.tensor(text.sizes))
@@ -241,7 +243,7 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
 
     @staticmethod
     def _tokens(graph: MultimodalGraph, names: tuple[str, ...], encoders: nn.ModuleList, rows: Tensor | None = None) -> Tokens:
-        """Projected tokens of all entities, or of those in ``rows``; features are brought to length 1 first."""
+        """Projected tokens of all entities, or of those in ``rows``; features are scaled to unit length first."""
         tables = [graph.features[name] for name in names]
         parts = []
         for table, encoder in zip(tables, encoders, strict=True):
@@ -252,10 +254,10 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
 def text_and_image_modalities(
     modalities: tuple[str, ...], pictures: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The modalities that are text, and those that are pictures.
+    """Return the text modalities and the image modalities.
 
     Raises:
-        ValueError: ``pictures`` names one that does not exist.
+        ValueError: ``pictures`` names a modality that does not exist.
 
     >>> text_and_image_modalities(("name", "entity_image"), None)
     (('name',), ('entity_image',))

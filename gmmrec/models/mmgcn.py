@@ -29,24 +29,24 @@ class MMGCNConfig:
     """Settings of MMGCN; defaults are the paper's unless a field says otherwise."""
 
     dim: int = 64
-    """Size of the ID embedding and of the output of a layer, d."""
+    """Width of the ID embeddings and of the layer outputs, d."""
     modality_dim: int = 64
-    """Features wider than this are projected to it before the first layer; narrower ones enter as they are. The paper projects its
-    pictures to 256; 64 is faster."""
+    """Width to which wider features are projected before the first layer; narrower ones enter as they are. The paper projects
+    image features to 256; 64 is faster."""
     num_layers: int = 2
     """Number of layers, L."""
     aggr: Literal["mean", "max"] = "mean"
-    """How a node takes in its neighbours."""
+    """Aggregation over neighbours."""
     combine: Literal["add", "concat"] = "add"
-    """How a node's neighbourhood and its own state are combined: element-wise, or side by side."""
+    """Combination of a node's neighbourhood with its own state: element-wise sum, or concatenation."""
     fusion: Literal["mean", "sum"] = "mean"
-    """How modalities are fused; the paper has the sum, the authors' code the mean. Of an item only those it has."""
+    """Fusion of modalities, for an item only those present; the sum in the paper, the mean in the authors' code."""
     l2: float = 1e-4
-    """Weight of the mean squared number in the ID embeddings and preferences of the batch; the authors' value for MovieLens, their
-    value for TikTok and Kwai is 0.1."""
+    """Weight of the mean square of the ID embeddings and preferences in the batch; the authors' value for MovieLens. For TikTok and
+    Kwai they use 0.1."""
     init_std: float = 0.1
-    """Standard deviation of the initial ID embeddings and preferences, where the paper says no more than Gaussian; 0 for Xavier's
-    uniform values."""
+    """Standard deviation of the initial ID embeddings and preferences, of which the paper only says that they are Gaussian; 0 for
+    Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, modality_dim=self.modality_dim, num_layers=self.num_layers)
@@ -55,16 +55,16 @@ class MMGCNConfig:
 
 
 class MMGCN(Recommender[UserQuery, MMGCNConfig], FoldsInUsers):
-    """A graph convolution of its own for every modality, tied together by one table of ID embeddings.
+    """One graph convolution per modality, coupled by a shared table of ID embeddings.
 
-    In each modality a user has a vector of preferences and an item its features; both hear their neighbours along the interactions,
-    and the ID embedding is added anew in every layer. The modalities' last layers are averaged.
+    In each modality a user has a preference vector and an item its features; both aggregate their neighbours along the
+    interactions, and the ID embedding is added again in every layer. The last layers of all modalities are averaged.
 
     This is the paper, not the released code, in which, by accident, preferences and ID embeddings are never trained, the
     combination is always the concatenation and there are always three layers. Deviations: the L2 term is the code's, a mean over
-    the numbers of the batch, but for the preferences of every modality, not of pictures alone; an item that lacks a modality has a
-    zero vector there, and that modality is left out when the item's are fused (a sum is scaled up). An item without any is the mean
-    of all its branches, in which only its ID embedding and its users speak. The paper knows no such items.
+    the values in the batch, but for the preferences of every modality, not of images alone; an item that lacks a modality has a
+    zero vector there, and that modality is left out of the item's fusion (a sum is scaled up). An item without any modality, which
+    the paper does not consider, is the mean of all branches, to which only its ID embedding and its users contribute.
 
     Raises:
         ValueError: The items have no features at all.
@@ -95,18 +95,18 @@ class MMGCN(Recommender[UserQuery, MMGCNConfig], FoldsInUsers):
         )
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """The fused vectors, ``[N, dim]``."""
+        """Return the fused vectors ``[N, dim]``."""
         return Encoded(self._fused(graph)._asdict())
 
     def _fused(self, graph: MultimodalGraph, users: Tensor | None = None) -> UserItem:
-        """Equation 9: the mean or the sum over modalities; of distinct users ``[n, dim]`` where given, and of all items."""
+        """Equation 9: mean or sum over modalities, for all users or distinct ``users`` ``[n, dim]``, and for all items."""
         ids, edges = UserItem(graph.gather("user", self.users), graph.gather("item", self.items)), graph.bipartite
         present = torch.stack([graph.features[name].present for name in self.modalities])  # [M, I]
-        voices = torch.where(present.any(0), present, True).to(ids.item.dtype)
-        weight = voices / voices.sum(0)
+        counted = torch.where(present.any(0), present, True).to(ids.item.dtype)
+        weight = counted / counted.sum(0)
         outputs: list[UserItem] = [
-            branch(graph.gather("user", cast(Tensor, branch.preference)), graph.features[name].pooled, has_it, ids, edges, users)
-            for name, branch, has_it in zip(self.modalities, self.branches, present, strict=True)
+            branch(graph.gather("user", cast(Tensor, branch.preference)), graph.features[name].pooled, exists, ids, edges, users)
+            for name, branch, exists in zip(self.modalities, self.branches, present, strict=True)
         ]
         scale = len(outputs) if self.config.fusion == "sum" else 1
         return UserItem(
@@ -115,18 +115,18 @@ class MMGCN(Recommender[UserQuery, MMGCNConfig], FoldsInUsers):
         )
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product."""
+        """Inner product of user and candidate vectors."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, and the mean square of the ID embeddings and of the preferences."""
+        """BPR, and the mean square of ID embeddings and preferences."""
         rows, user = torch.unique(batch.query.user, return_inverse=True)
         users, items = self._fused(graph, rows)
         scores = inner_product(F.embedding(user, users), F.embedding(batch.candidates, items))  # [B, 1 + K]
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
         if self.config.l2 > 0:
-            of_users = [self.users, *(cast(Tensor, branch.preference) for branch in self.branches)]
-            rows = [F.embedding(batch.query.user, graph.gather("user", table)) for table in of_users]
+            user_tables = [self.users, *(cast(Tensor, branch.preference) for branch in self.branches)]
+            rows = [F.embedding(batch.query.user, graph.gather("user", table)) for table in user_tables]
             rows.append(F.embedding(batch.candidates, graph.gather("item", self.items)))
             terms["l2"] = self.config.l2 * reduce(add, [r.square().mean() for r in rows])
         return terms

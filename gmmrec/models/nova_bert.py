@@ -29,39 +29,39 @@ from gmmrec.tasks.query import Batch, HistoryQuery
 
 @dataclass(frozen=True)
 class NOVABERTConfig(HistoryConfig):
-    """Settings of NOVA-BERT; those of its attention are the paper's, the others BERT4Rec's."""
+    """Settings of NOVA-BERT; the attention's are the paper's, the others BERT4Rec's."""
 
     max_length: int = 50
-    """Items of a history at most; the newest are kept. The place that is asked for comes behind them."""
+    """Longest history in items; the newest are kept. The predicted position follows them."""
     stride: int = 50
-    """Every how many events of a user, counted back from the last one, a training example ends; all places of an example are
-    learned."""
+    """Number of events of a user between the ends of two training examples, counted back from the last event; all positions of an
+    example are trained on."""
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     num_layers: int = 2
-    """Layers of the Transformer."""
+    """Number of Transformer layers."""
     num_heads: int = 2
-    """Heads of the attention."""
+    """Number of attention heads."""
     ffn_mult: int = 4
-    """Width of a feed-forward layer, in widths of an embedding."""
+    """Width of a feed-forward layer, as a multiple of ``dim``."""
     fusor: Literal["add", "concat", "gate"] = "gate"
-    """How the ID and its side information are joined for queries and keys."""
+    """Fusion of ID and side information for queries and keys."""
     gate: Literal["softmax", "sigmoid"] = "softmax"
-    """What becomes of the logits of a gate; the paper's sign is that of its softmax, but is also read as the sigmoid."""
+    """Activation of gate logits; the paper's symbol is that of its softmax, but is also read as the sigmoid."""
     invasive: bool = False
-    """Join once at the input, as usual, so that values and results hold side information too: what the paper compares with."""
+    """Fuse once at the input, so that values and outputs hold side information too: the paper's baseline."""
     unit_features: bool = True
-    """Whether features are brought to length 1 before they are projected."""
+    """Scale features to unit length before projection."""
     dropout: float = 0.2
-    """Share of the input, and of what every step of a layer adds, that is dropped."""
+    """Dropout probability of the input and of sublayer outputs."""
     attention_dropout: float = 0.2
-    """Share of the attention weights that is dropped."""
+    """Dropout probability of the attention weights."""
     mask_prob: float = 0.2
-    """Share of the items of an example that are hidden, at least one."""
+    """Fraction of the items of an example that are masked, at least one."""
     max_masked: int = 40
-    """Items of an example that are hidden at most."""
+    """Maximum number of masked items in an example."""
     last_copy: float = 1 / 11
-    """Share of the examples in which the last item alone is hidden, as when the next one is asked for."""
+    """Fraction of examples in which only the last item is masked, as in next-item prediction."""
     init_std: float = 0.02
     """Standard deviation of all initial matrices."""
 
@@ -75,39 +75,39 @@ class NOVABERTConfig(HistoryConfig):
 
 
 class Sequence(NamedTuple):
-    """Items of histories, some of them hidden, with what is known beside their IDs."""
+    """Items of histories, some of them masked, with their side information."""
 
     ids: Tensor
     """``[B, L, d]``."""
     sides: Tensor
-    """``[B, L, M + 1, d]``: every modality, and the position."""
+    """``[B, L, M + 1, d]``: every modality, then the position."""
     present: Tensor | None
-    """``[B, L, M + 1]``; None where nothing is missing."""
+    """``[B, L, M + 1]``; None if nothing is missing."""
     mask: Tensor
     """``[B, L]``."""
 
 
 @dataclass(frozen=True)
 class NOVABERTEncoded(Encoded):
-    """The table of items, their biases, and what is known beside their IDs."""
+    """The item table, item biases and side information."""
 
     item_bias: Tensor
     """``[I]``."""
     item_sides: Tensor
     """Projected features ``[I, M, d]``."""
     item_present: Tensor
-    """Which of these exist ``[I, M]``."""
+    """Mask of the modalities present ``[I, M]``."""
 
 
 class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Attends, ReadsHistories):
-    """BERT4Rec whose attention looks by IDs and side information, and sees IDs alone: the stack stays in the space of the IDs.
+    """BERT4Rec with non-invasive attention: side information enters queries and keys, while values hold IDs alone.
 
-    Side information is every modality of the items, and the position, given anew to every layer; a modality that an item lacks is
-    left out of its fusion. The attention and the fusions are the paper's, as read in a detailed report of its method section. There
-    is no code, and these parts are RECONSTRUCTED: the residual connection goes around the ID branch; every layer has a fusion of
-    its own; a hidden item hides its side information too, a learned vector stands for each of its modalities; IDs, modalities and
-    positions are each normalised before they meet, so that none drowns the others; features are projected linearly, where the
-    paper has embeddings of categories and ratings. Everything else is as in BERT4Rec.
+    Side information is every item modality, and the position, fed to every layer; a missing modality is masked out of the fusion.
+    The attention and the fusions are the paper's, according to a detailed report of its method section. There is no code, and
+    these parts are RECONSTRUCTED: the residual connection goes around the ID branch; every layer has its own fusion; masking an
+    item masks its side information too, with a learned mask vector per modality; IDs, modalities and positions are normalised
+    before the fusion, so that none dominates; features are projected linearly, where the paper has embeddings of categories and
+    ratings. Everything else is as in BERT4Rec.
     """
 
     def __init__(self, schema: GraphSchema, config: NOVABERTConfig = NOVABERTConfig()) -> None:
@@ -156,58 +156,58 @@ class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Atten
         return self.config.max_length
 
     def encode(self, graph: MultimodalGraph) -> NOVABERTEncoded:
-        """The items, their biases, and their projected features."""
+        """Return the items, their biases and their projected features."""
         sides, present = self._sides(graph)
         return NOVABERTEncoded({"item": graph.gather("item", self.items)}, graph.gather("item", self.bias), sides, present)
 
     def score(self, encoded: NOVABERTEncoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
-        """The logits of a hidden place behind the history, by the pure table of items."""
+        """Logits of a masked position after the history, against the plain item table."""
 
-        def ask(rows: Tensor, width: int) -> Tensor:
-            sequence = self._asked(encoded, query.items[rows, -width:], query.mask[rows, -width:])
+        def last_states(rows: Tensor, width: int) -> Tensor:
+            sequence = self._with_mask_token(encoded, query.items[rows, -width:], query.mask[rows, -width:])
             return self._states(sequence, last_positions(sequence.mask))
 
-        targets = self.head(encode_by_length(ask, query.mask[:, -self.config.max_length :]))
+        targets = self.head(encode_by_length(last_states, query.mask[:, -self.config.max_length :]))
         return inner_product(targets, F.embedding(candidates, encoded["item"])) + encoded.item_bias[candidates]
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
-        """BERT4Rec's cross-entropy of what stood in the hidden places; only the features of the batch's items are projected."""
+        """BERT4Rec's cross-entropy of the masked items; only the features of the batch's items are projected."""
         table, bias = graph.gather("item", self.items), graph.gather("item", self.bias)
         longest = self.config.max_length + 1
         items = torch.cat([batch.query.items, batch.positive[:, None]], 1)[:, -longest:]
         mask = F.pad(batch.query.mask, (0, 1), value=True)[:, -longest:]
         hidden = self.masker(mask)
-        places = hidden.flatten().nonzero().flatten()
+        positions = hidden.flatten().nonzero().flatten()
         rows, inverse = items.unique(return_inverse=True)
         sides, present = self._sides(graph, rows)
         sides = F.embedding(inverse, sides.flatten(1)).unflatten(-1, sides.shape[1:])
         sequence = self._sequence(F.embedding(items, table), sides, present[inverse], mask, hidden)
-        states = self._states(sequence, places)
-        return {"cloze": self.head.loss(states, table, bias, items.flatten()[places])}
+        states = self._states(sequence, positions)
+        return {"cloze": self.head.loss(states, table, bias, items.flatten()[positions])}
 
     def attention(self, encoded: NOVABERTEncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
-        """Where the hidden place behind the history looks in the last layer, the mean over heads; it is the same for all items.
+        """Return the last layer's attention of the masked position after the history, averaged over heads; the same for all items.
 
         Args:
             encoded: What ``encode`` returned.
             query: B histories.
-            items: Rows ``[B]``, one for each.
+            items: Rows ``[B]``, one per history.
 
         Returns:
-            ``user:history`` ``[B, L]``, which items these are (``user:history_items`` ``[B, L]``, -1 where there is none) and
-            ``user:hidden`` ``[B]``, the share of the hidden place itself; together they sum to 1.
+            ``user:history`` ``[B, L]``, the rows of these items (``user:history_items`` ``[B, L]``, -1 for padding) and
+            ``user:hidden`` ``[B]``, the weight of the masked position itself; together they sum to 1.
         """
         longest = self.config.max_length
-        rows, known = query.items[:, -longest:], query.mask[:, -longest:]
-        weights = self._weights(self._asked(encoded, rows, known))[:, :, -1].mean(1)
+        rows, mask = query.items[:, -longest:], query.mask[:, -longest:]
+        weights = self._weights(self._with_mask_token(encoded, rows, mask))[:, :, -1].mean(1)
         return {
             "user:history": weights[:, :-1],
-            "user:history_items": rows.masked_fill(~known, -1),
+            "user:history_items": rows.masked_fill(~mask, -1),
             "user:hidden": weights[:, -1],
         }
 
     def _sides(self, graph: MultimodalGraph, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Projected features of all items or of ``rows`` ``[n, M, d]``, and which exist ``[n, M]``."""
+        """Projected features of all items or of ``rows`` ``[n, M, d]``, and the mask of present ones ``[n, M]``."""
         count = graph.num_nodes("item") if rows is None else len(rows)
         sides, present = [self.hidden.new_empty(count, 0, self.config.dim)], [self.hidden.new_empty(count, 0, dtype=torch.bool)]
         for name, encoder in zip(self.names, self.encoders, strict=True):
@@ -216,41 +216,41 @@ class NOVABERT(Recommender[HistoryQuery, NOVABERTConfig, NOVABERTEncoded], Atten
             present.append((table.present if rows is None else table.present[rows]).unsqueeze(1))
         return torch.cat(sides, 1), torch.cat(present, 1)
 
-    def _asked(self, encoded: NOVABERTEncoded, items: Tensor, mask: Tensor) -> Sequence:
-        """Histories ``[b, L]`` with a hidden place behind them."""
+    def _with_mask_token(self, encoded: NOVABERTEncoded, items: Tensor, mask: Tensor) -> Sequence:
+        """Histories ``[b, L]`` followed by a masked position."""
         items, hidden = F.pad(items, (0, 1)), F.pad(torch.zeros_like(mask), (0, 1), value=True)
         ids, sides, present = (table[items] for table in (encoded["item"], encoded.item_sides, encoded.item_present))
         return self._sequence(ids, sides, present, F.pad(mask, (0, 1), value=True), hidden)
 
     def _sequence(self, ids: Tensor, sides: Tensor, present: Tensor, mask: Tensor, hidden: Tensor) -> Sequence:
-        """Puts the learned vectors in place of what is hidden, and the position beside it; every branch is normalised."""
-        own, *others = self.hidden.unbind()
+        """Replace masked items by the learned mask vectors, append the position, and normalise every branch."""
+        id_mask, *side_masks = self.hidden.unbind()
         id_norm, *norms, position_norm = self.norms
-        ids = id_norm(torch.where(hidden.unsqueeze(-1), own, ids))
-        places = position_norm(self.positions(ids.shape[1])).expand_as(ids)
+        ids = id_norm(torch.where(hidden.unsqueeze(-1), id_mask, ids))
+        positions = position_norm(self.positions(ids.shape[1])).expand_as(ids)
         branches = [
             norm(torch.where(hidden.unsqueeze(-1), other, side))
-            for norm, other, side in zip(norms, others, sides.unbind(2), strict=True)
+            for norm, other, side in zip(norms, side_masks, sides.unbind(2), strict=True)
         ]
-        there = F.pad(present | hidden.unsqueeze(-1), (0, 1), value=True)
-        return Sequence(ids, torch.stack([*branches, places], 2), None if bool(there.all()) else there, mask)
+        present = F.pad(present | hidden.unsqueeze(-1), (0, 1), value=True)
+        return Sequence(ids, torch.stack([*branches, positions], 2), None if bool(present.all()) else present, mask)
 
     def _fused(self, x: Sequence) -> Tensor:
-        """The invasive way: one vector a place ``[B, L, d]``."""
+        """Invasive fusion: one vector per position ``[B, L, d]``."""
         assert self.fuse is not None
         fused: Tensor = self.dropout(self.fused_norm(self.fuse(x.sides, x.present, x.ids)))
         return fused
 
-    def _states(self, x: Sequence, places: Tensor) -> Tensor:
-        """What is in some places after all layers ``[n, d]``."""
+    def _states(self, x: Sequence, positions: Tensor) -> Tensor:
+        """Outputs of the last layer at ``positions`` ``[n, d]``."""
         if isinstance(self.transformer, TransformerEncoder):
-            states: Tensor = self.transformer(self._fused(x), x.mask, places)
+            states: Tensor = self.transformer(self._fused(x), x.mask, positions)
         else:
-            states = self.transformer(self.dropout(x.ids), x.sides, x.mask, present=x.present, positions=places)
+            states = self.transformer(self.dropout(x.ids), x.sides, x.mask, present=x.present, positions=positions)
         return states
 
     def _weights(self, x: Sequence) -> Tensor:
-        """Who looks at whom in the last layer ``[B, H, L, L]``."""
+        """Attention weights of the last layer ``[B, H, L, L]``."""
         if isinstance(self.transformer, TransformerEncoder):
             return self.transformer.weights(self._fused(x), x.mask)
         return self.transformer.weights(x.ids, x.sides, x.mask, present=x.present)

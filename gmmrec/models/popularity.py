@@ -1,4 +1,4 @@
-"""Popularity: everybody is shown what most people took. The yardstick that every model has to beat."""
+"""Popularity: the same ranking for every user, by number of interactions; the baseline that every model has to beat."""
 
 from dataclasses import dataclass
 
@@ -14,27 +14,27 @@ from gmmrec.tasks.query import Batch, UserQuery
 
 @dataclass(frozen=True)
 class PopularityConfig:
-    """Popularity has no settings."""
+    """Settings of Popularity: none."""
 
 
 class Popularity(Recommender[UserQuery, PopularityConfig], NonPersonalized):
-    """Scores an item by its number of training interactions, the same for every user.
+    """Non-personalised recommender that scores an item by its number of training interactions.
 
-    Nothing is learned: the numbers are read from the graph at hand. Equal scores are left to the ranking, where the lower row wins.
+    Nothing is trained: degrees are read from the graph that is encoded. Ties are broken by the ranking, in favour of the lower row.
     """
 
     def __init__(self, schema: GraphSchema, config: PopularityConfig = PopularityConfig()) -> None:
         super().__init__(schema, config)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Vectors of length one: 1 for a user, the training degree for an item."""
+        """Return vectors of width 1: the value 1 for a user, the training degree for an item."""
         item = graph.degree("item")[:, None]
         return Encoded({"user": item.new_ones(graph.num_nodes("user"), 1), "item": item})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The training degree of every candidate."""
+        """Return the training degree of every candidate."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """No terms: there is nothing to train."""
+        """Return no terms: there is nothing to train."""
         return {}

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import Attends
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.co_attention import CoAttention, GuidedAttention, Shares, first_shares
@@ -26,48 +27,48 @@ from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import NodeType
 
 ID = "id"
-"""Name of the token that is an ID embedding; it stands before the tokens of the features."""
+"""Name of the ID embedding token, which precedes the feature tokens."""
 
 CELLS = 2**21
-"""Numbers a chunk of pairs may hold at once: 8 MB."""
+"""Maximum number of values in a chunk of pairs: 8 MB."""
 
 
 @dataclass(frozen=True)
 class UVCANConfig:
-    """Settings of UVCAN; the paper's are not known, these are those of its reconstruction."""
+    """Settings of UVCAN; the paper's are not known, the defaults are those of this reconstruction."""
 
     dim: int = 64
-    """Size of every embedding and token."""
+    """Width of embeddings and tokens."""
     steps: int = 3
-    """Rounds of attention, each guided by what the last one has gathered."""
+    """Number of attention steps, each guided by the memories of the one before."""
     attention: Literal["co", "mean"] = "co"
-    """Co-attention, or the plain mean of a side's tokens in its place (no steps)."""
+    """Co-attention, or the plain mean of a side's tokens without any steps."""
     user_attention: bool = True
-    """Whether the video weighs the user's tokens; else they count alike in every step."""
+    """Let the video weigh the user's tokens; else their weights are uniform in every step."""
     item_attention: bool = True
-    """Whether the user weighs the video's tokens; else they count alike in every step."""
+    """Let the user weigh the video's tokens; else their weights are uniform in every step."""
     score: Literal["product", "additive"] = "product"
-    """How token and guide meet in an attention logit: tanh times tanh, or the tanh of their sum."""
+    """Combination of token and guide in an attention logit: tanh times tanh, or the tanh of their sum."""
     accumulate: bool = True
-    """Whether a step adds to the memories; else it replaces them."""
+    """Add the output of a step to the memories; else it replaces them."""
     start: Literal["mean", "first"] = "mean"
-    """What a memory holds before the first step: the mean of its side's tokens, or the ID embedding alone."""
+    """Initial memory: the mean of the side's tokens, or the ID embedding alone."""
     two_level: bool = False
     """Attend to the tokens of each modality first, then to modalities; else to all tokens at once."""
     hidden: int | None = None
-    """Width of the hidden layer of an attention logit; ``dim`` where not given."""
+    """Hidden width of an attention logit; None for ``dim``."""
     share_steps: bool = False
-    """Whether all steps have the same parameters."""
+    """Share parameters between steps."""
     prediction: Literal["inner", "steps_sum", "mlp"] = "inner"
-    """Inner product of the last memories, the sum of those of all steps, or a perceptron on last memories and their product."""
+    """Inner product of the last memories, its sum over all steps, or an MLP on the last memories and their product."""
     loss: Literal["bpr", "bce"] = "bpr"
-    """Pairwise ranking, or every positive and negative pair told apart by itself."""
+    """Pairwise ranking loss, or binary cross-entropy of every pair."""
     unit_features: bool = True
-    """Whether feature vectors are brought to length 1 before they are projected."""
+    """Scale feature vectors to unit length before projection."""
     l2: float = 1e-4
     """Weight of the L2 term on the ID embeddings of the batch."""
     init_std: float = 0.1
-    """Standard deviation of the initial ID embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial ID embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, hidden=self.dim if self.hidden is None else self.hidden)
@@ -77,7 +78,7 @@ class UVCANConfig:
 
 @dataclass(frozen=True)
 class UVCANEncoded(Encoded):
-    """Means of tokens, and the tokens themselves, projected."""
+    """Projected tokens, and their means."""
 
     user_tokens: Tokens
     """``[U, P, d]``."""
@@ -86,15 +87,15 @@ class UVCANEncoded(Encoded):
 
 
 class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
-    """A user's and a video's features weigh each other in several rounds, so that each is seen through the other's eyes.
+    """Stacked co-attention between the tokens of a user and those of a video.
 
-    A RECONSTRUCTION: known are, from its abstract and from surveys, that both sides have an ID and side information, that the
-    cover of a video is cut into blocks, and that attention goes from each side to the other in stacked steps. The equations are
-    those of stacked and dual attention networks. Here an item's tokens are its ID and all vectors of its modalities; several crops
-    of a poster stand in for the frames of a video. A user's are the ID and the vectors of the users' modalities. A user with an ID
-    alone is one token, which always counts fully: then the users' side has no attention to learn.
+    A RECONSTRUCTION: from the abstract and from surveys it is known that both sides have an ID and side information, that the cover
+    of a video is cut into blocks, and that each side attends to the other in stacked steps. The equations are those of stacked and
+    dual attention networks. Here an item's tokens are its ID and all vectors of its modalities; several crops of a poster play the
+    part of video frames. A user's tokens are the ID and the vectors of the user modalities. A user with an ID alone is a single
+    token of weight 1: then there is no attention to learn on the user side.
 
-    A missing token has no weight. That of an ID is missing where there are no interactions in training.
+    A missing token has weight 0. The ID token of a node without training interactions counts as missing.
 
     Raises:
         ValueError: The items have no features at all.
@@ -133,24 +134,24 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
             self.predict = nn.Sequential(nn.Linear(3 * dim, dim), nn.ReLU(), nn.Linear(dim, 1, bias=False))
 
     def encode(self, graph: MultimodalGraph) -> UVCANEncoded:
-        """All tokens of both sides, projected.
+        """Return the projected tokens of both sides.
 
-        ``user`` and ``item`` are the means of the tokens: what each is before anybody looks, for comparing, not for scores.
+        ``user`` and ``item`` are the means of the tokens, before any attention: for comparing nodes, not for scores.
         """
         users, items = self._tokens(graph, "user"), self._tokens(graph, "item")
         means = {side: masked_mean(tokens.values, tokens.present) for side, tokens in (("user", users), ("item", items))}
         return UVCANEncoded(means, users, items)
 
     def score(self, encoded: UVCANEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """How well the user's and the item's last memories of each other agree, chunk by chunk of candidates."""
+        """Score users and candidates by their memories of each other, in chunks of candidates."""
         users, items = encoded.user_tokens.at(query.user.unsqueeze(1)), encoded.item_tokens  # users [B, 1, P, d]
 
         def score(part: slice) -> Tensor:
             return self._score(users, items.at(candidates[..., part]))
 
         num_tokens, dim = items.values.shape[1:]
-        width = 1 if self._holds_shares_only and candidates.dim() == 1 else max(dim, self.config.hidden or 1)  # of one pair
-        return in_chunks(score, candidates.shape[-1], CELLS // max(1, len(query) * num_tokens * width))
+        width = 1 if self._holds_shares_only and candidates.dim() == 1 else max(dim, self.config.hidden or 1)  # per pair
+        return in_chunks(score, candidates.shape[-1], block_rows(CELLS, len(query) * num_tokens * width))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR or cross-entropy; only the features of the batch's users and items are projected."""
@@ -172,34 +173,34 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
         return terms
 
     def attention(self, encoded: UVCANEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
-        """How much each token counts in the last step, for pairs of a user and an item.
+        """Return the weight of each token in the last step, for pairs of a user and an item.
 
         Args:
             encoded: What ``encode`` returned.
             query: B users.
-            items: One item for each ``[B]``.
+            items: One item per user ``[B]``.
 
         Returns:
-            By modality, and ``"id"``: ``[B]``, or ``[B, T]`` for T tokens; together they sum to 1. The same of the user's side,
-            under names that begin with ``"user:"``. With two levels, the weight of a token is that of its modality times its own
-            inside it. Without steps, the shares with which the memories start.
+            By modality, and ``"id"``: ``[B]``, or ``[B, T]`` for T tokens; together they sum to 1. Weights on the user side have
+            names that begin with ``"user:"``. With two levels, the weight of a token is that of its modality times its weight
+            inside the modality. Without steps, the weights of the initial memories.
         """
         sides = encoded.user_tokens.at(query.user), encoded.item_tokens.at(items)
-        found: dict[str, Tensor] = {}
+        attention: dict[str, Tensor] = {}
         for prefix, side, tokens, weights in zip(("user:", ""), ("user", "item"), sides, self._weights(*sides), strict=True):
             parts = weights.split(tokens.sizes, dim=-1)
             for name, part in zip((ID, *self.names[side]), parts, strict=True):
-                found[prefix + name] = part.squeeze(-1) if part.shape[-1] == 1 else part
-        return found
+                attention[prefix + name] = part.squeeze(-1) if part.shape[-1] == 1 else part
+        return attention
 
     @property
     def _holds_shares_only(self) -> bool:
-        """Whether a score needs a number a token of all pairs, not a vector: with the user's memories the same for all items."""
+        """True if a pair needs one number per token, not a vector: the user's memories are then the same for all items."""
         config = self.config
         return not self.attend.left and self.fine is None and config.score == "product" and config.prediction != "mlp"
 
     def _tokens(self, graph: MultimodalGraph, side: NodeType, rows: Tensor | None = None) -> Tokens:
-        """Tokens of all nodes of a side, or of ``rows``."""
+        """Tokens of all nodes on a side, or of ``rows``."""
         table, encoders = (self.users, self.encode_user) if side == "user" else (self.items, self.encode_item)
         ids, known = graph.gather(side, table), (graph.rows(side) >= 0) & (graph.degree(side) > 0)
         values, present = [(ids if rows is None else F.embedding(rows, ids)).unsqueeze(1)], [_rows(known, rows).unsqueeze(1)]
@@ -222,7 +223,7 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
             return logits.squeeze(-1)
         steps = range(len(shares.left)) if self.config.prediction == "steps_sum" else [-1]
         scores = []
-        for k in steps:  # the product of sums is a sum of products: no pair's memory of its item is held
+        for k in steps:  # a product of sums is a sum of products, so no item memories are materialised per pair
             user = _sum(shares.left[k], users.values)
             scores.append((shares.right[k] * torch.einsum("...d,...td->...t", user, items.values)).sum(-1))
         return torch.stack(scores).sum(0)
@@ -231,26 +232,27 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
         return self.attend.shares(users.values, items.values, users.present, items.present)
 
     def _by_modality(self, users: Tokens, items: Tokens) -> tuple[Tokens, list[Tensor]]:
-        """Every modality of the items as one token, as the user's first memory sees it, and what its own tokens count in it."""
+        """Pool every item modality into one token, guided by the user's first memory; return the token weights as well."""
         guide = _sum(first_shares(users.values, users.present, self.attend.start), users.values)
         tokens, weights = [], []
         for values, present in zip(items.values.split(items.sizes, -2), items.present.split(items.sizes, -1), strict=True):
-            fine = self.fine if values.shape[-2] > 1 else None
-            weights.append(uniform_weights(values, present) if fine is None else fine(values, present, guide))
+            attend = self.fine if values.shape[-2] > 1 else None
+            weights.append(uniform_weights(values, present) if attend is None else attend(values, present, guide))
             tokens.append(_sum(weights[-1], values))
         mask = torch.stack([present.any(-1) for present in items.present.split(items.sizes, -1)], dim=-1)
         return Tokens(torch.stack(torch.broadcast_tensors(*tokens), dim=-2), mask, [1] * len(tokens)), weights
 
     def _weights(self, users: Tokens, items: Tokens) -> tuple[Tensor, Tensor]:
-        """Weights of the tokens of both sides in the last step."""
+        """Token weights of both sides in the last step."""
         inside: list[Tensor] = []
         if self.config.two_level:
             items, inside = self._by_modality(users, items)
         shares = self._shares(users, items)
-        of_users, of_items = (found[-1] for found in (shares[2:] if self.attend.steps else shares[:2]))
+        user_weights, item_weights = (steps[-1] for steps in (shares[2:] if self.attend.steps else shares[:2]))
         if inside:
-            of_items = torch.cat([outer * inner for outer, inner in zip(of_items.split(1, -1), inside, strict=True)], dim=-1)
-        return of_users, of_items
+            outer = item_weights.split(1, -1)
+            item_weights = torch.cat([weight * inner for weight, inner in zip(outer, inside, strict=True)], dim=-1)
+        return user_weights, item_weights
 
 
 def _rows(table: Tensor, rows: Tensor | None) -> Tensor:
@@ -258,4 +260,4 @@ def _rows(table: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def _sum(weights: Tensor, tokens: Tensor) -> Tensor:
-    return torch.einsum("...t,...td->...d", weights, tokens)  # copies no tokens to pair them
+    return torch.einsum("...t,...td->...d", weights, tokens)  # broadcasts without copying tokens

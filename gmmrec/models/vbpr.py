@@ -23,21 +23,21 @@ from gmmrec.tasks.query import Batch, UserQuery
 
 @dataclass(frozen=True)
 class VBPRConfig:
-    """Settings of VBPR; widths are those in use today, the paper has 20 for both."""
+    """Settings of VBPR; the widths are those in use today, the paper has 20 for both."""
 
     dim: int = 64
-    """Size of the latent factors of users and items, K."""
+    """Width of the latent factors of users and items, K."""
     content_dim: int = 64
-    """Size of the space into which features are projected, A; of every modality where each has its own."""
+    """Width of projected features, A; per modality if each has its own projection."""
     features: Literal["by_modality", "concatenated"] = "by_modality"
-    """Whether every modality has a projection and user factors of its own, or all are put side by side before one projection. The
-    same with one modality, which is the paper's case."""
+    """Separate projections and user factors per modality, or one projection of the concatenated modalities. The same with one
+    modality, the paper's case."""
     l2: float = 1e-4
-    """Weight of the L2 term on the factors and item offsets of the batch."""
+    """Weight of the L2 term on the factors and item biases of the batch."""
     l2_content: float = 1e-4
-    """Weight of the L2 term on the projection E and the offsets b' of the features."""
+    """Weight of the L2 term on the projection E and the feature biases b'."""
     init_std: float = 0.0
-    """Standard deviation of the initial factors; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial factors; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, content_dim=self.content_dim)
@@ -46,17 +46,16 @@ class VBPRConfig:
 
 
 class VBPR(Recommender[UserQuery, VBPRConfig]):
-    r"""Matrix factorisation to which the features of the items add dimensions.
+    r"""Matrix factorisation with additional dimensions from item features.
 
     .. math::
         s_{ui} = b_i + \langle \boldsymbol\gamma_u, \boldsymbol\gamma_i \rangle
             + \sum_m \big( \langle \boldsymbol\theta_u^m, \mathbf{E}_m \mathbf{f}_i^m \rangle
             + \langle \mathbf{b}'_m, \mathbf{f}_i^m \rangle \big)
 
-    The offsets of all data and of the user, which the paper writes down too, cancel in the loss and are left out. Reconstructed:
-    the weights of the L2 terms and the initial values. Added: more than one modality. Where an item lacks a modality, that
-    modality's two terms are 0. An item without training interactions is ranked by its content alone: its factors and its offset,
-    which only draws as a negative would train, are left out.
+    The global and user biases of the paper cancel in the loss and are left out. Reconstructed: the weights of the L2 terms and the
+    initial values. Added: more than one modality. A missing modality contributes 0 in both of its terms. An item without training
+    interactions is ranked by its content alone: its factors and its bias, trained as a negative only, are left out.
 
     Raises:
         ValueError: The items have no features at all.
@@ -71,27 +70,27 @@ class VBPR(Recommender[UserQuery, VBPRConfig]):
             )
         num_users, num_items = schema.num_nodes["user"], schema.num_nodes["item"]
         dims = [schema.feature_dims[name] for name in self.modalities]
-        parts = [[d] for d in dims] if config.features == "by_modality" else [dims]  # widths that share user factors
+        groups = [[d] for d in dims] if config.features == "by_modality" else [dims]  # widths that share user factors
         self.users = embedding_table(num_users, config.dim, config.init_std)  # gamma_u
         self.items = embedding_table(num_items, config.dim, config.init_std)  # gamma_i
         self.offsets = nn.Parameter(torch.zeros(num_items, 1))  # b_i
-        self.tastes = embedding_table(num_users, config.content_dim * len(parts), config.init_std)  # theta_u
-        self.embed = nn.ParameterList(embed for widths in parts for embed in _projection(config.content_dim, widths))  # E_m
+        self.tastes = embedding_table(num_users, config.content_dim * len(groups), config.init_std)  # theta_u
+        self.embed = nn.ParameterList(embed for widths in groups for embed in _projection(config.content_dim, widths))  # E_m
         self.feature_offsets = nn.ParameterList(torch.zeros(1, d) for d in dims)  # b'_m
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """The preference predictor as one inner product of longer vectors: ranking needs nothing else.
+        """Return extended vectors whose inner product is the preference predictor.
 
         Users are ``[gamma_u, theta_u, 1, 1]``, items ``[gamma_i, E f_i, b_i, <b', f_i>]``.
         """
         return Encoded({"user": self._users(graph, None), "item": self._items(graph, None)})
 
     def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """The inner product."""
+        """Inner product of user and candidate vectors."""
         return inner_product(F.embedding(query.user, encoded["user"]), F.embedding(candidates, encoded["item"]))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, and squared lengths; of the features only those of the batch's items are touched, once each."""
+        """BPR, and L2 terms; only the features of the batch's items are read, once each."""
         users = self._users(graph, batch.query.user)
         rows, position = torch.unique(batch.candidates, return_inverse=True)
         items = self._items(graph, rows)
@@ -106,21 +105,21 @@ class VBPR(Recommender[UserQuery, VBPRConfig]):
         return terms
 
     def _users(self, graph: MultimodalGraph, rows: Tensor | None) -> Tensor:
-        """Extended vectors ``[n, dim + A + 2]`` of some users, or of all."""
+        """Extended vectors ``[n, dim + A + 2]`` of the users in ``rows``, or of all."""
         gamma, theta = (_take(graph.gather("user", table), rows) for table in (self.users, self.tastes))
         return torch.cat([gamma, theta, gamma.new_ones(len(gamma), 2)], dim=1)
 
     def _items(self, graph: MultimodalGraph, rows: Tensor | None) -> Tensor:
-        """Extended vectors ``[n, dim + A + 2]`` of some items, or of all."""
+        """Extended vectors ``[n, dim + A + 2]`` of the items in ``rows``, or of all."""
         is_trained = _take(graph.degree("item")[:, None], rows) > 0
         gamma, offset = (_take(graph.gather("item", table), rows) * is_trained for table in (self.items, self.offsets))
         content = []
         for name, embed, offsets in zip(self.modalities, self.embed, self.feature_offsets, strict=True):
-            features, weight = graph.features[name].pooled, torch.cat([embed, offsets])  # one product for E f and <b', f>
+            features, weight = graph.features[name].pooled, torch.cat([embed, offsets])  # one matrix product for E f and <b', f>
             content.append(project_rows(features, rows, weight))  # zeros where missing
         projected, feature_offset = [c[:, :-1] for c in content], torch.stack([c[:, -1:] for c in content]).sum(0)
         if self.config.features == "concatenated":
-            projected = [torch.stack(projected).sum(0)]  # what one projection of the features side by side yields
+            projected = [torch.stack(projected).sum(0)]  # equals one projection of the concatenated features
         return torch.cat([gamma, *projected, offset, feature_offset], dim=1)
 
 
@@ -129,5 +128,5 @@ def _take(table: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def _projection(dim: int, widths: Sequence[int]) -> list[Tensor]:
-    """One matrix ``[dim, sum of widths]`` by Xavier's uniform rule, cut into a part a modality."""
+    """One Xavier-uniform matrix ``[dim, sum of widths]``, split by modality."""
     return [part.contiguous() for part in nn.init.xavier_uniform_(torch.empty(dim, sum(widths))).split(list(widths), dim=1)]

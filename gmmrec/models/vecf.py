@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import Attends, GeneratesText
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
 from gmmrec.nn.decoder.inner_product import inner_product
@@ -27,52 +28,52 @@ from gmmrec.recommender import Encoded, Recommender
 from gmmrec.tasks.query import Batch, UserQuery
 
 UNKNOWN = 1
-"""Id of the word that is not known."""
+"""Id of the unknown word."""
 
 CELLS = 2**22
-"""Numbers a chunk of pairs may hold at once: 16 MB."""
+"""Maximum number of values in a chunk of pairs: 16 MB."""
 
 
 @dataclass(frozen=True)
 class VECFConfig:
-    """Settings of VECF; forms are those of the released code, sizes are ours where it gives several."""
+    """Settings of VECF; forms are those of the released code, sizes are this implementation's where the code has several."""
 
     dim: int = 64
-    """Size of every embedding and region."""
+    """Width of embeddings and regions."""
     regions: str | None = None
-    """Modality whose tokens are the regions; None takes ``regions``, or else all tokens of all modalities together."""
+    """Modality whose tokens are the regions; None for ``regions``, or else all tokens of all modalities together."""
     attention: Literal["product", "additive", "mean"] = "product"
-    """Whether a user weighs the regions, in two layers or in one, or all of them count alike."""
+    """User attention over the regions, with two layers or one, or uniform weights."""
     attention_hidden: int = 10
-    """Width of the hidden layer of the attention."""
+    """Hidden width of the attention."""
     merge: Literal["mul", "add", "concat"] = "mul"
-    """How an item's embedding and its picture are joined; with ``concat`` each has half of ``dim``."""
+    """Merge of an item's embedding with its image; with ``concat`` each has half of ``dim``."""
     scale: float | None = None
-    """Factor of the picture when they are joined; None for 1 with ``mul`` and 0.5 otherwise."""
+    """Factor of the image in the merge; None for 1 with ``mul`` and 0.5 otherwise."""
     image: bool = True
-    """Whether the picture counts in the score; without it, only reviews teach the attention."""
+    """Use the image in the score; without it, the attention is trained by reviews alone."""
     predictor: Literal["mlp", "dot", "fm"] = "mlp"
-    """A perceptron of sigmoids, the inner product, or a factorisation machine."""
+    """MLP with sigmoids, inner product, or factorisation machine."""
     hidden: int = 64
-    """Width of the perceptron; the time of ranking grows with its square."""
+    """Hidden width of the MLP; ranking time grows with its square."""
     num_layers: int = 5
-    """Layers of the perceptron."""
+    """Number of layers of the MLP."""
     review_weight: float = 0.01
-    """Weight of the reviews, beta; 0 for none."""
+    """Weight of the review loss, beta; 0 for none."""
     cell: Literal["gru", "lstm"] = "gru"
-    """Recurrent network that writes reviews: that of the paper's figure, or of the released code."""
+    """Recurrent cell of the review decoder: that of the paper's figure, or of the released code."""
     vocabulary: int = 5000
-    """Rows of the table of words, the most frequent; other words are unknown. The time of learning from reviews grows with them."""
+    """Rows of the word table, for the most frequent words; other words are unknown. Training time on reviews grows with them."""
     word_dim: int = 64
-    """Size of a word."""
+    """Width of word vectors."""
     state_dim: int = 100
-    """Size of the recurrent state."""
+    """Width of the recurrent state."""
     context_dim: int = 50
-    """Size of the context that the gate mixes for every word."""
+    """Width of the context that the gate mixes for every word."""
     l2: float = 1e-4
     """Weight of the L2 term on all embeddings, in the batch or not, at every step."""
     init_std: float = 0.1
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, attention_hidden=self.attention_hidden, hidden=self.hidden, num_layers=self.num_layers)
@@ -86,23 +87,23 @@ class VECFConfig:
 
 
 class Items(NamedTuple):
-    """What is known of n items apart from who looks at them; None where the model has no such thing."""
+    """User-independent tensors of n items; None for those that the model does not have."""
 
     ids: Tensor
     """Embeddings ``[n, d]``; zeros without training interactions."""
     merged: Tensor
-    """The embedding joined with each region ``[n, R, d]``, or with all of them ``[n, 1, d]`` where these count alike."""
+    """The embedding merged with each region ``[n, R, d]``, or with their mean ``[n, 1, d]`` under uniform weights."""
     regions: Tensor | None = None
     """``[n, R, d]``."""
     present: Tensor | None = None
-    """Which regions there are ``[n, R]``; the others never have a weight."""
+    """Mask of regions present ``[n, R]``; missing ones have weight 0."""
     keys: Tensor | None = None
-    """What the attention knows of the regions ``[n, R, K]``."""
+    """Attention keys of the regions ``[n, R, K]``."""
 
 
 @dataclass(frozen=True)
 class VECFEncoded(Encoded):
-    """Users, and what is known of all items apart from who looks at them."""
+    """Users, and user-independent tensors of all items."""
 
     known: Items
     sizes: tuple[int, ...]
@@ -110,7 +111,7 @@ class VECFEncoded(Encoded):
 
 
 class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesText):
-    r"""Which regions of a picture a user looks at, learned from what they chose and from what they wrote about it.
+    r"""User attention over image regions, trained on interactions and on the text of reviews.
 
     .. math::
         \mathbf{I}_{ij} = \sum_k \alpha_{ijk} \mathbf{f}_j^k, \qquad
@@ -118,39 +119,39 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
 
     with the weights :math:`\alpha` of :class:`~gmmrec.nn.fusion.region.RegionFusion`, the merge M of
     :class:`~gmmrec.nn.fusion.region.VisualMerge` and a predictor P that ends in a logit. The same :math:`\mathbf{I}_{ij}` is the
-    context of a :class:`~gmmrec.nn.decoder.text.TextDecoder` that foretells the review of the pair, where there is one: reviews
-    teach the attention what to look at. At test time no review is read.
+    context of a :class:`~gmmrec.nn.decoder.text.TextDecoder` that predicts the review of the pair, if there is one: reviews train
+    the attention. No review is read at test time.
 
-    The formulas are those of the code that was released for the paper, whose own numbering is not known to us. Two things differ:
-    regions pass a linear map and a normalisation in place of constants, and vectors of words are trained along. Ours are the rules
-    for what the paper's data have everywhere: an item without a picture is its embedding, one without training interactions has
-    zeros for it (with ``mul`` nothing is left then; see ``add``).
+    The formulas are those of the released code; the paper's equation numbers are not known. Two differences: regions pass through a
+    linear map and a normalisation instead of being constants, and word vectors are trained jointly. The rules for missing data,
+    which the paper's data set does not have, are additions: an item without an image is its embedding, and the embedding of one
+    without training interactions is zero (with ``mul`` nothing is left then; see ``add``).
 
-    As the merge is linear and weights sum to 1, each region is joined with the embedding once, and, for the perceptron, passes the
-    first layer: what is mixed for a pair is the mixture of what belongs to the item.
+    As the merge is linear and weights sum to 1, each region is merged with the embedding, and passed through the first layer of the
+    MLP, only once per item: mixing the results for a pair gives the same.
 
     Raises:
-        ValueError: The items have no features at all, or not those that are named.
+        ValueError: The items have no features at all, or not the modality named in ``regions``.
     """
 
     def __init__(self, schema: GraphSchema, config: VECFConfig = VECFConfig()) -> None:
         super().__init__(schema, config)
-        dim, known = config.dim, schema.modalities("item")
+        dim, names = config.dim, schema.modalities("item")
         self.users = embedding_table(schema.num_nodes["user"], dim, config.init_std)  # p_i
-        own = dim // 2 if config.image and config.merge == "concat" else dim
-        self.items = embedding_table(schema.num_nodes["item"], own, config.init_std)  # q_j
+        item_dim = dim // 2 if config.image and config.merge == "concat" else dim
+        self.items = embedding_table(schema.num_nodes["item"], item_dim, config.init_std)  # q_j
         self.write = None
         if schema.num_words and config.review_weight > 0:
             self.write = TextDecoder(
                 min(schema.num_words, config.vocabulary),
-                dim + own,
+                dim + item_dim,
                 dim,
                 word_dim=config.word_dim,
                 state_dim=config.state_dim,
                 context_dim=config.context_dim,
                 cell=config.cell,
             )
-        self.names = _regions(config.regions, known) if config.image or self.write is not None else ()
+        self.names = _regions(config.regions, names) if config.image or self.write is not None else ()
         self.encoders = nn.ModuleList(TokenEncoder(schema.feature_dims[name], dim) for name in self.names)
         self.attend = None
         if self.names and config.attention != "mean":
@@ -159,100 +160,100 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
         self.merge = None
         if config.image:
             scale = 1.0 if config.scale is None and config.merge == "mul" else config.scale
-            self.merge = VisualMerge(own, dim, config.merge, scale=scale, concat_dim=dim - own)
+            self.merge = VisualMerge(item_dim, dim, config.merge, scale=scale, concat_dim=dim - item_dim)
         self.predict: nn.Module | None = None
         if config.predictor == "mlp":
             self.predict = MLPDecoder(dim, hidden=(config.hidden,) * config.num_layers, activation=nn.Sigmoid)
             for weight in self.predict.parameters():
                 if weight.dim() == 2:
-                    nn.init.uniform_(weight, -1.0, 1.0)  # as released; the derivatives of smaller ones vanish layer by layer
+                    nn.init.uniform_(weight, -1.0, 1.0)  # as released; smaller weights make gradients vanish layer by layer
         elif config.predictor == "fm":
             self.predict = FactorizationMachine(dim)
 
     def encode(self, graph: MultimodalGraph) -> VECFEncoded:
-        """Users, and of every item what does not depend on who looks, region by region: ``I x R`` times ``dim`` and more numbers.
+        """Return users, and the user-independent tensors of every item, region by region: ``I x R`` times ``dim`` and more values.
 
         ``item`` is the mean of the merged regions, for comparing items, not for scores.
         """
         items = self._items(graph)
-        counted = _some(items.present) if items.present is not None and items.merged.shape[1] > 1 else None
-        nodes = {"user": graph.gather("user", self.users), "item": masked_mean(items.merged, counted)}
+        mask = _never_empty(items.present) if items.present is not None and items.merged.shape[1] > 1 else None
+        nodes = {"user": graph.gather("user", self.users), "item": masked_mean(items.merged, mask)}
         sizes = tuple(graph.features[name].mask[0].numel() for name in self.names)
         return VECFEncoded(nodes, items if self.write is not None else items._replace(regions=None), sizes)
 
     def score(self, encoded: VECFEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """Logits, chunk by chunk of candidates."""
+        """Compute logits in chunks of candidates."""
         return self._score(F.embedding(query.user, encoded["user"]), encoded.known, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """Cross-entropy of pairs, that of the words of reviews, and squared lengths; only the batch's items are encoded, once each.
+        """Cross-entropy of pairs, that of review words, and the L2 term; only the batch's items are encoded, once each.
 
-        The words' is divided by the number of pairs, negatives included, as the pairs' is.
+        Both cross-entropies are divided by the number of pairs, negatives included.
         """
         rows, position = batch.candidates.unique(return_inverse=True)
         users, items = F.embedding(batch.query.user, graph.gather("user", self.users)), self._items(graph, rows)
         scores = self._score(users, items, position)
-        chosen = torch.zeros_like(scores)
-        chosen[:, 0] = 1.0
-        terms = {"bce": F.binary_cross_entropy_with_logits(scores, chosen)}
+        labels = torch.zeros_like(scores)
+        labels[:, 0] = 1.0
+        terms = {"bce": F.binary_cross_entropy_with_logits(scores, labels)}
         if self.write is not None and batch.text is not None:
             text = batch.text.masked_fill(batch.text >= len(self.write.words), UNKNOWN)
-            written = text.any(1).nonzero().flatten()
-            surprise = self.write(*self._view(users[written], items, position[written, 0]), text[written]).sum()
-            terms["review"] = self.config.review_weight * surprise / scores.numel()
+            has_review = text.any(1).nonzero().flatten()
+            review_loss = self.write(*self._view(users[has_review], items, position[has_review, 0]), text[has_review]).sum()
+            terms["review"] = self.config.review_weight * review_loss / scores.numel()
         if self.config.l2 > 0:
             terms["l2"] = self.config.l2 * (self.users.square().sum() + self.items.square().sum()) / 2
         return terms
 
     def attention(self, encoded: VECFEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
-        """How much each region of an item counts to a user, by modality: ``[B, R]``, or ``[B]`` where it is one region.
+        """Return a user's weight of each region of an item, by modality: ``[B, R]``, or ``[B]`` for a modality of one region.
 
         All weights of a pair sum to 1; they are 0 for an item without any region.
 
         Args:
             encoded: What ``encode`` returned.
             query: B users.
-            items: The item each looks at ``[B]``.
+            items: One item per user ``[B]``.
 
         Raises:
-            ValueError: The model looks at no picture.
+            ValueError: The model reads no regions.
         """
         if not self.names:
-            raise ValueError("with image off and no reviews nothing is looked at; set image to true")
-        found = encoded.known
-        assert found.present is not None
-        weights = self._weights(F.embedding(query.user, encoded["user"]), found, items)
-        weights = weights.masked_fill(~found.present[items], 0.0)
+            raise ValueError("with image off and no reviews there is no attention over regions; set image to true")
+        known = encoded.known
+        assert known.present is not None
+        weights = self._weights(F.embedding(query.user, encoded["user"]), known, items)
+        weights = weights.masked_fill(~known.present[items], 0.0)
         parts = weights.split(list(encoded.sizes), dim=1)
         return {name: part.squeeze(1) if part.shape[1] == 1 else part for name, part in zip(self.names, parts, strict=True)}
 
     def comment(self, encoded: VECFEncoded, query: UserQuery, items: Tensor, max_words: int = 20) -> Tensor:
-        """What these users would write about items, the likeliest word at every place; the unknown word is never said.
+        """Generate reviews of items by these users, greedily; the unknown word is never generated.
 
         Args:
             encoded: What ``encode`` returned.
             query: B users.
-            items: The item each writes about ``[B]``.
-            max_words: Where to stop at the latest.
+            items: One item per user ``[B]``.
+            max_words: Maximum number of words.
 
         Returns:
-            Word ids ``[B, max_words]``, as in ``dataset.reviews.words``; 0 behind the last.
+            Word ids ``[B, max_words]``, as in ``dataset.reviews.words``; 0 after the last word.
 
         Raises:
-            ValueError: The model has learned from no reviews.
+            ValueError: The model was not trained on reviews.
         """
         if self.write is None:
-            raise ValueError("VECF has no decoder of reviews; train it on data with reviews and a review_weight greater than 0")
+            raise ValueError("VECF has no review decoder; train it on data with reviews and a review_weight greater than 0")
         view = self._view(F.embedding(query.user, encoded["user"]), encoded.known, items)
         return self.write.generate(*view, max_words, forbidden=[UNKNOWN])
 
     @property
     def can_comment(self) -> bool:
-        """Whether it has learned from reviews."""
+        """True if the model can generate reviews."""
         return self.write is not None
 
     def _items(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Items:
-        """All items, or those in ``rows``."""
+        """Tensors of all items, or of those in ``rows``."""
         is_trained = _rows(graph.degree("item"), rows) > 0
         ids = _rows(graph.gather("item", self.items), rows) * is_trained.unsqueeze(1)
         if not self.names:
@@ -265,7 +266,7 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
         return Items(ids, self._first_layer(self._merged(ids, regions, present)), regions, present, keys)
 
     def _merged(self, ids: Tensor, regions: Tensor, present: Tensor) -> Tensor:
-        """``M(q_j, f_j^k)`` of every region; of their mean, where all count alike."""
+        """``M(q_j, f_j^k)`` for every region, or for their mean under uniform weights."""
         if self.merge is None:
             return ids.unsqueeze(1)
         if self.attend is None:
@@ -274,7 +275,7 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
         return merged
 
     def _first_layer(self, merged: Tensor) -> Tensor:
-        """What the perceptron makes of it before users join; linear, so regions may be mixed behind it."""
+        """Item half of the MLP's first layer, before its nonlinearity; linear, so regions may be mixed after it."""
         if isinstance(self.predict, MLPDecoder):
             merged = self.predict.candidate(merged)
         return merged
@@ -290,47 +291,47 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
             return self._logits(users, torch.einsum("...r,...rd->...d", weights, merged))
 
         num_regions, width = items.merged.shape[1:]
-        held = num_regions * width if rows.dim() == 2 else max(num_regions, width)
-        return in_chunks(score, rows.shape[-1], CELLS // max(1, len(users) * held))
+        cells = num_regions * width if rows.dim() == 2 else max(num_regions, width)
+        return in_chunks(score, rows.shape[-1], block_rows(CELLS, len(users) * cells))
 
     def _logits(self, users: Tensor, items: Tensor) -> Tensor:
-        """``P`` of users ``[B, d]`` and items as they are seen, ``[C, d]`` or ``[B, C, d]``."""
+        """``P`` of users ``[B, d]`` and user-specific items ``[C, d]`` or ``[B, C, d]``."""
         if self.predict is None:
             return inner_product(users, items)
-        if isinstance(self.predict, MLPDecoder):  # whose first layer the items have passed
+        if isinstance(self.predict, MLPDecoder):  # items have passed its first layer
             items = self.predict.query(users).unsqueeze(1) + items
             return torch.squeeze(self.predict.rest(items), -1)
         logits: Tensor = self.predict(users, items)
         return logits
 
     def _weights(self, users: Tensor, items: Items, rows: Tensor) -> Tensor:
-        """How much the regions of items count to users; an item without regions is one, on which all weight falls."""
+        """Users' weights of the regions of items; an item without regions has one, of weight 1."""
         assert items.present is not None
-        present = _some(items.present)[rows]
+        present = _never_empty(items.present)[rows]
         if self.attend is None or items.keys is None:
             return uniform_weights(users, present)
         return self.attend.weights(users, _take(items.keys, rows), present)
 
     def _view(self, users: Tensor, items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What a review is about: embeddings of user and item side by side, and the picture as the user sees it, ``[B, d]``."""
+        """Input of the review decoder: user and item embeddings, concatenated, and the user-specific image ``[B, d]``."""
         assert items.regions is not None
-        seen = torch.einsum("br,brd->bd", self._weights(users, items, rows), _take(items.regions, rows))
-        return torch.cat([users, F.embedding(rows, items.ids)], dim=1), seen
+        image = torch.einsum("br,brd->bd", self._weights(users, items, rows), _take(items.regions, rows))
+        return torch.cat([users, F.embedding(rows, items.ids)], dim=1), image
 
 
-def _regions(name: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the modalities that regions come from."""
-    if not known:
+def _regions(name: str | None, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the modalities whose tokens are the regions."""
+    if not modalities:
         raise ValueError(
             "VECF needs at least one modality of the items, but the data set has none; add a feature file or set image to false"
         )
-    if name is not None and name not in known:
-        raise ValueError(f"the items have no modality {name!r}; choose one of {', '.join(known)}")
-    return known if name is None and "regions" not in known else (name or "regions",)
+    if name is not None and name not in modalities:
+        raise ValueError(f"the items have no modality {name!r}; choose one of {', '.join(modalities)}")
+    return modalities if name is None and "regions" not in modalities else (name or "regions",)
 
 
-def _some(present: Tensor) -> Tensor:
-    """The mask ``[n, R]``, with the first region present where there is none: what was joined there is the embedding alone."""
+def _never_empty(present: Tensor) -> Tensor:
+    """The mask ``[n, R]``, with the first region present if none is: merged there is the embedding alone."""
     first = torch.arange(present.shape[1], device=present.device) == 0
     return present | (first & ~present.any(1, keepdim=True))
 
@@ -342,5 +343,5 @@ def _rows(table: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def _take(tokens: Tensor, rows: Tensor) -> Tensor:
-    """``tokens[rows]`` with a fast derivative."""
+    """``tokens[rows]`` with a fast backward pass."""
     return F.embedding(rows, tokens.flatten(1)).view(*rows.shape, *tokens.shape[1:])

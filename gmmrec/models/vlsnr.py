@@ -14,6 +14,7 @@ from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import MultiHeadAttention, attend
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.dropout import Dropout
@@ -31,45 +32,45 @@ from gmmrec.tasks.query import Batch, HistoryQuery
 from gmmrec.typing import ITEM
 
 ID = "id"
-"""Name of the token that is an ID embedding; it stands before the tokens of the features."""
+"""Name of the ID embedding token, which precedes the feature tokens."""
 
 CELLS = 2**22
-"""Numbers a block of items, or of pairs, may hold at once: 16 MB."""
+"""Maximum number of values in a chunk of items or of pairs: 16 MB."""
 
 
 @dataclass(frozen=True)
 class VLSNRConfig(HistoryConfig):
-    """Settings of VLSNR; the paper's are not known, these are usual for models of news."""
+    """Settings of VLSNR; the paper's are not known, the defaults are usual for news models."""
 
     dim: int = 64
-    """Width of tokens and news."""
+    """Width of tokens and news vectors."""
     hidden: int | None = None
-    """Width of the recurrence's state; ``dim`` where not given. The time of ranking grows with its square."""
+    """State width of the recurrence; None for ``dim``. Ranking time grows with its square."""
     num_heads: int = 8
-    """Heads of the self-attentions; a divisor of ``dim``."""
+    """Number of heads of the self-attentions; a divisor of ``dim``."""
     num_layers: int = 1
-    """Layers of attention between the tokens of a piece of news; 0 for their pooling alone."""
+    """Number of attention layers between the tokens of a news item; 0 for pooling alone."""
     ffn_mult: int = 0
-    """Width of a feed-forward layer behind each of them, in widths of a token; 0 for none."""
+    """Width of the feed-forward layer after each of them, as a multiple of ``dim``; 0 for none."""
     recurrence: Literal["update", "input", "post", "plain", "none"] = "update"
-    """How the history is gone through in time: a GRU whose update gate, or whose input, is scaled by what the candidate attends to,
-    additive attention behind an ordinary GRU, the last state of an ordinary GRU, or not at all."""
+    """Recurrence over the history: a GRU whose update gate (``update``) or input (``input``) is scaled by the candidate's
+    attention, additive attention after an ordinary GRU (``post``), the last state of an ordinary GRU (``plain``), or none."""
     long_term: bool = True
-    """Whether the candidate also attends to all clicks at once."""
+    """Let the candidate also attend to all clicks at once."""
     self_attention: bool = True
-    """Whether clicks attend to each other before."""
+    """Apply self-attention between clicks first."""
     positions: bool = True
-    """Whether they know their places then; else only the recurrence knows the order."""
+    """Add positions to this self-attention; else only the recurrence is aware of the order."""
     attention: Literal["full", "mean"] = "full"
-    """All attention, or means in its place: news are means of their tokens, and clicks count alike for all candidates."""
+    """Attention everywhere, or means: news are means of their tokens, and clicks have uniform weights for all candidates."""
     ids: bool = False
-    """Whether an item's ID embedding is one of its tokens; an addition, for items that come back, as news do not."""
+    """Add an ID token to every item; an addition, for catalogues whose items recur, as news do not."""
     unit_features: bool = True
-    """Whether feature vectors are brought to length 1 before they are projected."""
+    """Scale feature vectors to unit length before projection."""
     dropout: float = 0.1
-    """Share of what self-attention adds that is dropped in training."""
+    """Dropout probability of self-attention outputs."""
     init_std: float = 0.1
-    """Standard deviation of the initial ID embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial ID embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,20 +83,20 @@ class VLSNRConfig(HistoryConfig):
 
 
 class ClickEncoder(nn.Module):
-    r"""Clicks hear each other: :math:`\mathbf{H} = \mathrm{LN}(\mathbf{N} + \mathrm{MHA}(\mathbf{N} + \mathbf{P}))`.
+    r"""Self-attention over clicks: :math:`\mathbf{H} = \mathrm{LN}(\mathbf{N} + \mathrm{MHA}(\mathbf{N} + \mathbf{P}))`.
 
-    Positions are counted from the newest click, and those that are missing are not heard.
+    Positions are counted from the newest click; missing clicks are masked out.
 
     Args:
         dim: Width of a click.
         max_length: Longest history.
-        num_heads: Heads of the attention.
-        positions: Whether there are any.
-        dropout: Share of what is heard that is dropped in training.
+        num_heads: Number of attention heads.
+        positions: Add position embeddings.
+        dropout: Dropout probability of the messages.
 
     Shapes:
-        - **input:** clicks ``[B, L, dim]``, zeros where there is none, mask ``[B, L]``
-        - **output:** ``[B, L, dim]``, the same
+        - **input:** clicks ``[B, L, dim]``, zeros for padding, mask ``[B, L]``
+        - **output:** ``[B, L, dim]``, zeros for padding
     """
 
     def __init__(self, dim: int, max_length: int, num_heads: int, *, positions: bool = True, dropout: float = 0.0) -> None:
@@ -104,23 +105,23 @@ class ClickEncoder(nn.Module):
         self.hear, self.norm, self.dropout = MultiHeadAttention(dim, num_heads), nn.LayerNorm(dim), Dropout(dropout)
 
     def forward(self, clicks: Tensor, mask: Tensor) -> Tensor:
-        """What every click becomes among the others."""
+        """Contextualise every click by the others."""
         positioned = clicks if self.positions is None else clicks + self.positions(clicks.shape[1])
         messages, _ = self.hear(positioned, positioned, mask.unsqueeze(-2))
         return hide_missing(self.norm(clicks + self.dropout(messages)), mask)
 
 
 class Clicks(NamedTuple):
-    """Histories as far as they do not depend on candidates."""
+    """Candidate-independent tensors of histories."""
 
     values: Tensor
-    """``[B, L, d]``, zeros where there is none."""
+    """``[B, L, d]``, zeros for padding."""
     mask: Tensor
     """``[B, L]``."""
     steps: Steps | None
-    """The same as the recurrence has read it."""
+    """The clicks as read by the recurrence."""
     keys: Tensor | None
-    """What the long-term attention of candidates is computed from ``[B, L, d]``."""
+    """Keys of the candidates' long-term attention ``[B, L, d]``."""
 
 
 @dataclass(frozen=True)
@@ -128,22 +129,22 @@ class VLSNREncoded(Encoded):
     """News vectors."""
 
     weights: Tensor
-    """What the tokens count in the news ``[I, T]``."""
+    """Token weights in the news ``[I, T]``."""
     sizes: list[int]
-    """How many of these tokens are of each modality."""
+    """Number of these tokens per modality."""
 
 
 class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, ReadsHistories, FeatureBased):
-    """Pictures and words of news read each other; what a reader has clicked is gone through in time, in the eyes of each candidate.
+    """News recommender with vision-language attention over tokens and a candidate-aware recurrence over clicks.
 
-    A RECONSTRUCTION: known are, from abstract and figures, layers of attention between the picture and the text of a piece of news,
+    A RECONSTRUCTION: known from abstract and figures are attention layers between the image and the text of a news item,
     self-attention over the clicks, an attentional GRU over them, and a relation between clicks and candidates; the released
-    repository holds pictures and no model. The equations in between are ours: additive pooling of tokens, the attentional GRU of
-    DIEN, dot-product attention of candidates to all clicks, a linear map of both interests, the inner product, and the softmax
-    over a positive and its negatives. Readers have no vector but what they have clicked.
+    repository holds images and no model. The equations in between are this implementation's: additive pooling of tokens, the
+    attentional GRU of DIEN, dot-product attention of candidates to all clicks, a linear map of both interests, the inner product,
+    and the softmax over a positive and its negatives. A reader is represented by their clicks alone.
 
-    Any modalities will do, of one token or more. A token that is missing has no weight; news without any token are zeros, and so
-    is a reader without clicks, to whom all candidates score 0.
+    Modalities may be any, of one token or more. A missing token has weight 0; news without tokens are zero vectors, and so is a
+    reader without clicks, for whom all candidates score 0.
 
     Raises:
         ValueError: The items have no features at all, and no ``ids``.
@@ -180,19 +181,19 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
         return self.config.max_length
 
     def encode(self, graph: MultimodalGraph) -> VLSNREncoded:
-        """News vectors ``item`` ``[I, d]``, each computed once, in blocks, and what the tokens count in them."""
+        """Return the news vectors ``item`` ``[I, d]``, each computed once, in chunks, and their token weights."""
         rows = torch.arange(graph.num_nodes(ITEM), device=graph.degree(ITEM).device)
         sizes = self._tokens(graph, rows[:1]).sizes
-        news = [self._news(graph, part) for part in rows.split(max(1, CELLS // (sum(sizes) * self.config.dim)))]
+        news = [self._news(graph, part) for part in rows.split(block_rows(CELLS, sum(sizes) * self.config.dim))]
         vectors, weights = (torch.cat(parts) for parts in zip(*news, strict=True))
         return VLSNREncoded({ITEM: vectors}, weights, sizes)
 
     def score(self, encoded: VLSNREncoded, query: HistoryQuery, candidates: Tensor) -> Tensor:
-        """The inner product of a candidate with the reader as the candidate sees them, chunk by chunk of candidates."""
+        """Inner product of a candidate with the candidate-aware reader, in chunks of candidates."""
         return self._score(encoded[ITEM], query.items, query.mask, candidates)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> dict[str, Tensor]:
-        """How unlikely the positive is among itself and its negatives; only the batch's items are encoded."""
+        """Cross-entropy of the positive among itself and its negatives; only the batch's items are encoded."""
         history, candidates, mask = batch.query.items, batch.candidates, batch.query.mask
         rows, position = torch.cat([history.masked_fill(~mask, 0), candidates], dim=1).unique(return_inverse=True)
         clicked, shown = position.split([history.shape[1], candidates.shape[1]], dim=1)
@@ -200,38 +201,38 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
         return {"softmax": F.cross_entropy(scores, torch.zeros_like(batch.positive))}
 
     def attention(self, encoded: VLSNREncoded, query: HistoryQuery, items: Tensor) -> dict[str, Tensor]:
-        """How much each token counts in the news, and each click for them.
+        """Return the weight of each token in the news, and of each click for the news.
 
         Args:
             encoded: What ``encode`` returned.
             query: B histories.
-            items: One item for each ``[B]``.
+            items: One item per history ``[B]``.
 
         Returns:
             By modality (and ``"id"``), ``[B]`` or ``[B, T]`` for T tokens: together they sum to 1. ``user:history`` ``[B, L]``: the
             relevance of each click in the recurrence; ``user:long_term`` ``[B, L]``: that in the attention to all clicks. Their
-            rows stand in ``user:history_items`` and ``user:long_term_items``, -1 where there is none. A ``plain`` recurrence has no
-            relevance to show.
+            rows are in ``user:history_items`` and ``user:long_term_items``, -1 for padding. A ``plain`` recurrence has no relevance
+            weights.
         """
         names = ((ID,) if self.items is not None else ()) + self.names
         parts = encoded.weights[items].split(encoded.sizes, dim=1)
-        found = {name: part.squeeze(1) if part.shape[1] == 1 else part for name, part in zip(names, parts, strict=True)}
+        attention = {name: part.squeeze(1) if part.shape[1] == 1 else part for name, part in zip(names, parts, strict=True)}
         clicks = self._clicks(encoded[ITEM], query.items, query.mask)
         candidates = F.embedding(items, encoded[ITEM]).unsqueeze(1)
         rows = query.items[:, -clicks.mask.shape[1] :].masked_fill(~clicks.mask, -1)
         if self.recur is not None and clicks.steps is not None and self.recur.mode != "plain":
-            found |= {"user:history": self.recur.weights(clicks.steps, candidates)[:, 0], "user:history_items": rows}
+            attention |= {"user:history": self.recur.weights(clicks.steps, candidates)[:, 0], "user:history_items": rows}
         if self.config.long_term:
             if clicks.keys is None:
                 weights = uniform_weights(clicks.values, clicks.mask)
             else:
-                seen = attend(candidates, clicks.keys, clicks.values, clicks.mask.unsqueeze(1), return_weights=True)
-                weights = seen[1][:, 0, 0]
-            found |= {"user:long_term": weights, "user:long_term_items": rows}
-        return found
+                _, weights = attend(candidates, clicks.keys, clicks.values, clicks.mask.unsqueeze(1), return_weights=True)
+                weights = weights[:, 0, 0]
+            attention |= {"user:long_term": weights, "user:long_term_items": rows}
+        return attention
 
     def _tokens(self, graph: MultimodalGraph, rows: Tensor) -> Tokens:
-        """Tokens of the items in ``rows`` ``[n]``; the biases of the projections are what tells modalities apart."""
+        """Tokens of the items in ``rows`` ``[n]``; modalities are distinguished by the biases of their projections."""
         parts = []
         if self.items is not None:
             known = (graph.rows(ITEM) >= 0) & (graph.degree(ITEM) > 0)
@@ -242,13 +243,13 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
         return Tokens.joined(parts)
 
     def _news(self, graph: MultimodalGraph, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors ``[n, d]`` of the items in ``rows``, and what their tokens count ``[n, T]``."""
+        """Vectors ``[n, d]`` of the items in ``rows``, and their token weights ``[n, T]``."""
         tokens = self._tokens(graph, rows)
         vectors, weights = self.fuse(tokens.values, tokens.mask, return_weights=True)
         return vectors, weights
 
     def _clicks(self, news: Tensor, history: Tensor, mask: Tensor) -> Clicks:
-        """The newest ``max_length`` items of histories, rows of ``news`` ``[n, d]``."""
+        """Encode the newest ``max_length`` items of histories, rows of ``news`` ``[n, d]``."""
         history, mask = history[:, -self.config.max_length :], mask[:, -self.config.max_length :]
         values = hide_missing(F.embedding(history.masked_fill(~mask, 0), news), mask)
         if self.mix is not None:
@@ -257,7 +258,7 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
         return Clicks(values, mask, steps, None if self.relevance is None else self.relevance(values))
 
     def _reader(self, clicks: Clicks, candidates: Tensor) -> Tensor:
-        """Readers as candidates ``[1 or B, C, d]`` see them ``[B, C, d]``; ``[B, 1, d]`` where all see the same."""
+        """Reader vectors ``[B, C, d]`` for candidates ``[1 or B, C, d]``; ``[B, 1, d]`` if the same for all candidates."""
         parts = []
         if self.recur is not None and clicks.steps is not None:
             parts.append(self.recur.follow(clicks.steps, candidates))
@@ -272,12 +273,12 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
     def _score(self, news: Tensor, history: Tensor, mask: Tensor, candidates: Tensor) -> Tensor:
         """Scores ``[B, C]``; histories and candidates are rows of ``news`` ``[n, d]``."""
         clicks = self._clicks(news, history, mask)
-        if self.relevance is None and (self.recur is None or not self.recur.attend):  # to all candidates a reader is the same
+        if self.relevance is None and (self.recur is None or not self.recur.attend):  # candidate-independent
             return inner_product(self._reader(clicks, news[:0].unsqueeze(0))[:, 0], F.embedding(candidates, news))
 
         def score(part: slice) -> Tensor:
-            seen = F.embedding(candidates[..., part].reshape(-1, candidates[..., part].shape[-1]), news)  # [1 or B, c, d]
-            return (self._reader(clicks, seen) * seen).sum(-1)
+            vectors = F.embedding(candidates[..., part].reshape(-1, candidates[..., part].shape[-1]), news)  # [1 or B, c, d]
+            return (self._reader(clicks, vectors) * vectors).sum(-1)
 
-        cells = history.shape[0] * (clicks.mask.shape[1] + 2 * self.config.dim)  # of one candidate
-        return in_chunks(score, candidates.shape[-1], CELLS // max(1, cells))
+        cells = history.shape[0] * (clicks.mask.shape[1] + 2 * self.config.dim)  # per candidate
+        return in_chunks(score, candidates.shape[-1], block_rows(CELLS, cells))

@@ -1,7 +1,7 @@
-"""Layers: tensors in, tensors out; imports nothing of gmmrec.
+"""Layers: tensors in, tensors out, without imports from the rest of gmmrec.
 
 Every public layer is exported here, as in ``from gmmrec.nn import LightConv, GateFusion``, along with the functions and types
-needed to write another one.
+needed to write new layers.
 """
 
 from gmmrec.nn import conv, decoder, encoder, fusion, sequence

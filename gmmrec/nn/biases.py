@@ -1,4 +1,4 @@
-"""How far users' and items' ratings lie above the mean, in closed form."""
+"""Rating biases of users and items in closed form."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Biases(NamedTuple):
-    """The mean rating, a number; and what is added for users ``[U]`` and items ``[I]`` (float64)."""
+    """The mean rating, a scalar, and the offsets of users ``[U]`` and items ``[I]`` (float64)."""
 
     mean: Tensor
     users: Tensor
@@ -17,22 +17,22 @@ class Biases(NamedTuple):
 def rating_biases(
     user: Tensor, item: Tensor, rating: Tensor, sizes: tuple[int, int], *, shrinkage: float, num_rounds: int = 10
 ) -> Biases:
-    r"""Biases of :math:`\mu + b_u + b_i` (Koren, Bell & Volinsky, IEEE Computer 2009, equation 3).
+    r"""Fit the biases of :math:`\mu + b_u + b_i` (Koren, Bell & Volinsky, IEEE Computer 2009, equation 3).
 
     .. math::
         b_i = \frac{\sum_{u \in i} (r_{ui} - \mu - b_u)}{n_i + \lambda}, \qquad
         b_u = \frac{\sum_{i \in u} (r_{ui} - \mu - b_i)}{n_u + \lambda}
 
-    from :math:`b_u = 0` on, in turn. They approach those that minimise the squared error plus
-    :math:`\lambda (\sum_u b_u^2 + \sum_i b_i^2)`, for each step is the exact minimum given the others.
+    alternately, starting from :math:`b_u = 0`. They converge to the minimum of the squared error plus
+    :math:`\lambda (\sum_u b_u^2 + \sum_i b_i^2)`, because each step is the exact minimum given the other biases.
 
     Args:
-        user: Rows ``[E]``.
-        item: Rows ``[E]``.
-        rating: ``[E]``.
+        user: User of every rating ``[E]``.
+        item: Item of every rating ``[E]``.
+        rating: Ratings ``[E]``.
         sizes: Number of users and of items; those without ratings get 0.
         shrinkage: :math:`\lambda`, at least 0.
-        num_rounds: How many times both are computed.
+        num_rounds: Number of alternations.
 
     >>> user, item, rating = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), torch.tensor([5.0, 3.0, 4.0])
     >>> rating_biases(user, item, rating, (3, 2), shrinkage=1, num_rounds=1).items    # 1 / 3 and -1 / 2

@@ -1,8 +1,8 @@
-"""Sizes of blocks: how many rows fit a budget of cells."""
+"""Block sizes: the number of rows that fit a budget of cells."""
 
 
 def block_rows(budget: int, width: int) -> int:
-    """Rows of ``width`` cells that fit a budget, at least 1. Budgets are measured, and stand beside the code they are for.
+    """Return the number of rows of ``width`` cells that fit a budget, at least 1. Budgets are measured and kept next to their code.
 
     >>> block_rows(1000, 300), block_rows(1000, 5000), block_rows(1000, 0)
     (3, 1, 1000)

@@ -1,4 +1,4 @@
-"""Choices by name: tables of builders and settings of few values, both of which refuse a name they do not have."""
+"""Choices by name: tables of builders and settings with few values; both reject unknown names."""
 
 import difflib
 from collections.abc import Collection
@@ -8,12 +8,12 @@ T = TypeVar("T")
 
 
 class Table(dict[str, T]):
-    """Builders by name; an unknown name is refused in one sentence.
+    """Builders by name that rejects an unknown name in one sentence.
 
     ``in``, ``get`` and the order of the names are those of a dictionary.
 
     Args:
-        kind: What an entry is called in the refusal, such as ``"fusion"``.
+        kind: Name of an entry in the error message, such as ``"fusion"``.
         entries: Builders by name.
 
     >>> folds = Table("fold", {"mean": max, "sum": sum})
@@ -34,7 +34,7 @@ class Table(dict[str, T]):
 
 
 def unknown_name(kind: str, name: str, known: Collection[str]) -> ValueError:
-    """The error for a name that is in no table.
+    """Return the error for an unknown name.
 
     >>> unknown_name("decoder", "mpl", ["bilinear", "mlp"])
     ValueError("unknown decoder 'mpl'; the nearest known name is 'mlp'")
@@ -44,7 +44,7 @@ def unknown_name(kind: str, name: str, known: Collection[str]) -> ValueError:
 
 
 def check_choice(literal: Any, **values: object) -> None:
-    """Checks that every value is one of a ``Literal``'s own.
+    """Check that every value is one of the options of a ``Literal``.
 
     >>> from typing import Literal
     >>> check_choice(Literal["mean", "max"], pool="maen")

@@ -1,4 +1,4 @@
-"""Scores of many candidates, a chunk at a time."""
+"""Scores of many candidates, chunk by chunk."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +9,14 @@ from torch.utils.checkpoint import checkpoint
 
 
 def in_chunks(score: Callable[[slice], Tensor], num_candidates: int, step: int) -> Tensor:
-    """Puts the chunks of a score together, so that what ``score`` holds meanwhile is never held for all candidates.
+    """Score candidates in chunks, so that the intermediate results of ``score`` never cover all candidates.
 
-    Under gradients, each chunk is computed again in the backward pass instead of being kept; a single chunk is computed once.
+    With gradients, each chunk is recomputed in the backward pass instead of being kept; a single chunk is computed once.
 
     Args:
-        score: From some candidates ``[start:stop]`` to their scores ``[B, stop - start]``.
+        score: Maps the candidates ``[start:stop]`` to their scores ``[B, stop - start]``.
         num_candidates: C.
-        step: Candidates in a chunk; at least one is taken.
+        step: Candidates per chunk; raised to 1 if less.
 
     Returns:
         ``[B, C]``.

@@ -1,4 +1,4 @@
-r"""Item-item weights in closed form: linear autoencoders that may not copy an item from itself.
+r"""Item-item weights in closed form: linear autoencoders with a zero diagonal.
 
 Each column of :math:`\mathbf{B}` is a ridge regression of one item on all others. H. Steck, *Embarrassingly Shallow Autoencoders
 for Sparse Data*, WWW 2019, https://arxiv.org/abs/1905.03375.
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def item_weights(gram: Tensor, reg: float, *, prior: Tensor | None = None) -> Tensor:
-    r"""Minimises :math:`\|\mathbf{X} - \mathbf{X}\mathbf{B}\|^2 + \lambda \|\mathbf{B} - \mathbf{S}\|^2`, B's diagonal being 0.
+    r"""Minimise :math:`\|\mathbf{X} - \mathbf{X}\mathbf{B}\|^2 + \lambda \|\mathbf{B} - \mathbf{S}\|^2` with a zero diagonal of B.
 
     .. math::
         \mathbf{P} &= (\mathbf{X}^\top \mathbf{X} + \lambda \mathbf{I})^{-1}, \qquad
@@ -22,15 +22,15 @@ def item_weights(gram: Tensor, reg: float, *, prior: Tensor | None = None) -> Te
     equation 8). Two matrices of the size of ``gram`` are held at once, three with a prior.
 
     Args:
-        gram: :math:`\mathbf{X}^\top \mathbf{X}` ``[I, I]``, or that of any stacked data; it is OVERWRITTEN, to save memory.
+        gram: :math:`\mathbf{X}^\top \mathbf{X}` ``[I, I]``, or that of any stacked data; OVERWRITTEN to save memory.
         reg: :math:`\lambda`, greater than 0.
-        prior: S ``[I, I]`` of the same type, or None for zeros.
+        prior: S ``[I, I]`` of the same dtype, or None for zeros.
 
     Returns:
-        B ``[I, I]`` of the type of ``gram``: column j holds what the others say about item j.
+        B ``[I, I]`` with the dtype of ``gram``: column j holds the weights that predict item j from the others.
 
     Raises:
-        ValueError: The matrix is too ill-conditioned for its number format.
+        ValueError: The matrix is too ill-conditioned for its dtype.
 
     >>> item_weights(torch.tensor([[2.0, 1.0], [1.0, 1.0]]), reg=1.0)
     tensor([[0.0000, 0.3333],
@@ -39,24 +39,24 @@ def item_weights(gram: Tensor, reg: float, *, prior: Tensor | None = None) -> Te
     inverse = ridge_inverse(gram, reg)
     if prior is None:
         weights = inverse.div_(-inverse.diagonal().clone())
-    else:  # with P X'X = I - reg P, off the diagonal C is reg P S, and - reg P is taken up by the constraint
+    else:  # with P X'X = I - reg P, C is reg P S off the diagonal, and the constraint absorbs -reg P
         weights = torch.mm(inverse, prior, out=gram).mul_(reg)
         weights -= inverse.mul_((1 + weights.diagonal()) / inverse.diagonal())
     return weights.fill_diagonal_(0.0)
 
 
 def ridge_inverse(gram: Tensor, reg: float) -> Tensor:
-    r""":math:`(\mathbf{G} + \lambda \mathbf{I})^{-1}` ``[I, I]`` by Cholesky's factorisation; ``gram`` is overwritten.
+    r"""Compute :math:`(\mathbf{G} + \lambda \mathbf{I})^{-1}` ``[I, I]`` by Cholesky factorisation; ``gram`` is overwritten.
 
     Raises:
-        ValueError: The matrix is too ill-conditioned for its number format.
+        ValueError: The matrix is too ill-conditioned for its dtype.
 
     >>> ridge_inverse(torch.tensor([[2.0, 1.0], [1.0, 1.0]]), reg=1.0)
     tensor([[ 0.4000, -0.2000],
             [-0.2000,  0.6000]])
     """
     gram.diagonal().add_(reg)
-    factor = gram.t()  # symmetric: its transpose has the memory layout that LAPACK overwrites in place
+    factor = gram.t()  # symmetric, and its transpose has the memory layout that LAPACK overwrites in place
     failed = torch.empty((), dtype=torch.int32, device=gram.device)
     torch.linalg.cholesky_ex(factor, out=(factor, failed))
     if int(failed):

@@ -1,6 +1,6 @@
-r"""Soft clusters of nodes: assignment to prototypes, degrees inside a cluster, and losses that want clusters to be good ones.
+r"""Soft clusters of nodes: assignment to prototypes, degrees inside a cluster, and clustering losses.
 
-An assignment :math:`\mathbf{Q}` ``[N, K]`` has rows that sum to 1. Nothing here is larger than that, or than the edges.
+The rows of an assignment :math:`\mathbf{Q}` ``[N, K]`` sum to 1. No tensor here is larger than the assignment or the edges.
 """
 
 from typing import cast
@@ -13,15 +13,15 @@ from gmmrec.nn.relations import Relation
 
 
 class PrototypeAssignment(nn.Module):
-    r"""Assigns vectors to clusters by their likeness to trainable prototypes.
+    r"""Assignment of vectors to clusters by similarity to trainable prototypes.
 
     .. math:: \mathbf{q}_v = \operatorname{softmax}_k \big( \langle \mathbf{x}_v, \boldsymbol{\mu}_k \rangle / \tau \big)
 
     Args:
         dim: Width of the vectors.
         num_clusters: K.
-        temperature: :math:`\tau`; small values decide, great ones blur.
-        hard: Give every node to its best cluster alone; gradients are those of the soft assignment (straight-through).
+        temperature: :math:`\tau`; small values sharpen, large values smooth.
+        hard: Assign every node to its best cluster only, with the gradients of the soft assignment (straight-through).
 
     Shapes:
         - **input:** ``[N, dim]``
@@ -35,7 +35,7 @@ class PrototypeAssignment(nn.Module):
         nn.init.normal_(self.prototypes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Assigns."""
+        """Return the assignment."""
         soft = (x @ self.prototypes.t() / self.temperature).softmax(-1)
         if not self.hard:
             return soft
@@ -44,12 +44,12 @@ class PrototypeAssignment(nn.Module):
 
 
 def cluster_degrees(edges: Relation, source: Tensor, target: Tensor) -> Tensor:
-    r"""Weighted degree of every target inside every cluster, by one sparse product.
+    r"""Compute the weighted degree of every target inside every cluster with one sparse product.
 
     .. math:: D_k(i) = Q_{ik} \sum_{j \to i} a_{ji} Q_{jk}
 
     Args:
-        edges: Edges and their weights :math:`a_{ji}` (ones where there are none).
+        edges: Edges and their weights :math:`a_{ji}` (default: ones).
         source: Assignment ``[N_source, K]``.
         target: Assignment ``[N_target, K]``.
 
@@ -64,16 +64,15 @@ def cluster_degrees(edges: Relation, source: Tensor, target: Tensor) -> Tensor:
 
 
 def cut_loss(*relations: tuple[Relation, Tensor, Tensor]) -> Tensor:
-    r"""The relaxed normalised cut: -1 where no edge leaves its cluster, 0 where all do.
+    r"""Compute the relaxed normalised cut: -1 if no edge leaves its cluster, 0 if all do.
 
     .. math:: -\operatorname{Tr}(\mathbf{Q}^\top \mathbf{A} \mathbf{Q}) / \operatorname{Tr}(\mathbf{Q}^\top \mathbf{D} \mathbf{Q})
 
-    D holds the row sums of A, the weights that come in; for a symmetric A the value lies between -1 and 0. A bipartite graph is
-    both of its relations together (bipartite spectral co-clustering; Dhillon, KDD 2001).
+    D holds the row sums of A, the incoming weights; for a symmetric A the value lies between -1 and 0. Pass a bipartite graph as
+    its two relations (bipartite spectral co-clustering; Dhillon, KDD 2001).
 
     Args:
-        *relations: Edges with their weights, the assignment of their sources ``[N_source, K]``, and of their targets
-            ``[N_target, K]``.
+        *relations: Weighted edges, and the assignments of their sources ``[N_source, K]`` and targets ``[N_target, K]``.
 
     >>> edges = Relation(torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]]))
     >>> q = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
@@ -89,7 +88,7 @@ def cut_loss(*relations: tuple[Relation, Tensor, Tensor]) -> Tensor:
 
 
 def balance_loss(assignment: Tensor) -> Tensor:
-    r"""How unequal clusters are: 0 for hard ones of equal size, below the root of 2 always.
+    r"""Measure how unbalanced clusters are: 0 for hard clusters of equal size, always below the root of 2.
 
     .. math:: \| \mathbf{Q}^\top \mathbf{Q} / \| \mathbf{Q}^\top \mathbf{Q} \|_F - \mathbf{I} / \sqrt{K} \|_F
 
@@ -107,10 +106,10 @@ def balance_loss(assignment: Tensor) -> Tensor:
 
 
 def sharpening_loss(assignment: Tensor) -> Tensor:
-    r"""``KL(P || Q)``, the mean over nodes, to a target that is Q squared, divided by the size of each cluster, and held fixed.
+    r"""Compute the mean over nodes of ``KL(P || Q)``; the fixed target P is Q squared, divided by the size of each cluster.
 
-    It makes assignments more certain without emptying clusters (Xie et al., *Unsupervised Deep Embedding for Clustering Analysis*,
-    ICML 2016, equations 2 and 3).
+    It sharpens assignments without emptying clusters (Xie et al., *Unsupervised Deep Embedding for Clustering Analysis*, ICML 2016,
+    equations 2 and 3).
 
     Args:
         assignment: ``[N, K]``, soft.
@@ -121,7 +120,7 @@ def sharpening_loss(assignment: Tensor) -> Tensor:
     tiny = torch.finfo(assignment.dtype).tiny
     log = assignment.clamp(min=tiny).log()
     with torch.no_grad():
-        share = assignment.square() / assignment.sum(0).clamp(min=tiny)
-        share = share / share.sum(-1, keepdim=True)
-        log_share = share.clamp(min=tiny).log()
-    return (share * (log_share - log)).sum(-1).mean()
+        target = assignment.square() / assignment.sum(0).clamp(min=tiny)
+        target = target / target.sum(-1, keepdim=True)
+        log_target = target.clamp(min=tiny).log()
+    return (target * (log_target - log)).sum(-1).mean()

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 
 def embedding_table(num_rows: int, dim: int, std: float) -> nn.Parameter:
-    """A table ``[num_rows, dim]`` drawn from a normal distribution, or by Xavier's uniform rule where ``std`` is 0.
+    """Create a table ``[num_rows, dim]``, normally distributed, or Xavier uniform if ``std`` is 0.
 
-    The two are both in use for the same models and lead to different results: Xavier's values are an order of magnitude smaller.
+    Both are in use for the same models and lead to different results: Xavier's values are an order of magnitude smaller.
 
     >>> tuple(embedding_table(3, 2, 0.1).shape)
     (3, 2)
@@ -17,10 +17,10 @@ def embedding_table(num_rows: int, dim: int, std: float) -> nn.Parameter:
 
 
 def truncated_normal_(module: nn.Module, std: float) -> None:
-    """Draws all matrices of a module anew, from a normal distribution cut at two standard deviations, and sets biases to 0.
+    """Reinitialise all matrices of a module from a normal distribution truncated at two standard deviations; set biases to 0.
 
-    So BERT begins. Source: the released code of BERT4Rec (Sun et al., CIKM 2019). Matrices are parameters of two axes or more,
-    tables included; weights of normalisations stay.
+    This is BERT's initialisation. Source: the released code of BERT4Rec (Sun et al., CIKM 2019). Matrices are parameters with two
+    or more axes, tables included; weights of normalisation layers stay as they are.
 
     >>> layer = nn.Linear(3, 2)
     >>> truncated_normal_(layer, 0.02)

@@ -1,4 +1,4 @@
-"""Losses: pure functions from scores and vectors to one number."""
+"""Losses: pure functions from scores and vectors to a scalar."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.normalize import unit_rows
 
 BLOCK_CELLS = {"cpu": 2**18}  # products held at once: 1 MB, which stays in the cache
@@ -16,7 +17,7 @@ LARGEST_BLOCK_CELLS = 2**26
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
-    """Bayesian personalised ranking, the mean of ``-ln sigmoid(positive - negative)`` over all pairs.
+    """Compute the Bayesian personalised ranking loss, the mean of ``-ln sigmoid(positive - negative)`` over all pairs.
 
     Source: Rendle et al., UAI 2009, section 4.
 
@@ -31,20 +32,20 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def expected_bpr(margin: Tensor, variance: Tensor) -> Tensor:
-    r"""BPR against all negatives at once: what :func:`bpr` is on average where their scores are spread normally.
+    r"""Compute BPR against all negatives at once: the expectation of :func:`bpr` under normally distributed negative scores.
 
     .. math:: \mathbb{E}[-\ln \sigma(x)] \approx \kappa \, \mathrm{softplus}(-m / \kappa), \qquad \kappa = \sqrt{1 + \pi v / 8},
         \qquad x \sim N(m, v)
 
-    This is the integral of MacKay's approximation of an averaged sigmoid (Neural Computation 1992); exact without any spread.
-    Nothing is drawn, so a model that adapts itself by it does the same each time.
+    This is the integral of MacKay's approximation of an averaged sigmoid (Neural Computation 1992); it is exact for zero variance.
+    Nothing is sampled, so a model that adapts with this loss is deterministic.
 
     Args:
-        margin: The positive's score less the mean of the negatives', of any shape.
-        variance: Of the negatives' scores, likewise.
+        margin: Score of the positive minus the mean score of the negatives, of any shape.
+        variance: Variance of the negatives' scores, of the same shape.
 
     Returns:
-        One loss each; not yet averaged.
+        Losses of the same shape, not averaged.
 
     >>> expected_bpr(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 0.0]))        # ln 2, and -ln sigmoid(2)
     tensor([0.6931, 0.1269])
@@ -54,9 +55,9 @@ def expected_bpr(margin: Tensor, variance: Tensor) -> Tensor:
 
 
 def embedding_norm(*embeddings: Tensor) -> Tensor:
-    """Half the squared length of all rows, divided by the number of rows of the first tensor.
+    """Compute half the squared L2 norm of all rows, divided by the number of rows of the first tensor.
 
-    This is the L2 term of LightGCN's public code: layer-0 vectors of the batch only.
+    This is the L2 term of LightGCN's public code, for the layer-0 vectors in the batch only.
 
     Args:
         *embeddings: ``[B, ..., D]`` each.
@@ -69,28 +70,29 @@ def embedding_norm(*embeddings: Tensor) -> Tensor:
 
 
 class _SoftmaxLoss(torch.autograd.Function):
-    """``sum_j w_j (ln sum_k count_k exp(<x_j, y_k>) - <x_j, y_j>)``, and its derivatives in the same pass over blocks of rows.
+    """``sum_j w_j (ln sum_k count_k exp(<x_j, y_k>) - <x_j, y_j>)`` and its derivatives, in one pass over blocks of rows.
 
-    So a product and its exponential are computed once, while they are in the cache, and no ``[B, B]`` is held.
+    Each product and its exponential are computed once, while they are in the cache, and no ``[B, B]`` tensor is held.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, count: Tensor, w: Tensor, bound: float) -> Tensor:
         counted, transposed = count[:, None] * y, y.t().contiguous()
         loss, grad_x, grad_y = x.new_zeros(()), torch.empty_like(x), torch.zeros_like(y)
-        size = max(1, BLOCK_CELLS.get(x.device.type, LARGEST_BLOCK_CELLS) // len(y))
+        size = block_rows(BLOCK_CELLS.get(x.device.type, LARGEST_BLOCK_CELLS), len(y))
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
-            chances = x[rows] @ transposed  # [b, B]
+            logits = x[rows] @ transposed  # [b, B]
             largest: Tensor | float = 0.0
-            if bound > 40:  # beyond, exponentials may leave the range of single precision
-                largest = chances.amax(1)
-                chances.sub_(largest[:, None])
-            total = chances.exp_() @ count
+            if bound > 40:  # larger logits may overflow single precision
+                largest = logits.amax(1)
+                logits.sub_(largest[:, None])
+            exponentials = logits.exp_()
+            total = exponentials @ count
             loss += (total.log() + largest) @ w[rows]
-            share = (w[rows] / total)[:, None]
-            torch.mm(chances, counted, out=grad_x[rows]).mul_(share)
-            grad_y.addmm_(chances.t(), share * x[rows])
+            scale = (w[rows] / total)[:, None]
+            torch.mm(exponentials, counted, out=grad_x[rows]).mul_(scale)
+            grad_y.addmm_(exponentials.t(), scale * x[rows])
         grad_y.mul_(count[:, None]).addcmul_(x, w[:, None], value=-1)
         ctx.save_for_backward(grad_x.addcmul_(y, w[:, None], value=-1), grad_y)
         return loss - (x * y).sum(1) @ w
@@ -106,7 +108,7 @@ _softmax_loss: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = _Soft
 
 
 def info_nce(anchor: Tensor, target: Tensor, temperature: float, count: Tensor | None = None) -> Tensor:
-    """Contrastive loss: every row of ``anchor`` finds the same row of ``target`` among all rows, by cosine. One direction.
+    """Contrast every row of ``anchor`` with all rows of ``target`` by cosine; the positive is the same row. One direction.
 
     Source: van den Oord et al., 2018, equation 4, with cosine similarities divided by a temperature.
 
@@ -114,26 +116,26 @@ def info_nce(anchor: Tensor, target: Tensor, temperature: float, count: Tensor |
         anchor: Vectors ``[B, D]``.
         target: Vectors ``[B, D]``; the other rows are the negatives.
         temperature: Greater than 0.
-        count: How often every row occurs ``[B]``, at least once; once where not given. The value is that of the vectors with all
-            their repetitions, in which a row's own copies are negatives, without computing anything twice.
+        count: Multiplicity of every row ``[B]``, at least 1 (default: 1). The loss equals that of the vectors with all repetitions,
+            where the copies of a row are negatives, but nothing is computed twice.
 
     >>> info_nce(torch.ones(4, 2), torch.ones(4, 2), 0.2)        # ln 4
     tensor(1.3863)
     >>> info_nce(torch.ones(2, 2), torch.ones(2, 2), 0.2, torch.tensor([1, 3]))
     tensor(1.3863)
     """
-    with torch.autocast(anchor.device.type, enabled=False):  # exponentials of products of 16 bits are too coarse
+    with torch.autocast(anchor.device.type, enabled=False):  # exponentials of 16-bit products are too coarse
         x, y = (unit_rows(v.float() if v.dtype in (torch.float16, torch.bfloat16) else v) for v in (anchor, target))
         weight = x.new_ones(len(x)) if count is None else count.to(x.dtype)
         return _softmax_loss(x / temperature, y, weight, weight / weight.sum(), 1 / temperature)
 
 
 def contrast_with_first(views: Sequence[Tensor], present: Tensor, temperature: float) -> Tensor:
-    """Symmetric :func:`info_nce` of the first view with every other one, the mean over the others; 0 where there is no other.
+    """Average the symmetric :func:`info_nce` of the first view with each other view; 0 if there is only one view.
 
     Args:
-        views: ``[B, D]`` each.
-        present: Which row has which view, boolean ``[B, V]``; a row takes part in the pairs of which it has both.
+        views: Views ``[B, D]``.
+        present: Boolean mask ``[B, V]`` of the views each row has; a row enters the pairs of views that it has both of.
         temperature: Greater than 0.
 
     >>> x = torch.ones(4, 2)
@@ -150,7 +152,7 @@ def contrast_with_first(views: Sequence[Tensor], present: Tensor, temperature: f
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
-    """``1 - cos(x, y)`` of every row, ``[..., D]`` to ``[...]``, between 0 and 2; 1 where a row is all zeros.
+    """Compute ``1 - cos(x, y)`` of every row, ``[..., D]`` to ``[...]``, between 0 and 2; 1 for a row of zeros.
 
     >>> cosine_distance(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 2.0]]))
     tensor([0., 1.])

@@ -1,11 +1,11 @@
-"""Softmax, mean and spread over tokens of which some are missing; where all are, the result is zero and never NaN."""
+"""Softmax, mean and covariance over tokens, some of which may be missing; with none present the result is zero, never NaN."""
 
 import torch
 from torch import Tensor
 
 
 def hide_missing(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Zeros in place of the tokens ``[..., T, D]`` that are missing by ``mask`` ``[..., T]``: whatever stands there is never read.
+    """Zero the tokens ``[..., T, D]`` that are missing in ``mask`` ``[..., T]``; their values are never read.
 
     >>> hide_missing(torch.tensor([[1.0, 2.0], [torch.nan, 4.0]]), torch.tensor([True, False]))
     tensor([[1., 2.],
@@ -15,12 +15,12 @@ def hide_missing(tokens: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def masked_softmax(logits: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:
-    """Softmax over the entries that are present; the others get exactly 0, and so does a row without any.
+    """Apply softmax over the entries that are present; missing entries, and rows with none present, get exactly 0.
 
     Args:
         logits: Any shape.
-        mask: Boolean, broadcast against ``logits``; True where there is a token. None: all are.
-        dim: The axis that sums to 1.
+        mask: Boolean, broadcast against ``logits``; True for a token that is present. None: all present.
+        dim: Axis that sums to 1.
 
     >>> masked_softmax(torch.zeros(2, 3), torch.tensor([[True, True, False], [False, False, False]]))
     tensor([[0.5000, 0.5000, 0.0000],
@@ -28,12 +28,12 @@ def masked_softmax(logits: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor
     """
     if mask is None:
         return logits.softmax(dim)
-    lowest = torch.finfo(logits.dtype).min  # not -inf: a row without tokens would be NaN, also in the derivative
+    lowest = torch.finfo(logits.dtype).min  # not -inf, which makes a row without tokens NaN, and its gradient too
     return logits.masked_fill(~mask, lowest).softmax(dim).masked_fill(~mask, 0.0)
 
 
 def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of the tokens ``[..., T, D]`` that are present ``[..., T]``; zeros where there is none.
+    """Average the tokens ``[..., T, D]`` that are present ``[..., T]``; zeros if there are none.
 
     >>> masked_mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]]))
     tensor([[3.]])
@@ -45,7 +45,7 @@ def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def masked_moments(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``[M, D]`` and covariance ``[M, D, D]`` of those of N vectors ``[N, M, D]`` that are present ``[N, M]``; 0 of none.
+    """Compute mean ``[M, D]`` and covariance ``[M, D, D]`` of the vectors ``[N, M, D]`` present in ``mask`` ``[N, M]``; 0 for none.
 
     >>> masked_moments(torch.tensor([[[2.0]], [[4.0]], [[9.0]]]), torch.tensor([[True], [True], [False]]))
     (tensor([[3.]]), tensor([[[1.]]]))

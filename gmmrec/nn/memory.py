@@ -1,4 +1,4 @@
-"""How much memory there is, and a refusal before it runs out."""
+"""Available memory, and a check before it runs out."""
 
 import os
 from pathlib import Path
@@ -9,9 +9,9 @@ GIB = 2**30
 
 
 def available_memory(device: torch.device | str = "cpu") -> int | None:
-    """Bytes that can still be taken on a device; None where nobody can tell.
+    """Return the bytes that can still be allocated on a device; None if unknown.
 
-    On Linux what the kernel deems available, within the limit of the container; elsewhere all memory the machine has.
+    On Linux this is the kernel's estimate within the container's limit; elsewhere the total memory of the machine.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -31,13 +31,13 @@ def available_memory(device: torch.device | str = "cpu") -> int | None:
 
 
 def check_memory(needed: int, what: str, remedy: str, device: torch.device | str = "cpu") -> None:
-    """Refuses what cannot fit.
+    """Check that an allocation fits into memory.
 
     Args:
         needed: Bytes.
-        what: What would take them; the subject of the message.
-        remedy: What to do instead.
-        device: Where.
+        what: Owner of the memory; the subject of the message.
+        remedy: Advice; the end of the message.
+        device: Device of the memory.
 
     Raises:
         ValueError: Less than ``needed`` is available.

@@ -1,4 +1,4 @@
-"""The edges into some nodes, for sums that only these need."""
+"""Incoming edges of selected nodes, for sums over these nodes only."""
 
 import torch
 from torch import Tensor
@@ -9,18 +9,18 @@ from gmmrec.nn.relations import Relation
 
 
 def edges_into(relation: Relation, nodes: Tensor, num_sources: int, num_targets: int) -> Relation:
-    """The edges of a relation that lead to some nodes; the nodes are numbered as they are listed.
+    """Return the incoming edges of selected nodes, which are renumbered in the given order.
 
-    Costs what these edges are in number; the relation as a whole is not read.
+    The cost is linear in the number of these edges; the rest of the relation is not read.
 
     Args:
-        relation: Edges, best an ``EdgeIndex``, which is grouped once.
+        relation: Edges, preferably an ``EdgeIndex``, which is grouped only once.
         nodes: Distinct targets ``[n]``.
         num_sources: Number of sources of the relation.
         num_targets: Number of targets of the relation.
 
     Returns:
-        Edges ``[2, E']`` from sources, numbered as before, to ``0 … n - 1``, ascending (an ``EdgeIndex``), and their weights.
+        Edges ``[2, E']`` (an ``EdgeIndex``) from the sources, numbered as before, to ``0 … n - 1``, ascending, and their weights.
 
     >>> relation = Relation(torch.tensor([[4, 3, 1], [0, 2, 2]]), torch.tensor([0.1, 0.2, 0.3]))
     >>> edge_index, weight = edges_into(relation, torch.tensor([2, 1, 0]), 5, 3)

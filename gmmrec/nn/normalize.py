@@ -1,4 +1,4 @@
-"""Vectors at unit length."""
+"""Normalisation of rows to unit length."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,9 +35,9 @@ _unit_rows: Callable[[Tensor], tuple[Tensor, Tensor]] = _UnitRows.apply
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Every row ``[..., D]`` divided by its length; a row of zeros stays as it is, and gets no gradient.
+    """Divide every row ``[..., D]`` by its L2 norm; a row of zeros stays zero and gets no gradient.
 
-    There torch's own ``normalize`` has a gradient of 1e12 times the upstream one; the derivative here is also twice as fast.
+    For a row of zeros, torch's ``normalize`` has 1e12 times the upstream gradient. The backward pass here is also twice as fast.
 
     >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],

@@ -1,4 +1,4 @@
-"""The hidden layer of a perceptron on pairs of vectors, of many pairs, without a tensor that holds every pair's vectors."""
+"""A perceptron on many pairs of vectors, without materialising the vectors of every pair."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BLOCK_CELLS = {"cpu": 2**18}  # numbers of pairs of vectors in a block: 1 MB, which stays in the cache
+from gmmrec.nn.blocks import block_rows
+
+BLOCK_CELLS = {"cpu": 2**18}  # cells of the pairs in a block: 1 MB, which fits the cache
 LARGEST_BLOCK_CELLS = 2**26
 
 
@@ -15,9 +17,9 @@ class PairNetwork(NamedTuple):
     r"""The weights of :math:`\mathbf{w}^\top \mathrm{ReLU}(\mathbf{W} (\mathbf{p} \odot \mathbf{q}) + \mathbf{x} + \mathbf{y})`.
 
     Attributes:
-        product: W ``[H, D]``, or None where the product is not looked at.
-        query: The query's share of the hidden layer, x, with any bias ``[B, C, H]``.
-        token: The token's share, y ``[N, H]``, or None.
+        product: W ``[H, D]``, or None to ignore the product.
+        query: The query's term of the hidden layer, x, with any bias ``[B, C, H]``.
+        token: The token's term, y ``[N, H]``, or None.
         logit: w ``[H]``.
     """
 
@@ -28,13 +30,13 @@ class PairNetwork(NamedTuple):
 
 
 def pair_logits(query: Tensor, tokens: Tensor, row: Tensor, index: Tensor, network: PairNetwork) -> tuple[Tensor, Tensor]:
-    """What a perceptron makes of pairs, and their inner products; computed in blocks, once more in the backward pass.
+    """Compute a perceptron's logits and the inner products of pairs, in blocks that are recomputed in the backward pass.
 
     Args:
         query: ``[B, C, D]``.
         tokens: ``[N, D]``.
-        row: Which queries each pair is of ``[F]``.
-        index: Which token ``[F]``; all C queries of a row are paired with it.
+        row: Row of ``query`` of each pair ``[F]``.
+        index: Token of each pair ``[F]``; all C queries of a row are paired with it.
         network: The perceptron.
 
     Returns:
@@ -47,7 +49,7 @@ def pair_logits(query: Tensor, tokens: Tensor, row: Tensor, index: Tensor, netwo
             [ 0.,  0.]]), tensor([[10., 15.],
             [-2., -3.]]))
     """
-    with torch.autocast(query.device.type, enabled=False):  # sums of gradients into a given tensor know no mixed precision
+    with torch.autocast(query.device.type, enabled=False):  # in-place sums of gradients do not support mixed precision
         tensors = (query, tokens, *network)
         wide = (t.float() if t is not None and t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
         logits, products = _pair_logits(row, index, *wide)
@@ -86,22 +88,22 @@ class _PairLogits(torch.autograd.Function):
         ]
         by_query, by_token, by_w, by_x, by_y, by_v = sums
         for part in _blocks(row, query):
-            of, which = row[part], index[part]
-            own, token = query[of], tokens[which].unsqueeze(1)
-            products = own * token
-            hidden = _hidden(products, of, which, w, x, y)
+            query_rows, token_rows = row[part], index[part]
+            queries, token = query[query_rows], tokens[token_rows].unsqueeze(1)
+            products = queries * token
+            hidden = _hidden(products, query_rows, token_rows, w, x, y)
             slope = grad_logits[part].unsqueeze(-1)
             by_v.addmv_(hidden.flatten(0, 1).t(), slope.flatten())
             by_hidden = (slope * v).mul_(hidden > 0)  # [f, C, H]
-            by_x.index_add_(0, of, by_hidden)
+            by_x.index_add_(0, query_rows, by_hidden)
             if by_y is not None:
-                by_y.index_add_(0, which, by_hidden.sum(1))
+                by_y.index_add_(0, token_rows, by_hidden.sum(1))
             by_products = grad_dots[part].unsqueeze(-1).expand_as(products)
             if w is not None:
                 by_w.addmm_(by_hidden.flatten(0, 1).t(), products.flatten(0, 1))
                 by_products = torch.matmul(by_hidden, w).add_(by_products)
-            by_query.index_add_(0, of, by_products * token)
-            by_token.index_add_(0, which, (by_products * own).sum(1))
+            by_query.index_add_(0, query_rows, by_products * token)
+            by_token.index_add_(0, token_rows, (by_products * queries).sum(1))
         return None, None, *sums
 
 
@@ -119,5 +121,5 @@ def _hidden(products: Tensor, row: Tensor, index: Tensor, w: Tensor | None, x: T
 
 def _blocks(row: Tensor, query: Tensor) -> Iterator[slice]:
     cells = BLOCK_CELLS.get(query.device.type, LARGEST_BLOCK_CELLS)
-    step = max(1, cells // query[0].numel())
+    step = block_rows(cells, query[0].numel())
     return (slice(start, start + step) for start in range(0, len(row), step))

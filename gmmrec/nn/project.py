@@ -1,4 +1,4 @@
-"""Linear projection of rows of a wide table, in blocks that fit the cache, without a copy of these rows."""
+"""Linear projection of rows of a wide table, in blocks that fit the cache, without copying the rows."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,13 +8,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-BLOCK_BYTES = {"cpu": 4 * 2**20}  # gathered rows that stay in the cache until they are multiplied
+from gmmrec.nn.blocks import block_rows
+
+BLOCK_BYTES = {"cpu": 4 * 2**20}  # gathered rows that stay in the cache until multiplied
 LARGEST_BLOCK_BYTES = 256 * 2**20
 
 
 def _blocks(table: Tensor, rows: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-    """Places in the result, and the rows of the table that belong there; views where all rows are meant."""
-    size = BLOCK_BYTES.get(table.device.type, LARGEST_BLOCK_BYTES) // max(1, table.shape[1] * table.element_size())
+    """Yield slices of the result and the table rows that belong there; views if all rows are used."""
+    size = block_rows(BLOCK_BYTES.get(table.device.type, LARGEST_BLOCK_BYTES), table.shape[1] * table.element_size())
     size, count = max(1, size), _count(table, rows)
     for start in range(0, count, size):
         position = slice(start, min(start + size, count))
@@ -29,7 +31,7 @@ class _ProjectRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor | None, weight: Tensor) -> Tensor:
         ctx.save_for_backward(table, rows, weight)
-        out, transposed = weight.new_empty(_count(table, rows), weight.shape[0]), weight.t().contiguous()  # read faster so
+        out, transposed = weight.new_empty(_count(table, rows), weight.shape[0]), weight.t().contiguous()  # faster to read
         for position, block in _blocks(table, rows):
             torch.mm(block, transposed, out=out[position])
         return out
@@ -49,14 +51,14 @@ _project_rows: Callable[[Tensor, Tensor | None, Tensor], Tensor] = _ProjectRows.
 
 
 def project_rows(table: Tensor, rows: Tensor | None, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    r"""``F.linear(table[rows], weight, bias)``, gathered and multiplied block by block.
+    r"""Compute ``F.linear(table[rows], weight, bias)``, gathered and multiplied block by block.
 
-    Copying thousands of rows of some thousand numbers takes longer than multiplying them; here nothing larger than a block is
-    copied, and nothing is kept for the derivative but the table itself. Where the table needs a gradient it is the plain formula.
+    Copying thousands of rows with thousands of columns takes longer than multiplying them; here nothing larger than a block is
+    copied, and only the table itself is kept for the backward pass. A table that requires a gradient takes the plain formula.
 
     Args:
         table: Features.
-        rows: Which of them, in any order, repeats allowed; None for all.
+        rows: Rows of the table, in any order, repeats allowed; None for all.
         weight: As in ``nn.Linear``.
         bias: As in ``nn.Linear``.
 
@@ -71,6 +73,6 @@ def project_rows(table: Tensor, rows: Tensor | None, weight: Tensor, bias: Tenso
     """
     if table.requires_grad:
         return F.linear(table if rows is None else F.embedding(rows, table), weight, bias)
-    with torch.autocast(table.device.type, enabled=False):  # products into a given result know no mixed precision
+    with torch.autocast(table.device.type, enabled=False):  # products with ``out`` do not support mixed precision
         out = _project_rows(table, rows, weight.to(table.dtype))
     return out if bias is None else out + bias

@@ -1,8 +1,8 @@
 r"""Sparse products on a sorted, cached ``EdgeIndex``: the hot path of every graph model.
 
 ``weighted_sum`` is :math:`\mathbf{y}_i = \sum_{j \to i} w_{ji} \mathbf{x}_j`, ``sampled_dot`` is
-:math:`s_{ji} = \langle \mathbf{x}_j, \mathbf{y}_i \rangle` on the edges only. Each is the other's derivative, so the two are closed
-under differentiation of any order, and no tensor of shape ``[E, D]`` is ever made.
+:math:`s_{ji} = \langle \mathbf{x}_j, \mathbf{y}_i \rangle` on the edges only. Each is the derivative of the other, so the two are
+closed under differentiation of any order, and no ``[E, D]`` tensor is ever created.
 """
 
 import warnings
@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta 
 class Compressed(NamedTuple):
     """Edges grouped by one end: ``indptr`` ``[N + 1]``, ``indices`` ``[E]`` of the other end, ``order`` ``[E]`` or None.
 
-    ``order`` holds the positions of the edges in the ``edge_index`` they come from; None means that they stand as they did.
+    ``order`` holds the positions of the edges in the original ``edge_index``; None means that the order is unchanged.
     """
 
     indptr: Tensor
@@ -29,13 +29,13 @@ class Compressed(NamedTuple):
     size: tuple[int, int]
 
     def matrix(self, values: Tensor) -> Tensor:
-        """The sparse CSR matrix with ``values`` ``[E]``, given in the order of the ``edge_index``."""
+        """Return the sparse CSR matrix of ``values`` ``[E]``, given in the order of the ``edge_index``."""
         values = values if self.order is None else values.index_select(0, self.order)
         return torch.sparse_csr_tensor(self.indptr, self.indices, values, self.size, check_invariants=False)
 
 
 class Structure(NamedTuple):
-    """A set of edges, grouped both ways, so that neither a product nor its derivative has to transpose anything."""
+    """Edges grouped by either end, so that neither a product nor its derivative needs a transpose."""
 
     by_target: Compressed
     by_source: Compressed
@@ -43,7 +43,7 @@ class Structure(NamedTuple):
     target: Tensor
 
     def transposed(self) -> "Structure":
-        """The same edges with sources and targets exchanged; copies nothing."""
+        """Return the edges with sources and targets exchanged, without copying."""
         return Structure(self.by_source, self.by_target, self.target, self.source)
 
 
@@ -51,7 +51,7 @@ _STRUCTURES = WeakTensorKeyDictionary()
 
 
 def structure_of(edge_index: Tensor, num_sources: int, num_targets: int) -> Structure:
-    """Groups edges ``[2, E]`` by either end: once for an ``EdgeIndex`` (cached with it), each time for a plain tensor."""
+    """Group edges ``[2, E]`` by either end: once for an ``EdgeIndex`` (cached with it), on every call for a plain tensor."""
     known: Structure | None = _STRUCTURES.get(edge_index) if isinstance(edge_index, EdgeIndex) else None
     if known is not None and known.by_target.size == (num_targets, num_sources):
         return known
@@ -73,7 +73,7 @@ def _compress(group: Tensor, other: Tensor, num_groups: int, num_others: int) ->
         order = torch.argsort(group, stable=True)
         other = other[order]
     counts = torch.bincount(group, minlength=num_groups)
-    if counts.numel() > num_groups:  # unnoticed, the kernels would read beyond the end
+    if counts.numel() > num_groups:  # the kernels would read out of bounds
         raise ValueError(f"edge_index names node {counts.numel() - 1}, but there are only {num_groups} nodes at that end")
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     small = max(group.numel(), num_groups, num_others) < 2**31  # 32-bit indices are read faster
@@ -90,7 +90,7 @@ class _WeightedSum(torch.autograd.Function):
     def forward(ctx: Any, structure: Structure, x: Tensor, weight: Tensor) -> Tensor:
         ctx.structure = structure
         ctx.save_for_backward(x, weight)
-        if _has_kernels(x):  # into an empty result: ``matrix @ x`` fills one with zeros and copies it first
+        if _has_kernels(x):  # into an empty result; ``matrix @ x`` first fills one with zeros and copies it
             return x.new_empty(structure.by_target.size[0], x.shape[1]).addmm_(structure.by_target.matrix(weight), x, beta=0.0)
         out = x.new_zeros(structure.by_target.size[0], x.shape[1])
         return out.index_add_(0, structure.target, x[structure.source] * weight[:, None])
@@ -130,7 +130,7 @@ _sampled_dot: Callable[[Structure, Tensor, Tensor], Tensor] = _SampledDot.apply
 
 
 def _in_32_bits(product: Callable[[Structure, Tensor, Tensor], Tensor], structure: Structure, x: Tensor, y: Tensor) -> Tensor:
-    """A product, outside of mixed precision: the sparse kernels know no 16-bit numbers."""
+    """Compute a product outside mixed precision, because the sparse kernels do not support 16-bit numbers."""
     if not torch.is_autocast_enabled(x.device.type):
         return product(structure, x, y)
     x, y = (t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in (x, y))
@@ -139,13 +139,13 @@ def _in_32_bits(product: Callable[[Structure, Tensor, Tensor], Tensor], structur
 
 
 def weighted_sum(edge_index: Tensor, x: Tensor, weight: Tensor | None = None, *, num_targets: int | None = None) -> Tensor:
-    r"""Sums the vectors of every node's neighbours, :math:`\mathbf{y}_i = \sum_{j \to i} w_{ji} \mathbf{x}_j`.
+    r"""Sum the vectors of every node's neighbours, :math:`\mathbf{y}_i = \sum_{j \to i} w_{ji} \mathbf{x}_j`.
 
     Args:
-        edge_index: Source and target of every edge; an ``EdgeIndex`` is grouped once, a plain tensor each time.
+        edge_index: Source and target of every edge; an ``EdgeIndex`` is grouped once, a plain tensor on every call.
         x: Vectors of the sources.
-        weight: One number an edge; ones where not given. Gradients reach it.
-        num_targets: Number of targets; as many as sources (or as the ``EdgeIndex`` says) where not given.
+        weight: One weight per edge, differentiable (default: ones).
+        num_targets: Number of targets (default: that of the ``EdgeIndex``, or else the number of sources).
 
     Shapes:
         - **input:** edge_index ``[2, E]``, x ``[N_source, D]``, weight ``[E]``
@@ -164,7 +164,7 @@ def weighted_sum(edge_index: Tensor, x: Tensor, weight: Tensor | None = None, *,
 
 
 def sampled_dot(edge_index: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    r"""Inner products along the edges, :math:`s_{ji} = \langle \mathbf{x}_j, \mathbf{y}_i \rangle`, in the order of ``edge_index``.
+    r"""Compute inner products along edges, :math:`s_{ji} = \langle \mathbf{x}_j, \mathbf{y}_i \rangle`, in ``edge_index`` order.
 
     Args:
         edge_index: Source and target of every edge.

@@ -1,4 +1,4 @@
-"""Names for what a bipartite graph is made of, so that layers take three arguments and not nine."""
+"""Named tuples for the parts of a bipartite graph, so that layers take three arguments instead of nine."""
 
 from typing import NamedTuple
 
@@ -13,21 +13,21 @@ class UserItem(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """Edges ``edge_index`` ``[2, E]`` (source, target; best an ``EdgeIndex`` sorted by target) and ``weight`` ``[E]`` or None."""
+    """Edges ``edge_index`` ``[2, E]`` (source, target; ideally an ``EdgeIndex`` sorted by target), ``weight`` ``[E]`` or None."""
 
     edge_index: Tensor
     weight: Tensor | None = None
 
 
 class Bipartite(NamedTuple):
-    """User-item edges in both directions, and how many edges every node has in the whole graph.
+    """User-item edges in both directions, and the degree of every node in the whole graph.
 
     Attributes:
         to_user: Edges from items to users.
         to_item: The same edges from users to items.
         degree: Float tensors ``[U]`` and ``[I]``.
-        between_users: Edges between users, such as of those who share items, where a model has them.
-        between_items: Edges between items likewise.
+        between_users: Edges between users, such as those who share items, if a model has them.
+        between_items: Edges between items, if a model has them.
     """
 
     to_user: Relation

@@ -1,8 +1,8 @@
-r"""Sum, maximum and softmax over the segments of a compressed (CSR) layout: the edges of every target, say.
+r"""Sum, maximum and softmax over the segments of a compressed (CSR) layout, such as the incoming edges of every target.
 
-Segment :math:`n` owns ``values[indptr[n]:indptr[n + 1]]``. The kernels are torch's own or those of torch-scatter; derivatives are
-written here once, so that both backends give the same numbers and the same gradients. ``benchmarks/segment.py`` compares them with
-the alternatives.
+Segment :math:`n` is ``values[indptr[n]:indptr[n + 1]]``. The kernels are torch's own or those of torch-scatter; the derivatives are
+written here once, so that both backends yield the same values and gradients. ``benchmarks/segment.py`` compares them with the
+alternatives.
 """
 
 from collections.abc import Callable
@@ -14,18 +14,18 @@ from torch import Tensor
 from gmmrec.nn.choice import check_choice
 
 Backend = Literal["auto", "torch", "scatter"]
-"""Whose kernels reduce: ``"torch"``, ``"scatter"`` (torch-scatter, an extra), or ``"auto"``, the faster ones. On a CPU these are
-torch's: a softmax and its derivative take them two thirds to three quarters of the time; on a GPU nobody has measured yet."""
+"""Reduction kernels: ``"torch"``, ``"scatter"`` (torch-scatter, an extra), or ``"auto"``, the faster ones. On a CPU these are
+torch's, which take two thirds to three quarters of the time for a softmax and its derivative; GPUs have not been measured yet."""
 
 
 def segment_sum(values: Tensor, indptr: Tensor, index: Tensor | None = None, *, backend: Backend = "auto") -> Tensor:
-    """Sum of every segment; an empty one gives 0.
+    """Sum every segment; an empty one yields 0.
 
     Args:
-        values: Floating-point numbers, one segment behind the other.
-        indptr: Where each segment begins and ends.
-        index: Segment of every value; saves computing it from ``indptr`` where gradients are wanted.
-        backend: Whose kernels are used.
+        values: Floating-point numbers, segment after segment.
+        indptr: Boundaries of the segments.
+        index: Segment of every value; computed from ``indptr`` if not given.
+        backend: Reduction kernels.
 
     Shapes:
         - **input:** values ``[E]`` or ``[E, H]``, indptr ``[N + 1]``, index ``[E]``
@@ -38,9 +38,9 @@ def segment_sum(values: Tensor, indptr: Tensor, index: Tensor | None = None, *, 
 
 
 def segment_max(values: Tensor, indptr: Tensor, index: Tensor | None = None, *, backend: Backend = "auto") -> Tensor:
-    """Maximum of every segment; an empty one gives minus infinity. Equal maxima share the gradient equally.
+    """Take the maximum of every segment; an empty one yields minus infinity. Equal maxima share the gradient equally.
 
-    Args and shapes are those of :func:`segment_sum`.
+    Arguments and shapes are those of :func:`segment_sum`.
 
     >>> segment_max(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 2, 2, 3]))
     tensor([2., -inf, 4.])
@@ -49,9 +49,9 @@ def segment_max(values: Tensor, indptr: Tensor, index: Tensor | None = None, *, 
 
 
 def segment_softmax(values: Tensor, indptr: Tensor, index: Tensor | None = None, *, backend: Backend = "auto") -> Tensor:
-    """Softmax within every segment, of any finite numbers without overflow.
+    """Apply softmax within every segment, without overflow for any finite numbers.
 
-    Args and input shapes are those of :func:`segment_sum`; the output has the shape of ``values``.
+    Arguments and input shapes are those of :func:`segment_sum`; the output has the shape of ``values``.
 
     >>> segment_softmax(torch.tensor([1000.0, 1000.0, -4.0]), torch.tensor([0, 2, 2, 3]))
     tensor([0.5000, 0.5000, 1.0000])
@@ -118,13 +118,13 @@ _segment_softmax: Callable[[Tensor, Tensor, Tensor, Backend], Tensor] = _Segment
 
 
 def _reduce(values: Tensor, indptr: Tensor, how: Literal["sum", "max"], backend: Backend) -> Tensor:
-    """Reduces without gradients; the only place where the backends differ."""
+    """Reduce without gradients; the only function in which the backends differ."""
     check_choice(Backend, backend=backend)
     if backend != "scatter":
         initial = 0.0 if how == "sum" else -torch.inf
         return torch.segment_reduce(values, how, offsets=indptr, axis=0, initial=initial, unsafe=True)
     reduced = _segment_csr()(values, indptr.long(), reduce=how)
-    if how == "max":  # where torch-scatter has 0
+    if how == "max":  # torch-scatter yields 0 for an empty segment
         reduced.masked_fill_((indptr[1:] == indptr[:-1]).view(-1, *[1] * (values.dim() - 1)), -torch.inf)
     return reduced
 

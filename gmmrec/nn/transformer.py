@@ -1,4 +1,4 @@
-"""The Transformer's encoder over tokens of which some are missing."""
+"""Transformer encoder over tokens, some of which may be missing."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from gmmrec.nn.masked import hide_missing
 
 
 class TransformerEncoder(nn.Module):
-    r"""Layers in which every token attends to all tokens, itself included; normalised after each step, without positions.
+    r"""Stack of post-norm self-attention layers without positions; every token attends to all tokens, itself included.
 
     .. math::
         \mathbf{S} = \mathrm{LN}(\mathbf{X} + \mathrm{MHA}(\mathbf{X}, \mathbf{X}, \mathbf{X})), \qquad
@@ -20,18 +20,18 @@ class TransformerEncoder(nn.Module):
 
     Args:
         dim: Width of a token.
-        num_layers: Number of layers; 0 leaves the tokens as they are.
-        num_heads: Heads of the attention.
-        ffn_mult: Width of a feed-forward layer, in widths of a token; 0 for attention alone, :math:`\mathbf{X}' = \mathbf{S}`.
-        dropout: Share of what attention and the feed-forward layer add that is dropped in training.
-        attention_dropout: Share of the attention weights that is dropped in training.
+        num_layers: Number of layers; 0 returns the tokens unchanged.
+        num_heads: Number of attention heads.
+        ffn_mult: Width of the feed-forward layers as a multiple of ``dim``; 0 for attention only, :math:`\mathbf{X}' = \mathbf{S}`.
+        dropout: Dropout probability of the outputs of attention and feed-forward layers.
+        attention_dropout: Dropout probability of the attention weights.
         causal: Whether a token attends only to itself and the tokens before it.
 
     Shapes:
-        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, positions ``[n]`` or None, bias ``[..., T or 1, T]`` of the
-          attention logits in all layers and heads, or None
-        - **output:** ``[..., T, dim]``; zeros in place of missing tokens. With positions, ``[n, dim]``: the tokens at these places
-          among all ``... T``, none of them missing, and the last layer is finished for them alone
+        - **input:** tokens ``[..., T, dim]``, mask ``[..., T]`` or None, positions ``[n]`` or None, bias ``[..., T or 1, T]``
+          of the attention logits in all layers and heads, or None
+        - **output:** ``[..., T, dim]``; zeros for missing tokens. With positions, ``[n, dim]``: the tokens at these positions
+          among all ``... T``, none of them missing; the last layer is computed for them only
 
     >>> TransformerEncoder(8, num_layers=2)(torch.randn(3, 5, 8)).shape
     torch.Size([3, 5, 8])
@@ -57,7 +57,7 @@ class TransformerEncoder(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
-        """What every token becomes among the others."""
+        """Encode the tokens."""
         tokens, visible = hide_missing(tokens, mask), visible_mask(tokens, mask, causal=self.causal)
         for number, layer in enumerate(self.layers, 1):
             tokens = layer(tokens, visible, positions=positions if number == len(self.layers) else None, bias=bias)
@@ -66,7 +66,7 @@ class TransformerEncoder(nn.Module):
         return tokens if len(self.layers) else take(tokens, positions)
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """How much every token attends to every other in the last layer, ``[..., H, T, T]``."""
+        """Return the attention weights of the last layer, ``[..., H, T, T]``."""
         tokens, visible = hide_missing(tokens, mask), visible_mask(tokens, mask, causal=self.causal)
         for layer in self.layers[:-1]:
             tokens = layer(tokens, visible)
@@ -80,15 +80,15 @@ class TransformerLayer(nn.Module):
 
     Args:
         dim: Width of a token.
-        num_heads: Heads of the attention.
+        num_heads: Number of attention heads.
         hidden: Width of the feed-forward layer; 0 for none.
-        dropout: Share of what attention and the feed-forward layer add that is dropped in training.
-        attention_dropout: Share of the attention weights that is dropped in training.
+        dropout: Dropout probability of the outputs of attention and feed-forward layers.
+        attention_dropout: Dropout probability of the attention weights.
 
     Shapes:
-        - **input:** tokens ``[..., T, dim]``, visible ``[..., T or 1, T]`` (True where a token, the row, may look at another) or
-          None, guides ``[..., T, dim]`` that make queries and keys in place of the tokens, positions ``[n]`` of the tokens to finish,
-          bias ``[..., T or 1, T]`` of the attention logits
+        - **input:** tokens ``[..., T, dim]``, visible ``[..., T or 1, T]`` (True where the token of the row may attend to that of
+          the column) or None, guides ``[..., T, dim]`` that replace the tokens in queries and keys, positions ``[n]`` of the tokens
+          to return, bias ``[..., T or 1, T]`` of the attention logits
         - **output:** ``[..., T, dim]``, or ``[n, dim]``
     """
 
@@ -109,7 +109,7 @@ class TransformerLayer(nn.Module):
         positions: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        """What every token becomes among the others."""
+        """Apply the layer to the tokens, or to those at the given positions."""
         guides = tokens if guides is None else guides
         messages, _ = self.attention(guides, guides, visible, values=tokens, bias=bias)
         if positions is not None:
@@ -117,18 +117,18 @@ class TransformerLayer(nn.Module):
         mixed: Tensor = self.norm(tokens + self.dropout(messages))
         if self.ffn is None or self.ffn_norm is None:
             return mixed
-        made: Tensor = self.ffn_norm(mixed + self.dropout(self.ffn(mixed)))
-        return made
+        output: Tensor = self.ffn_norm(mixed + self.dropout(self.ffn(mixed)))
+        return output
 
     def weights(self, tokens: Tensor, visible: Tensor | None = None, *, guides: Tensor | None = None) -> Tensor:
-        """How much every token attends to every other, ``[..., H, T, T]``."""
+        """Return the attention weights ``[..., H, T, T]``."""
         guides = tokens if guides is None else guides
         weights: Tensor = self.attention(guides, guides, visible, values=tokens, return_weights=True)[1]
         return weights
 
 
 def visible_mask(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
-    """Which of the tokens ``[..., T, D]`` may look at which, ``[..., T or 1, T]``; None where all may look at all.
+    """Return the mask ``[..., T or 1, T]`` of tokens ``[..., T, D]`` that may attend to each other; None without restriction.
 
     >>> visible_mask(torch.zeros(2, 1), torch.tensor([False, True]), causal=True)
     tensor([[False, False],
@@ -143,7 +143,7 @@ def visible_mask(tokens: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor
 
 
 def take(tokens: Tensor, positions: Tensor) -> Tensor:
-    """The tokens ``[n, D]`` at positions among all of ``[..., T, D]``.
+    """Take the tokens ``[n, D]`` at the given positions among all of ``[..., T, D]``.
 
     >>> take(torch.arange(6.0).view(2, 3, 1), torch.tensor([1, 5])).flatten()
     tensor([1., 5.])

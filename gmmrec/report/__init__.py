@@ -1,1 +1,1 @@
-"""Pages and pictures: what people look at rather than read."""
+"""Visual reports: pages and pictures."""

@@ -1,4 +1,4 @@
-"""Outfits as a page: the given items, the added ones, and their pictures, in one file."""
+"""Page of outfits: given items, added items and their pictures in one file."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -9,20 +9,20 @@ import pandas as pd
 from gmmrec.report.page import embedded, write_page
 
 SIDE = 180
-"""Pixels of a picture's longer side."""
+"""Longer side of a picture in pixels."""
 
 
 def write_outfits(frame: pd.DataFrame, path: str | Path, pictures: Mapping[Hashable, Path | None], heading: str) -> Path:
     """Write outfits, best first, as an HTML page and return its path.
 
     Args:
-        frame: What :meth:`gmmrec.Run.complete` returned.
-        path: The page; ends in ``.html``.
-        pictures: The picture of each item that has one; the others show their name instead.
+        frame: Outfits returned by :meth:`gmmrec.Run.complete`.
+        path: Path of the page, ending in ``.html``.
+        pictures: Pictures by item id; items without one show their name.
         heading: Title of the page.
 
     Raises:
-        ValueError: The name of the page does not end in ``.html``, a picture cannot be read, or Pillow is not installed.
+        ValueError: The path does not end in ``.html``, a picture cannot be read, or Pillow is not installed.
     """
     outfits = [
         {

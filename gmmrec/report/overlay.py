@@ -1,4 +1,4 @@
-"""What lies on a picture: the colours of regions, the frames of crops, the places of attributes."""
+"""Overlays on a picture: colours of regions, frames of crops, heat maps of attributes."""
 
 from typing import TYPE_CHECKING
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from matplotlib.colors import TwoSlopeNorm
 
 SHADE = 0.5
-"""How much of a region is colour rather than picture."""
+"""Opacity of the colour over a region."""
 COLOURS = "coolwarm"
-"""Blue below the even share, red above it."""
+"""Colour map: blue below the uniform weight, red above it."""
 HEAT = "#d0006f"
-"""Colour of the places of attributes; few garments have it."""
+"""Colour of the heat maps of attributes, rare among garments."""
 BOXES = ("#1f5fa8", "#b85c00", "#2a7d2e", "#6b3fa0")
-"""Colours of the boxes, by falling weight."""
+"""Colours of the boxes, by descending weight."""
 LINE = 0.22
-"""Inches between the labels of boxes."""
+"""Line height of the labels of boxes in inches."""
 
 
 def largest(part: Part) -> float:
-    """The end of the scale: twice the even share, or the largest weight."""
+    """Return the upper end of the scale: twice the uniform weight, or the largest weight."""
     return max(2 * part.even, *part.weights)
 
 
 def scale(part: Part) -> "TwoSlopeNorm":
-    """From weights to colours: 0, the even share in the middle, and :func:`largest`."""
+    """Return the colour scale of weights from 0 to :func:`largest`, centred at the uniform weight."""
     from matplotlib.colors import TwoSlopeNorm
 
     return TwoSlopeNorm(vmin=0.0, vcenter=part.even, vmax=largest(part))
 
 
 def lay(axes: "Axes", part: Part, wide: float, high: float) -> tuple["ScalarMappable", dict[float, str]]:
-    """Draws a part over a picture of ``wide`` x ``high`` that the axes hold; returns its colours and the marks of their scale."""
+    """Draw a part over a picture of ``wide`` x ``high`` on the axes; return its colours and the ticks of their scale."""
     if part.maps is not None:
-        return _places(axes, part, wide, high), {share * part.total: f"{share * part.total:.3g}" for share in (0.0, 0.5, 1.0)}
+        return _heat(axes, part, wide, high), {share * part.total: f"{share * part.total:.3g}" for share in (0.0, 0.5, 1.0)}
     most = largest(part)
     marks = {0.0: "0", part.even: f"even\n{part.even:.3g}", most: f"{most / part.even:.3g} x\n{most:.3g}"}
     return (_grid if part.kind == "grid" else _crops)(axes, part, wide, high), marks
@@ -55,7 +55,7 @@ def _grid(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappable
 
 
 def _crops(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappable":
-    """Frames of the crops, each with its weight in the corner that it is named after."""
+    """Draw the frames of the crops, each with its weight in its corner."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.patches import Rectangle
@@ -66,7 +66,7 @@ def _crops(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappabl
     spots = [(0.03, 0.03), (0.97, 0.03), (0.03, 0.97), (0.97, 0.97), (0.5, 0.5)]
     for position, weight in zip(part.positions, part.weights, strict=True):
         (x, y), (across, down) = corners[position], spots[position]
-        inset = 0.006 * (1 + position)  # frames share edges of the picture: each is drawn a little further in
+        inset = 0.006 * (1 + position)  # frames share edges of the picture, so each is drawn slightly inside the last
         colour = colormaps[COLOURS](norm(weight))
         frame = ((x + inset) * wide, (y + inset) * high)
         axes.add_patch(
@@ -80,8 +80,8 @@ def _crops(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappabl
     return ScalarMappable(norm, COLOURS)
 
 
-def _places(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappable":
-    """Where attributes show, each as strongly as it counts, and the boxes of the strongest that have at least the even share."""
+def _heat(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappable":
+    """Draw the heat map of attributes, scaled by weight, and the boxes of the strongest with at least the uniform weight."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
     from matplotlib.patches import Rectangle
 
@@ -95,21 +95,21 @@ def _places(axes: "Axes", part: Part, wide: float, high: float) -> "ScalarMappab
     boxes = part.maps.boxes[strongest] * cell
     axes.apply_aspect()
     line = LINE * high * axes.figure.dpi / axes.bbox.height
-    for number, (position, box, label_top) in enumerate(zip(strongest, boxes, _apart(boxes[:, 0], line, high), strict=True)):
-        inset = 0.006 * (1 + number) * min(wide, high)  # of boxes that are the same, each is drawn a little further in
+    for number, (position, box, label_top) in enumerate(zip(strongest, boxes, _spread(boxes[:, 0], line, high), strict=True)):
+        inset = 0.006 * (1 + number) * min(wide, high)  # of equal boxes, each is drawn slightly inside the last
         top, left, bottom, right = box + inset * np.array([1, 1, -1, -1])
         colour = BOXES[number]
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2.0))
         is_left = left + right <= wide
         axes.text(
-            left if is_left else right, label_top, f"{part.labels[position]}: {part.weights[position]:.3g}", color="white", fontsize=9,
-            ha="left" if is_left else "right", va="top", bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
+            left if is_left else right, label_top, f"{part.labels[position]}: {part.weights[position]:.3g}", color="white",
+            fontsize=9, ha="left" if is_left else "right", va="top", bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
     return shown
 
 
-def _apart(tops: "np.ndarray[tuple[int], np.dtype[np.float64]]", line: float, high: float) -> list[float]:
-    """Moves labels down, and up again from the lower edge, until each has a line of its own."""
+def _spread(tops: "np.ndarray[tuple[int], np.dtype[np.float64]]", line: float, high: float) -> list[float]:
+    """Move labels down, and up again from the lower edge, until none overlap."""
     order = np.argsort(tops, kind="stable")
     steps = line * np.arange(len(tops))
     lowest = high - line * len(tops) + steps

@@ -1,4 +1,4 @@
-"""HTML pages from templates: one file each, everything escaped, nothing loaded from elsewhere."""
+"""HTML pages from templates: self-contained files with escaped values."""
 
 import base64
 import io
@@ -10,23 +10,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 ENVIRONMENT = Environment(
     loader=PackageLoader("gmmrec.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-"""Templates of this package; values are escaped wherever they stand, and a name that is not given is an error."""
+"""Templates of this package; all values are escaped, and a missing name is an error."""
 
 
 def write_page(template: str, path: str | Path, **values: Any) -> Path:
-    """Write a page and return its path; folders on the way are made.
+    """Write a page and return its path; parent folders are created.
 
     Args:
         template: File name in ``gmmrec/report/templates``.
-        path: The page; ends in ``.html`` or ``.htm``.
-        **values: Names that the template uses.
+        path: Path of the page, ending in ``.html`` or ``.htm``.
+        **values: Values by the names used in the template.
 
     Raises:
-        ValueError: The name of the page has another ending.
+        ValueError: The path has another suffix.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"a page needs a name that ends in .html, but this is {path.name}; rename it")
+        raise ValueError(f"the name of a page must end in .html, but is {path.name}; rename it")
     text = ENVIRONMENT.get_template(template).render(**values)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -34,11 +34,11 @@ def write_page(template: str, path: str | Path, **values: Any) -> Path:
 
 
 def embedded(picture: Path, side: int) -> str:
-    """Return a small copy of a picture as a ``data:`` address.
+    """Return a small copy of a picture as a ``data:`` URL.
 
     Args:
         picture: An image file.
-        side: Pixels of the copy's longer side, at most.
+        side: Maximum length of the copy's longer side in pixels.
 
     Raises:
         ValueError: The picture cannot be read, or Pillow is not installed.

@@ -1,4 +1,4 @@
-"""An explanation as a picture: where a user looks, and what counts."""
+"""Picture of an explanation: weights on the item's picture and as bars."""
 
 import warnings
 from dataclasses import dataclass
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 WIDTH = 12.0
-"""Inches; with 100 dots an inch."""
+"""Width of the figure in inches, at 100 dots per inch."""
 LEFT = 4.6
-"""Inches of the column with pictures."""
+"""Width of the column of pictures in inches."""
 BAR = 0.27
-"""Inches of a bar, and of a line of words."""
+"""Height of a bar, and of a line of words, in inches."""
 MOST = 12
-"""Bars of one panel; the strongest are shown."""
+"""Maximum number of bars per panel; the strongest are shown."""
 COLUMNS = 76
-"""Letters in a line of words."""
+"""Characters per line of words."""
 INK = "#30507a"
 
 
 def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = None) -> Path:
-    """Draws an explanation into a file (``.png``, ``.pdf``, ``.svg``).
+    """Draw an explanation to a file (``.png``, ``.pdf``, ``.svg``).
 
-    Weights of regions and crops lie on the picture as colours, on a scale whose middle is the even share, so that even attention
-    looks even; attributes whose places are known lie there as heat and boxes. All other weights, and those of attributes too, are
-    bars, with the even share as a line.
+    Weights of regions and crops are colours on the picture, on a scale centred at the uniform weight, so that uniform attention
+    looks uniform; attributes with known regions are heat maps and boxes. All other weights, and those of attributes too, are bars,
+    with the uniform weight as a line.
 
     Args:
-        explanation: What counted.
-        path: The file.
-        picture: Of the item; without one, grids, crops and maps are drawn on a blank square.
+        explanation: Weights to draw.
+        path: Path of the file.
+        picture: Picture of the item; without one, grids, crops and maps are drawn on a blank square.
 
     Raises:
-        ValueError: matplotlib is not installed, or cannot write such a file.
+        ValueError: matplotlib is not installed, or cannot write this file type.
     """
     try:
         import matplotlib
@@ -49,7 +49,7 @@ def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = N
     except ImportError:
         raise ValueError("drawing needs matplotlib, which is not installed; run: pip install 'gmmrec[pictures]'") from None
     path = Path(path)
-    parts = [part for part in explanation.parts if part.kind == "whole" or part.total > 0]  # nothing to see in zeros
+    parts = [part for part in explanation.parts if part.kind == "whole" or part.total > 0]  # zeros are not drawn
     on_picture = [part for part in parts if part.kind in ("grid", "crops") or part.maps is not None]
     with matplotlib.rc_context({"text.parse_math": False, "font.size": 10}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # titles in scripts that the font lacks
@@ -91,27 +91,27 @@ class _Panel:
 
 
 def _panels(explanation: Explanation, parts: list[Part]) -> list[_Panel]:
-    """What stands beside the picture, from top to bottom."""
+    """Return the panels next to the picture, from top to bottom."""
     panels = []
     for side, heading in (("", "item"), (USER, "user")):
-        own = [part for part in parts if part.name.startswith(USER) == bool(side)]
-        if len(own) > 1 or any(part.kind == "whole" for part in own):
-            names = [part.name[len(side) :] for part in own]
-            totals = [part.total for part in own]
-            title = f"modalities of the {heading}" if explanation.meaning == "weight" else "what each modality adds to the score"
+        of_side = [part for part in parts if part.name.startswith(USER) == bool(side)]
+        if len(of_side) > 1 or any(part.kind == "whole" for part in of_side):
+            names = [part.name[len(side) :] for part in of_side]
+            totals = [part.total for part in of_side]
+            title = (
+                f"modalities of the {heading}" if explanation.meaning == "weight" else "contribution of each modality to the score"
+            )
             panels.append(_Panel(title, names, totals))
-        for part in own:
+        for part in of_side:
             if part.kind == "pieces":
-                panels.append(
-                    _Panel(f"{part.name}: red ones count more than an even share, blue ones less", [], [], part.even, part)
-                )
+                panels.append(_Panel(f"{part.name}: red above the uniform weight, blue below", [], [], part.even, part))
             if part.kind in ("names", "items", "numbered", "pieces"):
                 panels.append(_strongest(part))
     return panels
 
 
 def _strongest(part: Part) -> _Panel:
-    """The bars of one part: all in their order where there is room for them, else the strongest."""
+    """Return the bars of one part: all in their order if they fit, else the strongest."""
     order = list(range(len(part.weights)))
     title = {"items": "items of the history"}.get(part.kind, part.name)
     if part.kind in ("items", "pieces") or len(order) > MOST:
@@ -126,7 +126,7 @@ def _height(panel: _Panel) -> float:
 
 
 def _panel(figure: "Figure", panel: _Panel, start: float, top: float) -> None:
-    """Draws one panel whose upper edge is ``top`` inches above the lower edge of the figure."""
+    """Draw one panel with its upper edge ``top`` inches above the lower edge of the figure."""
     height = figure.get_figheight()
     inside = _height(panel) - 0.75
     margin = 0.0 if panel.words else 2.7
@@ -162,13 +162,13 @@ def _bars(axes: "Axes", panel: _Panel) -> None:
 
 
 def _lines(part: Part) -> list[list[tuple[int, str, float]]]:
-    """Lines of words: column, word, weight."""
+    """Return lines of words, each with its column and weight."""
     lines: list[list[tuple[int, str, float]]] = [[]]
     column = 0
     for label, weight in zip(part.labels, part.weights, strict=True):
-        goes_on = label.startswith("##")
-        word = _short(label[2:] if goes_on else label, COLUMNS)
-        gap = 0 if goes_on or not column else 1
+        continues = label.startswith("##")
+        word = _short(label[2:] if continues else label, COLUMNS)
+        gap = 0 if continues or not column else 1
         if column + gap + len(word) > COLUMNS:
             lines.append([])
             column = gap = 0
@@ -194,7 +194,7 @@ def _words(axes: "Axes", part: Part) -> None:
 
 
 def _picture(figure: "Figure", part: Part | None, picture: "Image | None", top: float, tall: float) -> None:
-    """The picture with one part on it, at its own aspect ratio."""
+    """Draw the picture with one part on it, at its own aspect ratio."""
     height = figure.get_figheight()
     axes = figure.add_axes((0.25 / WIDTH, (top - tall + 0.35) / height, (LEFT - 1.1) / WIDTH, (tall - 0.7) / height), anchor="NW")
     wide, high = (1, 1) if picture is None else picture.size

@@ -1,1 +1,1 @@
-"""Runs: from settings to a finished run, its folder on disk, and runs made of runs."""
+"""Runs: training from settings, run folders on disk, and combinations of runs."""

@@ -17,14 +17,14 @@ from gmmrec.recommender import AnyRecommender
 from gmmrec.training.resume import unshared
 
 Given = type[AnyRecommender] | Sequence[type[AnyRecommender]] | None
-"""Model classes that a caller vouches for when a file is read."""
+"""Model classes that the caller allows a file to name."""
 
 
 def save_model(model: AnyRecommender, path: Path) -> None:
     """Write weights, class, schema and settings to ``path``; together they rebuild the model without the data.
 
     Raises:
-        ValueError: A part of the caller's own has no name by which it could be handed in again.
+        ValueError: A part of the caller has no name by which it can be given when loading.
     """
     names: dict[type, str] = {model_class: name for name, model_class in ENSEMBLES.items()}
     parts = part_paths(model)

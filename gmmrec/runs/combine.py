@@ -1,4 +1,4 @@
-"""Runs made of finished runs: a blend, whose members rank together, and two stages, one of which re-ranks the other's best."""
+"""Combinations of finished runs: blends, and two-stage runs that rerank the top items of one run by another."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -35,28 +35,28 @@ def blend(
     model_class: Given = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Let trained runs rank together; :class:`gmmrec.ensemble.blend.Blend` says how.
+    """Blend trained runs; see :class:`gmmrec.ensemble.blend.Blend`.
 
     Args:
-        runs: Finished runs, or their folders: of the same data set and split.
-        metric: Metric of the validation part by which weights are chosen. The test part is looked at only afterwards. Runs that
-            differ in their seeds alone share one weight evenly, so that chance does not lead the search.
-        scale: How the runs' scores are made comparable, user by user: ``"standard"``, by mean and standard deviation over the whole
+        runs: Finished runs or their folders, on the same data set and split.
+        metric: Validation metric by which weights are chosen. The test part is evaluated only afterwards. Runs that differ only in
+            their seeds share one weight evenly, so that the search does not follow chance.
+        scale: Normalization of the runs' scores per user: ``"standard"``, by mean and standard deviation over the whole
             catalogue, or ``"ranks"``.
-        weights: Used instead of the search where given: one per run, divided by their sum.
-        out: Folder for the blend, if it is to be kept; it does not need the runs any more.
-        model_class: Model classes of your own that the folders name.
-        parts: Parts of your own that members were trained with, by role.
+        weights: One weight per run, divided by their sum; searched for by default.
+        out: Folder to save the blend to, independent of the runs; not saved by default.
+        model_class: Your own model classes that the folders name.
+        parts: Your own parts that members were trained with, by role.
 
     Returns:
         A run whose model is a blend, evaluated like any other; ``report["blend"]`` holds the weights and, as ``"val/METRIC"``, the
-        value that the search found.
+        best value of the search.
 
     Raises:
         ValueError: The runs are not of the same data and split, the weights do not fit, or a setting is unknown.
     """
     if not runs:
-        raise ValueError("there is no run to blend; name at least one")
+        raise ValueError("no run to blend; give at least one")
     parse_metric(metric)
     check_choice(get_args(Scale), scale=scale)
     names = [f"run {position}" if isinstance(run, Run) else str(run) for position, run in enumerate(runs, 1)]
@@ -99,21 +99,21 @@ def rerank(
     model_class: Given = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Let one trained run put another's best items in order; :class:`gmmrec.ensemble.two_stage.TwoStage` says how.
+    """Rerank the top items of one trained run by another; see :class:`gmmrec.ensemble.two_stage.TwoStage`.
 
     Args:
-        fast: A finished run, or its folder: it scores the whole catalogue.
-        slow: Another of the same data set and split: it scores the best ``top`` of those items that a user does not know yet.
-        top: Candidates per user. Make it much larger than the lists that are asked for.
-        out: Folder for the run, if it is to be kept; it does not need the two runs any more.
-        model_class: Model classes of your own that the folders name.
-        parts: Parts of your own that members were trained with, by role.
+        fast: A finished run or its folder; scores the whole catalogue.
+        slow: Another run on the same data set and split; scores the top ``top`` items that are new to a user.
+        top: Candidates per user; should be much larger than the lists to recommend.
+        out: Folder to save the run to, independent of the two runs; not saved by default.
+        model_class: Your own model classes that the folders name.
+        parts: Your own parts that members were trained with, by role.
 
     Returns:
         A run whose model is a :class:`~gmmrec.ensemble.two_stage.TwoStage`, evaluated like any other.
 
     Raises:
-        ValueError: The runs are not of the same data and split, one is made of several runs itself, or ``top`` is below 1.
+        ValueError: The runs are not of the same data and split, one is a combination itself, or ``top`` is below 1.
     """
     check_positive(top=top)
     names = [str(run) if not isinstance(run, Run) else name for name, run in (("the fast run", fast), ("the slow run", slow))]
@@ -135,7 +135,7 @@ def _combined(
     monitor: str | None = None,
     **facts: Any,
 ) -> Run:
-    """An ensemble as a run, with the split and the evaluation of its first member."""
+    """Return an ensemble as a run, with the split and the evaluation of its first member."""
     settings = first.config
     config = CombinedConfig(model.config, tuple(names), settings.data, settings.split, settings.eval, monitor)
     made = Run(model, graph, first.split, first.vocabularies, first.attributes, config, tokens=first.tokens)
@@ -163,19 +163,19 @@ def alike(runs: Sequence[Run]) -> list[list[int]]:
 
 
 def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
-    """Refuse runs that cannot rank together: other ids, another order of them, or other interactions in a part.
+    """Refuse runs that cannot be combined: those with other ids, another order of them, or other interactions in a part.
 
     Raises:
-        ValueError: The runs differ; the message says in what.
+        ValueError: The runs differ; the message states the difference.
     """
-    remedy = "take runs of the same data set and the same split"
+    remedy = "use runs on the same data set and the same split"
     for node_type in ("user", "item"):
         if first.vocabularies[node_type] != run.vocabularies[node_type]:
-            raise ValueError(f"{first_name} and {name} cannot rank together: their {node_type} ids differ; {remedy}")
+            raise ValueError(f"{first_name} and {name} cannot be combined: their {node_type} ids differ; {remedy}")
     for part in GIVEN_PARTS:
         log, other = first.split.part(part), run.split.part(part)
         if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
-            raise ValueError(f"{first_name} and {name} cannot rank together: their {part} parts differ; {remedy}")
+            raise ValueError(f"{first_name} and {name} cannot be combined: their {part} parts differ; {remedy}")
 
 
 def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], float]:

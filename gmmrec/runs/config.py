@@ -24,7 +24,7 @@ ENSEMBLES: dict[str, type[AnyRecommender]] = {"blend": Blend, "two-stage": TwoSt
 
 @dataclass(frozen=True)
 class TrainSettings(TrainConfig, BatchConfig):
-    """The section ``train``: how batches are made (read by the task) and how steps are taken (read by the trainer)."""
+    """Section ``train``: settings of batches (read by the task) and of steps (read by the trainer)."""
 
     def __post_init__(self) -> None:
         BatchConfig.__post_init__(self)
@@ -52,12 +52,14 @@ class TopConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides the outcome of a run; stored beside every result."""
+    """All settings that determine the outcome of a run; stored with every result."""
 
     model_class: type[AnyRecommender]
-    """The class that is trained."""
+    """Class of the model."""
     model: Any
-    """Its settings, an instance of ``model_class.config_class``."""
+    """Settings of the model, an instance of ``model_class.config_class``."""
+    parts: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """Import paths of the custom parts that the model is built with, by role."""
     data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
@@ -69,28 +71,29 @@ class RunConfig:
 
     @property
     def model_name(self) -> str:
-        """Name of the class; see :func:`gmmrec.models.lookup.name_of`."""
+        """Name of the model class; see :func:`gmmrec.models.lookup.name_of`."""
         return name_of(self.model_class)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain data, as they stand in ``config.yaml``."""
-        sections = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "model_class"}
+        """Return the settings as plain data, as stored in ``config.yaml``."""
+        left_out = ("model_class",) if self.parts else ("model_class", "parts")
+        sections = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
         return {"model_name": self.model_name, **to_plain(sections)}
 
 
 @dataclass(frozen=True)
 class CombinedConfig:
-    """Settings of a run that is made of finished runs: a blend, or two stages."""
+    """Settings of a combination of finished runs: a blend or two stages."""
 
     model: BlendConfig | TwoStageConfig
-    """Members, and how they rank together."""
+    """Settings of the ensemble."""
     runs: tuple[str, ...]
-    """The runs it is made of: folders, or positions where they were handed in."""
+    """Member runs: folders, or positions of those passed as objects."""
     data: DataConfig
     split: SplitConfig
     eval: EvalConfig
     monitor: str | None = None
-    """Metric of the validation part by which weights were chosen; None where there was no choice."""
+    """Validation metric by which weights were chosen; None if they were given."""
 
     @property
     def model_name(self) -> str:
@@ -103,7 +106,7 @@ class CombinedConfig:
         return tuple(member.model for member in self.model.members)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain data; what the members are stands in the file of the model."""
+        """Return the settings as plain data; the members are described in the model file."""
         own = {name: value for name, value in vars(self.model).items() if name in ("weights", "scale", "top")}
         rest = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("model", "runs")}
         return {"model_name": self.model_name, "runs": list(self.runs), "models": list(self.members), **to_plain({**own, **rest})}
@@ -139,11 +142,12 @@ def read_config(
         ValueError: A name is unknown or a value is impossible.
     """
     model_class, values = find_model(model), dict(values or {})
+    parts = values.pop("parts", {})
     names = [each.name for each in fields(TopConfig)]
     top = {name: values.pop(name) for name in names if name in values}
     arguments = [f"--run.{a[2:]}" if a.startswith("--") and a[2:].split("=")[0] in names else a for a in arguments]
     filled = read_settings(sections_of(model_class), {**values, "run": top}, arguments)
-    return RunConfig(model_class, **vars(filled.pop("run")), **filled)
+    return RunConfig(model_class, **vars(filled.pop("run")), **filled, parts=parts)
 
 
 def stored_config(values: Mapping[str, Any], model: AnyRecommender, where: str) -> AnyRunConfig:
@@ -169,7 +173,7 @@ def stored_config(values: Mapping[str, Any], model: AnyRecommender, where: str) 
     if type(model) in ENSEMBLES.values():
         return CombinedConfig(model.config, tuple(values["runs"]), **typed, monitor=values.get("monitor"))
     top = from_plain(TopConfig, {each.name: values.get(each.name) for each in fields(TopConfig)}, where)
-    return RunConfig(type(model), model.config, **typed, **asdict(top))
+    return RunConfig(type(model), model.config, **typed, **asdict(top), parts=values.get("parts", {}))
 
 
 def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A run on disk: one folder, readable without the data it was trained on, and without running code that it holds."""
+"""Run folders: readable without the training data, and without executing code from the folder."""
 
 import json
 import platform
@@ -28,7 +28,7 @@ from gmmrec.runs.config import AnyRunConfig, stored_config
 from gmmrec.typing import NodeType
 
 FORMAT = 2
-"""Number of the layout of run folders."""
+"""Format number of run folders."""
 ABOUT, CONFIG, MODEL, GRAPH, SPLIT, VOCABULARIES = (
     "run.json",
     "config.yaml",
@@ -37,14 +37,14 @@ ABOUT, CONFIG, MODEL, GRAPH, SPLIT, VOCABULARIES = (
     "split.safetensors",
     "vocabularies.json",
 )
-"""Files that every run folder has."""
+"""Required files of a run folder."""
 PACKAGES = ("gmmrec", "torch", "torch-geometric", "numpy", "scipy", "pandas", "lightning-fabric")
-"""Packages whose versions are kept with a run."""
+"""Packages whose versions are stored with a run."""
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """Everything that a run folder holds; :class:`gmmrec.runs.run.Run` says what each is."""
+    """Contents of a run folder; see :class:`gmmrec.runs.run.Run`."""
 
     model: AnyRecommender
     graph: MultimodalGraph
@@ -57,7 +57,7 @@ class StoredRun:
     words: Sequence[str] = ()
     main: str = "ranking"
     results: Mapping[str, Results] = field(default_factory=dict)
-    """Test results by evaluation task; they are written, and read when they are compared."""
+    """Test results by evaluation task; written with the folder, and read by comparisons."""
 
 
 def write_run(run: StoredRun, folder: Path) -> Path:
@@ -75,7 +75,7 @@ def write_run(run: StoredRun, folder: Path) -> Path:
     if run.words:
         _write_json(folder / "words.json", run.words)
     for node_type, frame in run.attributes.items():
-        if len(frame.columns):  # of some only the ids are known
+        if len(frame.columns):  # some have ids only
             frame.to_csv(folder / f"{node_type}s.csv", index=False)
     _write_json(folder / "environment.json", environment(), indent=2)
     _write_json(folder / "metrics.json", run.report, indent=2)
@@ -88,9 +88,9 @@ def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None 
     """Read a run folder.
 
     Args:
-        folder: What :func:`write_run` wrote.
+        folder: Folder written by :func:`write_run`.
         given: Model classes from outside that the folder may name.
-        parts: Parts of the caller's own that the model was built with, by role.
+        parts: The caller's parts that the model was built with, by role.
 
     Raises:
         ValueError: The folder is not a finished run of this format, or names a class that was not given.
@@ -120,7 +120,7 @@ def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None 
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """Return what ``run.json`` says of a run folder, after a look at its format.
+    """Return the contents of ``run.json`` after a check of the format.
 
     Raises:
         ValueError: The folder is no run folder, or has another format.
@@ -139,19 +139,19 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def save_split(split: Split, path: Path) -> None:
-    """Write everything that a split holds."""
-    save_file({name: column.clone() for name, column in packed(split).items()}, path)  # parts may be one log under three names
+    """Write a split to a file."""
+    save_file({name: column.clone() for name, column in packed(split).items()}, path)  # parts may share memory
 
 
 def load_split(path: Path) -> Split:
-    """Read what :func:`save_split` wrote."""
+    """Read a split written by :func:`save_split`."""
     split = unpacked(Split, load_file(path))
     assert split is not None
     return split
 
 
 def environment() -> dict[str, Any]:
-    """Return what the run is made with: versions, threads, device."""
+    """Return the environment of a run: versions, threads, device."""
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),

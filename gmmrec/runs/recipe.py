@@ -1,4 +1,4 @@
-"""The one recipe, from configuration to report; :func:`run` reads from top to bottom."""
+"""Training recipe, from settings to report; start with :func:`run`."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ from gmmrec.data.split import Split, split_dataset
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
 from gmmrec.graph.build import build_graph
-from gmmrec.models.lookup import build_model, find_model
+from gmmrec.models.lookup import build_model, find_model, part_names, part_paths
 from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import RunConfig, nested, read_config, sections_of
@@ -47,14 +47,14 @@ def run(
 
     Args:
         config: All settings.
-        dataset: Used instead of ``config.data`` where given.
-        folder: Where the log, the training state and at the end the whole run are written; nothing is written where not given.
-        resume: Go on from the training state in ``folder``.
-        parts: Parts of your own for models that take such, by role.
-        classes: Model classes of your own that the run of ``init_from`` may name.
+        dataset: Data set to use instead of ``config.data``.
+        folder: Folder for the log, the training state and finally the run; nothing is written by default.
+        resume: Resume from the training state in ``folder``.
+        parts: Your own parts for models that accept them, by role.
+        classes: Your own model classes that the run of ``init_from`` may name.
 
     Raises:
-        ValueError: Data or settings cannot be used; the message says what to do.
+        ValueError: Data or settings cannot be used; the message gives the remedy.
     """
     if dataset is None:
         dataset = load_dataset(config.data)
@@ -62,39 +62,40 @@ def run(
         config = replace(config, data=replace(config.data, path=dataset.name))
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = config.model_class
+    known = (model_class, *((classes,) if isinstance(classes, type) else classes or ()))
     inputs = TaskInputs(split, dataset.num_users, dataset.num_items, config.train, dataset.reviews, config.model)
     task = task_of(model_class.query_type, split)(inputs)
-    if config.monitor is None:
-        config = replace(config, monitor=task.monitor)
-    assert config.monitor is not None
+    monitor = config.monitor or task.monitor
+    config = replace(config, monitor=monitor)
     graph = build_graph(dataset, split, config.graph)
 
     generator = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = build_model(model_class, graph.schema, config.model, parts)
-        if config.init_from is not None and not resume:  # a training state has its own vectors
-            start_from(model, dataset, split, config.init_from, classes)
+        config = replace(config, parts=part_paths(model) if folder is not None else part_names(model))
+        if config.init_from is not None and not resume:  # a training state includes its vectors
+            start_from(model, dataset, split, config.init_from, known, parts)
         with torch.no_grad():
             graph = model.prepare(graph)
         trainer = Trainer(config.train)
         on_device = graph.to(trainer.device)
         tasks = task.evaluation_tasks("valid", mask_of(config.eval, "valid"))
-        monitored = task_of_metric(config.monitor)
+        monitored = task_of_metric(monitor)
         if monitored not in tasks:
             raise ValueError(
-                f"monitor {config.monitor!r} belongs to the evaluation task {monitored!r}, which {config.model_name} does not have "
+                f"monitor {monitor!r} belongs to the evaluation task {monitored!r}, which {config.model_name} does not have "
                 f"on this data; it has {' and '.join(tasks)}"
             )
-        validate = partial(monitored_value, graph=on_device, task=tasks[monitored], monitor=config.monitor, config=config.eval)
+        validate = partial(monitored_value, graph=on_device, task=tasks[monitored], monitor=monitor, config=config.eval)
         history = trainer.fit(
             model,
             graph,
             task.batches,
             validate,
             generator=generator,
-            monitor=config.monitor,
-            mode=monitored_mode(tasks[monitored], config.monitor),
+            monitor=monitor,
+            mode=monitored_mode(tasks[monitored], monitor),
             run_dir=folder,
             resume=resume,
         )
@@ -111,28 +112,35 @@ def run(
     return finished
 
 
-def start_from(model: AnyRecommender, dataset: Dataset, split: Split, folder: str, classes: Given = None) -> None:
-    """Let a model take over what it can of a finished run (:class:`~gmmrec.abilities.WarmStarts`).
+def start_from(
+    model: AnyRecommender,
+    dataset: Dataset,
+    split: Split,
+    folder: str,
+    classes: Given = None,
+    parts: Mapping[str, Any] | None = None,
+) -> None:
+    """Initialise a model from a finished run, as far as it can (:class:`~gmmrec.abilities.WarmStarts`).
 
-    If that is nothing, its tables of ids are filled with the run's vectors; see :func:`gmmrec.training.warm_start.warm_start`. Logs
+    Otherwise its id tables are initialised with the run's vectors; see :func:`gmmrec.training.warm_start.warm_start`. Logs
     a warning where that run was trained on interactions that this one validates or tests on.
     """
-    source = Run.load(folder, classes)
-    own = offered(model, WarmStarts)
-    if own is None or not own.start_from(source.model):
+    source = Run.load(folder, classes, parts=parts)
+    warm_starting = offered(model, WarmStarts)
+    if warm_starting is None or not warm_starting.start_from(source.model):
         with torch.no_grad():
             vectors = encode(source.model, source.graph)
         warm_start(model, dataset.vocabularies, vectors, source.vocabularies)
     user, item = (matching_rows(source.vocabularies[kind], dataset.vocabularies[kind]) for kind in (USER, ITEM))
     log = source.split.train
     learned = (user[log.user] * dataset.num_items + item[log.item])[(user[log.user] >= 0) & (item[log.item] >= 0)]
-    asked = torch.cat([part.user * dataset.num_items + part.item for part in (split.valid, split.test)])
-    known = int(torch.isin(asked, learned).sum())
+    held_out = torch.cat([part.user * dataset.num_items + part.item for part in (split.valid, split.test)])
+    known = int(torch.isin(held_out, learned).sum())
     if known:
         logger.warning(
-            "init_from: %s was trained on %d of the %d interactions that this run validates or tests on, so it knows "
-            "answers; results are fair after a run of the same split only",
-            *(folder, known, len(asked)),
+            "init_from: %s was trained on %d of the %d interactions that this run validates or tests on, so answers "
+            "leak; results are fair only if both runs use the same split",
+            *(folder, known, len(held_out)),
         )
 
 
@@ -145,20 +153,21 @@ def fit(
     classes: Given = None,
     **settings: Any,
 ) -> Run:
-    """Train and evaluate a model with a few words.
+    """Train and evaluate a model in one call.
 
     Args:
         dataset: A data set, or what :func:`gmmrec.load_dataset` takes: it is then read with the settings of the section ``data``.
         model: A name from ``gmmrec.MODELS``, a model class of your own, or ``"module:Class"``.
-        out: Folder for the run, if it is to be kept.
-        parts: Modules of your own in a model that takes such: for ``graph-fusion`` a ``fusion``, an ``encoder`` or a ``decoder``,
-            each a class or function that builds it (see :class:`gmmrec.abilities.AcceptsParts`).
-        classes: Model classes of your own that the run of ``init_from`` may name.
-        **settings: Any setting by its own name where only one section has it (``dim=32, epochs=20, seed=1``), or whole sections
+        out: Folder to save the run to; not saved by default.
+        parts: Your own modules for models that accept them: for ``graph-fusion`` a ``fusion``, an ``encoder`` or a ``decoder``,
+            each a class or function that builds it (see :mod:`gmmrec.models.graph_fusion.parts`).
+        classes: Your own model classes that the run of ``init_from`` may name.
+        **settings: Any setting by its name, if only one section has it (``dim=32, epochs=20, seed=1``), or whole sections
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:
-        ValueError: A setting is unknown or impossible, or says how to read a data set that is read already.
+        ValueError: A setting is unknown or impossible, or says how to read a data set that is read already; or a run that is to be
+            kept has a part without a name.
     """
     model_class = find_model(model)
     values = nested(settings, sections_of(model_class))

@@ -1,10 +1,10 @@
-"""Run: a trained model with all it needs to answer."""
+"""Run: a trained model with its graph, split and results."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
@@ -20,6 +20,7 @@ from gmmrec.evaluation.settings import EvalConfig, mask_of
 from gmmrec.explain.attention import Explanation, parts_of, weights_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
+from gmmrec.renamed import missing_attribute
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import AnyRunConfig
 from gmmrec.runs.folder import StoredRun, read_run, write_run
@@ -37,24 +38,24 @@ Part = Literal["valid", "test"]
 
 @dataclass
 class Run:
-    """A trained model, the graph it is asked on, the split it was judged on, and what came of it.
+    """A trained model with its graph, its split and its results.
 
     The folder that :meth:`save` writes is enough to recommend and to evaluate without the original data.
 
     Attributes:
-        model: In evaluation mode.
+        model: Trained model, in evaluation mode.
         graph: The prepared graph of the training interactions.
         split: Row numbers of all three parts.
         vocabularies: Raw ids by node type.
-        attributes: Tables by node type; ``title`` is shown beside item ids.
-        config: Every setting.
-        results: Of the main evaluation task by part, as far as evaluated: the ranking, where the model recommends.
-        other_results: Of all other evaluation tasks, such as ``"rating"``, by name and part.
-        history: How training went; None for a loaded run.
-        report: What ``metrics.json`` holds.
-        tokens: What the tokens of modalities are, for explanations, as far as known.
+        attributes: Tables by node type; ``title`` is shown next to item ids.
+        config: All settings.
+        results: Results of the main evaluation task by part, if evaluated: the ranking, for recommendation models.
+        other_results: Results of all other evaluation tasks, such as ``"rating"``, by name and part.
+        history: Training history; None for a loaded run.
+        report: Contents of ``metrics.json``.
+        tokens: Names of the tokens of modalities, for explanations, if known.
         main: Name of the main evaluation task.
-        words: The word of every id, where texts were learned from.
+        words: Word of every id, for models of texts.
     """
 
     model: AnyRecommender
@@ -70,6 +71,11 @@ class Run:
     tokens: Mapping[str, TokenNames] = field(default_factory=dict)
     main: str = "ranking"
     words: Sequence[str] = ()
+
+    if not TYPE_CHECKING:  # else every attribute would pass the type checker
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute("Run", name)
 
     def save(self, folder: str | Path) -> Path:
         """Write the run folder and return its path.
@@ -93,9 +99,9 @@ class Run:
         """Read a run folder.
 
         Args:
-            folder: What :meth:`save` wrote.
-            model_class: A class of your own that the folder names, or several where an ensemble has such members.
-            parts: Parts of your own that the model was trained with, by role, as ``fit`` took them.
+            folder: Folder written by :meth:`save`.
+            model_class: Your own class that the folder names, or several for the members of an ensemble.
+            parts: Your own parts that the model was trained with, by role, as passed to ``fit``.
 
         Raises:
             ValueError: The folder is not a finished run, or names a class or a part that was not given.
@@ -111,14 +117,14 @@ class Run:
 
     @cached_property
     def service(self) -> Service:
-        """Answers questions in raw ids; everything a user did in any part counts as seen."""
+        """Service in raw ids; items of a user in any split part count as seen."""
         log = joined([*self.split.past, self.split.valid, self.split.test])
         seen = RaggedSets.from_pairs(log.user, log.item, len(self.vocabularies["user"]))
         return Service(self.model, self.graph, self.vocabularies, seen, self.titles, log)
 
     @property
     def titles(self) -> Sequence[str] | None:
-        """What to show for every item, or None."""
+        """Title of every item, or None."""
         frame = self.attributes.get("item")
         return None if frame is None or "title" not in frame else frame["title"].fillna("").astype(str).tolist()
 
@@ -138,7 +144,7 @@ class Run:
         return self.service.similar_items(items, k)
 
     def complete(self, items: Sequence[Hashable], user: Hashable | None = None, k: int = 5, **settings: Any) -> pd.DataFrame:
-        """Outfits or bundles that hold some items, with a column ``category`` where that is known.
+        """Return outfits or bundles that contain given items, with a column ``category`` if known.
 
         See :func:`gmmrec.serving.outfit.complete_outfit`, which has more settings.
         """
@@ -158,30 +164,30 @@ class Run:
         tail: Hashable | None = None,
         exclude_known: bool = True,
     ) -> pd.DataFrame:
-        """The tails of facts that begin with ``head``, or the heads of those that end in ``tail``; see :func:`complete`.
+        """Return predicted tails for ``head``, or predicted heads for ``tail``; see :func:`complete`.
 
         Raises:
             KeyError: An id is unknown; the message gives the nearest.
-            ValueError: The model knows no facts, or not exactly one end and a relation are given.
+            ValueError: The model does not predict links, or not exactly one end and a relation are given.
         """
         triples = self.split.triples
         if triples is None:
-            raise ValueError(f"{self.config.model_name} completes no facts; take a run of mkgformer")
+            raise ValueError(f"{self.config.model_name} does not predict links; use a run of mkgformer")
         if (head is None) == (tail is None) or relation is None:
-            raise ValueError("give a relation and one end of the fact, the head or the tail")
+            raise ValueError("give a relation and one end of the triple, the head or the tail")
         frame = self.attributes.get("entity")
         titles = None if frame is None or "title" not in frame else frame["title"].fillna("").astype(str)
         parts = (self.model, self.graph, self.vocabularies, triples, tail if head is None else head, relation, k)
         return complete(*parts, backwards=head is None, exclude_known=exclude_known, titles=titles)
 
     def explain(self, user: Hashable, item: Hashable) -> pd.DataFrame:
-        """What of an item counts for a user: columns ``modality``, ``token`` and ``weight``; see :meth:`explanation`."""
+        """Return weights of an item's parts for a user: columns ``modality``, ``token``, ``weight``; see :meth:`explanation`."""
         return self.explanation(user, item).to_frame()
 
     def explanation(self, user: Hashable, item: Hashable) -> Explanation:
-        """What of an item counts for a user, for :func:`gmmrec.report.picture.draw`.
+        """Return the explanation of an item's score for a user, for :func:`gmmrec.report.picture.draw`.
 
-        Where in a picture attributes show is read from the folder of the data, as far as it is still there.
+        Regions of attributes in a picture are read from the data folder, if it still exists.
 
         Raises:
             KeyError: An id is unknown.
@@ -204,12 +210,12 @@ class Run:
         return Explanation(user, item, label(rows["item"]), float(score), meaning, parts)
 
     def evaluate(self, part: Part = "test", config: EvalConfig | None = None) -> Results:
-        """Results of the main evaluation task of one part, the ranking as a rule; settings are the run's where none are given."""
+        """Evaluate the main task of one part, usually the ranking; settings default to those of the run."""
         (first,) = self._take(part, config, only_first=True).values()
         return first
 
     def evaluate_all(self, part: Part = "test", config: EvalConfig | None = None) -> dict[str, Results]:
-        """Results of all evaluation tasks of one part by name, the main one first."""
+        """Evaluate all tasks of one part and return results by name, the main one first."""
         return self._take(part, config)
 
     def _take(self, part: Part, config: EvalConfig | None, *, only_first: bool = False) -> dict[str, Results]:
@@ -219,7 +225,7 @@ class Run:
         return {name: evaluate_task(self.model, self.graph, task, config) for name, task in asked}
 
     def task(self) -> Task:
-        """The task that asks the model's questions."""
+        """Return the task of the model's query type."""
         sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
         return task_of(self.model.query_type, self.split)(TaskInputs(self.split, *sizes, settings=self.model.config))
 

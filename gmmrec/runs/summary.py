@@ -1,4 +1,4 @@
-"""Figures of a run: evaluation of all its tasks, and its costs."""
+"""Report of a run: results of all its evaluation tasks, and its costs."""
 
 import resource
 import sys
@@ -13,7 +13,7 @@ from gmmrec.training.history import History, value_name
 
 
 def evaluate_run(run: Run, config: EvalConfig | None = None, **facts: Any) -> None:
-    """Evaluate a run on all tasks of both parts, and fill in its report; ``facts`` join it."""
+    """Evaluate a run on all tasks of both parts, and fill in its report, including ``facts``."""
     found_by_part: dict[Part, dict[str, Results]] = {part: run.evaluate_all(part, config) for part in ("valid", "test")}
     for part, taken in found_by_part.items():
         run.main = next(iter(taken))
@@ -30,19 +30,19 @@ def evaluate_run(run: Run, config: EvalConfig | None = None, **facts: Any) -> No
 
 
 def all_means(found: Mapping[str, Results]) -> dict[str, float]:
-    """The mean of every metric of all evaluation tasks, under the name that ``monitor`` takes."""
+    """Return the mean of every metric of all evaluation tasks, by its name as ``monitor``."""
     return {metric_name(task, results, metric): mean for task, results in found.items() for metric, mean in results.mean().items()}
 
 
 def details(found: Mapping[str, Results]) -> dict[str, Any]:
-    """All other figures of evaluation tasks: those of the main one, and by name those of the others."""
+    """Return all other figures of the evaluation tasks: those of the main one, and those of the others by name."""
     (_, main), *others = found.items()
     first = {key: value for key, value in main.to_dict().items() if key != "metrics"}
     return first | {name: results.to_dict() for name, results in others}
 
 
 def run_costs(history: History, evaluation_seconds: float) -> dict[str, Any]:
-    """Return what a run took: seconds, and the peak memory of the process so far."""
+    """Return the costs of a run: seconds, and the peak memory of the process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return {
         "timing": {

@@ -1,1 +1,1 @@
-"""From a trained model to lists in the user's own ids."""
+"""Serving of trained models in raw ids."""

@@ -1,4 +1,4 @@
-"""Answers of a knowledge graph in raw ids: which entities stand in a relation to one."""
+"""Link prediction in raw ids."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -29,34 +29,34 @@ def complete(
     exclude_known: bool = True,
     titles: "pd.Series[Any] | None" = None,
 ) -> pd.DataFrame:
-    """The ``k`` entities that most likely complete a fact.
+    """Return the ``k`` entities most likely to complete a triple.
 
     Args:
         model: A trained model whose queries are :class:`~gmmrec.tasks.query.LinkPredictionQuery`.
-        graph: The prepared graph it is asked on.
+        graph: The prepared graph.
         vocabularies: Raw ids; those of ``"entity"`` and ``"relation"`` are needed.
-        triples: All facts that are known.
-        entity: Raw id of the end that is given: the head, or backwards the tail.
+        triples: All known triples.
+        entity: Raw id of the given end: the head, or with ``backwards`` the tail.
         relation: Raw id.
         k: Length of the list; shorter where fewer candidates remain.
-        backwards: Whether heads are asked for.
-        exclude_known: Leave out what is known to be right already.
-        titles: What to show for every entity, or None.
+        backwards: Whether to predict heads rather than tails.
+        exclude_known: Leave out entities of known triples.
+        titles: Title of every entity, or None.
 
     Returns:
-        Columns ``entity_id``, ``score``, ``rank`` (from 1), and ``title`` where titles are known.
+        Columns ``entity_id``, ``score``, ``rank`` (from 1), and ``title`` if titles are given.
 
     Raises:
         KeyError: An id is unknown; the message gives the nearest.
-        ValueError: ``k`` is not positive, or the model completes no facts.
+        ValueError: ``k`` is not positive, or the model does not predict links.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, but is {k}")
     rows = {name: _row(vocabularies[name], value) for name, value in (("entity", entity), ("relation", relation))}
     known = torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards])
-    asked = model.query_type.for_links(*known)
+    query = model.query_type.for_links(*known)
     with torch.no_grad():
-        scores = model.eval().score(encode(model, graph), asked, torch.arange(graph.num_nodes(ENTITY)))[0]
+        scores = model.eval().score(encode(model, graph), query, torch.arange(graph.num_nodes(ENTITY)))[0]
     if exclude_known:
         scores[_known(triples, rows, backwards).values] = -torch.inf
     best = scores.topk(min(k, int((scores > -torch.inf).sum())))

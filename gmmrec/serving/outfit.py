@@ -1,4 +1,4 @@
-"""Outfits completed item by item: greedily, or by beam search over a pool."""
+"""Outfit completion, item by item: greedy or by beam search over a pool."""
 
 from collections.abc import Hashable, Sequence
 
@@ -28,20 +28,20 @@ def complete(
     max_new: int,
     kind: Tensor | None = None,
 ) -> Beams:
-    """The likeliest ways to complete outfits, each set of items once; see :func:`gmmrec.nn.beam.beam_search`.
+    """Return the most likely completions of outfits, each set of items once; see :func:`gmmrec.nn.beam.beam_search`.
 
     Args:
-        model: Asked with what is there so far in every step; it scores the pool, and says when to end where it can.
+        model: Scores the pool given the items so far in every step, and the end of the outfit if it can.
         encoded: What ``model.encode`` returned.
-        query: Outfits ``[B]`` as they begin; a beginning may be empty.
-        pool: Rows of the items to choose from ``[P]``; those that are there already are never chosen.
-        width: Completions to follow, and to return; 1 is the greedy choice.
-        min_new: Items to add, at least.
-        max_new: Items to add, at most.
-        kind: Of every item of the catalogue ``[I]``, -1 where it is not known; an outfit then gets no second item of a kind.
+        query: Partial outfits ``[B]``; they may be empty.
+        pool: Rows of the items to choose from ``[P]``; given items are never chosen again.
+        width: Beam width and number of completions returned; 1 is greedy.
+        min_new: Minimum number of items to add.
+        max_new: Maximum number of items to add.
+        kind: Category of every item of the catalogue ``[I]``, -1 if unknown, to allow at most one item per category.
     """
-    there = torch.where(query.outfit_mask, query.outfit, -1)
-    banned = (pool[None, :, None] == there[:, None, :]).any(-1)
+    given = torch.where(query.outfit_mask, query.outfit, -1)
+    banned = (pool[None, :, None] == given[:, None, :]).any(-1)
     kinds = None if kind is None else kind[pool]
     if kind is not None and kinds is not None:
         known = torch.where(query.outfit_mask, kind[query.outfit], -1)
@@ -53,15 +53,15 @@ def complete(
         searches, width, length = chosen.shape
         part = query.take(torch.arange(searches, device=pool.device).repeat_interleave(width))
         new = chosen.reshape(searches * width, length)
-        asked = OutfitQuery(
+        extended = OutfitQuery(
             part.user,
             torch.cat([part.outfit, pool[new.clamp(min=0)]], 1),
             torch.cat([part.outfit_mask, new >= 0], 1),
             part.history,
             part.history_mask,
         )
-        end = None if ending is None else ending.end_score(encoded, asked)
-        scores = model.score(encoded, asked, pool).view(searches, width, -1)
+        end = None if ending is None else ending.end_score(encoded, extended)
+        scores = model.score(encoded, extended, pool).view(searches, width, -1)
         return scores, None if end is None else end.view(searches, width)
 
     with torch.no_grad():
@@ -82,30 +82,29 @@ def complete_outfit(
     one_per_category: bool = False,
     words: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The ``k`` likeliest outfits that hold some items.
+    """Return the ``k`` most likely outfits that contain given items.
 
     Args:
-        service: Knows the model, its ids and what users did.
-        outfits: Those of the data: they say how large outfits are, and of what kind items are.
-        items: Raw ids of the items that are there; may be none.
-        user: Raw id of the one for whom it is; None for nobody in particular.
-        k: Number of outfits; fewer where the pool has no more.
-        pool: Raw ids of the items to choose from; all where not given.
-        beam: Outfits that are followed at once, at least ``k``; 1, with ``k`` 1, is the greedy choice.
-        min_items: Items of an outfit, at least; one more than are there where not given.
-        max_items: Items of an outfit, at most; where not given, the most usual number in training, but one more than are there at
-            least.
-        one_per_category: Whether no two items may be of one category.
-        words: The word of every id, for models that write comments.
+        service: Model, ids and histories.
+        outfits: Outfits of the data, the source of default sizes and of item categories.
+        items: Raw ids of the given items; may be empty.
+        user: Raw id of the user the outfits are for; None for no particular user.
+        k: Number of outfits; fewer if the pool is too small.
+        pool: Raw ids of the items to choose from; all by default.
+        beam: Beam width, at least ``k``; 1 with ``k`` 1 is greedy.
+        min_items: Minimum size of an outfit; by default one more than given.
+        max_items: Maximum size of an outfit; by default the most frequent size in training, but at least one more than given.
+        one_per_category: Whether to allow at most one item per category.
+        words: Word of every id, for models that generate comments.
 
     Returns:
-        A row an item: ``outfit`` (from 1, the likeliest first), ``item_id``, ``given`` (whether it was there before),
-        ``probability`` (of the item, of all that could be chosen; 1 for what was there), ``score`` (log probability of what was
-        added), ``title`` where known, and ``comment`` (on what was added, beside all the rest) of a model that writes them.
+        One row per item: ``outfit`` (from 1, most likely first), ``item_id``, ``given`` (whether it was given), ``probability``
+        (of the item among all possible choices; 1 for given items), ``score`` (log probability of the added items), ``title`` if
+        known, and ``comment`` (on each added item, given the rest of the outfit) for models that generate them.
 
     Raises:
         KeyError: An id is unknown.
-        ValueError: The model completes no outfits, an item is given twice, or sizes contradict each other.
+        ValueError: The model does not complete outfits, an item is given twice, or sizes contradict each other.
     """
     if len(set(items)) < len(items):
         raise ValueError("an item is given twice; give every item of the outfit once")
@@ -116,11 +115,12 @@ def complete_outfit(
     most = max(usual, least) if max_items is None else max_items
     if k < 1 or beam < 1 or not len(rows) < most or least > most:
         raise ValueError(
-            f"k and beam must be 1 or more, and {len(rows)} < max_items >= min_items; but they are {k}, {beam}, {most} and {least}"
+            f"expected k and beam of 1 or more, max_items above {len(rows)} and min_items up to max_items, "
+            f"but got k {k}, beam {beam}, max_items {most}, min_items {least}"
         )
     kind = None if outfits is None else outfits.category
     if one_per_category and kind is None:
-        raise ValueError("the items have no categories to tell apart; leave one_per_category out")
+        raise ValueError("the items have no categories; leave one_per_category out")
     device = service.graph.degree("item").device
     choice = torch.arange(len(service.items)) if pool is None else torch.unique(service.items.rows(list(pool)))
     found = complete(
@@ -149,13 +149,13 @@ def complete_outfit(
             frame["comment"] = [""] * len(rows) + _comments(writer, service.encoded, whole.to(device), len(new), words)
         frames.append(frame)
     if not frames:
-        raise ValueError("the pool holds nothing that could be added; give a larger one")
+        raise ValueError("the pool has no item to add; give a larger one")
     outfits_found: pd.DataFrame = pd.concat(frames, ignore_index=True)
     return outfits_found
 
 
 def _query(service: Service, rows: Tensor, user: Hashable | None) -> OutfitQuery:
-    """One outfit as it begins, with all that is known of its user."""
+    """Return a query for one partial outfit, with the history of its user."""
     query_type, outfit, mask = service.model.query_type, rows[None], torch.ones(1, len(rows), dtype=torch.bool)
     if user is None:
         return query_type.for_outfits(torch.tensor([-1]), outfit, mask)
@@ -168,7 +168,7 @@ def _query(service: Service, rows: Tensor, user: Hashable | None) -> OutfitQuery
 
 @torch.no_grad()
 def _comments(model: GeneratesText, encoded: Encoded, outfit: Tensor, new: int, words: Sequence[str]) -> list[str]:
-    """What is said about each of the last ``new`` items of an outfit ``[n]`` beside all others; nothing about one that is alone."""
+    """Return comments on each of the last ``new`` items of an outfit ``[n]``, given all others; empty for a single item."""
     if len(outfit) == 1:
         return [""]
     column = torch.arange(len(outfit) - new, len(outfit), device=outfit.device)

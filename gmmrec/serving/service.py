@@ -1,4 +1,4 @@
-"""Service: a trained model behind raw ids. Ids in, DataFrames out."""
+"""Service: a trained model behind raw ids, which takes ids and returns DataFrames."""
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
@@ -26,19 +26,19 @@ from gmmrec.typing import NodeType
 logger = logging.getLogger(__name__)
 
 CHUNK = 1024
-"""Users asked, or items compared with the catalogue, at once."""
+"""Users ranked for, or items compared with the catalogue, at once."""
 
 
 class Service:
-    """Answers in the user's own ids.
+    """A trained model that answers in raw ids.
 
     Args:
         model: A trained model.
-        graph: The prepared graph it is asked on.
+        graph: The prepared graph.
         vocabularies: Raw ids by node type.
-        seen: Items that every user already knows ``[U]``; left out of recommendations unless asked for.
-        titles: What to show for every item ``[I]``, or None.
-        log: Everything that is known of the users, for models that are asked with histories.
+        seen: Items known to every user ``[U]``; left out of recommendations by default.
+        titles: Title of every item ``[I]``, or None.
+        log: All interactions, for models of histories.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Service:
 
     @cached_property
     def encoded(self) -> Encoded:
-        """Representations of all nodes, computed at the first question."""
+        """Representations of all nodes, computed at first use."""
         with torch.no_grad():
             encoded = encode(self.model, self.graph)
-        return encoded.detach()  # a table of ids may be handed out as it is
+        return encoded.detach()  # embedding tables may be returned as they are
 
     def recommend(
         self,
@@ -69,17 +69,17 @@ class Service:
         exclude_seen: bool = True,
         histories: Sequence[Sequence[Hashable]] | None = None,
     ) -> pd.DataFrame:
-        """The best ``k`` items of every user.
+        """Return the top ``k`` items of every user.
 
         Args:
-            users: Raw ids; everybody where neither users nor histories are given.
+            users: Raw ids; all users if neither users nor histories are given.
             k: Length of every list; shorter where fewer candidates remain.
-            exclude_seen: Leave out what the user already knows.
-            histories: Raw item ids of people the model has never seen, one list a person, oldest first: they join the graph as
-                new users with these interactions and no embedding of their own. Their ``user_id`` is ``"history-0"`` and so on.
+            exclude_seen: Leave out items known to the user.
+            histories: Raw item ids of new users, one list per user, oldest first: they join the graph with these interactions and
+                without a learned embedding. Their ``user_id`` is ``"history-0"`` and so on.
 
         Returns:
-            Columns ``user_id``, ``item_id``, ``score``, ``rank`` (from 1), and ``title`` where titles are known.
+            Columns ``user_id``, ``item_id``, ``score``, ``rank`` (from 1), and ``title`` if titles are given.
 
         Raises:
             KeyError: An id is unknown.
@@ -99,14 +99,14 @@ class Service:
             found = []
             for start in range(0, max(1, len(rows)), CHUNK):
                 part = slice(start, start + CHUNK)
-                told = None if histories is None else histories[part]
+                part_histories = None if histories is None else histories[part]
                 excluded = known.take(rows[part]) if exclude_seen else None
-                found.append(self._best(encoded, rows[part], told, excluded, k))
+                found.append(self._best(encoded, rows[part], part_histories, excluded, k))
         items, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
         return self._table("user_id", names, "item_id", items, scores)
 
     def similar_items(self, items: Sequence[Hashable], k: int = 10) -> pd.DataFrame:
-        """The ``k`` items whose representations point the same way (cosine) as each given item's.
+        """Return the ``k`` items whose representations are most similar (cosine) to that of each given item.
 
         Returns:
             Columns ``item_id``, ``similar_id``, ``score``, ``rank`` (from 1), and ``title`` (of the similar item).
@@ -133,12 +133,12 @@ class Service:
         excluded: RaggedSets | None,
         k: int,
     ) -> Ranked:
-        """The best ``k`` items of users in ``rows`` ``[B]``, or of new people, whose numbers begin with 0."""
-        asked = rows if histories is None else rows + len(self.users)  # new people stand behind the known users
+        """Return the top ``k`` items of users in ``rows`` ``[B]``, or of new users, counted from 0."""
+        users = rows if histories is None else rows + len(self.users)  # new users follow the known ones
         nothing = RaggedSets.from_pairs(rows[:0], rows[:0], len(rows))
         excluded = nothing if excluded is None else excluded
-        questions = RankingEvaluation(self.query(asked, histories), nothing, excluded, "everything known")
-        return rank(self.model, encoded, questions, len(self.items), k=k)
+        task = RankingEvaluation(self.query(users, histories), nothing, excluded, "everything known")
+        return rank(self.model, encoded, task, len(self.items), k=k)
 
     @cached_property
     def _timeline(self) -> Timeline:
@@ -146,7 +146,7 @@ class Service:
         return Timeline(log, len(self.users))
 
     def query(self, rows: Tensor, histories: Sequence[Sequence[Hashable]] | None = None) -> Any:
-        """The question what users in these rows ``[B]`` like, as the model takes it, after histories or what is known of them."""
+        """Return a query of the model's type for users in rows ``[B]``, with given histories or those of the log."""
 
         def before(users: Tensor) -> HistoryQuery:
             reader = offered(self.model, ReadsHistories)
@@ -161,22 +161,22 @@ class Service:
     def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[RaggedSets, Encoded, Tensor]:
         lengths = torch.tensor([len(history) for history in histories])
         if not len(histories) or int(lengths.min()) == 0:
-            raise ValueError("every history needs at least one item id; recommend popular items to people you know nothing of")
+            raise ValueError("every history needs at least one item id; for users without a history, recommend popular items")
         items = self.items.rows([item for history in histories for item in history])
         if not offered(self.model, FoldsInUsers) and not offered(self.model, ReadsHistories):
             name = type(self.model).__name__
-            logger.warning("%s does not declare that it scores new users by their histories: they may all get the same list", name)
-        people = torch.arange(len(histories))
-        known = RaggedSets.from_pairs(people.repeat_interleave(lengths), items, len(histories))
-        return known, encode(self.model, with_new_users(self.graph, known)), people
+            logger.warning("%s does not declare that it folds in new users: they may all get the same list", name)
+        new_users = torch.arange(len(histories))
+        known = RaggedSets.from_pairs(new_users.repeat_interleave(lengths), items, len(histories))
+        return known, encode(self.model, with_new_users(self.graph, known)), new_users
 
-    def _table(self, asker: str, names: Sequence[Hashable], answer: str, rows: Tensor, scores: Tensor) -> pd.DataFrame:
+    def _table(self, source: str, names: Sequence[Hashable], target: str, rows: Tensor, scores: Tensor) -> pd.DataFrame:
         present = rows >= 0
         positions = torch.nonzero(present)
         frame: pd.DataFrame = pd.DataFrame(
             {
-                asker: pd.Series(list(names)).iloc[positions[:, 0].numpy()].to_numpy(),
-                answer: self.items.ids(rows[present]),
+                source: pd.Series(list(names)).iloc[positions[:, 0].numpy()].to_numpy(),
+                target: self.items.ids(rows[present]),
                 "score": scores[present].numpy(),
                 "rank": positions[:, 1].numpy() + 1,
             }
@@ -187,7 +187,7 @@ class Service:
 
 
 def _nearest(vectors: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Cosines and rows ``[n, k]`` of the items nearest to some, themselves left out."""
+    """Return cosines and rows ``[n, k]`` of the items nearest to given ones, without these themselves."""
     cosine = vectors[rows] @ vectors.t()
     cosine[torch.arange(len(rows)), rows] = -torch.inf
     scores, similar = cosine.topk(min(k, len(vectors) - 1), dim=1)

@@ -1,4 +1,4 @@
-"""What is asked: queries, batches, evaluation tasks. TASKS: by the query that a model answers, the task it is trained with."""
+"""Training tasks: queries, batches, evaluation tasks. ``TASKS`` maps the query type of a model to the task it is trained on."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,7 @@ from gmmrec.tasks.task import Task
 
 TASKS: dict[type[Query], Callable[[Split], type[Task]]] = {
     ContextQuery: lambda split: ContextTask,
-    HistoryQuery: lambda split: (
-        NextItemTask if split.impressions is None else ImpressionTask
-    ),  # histories told beside what was shown
+    HistoryQuery: lambda split: NextItemTask if split.impressions is None else ImpressionTask,  # impressions come with histories
     LinkPredictionQuery: lambda split: LinkPredictionTask,
     OutfitQuery: lambda split: OutfitTask,
     RatingQuery: lambda split: RatingTask,
@@ -26,12 +24,14 @@ TASKS: dict[type[Query], Callable[[Split], type[Task]]] = {
 
 
 def task_of(query_type: type[Query], split: Split) -> type[Task]:
-    """The task of models that answer a kind of query, on the data at hand.
+    """Return the task of models with a query type, for a split.
 
     Raises:
-        ValueError: No task asks such queries.
+        ValueError: No task has such queries.
     """
     if query_type not in TASKS:
         known = ", ".join(query.__name__ for query in TASKS)
-        raise ValueError(f"no task asks {query_type.__name__}; set query_type to one of {known}, or add a row to TASKS")
+        raise ValueError(
+            f"no task has queries of type {query_type.__name__}; set query_type to one of {known}, or add a row to TASKS"
+        )
     return TASKS[query_type](split)

@@ -1,4 +1,4 @@
-"""User to items: the task of learning from, and being asked about, who touched what."""
+"""Collaborative filtering: training pairs of users and items, and rankings of all items per user."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,13 +25,13 @@ from gmmrec.typing import USER_ITEM
 
 
 class CollaborativeTask:
-    """Training batches and questions of one split.
+    """Training batches and evaluation tasks of one split.
 
-    A pair that was logged more than once is one training interaction. Everything is made on the CPU.
+    A pair logged more than once is one training interaction. All tensors are on the CPU.
 
     Args:
-        inputs: Split, sizes, batches and reviews: where there are any, batches hold what the user wrote about the positive. Words
-            that training reviews do not hold twice are unknown, as in the graph.
+        inputs: Split, sizes, batches and reviews: if given, batches hold the user's review of the positive. Words that occur only
+            once in training reviews are unknown, as in the graph.
 
     Raises:
         ValueError: There is no training interaction.
@@ -42,7 +42,7 @@ class CollaborativeTask:
     def __init__(self, inputs: TaskInputs) -> None:
         split, num_items, config = inputs.split, inputs.num_items, inputs.batches
         if not len(split.train):
-            raise ValueError("the training part is empty; expected at least one interaction to learn from")
+            raise ValueError("the training part is empty; expected at least one interaction")
         self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
         self.seen = self._by_user(split.train)
         self._users, self._items = self.seen.groups, self.seen.values
@@ -52,15 +52,15 @@ class CollaborativeTask:
 
     @property
     def num_batches(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-self._users.numel() // self.config.batch_size)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[UserQuery]]]:
-        """One epoch: every training interaction once, shuffled, with fresh negatives, and the graph to learn it on.
+        """Yield one epoch: every training interaction once, shuffled, with fresh negatives, and the graph to train on.
 
-        Sampled mode makes the same batches from the same generator, and numbers users and items as their subgraph does. How the
-        neighbours are drawn leaves ``generator`` as it is: with all neighbours, in as many hops as a model looks, training is
-        that on the whole graph.
+        Sampled mode yields the same batches from the same generator, with users and items numbered as in their subgraph. Drawing
+        neighbours does not advance ``generator``: with all neighbours, in as many hops as a model has layers, training equals that
+        on the whole graph.
 
         Args:
             graph: The graph of this epoch; on the CPU in sampled mode.
@@ -71,36 +71,36 @@ class CollaborativeTask:
         if self.config.sampled:
             found = sampled_batches(graph, (self._users, self._items), order, draw, self.config, fork_generator(generator))
             for index, (part, batch) in zip(order, found, strict=True):
-                yield part, replace(batch, text=self._written(index))
+                yield part, replace(batch, text=self._review_text(index))
             return
         for index in order:
             user = self._users[index]
             negative = draw(user, self.config.num_negatives)
-            yield graph, Batch(UserQuery(user), self._items[index], negative, text=self._written(index))
+            yield graph, Batch(UserQuery(user), self._items[index], negative, text=self._review_text(index))
 
-    def _written(self, index: Tensor) -> Tensor | None:
+    def _review_text(self, index: Tensor) -> Tensor | None:
         return None if self._text is None else self._text[index]
 
     def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[UserQuery]:
-        """What is asked of a model: the items of one part, for every user who has any there, in ascending order of users.
+        """Return the ranking task of one split part: the items of every user with any there, in ascending order of users.
 
-        Items that are excluded from ranking are not relevant either (an item a user has both in training and in the test
-        part); users who are left with none are not asked.
+        Items excluded from ranking are not relevant either (an item a user has both in training and in the test part); users
+        left with none are dropped.
 
         Args:
-            part: Where the right answers are.
-            mask: Which items of a user are excluded from ranking.
+            part: Split part of the relevant items.
+            mask: Items of a user that are excluded from ranking.
 
         Raises:
-            ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
+            ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
         """
         answers, excluded, _ = new_answers(self.split, self.num_users, part, mask)
         relevant = self._by_user(answers)
-        asked = torch.nonzero(relevant.counts).flatten()
-        return RankingEvaluation(UserQuery(asked), relevant.take(asked), excluded.take(asked), mask)
+        user = torch.nonzero(relevant.counts).flatten()
+        return RankingEvaluation(UserQuery(user), relevant.take(user), excluded.take(user), mask)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
-        """The ranking of all items; where the data tell what was shown, also the order of that."""
+        """Return the ranking of all items and, for data with impressions, the ranking of the items shown."""
         found: dict[str, EvaluationTask] = {"ranking": self.ranking(part, mask)}
         if self.split.impressions is not None:
             shown = self.split.impressions.take(self.split.impressions.telling(part))
@@ -116,29 +116,29 @@ class CollaborativeTask:
 def new_answers(
     split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask
 ) -> tuple[Interactions, RaggedSets, Tensor]:
-    """The interactions of one part whose items may be ranked, the items of every user that may not, and where the former stood.
+    """Return the interactions of one part whose items may be ranked, the excluded items per user, and positions of the former.
 
     Raises:
-        ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
+        ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
     """
     excluded = known_items(split, num_users, part, mask)
     answers = split.part(part)
     new = ~excluded.contains(answers.user, answers.item)
     if not bool(new.any()):
-        raise ValueError(f"the {part} part holds no item that its user does not have in {mask}, so there is nothing to ask")
+        raise ValueError(f"the {part} part has no relevant item left: its users have them all in {mask}; use another mask")
     return answers.take(new), excluded, torch.nonzero(new).flatten()
 
 
 def known_items(split: Split, num_users: int, part: Literal["valid", "test"], mask: Mask) -> RaggedSets:
-    """The items of every user that are not ranked in the questions of one part.
+    """Return the items per user that are excluded from the rankings of one part.
 
     Raises:
-        ValueError: The part or the mask is unknown, or the mask holds the part itself.
+        ValueError: The part or the mask is unknown, or the mask covers the part itself.
     """
     check_choice(("valid", "test"), part=part)
     check_choice(get_args(Mask), mask=mask)
     if part == "valid" and mask == "train+valid":
-        raise ValueError("mask 'train+valid' would exclude every right answer of part 'valid'; use mask 'train'")
+        raise ValueError("mask 'train+valid' would exclude every relevant item of part 'valid'; use mask 'train'")
     known = {"train": split.past, "train+valid": [*split.past, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]
     user, item = (torch.cat([getattr(log, end) for log in known]) for end in ("user", "item"))
     return RaggedSets.from_pairs(user, item, num_users)
@@ -152,15 +152,15 @@ def sampled_batches(
     config: BatchConfig,
     generator: torch.Generator,
 ) -> Iterator[tuple[MultimodalGraph, Batch[UserQuery]]]:
-    """Batches on the neighbourhood of their users and items, with the rows that these have there.
+    """Yield batches on the sampled neighbourhood of their users and items, with rows of that subgraph.
 
     Args:
         graph: The graph of this epoch, on the CPU.
         pairs: Users and items ``[E]`` of all training interactions.
-        order: Positions of the interactions of every batch.
-        draw: Where negatives come from.
-        config: How many of them, and of the neighbours.
-        generator: Decides the neighbours.
+        order: Positions of the interactions of each batch.
+        draw: Source of the negatives.
+        config: Numbers of negatives and neighbours.
+        generator: Source of the neighbours.
     """
     loader = LinkLoader(
         graph.data,
@@ -168,7 +168,7 @@ def sampled_batches(
         edge_label_index=(USER_ITEM, torch.stack(pairs)),
         neg_sampling=NegativeSampling("triplet", amount=config.num_negatives),
         batch_sampler=order,
-        generator=generator,  # of the loader's own seed, which it would take from the global state otherwise
+        generator=generator,  # seeds the loader, which would read the global state otherwise
     )
     for data in loader:
         user, item = data["user"], data["item"]

@@ -1,4 +1,4 @@
-"""User in a situation to items: every interaction is an event of its own, with its time as the context."""
+"""Context-aware ranking: every interaction is a separate event, with its time as the context."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -23,11 +23,11 @@ FIRST_WEEKDAY = 3
 
 
 def time_context(time: Tensor) -> Tensor:
-    """What a clock and a calendar say: five numbers a moment.
+    """Return five features per timestamp: hour of day, weekday and weekend.
 
     Hour of day and weekday are angles, given by sine and cosine, so that midnight is near 11 p.m. and Sunday near Monday; the fifth
-    number is 1 on Saturdays and Sundays. Times are taken as they are: shift them to the local clock first (``data.utc_offset``).
-    Times that name the day alone all are midnight, so that their first two columns are constant.
+    feature is 1 on Saturdays and Sundays. Times are taken as they are: shift them to local time first (``data.utc_offset``). Times
+    with a resolution of days are all midnight, so their first two columns are constant.
 
     Args:
         time: Seconds since 1970 ``[E]`` (int64).
@@ -45,10 +45,10 @@ def time_context(time: Tensor) -> Tensor:
 
 
 class ContextTask:
-    """Training batches and questions of one split, event by event.
+    """Training batches and evaluation tasks of one split, event by event.
 
-    Every interaction is learned as often as it was logged, each time with the context of its time; where the log has no times there
-    are no contexts. A question is a held-out event: who, and when; the right answer is its one item.
+    Every interaction is learned as often as it was logged, each time with the context of its time; without times in the log there
+    is no context. A query is the user and time of a held-out event; the relevant item is the one of the event.
 
     Args:
         inputs: Split, sizes and batches.
@@ -67,11 +67,11 @@ class ContextTask:
 
     @property
     def num_batches(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-len(self.split.train) // self.config.batch_size)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[ContextQuery]]]:
-        """One epoch: every training event once, shuffled, with fresh negatives, and the graph to learn it on.
+        """Yield one epoch: every training event once, shuffled, with fresh negatives, and the graph to train on.
 
         Args:
             graph: The graph of this epoch; on the CPU in sampled mode.
@@ -91,16 +91,16 @@ class ContextTask:
             yield graph, Batch(ContextQuery(user, self._context(index)), train.item[index], negative)
 
     def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[ContextQuery]:
-        """What is asked of a model: the item of every event of one part, in the order of the log.
+        """Return the ranking task of one split part: the item of every event, in the order of the log.
 
-        Items that the user knows are not ranked, and events at such items not asked; the user's other items of the part are ranked.
+        Items known to the user are not ranked, and events on such items are dropped; the user's other items of the part are ranked.
 
         Args:
-            part: Where the right answers are.
-            mask: Which items of a user are excluded from ranking.
+            part: Split part of the events.
+            mask: Items of a user that are excluded from ranking.
 
         Raises:
-            ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
+            ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
         """
         events, excluded, _ = new_answers(self.split, self.pairs.num_users, part, mask)
         query = ContextQuery(events.user, None if events.time is None else time_context(events.time))
@@ -108,7 +108,7 @@ class ContextTask:
         return RankingEvaluation(query, relevant, excluded.take(events.user), mask)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
-        """The ranking of all items, event by event."""
+        """Return the ranking of all items, event by event."""
         return {"ranking": self.ranking(part, mask)}
 
     def _context(self, index: Tensor) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Facts with a hidden end: the task of learning from a knowledge graph, and of being asked what stands in a relation to what."""
+"""Link prediction: training on the triples of a knowledge graph, and rankings of all entities for a missing end."""
 
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
@@ -18,16 +18,16 @@ from gmmrec.typing import ENTITY
 
 
 class LinkPredictionTask:
-    """Training batches and questions from the facts of a split, each read in both directions.
+    """Training batches and evaluation tasks from the triples of a split, each read in both directions.
 
-    A fact (h, r, t) asks for t, given h and r, and for h, given t and r backwards (``r + R``). Every training fact is learned twice
-    an epoch, once from each end. Users and items play no part.
+    A triple (h, r, t) gives two queries: t, given h and r, and h, given t and the inverse of r (``r + R``). Every training triple
+    is learned twice per epoch, once from each end. Users and items are not used.
 
     Args:
         inputs: A split with triples, and batches: negatives are drawn from all entities.
 
     Raises:
-        ValueError: There are no facts, or none to learn from, or batches are to be sampled.
+        ValueError: There are no triples, none in the training part, or batches are sampled.
     """
 
     monitor: ClassVar[str] = "link_prediction/mrr"
@@ -35,9 +35,9 @@ class LinkPredictionTask:
     def __init__(self, inputs: TaskInputs) -> None:
         triples, config = inputs.split.triples, inputs.batches
         if triples is None or not bool((triples.part == TRAIN).any()):
-            raise ValueError("the data set has no facts to learn from; add triples.csv with the columns head, relation and tail")
+            raise ValueError("the data set has no training triples; add triples.csv with the columns head, relation and tail")
         if config.sampled:
-            raise ValueError("models of facts compare all entities, so they cannot learn with sampled: true")
+            raise ValueError("link-prediction models compare all entities and cannot train on subgraphs; set sampled: false")
         self.config, self.num_relations = config, triples.num_relations
         self.part = triples.part.repeat(2)
         self.query = LinkPredictionQuery(
@@ -45,22 +45,22 @@ class LinkPredictionTask:
         )
         self.answer = torch.cat([triples.tail, triples.head])
         keys = self.query.head * 2 * self.num_relations + self.query.relation
-        distinct, self._question = keys.unique(return_inverse=True)  # the same question, asked by several facts
+        distinct, self._question = keys.unique(return_inverse=True)  # several triples share a query
         self._known = RaggedSets.from_pairs(self._question, self.answer, len(distinct))
         self._train = torch.nonzero(self.part == TRAIN).flatten()
         self._learned = RaggedLists.from_groups(self._question[self._train], self.answer[self._train], len(distinct))
 
     @property
     def num_batches(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-self._train.numel() // self.config.batch_size)
 
     def batches(
         self, graph: MultimodalGraph, generator: torch.Generator
     ) -> Iterator[tuple[MultimodalGraph, Batch[LinkPredictionQuery]]]:
-        """One epoch: every training fact from both ends, shuffled, with fresh negatives and all answers that training knows.
+        """Yield one epoch: every training triple from both ends, shuffled, with fresh negatives and all training answers.
 
-        Negatives are never answers that training knows.
+        Negatives are never training answers of the query.
 
         Args:
             graph: The graph of this epoch.
@@ -77,12 +77,12 @@ class LinkPredictionTask:
             yield graph, Batch(self.query.take(index), self.answer[index], negative, answers=answers)
 
     def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[LinkPredictionQuery]:
-        """Every distinct question of one part, with all its answers there; those that other parts know are not ranked.
+        """Return every distinct query of one part with all its answers there; answers from other parts are not ranked.
 
         Raises:
             ValueError: The part is unknown or empty.
         """
-        index = self._asked(part)
+        index = self._positions(part)
         question, first = self._question[index].unique(return_inverse=True)
         relevant = RaggedSets.from_pairs(first, self.answer[index], len(question))
         example = torch.empty_like(question).scatter_(0, first, index)
@@ -92,20 +92,18 @@ class LinkPredictionTask:
         return RankingEvaluation(self.query.take(example), relevant, excluded, "train+valid")
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
-        """The facts of one part, from both ends: first all tails are asked for, then all heads.
+        """Return the triples of one part from both ends: first the queries for tails, then those for heads.
 
-        All right answers of all parts but the one in question are left out of its ranking, whatever ``mask`` says.
+        All other true answers, from all parts, are left out of each ranking, regardless of ``mask``.
         """
-        index = self._asked(part)
+        index = self._positions(part)
         known = self._known.take(self._question[index])
         backwards = self.query.relation[index] >= self.num_relations
         return {"link_prediction": LinkPredictionEvaluation(self.query.take(index), self.answer[index], known, backwards)}
 
-    def _asked(self, part: Literal["valid", "test"]) -> Tensor:
+    def _positions(self, part: Literal["valid", "test"]) -> Tensor:
         check_choice(("valid", "test"), part=part)
         index = torch.nonzero(self.part == SplitPart(part).code).flatten()
         if not index.numel():
-            raise ValueError(
-                f"the {part} part holds no fact, so there is nothing to ask; set split.facts to a share greater than 0"
-            )
+            raise ValueError(f"the {part} part has no triples; set split.facts to a share greater than 0")
         return index

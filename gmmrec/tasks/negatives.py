@@ -7,15 +7,15 @@ from gmmrec.data.ragged import RaggedSets
 
 
 class UniformNegatives:
-    r"""Draws items uniformly from a pool, never one that the user has seen.
+    r"""Uniform sampler of items from a pool, without those that the user has seen.
 
-    Nothing is drawn twice and rejected. For a user with :math:`n` allowed items a rank :math:`r \in [0, n)` is drawn, and the
+    There is no rejection. For a user with :math:`n` allowed items a rank :math:`r \in [0, n)` is drawn, and the
     :math:`r`-th allowed item is found by one binary search: with the user's seen items at the ascending pool positions
     :math:`s_0 < s_1 < \dots`, it stands at position :math:`r + |\{k : s_k - k \le r\}|`.
 
     Args:
-        seen: The items of every user that must not be drawn: the training positives.
-        pool: The items to draw from: rows ``[n]``, or how many there are if every item ``0 … pool - 1`` may be drawn.
+        seen: Items per user that must not be drawn: the training positives.
+        pool: Items to draw from: rows ``[n]``, or their number if every item ``0 … pool - 1`` may be drawn.
 
     Raises:
         ValueError: The pool is empty.
@@ -25,7 +25,7 @@ class UniformNegatives:
         self._items = None if isinstance(pool, int) else torch.unique(pool)
         self._size = pool if isinstance(pool, int) else int(torch.unique(pool).numel())
         if self._size < 1:
-            raise ValueError("there is no item to draw negatives from; expected at least one")
+            raise ValueError("the pool of negatives is empty; expected at least one item")
         user, item = seen.groups, seen.values
         if self._items is None:
             user, position = user[item < self._size], item[item < self._size]
@@ -41,7 +41,7 @@ class UniformNegatives:
         self._has_exhausted = bool((self._allowed <= 0).any())
 
     def draw(self, user: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Negatives ``[B, count]`` for users ``[B]``; the same item may be drawn more than once for a user.
+        """Draw negatives ``[B, count]`` for users ``[B]``, with replacement.
 
         Raises:
             ValueError: A user has seen the whole pool.
@@ -61,16 +61,16 @@ class UniformNegatives:
 
 
 def uniform_negatives(user: Tensor, seen: RaggedSets, pool: Tensor | int, *, count: int, generator: torch.Generator) -> Tensor:
-    """Items ``[B, count]``, uniform over those of the pool that a user has not seen.
+    """Draw items ``[B, count]`` uniformly from those of the pool that each user has not seen.
 
-    Where negatives are drawn batch after batch, keep a :class:`UniformNegatives` instead, which sorts its keys once.
+    To draw negatives for many batches, keep a :class:`UniformNegatives`, which sorts its keys once.
 
     Args:
         user: Rows ``[B]``.
-        seen: The items of every user that must not be drawn.
-        pool: The items to draw from: rows ``[n]``, or how many there are.
-        count: Negatives a user.
-        generator: Where the randomness comes from.
+        seen: Items per user that must not be drawn.
+        pool: Items to draw from: rows ``[n]``, or their number.
+        count: Negatives per user.
+        generator: Source of randomness.
 
     Raises:
         ValueError: The pool is empty, or a user has seen all of it.

@@ -1,4 +1,4 @@
-"""What comes next: the task of learning from, and being asked about, the order in which users took items."""
+"""Next-item prediction: training on the order of each user's events, and rankings for held-out events."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,31 +23,31 @@ POOL = 64
 
 @dataclass(frozen=True)
 class HistoryConfig:
-    """How much of the past a model is told; the settings of every model that answers a HistoryQuery begin with these."""
+    """Settings of histories, shared by all models that answer a HistoryQuery."""
 
     max_length: int = 50
-    """Items of a history at most; the newest are kept."""
+    """Maximum length of a history; the most recent items are kept."""
     stride: int = 1
-    """Every how many events of a user, counted back from the last one, a training example ends: 1 learns every event from what came
-    before it; a model that learns all positions of an example at once takes `max_length` here, or less."""
+    """Events of a user between the ends of training examples, counted back from the last event: 1 predicts every event from its
+    history; a model that learns all positions of an example at once sets `max_length` or less."""
 
     def __post_init__(self) -> None:
         check_positive(max_length=self.max_length, stride=self.stride)
 
 
 class Timeline:
-    """Events by user, oldest first; events of the same second stand in the order of the log.
+    """Events by user, oldest first; events of the same second keep the order of the log.
 
     Args:
-        log: Events; without times, the order of the log counts.
+        log: Events; without times, the order of the log is used.
         num_users: Number of users.
 
     Attributes:
         user: Rows ``[E]``, ascending.
         item: Rows ``[E]``.
         time: Seconds since 1970 ``[E]``, or None.
-        first: Where the events of each event's user begin ``[E]``.
-        place: Where each event of the log stands ``[E]``.
+        first: Position of the first event of each event's user ``[E]``.
+        position: Position of each event of the log ``[E]``.
     """
 
     def __init__(self, log: Interactions, num_users: int) -> None:
@@ -64,15 +64,15 @@ class Timeline:
 
     @property
     def longest(self) -> int:
-        """The most events that a user has."""
+        """Maximum number of events of a user."""
         return int((self.ends - self.starts).max())
 
     def before(self, position: Tensor, length: int) -> HistoryQuery:
-        """What each user had taken before the events at places ``[B]``; never the events themselves."""
+        """Return the histories before the events at positions ``[B]``, without the events themselves."""
         return self._query(self.user[position], self.first[position], position, length)
 
     def of(self, user: Tensor, length: int) -> HistoryQuery:
-        """Everything that users ``[B]`` have taken."""
+        """Return the full histories of users ``[B]``."""
         return self._query(user, self.starts[user], self.ends[user], length)
 
     def _query(self, user: Tensor, first: Tensor, end: Tensor, length: int) -> HistoryQuery:
@@ -82,18 +82,18 @@ class Timeline:
 
 
 class NextItemTask:
-    """Training examples and questions of one split, in the order of time.
+    """Training examples and evaluation tasks of one split, in temporal order.
 
-    An example is an event of the training part with what its user had taken before in that part; the first event of a user is no
-    example. A question is a held-out event: the user, with everything that came before it (for a validation event in the training
-    part, the support and the validation part, for a test event in all parts); the right answer is its one item. Nothing that came
-    later, and nothing of the event itself, is told. Repeated items are events like all others.
+    An example is an event of the training part with the user's history in that part; the first event of a user is no example. A
+    query is the user of a held-out event with the full history before it (for a validation event, from the training, support and
+    validation parts; for a test event, from all parts); the relevant item is the one of the event. Neither later events nor the
+    event itself are part of the history. Repeated items are events like all others.
 
     Args:
-        inputs: Split, sizes, batches, and the settings of the model, which say how long histories are.
+        inputs: Split, sizes, batches, and the settings of the model, which give the length of histories.
 
     Raises:
-        ValueError: No user has two training interactions, or batches are to be sampled.
+        ValueError: No user has two training interactions, or batches are sampled.
     """
 
     monitor: ClassVar[str] = "recall@20"
@@ -101,7 +101,7 @@ class NextItemTask:
     def __init__(self, inputs: TaskInputs) -> None:
         split, num_users, num_items, config = inputs.split, inputs.num_users, inputs.num_items, inputs.batches
         if config.sampled:
-            raise ValueError("models that are asked with histories read all items, so they cannot learn with sampled: true")
+            raise ValueError("models of histories read all items and cannot train on sampled subgraphs; set sampled: false")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
         self.settings = inputs.settings if isinstance(inputs.settings, HistoryConfig) else HistoryConfig()
         self._train = Timeline(split.train, num_users)
@@ -109,7 +109,7 @@ class NextItemTask:
         to_last = torch.bincount(self._train.user, minlength=num_users)[self._train.user] - 1 - rank
         self._examples = torch.nonzero((rank > 0) & (to_last % self.settings.stride == 0)).flatten()
         if not self._examples.numel():
-            raise ValueError("no user has two training interactions; expected at least one, to learn what comes next")
+            raise ValueError("no user has two training interactions; next-item prediction needs at least one such user")
         self._lengths = rank[self._examples].clamp(max=self.settings.max_length)
         seen = RaggedSets.from_pairs(split.train.user, split.train.item, num_users)
         pool = num_items if config.negatives_from == "all" else split.train.item
@@ -117,11 +117,11 @@ class NextItemTask:
 
     @property
     def num_batches(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-self._examples.numel() // self.config.batch_size)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[HistoryQuery]]]:
-        """One epoch: every example once, shuffled, examples of like length together, with fresh negatives.
+        """Yield one epoch: every example once, shuffled, batched by length, with fresh negatives.
 
         A batch is as wide as its longest history. Negatives are never training items of the user.
 
@@ -136,33 +136,32 @@ class NextItemTask:
             yield graph, Batch(query, self._train.item[position], negative)
 
     def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[HistoryQuery]:
-        """Every event of one part whose item may be ranked, with the history before it.
+        """Return the ranking task of one split part: every event whose item may be ranked, with the history before it.
 
         Args:
-            part: Where the right answers are.
-            mask: Which items of a user are excluded from ranking; ``none`` where people come back to what they know.
+            part: Split part of the events.
+            mask: Items of a user that are excluded from ranking; ``none`` where repeat consumption is common.
 
         Raises:
-            ValueError: The part or the mask is unknown, the mask holds the part itself, or there is nothing to ask.
+            ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
         """
-        events, excluded, kept = new_answers(self.split, self.num_users, part, mask)
+        events, excluded, position_in_part = new_answers(self.split, self.num_users, part, mask)
         known = [*self.split.past, self.split.valid] + ([self.split.test] if part == "test" else [])
         timeline = Timeline(joined(known), self.num_users)
-        asked = self.split.part(part)
-        before = sum(len(log) for log in known) - len(asked)
-        position = timeline.position[before + kept]
+        before = sum(len(log) for log in known) - len(self.split.part(part))
+        position = timeline.position[before + position_in_part]
         query = timeline.before(position, self.settings.max_length)
         return RankingEvaluation(query, RaggedSets(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
-        """The ranking of what comes next."""
+        """Return the ranking of the next items."""
         return {"ranking": self.ranking(part, mask)}
 
 
 def by_length(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """Batches of positions ``[n]`` in random order, each of examples of like length, so that little is padded.
+    """Return batches of positions ``[n]`` in random order, each of examples of similar length, to keep padding small.
 
-    Shuffled positions are cut into pools of ``POOL`` batches; in each the longest come first, and batches are cut from them.
+    Shuffled positions are split into pools of ``POOL`` batches; each pool is sorted by length and split into batches.
 
     >>> sizes = torch.tensor([1, 9, 1, 9])
     >>> sorted(sizes[batch].tolist() for batch in by_length(sizes, 2, torch.Generator().manual_seed(0)))

@@ -1,4 +1,4 @@
-"""What is known when ranking: queries, and the batches made of them."""
+"""Queries to a model, and training batches made of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -13,15 +13,14 @@ from gmmrec.typing import NodeType
 
 @dataclass(frozen=True)
 class Query:
-    """One ranking question a row; ``target`` is the node type that is ranked.
+    """A batch of ranking queries, one per row; ``target`` is the node type that is ranked.
 
-    Every class says how it is asked: ``for_users``, ``for_outfits`` and ``for_links`` build a query, or say in one sentence what
-    a model asked with this class needs instead.
+    ``for_users``, ``for_outfits`` and ``for_links`` build a query of the class, or raise and state what it needs instead.
     """
 
     target: ClassVar[NodeType] = "item"
     ranks_for_users: ClassVar[bool] = False
-    """Whether users alone make a question, and scores mean nothing but an order: what members of an ensemble need."""
+    """Whether users alone make a query and scores only order items, as members of an ensemble require."""
 
     def __len__(self) -> int:
         first: Tensor = getattr(self, fields(self)[0].name)
@@ -29,53 +28,53 @@ class Query:
 
     @property
     def users(self) -> Tensor | None:
-        """Rows of the users who ask ``[B]``, -1 for nobody in particular; None where users play no part."""
+        """Rows of the users ``[B]``, -1 for no particular user; None if queries have no users."""
         return None
 
     @property
     def identity(self) -> Tensor:
-        """Numbers that identify the questions ``[B]``: the users' rows, or positions where users play no part."""
+        """Numbers that identify the queries ``[B]``: the users' rows, or positions if queries have no users."""
         return torch.arange(len(self)) if self.users is None else self.users
 
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "Query":
-        """The question what users ``[B]`` like.
+        """Return a query for the items that users ``[B]`` like.
 
         Args:
-            user: Rows of the graph at hand.
-            history: Returns what users had taken before; called where that is part of the question.
+            user: Rows of the graph.
+            history: Returns the histories of users; called if they are part of the query.
 
         Raises:
-            ValueError: Users alone are no such question.
+            ValueError: The class needs more than users.
         """
-        raise ValueError(f"a model asked with {cls.__name__} needs more than users")
+        raise ValueError(f"{cls.__name__} needs more than users")
 
     @classmethod
     def for_outfits(
         cls, user: Tensor, outfit: Tensor, outfit_mask: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None
     ) -> "OutfitQuery":
-        """The question what completes outfits ``[B, L]`` for users ``[B]``; see :class:`OutfitQuery`.
+        """Return a query for the items that complete outfits ``[B, L]`` for users ``[B]``; see :class:`OutfitQuery`.
 
         Raises:
-            ValueError: Outfits are no such question.
+            ValueError: The class does not complete outfits.
         """
-        raise ValueError("this model ranks items and completes no outfits; take a run of one that does, such as pog")
+        raise ValueError("this model ranks items but does not complete outfits; use a run of one that does, such as pog")
 
     @classmethod
     def for_links(cls, head: Tensor, relation: Tensor) -> "LinkPredictionQuery":
-        """The question which entities stand in relations ``[B]`` to entities ``[B]``; see :class:`LinkPredictionQuery`.
+        """Return a query for the entities linked by relations ``[B]`` to entities ``[B]``; see :class:`LinkPredictionQuery`.
 
         Raises:
-            ValueError: Relations are no such question.
+            ValueError: The class does not predict links.
         """
-        raise ValueError("this model completes no facts; take a run of one that does, such as mkgformer")
+        raise ValueError("this model does not predict links; use a run of one that does, such as mkgformer")
 
     def take(self, index: Tensor | slice) -> Self:
-        """The questions at positions ``index``."""
+        """Return the queries at positions ``index``."""
         return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self) if getattr(self, f.name) is not None})
 
     def to(self, device: torch.device | str) -> Self:
-        """A copy on another device."""
+        """Return a copy on another device."""
         return replace(
             self,
             **{f.name: getattr(self, f.name).to(device) for f in fields(self) if getattr(self, f.name) is not None},
@@ -84,34 +83,33 @@ class Query:
 
 @dataclass(frozen=True)
 class PersonalQuery(Query):
-    """A question asked by users: ``user`` ``[B]`` holds rows of the graph at hand."""
+    """Query with users: ``user`` ``[B]`` holds rows of the graph."""
 
     user: Tensor
 
     @property
     def users(self) -> Tensor:
-        """Rows of the users who ask ``[B]``."""
+        """Rows of the users ``[B]``."""
         return self.user
 
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "Query":
-        """The question what users ``[B]`` like; what else a query may hold, such as a situation, is left open."""
+        """Return a query for the items that users ``[B]`` like; optional fields, such as a context, stay unset."""
         return cls(user)
 
 
 @dataclass(frozen=True)
 class UserQuery(PersonalQuery):
-    """What will these users like? ``user`` ``[B]`` holds rows of the graph at hand."""
+    """Query for the items that users like; ``user`` ``[B]`` holds rows of the graph."""
 
     ranks_for_users: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class ContextQuery(PersonalQuery):
-    """What will these users like in this situation?
+    """Query for the items that users like in a context.
 
-    ``user`` ``[B]`` holds rows of the graph at hand; ``context`` ``[B, F]`` says what is known of the event (its time, say), None
-    where nothing is.
+    ``user`` ``[B]`` holds rows of the graph; ``context`` ``[B, F]`` describes the event (its time, say), None if nothing is known.
     """
 
     ranks_for_users: ClassVar[bool] = True
@@ -120,16 +118,16 @@ class ContextQuery(PersonalQuery):
 
 @dataclass(frozen=True)
 class RatingQuery(PersonalQuery):
-    """How will these users rate items? ``user`` ``[B]`` holds rows of the graph at hand; a score is a predicted rating."""
+    """Query for the ratings that users give to items; ``user`` ``[B]`` holds rows of the graph, a score is a predicted rating."""
 
 
 @dataclass(frozen=True)
 class HistoryQuery(PersonalQuery):
-    """What will these users take next, after these items?
+    """Query for the next items of users, given their histories.
 
-    ``user`` ``[B]`` holds rows of the graph at hand, and so does ``items`` ``[B, L]``: oldest first, the newest item in the last
-    column. Where a history is shorter, ``mask`` ``[B, L]`` is False in front, and what ``items`` says there means nothing. ``time``
-    ``[B, L]`` holds seconds since 1970 (int64), or is None where times are not known.
+    ``user`` ``[B]`` and ``items`` ``[B, L]`` hold rows of the graph; items are ordered oldest first, with the newest in the last
+    column. Shorter histories are left-padded: there ``mask`` ``[B, L]`` is False and ``items`` is arbitrary. ``time`` ``[B, L]``
+    holds seconds since 1970 (int64), or is None if times are unknown.
     """
 
     items: Tensor
@@ -138,24 +136,23 @@ class HistoryQuery(PersonalQuery):
 
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "HistoryQuery":
-        """The question what users ``[B]`` take next, after what ``history`` returns for them.
+        """Return a query for the next items of users ``[B]``, given the histories that ``history`` returns.
 
         Raises:
             ValueError: No histories are given.
         """
         if history is None:
-            raise ValueError("this model needs what users had taken before; give their histories")
+            raise ValueError("this model needs the histories of users; give them")
         return history(user)
 
 
 @dataclass(frozen=True)
 class OutfitQuery(PersonalQuery):
-    """What completes these sets of items, for these users?
+    """Query for the items that complete outfits, for users.
 
-    ``outfit`` ``[B, L]`` holds rows of the items that are there, in any order, ``outfit_mask`` ``[B, L]`` is True where there is
-    one; a set may be empty. ``user`` ``[B]`` holds rows of the graph at hand, -1 for nobody in particular. ``history`` ``[B, L']``
-    holds what the user had taken before, laid out as in :class:`HistoryQuery`; it is None, as is its mask, where nothing is known
-    of users.
+    ``outfit`` ``[B, L]`` holds rows of the given items, in any order; ``outfit_mask`` ``[B, L]`` is True where there is one; an
+    outfit may be empty. ``user`` ``[B]`` holds rows of the graph, -1 for no particular user. ``history`` ``[B, L']`` holds the
+    user's earlier items, laid out as in :class:`HistoryQuery`; it is None, as is its mask, for data without histories.
     """
 
     outfit: Tensor
@@ -165,19 +162,19 @@ class OutfitQuery(PersonalQuery):
 
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "Query":
-        """Users alone are no question here."""
-        raise ValueError("this model completes outfits and needs the items that are there; ask it with gmmrec complete")
+        """Raise: outfits need more than users."""
+        raise ValueError("this model completes outfits and needs given items; use gmmrec complete")
 
     @classmethod
     def for_outfits(
         cls, user: Tensor, outfit: Tensor, outfit_mask: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None
     ) -> "OutfitQuery":
-        """The question what completes outfits ``[B, L]`` for users ``[B]``, with what ``history`` returns for these."""
+        """Return a query for the items that complete outfits ``[B, L]`` for users ``[B]``, with the histories of these."""
         past = None if history is None else history(user)
         return cls(user, outfit, outfit_mask) if past is None else cls(user, outfit, outfit_mask, past.items, past.mask)
 
     def without(self, row: Tensor, column: Tensor) -> "OutfitQuery":
-        """Outfits ``[n]`` that lack one of their items each: of outfit ``row`` ``[n]`` the item at ``column`` ``[n]``."""
+        """Return outfits ``[n]`` with one item removed each: the one at ``column`` ``[n]`` of outfit ``row`` ``[n]``."""
         part = self.take(row)
         mask = part.outfit_mask.clone()
         mask[torch.arange(len(row), device=row.device), column] = False
@@ -186,10 +183,10 @@ class OutfitQuery(PersonalQuery):
 
 @dataclass(frozen=True)
 class LinkPredictionQuery(Query):
-    """Which entities stand in these relations to these entities?
+    """Query for the entities linked to given entities by given relations.
 
-    ``head`` ``[B]`` holds rows of entities, ``relation`` ``[B]`` rows of relations, to which their number is added where facts are
-    read backwards: ``relation + R`` asks for the heads of facts whose tail is ``head``.
+    ``head`` ``[B]`` holds rows of entities, ``relation`` ``[B]`` rows of relations, offset by their number ``R`` for inverse
+    relations: ``relation + R`` queries the heads of triples whose tail is ``head``.
     """
 
     target: ClassVar[NodeType] = "entity"
@@ -199,12 +196,12 @@ class LinkPredictionQuery(Query):
 
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "Query":
-        """Users are no question here."""
-        raise ValueError("this model completes facts and needs an end and a relation; ask it with gmmrec link")
+        """Raise: link prediction has no users."""
+        raise ValueError("this model predicts links and needs an entity and a relation; use gmmrec link")
 
     @classmethod
     def for_links(cls, head: Tensor, relation: Tensor) -> "LinkPredictionQuery":
-        """The question which entities stand in relations ``[B]`` to entities ``[B]``."""
+        """Return a query for the entities linked by relations ``[B]`` to entities ``[B]``."""
         return cls(head, relation)
 
 
@@ -213,16 +210,15 @@ Q = TypeVar("Q", bound=Query)
 
 @dataclass(frozen=True)
 class Batch(Generic[Q]):
-    """One training step: questions, an answer each, and things that are no answers.
+    """One training step: queries, a positive each, and negatives.
 
     Attributes:
-        query: ``B`` questions.
+        query: ``B`` queries.
         positive: Rows ``[B]``.
         negative: Rows ``[B, K]``.
-        rating: What the positive was rated ``[B]`` (float32), or None where that is not asked.
-        text: Word ids of what was written about the positive ``[B, T]``, 0 behind the end; None where nothing is known.
-        answers: All right answers that are known in training, as pairs ``[n, 2]`` of a position in the batch and a row; None where
-            that is not told.
+        rating: Rating of the positive ``[B]`` (float32); None if the task has no ratings.
+        text: Word ids of the text about the positive ``[B, T]``, padded with 0; None without texts.
+        answers: All training answers, as pairs ``[n, 2]`` of a position in the batch and a row; None if not given.
     """
 
     query: Q
@@ -237,10 +233,10 @@ class Batch(Generic[Q]):
 
     @property
     def candidates(self) -> Tensor:
-        """Positive first, negatives behind it ``[B, 1 + K]``: one call of ``score`` serves both."""
+        """Positive, followed by the negatives ``[B, 1 + K]``: one call of ``score`` covers both."""
         return torch.cat([self.positive[:, None], self.negative], dim=1)
 
     def to(self, device: torch.device | str) -> "Batch[Q]":
-        """A copy on another device."""
+        """Return a copy on another device."""
         moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
         return replace(self, **moved)

@@ -1,4 +1,4 @@
-"""Who rates what, and how: the task of predicting ratings."""
+"""Rating prediction."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,13 +20,13 @@ from gmmrec.typing import ITEM, USER
 
 
 class RatingTask:
-    """Training batches with ratings, held-out ratings to be predicted, and the usual questions, ranked by predicted rating.
+    """Training batches with ratings, held-out ratings to predict, and rankings by predicted rating.
 
-    Of a pair that was rated more than once in training, the first rating counts. Everything is made on the CPU.
+    If a pair was rated more than once in training, the first rating counts. All tensors are on the CPU.
 
     Args:
-        inputs: A split with ratings, sizes, batches (no negatives are drawn) and reviews: where there are any, batches hold what
-            the user wrote about the positive.
+        inputs: A split with ratings, sizes, batches (no negatives are drawn) and reviews: if given, batches hold the user's review
+            of the positive.
 
     Raises:
         ValueError: There are no training interactions, or they have no ratings.
@@ -45,13 +45,13 @@ class RatingTask:
 
     @property
     def num_batches(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-len(self._train) // self.config.batch_size)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[RatingQuery]]]:
-        """One epoch: every training pair once, shuffled, with its rating and no negatives, and the graph to learn it on.
+        """Yield one epoch: every training pair once, shuffled, with its rating and no negatives, and the graph to train on.
 
-        Sampled mode makes the same batches from the same generator, and numbers users and items as their subgraph does.
+        Sampled mode yields the same batches from the same generator, with users and items numbered as in their subgraph.
 
         Args:
             graph: The graph of this epoch; on the CPU in sampled mode.
@@ -69,16 +69,16 @@ class RatingTask:
             yield part, Batch(RatingQuery(user), item, nothing, _ratings(self._train)[index], text)
 
     def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[RatingQuery]:
-        """Which items of the part a user rated, however well: see :meth:`CollaborativeTask.ranking`."""
-        asked = self._ranking.ranking(part, mask)
-        return RankingEvaluation(RatingQuery(asked.query.user), asked.relevant, asked.excluded, asked.masked)
+        """Return the ranking of the items each user rated in a part, whatever the rating; see :meth:`CollaborativeTask.ranking`."""
+        ranking = self._ranking.ranking(part, mask)
+        return RankingEvaluation(RatingQuery(ranking.query.user), ranking.relevant, ranking.excluded, ranking.masked)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
-        """The ranking of all items, and the ratings to be predicted."""
+        """Return the ranking of all items and the ratings to predict."""
         return {"ranking": self.ranking(part, mask), "rating": self.ratings(part)}
 
     def ratings(self, part: Literal["valid", "test"]) -> RatingEvaluation[RatingQuery]:
-        """All ratings of one part, in the order of its interactions.
+        """Return all ratings of one part, in the order of its interactions.
 
         Raises:
             ValueError: The part is unknown or empty.
@@ -86,7 +86,7 @@ class RatingTask:
         check_choice(("valid", "test"), part=part)
         held_out = self.split.part(part)
         if not len(held_out):
-            raise ValueError(f"the {part} part holds no rating, so there is nothing to predict")
+            raise ValueError(f"the {part} part has no ratings to predict; use another split")
         known = _ratings(self._train)
         bounds = float(known.min()), float(known.max())
         return RatingEvaluation(RatingQuery(held_out.user), held_out.item, _ratings(held_out), bounds)

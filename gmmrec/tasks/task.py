@@ -1,4 +1,4 @@
-"""Task: what the experiment asks of a task, whatever is learned and asked there."""
+"""Interface of a training task."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
@@ -12,26 +12,26 @@ from gmmrec.tasks.query import Batch
 
 
 class Task(Protocol):
-    """From a split: training batches, and evaluation tasks. All tasks are built alike."""
+    """Training batches and evaluation tasks of a split. All tasks have the same constructor."""
 
     monitor: ClassVar[str]
-    """The validation metric to watch where nothing else is said."""
+    """Default validation metric to monitor."""
 
     def __init__(self, inputs: TaskInputs) -> None: ...
 
     @property
     def num_batches(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         ...
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[Any]]]:
-        """One epoch: the graph to learn every step on, and its batch."""
+        """Yield one epoch: for every step, the graph to train on and its batch."""
         ...
 
     def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[Any]:
-        """The ranking of all candidates, and the relevant ones."""
+        """Return the ranking of all candidates."""
         ...
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
-        """All evaluation tasks by name; the first one is the main one, :meth:`ranking` as a rule."""
+        """Return all evaluation tasks by name; the first is the main one, usually :meth:`ranking`."""
         ...

@@ -1,13 +1,13 @@
-"""The contract suite, which checks a model of one's own in three lines, and toy data with known answers.
+"""Contract suite that checks your own model in three lines, and toy data with known answers.
 
-In a test file of yours::
+In a test file::
 
     from gmmrec.testing import RecommenderContract
 
     class TestMine(RecommenderContract):
         model_class = MyModel
 
-Needs pytest: ``pip install "gmmrec[testing]"``. Nothing else of gmmrec imports this package.
+Requires pytest: ``pip install "gmmrec[testing]"``. No other part of gmmrec imports this package.
 """
 
 try:

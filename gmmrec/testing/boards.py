@@ -1,4 +1,4 @@
-"""The board on which models are checked, as a graph, and changes to it."""
+"""The checkerboard as a graph, and variants of it."""
 
 from dataclasses import replace
 
@@ -12,25 +12,25 @@ from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.testing.toy import checkerboard
 
-U, I = 23, 17  # primes that no layer has as its width: a table of 23 rows is one of users  # noqa: E741
+U, I = 23, 17  # primes that no layer has as its width, so a table of 23 rows belongs to users  # noqa: E741
 
 
 def toy_graph(dataset: Dataset | None = None) -> MultimodalGraph:
-    """The graph of all known interactions."""
+    """Return the graph of all known interactions."""
     dataset = checkerboard(U, I)[0] if dataset is None else dataset
     nothing = dataset.interactions.take(torch.arange(0))
     return build_graph(dataset, Split(dataset.interactions, nothing, nothing))
 
 
 def with_mask(dataset: Dataset, name: str, rows: Tensor) -> Dataset:
-    """The data set with one modality of some items missing."""
+    """Return the data set with one modality of some items missing."""
     mask = dataset.features[name].mask.clone()
     mask[rows] = False
     return replace(dataset, features={**dataset.features, name: FeatureTable(name, dataset.features[name].values, mask)})
 
 
 def with_new_features(dataset: Dataset, item: int) -> Dataset:
-    """The data set in which one item has other features."""
+    """Return the data set with other features for one item."""
     generator, features = torch.Generator().manual_seed(7), {}
     for name, table in dataset.features.items():
         values = table.values.clone()
@@ -40,7 +40,7 @@ def with_new_features(dataset: Dataset, item: int) -> Dataset:
 
 
 def permuted(dataset: Dataset, user: Tensor, item: Tensor) -> Dataset:
-    """The data set in which user ``u`` stands in row ``user[u]``, and item ``i`` in row ``item[i]``."""
+    """Return the data set with user ``u`` in row ``user[u]`` and item ``i`` in row ``item[i]``."""
     old = torch.argsort(item)
     return replace(
         dataset,

@@ -1,10 +1,10 @@
-"""All that a model owes, as one suite: run for each entry of ``MODELS``, and for a class of one's own in three lines.
+"""Contract of a model as one test suite, run for each entry of ``MODELS``, and for your own class in three lines.
 
 >>> from gmmrec.models.lightgcn import LightGCN
 >>> from gmmrec.testing import RecommenderContract
 >>> class TestMine(RecommenderContract):
 ...     model_class = LightGCN
-...     settings = {"dim": 16}  # where the defaults do not suit such small data
+...     settings = {"dim": 16}  # if the defaults do not suit such small data
 """
 
 import copy
@@ -33,21 +33,21 @@ Model = AnyRecommender
 
 
 class RecommenderContract(HistoryContract):
-    """Promises of a model that ranks items for users: alone, in a situation, after a history, for an outfit, or by rating.
+    """Contract of models that rank items for users: alone, in a context, given a history or an outfit, or by rating.
 
-    A model of anything else, such as links between entities, is skipped with the reason. The abilities that a class declares
-    (:mod:`gmmrec.abilities`) decide what is expected of it.
+    Other models, such as those of link prediction, are skipped with the reason. Expectations depend on the abilities that a class
+        declares (:mod:`gmmrec.abilities`).
     """
 
     def test_learns_the_checkerboard(self, model_class: type[Model]) -> None:
         if offers(model_class, NonPersonalized):
-            pytest.skip("gives everybody the same ranking")
-        dataset, wanted = board(model_class)
+            pytest.skip("ranks alike for all users")
+        dataset, held_out_likes = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
         losses = train(model, graph, dataset.interactions, epochs=60)
         if losses:  # a closed form has none
-            assert losses[-1] < 0.9 * losses[0]  # smoothing alone, untrained, ranks well on so regular a graph
-        assert share_ordered(score_all(model, graph, log=dataset.interactions), wanted) > 0.95
+            assert losses[-1] < 0.9 * losses[0]  # smoothing alone ranks well on such a regular graph
+        assert share_ordered(score_all(model, graph, log=dataset.interactions), held_out_likes) > 0.95
 
     def test_gradients_reach_every_parameter(self, model_class: type[Model]) -> None:
         dataset, _ = board(model_class)
@@ -60,7 +60,7 @@ class RecommenderContract(HistoryContract):
         assert all(term.dim() == 0 and bool(torch.isfinite(term)) for term in terms.values())
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
         torch.stack(list(terms.values())).sum().backward()
-        optimizer.step()  # what stands behind a factor that begins at zero is reached in the second step
+        optimizer.step()  # parameters behind a factor initialised to zero get gradients in the second step
         torch.stack(list(model.loss(graph, batch).values())).sum().backward()
         unreached = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
         assert unreached == []
@@ -80,13 +80,13 @@ class RecommenderContract(HistoryContract):
             encoded, query = model.encode(graph), asked(model, torch.arange(U))
             whole = model.score(encoded, query, torch.arange(I))
             chunks = [model.score(encoded, query, chunk) for chunk in torch.arange(I).split(5)]
-            own = torch.stack([torch.randperm(I, generator=torch.Generator().manual_seed(u))[:6] for u in range(U)])
-            per_query = model.score(encoded, query, own)
+            columns = torch.stack([torch.randperm(I, generator=torch.Generator().manual_seed(u))[:6] for u in range(U)])
+            per_query = model.score(encoded, query, columns)
         assert whole.shape == (U, I)
         torch.testing.assert_close(torch.cat(chunks, dim=1), whole)
-        torch.testing.assert_close(per_query, whole.gather(1, own))
+        torch.testing.assert_close(per_query, whole.gather(1, columns))
 
-    def test_a_score_does_not_depend_on_the_rest_of_the_batch(self, model_class: type[Model]) -> None:
+    def test_scores_do_not_depend_on_the_rest_of_the_batch(self, model_class: type[Model]) -> None:
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         with torch.no_grad():
             encoded = model.encode(graph)
@@ -116,13 +116,13 @@ class RecommenderContract(HistoryContract):
             assert bool(torch.isfinite(score_all(model, graph)).all())
             assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
-    def test_values_under_the_mask_never_enter(self, model_class: type[Model]) -> None:
+    def test_masked_values_do_not_affect_scores(self, model_class: type[Model]) -> None:
         scores = []
         for hidden in (0.0, 1000.0):
             dataset, _ = board(model_class)
             graph = toy_graph(with_mask(dataset, "text", torch.tensor([2, 8])))
             data = copy.copy(graph.data)
-            for name in ("image", "text"):  # as if somebody had written there after the tables were checked
+            for name in ("image", "text"):  # written after the tables were checked
                 absent = ~data["item"][f"{name}_mask"]
                 data["item"][name] = data["item"][name].masked_fill(absent[:, None], hidden)
             model, graph = self.build(model_class, MultimodalGraph(data, graph.schema))
@@ -132,21 +132,21 @@ class RecommenderContract(HistoryContract):
 
     def test_permuting_users_and_items_permutes_scores(self, model_class: type[Model]) -> None:
         generator = torch.Generator().manual_seed(3)
-        user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)  # new row of every old one
+        user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)  # new row of every old row
         dataset, _ = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
         other, other_graph = self.build(model_class, toy_graph(permuted(dataset, user, item)), seed=1)
         rows = {U: user, I: item, U + I: torch.cat([user, U + item])}
         with torch.no_grad():
-            for new, ours in zip(other.parameters(), model.parameters(), strict=True):
-                new[rows[len(ours)] if ours.dim() and len(ours) in rows else ...] = ours
-        theirs = score_all(other, other_graph, log=permuted(dataset, user, item).interactions)
+            for new, old in zip(other.parameters(), model.parameters(), strict=True):
+                new[rows[len(old)] if old.dim() and len(old) in rows else ...] = old
+        permuted_scores = score_all(other, other_graph, log=permuted(dataset, user, item).interactions)
         expected = score_all(model, graph, log=dataset.interactions)
-        torch.testing.assert_close(theirs[user][:, item], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(permuted_scores[user][:, item], expected, rtol=1e-4, atol=1e-5)
 
     def test_held_out_interactions_are_not_seen(self, model_class: type[Model]) -> None:
-        dataset, wanted = board(model_class)
-        held_out = Interactions(*torch.nonzero(wanted, as_tuple=True))
+        dataset, held_out_likes = board(model_class)
+        held_out = Interactions(*torch.nonzero(held_out_likes, as_tuple=True))
         scores = []
         for test in (held_out, held_out.take(torch.arange(0))):
             model, graph = self.build(model_class, build_graph(dataset, Split(dataset.interactions, test, test)))
@@ -157,10 +157,10 @@ class RecommenderContract(HistoryContract):
                     if {source, target} == {"user", "item"}:
                         ends = seen.edges((source, relation, target)).edge_index.as_tensor()
                         user, item = ends if source == "user" else ends.flip(0)
-                        assert not bool(wanted[user, item].any())
+                        assert not bool(held_out_likes[user, item].any())
         assert torch.equal(*scores)
 
-    def test_hooks_leave_the_graph_they_are_given_alone(self, model_class: type[Model]) -> None:
+    def test_hooks_do_not_modify_their_input_graph(self, model_class: type[Model]) -> None:
         graph = toy_graph(board(model_class)[0])
         before = {kind: graph.edges(kind).edge_index.as_tensor().clone() for kind in graph.schema.relations}
         model, prepared = self.build(model_class, graph)
@@ -171,9 +171,9 @@ class RecommenderContract(HistoryContract):
         for kind, edge_index in before.items():
             assert torch.equal(graph.edges(kind).edge_index.as_tensor(), edge_index)
 
-    def test_new_users_are_told_apart_by_their_histories_where_that_is_declared(self, model_class: type[Model]) -> None:
+    def test_new_users_are_distinguished_by_history_if_declared(self, model_class: type[Model]) -> None:
         if asking(model_class.query_type).names_items:
-            pytest.skip("is told histories, or outfits")
+            pytest.skip("queries contain histories or outfits")
         dataset, _ = board(model_class)
         model, graph = self.build(model_class, toy_graph(dataset))
         train(model, graph, dataset.interactions, epochs=2)
@@ -186,16 +186,16 @@ class RecommenderContract(HistoryContract):
         """Return whether new users are told apart with the settings of the suite; the declaration holds for the defaults."""
         return offers(model_class, FoldsInUsers)
 
-    def test_nodes_that_were_never_seen_get_finite_scores(self, model_class: type[Model]) -> None:
+    def test_unseen_nodes_get_finite_scores(self, model_class: type[Model]) -> None:
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         data = copy.copy(graph.data)
         data["user"].n_id = torch.arange(U).masked_fill_(torch.arange(U) >= U - 2, -1)
         data["item"].n_id = torch.arange(I).masked_fill_(torch.arange(I) == 0, -1)
         assert bool(torch.isfinite(score_all(model, MultimodalGraph(data, graph.schema))).all())
 
-    def test_a_sampled_subgraph_encodes_its_seeds_as_the_whole_graph_does(self, model_class: type[Model]) -> None:
+    def test_sampled_subgraphs_score_their_seeds_like_the_whole_graph(self, model_class: type[Model]) -> None:
         if asking(model_class.query_type).names_items:
-            pytest.skip("reads all items, so it is never asked on a part of the graph")
+            pytest.skip("reads all items and is never evaluated on a subgraph")
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         seeds = {"user": torch.tensor([4, 2, 6]), "item": torch.tensor([0, 8])}
         part, positions = sample_subgraph(graph, seeds, [-1] * 4, torch.Generator().manual_seed(0))

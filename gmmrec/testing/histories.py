@@ -1,4 +1,4 @@
-"""Further promises of models that are asked with histories."""
+"""Contract of models of histories."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,11 +23,11 @@ from gmmrec.testing.suite import ModelSuite
 
 
 class HistoryContract(ModelSuite):
-    """Promises about histories; all other models skip them."""
+    """Contract of models of histories; all other models skip it."""
 
-    def test_what_stands_in_front_of_a_history_means_nothing(self, model_class: type[AnyRecommender]) -> None:
+    def test_left_padding_does_not_change_scores(self, model_class: type[AnyRecommender]) -> None:
         if not asking(model_class.query_type).in_order:
-            pytest.skip("is not asked with histories")
+            pytest.skip("queries contain no histories")
         model, graph = self.build(model_class, toy_graph(board(model_class)[0]))
         query = asked(model, torch.arange(U))
         shorter = replace(query, mask=query.mask & (torch.arange(query.mask.shape[1]) >= torch.arange(U)[:, None] % 4))
@@ -43,11 +43,11 @@ class HistoryContract(ModelSuite):
             assert bool(torch.isfinite(model.score(encoded, none, torch.arange(I))).all())
 
     @pytest.mark.parametrize("strategy", ["by_time", "leave_last_out"])
-    def test_a_question_knows_nothing_of_itself_and_of_what_came_later(
+    def test_queries_do_not_depend_on_their_event_or_later_ones(
         self, model_class: type[AnyRecommender], strategy: Strategy
     ) -> None:
         if not asking(model_class.query_type).in_order:
-            pytest.skip("is not asked with histories")
+            pytest.skip("queries contain no histories")
         dataset = timed(board(model_class)[0])
         split, model, graph = self.split_by(strategy, dataset, model_class)
         train(model, graph, split.train, epochs=2)
@@ -55,7 +55,7 @@ class HistoryContract(ModelSuite):
         for part, log in (("valid", split.valid), ("test", split.test)):
             for moment in log.time[:: len(log) // 4].tolist():  # type: ignore[index]
                 expected = answer(model, graph, split, part, moment)
-                # What others took later is part of their training, and so of the scale of all scores: only the rest can be changed.
+                # Later events of other users are part of training, and so of the scale of all scores: only the rest can be changed.
                 kept = split.train.time if offers(model_class, StandardizesScores) else None
                 other_split, other, other_graph = self.split_by(strategy, changed_from(moment, dataset, kept), model_class)
                 other.load_state_dict(weights)
@@ -67,14 +67,12 @@ class HistoryContract(ModelSuite):
         split = split_dataset(dataset, SplitConfig(strategy, valid=0.2, test=0.2))
         return split, *self.build(model_class, build_graph(dataset, split))
 
-    def test_features_of_an_item_outside_of_the_history_change_at_most_its_own_score(
-        self, model_class: type[AnyRecommender]
-    ) -> None:
+    def test_features_of_an_item_outside_the_history_change_at_most_its_own_score(self, model_class: type[AnyRecommender]) -> None:
         if not asking(model_class.query_type).in_order:
-            pytest.skip("is not asked with histories")
+            pytest.skip("queries contain no histories")
         dataset, item = board(model_class)[0], 4
         log = dataset.interactions
-        if offers(model_class, StandardizesScores):  # nobody took it, so that the scale is the same
+        if offers(model_class, StandardizesScores):  # without interactions of the item, the scale is the same
             dataset = replace(dataset, interactions=log.take(log.item != item))
         users = torch.ones(U, dtype=torch.bool)
         users[dataset.interactions.user[dataset.interactions.item == item]] = False
@@ -88,15 +86,15 @@ class HistoryContract(ModelSuite):
 
 
 def timed(dataset: Dataset) -> Dataset:
-    """The data set in which every interaction has a time of its own, in the order of the log."""
+    """Return the data set with a distinct time for every interaction, in the order of the log."""
     log = dataset.interactions
     return replace(dataset, interactions=replace(log, time=60 * torch.arange(1, 1 + len(log))))
 
 
 def changed_from(moment: int, dataset: Dataset, kept: Tensor | None = None) -> Dataset:
-    """The data set in which all that happened later than ``moment`` happened in another order, then and later to other items.
+    """Return the data set with other items from ``moment`` on, and another order of all later events.
 
-    Events at the times ``kept`` stay as they are.
+    Events at the times ``kept`` are unchanged.
     """
     log, generator = dataset.interactions, torch.Generator().manual_seed(0)
     assert log.time is not None
@@ -108,7 +106,7 @@ def changed_from(moment: int, dataset: Dataset, kept: Tensor | None = None) -> D
 
 
 def answer(model: AnyRecommender, graph: MultimodalGraph, split: Split, part: Any, moment: int) -> Tensor:
-    """Scores ``[1, I]`` in the question of the event at one time, as wide as all, for the rounding depends on the width."""
+    """Return scores ``[1, I]`` for the query of the event at one time, padded to ``I``, since rounding depends on the width."""
     (row,) = torch.nonzero(getattr(split, part).time == moment).flatten().tolist()
     query = NextItemTask(TaskInputs(split, U, I, settings=model.config)).ranking(part, "none").query.take(torch.tensor([row]))
     wide = {name: F.pad(getattr(query, name), (I - query.mask.shape[1], 0)) for name in ("items", "mask", "time")}

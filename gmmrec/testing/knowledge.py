@@ -1,4 +1,4 @@
-"""Toy facts of which the right answers are known in advance."""
+"""Toy triples with known answers."""
 
 from dataclasses import replace
 
@@ -15,10 +15,10 @@ from gmmrec.graph.multimodal import MultimodalGraph
 
 
 def circle(num_entities: int = 12, *, seed: int = 0) -> Dataset:
-    """Entities in a circle; ``next`` and ``opposite`` are their relations. One fact validates, one tests.
+    """Return entities in a circle with the relations ``next`` and ``opposite``; one triple is for validation, one for testing.
 
     Entities have a ``name`` [N, 4] (missing for entity 1), ``words`` [N, 3, 4] (the last word of entity 2 is missing) and an
-    ``image`` of two regions [N, 2, 5] (missing for entity 3); all tell the place on the circle.
+    ``image`` of two regions [N, 2, 5] (missing for entity 3); all encode the position on the circle.
     """
     generator = torch.Generator().manual_seed(seed)
     entity = torch.arange(num_entities)
@@ -46,18 +46,18 @@ def circle(num_entities: int = 12, *, seed: int = 0) -> Dataset:
         "entity": Vocabulary([f"e{i}" for i in range(num_entities)], name="entity"),
         "relation": Vocabulary(["next", "opposite"], name="relation"),
     }
-    nobody = torch.empty(0, dtype=torch.long)
-    facts = Triples(head, relation, tail, part)
-    return Dataset("circle", vocabularies, Interactions(nobody, nobody), features, triples=facts)
+    empty = torch.empty(0, dtype=torch.long)
+    triples = Triples(head, relation, tail, part)
+    return Dataset("circle", vocabularies, Interactions(empty, empty), features, triples=triples)
 
 
 def graph_of(dataset: Dataset) -> tuple[Split, MultimodalGraph]:
-    """The split of a data set and the graph of its training facts."""
+    """Return the split of a data set and the graph of its training triples."""
     split = split_dataset(dataset)
     return split, build_graph(dataset, split)
 
 
 def without(dataset: Dataset, *names: str) -> Dataset:
-    """The data set in which nobody has some of the modalities, though their columns are there."""
+    """Return the data set with some modalities missing everywhere, though their columns exist."""
     hidden = {name: replace(dataset.features[name], mask=torch.zeros_like(dataset.features[name].mask)) for name in names}
     return replace(dataset, features={**dataset.features, **hidden})

@@ -13,7 +13,7 @@ from gmmrec.testing.queries import asked, training_batch
 def train(
     model: AnyRecommender, graph: MultimodalGraph, interactions: Interactions, *, epochs: int, lr: float = 0.02, device: str = "cpu"
 ) -> list[float]:
-    """A short Adam loop, one batch an epoch; returns the loss of every epoch."""
+    """Train with Adam, one batch per epoch, and return the loss of every epoch."""
     losses: list[float] = []
     if not list(model.parameters()):
         return losses
@@ -35,14 +35,14 @@ def train(
 
 
 def score_all(model: AnyRecommender, graph: MultimodalGraph, device: str = "cpu", log: Interactions | None = None) -> Tensor:
-    """Scores ``[U, I]`` of every user for every item."""
+    """Return scores ``[U, I]`` of all users and items."""
     with torch.no_grad():
         query = asked(model, torch.arange(U, device=device), log)
         return model.score(model.encode(graph), query, torch.arange(I, device=device))
 
 
-def share_ordered(scores: Tensor, wanted: Tensor) -> float:
-    """Share of (held-out like, dislike) pairs that are ranked rightly, over all users; chance is a half."""
+def share_ordered(scores: Tensor, held_out: Tensor) -> float:
+    """Return the share of (held-out like, dislike) pairs in correct order, over all users; chance is 0.5."""
     dislikes = (torch.arange(U)[:, None] + torch.arange(I)) % 2 == 1
-    pairs = wanted[:, :, None] & dislikes[:, None, :]
+    pairs = held_out[:, :, None] & dislikes[:, None, :]
     return float((scores[:, :, None] > scores[:, None, :])[pairs].float().mean())

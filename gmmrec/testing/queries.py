@@ -1,4 +1,4 @@
-"""How the suite asks models, by the type of their query."""
+"""Toy data, queries and batches of the suite, by query type."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,27 +26,27 @@ History = Callable[[Tensor], HistoryQuery]
 
 @dataclass(frozen=True)
 class Asking:
-    """Toy data, questions and batches for models of one type of query."""
+    """Toy data, queries and batches for models of one query type."""
 
     board: Callable[[int, int], tuple[Dataset, Tensor]]
-    """Toy data of so many users and items, and the likes that are held out."""
+    """Function from numbers of users and items to toy data and the held-out likes."""
     ask: Callable[[QueryClass, Tensor, History], Query]
-    """The question what users like, from their rows and from what they had taken before."""
+    """Function from rows of users and their histories to a query."""
     batch: Callable[[QueryClass, Interactions, torch.Generator], Batch[Any]]
-    """One training batch of all interactions."""
+    """Function from interactions to one training batch of all of them."""
     names_items: bool = False
-    """Whether the query holds items: users are told by these, and the graph is never a part of the whole."""
+    """Whether queries contain items: these represent the users, and the graph is never a subgraph."""
     in_order: bool = False
-    """Whether these items are a history, oldest first."""
+    """Whether the items of a query are a history, oldest first."""
 
 
 def board(model_class: type[AnyRecommender]) -> tuple[Dataset, Tensor]:
-    """Toy data for a model, and the likes that are held out: with ratings and reviews where it predicts ratings."""
+    """Return toy data for a model and the held-out likes, with ratings and reviews for models that predict ratings."""
     return asking(model_class.query_type).board(U, I)
 
 
 def asked(model: AnyRecommender | type[AnyRecommender], users: Tensor, log: Interactions | None = None) -> Any:
-    """The question what these users like, as the model takes it, after all that ``log`` holds of them."""
+    """Return a query of the model's type for users, with their histories in ``log``."""
 
     def history(users: Tensor) -> HistoryQuery:
         known = checkerboard(U, I)[0].interactions if log is None else log
@@ -56,30 +56,30 @@ def asked(model: AnyRecommender | type[AnyRecommender], users: Tensor, log: Inte
 
 
 def training_batch(interactions: Interactions, generator: torch.Generator, query_type: QueryClass = UserQuery) -> Batch[Any]:
-    """All interactions, with two items each that the user does not have, or with their ratings."""
+    """Return all interactions, with two unseen items each or with their ratings."""
     return asking(query_type).batch(query_type, interactions, generator)
 
 
 def asking(query_type: QueryClass) -> Asking:
-    """The row of the table below that fits a type of query.
+    """Return the row of ``ASKING`` for a query type.
 
     Raises:
-        ValueError: The suite covers no such models.
+        ValueError: The suite does not cover models of this type.
     """
     for base in query_type.__mro__:
         if base in ASKING:
             return ASKING[base]
     raise ValueError(
-        f"the contract suite covers models that rank items for users, not those that are asked with {query_type.__name__}; "
-        "test this model on toy data of its own, such as gmmrec.testing.circle"
+        f"the contract suite covers models that rank items for users, not models of {query_type.__name__}; "
+        "test this model on other toy data, such as gmmrec.testing.circle"
     )
 
 
 def _shuffled(num_users: int, num_items: int) -> tuple[Dataset, Tensor]:
-    """The checkerboard in an order that tells nothing."""
-    dataset, wanted = checkerboard(num_users, num_items)
+    """Return the checkerboard in random order."""
+    dataset, held_out_likes = checkerboard(num_users, num_items)
     order = torch.randperm(len(dataset.interactions), generator=torch.Generator().manual_seed(0))
-    return replace(dataset, interactions=dataset.interactions.take(order)), wanted
+    return replace(dataset, interactions=dataset.interactions.take(order)), held_out_likes
 
 
 def _ask_users(query_type: QueryClass, users: Tensor, history: History) -> Query:
@@ -87,7 +87,7 @@ def _ask_users(query_type: QueryClass, users: Tensor, history: History) -> Query
 
 
 def _ask_outfits(query_type: QueryClass, users: Tensor, history: History) -> Query:
-    """All that users had is both the outfit to complete and the history."""
+    """Return a query with the items of each user as both the outfit to complete and the history."""
     past = history(users)
     return query_type.for_outfits(users, past.items, past.mask, lambda _: past)
 
@@ -114,9 +114,9 @@ def _outfits(query_type: QueryClass, interactions: Interactions, generator: torc
     whole = RaggedLists.from_groups(interactions.user, interactions.item, U)
     user = torch.nonzero(whole.counts >= 3).flatten()
     whole = whole.take(user)
-    is_worn = (torch.arange(len(whole.values)) - whole.indptr[whole.groups]) % 3 > 0  # two of three, the others came before
-    worn, before = (RaggedLists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (is_worn, ~is_worn))
-    outfits = Outfits(worn, torch.zeros(len(worn), dtype=torch.long), user, before)
+    in_outfit = (torch.arange(len(whole.values)) - whole.indptr[whole.groups]) % 3 > 0  # two of three; the rest is the history
+    outfit, before = (RaggedLists.from_groups(whole.groups[c], whole.values[c], len(whole)) for c in (in_outfit, ~in_outfit))
+    outfits = Outfits(outfit, torch.zeros(len(outfit), dtype=torch.long), user, before)
     split = Split(interactions, interactions, interactions, outfits=outfits)
     (batch,) = [batch for _, batch in OutfitTask(TaskInputs(split, U, I)).batches(None, generator)]  # type: ignore[arg-type]
     return batch
@@ -128,4 +128,4 @@ ASKING: dict[type, Asking] = {
     HistoryQuery: Asking(_shuffled, _ask_users, _next_items, names_items=True, in_order=True),
     OutfitQuery: Asking(_shuffled, _ask_outfits, _outfits, names_items=True),
 }
-"""By type of query; another type is asked as the nearest of its bases is."""
+"""Rows by query type; another type uses the row of its nearest base."""

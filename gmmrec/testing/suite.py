@@ -1,4 +1,4 @@
-"""The model of a test class: its class, its settings, and how it is built."""
+"""Test class of a model, with its class and settings."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,18 +14,18 @@ from gmmrec.testing.queries import asking
 class ModelSuite:
     """Tests of one model, ``model_class``, or of several: then a subclass is parametrised over ``model_class``.
 
-    Both names are fixtures too, so that ``pytest.mark.parametrize`` takes the place of the attributes.
+    Both names are also fixtures, so that ``pytest.mark.parametrize`` can replace the attributes.
     """
 
     model_class: ClassVar[type[AnyRecommender]]
-    """The model, built as ``model_class(schema, config)``."""
+    """Class of the model, built as ``model_class(schema, config)``."""
     settings: ClassVar[Mapping[str, Any]] = {}
-    """Settings other than the defaults."""
+    """Settings that differ from the defaults."""
 
     def build(
         self, model_class: type[AnyRecommender], graph: MultimodalGraph, *, seed: int = 0
     ) -> tuple[AnyRecommender, MultimodalGraph]:
-        """A new model in evaluation mode, and the graph it has prepared."""
+        """Return a new model in evaluation mode, and its prepared graph."""
         torch.manual_seed(seed)
         model = model_class(graph.schema, model_class.config_class(**self._chosen))
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Toy data on which the right recommendation is known in advance."""
+"""Toy data with known answers."""
 
 from dataclasses import replace
 
@@ -15,10 +15,10 @@ from gmmrec.data.vocabulary import Vocabulary
 
 
 def checkerboard(num_users: int = 24, num_items: int = 16, *, seed: int = 0) -> tuple[Dataset, torch.Tensor]:
-    """Even users like even items, odd users odd ones; a third of the likes is held out.
+    """Return data in which even users like even items and odd users odd ones; a third of the likes is held out.
 
-    Features ``image`` [I, 6] and ``text`` [I, 4] carry the parity too; the image of item 3 is missing. Returns the data set of the
-    likes that are known, and ``wanted`` [U, I], True for the likes that are held out.
+    Features ``image`` [I, 6] and ``text`` [I, 4] encode the parity too; the image of item 3 is missing. The result is the data set
+    of the known likes and a mask [U, I] of the held-out likes.
     """
     generator = torch.Generator().manual_seed(seed)
     likes = (torch.arange(num_users)[:, None] + torch.arange(num_items)) % 2 == 0
@@ -39,30 +39,30 @@ def checkerboard(num_users: int = 24, num_items: int = 16, *, seed: int = 0) -> 
 
 
 def rated_checkerboard(num_users: int = 24, num_items: int = 16, *, seed: int = 0) -> tuple[Dataset, torch.Tensor]:
-    """The checkerboard with ratings and reviews: known likes are rated 5, half of the dislikes are known too and rated 1.
+    """Return the checkerboard with ratings and reviews: known likes are rated 5, half of the dislikes are known and rated 1.
 
-    The second of a review's three words tells the item's parity and whether it is liked; the others tell nothing. Returns the data
-    set of what is known, and ``wanted`` [U, I], True for the likes that are held out.
+    The second of a review's three words encodes the item's parity and whether it is liked; the others are noise. The result is the
+    data set of the known interactions and a mask [U, I] of the held-out likes.
     """
     generator = torch.Generator().manual_seed(seed)
-    board, wanted = checkerboard(num_users, num_items, seed=seed)
+    board, held_out = checkerboard(num_users, num_items, seed=seed)
     likes = (torch.arange(num_users)[:, None] + torch.arange(num_items)) % 2 == 0
-    known = torch.where(likes, ~wanted, torch.rand(num_users, num_items, generator=generator) < 1 / 2)
+    known = torch.where(likes, ~held_out, torch.rand(num_users, num_items, generator=generator) < 1 / 2)
     user, item = torch.nonzero(known, as_tuple=True)
     liked = likes[user, item]
-    telling = 2 + item % 2 + 2 * liked
+    signal = 2 + item % 2 + 2 * liked
     noise = torch.randint(6, 10, (2, len(user)), generator=generator)
-    tokens = torch.stack([noise[0], telling, noise[1], torch.zeros_like(item)], dim=1).int()
+    tokens = torch.stack([noise[0], signal, noise[1], torch.zeros_like(item)], dim=1).int()
     words = ("", "<unknown>", "poor", "bad", "good", "great", "a", "b", "c", "d")
     log = Interactions(user, item, weight=1 + 4 * liked.float(), review=torch.arange(len(user)))
-    return replace(board, interactions=log, reviews=Reviews(tokens, words)), wanted
+    return replace(board, interactions=log, reviews=Reviews(tokens, words)), held_out
 
 
 def with_outfits(board: Dataset, *, each: int = 4, seed: int = 0) -> Dataset:
-    """A checkerboard with outfits of items of one parity, for users of that parity, who had some of the others before.
+    """Return a checkerboard with outfits of items of one parity, for users of that parity, with other such items as histories.
 
-    Items are of three categories in turn. The last outfit of every user is in the test part, the one before it in the validation
-    part, and the log has a given split of its own.
+    Items have three categories in turn. The last outfit of every user is in the test part, the second to last in the validation
+    part; the log has its own given split.
     """
     generator = torch.Generator().manual_seed(seed)
     rows, histories = [], []

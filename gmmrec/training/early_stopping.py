@@ -51,5 +51,5 @@ class EarlyStopping:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether patience has run out."""
+        """True once patience has run out."""
         return self.waited >= self.patience

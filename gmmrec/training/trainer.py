@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -14,6 +15,7 @@ from lightning_fabric import Fabric
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from gmmrec.abilities import AcceptsParts, offered
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
@@ -166,7 +168,7 @@ class Trainer:
         mover: "_GraphMover",
         bar: "tqdm[NoReturn]",
     ) -> dict[str, float]:
-        """One pass over the batches; returns the mean of each loss term."""
+        """Run one pass over the batches and return the mean of each loss term."""
         for group in optimizer.param_groups:
             group["lr"] = self._lr(number)
         log = TermLog(number)
@@ -192,6 +194,11 @@ class Trainer:
         fused = config.precision != "16-mixed" and self.device.type in ("cpu", "cuda")
         optimizer = optimizer_class(weights, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
         settings: dict[str, Any] = {"model": type(model).__name__, "model_settings": repr(model.config)}
+        own = offered(model, AcceptsParts)
+        if own is not None and own.own_parts:
+            settings["parts"] = {
+                role: part.__qualname__ if isinstance(part, type | FunctionType) else "" for role, part in own.own_parts.items()
+            }
         settings |= {"monitor": monitor, "mode": mode}
         settings |= {name: getattr(config, name) for name in _FIXED_ON_RESUME}
         if config.schedule == "cosine":
@@ -201,7 +208,7 @@ class Trainer:
         return TrainingState(model, optimizer, precision, generator, stopping, settings, History(monitor))
 
     def _lr(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 1; a function of the number alone, so there is no scheduler state to save."""
+        """Return the learning rate of an epoch, counted from 1. It depends on the number alone, so no scheduler state is saved."""
         if self.config.schedule == "cosine":
             return self.config.lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.config.epochs))
         return self.config.lr * (self.config.lr_decay ** (epoch - 1) if self.config.schedule == "exponential" else 1.0)
@@ -211,14 +218,14 @@ class Trainer:
 
 
 class _GraphMover:
-    """Moves graphs to a device; the same graph requested repeatedly is moved once."""
+    """Cache of graphs on a device; a graph requested repeatedly is moved once."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._last: tuple[MultimodalGraph, MultimodalGraph] | None = None
 
     def to_device(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """The graph on the device; the graph itself if it is there already."""
+        """Return the graph on the device; the graph itself if it is already there."""
         if self._last is None or self._last[0] is not graph:
             on_device = graph.degree(graph.data.node_types[0]).device == self._device
             self._last = graph, graph if on_device else graph.to(self._device)

@@ -17,7 +17,7 @@ def folders(tmp_path_factory):
     return [str(base / "a"), str(base / "b")]
 
 
-def test_the_blend_is_used_like_any_run(folders, tmp_path, capsys):
+def test_the_blend_can_be_used_like_any_run(folders, tmp_path, capsys):
     out = str(tmp_path / "c")
     assert main(["blend", *folders, "--out", out, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -41,12 +41,12 @@ def test_weights_are_printed_and_may_be_given(folders, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--weights", "a,b"], "--weights takes numbers separated by commas, such as 0.3,0.7, but is 'a,b'"),
+        (["--weights", "a,b"], "--weights takes numbers separated by commas, such as 0.3,0.7, but got 'a,b'"),
         (["--metric", "auc"], "a metric is written NAME@K"),
         (["nowhere"], "nowhere is not a finished run"),
     ],
 )
-def test_mistakes_are_one_sentence(folders, tmp_path, capsys, extra, message):
+def test_mistakes_are_reported_in_one_sentence(folders, tmp_path, capsys, extra, message):
     assert main(["blend", *folders, *extra, "--out", str(tmp_path / "c")]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -47,6 +47,6 @@ def test_prints_json(folders, capsys):
         (["--reference", "z"], KeyError, "no run 'z'"),
     ],
 )
-def test_mistakes_are_named(folders, extra, error, message):
+def test_mistakes_are_reported_in_one_sentence(folders, extra, error, message):
     with pytest.raises(error, match=message):
         call(*folders, *extra)

@@ -1,4 +1,4 @@
-"""gmmrec complete prints outfits in raw ids, and writes them as a page that needs nothing else."""
+"""``gmmrec complete`` prints outfits in raw ids, and writes them as a self-contained page."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_writes_a_page_with_pictures(folder, capsys, tmp_path):
     assert text.count("<figure") == len(rows) == 12
     assert text.count('<figure class="given"') == 3
     assert text.count("data:image/jpeg;base64,") == sum(row["item_id"] % 2 == 0 for row in rows)
-    assert "://" not in text  # nothing is loaded from elsewhere
+    assert "://" not in text  # no external resources
     said = re.findall(r"<small>(\d+) · (kind \d) · ", text)
     assert said == [(str(row["item_id"]), row["category"]) for row in rows]
     assert main([*flags, "--images", str(images)]) == 0
@@ -63,7 +63,7 @@ def test_writes_a_page_with_pictures(folder, capsys, tmp_path):
     assert (folder / "outfits.html").read_text(encoding="utf-8") == text
 
 
-def test_pictures_beside_the_data_make_a_page(folder, capsys, caplog, tmp_path):
+def test_pictures_in_the_data_folder_make_a_page(folder, capsys, caplog, tmp_path):
     image = pytest.importorskip("PIL.Image")
     copy, pictures = tmp_path / "run", tmp_path / "shop" / "pictures"
     copy.mkdir()
@@ -76,8 +76,8 @@ def test_pictures_beside_the_data_make_a_page(folder, capsys, caplog, tmp_path):
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     flags = ["complete", str(copy), "--items", "2", "-k", "1", "--min-items", "4"]
     image.new("RGB", (3, 2)).save(pictures / "hat.png")
-    assert main(flags) == 0  # nobody asked for the pictures: outfits are found without them
-    assert "no page is written: no picture in pictures" in caplog.text
+    assert main(flags) == 0  # pictures were not requested, so outfits are completed without them
+    assert "page not written: no picture in pictures" in caplog.text
     assert "wrote" not in capsys.readouterr().out
     assert not (copy / "outfits.html").exists()
     image.new("RGB", (3, 2)).save(pictures / "2.png")
@@ -86,7 +86,7 @@ def test_pictures_beside_the_data_make_a_page(folder, capsys, caplog, tmp_path):
     assert (copy / "outfits.html").read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 1
 
 
-def test_the_page_holds_comments_and_no_category_where_none_is_known(tmp_path):
+def test_the_page_has_comments_and_omits_unknown_categories(tmp_path):
     frame = pd.DataFrame({"outfit": 1, "item_id": ["a", "b"], "given": [True, False], "probability": [1.0, 0.25], "score": -1.5})
     frame = frame.assign(category=[None, "hats"], comment=["", "red & warm"])
     text = write_outfits(frame, tmp_path / "page.html", {}, "Outfits").read_text(encoding="utf-8")
@@ -94,12 +94,12 @@ def test_the_page_holds_comments_and_no_category_where_none_is_known(tmp_path):
     assert "<small>b · hats · 25.0% of the choices</small><br><q>red &amp; warm</q></figcaption>" in text
 
 
-def test_what_is_wrong_is_said_in_one_sentence(folder, capsys, tmp_path):
+def test_mistakes_are_reported_in_one_sentence(folder, capsys, tmp_path):
     for flags, words in (
         (["--items", "99"], "unknown item id 99"),
         (["--items", "3", "--images", str(tmp_path)], "it holds no pictures at all"),
         (["--items", "3", "--image-column", "category"], "give both"),
-        (["--items", "3", "--page", str(tmp_path / "x.png")], "ends in .html"),
+        (["--items", "3", "--page", str(tmp_path / "x.png")], "must end in .html"),
         (["--items", "3,4", "--max-items", "2"], "max_items"),
     ):
         assert main(["complete", str(folder), *flags]) == 2

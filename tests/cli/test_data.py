@@ -43,6 +43,6 @@ def test_convert(folder, tmp_path, capsys, layout):
     assert dataset.given_split.tolist() == [0, 1, 2]
 
 
-def test_bad_data_raise_for_main_to_report(folder):
+def test_bad_data_raise_an_error_for_main(folder):
     with pytest.raises(DataError, match=r"ratings\.csv has no user column"):
         run("describe", "-d", folder)

@@ -18,7 +18,7 @@ def run(*arguments: str) -> int:
     return code
 
 
-def test_json_names_every_dependency_and_the_product_is_right(capsys):
+def test_json_lists_every_dependency_and_a_correct_product(capsys):
     assert run("--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert {"torch", "torch-geometric", "numpy", "scipy", "networkx", "pandas", "lightning-fabric"} <= report["versions"].keys()
@@ -28,7 +28,7 @@ def test_json_names_every_dependency_and_the_product_is_right(capsys):
     assert all(test["right"] for test in report["self_test"])
 
 
-def test_missing_part_is_told_with_its_remedy(capsys, monkeypatch):
+def test_a_missing_package_is_reported_with_its_remedy(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)  # makes the import fail
     assert run() == 0
     out = capsys.readouterr().out
@@ -36,7 +36,7 @@ def test_missing_part_is_told_with_its_remedy(capsys, monkeypatch):
     assert 'pip install "gmmrec[parquet]"' not in out
 
 
-def test_part_that_does_not_load_is_not_called_active(tmp_path, monkeypatch):
+def test_a_package_that_fails_to_import_is_not_active(tmp_path, monkeypatch):
     (tmp_path / "broken_part.py").write_text("raise OSError('undefined symbol: at')\n")
     monkeypatch.syspath_prepend(tmp_path)
     found = doctor.examine_part(doctor.Part("numpy", "broken_part", "arithmetic", "install it anew"))
@@ -51,7 +51,7 @@ def test_wrong_product_fails_the_command(capsys, monkeypatch):
     assert "WRONG" in capsys.readouterr().out
 
 
-def test_slow_build_is_pointed_out(monkeypatch):
+def test_a_slow_build_is_reported(monkeypatch):
     report = doctor.examine() | {"mkl": False}
     assert "slow without it" in doctor.to_text(report)
     assert "slow without it" not in doctor.to_text(report | {"mkl": True})

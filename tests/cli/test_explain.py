@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A checkerboard in a folder, whose items have regions, attributes with places, crops, words and grey pictures.
+    """Return a checkerboard in a folder, with regions, attributes with maps, crops, words and grey pictures per item.
 
     One token of each tells the parity. Item 5 has no region 2, no heel and three words.
     """
@@ -57,7 +57,7 @@ def shop(tmp_path_factory):
 
 
 def explained(shop, model, tokens, capsys, *flags):
-    """The weights of u3 and item 5 by modality, checked against what the model says, and the picture."""
+    """Return the weights of u3 and item 5 by modality, checked against the model, and the picture."""
     flags = ["--data.modalities", ",".join(tokens), "--model.dim", "8", *QUICK, *flags]
     assert main(["train", "-m", model, "-d", str(shop), "--out", str(shop / model), *flags]) == 0
     capsys.readouterr()
@@ -79,13 +79,13 @@ def explained(shop, model, tokens, capsys, *flags):
 
 
 def picture_of(pixels):
-    """The picture, which is 350 pixels wide and high."""
+    """Return the picture, which is 350 pixels wide and high."""
     top = np.flatnonzero((pixels[:, 30:370] < 250).any(-1).mean(1) > 0.95)[0]
     return pixels[top : top + 350, 25:375]
 
 
 def shades(weights):
-    """The colours of weights, whose middle is the even share."""
+    """Return the colours of weights on a scale centred at the uniform weight."""
     even = weights.mean()
     most = max(2 * even, weights.max())
     return 255 * colormaps["coolwarm"](np.interp(weights, [0, even, most], [0, 0.5, 1]))[:, :3]
@@ -99,14 +99,14 @@ def test_vecf_colours_regions(shop, capsys):
     names = TokenNames("grid", size=2).labels(5, 4)
     found, pixels = explained(shop, "vecf", {"regions": [names[0], names[1], names[3]]}, capsys)
     spots = picture_of(pixels)[[88, 88, 262, 262], [88, 262, 88, 262]]
-    wanted = 0.5 * np.array(GREY) + 0.5 * shades(found["regions"])
-    assert near(spots, [wanted[0], wanted[1], GREY, wanted[2]]).all()  # region 2 is not there
+    expected = 0.5 * np.array(GREY) + 0.5 * shades(found["regions"])
+    assert near(spots, [expected[0], expected[1], GREY, expected[2]]).all()  # region 2 is missing
 
 
-def test_saers_lays_attributes_where_they_show(shop, capsys):
+def test_saers_draws_attributes_in_their_regions(shop, capsys):
     flags = ["--model.slots", "given", "--model.regions", "slots", "--model.num_slots", "3"]
     found, pixels = explained(shop, "saers", {"slots": ["collar", "sleeve"]}, capsys, *flags)
-    spots = picture_of(pixels)[[220, 220, 131, 300], [44, 306, 131, 175]]  # collar, sleeve, the heel that is not there, nothing
+    spots = picture_of(pixels)[[220, 220, 131, 300], [44, 306, 131, 175]]  # collar, sleeve, the missing heel, background
     strength = 0.7 * np.array([*found["slots"], 0, 0])[:, None]
     assert near(spots, (1 - strength) * GREY + strength * [0xD0, 0x00, 0x6F]).all()
 
@@ -135,7 +135,7 @@ def test_weights_are_printed(folder, capsys):
     assert sum(row["weight"] for row in rows) == pytest.approx(1)
 
 
-def test_the_picture_of_the_item_is_drawn_where_there_is_one(folder, tmp_path, capsys):
+def test_the_picture_of_the_item_is_drawn_if_there_is_one(folder, tmp_path, capsys):
     for item, green in (("5", True), ("6", False)):
         out = tmp_path / f"{item}.png"
         flags = ["--images", str(folder / "pictures"), "--out", str(out)]
@@ -147,12 +147,12 @@ def test_the_picture_of_the_item_is_drawn_where_there_is_one(folder, tmp_path, c
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--images", "somewhere"], "--images are drawn into a file; say with --out where"),
-        (["--out", "a.png", "--image-column", "code"], "--image-column says how the pictures in --images are named"),
+        (["--images", "somewhere"], "--images needs a file to draw into; add --out"),
+        (["--out", "a.png", "--image-column", "code"], "--image-column names the pictures in --images"),
         (["--user", "ann"], "ann"),
     ],
 )
-def test_mistakes_are_one_sentence(folder, capsys, extra, message):
+def test_mistakes_are_reported_in_one_sentence(folder, capsys, extra, message):
     assert main(["explain", str(folder / "run"), "--user", "u3", "--item", "5", *extra]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

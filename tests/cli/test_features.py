@@ -1,4 +1,4 @@
-"""``gmmrec data features`` as a person types it, with encoders that need no package."""
+"""``gmmrec data features`` from arguments to files, with encoders that need no package."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_pictures_by_id(data, capsys):
     code, out, _ = run(capsys, "-d", data, "--image", data / "pictures", "--encoder", "e")
     assert code == 0
     assert "modality image  2 of 4 items, 3 numbers each (float16)\n" in out
-    assert "missing         2, masked: '9' (no picture), 'x' (no picture); all are in image_feat.missing.csv\n" in out
+    assert "missing         2, masked: '9' (no image), 'x' (no image); all are in image_feat.missing.csv\n" in out
     vector, present = values_of(data, "image", "007")
     assert present
     assert torch.allclose(vector * 255, torch.tensor(colour(0)).float(), atol=0.1)
@@ -63,7 +63,7 @@ def test_pictures_by_another_column(data, capsys):
     assert not values_of(data, "looks", "9")[1]
 
 
-def test_texts_are_joined_and_a_title_made_of_the_id_is_none(data, capsys):
+def test_texts_are_joined_and_titles_that_repeat_the_id_are_dropped(data, capsys):
     code, out, _ = run(capsys, "-d", data, "--text", "title,kind", "--encoder", "e")
     assert code == 0
     assert "masked: '9' (no text);" in out
@@ -72,7 +72,7 @@ def test_texts_are_joined_and_a_title_made_of_the_id_is_none(data, capsys):
     assert torch.allclose(values_of(data, "text", "x")[0], (words.word("8.") + words.word("blue")) / 2, atol=2e-3)
 
 
-def test_what_the_tokens_of_a_text_stand_for_is_kept(data, capsys, monkeypatch):
+def test_the_tokens_of_a_text_are_stored(data, capsys, monkeypatch):
     class Spelling(HashWords):
         def pieces(self, texts, count):
             return [text.split()[:count] for text in texts]
@@ -99,7 +99,7 @@ def test_tokens_and_regions_have_a_token_axis(data, capsys):
 def test_bundled_data_need_a_folder_to_write_to(data, tmp_path, capsys):
     code, _, err = run(capsys, "-d", "movies-small", "--text", "title", "--encoder", "e")
     assert code == 2
-    assert "say with --out where to write" in err
+    assert "give --out" in err
     code, _, _ = run(capsys, "-d", data, "--text", "title", "--encoder", "e", "--out", tmp_path / "elsewhere")
     assert code == 0
     assert (tmp_path / "elsewhere" / "text_feat.npz").is_file()
@@ -111,22 +111,22 @@ def test_tables_of_other_layouts_do_not_read_feature_files(data, tmp_path, capsy
     for source in (tmp_path / "atomic", data / "interactions.csv"):
         code, _, err = run(capsys, "-d", source, "--text", "title", "--encoder", "e")
         assert code == 2
-        assert "is no folder whose feature files are read" in err or "has no table of items" in err
+        assert "feature files are read from data folders only" in err or "has no table of items" in err
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--text", "titel"), "no column 'titel' (did you mean 'title'?)"),
-        (("--text", "title", "--regions", "7"), "belong to --image"),
+        (("--text", "title", "--regions", "7"), "apply to --image"),
         (("--text", "title", "--name", "a/b"), "letters, digits"),
-        (("--text", "title", "--name", "user_bio"), "would not be read as features of items"),
-        (("--image", "nowhere"), "there is no folder 'nowhere'"),
-        (("--image", ".", "--tokens", "7"), "--tokens belongs to --text"),
+        (("--text", "title", "--name", "user_bio"), "would not be read as item features"),
+        (("--image", "nowhere"), "there is no image folder 'nowhere'"),
+        (("--image", ".", "--tokens", "7"), "--tokens applies to --text"),
         (("--text", "title", "--batch_size", "0"), "batch_size must be greater than 0"),
     ],
 )
-def test_mistakes_are_answered_in_one_sentence(data, capsys, flags, message):
+def test_mistakes_are_reported_in_one_sentence(data, capsys, flags, message):
     code, _, err = run(capsys, "-d", data, "--encoder", "e", *flags)
     assert code == 2
     assert message in err
@@ -134,16 +134,16 @@ def test_mistakes_are_answered_in_one_sentence(data, capsys, flags, message):
     assert not list(data.glob("*_feat*"))
 
 
-def test_a_modality_that_is_there_is_not_replaced(data, capsys):
+def test_an_existing_modality_is_not_replaced(data, capsys):
     assert run(capsys, "-d", data, "--text", "title", "--encoder", "e")[0] == 0
     code, _, err = run(capsys, "-d", data, "--text", "kind", "--encoder", "e")
     assert code == 2
-    assert "shop has the modality 'text' already" in err
+    assert "shop already has a modality 'text'" in err
 
 
 @pytest.fixture
-def facts(tmp_path):
-    """Films and who made them; entities have titles, some a folder with two pictures, of which the second one is of no use."""
+def films(tmp_path):
+    """Films and their makers; entities have titles, some a folder with two pictures, the second of which is unused."""
     folder = tmp_path / "films"
     folder.mkdir()
     films = {"/m/heat": "/m/mann", "/m/ali": "/m/mann", "/m/alien": "/m/scott", "/m/legend": "/m/scott"}
@@ -157,28 +157,28 @@ def facts(tmp_path):
     return folder
 
 
-def test_features_of_entities_are_found_and_learned_from(facts, capsys):
+def test_features_of_entities_are_loaded_and_trained_on(films, capsys):
     code, out, _ = run(
-        capsys, "-d", facts, "--of", "entity", "--image", facts / "pictures", "--regions", 2, "--encoder", "e", "--batch_size", 2
+        capsys, "-d", films, "--of", "entity", "--image", films / "pictures", "--regions", 2, "--encoder", "e", "--batch_size", 2
     )
     assert code == 0
     assert "modality entity_image  2 of 7 entities, 4 tokens of 3 numbers each" in out
-    assert run(capsys, "-d", facts, "--of", "entity", "--text", "title", "--tokens", 4, "--encoder", "e")[0] == 0
-    dataset = load_dataset(facts)
+    assert run(capsys, "-d", films, "--of", "entity", "--text", "title", "--tokens", 4, "--encoder", "e")[0] == 0
+    dataset = load_dataset(films)
     assert {name: table.node_type for name, table in dataset.features.items()} == dict.fromkeys(
         ("entity_image", "entity_text"), "entity"
     )
     ids, image, text = dataset.vocabularies["entity"], *(dataset.features[f"entity_{name}"] for name in ("image", "text"))
     assert ids.ids(image.present.nonzero().flatten()) == ["/m/heat", "/m/scott"]
-    assert ids.ids(text.present.nonzero().flatten()) == ["/m/heat", "/m/ali", "/m/alien"]  # a title made of the id is none
+    assert ids.ids(text.present.nonzero().flatten()) == ["/m/heat", "/m/ali", "/m/alien"]  # titles that repeat the id are dropped
     row = int(ids.rows(["/m/scott"])[0])
     assert torch.allclose(image.values[row] * 255, torch.tensor(colour(1)).float(), atol=0.1)
-    found = gmmrec.fit(facts, "mkgformer", dim=8, epochs=1, progress=False)
+    found = gmmrec.fit(films, "mkgformer", dim=8, epochs=1, progress=False)
     assert (found.model.texts, found.model.pictures) == (("entity_text",), ("entity_image",))
-    assert found.history.epochs[0].terms["entities"] > 0  # who is described by them; 0 where nobody is
+    assert found.history.epochs[0].terms["entities"] > 0  # entities with features; 0 without any
 
 
-def test_entities_beside_items(data, capsys):
+def test_features_of_entities_next_to_those_of_items(data, capsys):
     (data / "triples.csv").write_text("head,relation,tail\na,likes,b\nb,likes,c\n")
     (data / "entities.csv").write_text("entity,about\na,red fish\nc,cat\n")
     assert run(capsys, "-d", data, "--of", "entity", "--text", "about", "--name", "words", "--encoder", "e")[0] == 0
@@ -191,10 +191,10 @@ def test_entities_beside_items(data, capsys):
     assert "would be read as features of entities" in err
 
 
-def test_who_is_not_there_has_no_features(data, facts, capsys):
+def test_a_node_type_without_nodes_is_refused(data, films, capsys):
     for folder, flags, message in (
-        (facts, (), "films has no items; say --of entity"),
-        (data, ("--of", "entity"), "shop has no entities; say --of item"),
+        (films, (), "films has no items; use --of entity"),
+        (data, ("--of", "entity"), "shop has no entities; use --of item"),
     ):
         code, _, err = run(capsys, "-d", folder, "--text", "title", "--encoder", "e", *flags)
         assert code == 2

@@ -1,4 +1,4 @@
-"""``gmmrec data features --image`` where pictures are broken, or where a run is interrupted."""
+"""``gmmrec data features --image`` with broken pictures and interrupted runs."""
 
 import csv
 
@@ -10,7 +10,7 @@ from gmmrec.data.load import load_dataset
 from tests.data.encode.tiny import MeanColour, colour, save_picture
 
 N = 130
-"""Items; a part of the work that is kept when a run is interrupted is 128."""
+"""Number of items; an interrupted run keeps its work in chunks of 128."""
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def run(data, monkeypatch, encoder):
 
 
 def colours(data):
-    """What every item has, in the order of their ids, in 255ths; NaN where it is masked."""
+    """Return the values of all items, ordered by id, in 255ths; NaN where masked."""
     dataset = load_dataset(data)
     table, rows = dataset.features["image"], dataset.vocabularies["item"].rows(list(range(N)))
     return table.values[rows].masked_fill(~table.mask[rows, None], np.nan) * 255
 
 
-def test_a_broken_picture_is_a_masked_row_and_is_listed(data, monkeypatch, capsys):
+def test_a_broken_picture_is_masked_and_listed(data, monkeypatch, capsys):
     whole = (data / "pictures" / "5.png").read_bytes()
     (data / "pictures" / "5.png").write_bytes(whole[:40])
     (data / "pictures" / "9.png").write_text("no picture")
@@ -50,7 +50,7 @@ def test_a_broken_picture_is_a_masked_row_and_is_listed(data, monkeypatch, capsy
     with (data / "image_feat.missing.csv").open(newline="") as file:
         (_, *listed) = csv.reader(file)
     assert [item for item, _ in listed] == ["5", "9", "11"]
-    assert [reason.split(":")[0] for _, reason in listed] == ["5.png cannot be read", "9.png cannot be read", "no picture"]
+    assert [reason.split(":")[0] for _, reason in listed] == ["5.png cannot be read", "9.png cannot be read", "no image"]
 
 
 def test_an_interrupted_run_is_resumed(data, monkeypatch, capsys):
@@ -59,7 +59,7 @@ def test_an_interrupted_run_is_resumed(data, monkeypatch, capsys):
     assert not (data / "image_feat.npz").exists()
     capsys.readouterr()
     assert run(data, monkeypatch, second) == 0
-    assert "resumed         128 items were done by an earlier run\n" in capsys.readouterr().out
+    assert "resumed         128 items were encoded by an earlier run\n" in capsys.readouterr().out
     assert (sum(first.calls), sum(second.calls)) == (128, 2)
     np.testing.assert_allclose(colours(data), np.array([colour(item) for item in range(N)]), atol=0.2)
     assert not (data / "image_feat.parts").exists()

@@ -24,20 +24,20 @@ def table(folder):
     return path
 
 
-def test_facts_as_json_and_the_graph_as_a_file(tmp_path, capsys):
+def test_statistics_as_json_and_the_graph_as_a_file(tmp_path, capsys):
     path = table(tmp_path)
     assert main(["graph", "-d", str(path), "--json", "--co-occurrence", "2", "--out", str(tmp_path / "graph")]) == 0
-    facts = json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
     dataset = load_dataset(path)
     expected = build_graph(dataset, split_dataset(dataset, generator=torch.Generator().manual_seed(0)))
     loaded = load_graph(tmp_path / "graph")
     assert torch.equal(loaded.edges(USER_ITEM).edge_index, expected.edges(USER_ITEM).edge_index)
-    assert facts["edges"]["user-interacts-item"] == expected.edges(USER_ITEM).edge_index.shape[1]
-    assert facts["edges"]["item-co_occurs-item"] == 2 * facts["nodes"]["item"]["count"]
-    assert facts["nodes"]["user"]["count"] == dataset.num_users
+    assert report["edges"]["user-interacts-item"] == expected.edges(USER_ITEM).edge_index.shape[1]
+    assert report["edges"]["item-co_occurs-item"] == 2 * report["nodes"]["item"]["count"]
+    assert report["nodes"]["user"]["count"] == dataset.num_users
 
 
-def test_people_get_aligned_tables(tmp_path, capsys):
+def test_text_output_has_aligned_tables(tmp_path, capsys):
     assert main(["graph", "-d", str(table(tmp_path))]) == 0
     out = capsys.readouterr().out
     blocks = out.strip().split("\n\n")
@@ -48,7 +48,7 @@ def test_people_get_aligned_tables(tmp_path, capsys):
         assert len({len(line) for line in block.splitlines()}) == 1  # right-aligned numbers end in one column
 
 
-def test_impossible_wishes_are_refused(tmp_path):
+def test_impossible_settings_are_refused(tmp_path):
     with pytest.raises((ValueError, OSError), match="none"):
         main(["graph", "-d", str(tmp_path / "none")])
     with pytest.raises(ValueError, match="knn must be 0 or more"):

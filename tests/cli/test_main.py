@@ -1,4 +1,4 @@
-"""The command as a person types it."""
+"""Command line from arguments to output."""
 
 import json
 import subprocess
@@ -23,9 +23,9 @@ KINDS = {
     HistoryQuery: "times",
     RatingQuery: "ratings",
     OutfitQuery: "outfits",
-    LinkPredictionQuery: "facts",
+    LinkPredictionQuery: "triples",
 }
-"""What a folder holds for models of each kind of question."""
+"""Files of a data folder for models of each query type."""
 OTHERS = {"ease": "plain", "mm-rec": "impressions", "vlsnr": "impressions"}
 RANKING = {"recall@20", "ndcg@20"}
 METRICS = {
@@ -35,7 +35,7 @@ METRICS = {
     "ratings": {"rmse", "mae"},
     "impressions": {*RANKING, "impressions/auc", "impressions/mrr"},
     "outfits": {"fill_in_the_blank/accuracy", "compatibility/auc"},
-    "facts": {"link_prediction/mrr", "link_prediction/hits@10"},
+    "triples": {"link_prediction/mrr", "link_prediction/hits@10"},
 }
 
 
@@ -61,7 +61,7 @@ def run(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folders(data, tmp_path_factory):
-    """One for every kind of question."""
+    """One data folder per query type."""
     parent = tmp_path_factory.mktemp("kinds")
     board, _ = checkerboard(30, 20)
     regions = torch.randn(20, 3, 5, generator=torch.Generator().manual_seed(0))
@@ -72,7 +72,7 @@ def folders(data, tmp_path_factory):
         "pictures": board,
         "times": replace(board, interactions=replace(log, time=1_500_000_000 + 7_000 * order)),
         "outfits": with_outfits(board),
-        "facts": circle(12),
+        "triples": circle(12),
     }
     found = {"plain": data} | {kind: write_folder(dataset, parent / kind) for kind, dataset in written.items()}
     outfits = written["outfits"].outfits
@@ -113,7 +113,7 @@ def test_every_model_trains_on_data_of_its_kind(folders, tmp_path, name):
     kind = OTHERS.get(name, KINDS[MODELS[name].query_type])
     flags = ["--train.epochs", "1", "--train.progress", "false", "--eval.bootstrap", "0"]
     flags += ["--model.dim", "8"] if "dim" in {field.name for field in fields(config)} else []
-    flags += ["--model.adapt_steps", "1"] if name == "mml" else []  # it takes its time
+    flags += ["--model.adapt_steps", "1"] if name == "mml" else []  # slow otherwise
     flags += ["--split", "leave_last_out"] if kind == "times" else []
     assert main(["train", "-m", name, "-d", str(folders[kind]), "--out", str(tmp_path / "run"), *flags]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -175,7 +175,7 @@ def test_evaluate_repeats_the_report(capsys, run):
 
 
 def test_evaluate_warns_of_sampled_candidates(capsys, run):
-    warning = "such figures mislead, and may order models otherwise than a ranking of all (Krichene and Rendle, KDD 2020)"
+    warning = "sampled metrics are misleading and may order models differently than full rankings (Krichene and Rendle, KDD 2020)"
     code, out, _ = output(capsys, "evaluate", str(run), "--eval.num_sampled", "5")
     assert code == 0
     assert f"Ranked among 5 candidates sampled uniformly: {warning}." in out
@@ -195,11 +195,11 @@ def test_evaluate_warns_of_sampled_candidates(capsys, run):
             "unknown setting 'train.lrr'; the nearest known name is 'train.lr'",
         ),
         (["train", "-m", "lightgcn", "-d", "DATA", "--model.dim", "0"], "dim must be greater than 0, but is 0"),
-        (["train", "-m", "lightgcn"], "no data set is named"),
-        (["train", "-d", "DATA"], "no model is named"),
+        (["train", "-m", "lightgcn"], "no data set given"),
+        (["train", "-d", "DATA"], "no model given"),
         (["train", "-m", "mgat", "-d", "DATA"], "MGAT needs at least one modality"),
         (["train", "-m", "lightgcn", "-d", "nowhere"], "nowhere"),
-        (["train", "-m", "lightgcn", "-d", "DATA", "-c", "nothing.yaml"], "there is no settings file nothing.yaml"),
+        (["train", "-m", "lightgcn", "-d", "DATA", "-c", "nothing.yaml"], "settings file nothing.yaml does not exist"),
         (["recommend", "RUN", "--users", "nobody"], "unknown user id 'nobody'"),
         (["recommend", "RUN", "--users", "u1", "-k", "0"], "k must be at least 1"),
         (["recommend", "RUN", "--users", "u1", "--out", "list.xlsx"], "--out must end in"),
@@ -208,7 +208,7 @@ def test_evaluate_warns_of_sampled_candidates(capsys, run):
         (["evaluate", "RUN", "--eval.ks", "a"], "--eval.ks takes list lengths"),
     ],
 )
-def test_one_sentence_and_exit_code_2(capsys, data, run, arguments, message):
+def test_mistakes_are_reported_in_one_sentence_with_exit_code_2(capsys, data, run, arguments, message):
     filled = [{"DATA": str(data), "RUN": str(run)}.get(argument, argument) for argument in arguments]
     code, out, err = output(capsys, *filled)
     assert code == 2
@@ -231,7 +231,7 @@ def test_settings_are_listed(capsys):
     assert all(flag in out for flag in ("--train.lr", "--model.dim", "--split.strategy", "--eval.mask", "--train.sampled"))
 
 
-def test_a_config_file_is_read_and_flags_win(capsys, data, tmp_path):
+def test_a_config_file_is_read_and_flags_override_it(capsys, data, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text(
         f"model_name: lightgcn\nseed: 5\ndata: {{path: {data}}}\nmodel: {{dim: 4}}\ntrain: {{epochs: 1, progress: false}}\n"

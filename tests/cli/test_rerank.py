@@ -17,7 +17,7 @@ def folders(tmp_path_factory):
     return [str(base / "a"), str(base / "b")]
 
 
-def test_the_result_is_used_like_any_run(folders, tmp_path, capsys):
+def test_the_result_can_be_used_like_any_run(folders, tmp_path, capsys):
     out = str(tmp_path / "c")
     assert main(["rerank", *folders, "--top", "7", "--out", out, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -36,7 +36,7 @@ def test_the_result_is_used_like_any_run(folders, tmp_path, capsys):
     ("arguments", "message"),
     [(["nowhere"], "nowhere is not a finished run"), (["--top", "0"], "top must be greater than 0, but is 0")],
 )
-def test_mistakes_are_one_sentence(folders, tmp_path, capsys, arguments, message):
+def test_mistakes_are_reported_in_one_sentence(folders, tmp_path, capsys, arguments, message):
     known = folders[:1] if arguments == ["nowhere"] else folders
     assert main(["rerank", *known, *arguments, "--out", str(tmp_path / "c")]) == 2
     captured = capsys.readouterr()

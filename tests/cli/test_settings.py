@@ -1,4 +1,4 @@
-"""One dialect of flags on every command that reads data."""
+"""The same flags on every command that reads data."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SECTIONS = {"data": DataConfig, "split": SplitConfig, "graph": GraphConfig}
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Columns that no one would guess; every user has three of the five items, two of them at least twice."""
+    """Unusual column names; every user has three of the five items, two of them at least twice."""
     folder = tmp_path_factory.mktemp("shop")
     pairs = [(f"u{user}", f"i{(user + step) % 5}") for user in range(8) for step in range(3)]
     pd.DataFrame(pairs, columns=["who", "what"]).to_csv(folder / "interactions.csv", index=False)
@@ -36,13 +36,13 @@ def shop(tmp_path_factory):
 COLUMNS = ["--user-column", "who", "--data.item_column", "what", "--title-column=label"]
 
 
-def test_short_forms_stand_for_settings_that_exist():
+def test_short_forms_map_to_existing_settings():
     for flag, setting in SHORT.items():
         section, field = setting[2:].split(".")
         assert field in set(vars(SECTIONS[section]())), flag
 
 
-def test_hyphens_and_underscores_are_the_same():
+def test_hyphens_and_underscores_are_equivalent():
     assert expand(["--user_column", "a_b", "--title-column=x-y"]) == ["--data.user_column", "a_b", "--data.title_column=x-y"]
 
 
@@ -50,9 +50,9 @@ def test_describe_graph_and_train_take_the_same_flags(shop, tmp_path, capsys):
     assert main(["data", "describe", "-d", str(shop), *COLUMNS, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["users"] == 8
     assert main(["graph", "-d", str(shop), *COLUMNS, "--split", "random", "--co-occurrence", "2", "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["nodes"]["user"]["count"] == 8
-    assert any("co_occurs" in name for name in facts["edges"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["nodes"]["user"]["count"] == 8
+    assert any("co_occurs" in name for name in report["edges"])
     out = tmp_path / "run"
     flags = [*COLUMNS, "--split", "random", "--eval.ks", "2,3", "--eval.metrics=recall"]
     assert main(["train", "-m", "popularity", "-d", str(shop), "--out", str(out), *flags, "--json"]) == 0
@@ -61,7 +61,7 @@ def test_describe_graph_and_train_take_the_same_flags(shop, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["rows"][0]["title"].startswith("shirt ")
 
 
-def test_titles_from_a_column_that_is_not_there(shop, capsys):
+def test_a_missing_title_column_is_refused(shop, capsys):
     assert (
         main(["data", "describe", "-d", str(shop), "--user-column", "who", "--item-column", "what", "--title-column", "labl"]) == 2
     )
@@ -80,7 +80,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"gmmrec {gmmrec.__version__}\n"
 
 
-def test_help_of_a_nested_verb_is_named_whole(capsys):
+def test_help_of_a_nested_command_shows_its_full_name(capsys):
     with pytest.raises(SystemExit):
         main(["models", "--bogus"])
     assert "see 'gmmrec models --help'" in capsys.readouterr().err
@@ -96,7 +96,7 @@ def test_the_table_of_models_is_printed_without_torch():
     assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == list(CARDS)
 
 
-def test_a_closed_pipe_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run([sys.executable, "-m", "gmmrec", "models"], stdout=write, stderr=subprocess.PIPE, text=True)

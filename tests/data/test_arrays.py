@@ -30,7 +30,7 @@ def test_npz_names_its_ids(tmp_path):
     assert text.ids.tolist() == ["b", "a"]
 
 
-def test_npz_without_ids_goes_by_row(tmp_path):
+def test_rows_of_npz_without_ids_are_ids(tmp_path):
     np.savez(tmp_path / "spectral_features.npz", visual=np.eye(2), textual=np.eye(2))
     assert [(table.name, table.ids) for table in read_features(tmp_path, {})] == [("visual", None), ("textual", None)]
 
@@ -53,7 +53,7 @@ def test_tokens_may_have_a_mask(tmp_path):
     assert regions.mask.tolist() == mask.tolist()
 
 
-def test_two_files_of_one_modality(tmp_path):
+def test_two_files_of_one_modality_are_refused(tmp_path):
     np.save(tmp_path / "image_feat.npy", np.ones((3, 2)))
     np.save(tmp_path / "image_features.npy", np.ones((3, 2)))
     assert "image_feat.npy and image_features.npy both hold the modality 'image'" in refused(tmp_path)
@@ -65,31 +65,31 @@ def test_two_files_of_one_modality(tmp_path):
         ({"ids": np.arange(3), "values": np.ones((2, 2))}, "has 2 rows in 'values' but 3 ids"),
         ({"ids": np.array([4, 4]), "values": np.ones((2, 2))}, "has id 4 more than once"),
         ({"ids": np.array([0.5, 1.5]), "values": np.ones((2, 2))}, "must be integers or strings"),
-        ({"ids": np.arange(2)}, "holds no array with rows and columns"),
+        ({"ids": np.arange(2)}, "holds no two-dimensional array"),
         ({"ids": np.arange(2), "item": np.arange(2), "values": np.ones((2, 2))}, "holds 2 id arrays"),
         ({"barcode": np.arange(2), "values": np.ones((2, 2))}, "name the array 'ids'"),
         ({"values": np.ones((2, 2, 2, 2))}, "has shape (2, 2, 2, 2)"),
         ({"values": np.ones((2, 0))}, "has shape (2, 0)"),
         ({"values": np.array([["a", "b"]])}, "features must be numbers"),
         ({"values": np.ones((2, 2, 3)), "mask": np.ones(2, dtype=bool)}, "must be boolean (2, 2)"),
-        ({"values": np.array([[{}]], dtype=object)}, "holds pickled objects, which could run code"),
+        ({"values": np.array([[{}]], dtype=object)}, "holds pickled objects, which can run code"),
     ],
 )
-def test_arrays_that_do_not_fit(tmp_path, arrays, complaint):
+def test_arrays_of_wrong_shape_or_type_are_refused(tmp_path, arrays, complaint):
     np.savez(tmp_path / "image_feat.npz", **arrays)
     message = refused(tmp_path)
     assert "image_feat.npz" in message
     assert complaint in message
 
 
-def test_files_that_are_no_arrays(tmp_path):
+def test_files_without_arrays_are_refused(tmp_path):
     path = tmp_path / "image_feat.npy"
     path.write_bytes(b"")
     assert "is empty" in refused(tmp_path)
     path.write_text("item,f1,f2\n0,1,2\n")
     assert "image_feat.npy is not a NumPy .npy file (it begins with 'item,f1,f2" in refused(tmp_path)
     path.write_bytes(b"\x80\x04\x95pickle")
-    assert "is a pickle, which could run code" in refused(tmp_path)
+    assert "is a pickle, which can run code" in refused(tmp_path)
     np.save(path, np.array([{}], dtype=object))
     assert "holds pickled objects" in refused(tmp_path)
     np.save(path, np.ones((100, 10)))
@@ -97,7 +97,7 @@ def test_files_that_are_no_arrays(tmp_path):
     assert "image_feat.npy is" in refused(tmp_path)
     assert "damaged" in refused(tmp_path)
     np.save(path, np.ones(5))
-    assert "holds no array with rows and columns" in refused(tmp_path)
+    assert "holds no two-dimensional array" in refused(tmp_path)
     path.unlink()
     np.savez(tmp_path / "image_feat.npz", values=np.ones((100, 10)))
     (tmp_path / "image_feat.npz").write_bytes((tmp_path / "image_feat.npz").read_bytes()[:5000])

@@ -24,7 +24,7 @@ def refused(folder):
 
 def test_order_without_a_catalogue(folder):
     dataset = load_dataset(folder)
-    assert dataset.vocabularies["user"].ids() == ["bob", "ann"]  # strings as they come
+    assert dataset.vocabularies["user"].ids() == ["bob", "ann"]  # strings in order of appearance
     assert dataset.vocabularies["item"].ids() == [0, 2]  # integers in order
     assert dataset.interactions.user.tolist() == [0, 1, 0]
     assert dataset.interactions.item.tolist() == [1, 0, 0]
@@ -34,7 +34,7 @@ def test_order_of_the_catalogue(folder):
     (folder / "items.csv").write_text("item,title\n9,Nine\n2,\n7,Seven\n")
     dataset = load_dataset(folder)
     assert dataset.vocabularies["item"].ids() == [9, 2, 7, 0]
-    assert dataset.attributes["item"]["title"].tolist() == ["Nine", "2", "Seven", "0"]  # who has no title is shown by id
+    assert dataset.attributes["item"]["title"].tolist() == ["Nine", "2", "Seven", "0"]  # items without a title are titled by id
 
 
 def test_one_odd_id_makes_all_of_them_strings(folder):
@@ -55,7 +55,7 @@ def test_rows_of_npy_are_integer_ids(folder, caplog):
     assert "image_feat.npy: 1 of 4 items have no image (1 rows of zeros, 0 ids without a row) and are masked" in caplog.text
 
 
-def test_rows_of_npy_follow_the_ids_and_not_the_catalogue(folder):
+def test_rows_of_npy_follow_ids_instead_of_the_catalogue(folder):
     (folder / "items.csv").write_text("item,title\n2,Two\n0,Zero\n1,One\n")
     np.save(folder / "image_feat.npy", np.array([[10.0], [11.0], [12.0]]))
     dataset = load_dataset(folder)
@@ -82,14 +82,14 @@ def test_too_few_rows(folder):
     assert "item id -1 needs row -1" in refused(folder)
 
 
-def test_rows_for_ids_that_are_strings(folder):
+def test_rows_of_npy_are_refused_for_string_ids(folder):
     np.save(folder / "user_age_feat.npy", np.ones((2, 2)))
     message = refused(folder)
-    assert "user_age_feat.npy has a row for every integer id, but user ids are strings such as 'bob'" in message
+    assert "user_age_feat.npy is indexed by integer ids, but user ids are strings such as 'bob'" in message
     assert "save user_age_feat.npz with the arrays 'ids' and 'values'" in message
 
 
-def test_npz_masks_who_is_not_in_it(folder, caplog):
+def test_npz_masks_ids_without_a_row(folder, caplog):
     np.savez(folder / "text_feat.npz", ids=np.array([5, 2]), values=np.array([[5.0], [2.0]]))
     np.savez(folder / "user_bio_feat.npz", ids=np.array(["ann"]), values=np.array([[7.0]]))
     with caplog.at_level(logging.INFO):
@@ -126,14 +126,14 @@ def test_ids_of_two_types(folder):
     assert "item ids are strings such as 'B007' in the interactions but integers such as 5 in text_feat.npz" in refused(folder)
 
 
-def test_texts_of_outfits_share_the_words_of_reviews_and_are_known_from_training_alone(tmp_path) -> None:
+def test_texts_of_outfits_share_words_with_reviews_and_known_words_come_from_training(tmp_path) -> None:
     (tmp_path / "interactions.csv").write_text("user,item,review\nu,1,good shirt\nu,2,\nv,3,good skirt\n")
     rows = ["1 2,train,red red shirt", "2 3,train,", "3 1,valid,blue blue shirt", "1 3,test,red shirt blue"]
     (tmp_path / "outfits.csv").write_text("items,split,text\n" + "\n".join(rows) + "\n")
     dataset = load_dataset(tmp_path, review_words=4)
     words = dataset.reviews.words
-    told = [[words[word] for word in text if word] for text in dataset.outfits.text.tolist()]
-    # "shirt" stands once in training outfits, "blue" never; "skirt" is too rare altogether
-    assert told == [["red", "red", "<unknown>"], [], ["<unknown>"] * 3, ["red", "<unknown>", "<unknown>"]]
+    texts = [[words[word] for word in text if word] for text in dataset.outfits.text.tolist()]
+    # "shirt" occurs once in training outfits, "blue" never; "skirt" is too rare in all texts
+    assert texts == [["red", "red", "<unknown>"], [], ["<unknown>"] * 3, ["red", "<unknown>", "<unknown>"]]
     written = dataset.reviews.at(dataset.interactions.review).tolist()
     assert [[words[word] for word in text if word] for text in written] == [["good", "shirt"], [], ["good", "<unknown>"]]

@@ -1,4 +1,4 @@
-"""The script that writes attribute tokens, from a folder to a folder."""
+"""Script that writes attribute tokens."""
 
 import importlib.util
 import json
@@ -44,7 +44,7 @@ def shop(tmp_path_factory):
     return folder, positions, warm
 
 
-def test_attributes_become_tokens_where_they_apply_with_boxes_where_they_are(script, shop):
+def test_applicable_attributes_become_tokens_with_their_boxes(script, shop):
     folder, positions, warm = shop
     flags = ["--columns", "neck,colour", "--optional", "neck", "--lists", "tags", "--hidden", "0", "--lr", "0.1", "--epochs", "60"]
     script.main([str(folder), *flags, "--threshold", "0.6"])
@@ -59,22 +59,22 @@ def test_attributes_become_tokens_where_they_apply_with_boxes_where_they_are(scr
     assert table.values.shape == (N, 4, 7)
     expected = np.stack([np.arange(N) % 4 > 0, np.ones(N, bool), np.ones(N, bool), warm == 1], 1)
     expected[0] = False
-    assert np.array_equal(table.mask.numpy()[rows], expected)  # an unknown colour is predicted, no neck is none
+    assert np.array_equal(table.mask.numpy()[rows], expected)  # an unknown colour is predicted, a missing neck is masked
 
-    with np.load(folder / "attribute_regions_maps.npz") as found:
-        ids, boxes, classes = found["ids"], found["boxes"].astype(int), found["classes"]
-        assert found["maps"].shape == (N - 1, 4, SIDE, SIDE)
+    with np.load(folder / "attribute_regions_maps.npz") as arrays:
+        ids, boxes, classes = arrays["ids"], arrays["boxes"].astype(int), arrays["classes"]
+        assert arrays["maps"].shape == (N - 1, 4, SIDE, SIDE)
     assert np.array_equal(classes == -1, ~expected[ids])
     assert (classes[expected[ids][:, 3], 3] == 1).all()
     for token, position in ((0, 0), (1, 1), (3, 2)):
-        there = expected[ids][:, token]
-        top, left, bottom, right = boxes[there, token].T
-        row, column = positions[ids[there], position] // SIDE, positions[ids[there], position] % SIDE
+        applies = expected[ids][:, token]
+        top, left, bottom, right = boxes[applies, token].T
+        row, column = positions[ids[applies], position] // SIDE, positions[ids[applies], position] % SIDE
         inside = (top <= row) & (row < bottom) & (left <= column) & (column < right)
         assert inside.mean() > 0.9
         assert ((bottom - top) * (right - left) == 1).mean() > 0.7
 
 
-def test_without_a_column_there_is_nothing_to_learn(script, shop):
+def test_no_column_is_refused(script, shop):
     with pytest.raises(ValueError, match="there is no attribute to learn"):
         script.main([str(shop[0])])

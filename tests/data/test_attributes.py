@@ -1,4 +1,4 @@
-"""Tables of attributes get types, ids and titles."""
+"""Types, ids and titles of attribute tables."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_attributes_have_types_and_a_title(tmp_path):
     assert np.isnan(frame["lat"].iloc[1])
 
 
-def test_attributes_with_repeated_ids(tmp_path):
+def test_repeated_ids_are_refused(tmp_path):
     (tmp_path / "items.csv").write_text("item,title\n7,a\n7,b\n")
     with pytest.raises(DataError, match=r"items\.csv has item id '7' more than once"):
         read_attributes(tmp_path / "items.csv", "item")

@@ -1,4 +1,4 @@
-"""Baskets are what users bought on one day, told with what they had bought before and nothing later."""
+"""Script that makes baskets: items bought on one day, with earlier purchases as the history."""
 
 import importlib.util
 import sys
@@ -34,22 +34,22 @@ def test_baskets_agree_with_a_slow_version(tmp_path, monkeypatch):
         source / "items.csv", index=False
     )
     main_of_the_script("--source", str(source), "--out", str(out), "--least", "3", "--length", "7", monkeypatch=monkeypatch)
-    found = pd.read_csv(out / "outfits.csv.gz", keep_default_na=False)
+    table = pd.read_csv(out / "outfits.csv.gz", keep_default_na=False)
     log = log.drop_duplicates()
-    assert len(found) > 10
-    for row in found.itertuples():
+    assert len(table) > 10
+    for row in table.itertuples():
         mine = log[log["user"] == row.user]
         basket = mine.loc[mine["date"] == row.date, "item"].tolist()
         assert [int(i) for i in row.items.split()] == basket
         assert len(basket) >= 3
         assert [int(i) for i in row.history.split()] == mine.loc[mine["date"] < row.date, "item"].tolist()[-7:]
     sizes = log.groupby(["user", "date"]).size()
-    assert len(found) == int((sizes >= 3).sum())
-    last = [found.loc[found["split"] == part, "date"].max() for part in ("train", "valid", "test")]
-    first = [found.loc[found["split"] == part, "date"].min() for part in ("train", "valid", "test")]
+    assert len(table) == int((sizes >= 3).sum())
+    last = [table.loc[table["split"] == part, "date"].max() for part in ("train", "valid", "test")]
+    first = [table.loc[table["split"] == part, "date"].min() for part in ("train", "valid", "test")]
     assert last[0] < first[1] <= last[1] < first[2]
     bought = pd.read_csv(out / "interactions.csv.gz")
     assert bought.loc[bought["split"] == "train", "date"].max() < first[1]
     dataset = load_dataset(str(out))
-    assert len(split_dataset(dataset).outfits) == len(found)
+    assert len(split_dataset(dataset).outfits) == len(table)
     assert dataset.outfits.category.tolist().count(-1) == 1

@@ -30,7 +30,7 @@ def test_usual_names_of_ids_are_found(tmp_path, header):
     assert log["item"].tolist() == ["a", "b"]
 
 
-def test_the_first_alias_wins_where_several_columns_would_do(tmp_path):
+def test_the_first_alias_wins(tmp_path):
     assert log_of(tmp_path, "asin,item,user,article_id\nB1,0,7,99\n")["item"].tolist() == ["0"]
 
 
@@ -41,11 +41,11 @@ def test_ratings_and_weights_are_weights(tmp_path, name):
     assert log["weight"].dtype == np.float32
 
 
-def test_a_price_is_no_weight(tmp_path):
+def test_a_price_is_not_a_weight(tmp_path):
     assert list(log_of(tmp_path, "user,item,price\n1,2,0.5\n")) == ["user", "item"]
 
 
-def test_rows_without_a_rating_are_left_out_and_reported(tmp_path, caplog):
+def test_rows_without_a_rating_are_dropped_and_reported(tmp_path, caplog):
     log = log_of(tmp_path, "user,item,rating,date\n1,2,,1990-01-01\n1,3,4,1990-01-01\n")
     assert log["item"].tolist() == ["3"]
     assert "1 of 2 rows have no rating" in caplog.text
@@ -69,12 +69,12 @@ def test_named_columns_win(tmp_path):
     assert log.iloc[0].tolist() == ["1", "2", 3.0]
 
 
-def test_columns_can_be_done_without(tmp_path):
+def test_columns_can_be_ignored(tmp_path):
     text = "user,item,rating,date,split\n1,2,,odd,odd\n"
     assert list(log_of(tmp_path, text, weight="none", time="none", split="none")) == ["user", "item"]
 
 
-def test_an_id_that_pandas_would_take_for_missing_is_an_id(tmp_path):
+def test_ids_that_pandas_reads_as_missing_are_kept(tmp_path):
     assert log_of(tmp_path, "user,item\nNA,null\n").iloc[0].tolist() == ["NA", "null"]
 
 
@@ -92,10 +92,10 @@ def test_a_named_column_that_is_absent_names_the_nearest(tmp_path):
 
 def test_missing_ids_are_named_by_line(tmp_path):
     message = refused(tmp_path, 'user,item,text\n1,2,"two\nlines"\n\n,3,x\n,4,y\n')
-    assert "interactions.csv line 5 has no value in column 'user' (2 such rows in all)" in message
+    assert "interactions.csv line 5 has no value in column 'user' (2 such rows in total)" in message
 
 
-def test_a_rating_that_is_no_number_is_named_by_line_and_value(tmp_path):
+def test_a_non_numeric_rating_is_named_by_line_and_value(tmp_path):
     message = refused(tmp_path, "user,item,rating\n1,2,4\n1,3,good\n")
     assert "interactions.csv line 3 has 'good' in column 'rating', which is not a finite number" in message
     assert "line 2 has 'inf'" in refused(tmp_path, "user,item,rating\n1,2,inf\n")
@@ -106,7 +106,7 @@ def test_unknown_split_label_is_named_by_line(tmp_path):
     assert "line 3 has 'holdout' in column 'split'; a split label is 'train', 'valid' or 'test'" in message
 
 
-def test_frames_with_odd_ids_are_refused():
+def test_frames_with_invalid_ids_are_refused():
     with pytest.raises(DataError, match=r"mixes ids of type int, str; convert them with .astype\(str\)"):
         interaction_log(pd.DataFrame({"user": [1, 2], "item": pd.Series([1, "a"], dtype=object)}), ColumnNames(), None)
     with pytest.raises(DataError, match="float64 ids"):

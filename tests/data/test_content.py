@@ -1,4 +1,4 @@
-"""The script that writes data sets with more than one vector a modality, from tiny folders with tiny encoders."""
+"""Script that writes data sets with token modalities, on small folders with small encoders."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ from tests.data.encode.tiny import HashWords, MeanColour, colour, save_picture
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "content.py"
 N = 130
-"""Items; a part of the work that is kept when a run is interrupted is 128."""
+"""Number of items; more than one part of 128, so that an interrupted run can be resumed."""
 
 
 class Spelling(HashWords):
@@ -35,7 +35,7 @@ def script(monkeypatch):
 
 
 def write(folder, items, archive, pictures):
-    """What both sources have: a table of items, one purchase of each, users, and pictures, of one colour each, by name."""
+    """Write the files common to both sources: a table of items, one purchase of each, users, and one-coloured images by name."""
     folder.mkdir()
     items.to_csv(folder / "items.csv", index=False)
     pd.DataFrame({"user": 0, "item": items["item"]}).to_csv(folder / "interactions.csv.gz", index=False)
@@ -48,11 +48,11 @@ def write(folder, items, archive, pictures):
 
 @pytest.fixture
 def shop(tmp_path):
-    """Products with codes for names; every other one is told of, and the last one's picture is lost."""
+    """Products named by codes; every other one has a description, and the last one has no image."""
     rows = np.arange(N)
-    told = {"name": "silk", "type": "dress", "group": "g", "section": "s", "appearance": "plain", "colour": "red"}
+    attributes = {"name": "silk", "type": "dress", "group": "g", "section": "s", "appearance": "plain", "colour": "red"}
     items = pd.DataFrame({"item": rows, "product_code": rows + 1000, "image_article_id": rows, "has_text": rows % 2})
-    items = items.assign(**{key: np.where(rows % 2, word, "") for key, word in told.items()})
+    items = items.assign(**{key: np.where(rows % 2, word, "") for key, word in attributes.items()})
     items["description"] = [f"w{row} fine" if row % 2 else "" for row in rows]
     folder = write(tmp_path / "shop", items, "images.zip", {f"{row + 1000}.jpg": row for row in rows[:-1]})
     np.save(folder / "image_feat.npy", np.arange(N * 5, dtype=np.float16).reshape(N, 5))
@@ -61,7 +61,7 @@ def shop(tmp_path):
 
 @pytest.fixture
 def films(tmp_path):
-    """Three films: one without a poster, one without a description, and vectors of posters in an order of their own."""
+    """Three films: one without a poster, one without a description, and poster vectors in a different order."""
     items = pd.DataFrame({"item": [0, 1, 2], "movie_id": [30, 10, 20], "title": ["Jaws", "Alien", "Heat"]})
     items = items.assign(
         genres=["Horror", "Horror|Sci-Fi", "Crime"], has_poster=[1, 0, 1], image_row=[1, -1, 0], text_row=[0, 1, 2]
@@ -94,8 +94,8 @@ def test_products(script, shop, tmp_path, monkeypatch):
     }
     torch.testing.assert_close(values_of(dataset, "image", 7), torch.arange(35.0, 40.0))
     words = HashWords()
-    said = torch.stack([words.word(word) for word in ("silk.", "dress.", "g.", "s.", "w7", "fine")]).mean(0)
-    torch.testing.assert_close(values_of(dataset, "text", 7), said, rtol=0, atol=2e-3)
+    expected = torch.stack([words.word(word) for word in ("silk.", "dress.", "g.", "s.", "w7", "fine")]).mean(0)
+    torch.testing.assert_close(values_of(dataset, "text", 7), expected, rtol=0, atol=2e-3)
     assert dataset.features["words"].tokens == TokenNames(
         "pieces", pieces={str(row): f"silk. w{row} fine" for row in range(1, N, 2)}
     )
@@ -107,7 +107,7 @@ def test_products(script, shop, tmp_path, monkeypatch):
 
     first, second = (torch.tensor(colour(row)).float() / 255 for row in (10, 90))
     far = (values_of(dataset, "regions", 10) - values_of(dataset, "regions", 90)).norm(dim=-1)
-    torch.testing.assert_close(far, (first - second).norm().expand(4), rtol=0.02, atol=0)  # two dimensions hold three colours
+    torch.testing.assert_close(far, (first - second).norm().expand(4), rtol=0.02, atol=0)  # three colours fit into two dimensions
     assert json.loads((tmp_path / "made" / "regions_feat.json").read_text())["kept_variance"] > 0.99
     assert not dataset.features["regions"].present[N - 1]
 
@@ -125,12 +125,12 @@ def test_films(script, films, tmp_path, monkeypatch):
     assert table["image"].fillna("").tolist() == ["30.jpg", "", "20.jpg"]
 
 
-def test_a_run_that_was_interrupted_goes_on_where_it_stopped(script, shop, tmp_path, monkeypatch, capsys):
-    out, asked = tmp_path / "made", []
+def test_an_interrupted_run_resumes(script, shop, tmp_path, monkeypatch, capsys):
+    out, encoders = tmp_path / "made", []
 
     def pictures(stop_after):
-        asked.append(MeanColour(stop_after))
-        return lambda name: asked[-1]
+        encoders.append(MeanColour(stop_after))
+        return lambda name: encoders[-1]
 
     monkeypatch.setattr(script, "load_image_encoder", pictures(stop_after=4))  # of 32: the first part of the frames is done
     with pytest.raises(KeyboardInterrupt):
@@ -143,15 +143,15 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stopped(script, shop, tmp_p
     monkeypatch.setattr(script, "load_text_encoder", lambda name: texts)
     monkeypatch.setattr(script, "load_image_encoder", pictures(stop_after=None))
     dataset = run(script, monkeypatch, "hm-fashion", shop, out)
-    assert asked[0].calls == [160] * 4
-    assert asked[1].calls == [5]  # of the two that were left one has no picture
+    assert encoders[0].calls == [160] * 4
+    assert encoders[1].calls == [5]  # one of the two remaining items has no image
     assert "'resumed': 128" in capsys.readouterr().out
     assert texts.batches == []
     assert (out / "regions_feat.npz").stat().st_mtime_ns == before
     assert int(dataset.features["frames"].present.sum()) == N - 1
 
 
-def test_pictures_that_are_whole_stay_and_others_are_unpacked_again(script, films, tmp_path):
+def test_complete_images_are_kept_and_others_unpacked_again(script, films, tmp_path):
     out, content = tmp_path / "made", script.SOURCES["ml1m-posters"](films)
     out.mkdir()
     script.write_tables(content, films, out)

@@ -5,7 +5,7 @@ from gmmrec.data.load import load_dataset
 from gmmrec.testing import checkerboard
 
 
-def test_figures_of_a_small_log(tmp_path):
+def test_statistics_of_a_small_log(tmp_path):
     (tmp_path / "interactions.csv").write_text(
         "user,item,rating,date,split\na,1,5,2018-09-20,train\na,2,3,2018-09-21,train\na,1,4,2018-09-22,valid\nb,3,1,2019-01-01,test\n"
     )
@@ -23,12 +23,12 @@ def test_figures_of_a_small_log(tmp_path):
     assert figures.attributes == {"item": ["title"]}
 
 
-def test_what_is_absent_is_none():
+def test_absent_statistics_are_none():
     figures = describe(load_dataset(pd.DataFrame({"user": [1], "item": [2]})))
     assert (figures.first_time, figures.weight_range, figures.split, figures.modalities) == (None, None, None, {})
 
 
-def test_orders_are_no_dates():
+def test_orders_are_not_dates():
     figures = describe(load_dataset(pd.DataFrame({"user": [1, 1], "item": [2, 3], "time": [0, 1]})))
     assert (figures.first_time, figures.last_time) == ("0", "1")
 

@@ -4,7 +4,7 @@ import torch
 from gmmrec.data.features import FeatureTable
 
 
-def test_everything_is_present_where_no_mask_is_given() -> None:
+def test_everything_is_present_without_a_mask() -> None:
     table = FeatureTable("image", torch.ones(3, 2))
     assert table.mask.tolist() == [True, True, True]
     assert (table.num_rows, table.dim) == (3, 2)
@@ -14,12 +14,12 @@ def test_hidden_values_are_zero_even_if_they_were_nan() -> None:
     values = torch.tensor([[1.0, 2.0], [float("nan"), 3.0], [5.0, 6.0]])
     table = FeatureTable("image", values, torch.tensor([True, False, True]))
     assert table.values.tolist() == [[1, 2], [0, 0], [5, 6]]
-    assert values[1, 1] == 3  # the tensor that was given is left alone
+    assert values[1, 1] == 3  # the input is not modified
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_present_values_must_be_finite(bad: float) -> None:
-    with pytest.raises(ValueError, match="features 'text' hold NaN or infinity in row 1; mend the row or mask it as missing"):
+    with pytest.raises(ValueError, match="features 'text' hold NaN or infinity in row 1; fix the row or mask it as missing"):
         FeatureTable("text", torch.tensor([[0.0], [bad]]))
 
 

@@ -44,7 +44,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
 
 def test_broken_parquet(tmp_path):
     (tmp_path / "a.parquet").write_text(TEXT)
-    assert "not a Parquet file" in refused(tmp_path / "a.parquet")
+    assert "not a readable Parquet file" in refused(tmp_path / "a.parquet")
 
 
 def test_truncated_gzip(tmp_path):
@@ -70,7 +70,7 @@ def test_truncated_gzip(tmp_path):
         ("a.csv", b'user,item\n1,"2\n', "is not a table"),
     ],
 )
-def test_files_that_are_not_what_they_say(tmp_path, name, content, complaint):
+def test_files_that_contradict_their_name_are_refused(tmp_path, name, content, complaint):
     (tmp_path / name).write_bytes(content)
     assert complaint in refused(tmp_path / name)
 

@@ -9,7 +9,7 @@ from gmmrec.testing import checkerboard
 
 
 def repeats(**settings):
-    """User a meets x three times, at 30, 10 and 20; b meets x once."""
+    """Return a log in which user a interacts with x three times, at 30, 10 and 20, and b once."""
     frame = pd.DataFrame(
         {"user": ["a", "a", "b", "a"], "item": ["x", "x", "x", "x"], "time": [30, 10, 5, 20], "rating": [1.0, 2.0, 3.0, 4.0]}
     )
@@ -41,11 +41,11 @@ def test_repeated_pairs_without_time_go_by_position_and_sum_counts():
 
 
 def test_repeated_pairs_may_be_refused():
-    with pytest.raises(DataError, match="user 'a' and item 'x' interact more than once, as do 2 rows in all"):
+    with pytest.raises(DataError, match=r"user 'a' and item 'x' interact more than once \(2 repeated rows in total\)"):
         drop_duplicates(repeats(), "error")
 
 
-def test_least_rating():
+def test_minimum_rating():
     kept = min_weight(repeats(), 2.0)
     assert kept.interactions.weight.tolist() == [2.0, 3.0, 4.0]
     assert kept.given_split.tolist() == [1, 0, 2]
@@ -83,7 +83,7 @@ def test_k_core_reaches_the_fixed_point(k):
     assert torch.bincount(core.interactions.item).min() >= k
 
 
-def test_k_core_takes_features_and_attributes_along():
+def test_k_core_keeps_features_and_attributes_aligned():
     dataset, _ = checkerboard()
     degree = torch.bincount(dataset.interactions.item, minlength=dataset.num_items)
     k = int(degree.min()) + 1
@@ -102,8 +102,8 @@ def test_modalities_are_selected_in_the_order_given():
         select_modalities(dataset, ["imag"])
 
 
-def test_hidden_features_are_a_share_of_those_that_exist():
-    dataset, _ = checkerboard()  # the image of item 3 is missing: 15 of 16 are there
+def test_hidden_features_are_a_share_of_those_present():
+    dataset, _ = checkerboard()  # the image of item 3 is missing: 15 of 16 are present
     hidden = hide_features(dataset, "image", 0.4, torch.Generator().manual_seed(0))
     before, after = dataset.features["image"], hidden.features["image"]
     assert int(after.present.sum()) == 15 - 6

@@ -15,7 +15,7 @@ from gmmrec.testing import rated_checkerboard
 
 
 def movie_lens():
-    """The layout of PyG's MovieLens: features of movies, ratings as labels of edges, times."""
+    """Graph in the layout of PyG's MovieLens: features of movies, ratings as edge labels, times."""
     data = HeteroData()
     data["movie"].x = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.5, 0.5]])
     data["user"].num_nodes = 2
@@ -37,18 +37,18 @@ def test_users_rate_movies():
     assert log.time.tolist() == [1_000_000_000, 1_000_000_001, 1_000_000_002]
     table = dataset.features["x"]
     assert table.node_type == "item"
-    assert table.mask.tolist() == [True, False, True]  # zeros alone are no content
+    assert table.mask.tolist() == [True, False, True]  # a row of zeros is missing
     assert table.values.tolist() == [[1.0, 0.0], [0.0, 0.0], [0.5, 0.5]]
 
 
-def test_what_is_not_wanted_is_left_out():
+def test_other_nodes_and_edges_are_ignored():
     dataset = Dataset.from_pyg(movie_lens(), item="movie", rating="none", time="none")
     assert dataset.interactions.weight is None
     assert dataset.interactions.time is None
     assert Dataset.from_pyg(movie_lens(), item="movie", rating="time").interactions.weight[0] == 1e9
 
 
-def test_edges_that_were_reversed_and_edges_of_pyg_are_the_same():
+def test_reversed_edges_and_edge_index_objects_give_the_same():
     plain, twice, reverse, typed = movie_lens(), ToUndirected()(movie_lens()), movie_lens(), movie_lens()
     store = reverse["user", "rates", "movie"]
     reverse["movie", "rated_by", "user"].update({**store.to_dict(), "edge_index": store.edge_index.flip(0)})
@@ -56,13 +56,13 @@ def test_edges_that_were_reversed_and_edges_of_pyg_are_the_same():
     typed["user", "rates", "movie"].edge_index = EdgeIndex(store.edge_index, sparse_size=(2, 3))
     expected = Dataset.from_pyg(plain, item="movie").interactions
     for data in (twice, reverse, typed):
-        found = Dataset.from_pyg(data, item="movie").interactions
+        log = Dataset.from_pyg(data, item="movie").interactions
         for name, column in expected.columns().items():
-            assert torch.equal(getattr(found, name), column)
-        assert type(found.user) is torch.Tensor
+            assert torch.equal(getattr(log, name), column)
+        assert type(log.user) is torch.Tensor
 
 
-def test_labels_of_a_link_split_are_no_ratings():
+def test_labels_of_a_link_split_are_not_ratings():
     transform = RandomLinkSplit(0.3, 0.3, neg_sampling_ratio=0.0, edge_types=("user", "rates", "movie"))
     data = movie_lens()
     del data["user", "rates", "movie"].edge_label
@@ -93,7 +93,7 @@ def test_ids_titles_and_further_features():
     assert dataset.features["user_x"].values.tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
-def test_rows_of_nan_are_missing_and_single_ones_are_refused():
+def test_rows_of_nan_are_missing_and_single_nans_are_refused():
     data = movie_lens()
     data["movie"].x[0] = torch.nan
     assert Dataset.from_pyg(data, item="movie").features["x"].mask.tolist() == [False, False, True]
@@ -130,10 +130,10 @@ def test_a_graph_without_ratings_has_no_weights():
     log = type(board.interactions)(board.interactions.user, board.interactions.item)
     board = Dataset("plain", board.vocabularies, log)
     graph = build_graph(board, split_dataset(board, generator=torch.Generator().manual_seed(0)))
-    assert Dataset.from_pyg(graph.to_pyg()).interactions.weight is None  # edge_weight is a normalisation
+    assert Dataset.from_pyg(graph.to_pyg()).interactions.weight is None  # edge_weight is a normalization
 
 
-def test_repeated_pairs_are_told(caplog):
+def test_repeated_pairs_are_reported(caplog):
     data = movie_lens()
     data["user", "rates", "movie"].edge_index = torch.tensor([[0, 1, 1], [2, 0, 0]])
     with caplog.at_level(logging.WARNING):
@@ -169,7 +169,7 @@ def test_messages():
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("id", torch.tensor([1, 1, 2]), "cannot name its nodes: item id 1 occurs more than once"),
+        ("id", torch.tensor([1, 1, 2]), "cannot serve as ids: item id 1 occurs more than once"),
         ("id", torch.tensor([1, 2]), "must hold an integer or a string for each of 3 nodes, but holds 2 values"),
         ("id", torch.tensor([0.5, 1, 2]), "but holds 3 values such as 0.5"),
         ("x_mask", torch.ones(3, 2, dtype=torch.bool), r"'x_mask' of 'movie' has shape \(3, 2\), but 'x' needs \(3,\)"),

@@ -1,4 +1,4 @@
-"""The script that makes pairs of garments with texts, from a folder to a folder."""
+"""Script that makes pairs of garments with texts."""
 
 import importlib.util
 import sys
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_pairs_are_an_upper_and_a_lower_garment_once_each(folder) -> None:
+def test_pairs_are_distinct_upper_and_lower_garments(folder) -> None:
     outfits = pd.read_csv(folder / "outfits.csv.gz")
     pairs = outfits["items"].str.split(expand=True).astype(int)
     assert set(pairs[0]) <= set(TOPS)
@@ -64,14 +64,14 @@ def test_pairs_are_an_upper_and_a_lower_garment_once_each(folder) -> None:
 
 def test_no_held_out_sentence_is_in_a_training_text(folder) -> None:
     outfits = pd.read_csv(folder / "outfits.csv.gz").dropna(subset="text")
-    said = {part: set(rows["text"].str.split(r"(?<=\.) ").explode()) for part, rows in outfits.groupby("split")}
-    assert said["train"]
-    assert said["test"]
-    assert not said["train"] & (said["test"] | said.get("valid", set()))
+    sentences = {part: set(rows["text"].str.split(r"(?<=\.) ").explode()) for part, rows in outfits.groupby("split")}
+    assert sentences["train"]
+    assert sentences["test"]
+    assert not sentences["train"] & (sentences["test"] | sentences.get("valid", set()))
     assert all(text.startswith("Garment number") and text.endswith(".") and "Nice" not in text for text in outfits["text"])
 
 
-def test_the_package_reads_it(folder) -> None:
+def test_the_folder_loads(folder) -> None:
     dataset = load_dataset(folder)
     assert dataset.num_items == 16
     assert dataset.outfits.category.bincount().tolist() == [8, 8]

@@ -32,7 +32,7 @@ def test_negative_rows_are_refused(user: int, item: int) -> None:
         Interactions(torch.tensor([user]), torch.tensor([item]))
 
 
-def test_no_interactions_are_interactions() -> None:
+def test_an_empty_log_is_valid() -> None:
     nothing = LOG.take(torch.arange(0))
     assert len(nothing) == 0
     assert nothing.time is not None

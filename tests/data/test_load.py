@@ -7,8 +7,9 @@ from gmmrec.data.load import DataConfig, load_dataset
 def test_an_unknown_name_lists_the_bundled_ones():
     with pytest.raises(DataError) as caught:
         load_dataset("movie-small")
-    assert "no file, folder or bundled data set 'movie-small' (did you mean 'movies-small'?); bundled are 'movies-small'" in str(
-        caught.value
+    assert (
+        "no file, folder or bundled data set 'movie-small' (did you mean 'movies-small'?); bundled data sets are 'movies-small'"
+        in str(caught.value)
     )
 
 
@@ -20,15 +21,15 @@ def test_settings_of_a_configuration_can_be_overridden(tmp_path):
     assert load_dataset(tmp_path, duplicates="sum", min_rating=9).interactions.weight.tolist() == [9.0]
 
 
-def test_filters_follow_one_another(tmp_path):
-    """A 2-core taken before the ratings are filtered would keep item 3."""
+def test_filters_are_applied_in_order(tmp_path):
+    """A 2-core applied before the rating filter would keep item 3."""
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n1,1,5\n1,2,5\n2,1,5\n2,2,5\n1,3,1\n2,3,1\n3,1,5\n")
     dataset = load_dataset(tmp_path, min_rating=2, k_core=2)
     assert dataset.vocabularies["item"].ids() == [1, 2]
     assert dataset.vocabularies["user"].ids() == [1, 2]
 
 
-def test_the_format_is_seen_or_told(tmp_path):
+def test_the_format_is_detected_or_set(tmp_path):
     (tmp_path / "toy.inter").write_text("userID\titemID\tx_label\n0\t0\t2\n")
     assert load_dataset(tmp_path).given_split.tolist() == [2]
     assert load_dataset(tmp_path / "toy.inter").name == "toy"
@@ -39,13 +40,13 @@ def test_the_format_is_seen_or_told(tmp_path):
     assert load_dataset(tmp_path, format="folder").name == tmp_path.name
 
 
-def test_formats_that_do_not_fit(tmp_path):
+def test_wrong_formats_are_refused(tmp_path):
     (tmp_path / "a.xlsx").write_text("x")
-    with pytest.raises(DataError, match=r"a\.xlsx is no table that can be read; expected a folder or one of '\.csv'"):
+    with pytest.raises(DataError, match=r"a\.xlsx is not a table; expected a folder or a file that ends in one of '\.csv'"):
         load_dataset(tmp_path / "a.xlsx")
     with pytest.raises(DataError, match=r"holds no \.inter file, which format 'mmrec' needs"):
         load_dataset(tmp_path, format="mmrec")
-    with pytest.raises(DataError, match="is a folder, but format 'table' reads one file"):
+    with pytest.raises(DataError, match="is a folder, but format 'table' expects one file"):
         load_dataset(tmp_path, format="table")
 
 

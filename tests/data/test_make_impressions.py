@@ -1,4 +1,4 @@
-"""The script that makes impressions of a log: its rule, kept event by event, and a folder that the reader loads."""
+"""Script that makes impressions from a log: its rule, checked event by event, and the folder it writes."""
 
 import importlib.util
 import sys
@@ -26,47 +26,47 @@ def script():
 def log(num: int = 400) -> pd.DataFrame:
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"user": random.integers(12, size=num), "item": random.integers(60, size=num)})
-    frame["time"] = (random.integers(40, size=num) + 17_000) * DAY  # many things on one day
+    frame["time"] = (random.integers(40, size=num) + 17_000) * DAY  # many events per day
     return frame.drop_duplicates(["user", "item"], ignore_index=True)
 
 
 def made(script, frame: pd.DataFrame, **settings):
     dataset = load_dataset(frame)
     defaults = {"days": 5, "least": 20, "history": 8, "generator": np.random.default_rng(1)}
-    found = list(script.impressions(dataset, 6, **(defaults | settings)))
+    rows = list(script.impressions(dataset, 6, **(defaults | settings)))
     users, items = (dataset.vocabularies[kind].ids() for kind in ("user", "item"))
     return [
-        (users[one.user], one.time, [items[i] for i in one.history], [items[i] for i in one.shown], one.clicked) for one in found
+        (users[row.user], row.time, [items[i] for i in row.history], [items[i] for i in row.shown], row.clicked) for row in rows
     ]
 
 
-def test_every_moment_of_a_user_is_an_impression(script):
+def test_each_time_of_a_user_is_an_impression(script):
     frame = log()
     taken = {key: set(group["item"]) for key, group in frame.groupby(["user", "time"])}
-    found = made(script, frame)
-    assert {(user, time): {i for i, c in zip(shown, clicked, strict=True) if c} for user, time, _, shown, clicked in found} == taken
-    assert [time for _, time, *_ in found] == sorted(time for _, time, *_ in found)
+    rows = made(script, frame)
+    assert {(user, time): {i for i, c in zip(shown, clicked, strict=True) if c} for user, time, _, shown, clicked in rows} == taken
+    assert [time for _, time, *_ in rows] == sorted(time for _, time, *_ in rows)
 
 
-def test_histories_and_what_is_shown_come_from_before(script):
+def test_histories_and_shown_items_precede_the_impression(script):
     frame = log()
     first = int(frame["time"].min())
     for user, time, history, shown, clicked in made(script, frame):
         earlier = frame[frame["time"] < time].sort_values("time")
-        own = earlier[earlier["user"] == user]
-        assert set(history) <= set(own["item"])
-        assert len(history) == min(8, len(own))
-        newest = own.set_index("item")["time"]
+        past = earlier[earlier["user"] == user]
+        assert set(history) <= set(past["item"])
+        assert len(history) == min(8, len(past))
+        newest = past.set_index("item")["time"]
         assert newest[history].is_monotonic_increasing
         assert newest[history].min() >= newest.nlargest(8).min() if history else True
         others = [item for item, click in zip(shown, clicked, strict=True) if not click]
         recent = earlier[earlier["time"] >= time - 5 * DAY]
         pool = set((recent if len(recent) >= 20 else earlier.tail(20 + 60))["item"])  # 60: events of the same second in any order
-        assert set(others) <= pool - set(own["item"])
+        assert set(others) <= pool - set(past["item"])
         assert len(others) == len(set(others)) == 6 or time < first + 10 * DAY
 
 
-def test_what_happens_later_changes_nothing(script):
+def test_later_events_change_nothing(script):
     frame = log()
     moment = int(frame["time"].median())
     later = frame["time"] >= moment
@@ -76,7 +76,7 @@ def test_what_happens_later_changes_nothing(script):
     assert before == [one for one in made(script, other) if one[1] < moment]
 
 
-def test_what_is_shown_follows_popularity(script):
+def test_shown_items_follow_popularity(script):
     events = np.array([1] * 90 + [2] * 10)
     draws = [script.popular(events, set(), 1, np.random.default_rng(seed))[0] for seed in range(2_000)]
     assert np.mean(np.array(draws) == 1) == pytest.approx(0.9, abs=0.03)
@@ -96,8 +96,8 @@ def test_the_folder_is_read_with_features_and_times(script, tmp_path, monkeypatc
     assert dataset.features["image"].values.shape == (60, 4)
     assert dataset.attributes["item"]["title"][3] == "item 3"
     users, items = (dataset.vocabularies[kind].ids() for kind in ("user", "item"))
-    found = dataset.interactions
-    rows = sorted(zip([users[u] for u in found.user], [items[i] for i in found.item], found.time.tolist(), strict=True))
+    clicks = dataset.interactions
+    rows = sorted(zip([users[u] for u in clicks.user], [items[i] for i in clicks.item], clicks.time.tolist(), strict=True))
     assert rows == sorted(map(tuple, frame.to_numpy().tolist()))  # the log comes back
     assert dataset.impressions.part.bincount().shape == (3,)
 

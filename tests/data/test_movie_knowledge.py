@@ -1,4 +1,4 @@
-"""A knowledge graph of movies is divided, freed of mirror images and of entities of whom little is known, and given features."""
+"""Script that makes a knowledge graph of movies: split, removal of mirrored relations and rare entities, features."""
 
 import importlib.util
 import sys
@@ -20,26 +20,26 @@ def script():
     return module
 
 
-def test_of_two_relations_that_mirror_each_other_the_larger_one_stays():
-    facts = [("a", "directed_by", "b"), ("c", "directed_by", "b"), ("b", "directed", "a"), ("b", "directed", "d")]
-    facts += [("a", "alike", "c"), ("c", "alike", "a"), ("e", "genre", "f"), ("f", "of_genre", "e"), ("x", "friend", "a")]
-    frame = pd.DataFrame(facts, columns=["head", "relation", "tail"])
+def test_the_larger_of_two_mirrored_relations_is_kept():
+    triples = [("a", "directed_by", "b"), ("c", "directed_by", "b"), ("b", "directed", "a"), ("b", "directed", "d")]
+    triples += [("a", "alike", "c"), ("c", "alike", "a"), ("e", "genre", "f"), ("f", "of_genre", "e"), ("x", "friend", "a")]
+    frame = pd.DataFrame(triples, columns=["head", "relation", "tail"])
     kept = script().without_mirrors(frame)["relation"].unique().tolist()
     assert kept == ["directed", "alike", "genre", "friend"]  # half of directed_by mirrors directed, which is first by name
 
 
-def test_the_folder_is_what_the_sources_say(tmp_path, monkeypatch):
+def test_the_folder_matches_the_sources(tmp_path, monkeypatch):
     graph, content, out = tmp_path / "graph", tmp_path / "content", tmp_path / "out"
     graph.mkdir()
     content.mkdir()
-    facts = [(f"film{i}", "actor", f"star{i % 3}") for i in range(18)]  # six facts a star
-    facts += [(f"star{i % 3}", "played_in", f"film{i}") for i in range(18)]
-    facts += [(f"film{i}", "writer", "nobody") for i in range(4)]  # one fact less than is asked for
+    raw_triples = [(f"film{i}", "actor", f"star{i % 3}") for i in range(18)]  # six triples per star
+    raw_triples += [(f"star{i % 3}", "played_in", f"film{i}") for i in range(18)]
+    raw_triples += [(f"film{i}", "writer", "nobody") for i in range(4)]  # one triple fewer than required
     header = "head_id:token\trelation_id:token\ttail_id:token\n"
-    (graph / "ml-100k.kg").write_text(header + "\n".join("\t".join(fact) for fact in [*facts, facts[0]]) + "\n")
-    links = [f"{i}\tfilm{i}" for i in range(18)] + ["99\tunknown"]
-    (graph / "ml-100k.link").write_text("item_id:token\tentity_id:token\n" + "\n".join(links) + "\n")
-    map_of = {i: 100 + i for i in range(17)} | {99: 500}  # film17 has no counterpart, 99 stands in no fact
+    (graph / "ml-100k.kg").write_text(header + "\n".join("\t".join(triple) for triple in [*raw_triples, raw_triples[0]]) + "\n")
+    alignment = [f"{i}\tfilm{i}" for i in range(18)] + ["99\tunknown"]
+    (graph / "ml-100k.link").write_text("item_id:token\tentity_id:token\n" + "\n".join(alignment) + "\n")
+    map_of = {i: 100 + i for i in range(17)} | {99: 500}  # film17 has no counterpart, 99 occurs in no triple
     pd.DataFrame({"item_id": map_of.keys(), "ml1m_movie_id": map_of.values()}).to_csv(graph / "ml1m_map.csv", index=False)
     movies = np.array([500, *range(116, 100, -1)])  # movie 100 has no features
     pd.DataFrame({"movie_id": [*movies, 100], "title": [f"Title {i}" for i in [*movies, 100]]}).to_csv(
@@ -52,8 +52,8 @@ def test_the_folder_is_what_the_sources_say(tmp_path, monkeypatch):
 
     dataset = load_dataset(out)
     triples, entity, relation = dataset.triples, dataset.vocabularies["entity"], dataset.vocabularies["relation"]
-    found = zip(entity.ids(triples.head), relation.ids(triples.relation), entity.ids(triples.tail), strict=True)
-    assert sorted(found) == sorted(facts[:18])  # neither the mirror image, nor the writer, nor the repeated fact
+    loaded = zip(entity.ids(triples.head), relation.ids(triples.relation), entity.ids(triples.tail), strict=True)
+    assert sorted(loaded) == sorted(raw_triples[:18])  # without the mirrored relation, the writer and the repeated triple
     assert triples.part.bincount().tolist() == [16, 1, 1]
     titles = dict(zip(entity.ids(), dataset.attributes["entity"]["title"], strict=True))
     assert (titles["film0"], titles["film16"], titles["film17"], titles["star0"]) == ("Title 100", "Title 116", "film17", "star0")

@@ -1,4 +1,4 @@
-"""Nested dataclasses of tensors survive being packed and unpacked."""
+"""Round trip of nested dataclasses of tensors."""
 
 from dataclasses import fields
 
@@ -13,7 +13,7 @@ from gmmrec.data.split import Split
 from gmmrec.runs.folder import load_split, save_split
 
 
-def test_a_split_with_everything_comes_back(tmp_path):
+def test_a_complete_split_round_trips(tmp_path):
     lists = RaggedLists(torch.tensor([0, 2, 3]), torch.tensor([1, 2, 0]))
     part = torch.tensor([0, 2])
     log = Interactions(torch.tensor([0, 1]), torch.tensor([1, 0]), time=torch.tensor([5, 6]))
@@ -35,5 +35,5 @@ def test_a_split_with_everything_comes_back(tmp_path):
     assert {f.name for f in fields(again)} == {"train", "valid", "test", "impressions", "outfits", "triples", "support"}
 
 
-def test_nothing_is_unpacked_from_nothing():
+def test_unpacking_nothing_gives_none():
     assert unpacked(Interactions, {}, "train.") is None

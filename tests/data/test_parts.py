@@ -1,4 +1,4 @@
-"""Parts of a split are text for people and codes in tensors, spelled in one place."""
+"""Parts of a split: strings in files and messages, codes in tensors."""
 
 import json
 
@@ -19,7 +19,7 @@ def test_codes_are_those_of_stored_tensors():
     assert [part.code for part in GIVEN_PARTS] == [0, 1, 2]
 
 
-def test_a_part_is_plain_text_in_messages_and_files():
+def test_a_part_is_a_plain_string_in_messages_and_files():
     assert f"{SplitPart.TEST}" == str(SplitPart.TEST) == "%s" % SplitPart.TEST == "test"  # noqa: UP031
     assert json.dumps({"part": SplitPart.TEST}) == '{"part": "test"}'
     assert {"test": 1}[SplitPart.TEST] == 1

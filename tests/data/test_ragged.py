@@ -1,4 +1,4 @@
-"""Ragged sets agree with Python's sets, ragged lists with its lists; windows end in the last column."""
+"""Ragged sets and lists against Python sets and lists, and left padded windows."""
 
 import torch
 
@@ -35,9 +35,9 @@ def test_take_picks_reorders_and_repeats() -> None:
 
 def test_contains_every_member_and_nothing_else() -> None:
     ragged, sets = random_sets()
-    values = torch.arange(15)  # beyond the greatest value too
-    found = ragged.contains(torch.arange(7)[:, None], values)
-    assert found.tolist() == [[v in s for v in values.tolist()] for s in sets]
+    values = torch.arange(15)  # including values beyond the greatest one
+    is_member = ragged.contains(torch.arange(7)[:, None], values)
+    assert is_member.tolist() == [[v in s for v in values.tolist()] for s in sets]
 
 
 def test_empty_sets_contain_nothing() -> None:
@@ -58,12 +58,12 @@ def test_taking_groups_agrees_with_python_lists():
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(50, (n,), generator=generator) for n in (3, 0, 5, 1, 7)]
     ragged = RaggedLists.from_sequences(rows)
-    wanted = torch.tensor([4, 1, 0, 4, 3])
-    taken = ragged.take(wanted)
+    groups = torch.tensor([4, 1, 0, 4, 3])
+    taken = ragged.take(groups)
     assert [taken.values[a:b].tolist() for a, b in zip(taken.indptr, taken.indptr[1:], strict=False)] == [
-        rows[g].tolist() for g in wanted
+        rows[g].tolist() for g in groups
     ]
-    position, _ = ragged.positions(wanted)
+    position, _ = ragged.positions(groups)
     assert torch.equal(ragged.values[position], taken.values)
 
 
@@ -76,8 +76,8 @@ def test_last_agrees_with_python_lists():
 
 def test_windows_are_no_wider_than_needed_but_never_empty():
     values = torch.arange(10, 20)
-    found, mask = windows(values, torch.tensor([0, 5]), torch.tensor([2, 5]), 50)
-    assert found.tolist() == [[10, 11], [0, 0]]
+    rows, mask = windows(values, torch.tensor([0, 5]), torch.tensor([2, 5]), 50)
+    assert rows.tolist() == [[10, 11], [0, 0]]
     assert mask.tolist() == [[True, True], [False, False]]
     nothing = windows(values[:0], torch.tensor([0]), torch.tensor([0]), 50)
     assert [x.tolist() for x in nothing] == [[[0]], [[False]]]

@@ -1,4 +1,4 @@
-"""The script that makes a data set of every region, from a folder to folders."""
+"""Script that makes one data set per region."""
 
 import importlib.util
 from pathlib import Path
@@ -22,14 +22,14 @@ def script():
 
 
 def write(folder: Path, hours: int) -> Path:
-    """Two towns far apart, a place outside, and a visit that repeats; visits are ``hours`` apart."""
+    """Write two distant regions, a location outside both, and a repeated visit; visits are ``hours`` apart."""
     folder.mkdir()
     positions = [(0, 10.0, -75.0, "East Town", "7 8"), (1, 12.0, -75.0, "East Town", "7"), (2, 0.0, 30.0, "West", "9 7")]
     positions += [(3, 2.0, 30.0, "West", "7"), (4, 0.0, 0.0, "other", "8")]
     frame = pd.DataFrame(positions, columns=["poi", "lat", "lon", "region", "categories"])
     frame.to_csv(folder / "pois.csv.gz", index=False)
     pairs = [(0, 1), (0, 0), (1, 0), (1, 2), (2, 3), (2, 2), (0, 4)]
-    visited = enumerate([*pairs, (1, 0)])  # the latest stands first
+    visited = enumerate([*pairs, (1, 0)])  # the latest comes first
     visits = [(user, poi, (BEGIN + hours * (10 - n)) * HOUR) for n, (user, poi) in visited]
     pd.DataFrame(visits, columns=["user", "poi", "unix_time"]).to_csv(folder / "checkins.csv.gz", index=False)
     parts = [(user, poi, 1, "test" if poi == 1 else "train") for user, poi in pairs]
@@ -42,13 +42,13 @@ def make(script, source: Path, out: Path, monkeypatch, *flags: str) -> None:
     script.main()
 
 
-def test_every_region_is_a_data_set_with_a_clock_and_a_scale_of_its_own(script, tmp_path, monkeypatch) -> None:
+def test_every_region_is_a_data_set_with_local_times_and_scale(script, tmp_path, monkeypatch) -> None:
     make(script, write(tmp_path / "source", hours=1), tmp_path / "out", monkeypatch, "--least", "3", "--categories", "2")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["east-town", "west"]
     east = load_dataset(tmp_path / "out" / "east-town")
     log = east.interactions
     assert (east.num_users, east.num_items, len(log)) == (2, 2, 3)
-    assert log.time.tolist() == [(BEGIN + hour - 5) * HOUR for hour in (3, 9, 10)]  # the first visit of the pair that repeats
+    assert log.time.tolist() == [(BEGIN + hour - 5) * HOUR for hour in (3, 9, 10)]  # the first visit of the repeated pair
     assert east.features["location"].values[:, 0].abs().tolist() == [1.0, 1.0]
     assert east.features["location"].values[:, 1].tolist() == [0.0, 0.0]
     items = east.vocabularies["item"].rows([0, 1])
@@ -59,7 +59,7 @@ def test_every_region_is_a_data_set_with_a_clock_and_a_scale_of_its_own(script, 
     assert east.given_split.tolist().count(2) == 1
 
 
-def test_times_that_name_days_stay_as_they_are_and_small_regions_are_left_out(script, tmp_path, monkeypatch) -> None:
+def test_times_of_whole_days_are_kept_and_small_regions_dropped(script, tmp_path, monkeypatch) -> None:
     make(script, write(tmp_path / "source", hours=24), tmp_path / "out", monkeypatch, "--least", "3")
     assert bool((load_dataset(tmp_path / "out" / "east-town").interactions.time % (24 * HOUR) == 0).all())
     make(script, tmp_path / "source", tmp_path / "none", monkeypatch, "--least", "4")

@@ -26,10 +26,10 @@ def frame():
     )
 
 
-def said(dataset, row):
-    """The words of one interaction's review."""
-    found = int(dataset.interactions.review[row])
-    return None if found < 0 else [dataset.reviews.words[i] for i in dataset.reviews.tokens[found] if i > 0]
+def review_words(dataset, row):
+    """Return the words of one interaction's review."""
+    review = int(dataset.interactions.review[row])
+    return None if review < 0 else [dataset.reviews.words[i] for i in dataset.reviews.tokens[review] if i > 0]
 
 
 def test_texts_become_the_ids_of_their_first_words():
@@ -41,13 +41,13 @@ def test_texts_become_the_ids_of_their_first_words():
     assert reviews.num_words == 6
 
 
-def test_texts_without_words_are_no_reviews():
+def test_texts_without_words_are_not_reviews():
     reviews, rows = read_reviews([None, "", "?!"], 5)
     assert reviews is None
     assert rows.tolist() == [-1, -1, -1]
 
 
-def test_words_are_known_from_given_reviews_alone():
+def test_known_words_come_from_given_reviews_alone():
     reviews, _ = read_reviews(TEXTS, 5)
     known = reviews.restrict_to_known_words(torch.tensor([1, -1]), least=1)  # a bad film
     assert known.tokens.tolist() == [[1, 4, 1, 1, 0], [5, 2, 4, 0, 0], [1, 1, 5, 1, 4], [2, 2, 2, 2, 2]]
@@ -58,7 +58,7 @@ def test_words_are_known_from_given_reviews_alone():
 
 
 @pytest.mark.parametrize("tokens", [torch.zeros(2, 3), torch.full((1, 1), 3, dtype=torch.int32)])
-def test_tables_that_are_none(tokens):
+def test_invalid_token_tables_are_refused(tokens):
     with pytest.raises(ValueError, match=r"^tokens must"):
         Reviews(tokens, ("", "<unknown>", "a"))
 
@@ -66,8 +66,8 @@ def test_tables_that_are_none(tokens):
 def test_a_column_of_texts_is_read_with_its_interactions():
     dataset = load_dataset(frame(), duplicates="keep", review_words=4)
     assert dataset.reviews.tokens.shape == (4, 4)
-    assert said(dataset, 2) == ["a", "bad", "film"]
-    assert said(dataset, 1) is None
+    assert review_words(dataset, 2) == ["a", "bad", "film"]
+    assert review_words(dataset, 1) is None
     assert load_dataset(frame(), duplicates="keep", review_column="none").reviews is None
     with pytest.raises(ValueError, match=re.escape("has no column 'txt'")):
         load_dataset(frame(), review_column="txt")
@@ -76,36 +76,36 @@ def test_a_column_of_texts_is_read_with_its_interactions():
 def test_a_folder_and_a_file_keep_reviews(tmp_path):
     frame().to_csv(tmp_path / "reviews.csv", index=False)
     for path in (tmp_path, tmp_path / "reviews.csv"):
-        assert said(load_dataset(path, duplicates="keep"), 2) == ["a", "bad", "film"]
+        assert review_words(load_dataset(path, duplicates="keep"), 2) == ["a", "bad", "film"]
 
 
 def test_a_named_column_wins(tmp_path):
     table = frame().assign(text="other")
     dataset = load_dataset(table, duplicates="keep", review_column="text")
-    assert said(dataset, 1) == ["other"]
+    assert review_words(dataset, 1) == ["other"]
 
 
-def test_filters_keep_every_review_with_its_interaction():
+def test_filters_keep_reviews_aligned():
     dataset = load_dataset(frame(), duplicates="keep")
-    first = drop_duplicates(dataset, "first")  # the later (a, x) goes, which was written first in the table
-    assert [said(first, row) for row in range(len(first.interactions))].count(["bad"] * 5) == 1
+    first = drop_duplicates(dataset, "first")  # drops the later (a, x), which comes first in the table
+    assert [review_words(first, row) for row in range(len(first.interactions))].count(["bad"] * 5) == 1
     assert len(first.interactions) == 5
     liked = min_weight(dataset, 3)
-    assert [said(liked, row) for row in range(3)] == [said(dataset, row) for row in (0, 1, 4)]
-    core = k_core(drop_duplicates(dataset, "last"), 2)  # c goes
+    assert [review_words(liked, row) for row in range(3)] == [review_words(dataset, row) for row in (0, 1, 4)]
+    core = k_core(drop_duplicates(dataset, "last"), 2)  # drops c
     assert core.num_users == 2
-    assert [said(core, row) for row in range(4)] == [said(dataset, row) for row in (0, 1, 2, 3)]
+    assert [review_words(core, row) for row in range(4)] == [review_words(dataset, row) for row in (0, 1, 2, 3)]
 
 
-def test_rows_without_rating_take_their_reviews_along():
+def test_rows_without_rating_are_dropped_with_their_reviews():
     table = frame()
     table["rating"] = table["rating"].astype(float).where(table.index != 0)
     dataset = load_dataset(table, duplicates="keep")
-    assert said(dataset, 1) == ["a", "bad", "film"]
+    assert review_words(dataset, 1) == ["a", "bad", "film"]
     assert len(dataset.interactions) == 5
 
 
-def test_splits_keep_reviews_also_on_disk(tmp_path):
+def test_splits_keep_reviews(tmp_path):
     dataset = load_dataset(pd.concat([frame()] * 2), duplicates="keep")
     split = split_dataset(dataset, SplitConfig("by_time", 0.2, 0.2))
     assert isinstance(split, Split)
@@ -118,7 +118,7 @@ def test_splits_keep_reviews_also_on_disk(tmp_path):
     assert torch.equal(texts, dataset.reviews.at(dataset.interactions.review[position]))
 
 
-def test_writers_say_that_reviews_are_lost(tmp_path, caplog):
+def test_writers_warn_that_reviews_are_lost(tmp_path, caplog):
     write_folder(load_dataset(frame()), tmp_path / "out")
     assert "reviews are not written" in caplog.text
     assert load_dataset(tmp_path / "out").reviews is None

@@ -1,4 +1,4 @@
-"""Attributes of items become a modality that the folder reader finds."""
+"""Script that turns attributes of items into a modality."""
 
 import importlib.util
 import json
@@ -36,14 +36,14 @@ def test_items_have_their_attributes(folder, tmp_path):
     assert sorted(columns) == [10, 20, 30]
     assert columns[0] == 10
     expected = {5: {10, 30}, 7: {10}, 9: {10, 20}, 11: set()}
-    for item, held in expected.items():
+    for item, attributes in expected.items():
         row = int(dataset.vocabularies["item"].rows([item]))
-        assert bool(table.present[row]) == bool(held)
-        assert {columns[position] for position in torch.nonzero(table.values[row]).flatten()} == held
-        assert table.values[row].sum() == len(held)
+        assert bool(table.present[row]) == bool(attributes)
+        assert {columns[position] for position in torch.nonzero(table.values[row]).flatten()} == attributes
+        assert table.values[row].sum() == len(attributes)
 
 
-def test_rare_attributes_can_be_left_out(folder, tmp_path):
+def test_rare_attributes_can_be_dropped(folder, tmp_path):
     script.main([str(folder), "--out", str(tmp_path / "made"), "--min-count", "2"])
     assert load_dataset(tmp_path / "made").features["attribute"].dim == 1
     with pytest.raises(ValueError, match="no attribute has 4 items; lower --min-count"):

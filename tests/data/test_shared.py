@@ -1,4 +1,4 @@
-"""Every public data set of the shared folder loads as it is, or by the recipe of ``docs/how-to/data.md``."""
+"""Loading of the public data sets in the shared folder, directly or by the recipes of ``docs/how-to/data.md``."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "data.md"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")]
 
-# Users, items, distinct pairs, modalities with the number of items that have them, given parts: the figures of their READMEs.
+# Users, items, distinct pairs, modalities with the number of items that have them, given parts, as in their READMEs.
 FIGURES = {
     "tiktok": (9308, 6710, 68722, {"audio": 6710, "image": 6710}, (59541, 3051, 6130)),
     "hm-fashion-sample": (713, 2314, 13812, {"image": 2314, "text": 1159}, None),
@@ -46,7 +46,7 @@ def test_folders_load_as_they_are(name):
 
 
 def test_features_belong_to_their_items():
-    """Row numbers, keys of another column and ids that begin at one, each against the file itself."""
+    """Row numbers, keys of another column and ids from one, each against the file itself."""
     posters = load_dataset(SHARED / "ml1m-posters")
     with np.load(SHARED / "ml1m-posters" / "image_features.npz") as arrays:
         row = posters.attributes["item"]["image_row"].astype(int)
@@ -61,7 +61,7 @@ def test_features_belong_to_their_items():
     assert np.array_equal(yelp.features["text"].values[item[0]], np.load(SHARED / "yelp-seq" / "text_feat.npy")[0])
 
 
-def test_missing_text_is_masked_and_said(caplog):
+def test_missing_text_is_masked_and_reported(caplog):
     load_dataset(SHARED / "hm-fashion-sample")
     assert "1155 of 2314 items have no text (1155 rows of zeros" in caplog.text
     assert "4663 repeated user-item pairs are merged" in caplog.text
@@ -86,7 +86,7 @@ def test_sequences_keep_their_repeats_on_request():
 
 
 def recipe(heading: str) -> str:
-    """The Python block under a heading of the page."""
+    """Return the Python block under a heading of the page."""
     section = DOCS.read_text().split(f"### {heading}\n")[1]
     return section.split("```python\n")[1].split("```")[0]
 
@@ -117,7 +117,7 @@ def test_recipe_for_impressions(monkeypatch):
     assert int(dataset.features["entity"].values.sum()) == int(dataset.features["entity"].present.sum()) == 4938  # one each
 
 
-def test_reviews_are_read_as_they_lie_there():
+def test_reviews_are_read():
     critics = load_dataset(SHARED / "rt-critic-reviews", k_core=5)
     assert len(critics.interactions) == 30_166
     assert bool((critics.interactions.review >= 0).all())

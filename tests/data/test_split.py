@@ -15,7 +15,7 @@ def generator(seed=0):
 
 
 def log_of(counts, **columns):
-    """User ``u`` has ``counts[u]`` interactions, each with another item, in shuffled order."""
+    """Return a log in which user ``u`` has ``counts[u]`` interactions with distinct items, in shuffled order."""
     counts = torch.tensor(counts)
     user = torch.repeat_interleave(torch.arange(len(counts)), counts)
     item = torch.arange(len(user)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
@@ -54,7 +54,7 @@ def test_random_is_random_and_repeatable():
     assert torch.allclose(tested / 800, torch.full((50,), 0.1), atol=0.05)
 
 
-def test_random_never_parts_a_repeated_pair():
+def test_random_keeps_repeated_pairs_together():
     user = torch.randint(6, (400,), generator=generator())
     item = torch.randint(30, (400,), generator=generator(1))
     part = random(Interactions(user, item), 0.1, 0.1, generator(2))
@@ -63,7 +63,7 @@ def test_random_never_parts_a_repeated_pair():
     assert (part > 0).any()
 
 
-def test_leave_last_out_goes_by_time_and_then_by_position():
+def test_leave_last_out_orders_by_time_then_position():
     log = Interactions(
         user=torch.tensor([0, 1, 0, 0, 1, 0, 2]),
         item=torch.tensor([0, 1, 2, 3, 4, 5, 6]),
@@ -72,7 +72,7 @@ def test_leave_last_out_goes_by_time_and_then_by_position():
     assert leave_last_out(log).tolist() == [1, 0, 0, 2, 0, 0, 0]  # users 1 and 2 have fewer than three
 
 
-def test_by_time_keeps_equal_times_together_and_never_looks_ahead():
+def test_by_time_keeps_equal_times_together_and_respects_time():
     time = torch.randint(40, (300,), generator=generator())
     log = Interactions(torch.zeros(300, dtype=torch.long), torch.arange(300), time=time)
     part = by_time(log, 0.2, 0.1)
@@ -92,29 +92,29 @@ def test_cold_items_are_never_trained_on():
     assert not torch.equal(part, cold_items(log, 0.1, 0.2, generator(1)))
 
 
-def test_of_whoever_came_last_nothing_is_trained_on():
+def test_cold_users_are_the_newest_and_never_trained_on():
     log = log_of([2, 9, 5, 1, 4, 7, 3, 2, 6, 8])
     log = Interactions(log.user, log.item, time=torch.randint(500, (len(log),), generator=generator()))
     part = cold_users(log, 0.4)
-    came = [int(log.time[log.user == user].min()) for user in range(10)]
-    last_ones = sorted(range(10), key=lambda user: came[user])[-4:]
+    first_time = [int(log.time[log.user == user].min()) for user in range(10)]
+    newest = sorted(range(10), key=lambda user: first_time[user])[-4:]
     for user in range(10):
-        own = log.user == user
-        expected = [0] * int(own.sum())
-        if user in last_ones:
+        is_user = log.user == user
+        expected = [0] * int(is_user.sum())
+        if user in newest:
             count = len(expected)
             expected = [3] * count if count < 3 else [3] * (count - 2) + [1, 2]
-        assert part[own][log.time[own].argsort(stable=True)].tolist() == expected
-    assert log.time[part == 0].max() > min(came[user] for user in last_ones)  # others train with what they did later, too
+        assert part[is_user][log.time[is_user].argsort(stable=True)].tolist() == expected
+    assert log.time[part == 0].max() > min(first_time[user] for user in newest)  # other users train on later events
 
 
-def test_users_who_came_in_the_same_second_are_held_out_together():
+def test_users_of_the_same_second_are_held_out_together():
     log = log_of([3, 3, 3])
     log = Interactions(log.user, log.item, time=(log.user > 0).long())
     assert torch.equal(cold_users(log, 0.1) == 0, log.user == 0)
 
 
-def test_support_is_a_part_of_its_own():
+def test_support_is_a_separate_part():
     log = log_of([4, 5, 6])
     log = Interactions(log.user, log.item, time=10 * log.user + log.item)
     split = split_dataset(dataset_of(log), SplitConfig(strategy="cold_users", test=0.3))
@@ -126,7 +126,7 @@ def test_support_is_a_part_of_its_own():
     assert split_dataset(dataset_of(log), SplitConfig(strategy="leave_last_out")).support is None
 
 
-def test_complete_takes_a_tenth_of_the_training_part():
+def test_complete_draws_a_tenth_of_the_training_part():
     log = log_of([2, 3, 20, 50])
     given = torch.zeros(75, dtype=torch.int8)
     part = complete(log, given, 0.1, generator())
@@ -134,10 +134,10 @@ def test_complete_takes_a_tenth_of_the_training_part():
     given[torch.nonzero(log.user == 2).flatten()] = 2
     part = complete(log, given, 0.1, generator())
     assert sizes(log, part, 2) == (0, 0, 20)
-    assert given.tolist().count(1) == 0  # the input is left alone
+    assert given.tolist().count(1) == 0  # the input is not modified
 
 
-def test_complete_leaves_a_whole_split_alone():
+def test_complete_keeps_a_given_validation_part():
     log = log_of([4])
     given = torch.tensor([0, 0, 1, 2])
     assert torch.equal(complete(log, given, 0.1, generator()), given)
@@ -155,7 +155,7 @@ def test_every_strategy_divides_the_whole_log(strategy):
     assert len(split.test) > 0
 
 
-def test_auto_prefers_what_is_given():
+def test_auto_prefers_the_given_split():
     log = log_of([6])
     given = torch.tensor([2, 0, 0, 0, 0, 1])
     assert torch.equal(split_dataset(dataset_of(log, given)).test.item, log.item[:1])
@@ -175,7 +175,7 @@ def test_users_of_test_alone_are_reported(caplog):
     [
         (log_of([2, 2]), None, "random", "split 'random' of toy (4 interactions) has an empty valid part"),
         (log_of([5]), torch.tensor([0, 0, 0, 1, 1]), "given", "split 'given' of toy (5 interactions) has an empty test part"),
-        (log_of([5]), None, "given", "toy gives no split"),
+        (log_of([5]), None, "given", "toy has no given split"),
         (log_of([5]), None, "by_time", "split 'by_time' needs times"),
         (log_of([5]), None, "leave_last_out", "split 'leave_last_out' needs times"),
         (log_of([5]), None, "cold_users", "split 'cold_users' needs times"),

@@ -8,7 +8,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_same_seed_same_data():
+def test_the_same_seed_gives_the_same_data():
     one, same, other = (synthetic_dataset(SyntheticConfig(), generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(one.interactions.item, same.interactions.item)
     assert torch.equal(one.features["text"].values, same.features["text"].values)
@@ -25,12 +25,12 @@ def test_pairs_are_distinct_and_follow_the_clusters(noise):
     assert (log.time.diff() == 60).all()
 
 
-def test_even_a_full_log_is_found():
+def test_a_full_log_can_be_drawn():
     config = SyntheticConfig(num_users=20, num_items=12, num_interactions=40, num_clusters=3, noise=0)
     assert len(synthetic_dataset(config, generator()).interactions) == 40
 
 
-def test_features_tell_the_cluster_and_may_be_missing():
+def test_features_identify_the_cluster_and_may_be_missing():
     dataset = synthetic_dataset(SyntheticConfig(num_items=2000, num_clusters=4, missing=0.25, dims={"image": 32}), generator())
     image = dataset.features["image"]
     assert abs(image.present.float().mean() - 0.75) < 0.05

@@ -1,4 +1,4 @@
-"""Times are Unix seconds or dates; impossible ones are named by line."""
+"""Unix seconds and dates, and errors that name the line of impossible times."""
 
 import pandas as pd
 import pytest

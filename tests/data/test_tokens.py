@@ -16,7 +16,7 @@ def write(folder, name, count, **files):
     return folder / f"{name}_feat.npz"
 
 
-def test_what_is_said_beside_a_file_is_read(tmp_path):
+def test_token_names_beside_a_file_are_read(tmp_path):
     assert read_tokens(write(tmp_path, "regions", 9, made={"regions": 3, "crops": False}), 9) == TokenNames("grid", size=3)
     assert read_tokens(write(tmp_path, "views", 5, made={"regions": None, "crops": True}), 5) == TokenNames("crops")
     slots = read_tokens(write(tmp_path, "slots", 2, names={"names": ["collar", "sleeve"], "grid": [7, 7]}), 2)
@@ -27,7 +27,7 @@ def test_what_is_said_beside_a_file_is_read(tmp_path):
     assert read_tokens(path, 3) == TokenNames("pieces", pieces={"0": "red fish", "007": 'a " ##b'})
 
 
-def test_what_does_not_fit_is_not_believed(tmp_path):
+def test_token_names_of_other_counts_are_ignored(tmp_path):
     assert read_tokens(write(tmp_path, "regions", 8, made={"regions": 3}), 8) is None
     assert read_tokens(write(tmp_path, "slots", 3, names={"names": ["collar", "sleeve"]}), 3) is None
     assert read_tokens(write(tmp_path, "lists", 3, names=["a", "b", "c"]), 3) is None
@@ -38,9 +38,9 @@ def test_maps_are_those_of_one_item(tmp_path):
     path = tmp_path / "slots_maps.npz"
     assert read_maps(path, 7, 3) is None
     np.savez(path, ids=np.array([9, 7]), maps=maps, boxes=boxes, classes=np.zeros((2, 3)))
-    found = read_maps(path, 7, 3).take([0, 2])
-    assert np.array_equal(found.strength, maps[1, [0, 2]].astype(np.float32))
-    assert found.boxes.tolist() == boxes[1, [0, 2]].tolist()
+    selected = read_maps(path, 7, 3).take([0, 2])
+    assert np.array_equal(selected.strength, maps[1, [0, 2]].astype(np.float32))
+    assert selected.boxes.tolist() == boxes[1, [0, 2]].tolist()
     assert read_maps(path, 8, 3) is None
     with pytest.raises(ValueError, match="has maps of 3 tokens but the run was trained with 4; train it again"):
         read_maps(path, 7, 4)
@@ -60,7 +60,7 @@ def test_labels(tokens, labels):
     assert tokens.labels(7, 5) == labels
 
 
-def test_a_data_set_keeps_them_through_filters(tmp_path):
+def test_filters_keep_token_names(tmp_path):
     write(tmp_path, "regions", 4, made={"regions": 2})
     log = pd.DataFrame({"user": [0, 0, 1, 1, 2], "item": [1, 2, 1, 2, 3]})
     log.to_csv(tmp_path / "interactions.csv", index=False)

@@ -7,7 +7,7 @@ import pytest
 
 from gmmrec.data.errors import DataError
 from gmmrec.data.parts import TEST, TRAIN, VALID
-from gmmrec.data.triple_tables import alignment_table, facts_table
+from gmmrec.data.triple_tables import alignment_table, triple_table
 
 PATH = Path("triples.csv")
 
@@ -16,10 +16,10 @@ def test_columns_are_found_by_their_aliases_and_parts_become_codes():
     frame = pd.DataFrame(
         {"Subject": ["a", "b", "c"], "predicate": ["r"] * 3, "object": ["b", "c", "a"], "split": ["Train", "dev", "test"]}
     )
-    found = facts_table(frame, PATH)
+    found = triple_table(frame, PATH)
     assert found[["head", "relation", "tail"]].to_numpy().tolist() == [["a", "r", "b"], ["b", "r", "c"], ["c", "r", "a"]]
     assert found["split"].tolist() == [TRAIN, VALID, TEST]
-    assert list(facts_table(frame.drop(columns="split"), PATH)) == ["head", "relation", "tail"]
+    assert list(triple_table(frame.drop(columns="split"), PATH)) == ["head", "relation", "tail"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_columns_are_found_by_their_aliases_and_parts_become_codes():
 )
 def test_tables_of_triples_that_cannot_be_used_are_refused(frame, message):
     with pytest.raises(DataError, match=message):
-        facts_table(frame, PATH)
+        triple_table(frame, PATH)
 
 
 def test_an_item_has_one_entity():

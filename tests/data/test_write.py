@@ -15,7 +15,7 @@ WRITERS = {"folder": write_folder, "mmrec": write_mmrec, "atomic": write_atomic}
 
 
 def dataset_of(*, text_ids=False, split=True, tokens=False, given=None):
-    """Five users (one idle), six items (two cold), all that a data set can hold, values that are hard to write."""
+    """Return a data set with all fields: five users (one inactive), six items (two cold), values that are hard to write."""
     generator = torch.Generator().manual_seed(0)
     items = ["B00X", "007", "8", 'say "hi"', "e", "f"] if text_ids else [40, 3, 12, 7, 99, 1]
     log = Interactions(
@@ -41,7 +41,7 @@ def dataset_of(*, text_ids=False, split=True, tokens=False, given=None):
 
 
 def raw_log(dataset):
-    """The log as a sorted list in raw ids."""
+    """Return the log as a sorted list in raw ids."""
     columns = [
         dataset.vocabularies["user"].ids(dataset.interactions.user),
         dataset.vocabularies["item"].ids(dataset.interactions.item),
@@ -122,21 +122,21 @@ def test_atomic_files_have_typed_headers(tmp_path):
     assert (folder / "toy.item").read_text().splitlines()[0] == "item_id:token\ttitle:token_seq\tyear:float\timage:float_seq"
 
 
-def test_tabs_in_a_title_become_blanks(tmp_path):
+def test_tabs_in_a_title_become_spaces(tmp_path):
     dataset = dataset_of()
     dataset.attributes["item"].loc[0, "title"] = "a\tb\nc"
     assert load_dataset(write_atomic(dataset, tmp_path / "out")).attributes["item"]["title"][0] == "a b c"
 
 
-def test_what_a_layout_cannot_hold_is_refused(tmp_path):
-    with pytest.raises(DataError, match="gives no split, which MMRec's x_label needs"):
+def test_unsupported_data_is_refused(tmp_path):
+    with pytest.raises(DataError, match="has no given split, which MMRec's x_label needs"):
         write_mmrec(dataset_of(split=False), tmp_path / "a")
     for write in (write_mmrec, write_atomic):
         with pytest.raises(DataError, match="features 'regions' have a token axis"):
             write(dataset_of(tokens=True), tmp_path / write.__name__)
 
 
-def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
+def test_a_non_empty_folder_is_refused(tmp_path):
     (tmp_path / "old.csv").write_text("x")
     with pytest.raises(DataError, match="is not empty"):
         write_folder(dataset_of(), tmp_path)

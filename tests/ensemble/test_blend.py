@@ -30,7 +30,7 @@ def trained(model_class, config, seed=0):
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Models with their prepared graphs; the two of FREEDOM have unlike relations of one name."""
+    """Models with their prepared graphs; the two of FREEDOM have different relations of the same name."""
     return [
         trained(LightGCN, LightGCNConfig(dim=8)),
         trained(FREEDOM, FREEDOMConfig(dim=4, knn=2), 1),
@@ -51,7 +51,7 @@ def test_standardised_by_hand():
     assert found[1].tolist() == [0.0] * 4
     assert found[2].tolist() == [-INF, -1.0, 1.0, -INF]
     assert found[3].tolist() == [-INF] * 4
-    torch.testing.assert_close(standardize(scores[:1]), found[:1])  # without anything ruled out
+    torch.testing.assert_close(standardize(scores[:1]), found[:1])  # without minus infinity
 
 
 def test_ranks_by_hand():
@@ -99,7 +99,7 @@ def test_a_blend_of_one_ranks_as_the_model(pairs, scale):
         assert torch.equal(ranking, score_all(model, graph).argsort(dim=1, descending=True, stable=True))
 
 
-def test_every_part_sees_its_own_relations(pairs):
+def test_every_member_sees_its_own_relations(pairs):
     model, graph = blended(pairs, [1] * 4)
     source, name, target = FROZEN
     assert set(graph.schema.relations) == {
@@ -118,7 +118,7 @@ def test_every_part_sees_its_own_relations(pairs):
     assert torch.equal(score_all(model, prepared), score_all(model, graph))
 
 
-def test_features_of_all_parts_are_there():
+def test_features_of_all_members_are_merged():
     dataset = checkerboard(U, I)[0]
     only = {name: replace(dataset, features={name: dataset.features[name]}) for name in ("image", "text")}
     parts = []
@@ -145,13 +145,13 @@ def test_items_are_compared_by_the_weighted_mean_of_cosines(pairs):
     torch.testing.assert_close(torch.cosine_similarity(vectors[:, None], vectors[None], dim=-1), expected)
 
 
-def test_a_part_without_a_share_is_not_asked(pairs, monkeypatch):
+def test_members_of_weight_zero_are_skipped(pairs, monkeypatch):
     model, graph = blended(pairs, [1, 0, 0, 1])
     monkeypatch.setattr(FREEDOM, "encode", lambda self, graph: pytest.fail("was asked"))
     assert bool(score_all(model, graph).isfinite().all())
 
 
-def test_what_a_part_rules_out_stays_out(pairs, monkeypatch):
+def test_scores_of_minus_infinity_are_kept(pairs, monkeypatch):
     model, graph = blended(pairs[:2], [0.9, 0.1])
     score = FREEDOM.score
     monkeypatch.setattr(FREEDOM, "score", lambda *a: score(*a).index_fill(1, torch.tensor([5]), -INF))
@@ -174,16 +174,16 @@ def test_nothing_is_trained(pairs):
     assert not any(parameter.requires_grad for parameter in model.parameters())
     batch = training_batch(checkerboard(U, I)[0].interactions, torch.Generator().manual_seed(0))
     assert model.loss(graph, batch) == {}
-    assert pairs[0][0].users.requires_grad  # the models themselves are left alone
+    assert pairs[0][0].users.requires_grad  # the models themselves are unchanged
 
 
 def test_other_features_or_nodes_are_refused(pairs):
     dataset = checkerboard(U, I)[0]
     other = FeatureTable("text", dataset.features["text"].values + 1)
     graphs = [pairs[0][1], toy_graph(replace(dataset, features={**dataset.features, "text": other}))]
-    with pytest.raises(ValueError, match="features 'text' of graph 1 are not those of the graphs before"):
+    with pytest.raises(ValueError, match="features 'text' of graph 1 differ from those of earlier graphs"):
         merge(graphs)
-    with pytest.raises(ValueError, match="graph 1 has other numbers of nodes than graph 0"):
+    with pytest.raises(ValueError, match="graphs 1 and 0 differ in their numbers of nodes"):
         merge([pairs[0][1], toy_graph(checkerboard(U, I + 1)[0])])
 
 
@@ -208,9 +208,9 @@ def test_a_member_of_a_class_from_outside_is_named_by_its_path(pairs):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": (1.0,)}, "one weight a model, but has 2 models and 1 weights"),
+        ({"weights": (1.0,)}, "one weight per model, but has 2 models and 1 weights"),
         ({"weights": (1.0, -0.5)}, r"weights\[1\] must be 0 or more, but is -0.5"),
-        ({"weights": (0.0, 0.0)}, r"weights must hold a number greater than 0, but are \[0.0, 0.0\]"),
+        ({"weights": (0.0, 0.0)}, r"at least one weight must be greater than 0, but weights are \[0.0, 0.0\]"),
         ({"weights": (1.0, 1.0), "scale": "minmax"}, "scale must be one of 'standard', 'ranks', but is 'minmax'"),
     ],
 )

@@ -47,7 +47,7 @@ def seen_of(graph):
 
 
 def order(scores, *, unseen_of=None):
-    """Rows of one user's items from the best to the worst."""
+    """Return the rows of one user's items, best first."""
     ranked = scores.argsort(descending=True, stable=True).tolist()
     return [item for item in ranked if unseen_of is None or not unseen_of[item]]
 
@@ -103,7 +103,7 @@ def test_scores_by_hand():
     assert found.tolist() == [[7.0, -5.0, -10.0, -20.0, -INF], [-1.0, -1.0, -INF, -1.0, 0.0]]
 
 
-def test_places_that_do_not_count_are_left_alone():
+def test_positions_outside_the_mask_are_ignored():
     scores = torch.tensor([[3.0, -INF, 1.0]])
     found = stack_scores(scores, torch.tensor([[9.0, 8.0]]), torch.tensor([[2, 1]]), torch.tensor([[True, False]]))
     assert found.tolist() == [[0.0, -INF, 9.0]]  # a step of 18, half of it below 9
@@ -123,7 +123,7 @@ def test_what_either_model_rules_out_stays_out(pair, monkeypatch):
     assert torch.equal((score_all(model, graph) == -INF)[:, 8], asked)
     monkeypatch.setattr(MARIO, "score", lambda *a: torch.full_like(slow_score(*a), -INF))
     left = score_all(model, graph) > -INF
-    assert torch.equal(left.sum(1), I - 1 - chosen.sum(1))  # the others are there still
+    assert torch.equal(left.sum(1), I - 1 - chosen.sum(1))  # all others remain
 
 
 def test_nan_is_passed_on(pair, monkeypatch):

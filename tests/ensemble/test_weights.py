@@ -1,4 +1,4 @@
-"""The search against a slow one, and the pool of candidates against the whole catalogue."""
+"""Weight search against a slow one, and the pool of candidates against the whole catalogue."""
 
 import pytest
 import torch
@@ -34,11 +34,11 @@ def slow(scores, asked, weight, metric):
     values = []
     for question in range(Q):
         one = asked.take(torch.tensor([question]))
-        banned, wanted = set(one.excluded.values.tolist()), set(one.relevant.values.tolist())
+        banned, answers = set(one.excluded.values.tolist()), set(one.relevant.values.tolist())
         row = mixture[question].tolist()
         order = sorted((i for i in range(ITEMS) if i not in banned and row[i] > -torch.inf), key=lambda i: (-row[i], i))[:k]
-        hit = torch.tensor([[i in wanted for i in order] + [False] * (k - len(order))])
-        values.append(float(METRICS[name](hit, torch.tensor([len(wanted)]))))
+        hit = torch.tensor([[i in answers for i in order] + [False] * (k - len(order))])
+        values.append(float(METRICS[name](hit, torch.tensor([len(answers)]))))
     return sum(values) / Q
 
 
@@ -54,7 +54,7 @@ def test_every_mixture_is_ranked_exactly(monkeypatch, pool, metric, decimals):
     assert found.tolist() == pytest.approx([slow(scores, asked, weight, metric) for weight in weights.tolist()], abs=1e-6)
 
 
-def test_scores_are_asked_for_once_however_many_mixtures_there_are():
+def test_scores_are_computed_once_for_all_mixtures():
     scores, asked, calls = table(2), questions(), []
 
     def ask(query):
@@ -65,7 +65,7 @@ def test_scores_are_asked_for_once_however_many_mixtures_there_are():
     assert calls == [Q]
 
 
-def test_a_part_without_a_share_rules_nothing_out():
+def test_minus_infinity_of_a_member_of_weight_zero_is_ignored():
     scores, asked = table(2), questions()
     scores[1] = -torch.inf
     found = mixture_values(lambda query: scores[:, query.user].clone(), asked, ITEMS, torch.tensor([[1.0, 0.0]]), "recall@5")
@@ -73,7 +73,7 @@ def test_a_part_without_a_share_rules_nothing_out():
 
 
 def helpful(num_parts, good):
-    """Parts that each see the right answers of their own share of the questions, under noise."""
+    """Members that each score the relevant items of a share of the queries, under noise."""
     asked, scores = questions(), table(num_parts, seed=1)
     for position, share in enumerate(good):
         user, item = asked.relevant.groups, asked.relevant.values
@@ -82,7 +82,7 @@ def helpful(num_parts, good):
     return scores, asked
 
 
-def test_the_search_finds_what_trying_everything_finds(caplog):
+def test_the_search_equals_an_exhaustive_search(caplog):
     scores, asked = helpful(2, (2.0, 2.5))
     with caplog.at_level("INFO"):
         weights, value = search_weights(lambda query: scores[:, query.user], asked, ITEMS, 2, "ndcg@10")
@@ -109,13 +109,13 @@ def test_the_grid_is_of_bounded_size(monkeypatch, num_parts, vectors):
     assert (weights[0], value) == (1.0, 1.0)
 
 
-def test_shares_move_below_the_grid(monkeypatch):
+def test_the_search_refines_the_grid(monkeypatch):
     target = torch.tensor([0.3, 0.1, 0.275, 0.325], dtype=torch.float64)
     monkeypatch.setattr(module, "mixture_values", lambda a, b, c, weights, d: -(weights - target).square().sum(1))
     weights, _ = search_weights(None, None, ITEMS, 4, "recall@5")
     assert weights == pytest.approx(target.tolist())
 
 
-def test_of_equals_the_most_even_wins(monkeypatch):
+def test_the_most_uniform_of_equal_weights_wins(monkeypatch):
     monkeypatch.setattr(module, "mixture_values", lambda a, b, c, weights, d: torch.ones(len(weights), dtype=torch.float64))
     assert search_weights(None, None, ITEMS, 2, "recall@5")[0] == (0.5, 0.5)

@@ -1,4 +1,4 @@
-"""Rankings of given candidates: the metrics agree with scikit-learn and with a loop, and padding changes nothing."""
+"""Rankings of given candidates: metrics agree with scikit-learn and with a loop, and padding does not matter."""
 
 import math
 from typing import Any
@@ -61,7 +61,7 @@ def test_metrics_agree_with_scikit_learn_and_a_loop():
             assert results.values[f"ndcg@{k}"][n].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_model_that_cannot_tell_candidates_apart_gains_nothing():
+def test_equal_scores_get_the_worst_rank():
     scores, right = torch.zeros(1, 4), torch.tensor([[True, False, False, False]])
     found = candidate_metrics(scores, right, torch.ones(1, 4) > 0)
     assert found["auc"].item() == 0.5
@@ -70,20 +70,20 @@ def test_a_model_that_cannot_tell_candidates_apart_gains_nothing():
     assert found["ndcg@5"].item() == pytest.approx(1 / math.log2(5))
 
 
-def test_infinite_scores_are_the_least():
+def test_scores_of_minus_infinity_rank_last():
     scores = torch.tensor([[1.0, -torch.inf, 0.0]])
     found = candidate_metrics(scores, torch.tensor([[False, True, False]]), torch.ones(1, 3) > 0)
     assert found["auc"].item() == 0.0
     assert found["mrr"].item() == pytest.approx(1 / 3)
 
 
-def test_questions_that_tell_nothing_are_refused():
+def test_queries_with_one_kind_of_candidate_are_refused():
     lists = RaggedLists(torch.tensor([0, 2]), torch.tensor([0, 1]))
     for right in ([True, True], [False, False]):
-        with pytest.raises(ValueError, match="every question needs a relevant candidate and another one"):
+        with pytest.raises(ValueError, match="every query needs a relevant candidate and another one"):
             CandidateEvaluation(UserQuery(torch.tensor([0])), lists, torch.tensor(right))
 
 
-def test_nan_is_told():
-    with pytest.raises(ValueError, match="Table gives NaN scores; its training has diverged"):
+def test_nan_is_reported():
+    with pytest.raises(ValueError, match="Table returned NaN scores; its training has diverged"):
         evaluate_candidates(Table(torch.full((U, I), torch.nan)), toy_graph(), asked(3))

@@ -31,7 +31,7 @@ def test_best_comes_first_and_differences_are_paired():
     expected = run_of(0.3, seed=1).values["ndcg@20"].mean() - run_of(0.4, seed=2).values["ndcg@20"].mean()
     assert weak.difference == pytest.approx(expected.item(), abs=1e-6)
     assert weak.low < weak.difference < weak.high < 0
-    assert weak.high - weak.low < 0.02  # unpaired, users alone would make it 0.03
+    assert weak.high - weak.low < 0.02  # unpaired, variation between users alone would make it 0.03
     assert weak.p == pytest.approx(1 / 10_001)
     assert weak.p_holm == pytest.approx(2 / 10_001)
     assert weak.p_wilcoxon < 1e-10
@@ -51,7 +51,7 @@ def test_reference_and_metric_can_be_chosen():
         compare({"a": run_of(0.4), "b": run_of(0.3)}, reference="c")
 
 
-def test_only_common_users_count_in_whatever_order():
+def test_only_common_users_count_in_any_order():
     shuffled = torch.randperm(NUM_USERS, generator=torch.Generator().manual_seed(4))
     a, b = run_of(0.4, users=shuffled[:100]), run_of(0.3, users=shuffled.flip(0)[:90])
     positions = align([("a", a), ("b", b)])
@@ -60,7 +60,7 @@ def test_only_common_users_count_in_whatever_order():
     assert comparison.num_users == 70
     assert comparison.left_out == 50
     assert comparison.rows[1].difference == pytest.approx(-0.1, abs=1e-6)  # same seed: the same for every user
-    assert "50 not asked in every run are left out" in comparison.note
+    assert "50 missing from some run are left out" in comparison.note
 
 
 def test_group_is_compared_by_its_own_users():
@@ -82,14 +82,14 @@ def test_seeds_are_averaged_by_user():
     assert comparison.rows[0].mean == pytest.approx(sum(run.mean()["ndcg@20"] for run in seeds) / 3)
 
 
-def test_the_deviation_between_seeds_stands_beside_the_mean():
-    """Users may be sure of a difference that other seeds would not have made: the table shows both."""
+def test_the_deviation_between_seeds_is_shown_with_the_mean():
+    """A difference may be significant over users but not over seeds: the table shows both."""
     seeds = [run_of(0.4, seed=seed) for seed in (1, 2, 3)]
     comparison = compare({"model": seeds, "other": run_of(0.1)})
     deviation = stdev(run.mean()["ndcg@20"] for run in seeds)
     assert [row.deviation for row in comparison.rows] == [pytest.approx(deviation), None]
     assert f"| model | 3 | {comparison.rows[0].mean:.4f} ± {deviation:.4f} |" in comparison.to_markdown()
-    assert "deviation between seeds, of which intervals and p-values know nothing" in comparison.note
+    assert "deviation between seeds, which intervals and p-values do not cover" in comparison.note
     assert "seeds" not in compare({"model": seeds[0], "other": run_of(0.1)}).note
 
 
@@ -97,19 +97,19 @@ def test_the_deviation_between_seeds_stands_beside_the_mean():
     ("other", "message"),
     [
         (run_of(0.3, masked="train+valid"), "a and b cannot be compared: .* evaluate both with the same mask"),
-        (replace(run_of(0.3), relevant=torch.zeros(NUM_USERS).long()), "120 of their 120 common users have other test items"),
+        (replace(run_of(0.3), relevant=torch.zeros(NUM_USERS).long()), "120 of their 120 common users have different test items"),
         (replace(run_of(0.3), query=torch.arange(NUM_USERS) + 500), "no test user in common"),
-        (replace(run_of(0.3), query=torch.arange(NUM_USERS) // 2), "b asks some users more than once"),
+        (replace(run_of(0.3), query=torch.arange(NUM_USERS) // 2), "b has several queries for some users"),
         (replace(run_of(0.3), sampled=100), "the first ranked all candidates, the second 100 candidates sampled uniformly; "),
         (replace(run_of(0.3), values={"mrr@5": torch.zeros(NUM_USERS)}), "run b has no values of 'ndcg@20'; it has mrr@5"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(other, message):
+def test_incomparable_runs_are_refused(other, message):
     with pytest.raises(ValueError, match=message):
         compare({"a": run_of(0.4), "b": other})
 
 
-def test_samples_of_two_kinds_are_not_compared():
+def test_different_samples_are_not_compared():
     uniform = replace(run_of(0.4), sampled=100)
     popular = replace(run_of(0.3), sampled=100, sampled_by="popularity")
     with pytest.raises(
@@ -118,7 +118,7 @@ def test_samples_of_two_kinds_are_not_compared():
         compare({"a": uniform, "b": popular})
 
 
-def test_a_comparison_among_sampled_candidates_says_so():
+def test_a_comparison_of_sampled_rankings_warns():
     runs = {"a": run_of(0.4), "b": run_of(0.3)}
     sampled = compare({name: replace(run, sampled=100) for name, run in runs.items()}, group="all")
     said = f"Ranked among 100 candidates sampled uniformly: {SAMPLED}."
@@ -127,7 +127,7 @@ def test_a_comparison_among_sampled_candidates_says_so():
     assert said in sampled.to_markdown()
 
 
-def test_one_run_is_no_comparison():
+def test_a_single_run_is_refused():
     with pytest.raises(ValueError, match="at least two different runs, but got 1"):
         compare({"a": run_of(0.4)})
 
@@ -138,7 +138,7 @@ def write(folder, model, seed, quality):
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def test_run_folders_are_grouped_by_all_but_the_seed(tmp_path):
+def test_run_folders_are_grouped_by_settings_without_the_seed(tmp_path):
     for model, seed, quality in (("x", 0, 0.4), ("x", 1, 0.4), ("y", 0, 0.3), ("y", 1, 0.3)):
         write(tmp_path / f"{model}{seed}", model, seed, quality)
     folders = [tmp_path / name for name in ("x0", "y0", "x1", "y1")]
@@ -146,7 +146,7 @@ def test_run_folders_are_grouped_by_all_but_the_seed(tmp_path):
     assert {name: len(found) for name, found in read_runs(folders, group_seeds=True).items()} == {"x0": 2, "y0": 2}
 
 
-def test_folders_with_one_name_are_told_apart_and_one_folder_twice_is_refused(tmp_path):
+def test_folders_of_equal_name_keep_their_path_and_repeated_folders_are_refused(tmp_path):
     for parent in ("one", "two"):
         write(tmp_path / parent / "run", parent, 0, 0.3)
     folders = [tmp_path / "one" / "run", tmp_path / "two" / "run"]

@@ -1,4 +1,4 @@
-"""Compatibility: the AUC agrees with scikit-learn, the default score with a loop, and the values per set average to the AUC."""
+"""Compatibility: the AUC agrees with scikit-learn, the default score with a loop, and the values per outfit average to the AUC."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ WEIGHTS = torch.randn(I, I, generator=torch.Generator().manual_seed(5))
 
 
 class Pairs(torch.nn.Module):
-    """An item fits a set as well as the sum of its weights with the items there."""
+    """An item fits an outfit by the sum of its weights with the given items."""
 
     def encode(self, graph: Any) -> Encoded:
         return Encoded({})
@@ -55,13 +55,13 @@ def test_auc_agrees_with_scikit_learn_and_a_loop():
     assert "0.5" in evaluate_task(Pairs(), toy_graph(), sets, config).to_markdown()
 
 
-def test_a_model_may_judge_by_itself():
+def test_a_model_may_define_its_own_compatibility():
     sets = asked()
     expected = roc_auc_score(sets.label, Judge().compatibility({}, sets.query))
     assert evaluate_compatibility(Judge(), toy_graph(), sets).mean()["auc"] == pytest.approx(expected)
 
 
-def test_ties_count_half_and_either_kind_has_the_same_mean():
+def test_ties_count_half_and_both_labels_have_the_same_mean():
     scores, real = torch.randint(5, (200,), generator=torch.Generator().manual_seed(1)).float(), torch.arange(200) % 3 == 0
     found = shares(scores, real)
     expected = roc_auc_score(real, scores)
@@ -69,7 +69,7 @@ def test_ties_count_half_and_either_kind_has_the_same_mean():
         assert float(found[part].mean()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_questions_are_told_apart_by_their_items_and_labels():
+def test_queries_are_identified_by_their_items_and_labels():
     sets = asked()
     one = evaluate_compatibility(Pairs(), toy_graph(), sets).relevant
     other = CompatibilityEvaluation(OutfitQuery(sets.query.user, sets.query.outfit, sets.query.outfit_mask), sets.label.flip(0))
@@ -77,11 +77,11 @@ def test_questions_are_told_apart_by_their_items_and_labels():
     assert not torch.equal(one, evaluate_compatibility(Pairs(), toy_graph(), other).relevant)
 
 
-def test_bad_sets_are_said_in_one_sentence():
+def test_bad_outfits_are_refused():
     sets = asked()
-    with pytest.raises(ValueError, match="need real ones and others"):
+    with pytest.raises(ValueError, match="expected compatible outfits and others"):
         CompatibilityEvaluation(sets.query, torch.ones(40, dtype=torch.bool))
-    with pytest.raises(ValueError, match="holds no item"):
+    with pytest.raises(ValueError, match="an outfit has no items"):
         CompatibilityEvaluation(
             OutfitQuery(sets.query.user, sets.query.outfit, torch.zeros_like(sets.query.outfit_mask)), sets.label
         )

@@ -1,4 +1,4 @@
-"""The evaluator against a slow count by hand, with groups and modes."""
+"""Evaluator against a slow loop, with groups and modes."""
 
 from dataclasses import dataclass, replace
 
@@ -26,7 +26,7 @@ class NoConfig:
 
 
 class Fixed(Recommender[UserQuery, NoConfig]):
-    """Random vectors; notes in which mode it was asked."""
+    """Random vectors; records the mode of every call."""
 
     def __init__(self, schema):
         super().__init__(schema, NoConfig())
@@ -49,13 +49,13 @@ class Fixed(Recommender[UserQuery, NoConfig]):
 
 @pytest.fixture
 def case():
-    """A graph of degrees only, questions, known and wanted [U, I]; items 15 to 19 are cold, the images of 2 and 16 missing."""
+    """Return a graph of degrees only, a task, known and relevant [U, I]; 15 to 19 are cold, images of 2 and 16 missing."""
     generator = torch.Generator().manual_seed(0)
     known = torch.rand(NUM_USERS, NUM_ITEMS, generator=generator) < torch.linspace(0.1, 0.6, NUM_USERS)[:, None]
     known[:, 15:] = False
     known[0] = False
-    wanted = (torch.rand(NUM_USERS, NUM_ITEMS, generator=generator) < 0.25) & ~known
-    wanted[4] = False
+    relevant = (torch.rand(NUM_USERS, NUM_ITEMS, generator=generator) < 0.25) & ~known
+    relevant[4] = False
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = NUM_USERS, NUM_ITEMS
     data["user"].degree, data["item"].degree = known.sum(1).float(), known.sum(0).float()
@@ -63,19 +63,19 @@ def case():
     data["item"].image_mask = ~torch.isin(torch.arange(NUM_ITEMS), torch.tensor([2, 16]))
     data["item"].text, data["item"].text_mask = data["item"].image, torch.ones(NUM_ITEMS, dtype=torch.bool)
     schema = GraphSchema({"user": NUM_USERS, "item": NUM_ITEMS}, {"image": 3, "text": 3}, {"image": "item", "text": "item"}, ())
-    asked = wanted.any(1).nonzero().flatten()
-    sets = [RaggedSets.from_pairs(*mask.nonzero(as_tuple=True), NUM_USERS).take(asked) for mask in (wanted, known)]
-    return MultimodalGraph(data, schema), RankingEvaluation(UserQuery(asked), *sets, masked="train"), known, wanted
+    asked = relevant.any(1).nonzero().flatten()
+    sets = [RaggedSets.from_pairs(*mask.nonzero(as_tuple=True), NUM_USERS).take(asked) for mask in (relevant, known)]
+    return MultimodalGraph(data, schema), RankingEvaluation(UserQuery(asked), *sets, masked="train"), known, relevant
 
 
-def slow_recall(model, known, wanted, k, pool=None):
-    """Mean over users with wanted items, by sets."""
+def slow_recall(model, known, relevant, k, pool=None):
+    """Return the mean over users with relevant items, computed with sets."""
     values = {}
-    for user in wanted.any(1).nonzero().flatten().tolist():
+    for user in relevant.any(1).nonzero().flatten().tolist():
         scores = (model.items @ model.users[user]).tolist()
         ranked = sorted((i for i in range(NUM_ITEMS) if not known[user, i] and (pool is None or pool[i])), key=lambda i: -scores[i])
-        relevant = set(wanted[user].nonzero().flatten().tolist())
-        values[user] = len(relevant & set(ranked[:k])) / len(relevant)
+        answers = set(relevant[user].nonzero().flatten().tolist())
+        values[user] = len(answers & set(ranked[:k])) / len(answers)
     return values
 
 
@@ -84,36 +84,36 @@ def mean(values):
 
 
 def test_equals_counting_by_hand(case):
-    graph, questions, known, wanted = case
+    graph, questions, known, relevant = case
     model = Fixed(graph.schema)
     results = evaluate(model, graph, questions, groups=default_groups(graph, questions), chunk_size=4, candidate_chunk=6)
     cold, missing = torch.arange(NUM_ITEMS) >= 15, torch.isin(torch.arange(NUM_ITEMS), torch.tensor([2, 16]))
     for k in (5, 10):
-        assert results.mean()[f"recall@{k}"] == pytest.approx(mean(slow_recall(model, known, wanted, k)))
+        assert results.mean()[f"recall@{k}"] == pytest.approx(mean(slow_recall(model, known, relevant, k)))
         for name, mask in {"cold items": cold, "warm items": ~cold, "items without image": missing}.items():
             found = results.mean(name)[f"recall@{k}"]
-            assert found == pytest.approx(mean(slow_recall(model, known, wanted & mask, k))), name
+            assert found == pytest.approx(mean(slow_recall(model, known, relevant & mask, k))), name
     among = results.mean("cold items among themselves")
     assert among["recall@5"] == 1
     assert evaluate(model, graph, questions, ks=(2,), groups={"cold": Group(cold, "items", only=True)}).mean("cold")[
         "recall@2"
-    ] == pytest.approx(mean(slow_recall(model, known, wanted & cold, 2, cold)))
+    ] == pytest.approx(mean(slow_recall(model, known, relevant & cold, 2, cold)))
     assert "items without text" not in results.groups
     assert results.masked == "train"
     assert results.query.tolist() == questions.query.user.tolist()
 
 
-def test_training_watches_the_ranking_of_all_whatever_the_report_samples(case):
-    graph, questions, known, wanted = case
+def test_training_monitors_full_rankings_even_if_the_report_samples(case):
+    graph, questions, known, relevant = case
     model, config = Fixed(graph.schema), EvalConfig(num_sampled=3, bootstrap=0)
-    expected = mean(slow_recall(model, known, wanted, 5))
+    expected = mean(slow_recall(model, known, relevant, 5))
     assert monitored_value(model, graph, questions, "recall@5", config) == pytest.approx(expected)
     found = evaluate_task(model, graph, questions, replace(config, sampled_by="popularity"))
     assert found.mean()["recall@5"] > expected + 0.1
     assert (found.sampled, found.sampled_by) == (3, "popularity")
 
 
-def test_items_are_not_said_to_be_ranked_among_themselves_where_candidates_are_sampled(case):
+def test_sampled_rankings_have_no_group_ranked_alone(case):
     graph, questions, _, _ = case
     cold = Group(graph.degree("item") == 0, "items")
     groups = {"cold": cold, "alone": replace(cold, only=True)}
@@ -122,9 +122,9 @@ def test_items_are_not_said_to_be_ranked_among_themselves_where_candidates_are_s
 
 
 def test_user_groups_are_quartiles_of_activity(case):
-    graph, questions, known, wanted = case
+    graph, questions, known, relevant = case
     model = Fixed(graph.schema)
-    graph.data["user"].degree = torch.arange(NUM_USERS).float()  # ten users with 1, 2, 3, 5, 6, ... 11; user 4 is not asked
+    graph.data["user"].degree = torch.arange(NUM_USERS).float()  # ten users with 1, 2, 3, 5, 6, ... 11; user 4 has no query
     groups = default_groups(graph, questions)
     results = evaluate(model, graph, questions, groups=groups)
     names = [name for name in groups if name.startswith("users")]
@@ -133,13 +133,13 @@ def test_user_groups_are_quartiles_of_activity(case):
     together = torch.stack([groups[name].mask for name in names]).sum(0)
     assert together.tolist() == [1] * len(questions)
     assert [int(groups[name].mask.sum()) for name in names] == [1, 3, 2, 3, 2]
-    recall = slow_recall(model, known, wanted, 5)
+    recall = slow_recall(model, known, relevant, 5)
     for name in names:
         users = questions.query.user[groups[name].mask].tolist()
         assert results.mean(name)["recall@5"] == pytest.approx(mean({user: recall[user] for user in users}))
 
 
-def test_no_cold_groups_where_nothing_is_cold(case):
+def test_no_cold_groups_without_cold_items(case):
     graph, questions, *_ = case
     graph.data["item"].degree = graph.data["item"].degree + 1
     assert not any("cold" in name or "warm" in name for name in default_groups(graph, questions))
@@ -159,12 +159,12 @@ def test_modes_are_restored_after_an_error(case):
     graph, questions, *_ = case
     model = Fixed(graph.schema)
     model.users.data[3] = torch.nan
-    with pytest.raises(ValueError, match="Fixed gives NaN scores"):
+    with pytest.raises(ValueError, match="Fixed returned NaN scores"):
         evaluate(model, graph, questions)
     assert model.training
 
 
-def test_no_questions_is_an_error(case):
+def test_an_empty_task_is_refused(case):
     graph, questions, *_ = case
     with pytest.raises(ValueError, match="nothing to evaluate"):
         evaluate(Fixed(graph.schema), graph, questions.take(torch.empty(0, dtype=torch.long)))

@@ -27,7 +27,7 @@ from gmmrec.testing import checkerboard
 
 @dataclass(frozen=True)
 class PairOrder:
-    """Of two items, which does a user like better?"""
+    """Pairs of items, of which a user prefers one."""
 
     query: UserQuery
     better: Tensor
@@ -108,18 +108,18 @@ def test_a_kind_added_in_one_file_is_monitored_reported_stored_and_compared(adde
     assert main(["compare", *map(str, folders), "--metric", "order/mistakes", "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
     means = [row["mean"] for row in compared["rows"]]
-    assert means == sorted(run.report["test"]["order/mistakes"] for run in runs)  # the least first
+    assert means == sorted(run.report["test"]["order/mistakes"] for run in runs)  # lowest first
     assert "pairs, lower is better" in compared["note"]
     assert compared["note"].endswith("paired by pair.")
     assert main(["evaluate", str(folders[0])]) == 0
     assert "pairs of items put in order" in capsys.readouterr().out
 
 
-def test_results_of_a_kind_that_is_not_known_are_refused(added, tmp_path, monkeypatch):
+def test_results_of_an_unknown_kind_are_refused(added, tmp_path, monkeypatch):
     Results(ORDER, {"mistakes": torch.ones(2)}, torch.arange(2), torch.arange(2), "none").save(tmp_path, "order")
     assert load_results(tmp_path, "order").kind is ORDER
     monkeypatch.delitem(KINDS, ORDER.name)
-    with pytest.raises(ValueError, match="holds results of kind 'pair_order'; add that kind to KINDS, which has ranking, cand"):
+    with pytest.raises(ValueError, match="holds results of unknown kind 'pair_order'; add it to KINDS, which has ranking, cand"):
         load_results(tmp_path, "order")
     task = PairOrder(UserQuery(torch.arange(2)), torch.arange(2), torch.arange(2))
     with pytest.raises(TypeError, match=r"expected an evaluation task of one of the kinds Ranking.*, but got PairOrder"):
@@ -128,7 +128,7 @@ def test_results_of_a_kind_that_is_not_known_are_refused(added, tmp_path, monkey
         evaluate_task(torch.nn.Module(), None, task, EvalConfig())
 
 
-def test_every_row_has_a_name_and_a_data_class_of_its_own():
+def test_every_kind_has_a_distinct_name_and_data_class():
     assert all(name == kind.name for name, kind in KINDS.items())
     assert len({kind.task for kind in KINDS.values()}) == len(KINDS)
 
@@ -145,7 +145,7 @@ def test_renamed_evaluation_tasks_are_refused_with_their_new_name(old, new):
         gmmrec.fit(checkerboard()[0], "lightgcn", monitor=old)
 
 
-def test_results_of_unlike_kinds_are_not_compared(added):
+def test_results_of_different_kinds_are_not_compared(added):
     found = Results(ORDER, {"mistakes": torch.ones(2)}, torch.arange(2), torch.arange(2), "none")
     with pytest.raises(ValueError, match="a and b cannot be compared: the first holds results of pair_order, the second of rating"):
         compare({"a": found, "b": replace(found, kind=KINDS["rating"])}, metric="mistakes")

@@ -1,4 +1,4 @@
-"""The baselines of benchmarks/links.py score all entities at once as PyG's own models score single facts."""
+"""Baselines of benchmarks/links.py score all entities at once like PyG's own models score single triples."""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "links.py"
 
 
 @pytest.mark.parametrize("kind", ["transe", "distmult", "complex"])
-def test_scores_are_those_of_pyg_from_either_end(kind):
+def test_scores_equal_those_of_pyg_from_both_ends(kind):
     spec = importlib.util.spec_from_file_location("links", SCRIPT)
     links = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(links)

@@ -16,11 +16,11 @@ from gmmrec.testing import circle, graph_of
 
 @dataclass(frozen=True)
 class NoConfig:
-    """Nothing to set."""
+    """No settings."""
 
 
 class Oracle(Recommender[LinkPredictionQuery, NoConfig]):
-    """Knows which way the circle goes, and says 0 for everything else."""
+    """Model that knows the direction of the circle, and scores everything else 0."""
 
     def __init__(self, num_entities: int, scale: float = 1.0) -> None:
         super().__init__(None, NoConfig())  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ class Oracle(Recommender[LinkPredictionQuery, NoConfig]):
 
 
 def slow_rank(scores, answer, known) -> float:
-    """One by one, by the definition."""
+    """Return ranks one by one, by definition."""
     others = [s for entity, s in enumerate(scores.tolist()) if entity != answer and entity not in known]
     own = float(scores[answer])
     return 1 + sum(s > own for s in others) + sum(s == own for s in others) / 2
@@ -61,7 +61,7 @@ def test_the_true_entity_is_first_when_only_other_true_answers_score_higher() ->
     assert filtered_ranks(scores, torch.tensor([0]), RaggedSets(torch.tensor([0, 2]), torch.tensor([0, 1]))).item() == 2
 
 
-def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:
+def test_an_oracle_ranks_first_and_a_constant_in_the_middle() -> None:
     split, graph = graph_of(circle(12))
     task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     right = evaluate_task(Oracle(12), graph, task, EvalConfig(bootstrap=10))
@@ -71,19 +71,19 @@ def test_an_oracle_is_always_right_and_a_constant_is_in_the_middle() -> None:
     assert "triples with one end to predict" in right.to_markdown()
 
 
-def test_the_mean_rank_is_monitored_as_it_is_and_minimised() -> None:
+def test_the_mean_rank_is_monitored_and_minimised() -> None:
     split, graph = graph_of(circle(12))
     task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
     assert monitored_value(Oracle(12), graph, task, "link_prediction/mean_rank", EvalConfig()) == 1
     assert [monitored_mode(task, f"link_prediction/{metric}") for metric in ("mean_rank", "mrr")] == ["min", "max"]
     assert monitored_value(Oracle(12), graph, task, "link_prediction/hits@3", EvalConfig()) == 1
-    with pytest.raises(ValueError, match="names no metric of this evaluation task"):
+    with pytest.raises(ValueError, match="is not a metric of this evaluation task"):
         monitored_value(Oracle(12), graph, task, "link_prediction/recall@20", EvalConfig())
 
 
-def test_groups_are_the_ends_and_the_modalities_that_a_fact_touches() -> None:
+def test_groups_are_the_ends_and_the_modalities_of_a_triple() -> None:
     dataset = circle(12)
-    dataset.features["image"].mask[4] = False  # entity 3 and 4 have none: nor has the fact between them
+    dataset.features["image"].mask[4] = False  # entities 3 and 4 have none, nor does the triple between them
     split, graph = graph_of(dataset)
     split.triples.part[3] = 2
     task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
@@ -95,5 +95,5 @@ def test_groups_are_the_ends_and_the_modalities_that_a_fact_touches() -> None:
 def test_diverged_models_are_named() -> None:
     split, graph = graph_of(circle(12))
     task = LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")["link_prediction"]
-    with pytest.raises(ValueError, match="Oracle gives NaN scores"):
+    with pytest.raises(ValueError, match="Oracle returned NaN scores"):
         evaluate_task(Oracle(12, scale=float("nan")), graph, task, EvalConfig())

@@ -29,7 +29,7 @@ def test_values_computed_by_hand():
 
 
 def random_lists(num_queries: int = 200, num_items: int = 40, k: int = 15):
-    """Ranked lists [Q, k] and relevant pairs [2, n], one to thirty relevant items a query."""
+    """Ranked lists [Q, k] and relevant pairs [2, n], one to thirty relevant items per query."""
     generator = torch.Generator().manual_seed(1)
     top = torch.rand(num_queries, num_items, generator=generator).argsort(1)[:, :k]
     count = torch.randint(1, 31, (num_queries,), generator=generator)
@@ -55,8 +55,8 @@ def test_agrees_with_pyg(name, peer, k):
     top, relevant = random_lists()
     reference = peer(k)
     reference.update(top, relevant.nonzero().t())
-    ours = METRICS[name](relevant.gather(1, top)[:, :k], relevant.sum(1)).mean()
-    torch.testing.assert_close(ours, reference.compute(), rtol=1e-5, atol=1e-6)
+    value = METRICS[name](relevant.gather(1, top)[:, :k], relevant.sum(1)).mean()
+    torch.testing.assert_close(value, reference.compute(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow  # ranx compiles its metrics first
@@ -71,11 +71,11 @@ def test_agrees_with_ranx():
         names = {"recall": "recall", "precision": "precision", "ndcg": "ndcg", "hit": "hit_rate", "mrr": "mrr", "map": "map"}
         found = ranx.evaluate(qrels, run, [f"{name}@{k}" for name in names.values()], make_comparable=True)
     hits, num_relevant = relevant.gather(1, top)[:, :k], relevant.sum(1)
-    for ours, theirs in names.items():
-        values = METRICS[ours](hits, num_relevant)
-        if ours == "map":  # ranx divides by all relevant items, we by at most k
+    for name, ranx_name in names.items():
+        values = METRICS[name](hits, num_relevant)
+        if name == "map":  # ranx divides by all relevant items, we by at most k
             values = values * num_relevant.clamp(max=k) / num_relevant
-        assert values.mean().item() == pytest.approx(found[f"{theirs}@{k}"], abs=1e-6), ours
+        assert values.mean().item() == pytest.approx(found[f"{ranx_name}@{k}"], abs=1e-6), name
 
 
 @pytest.mark.parametrize("text", ["recall", "recall@", "recall@0", "auc@5", "recall@-1", "@3"])

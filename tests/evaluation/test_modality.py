@@ -61,9 +61,9 @@ def test_random_pairs_are_of_different_items() -> None:
 
 def test_bad_input_is_refused() -> None:
     table = FeatureTable("image", features())
-    with pytest.raises(ValueError, match="30 vectors but 31 rows of 'image'"):
+    with pytest.raises(ValueError, match="30 vectors for 31 rows of 'image'"):
         average_difference(features()[:30], table)
-    with pytest.raises(ValueError, match="two items with 'image', but there are 0"):
+    with pytest.raises(ValueError, match="two items with 'image', but found 0"):
         average_difference(features(), FeatureTable("image", features(), torch.zeros(N, dtype=torch.bool)))
     with pytest.raises(ValueError, match="num_pairs must be at least 1"):
         average_difference(features(), table, num_pairs=0)

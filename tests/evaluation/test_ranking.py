@@ -1,4 +1,4 @@
-"""The chunked ranking against a dense, slow one, and its promises on ties, exclusions and NaN."""
+"""Chunked ranking against a dense, slow one, with ties, exclusions and NaN."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class NoConfig:
 
 
 class Table(Recommender[UserQuery, NoConfig]):
-    """Scores read from a table [U, I], the encoding itself."""
+    """Model that reads scores from a table [U, I], its encoding."""
 
     def __init__(self):
         super().__init__(SCHEMA, NoConfig())
@@ -37,7 +37,7 @@ class Table(Recommender[UserQuery, NoConfig]):
 
 
 class Picked(Table):
-    """Candidates of their own for every question."""
+    """Model called with separate candidates for every query."""
 
     def score(self, encoded, query, candidates):
         return encoded["table"][query.user].gather(1, candidates)
@@ -52,7 +52,7 @@ class Column(Table):
 
 
 def questions_of(excluded: torch.Tensor) -> RankingEvaluation[UserQuery]:
-    """One question a user; excluded is a mask [U, I]."""
+    """Return one query per user; excluded is a mask [U, I]."""
     user, item = excluded.nonzero(as_tuple=True)
     num_users = excluded.shape[0]
     users = torch.arange(num_users)
@@ -81,7 +81,7 @@ def random_case(*, levels: int | None, share: float = 0.2):
 @pytest.mark.parametrize("k", [1, 4, 28, 29, 40])
 @pytest.mark.parametrize("levels", [None, 1, 2, 6])
 @pytest.mark.parametrize(("chunk_size", "candidate_chunk"), [(256, None), (1, None), (5, 1), (5, 7), (13, 30)])
-def test_equals_sorting_whatever_the_chunks(k, levels, chunk_size, candidate_chunk):
+def test_equals_sorting_for_any_chunks(k, levels, chunk_size, candidate_chunk):
     table, excluded = random_case(levels=levels)
     top, scores = rank(
         Table(), {"table": table}, questions_of(excluded), 29, k=k, chunk_size=chunk_size, candidate_chunk=candidate_chunk
@@ -100,7 +100,7 @@ def test_gpu_gives_the_same_order():
         assert top.tolist() == slow_rank(table, excluded, 6)
 
 
-def test_short_lists_are_filled_and_never_hold_excluded_items():
+def test_short_lists_are_padded_and_contain_no_excluded_items():
     table, excluded = random_case(levels=3, share=0.9)
     excluded[2] = True
     table[0, 0], excluded[0, 0] = -torch.inf, False
@@ -118,7 +118,7 @@ def test_pool_restricts_the_ranking():
         assert top.tolist() == slow_rank(table, excluded, 5, pool)
 
 
-def test_scores_that_are_a_view_are_left_alone():
+def test_scores_that_are_a_view_are_not_modified():
     scores = torch.randn(29)
     _, excluded = random_case(levels=None)
     top = rank(Column(), {"item": scores}, questions_of(excluded), 29, k=5).items
@@ -130,12 +130,12 @@ def test_scores_that_are_a_view_are_left_alone():
 def test_nan_is_refused(candidate_chunk):
     table, excluded = random_case(levels=2)
     table[7, 28], excluded[7, 28] = torch.nan, False
-    with pytest.raises(ValueError, match=r"Table gives NaN scores, first for question 7"):
+    with pytest.raises(ValueError, match=r"Table returned NaN scores, first for query 7"):
         rank(Table(), {"table": table}, questions_of(excluded), 29, k=3, chunk_size=4, candidate_chunk=candidate_chunk)
 
 
 class Whole(Table):
-    """Ignores which candidates were asked for."""
+    """Model that ignores its candidates."""
 
     def score(self, encoded, query, candidates):
         return encoded["table"]
@@ -147,12 +147,12 @@ def test_wrong_shape_is_refused():
         rank(Whole(), {"table": table}, questions_of(excluded), 40, k=3)
 
 
-def test_minus_one_is_no_hit_even_beside_the_last_item_of_a_neighbour():
+def test_minus_one_is_never_a_hit():
     relevant = RaggedSets.from_pairs(torch.tensor([0, 1]), torch.tensor([4, 0]), 2)
     assert hits(torch.tensor([[4, -1], [-1, 0]]), relevant).tolist() == [[True, False], [False, True]]
 
 
-def test_sampled_candidates_hold_the_answer_and_nothing_excluded():
+def test_sampled_candidates_include_relevant_items_and_no_excluded_ones():
     generator = torch.Generator().manual_seed(0)
     table = torch.rand(5, 40, generator=generator)
     relevant = RaggedSets(torch.arange(6), torch.tensor([3, 8, 8, 0, 39]))

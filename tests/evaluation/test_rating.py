@@ -57,7 +57,7 @@ def rmse(predicted, true=TRUE):
     return np.sqrt(np.mean((predicted - true) ** 2))
 
 
-def test_errors_are_those_of_the_formulas(graph):
+def test_errors_equal_the_formulas(graph):
     predicted = TABLE[USER, ITEM]
     raw = evaluate_ratings(Guesser(TABLE), graph, asked(), clip=False)
     assert raw.mean()["rmse"] == pytest.approx(rmse(predicted))
@@ -67,13 +67,13 @@ def test_errors_are_those_of_the_formulas(graph):
     assert clipped.mean()["rmse"] < raw.mean()["rmse"]
 
 
-def test_chunks_change_nothing(graph):
+def test_chunks_do_not_change_the_values(graph):
     model = Guesser(TABLE)
     assert evaluate_ratings(model, graph, asked(), chunk_size=4).mean() == evaluate_ratings(Guesser(TABLE), graph, asked()).mean()
     assert model.sizes == [4, 2]
 
 
-def test_groups_hold_their_ratings_alone(graph):
+def test_groups_contain_only_their_ratings(graph):
     found = rating_groups(graph, asked())
     assert set(found) == {
         "warm items",
@@ -103,16 +103,16 @@ def test_intervals_are_those_of_the_root(graph):
     assert "400 ratings predicted; lower is better" in results.to_markdown()
 
 
-def test_the_file_of_errors_stands_beside_that_of_rankings(graph, tmp_path):
+def test_errors_and_rankings_have_separate_files(graph, tmp_path):
     results = evaluate_ratings(Guesser(TABLE), graph, asked(), groups=rating_groups(graph, asked()))
     results.save(tmp_path)
     again = load_results(tmp_path, "rating")
     assert again.to_dict() == results.to_dict()
-    with pytest.raises(ValueError, match=r"holds no results_ranking\.safetensors"):
+    with pytest.raises(ValueError, match=r"has no results_ranking\.safetensors"):
         load_results(tmp_path)
 
 
-def test_the_least_error_wins_a_comparison_by_rating():
+def test_the_lowest_error_wins_a_comparison_by_rating():
     generator = torch.Generator().manual_seed(0)
     pair, base = torch.arange(300), torch.rand(300, generator=generator)
     runs = {
@@ -133,7 +133,7 @@ def test_the_least_error_wins_a_comparison_by_rating():
     assert found.note == "rmse over 300 ratings, lower is better, differences to best, paired by rating."
 
 
-def test_runs_of_other_ratings_are_not_compared(graph):
+def test_runs_on_different_ratings_are_not_compared(graph):
     ratings = asked()
     other = RatingEvaluation(ratings.query, ratings.item, ratings.rating + 0.5, ratings.bounds)
     runs = {name: evaluate_ratings(Guesser(TABLE), graph, part) for name, part in (("a", ratings), ("b", other))}

@@ -66,7 +66,7 @@ def test_frame_and_markdown(results):
     assert "items known from train are not ranked" in text
 
 
-def test_file_gives_everything_back(results, tmp_path):
+def test_file_round_trip(results, tmp_path):
     results.save(tmp_path / "run")
     again = load_results(tmp_path / "run")
     assert again.to_dict() == results.to_dict()
@@ -77,7 +77,7 @@ def test_file_gives_everything_back(results, tmp_path):
     assert torch.equal(again.groups["cold items"].position, results.groups["cold items"].position)
 
 
-def test_figures_of_sampled_candidates_come_with_a_warning_also_from_the_file(results, tmp_path):
+def test_sampled_metrics_carry_a_warning_also_when_loaded(results, tmp_path):
     sampled = replace(results, sampled=100, sampled_by="popularity")
     sampled.save(tmp_path)
     for found in (sampled, load_results(tmp_path)):
@@ -89,22 +89,22 @@ def test_figures_of_sampled_candidates_come_with_a_warning_also_from_the_file(re
     assert SAMPLED not in results.to_markdown()
 
 
-def test_part_keeps_questions_and_values_together(results):
+def test_part_keeps_queries_and_values_aligned(results):
     part = results.part("cold items")
     assert part.query.tolist() == list(range(100, 140, 2))
     assert torch.equal(part.relevant, part.query * 7)
     assert part.mean() == results.mean("cold items")
 
 
-def test_folder_without_values_is_refused_in_a_sentence(tmp_path):
-    with pytest.raises(ValueError, match=f"holds no {'results_ranking.safetensors'}; give the folder of a finished run"):
+def test_folder_without_values_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=f"has no {'results_ranking.safetensors'}; give the folder of a finished run"):
         load_results(tmp_path)
     (tmp_path / "results_ranking.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match="is damaged or was not written by gmmrec"):
         load_results(tmp_path)
 
 
-def test_fingerprints_tell_sets_apart():
+def test_fingerprints_distinguish_sets():
     generator = torch.Generator().manual_seed(0)
     sets = RaggedSets.from_pairs(
         torch.arange(3000).repeat_interleave(4), torch.randint(50_000, (12_000,), generator=generator), 3000

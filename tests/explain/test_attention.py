@@ -18,7 +18,7 @@ QUICK = {"epochs": 1, "dim": 8, "batch_size": 64, "progress": False}
 
 
 class Looks(LightGCN, Attends):
-    """Says what the test wants to hear."""
+    """Model with given attention."""
 
     def attention(self, encoded, query, items):
         assert isinstance(query, UserQuery)
@@ -40,7 +40,7 @@ def with_words(graph_or_dataset=None):
     return replace(dataset, features={**dataset.features, "words": words})
 
 
-def test_every_token_that_is_there_has_its_name_and_weight():
+def test_every_present_token_has_its_name_and_weight():
     graph = toy_graph(with_words())
     model = Looks(graph.schema).eval()
     with torch.no_grad():
@@ -108,5 +108,5 @@ def test_a_run_folder_keeps_the_names_of_tokens(tmp_path):
     assert run.explain("u3", 5).weight.sum() == pytest.approx(1)
 
 
-def test_an_even_share_of_nothing():
+def test_uniform_weight_of_an_empty_part():
     assert Part("image", "grid", [], [], []).even == 0

@@ -15,7 +15,7 @@ EVERYTHING = GraphConfig(knn=4, co_occurrence=3, user_co_occurrence=2)
 
 
 def dense(graph, edge_type):
-    """The weighted adjacency, a row a target."""
+    """Return the weighted adjacency matrix, one row per target."""
     edge_index, weight = graph.edges(edge_type)
     matrix = torch.zeros(graph.num_nodes(edge_type[2]), graph.num_nodes(edge_type[0]))
     matrix[edge_index[1], edge_index[0]] = weight
@@ -41,19 +41,19 @@ def test_edges_and_weights_are_those_of_the_training_matrix():
         edge_index.validate()
 
 
-def test_nodes_without_interactions_stay_and_keep_their_features():
+def test_nodes_without_interactions_keep_their_features():
     dataset, split = random_split(60, 40, 60)
     graph = build_graph(dataset, split, EVERYTHING)
     assert graph.num_nodes(USER) == 60
     assert graph.num_nodes(ITEM) == 40
-    lonely = int((graph.degree(ITEM) == 0).nonzero()[0])
-    assert torch.equal(graph.features["text"].values[lonely], dataset.features["text"].values[lonely])
-    assert int((graph.edges(similar("text")).edge_index[1] == lonely).sum()) == 4
+    isolated = int((graph.degree(ITEM) == 0).nonzero()[0])
+    assert torch.equal(graph.features["text"].values[isolated], dataset.features["text"].values[isolated])
+    assert int((graph.edges(similar("text")).edge_index[1] == isolated).sum()) == 4
     assert not bool(graph.features["image"].present[3])
     assert graph.schema.feature_dims == {"image": 6, "text": 4}
 
 
-def test_validation_and_test_interactions_leave_no_trace():
+def test_validation_and_test_interactions_do_not_affect_the_graph():
     dataset, split = random_split(60, 40, 150)
     others = Interactions(torch.arange(40), torch.arange(40))
     first = build_graph(dataset, split, EVERYTHING).data.to_dict()
@@ -68,7 +68,7 @@ def test_validation_and_test_interactions_leave_no_trace():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(other)), (store, name)
 
 
-def test_training_interactions_do_matter():
+def test_training_interactions_affect_the_graph():
     dataset, split = random_split(60, 40, 150)
     fewer = replace(split, train=split.train.take(torch.arange(20)))
     for edge_type in (USER_ITEM, ITEM_ITEM, USER_USER):
@@ -96,18 +96,18 @@ def test_optional_relations_are_normalised_by_row_sums():
     assert not bool(torch.isin(torch.tensor(3), binary.edges(similar("image")).edge_index.as_tensor()))  # it has no image
 
 
-def test_opposites_count_nothing():
+def test_negative_similarities_have_weight_zero():
     dataset, split = random_split(60, 40, 150)
     side = FeatureTable("side", torch.where(torch.arange(40) < 10, 1.0, -1.0)[:, None])  # ten items against thirty
     graph = build_graph(replace(dataset, features={"side": side}), split, GraphConfig(knn=20, knn_weighting="cosine"))
     edge_index, weight = graph.edges(similar("side"))
     like = (edge_index[0] < 10) == (edge_index[1] < 10)
-    assert int((~like).sum()) == 100  # the ten have no more than ten of their kind
+    assert int((~like).sum()) == 100  # each of the ten has only ten neighbours on its side
     assert bool((weight[~like] == 0).all())
     torch.testing.assert_close(weight[like], torch.where(edge_index[1, like] < 10, 0.1, 0.05))
 
 
-def test_features_of_users_and_tokens_go_in():
+def test_user_features_and_tokens_are_included():
     dataset, split = random_split(60, 40, 150)
     age = FeatureTable("age", torch.rand(60, 1), node_type="user")
     words = FeatureTable("words", torch.rand(40, 5, 3), torch.rand(40, 5) < 0.5)
@@ -119,7 +119,7 @@ def test_features_of_users_and_tokens_go_in():
     assert graph.schema.relations == (USER_ITEM, ITEM_USER, similar("words"))
 
 
-def test_the_cache_is_off_unless_asked_for(tmp_path, monkeypatch):
+def test_cache_is_off_by_default(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     dataset, split = random_split(60, 40, 150)
     plain = build_graph(dataset, split, GraphConfig(knn=3))
@@ -127,10 +127,10 @@ def test_the_cache_is_off_unless_asked_for(tmp_path, monkeypatch):
     for _ in range(2):
         cached = build_graph(dataset, split, GraphConfig(knn=3, cache=True))
         assert torch.equal(dense(plain, similar("text")), dense(cached, similar("text")))
-        assert len(list((tmp_path / "gmmrec").glob("knn-*.safetensors"))) == 2  # one a modality
+        assert len(list((tmp_path / "gmmrec").glob("knn-*.safetensors"))) == 2  # one per modality
 
 
-def test_refusals():
+def test_invalid_settings_are_rejected():
     with pytest.raises(ValueError, match="knn must be 0 or more"):
         GraphConfig(knn=-1)
     with pytest.raises(ValueError, match="knn_weighting must be one of"):

@@ -9,8 +9,8 @@ from gmmrec.graph.cache import cached_edges, content_key, default_folder
 EDGES = torch.tensor([[1, 0], [0, 1]]), torch.tensor([0.5, 0.25])
 
 
-class Work:
-    """Counts how often it is done."""
+class Builder:
+    """Edge builder that counts its calls."""
 
     def __init__(self):
         self.count = 0
@@ -26,22 +26,22 @@ def fetch(folder, work, values=None, **settings):
     assert all(torch.equal(a, b) for a, b in zip(found, EDGES, strict=True))
 
 
-def test_computed_once_and_read_after(tmp_path):
-    work = Work()
+def test_edges_are_computed_once_and_then_read(tmp_path):
+    work = Builder()
     for _ in range(3):
         fetch(tmp_path / "new", work)
     assert work.count == 1
-    assert len(list((tmp_path / "new").iterdir())) == 1  # and no half-written file
+    assert len(list((tmp_path / "new").iterdir())) == 1  # no temporary file is left
 
 
-def test_without_a_folder_everything_is_computed(tmp_path):
-    work = Work()
+def test_without_a_folder_nothing_is_cached(tmp_path):
+    work = Builder()
     fetch(None, work)
     fetch(None, work)
     assert work.count == 2
 
 
-def test_other_content_other_key(tmp_path):
+def test_different_inputs_have_different_keys(tmp_path):
     values = torch.arange(6.0).view(3, 2)
     variants = [
         (values, {}),
@@ -51,7 +51,7 @@ def test_other_content_other_key(tmp_path):
         (values, {"k": 3}),
         (values, {"weighting": "cosine"}),
     ]
-    work = Work()
+    work = Builder()
     for changed, settings in variants:
         fetch(tmp_path, work, changed, **settings)
     assert work.count == len(variants) == len(list(tmp_path.iterdir()))
@@ -61,8 +61,8 @@ def test_other_content_other_key(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "other edges", "flipped", "empty"])
-def test_a_damaged_file_is_computed_anew_and_replaced(tmp_path, damage, caplog):
-    work = Work()
+def test_damaged_file_is_recomputed_and_replaced(tmp_path, damage, caplog):
+    work = Builder()
     fetch(tmp_path, work)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
@@ -76,13 +76,13 @@ def test_a_damaged_file_is_computed_anew_and_replaced(tmp_path, damage, caplog):
     with caplog.at_level(logging.WARNING):
         fetch(tmp_path, work)
     assert work.count == 2
-    assert "computing it anew" in caplog.text
+    assert "recomputing it" in caplog.text
     fetch(tmp_path, work)
     assert work.count == 2
 
 
-def test_a_file_under_a_wrong_name_is_not_trusted(tmp_path):
-    work = Work()
+def test_file_under_a_wrong_name_is_not_used(tmp_path):
+    work = Builder()
     fetch(tmp_path, work)
     (first,) = tmp_path.iterdir()
     fetch(tmp_path, work, k=3)
@@ -92,7 +92,7 @@ def test_a_file_under_a_wrong_name_is_not_trusted(tmp_path):
     assert work.count == 3
 
 
-def test_default_folder_follows_the_users_setting(monkeypatch, tmp_path):
+def test_default_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_folder() == tmp_path / "gmmrec"
     monkeypatch.delenv("XDG_CACHE_HOME")

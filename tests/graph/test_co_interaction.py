@@ -8,10 +8,10 @@ from gmmrec.typing import USER_ITEM
 
 
 def slow(shared: Tensor, k: int, weights: str) -> Tensor:
-    """By definition: everybody's k strongest, ties to the lower row, either choice joins, normalised."""
-    own = shared.diagonal().clone()
-    shared = shared - torch.diag(own)
-    ranked = shared / (own[:, None] * own).sqrt() if weights == "cosine" else shared
+    """Compute the graph by definition: the k strongest per node, ties to the lower row, either selection connects, normalised."""
+    degrees = shared.diagonal().clone()
+    shared = shared - torch.diag(degrees)
+    ranked = shared / (degrees[:, None] * degrees).sqrt() if weights == "cosine" else shared
     chosen = torch.zeros_like(shared)
     for i in range(len(shared)):
         best = sorted((j for j in range(len(shared)) if ranked[i, j] > 0), key=lambda j: (-float(ranked[i, j]), j))[:k]
@@ -24,7 +24,7 @@ def slow(shared: Tensor, k: int, weights: str) -> Tensor:
 
 @pytest.mark.parametrize("weights", ["count", "cosine", "binary"])
 @pytest.mark.parametrize("node_type", ["user", "item"])
-def test_against_the_definition(node_type: str, weights: str) -> None:
+def test_graph_equals_its_definition(node_type: str, weights: str) -> None:
     graph = toy_graph()
     r = torch.zeros(U, I, dtype=torch.float64)
     r[tuple(graph.edges(USER_ITEM).edge_index.as_tensor())] = 1

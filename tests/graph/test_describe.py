@@ -23,7 +23,7 @@ def generator():
 
 
 def small_graph():
-    """Users 0 and 1 share items 0 and 1, user 2 has item 2 alone; user 3 and item 3 have nothing."""
+    """Return a graph where users 0 and 1 share items 0 and 1, user 2 has item 2, and user 3 and item 3 have no edges."""
     log = Interactions(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 0, 1, 2]))
     nothing = log.take(torch.arange(0))
     features = {
@@ -34,40 +34,40 @@ def small_graph():
     return build_graph(Dataset("small", vocabularies, log, features), Split(log, nothing, nothing))
 
 
-def test_facts_of_a_graph_counted_by_hand():
-    facts = describe(small_graph(), generator=generator(), knn=1, dim=8, num_layers=2)
-    assert facts["nodes"] == {
+def test_summary_equals_counts_by_hand():
+    summary = describe(small_graph(), generator=generator(), knn=1, dim=8, num_layers=2)
+    assert summary["nodes"] == {
         USER: {"count": 4, "degree": {"min": 0, "median": 1, "mean": 1.25, "max": 2}, "cold": 0.25, "isolated": 0.25},
         ITEM: {"count": 4, "degree": {"min": 0, "median": 1, "mean": 1.25, "max": 2}, "cold": 0.25, "isolated": 0.25},
     }
-    assert facts["edges"] == {"user-interacts-item": 5, "item-rev_interacts-user": 5}
-    assert facts["density"] == 5 / 16
-    assert facts["components"] == {"count": 4, "largest": 0.5}
-    assert facts["modalities"]["image"]["missing"] == 0
-    assert facts["modalities"]["text"] == {"node_type": ITEM, "dim": 1, "missing": 0.75, "agreement": None}
-    # nearest by image: 0 and 1 (cosine 1) find each other, 2 finds 1 (cosine 0); item 3 takes no part
-    assert facts["modalities"]["image"]["agreement"]["neighbors"] == pytest.approx(2 / 3)
-    assert json.loads(json.dumps(facts)) == facts
+    assert summary["edges"] == {"user-interacts-item": 5, "item-rev_interacts-user": 5}
+    assert summary["density"] == 5 / 16
+    assert summary["components"] == {"count": 4, "largest": 0.5}
+    assert summary["modalities"]["image"]["missing"] == 0
+    assert summary["modalities"]["text"] == {"node_type": ITEM, "dim": 1, "missing": 0.75, "agreement": None}
+    # nearest by image: 0 and 1 (cosine 1) find each other, 2 finds 1 (cosine 0); item 3 is excluded
+    assert summary["modalities"]["image"]["agreement"]["neighbors"] == pytest.approx(2 / 3)
+    assert json.loads(json.dumps(summary)) == summary
 
 
-def test_an_isolated_node_has_no_edge_of_any_relation():
+def test_isolated_node_has_no_edge_of_any_relation():
     graph = small_graph().with_edges(ITEM_ITEM, torch.tensor([[0, 3], [3, 3]]))
-    facts = describe(graph, generator=generator(), knn=0)
-    assert facts["nodes"][ITEM]["isolated"] == 0
-    assert facts["nodes"][ITEM]["cold"] == 0.25
-    assert facts["modalities"]["image"]["agreement"] is None
+    summary = describe(graph, generator=generator(), knn=0)
+    assert summary["nodes"][ITEM]["isolated"] == 0
+    assert summary["nodes"][ITEM]["cold"] == 0.25
+    assert summary["modalities"]["image"]["agreement"] is None
     only_itself = small_graph().with_edges(ITEM_ITEM, torch.tensor([[3], [3]]))
     assert describe(only_itself, generator=generator(), knn=0)["nodes"][ITEM]["isolated"] == 0.25
 
 
 def test_agreement_equals_the_dense_cosine(monkeypatch):
     graph = random_graph(size=400)
-    touched = torch.zeros(60, 40, dtype=torch.double)
+    incidence = torch.zeros(60, 40, dtype=torch.double)
     source, target = graph.edges(("user", "interacts", "item")).edge_index.as_tensor()
-    touched[source, target] = 1
-    unit = touched / touched.norm(dim=0).clamp(min=1)
+    incidence[source, target] = 1
+    unit = incidence / incidence.norm(dim=0).clamp(min=1)
     cosine = (unit.T @ unit).numpy()
-    # features that are the interactions themselves agree as well as can be
+    # features that are the interactions themselves agree as well as possible
     best = FeatureTable("likes", unit.T.float())
     found = agreement(graph, best, 3, generator())
     ranked = np.sort(np.where(np.eye(40, dtype=bool), -1, cosine), axis=1)[:, -3:]
@@ -80,18 +80,18 @@ def test_agreement_equals_the_dense_cosine(monkeypatch):
     assert agreement(graph, best, 3, generator())["neighbors"] == pytest.approx(found["neighbors"], abs=0.1)
 
 
-def test_memory_of_parameters_and_adam_is_what_training_takes():
+def test_memory_forecast_equals_that_of_parameters_and_adam():
     graph = random_graph()
-    facts = describe(graph, generator=generator(), knn=0, dim=8)["memory"]
+    summary = describe(graph, generator=generator(), knn=0, dim=8)["memory"]
     model = LightGCN(graph.schema, LightGCNConfig(dim=8))
     optimizer = torch.optim.Adam(model.parameters())
     sum(value.sum() for value in model.encode(graph).values()).backward()
     optimizer.step()
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     moments = [s[name] for s in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
-    assert facts["parameters"] == facts["gradients"] == size
-    assert facts["adam"] == sum(m.numel() * m.element_size() for m in moments)
-    assert facts["total"] == sum(value for name, value in facts.items() if name != "total")
+    assert summary["parameters"] == summary["gradients"] == size
+    assert summary["adam"] == sum(m.numel() * m.element_size() for m in moments)
+    assert summary["total"] == sum(value for name, value in summary.items() if name != "total")
 
 
 def test_networkx_has_every_node_and_edge():

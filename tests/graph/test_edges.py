@@ -26,15 +26,15 @@ def test_normalize_equals_the_dense_laplacian():
     torch.testing.assert_close(found.double(), expected[edge_index[0], edge_index[1]], atol=1e-6, rtol=0)
 
 
-def test_incoming_degrees_weigh_a_knn_graph_by_row_sums():
-    neighbor, node = torch.tensor([0, 1, 1, 0, 2, 0]), torch.tensor([0, 0, 1, 1, 2, 2])  # everyone keeps 2
+def test_incoming_degrees_normalise_a_knn_graph_by_row_sums():
+    neighbor, node = torch.tensor([0, 1, 1, 0, 2, 0]), torch.tensor([0, 0, 1, 1, 2, 2])  # two neighbours each
     edge_index = torch.stack([neighbor, node])
     assert normalize(edge_index, (3, 3), degrees="incoming").tolist() == [0.5] * 6
     both = normalize(edge_index, (3, 3))
     torch.testing.assert_close(both, torch.tensor([6, 4, 4, 6, 2, 6]).rsqrt())
 
 
-def test_nodes_without_weight_yield_zero_and_not_nan():
+def test_nodes_without_weight_yield_zero_not_nan():
     found = normalize(torch.tensor([[0, 1], [0, 1]]), (3, 3), torch.tensor([0.0, 4.0]))
     assert found.tolist() == [0.0, 1.0]
     assert normalize(torch.empty(2, 0, dtype=torch.long), (3, 3)).shape == (0,)
@@ -45,11 +45,11 @@ def test_nodes_without_weight_yield_zero_and_not_nan():
 @pytest.mark.parametrize("node_type", ["item", "user"])
 def test_cooccurrence_equals_the_dense_product(weighting, block_entries, node_type):
     log = random_log()
-    touched = np.zeros((30, 20))
-    touched[log.user, log.item] = 1
-    touched = touched.T if node_type == "item" else touched
-    num_nodes = touched.shape[0]
-    common = touched @ touched.T
+    incidence = np.zeros((30, 20))
+    incidence[log.user, log.item] = 1
+    incidence = incidence.T if node_type == "item" else incidence
+    num_nodes = incidence.shape[0]
+    common = incidence @ incidence.T
     if weighting == "cosine":
         degrees = np.sqrt(np.diag(common)).clip(min=1)
         common = common / np.outer(degrees, degrees)
@@ -64,7 +64,7 @@ def test_cooccurrence_equals_the_dense_product(weighting, block_entries, node_ty
     np.testing.assert_allclose(weight, [common[i, j] for j, i in expected], rtol=1e-6)
 
 
-def test_cooccurrence_of_items_nobody_touched():
+def test_cooccurrence_of_items_without_interactions():
     edge_index, weight = cooccurrence_edges(Interactions(torch.tensor([0, 0]), torch.tensor([1, 3])), 6, 2)
     assert edge_index.tolist() == [[3, 1], [1, 3]]
     assert weight.tolist() == [1, 1]
@@ -72,9 +72,9 @@ def test_cooccurrence_of_items_nobody_touched():
     assert cooccurrence_edges(Interactions(nothing, nothing), 3, 2, node_type=USER)[0].shape == (2, 0)
 
 
-def test_kept_edges_are_drawn_one_by_one_without_replacement():
+def test_kept_edges_are_drawn_sequentially_without_replacement():
     chance = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    exact = {}  # chance of every pair: the sum over both orders in which it can be drawn
+    exact = {}  # probability of every pair: the sum over both orders of drawing
     for first, second in permutations(range(4), 2):
         pair = tuple(sorted((first, second)))
         exact[pair] = exact.get(pair, 0) + float(chance[first] * chance[second] / (1 - chance[first]))
@@ -92,10 +92,10 @@ def test_kept_positions_are_distinct_and_sorted():
     kept = drop_edges(edge_index, 300, torch.rand(1000) + 0.1, torch.Generator().manual_seed(0))
     assert kept.tolist() == sorted(set(kept.tolist()))
     assert len(kept) == 300
-    again = drop_edges(edge_index, 1000, torch.ones(1000), torch.Generator())
-    assert again.tolist() == list(range(1000))
+    everything = drop_edges(edge_index, 1000, torch.ones(1000), torch.Generator())
+    assert everything.tolist() == list(range(1000))
 
 
-def test_more_edges_than_have_a_chance_are_refused():
-    with pytest.raises(ValueError, match="between 0 and 1, the edges with a chance, but is 2"):
+def test_keeping_more_edges_than_possible_is_rejected():
+    with pytest.raises(ValueError, match="between 0 and 1, the number of edges with a positive probability, but is 2"):
         drop_edges(torch.zeros(2, 2, dtype=torch.long), 2, torch.tensor([1.0, 0.0]), torch.Generator())

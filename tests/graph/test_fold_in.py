@@ -15,7 +15,7 @@ from tests.graph.whole import random_graph, random_split
 HISTORIES = RaggedSets(torch.tensor([0, 3, 3, 4]), torch.tensor([2, 9, 30, 9]))  # three users, the second without a history
 
 
-def test_nobody_else_changes_and_the_new_user_is_the_weighted_sum():
+def test_new_users_are_weighted_sums_and_other_vectors_stay():
     graph = random_graph()
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=2))
     before, after = model.encode(graph), model.encode(with_new_users(graph, HISTORIES))
@@ -48,18 +48,18 @@ def test_rows_degrees_and_edges():
     assert edge_index[:, -4:].tolist() == [[2, 9, 30, 9], [60, 60, 60, 62]]
     degrees = graph.degree(ITEM)[[2, 9, 30, 9]].clamp(min=1)
     torch.testing.assert_close(weight[-4:], 1 / (torch.tensor([3.0, 3.0, 3.0, 1.0]) * degrees).sqrt())
-    assert graph.num_nodes(USER) == 60  # the graph itself is as it was
+    assert graph.num_nodes(USER) == 60  # the original graph is unchanged
     assert graph.edges(ITEM_USER).edge_index.sparse_size() == (40, 60)
 
 
-def test_an_item_that_nobody_touched_counts_like_one_touched_once():
+def test_item_without_interactions_counts_like_one_of_degree_one():
     graph = random_graph(size=40)
     cold = int((graph.degree(ITEM) == 0).nonzero()[0])
     folded = with_new_users(graph, RaggedSets(torch.tensor([0, 1]), torch.tensor([cold])))
     assert float(folded.edges(ITEM_USER).weight[-1]) == 1
 
 
-def test_features_of_new_users_are_missing_and_other_relations_fit():
+def test_new_users_have_no_features_and_other_relations_are_resized():
     dataset, split = random_split(60, 40, 150)
     age = FeatureTable("age", torch.ones(60, 2), node_type="user")
     graph = build_graph(replace(dataset, features={**dataset.features, "age": age}), split)
@@ -71,7 +71,7 @@ def test_features_of_new_users_are_missing_and_other_relations_fit():
     assert folded.edges(USER_USER).edge_index.sparse_size() == (63, 63)
 
 
-def test_new_users_join_a_subgraph_and_are_sampled():
+def test_new_users_are_sampled_into_subgraphs():
     graph = random_graph()
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=2))
     folded = with_new_users(graph, HISTORIES)
@@ -80,6 +80,6 @@ def test_new_users_join_a_subgraph_and_are_sampled():
     torch.testing.assert_close(model.encode(part)[USER][positions[USER]], model.encode(folded)[USER][[60, 4]], atol=1e-6, rtol=0)
 
 
-def test_unknown_items_are_refused():
+def test_unknown_items_are_rejected():
     with pytest.raises(ValueError, match="items 0 to 39, but hold 40"):
         with_new_users(random_graph(), RaggedSets(torch.tensor([0, 1]), torch.tensor([40])))

@@ -19,7 +19,7 @@ def test_common_users_are_counted(monkeypatch: pytest.MonkeyPatch, block_entries
 
 
 @pytest.mark.parametrize("center", [True, False])
-def test_features_are_centred_over_those_who_have_them(center: bool) -> None:
+def test_features_are_centred_over_items_with_the_modality(center: bool) -> None:
     graph = toy_graph()
     expected = torch.ones(I, I, dtype=torch.float64)
     for name, weight in (("image", 2.0), ("text", 0.5)):

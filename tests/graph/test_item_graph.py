@@ -14,7 +14,7 @@ def graph_without(text: list[int], image: list[int]) -> MultimodalGraph:
 
 
 def dense(edges: tuple[Tensor, Tensor]) -> Tensor:
-    """``[target, source]``."""
+    """Return the dense matrix ``[target, source]``."""
     matrix = torch.zeros(I, I, dtype=torch.float64)
     (source, target), weight = edges
     matrix[target, source] = weight.double()
@@ -22,7 +22,7 @@ def dense(edges: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def slow(graph: MultimodalGraph, name: str, k: int, *, cosine: bool, both_ends: bool) -> Tensor:
-    """One modality's normalised k-NN graph by definition, row by row."""
+    """Compute the normalised k-NN graph of one modality by definition, row by row."""
     table = graph.features[name]
     unit = torch.nn.functional.normalize(table.values.double(), dim=1)
     similarity = unit @ unit.T
@@ -39,7 +39,7 @@ def slow(graph: MultimodalGraph, name: str, k: int, *, cosine: bool, both_ends: 
 
 @pytest.mark.parametrize("cosine", [False, True])
 @pytest.mark.parametrize("both_ends", [False, True])
-def test_the_mixture_is_the_sum_of_normalised_graphs(cosine: bool, both_ends: bool) -> None:
+def test_mixture_is_the_sum_of_normalised_graphs(cosine: bool, both_ends: bool) -> None:
     graph = graph_without(text=[2, 8], image=[5])
     edges = item_graph(
         graph,
@@ -50,20 +50,20 @@ def test_the_mixture_is_the_sum_of_normalised_graphs(cosine: bool, both_ends: bo
     )
     image, text = (slow(graph, name, 4, cosine=cosine, both_ends=both_ends) for name in ("image", "text"))
     share = torch.full((I, 1), 0.25, dtype=torch.float64)
-    share[[2, 8]], share[~graph.features["image"].present] = 1.0, 0.0  # what an item lacks falls to the rest
+    share[[2, 8]], share[~graph.features["image"].present] = 1.0, 0.0  # the other modality gets the share of a missing one
     torch.testing.assert_close(dense(edges), share * image + (1 - share) * text, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("alone", "own"), [("itself", 1.0), ("nothing", 0.0)])
-def test_an_item_without_any_modality(alone: str, own: float) -> None:
+@pytest.mark.parametrize(("alone", "weight"), [("itself", 1.0), ("nothing", 0.0)])
+def test_item_without_any_modality(alone: str, weight: float) -> None:
     matrix = dense(item_graph(graph_without(text=[2], image=[2]), {"image": 1.0, "text": 1.0}, 4, alone=alone))
     expected = torch.zeros(I, dtype=torch.float64)
-    expected[2] = own
+    expected[2] = weight
     assert torch.equal(matrix[2], expected)
     assert torch.equal(matrix[:, 2], expected)
 
 
-def test_shares_of_modalities() -> None:
+def test_modality_shares() -> None:
     assert modality_shares(("image", "text"), {"image": 3}) == {"image": 1.0, "text": 0.0}
     with pytest.raises(ValueError, match="needs features of at least one modality"):
         modality_shares((), None)

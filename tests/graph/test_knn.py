@@ -18,7 +18,7 @@ def table(num_rows=50, dim=7, *, missing=(), seed=0):
 
 
 def dense(features, k, *, include_self):
-    """Neighbours and similarities by sorting the whole matrix in float64."""
+    """Find neighbours and similarities by sorting the dense matrix in float64."""
     unit = features.values.double() / features.values.double().norm(dim=-1, keepdim=True)
     expected = {}
     present = features.mask.nonzero().flatten().tolist()
@@ -55,7 +55,7 @@ def test_agrees_with_scikit_learn():
     features = table(200, 12)
     edge_index, weight = knn_edges(features, 9, include_self=False, weighting="cosine")
     distance, index = NearestNeighbors(n_neighbors=10, metric="cosine").fit(features.values.numpy()).kneighbors()
-    distance, index = distance[:, :9], index[:, :9]  # without an argument, scikit-learn leaves the point itself out
+    distance, index = distance[:, :9], index[:, :9]  # without an argument, scikit-learn excludes the point itself
     assert np.array_equal(edge_index[0].view(200, 9).numpy(), index)
     np.testing.assert_allclose(weight.view(200, 9).numpy(), 1 - distance, atol=1e-6)
 
@@ -84,7 +84,7 @@ def test_approximate_search_finds_most_neighbours(monkeypatch):
     assert bool((found[0] != found[1]).all())
 
 
-def test_equal_neighbours_are_taken_in_row_order():
+def test_ties_are_broken_in_row_order():
     values = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
     edge_index, _ = knn_edges(FeatureTable("image", values), 3)
     assert by_target(edge_index, torch.ones(18)) == {
@@ -97,8 +97,8 @@ def test_equal_neighbours_are_taken_in_row_order():
     }
 
 
-def test_a_node_comes_first_among_its_own_neighbours_and_has_exactly_k():
-    values = torch.randn(30, 3, generator=torch.Generator().manual_seed(0)).repeat(4, 1)  # everyone has three doubles
+def test_node_is_its_own_first_neighbour_and_has_exactly_k():
+    values = torch.randn(30, 3, generator=torch.Generator().manual_seed(0)).repeat(4, 1)  # every node has three duplicates
     edge_index, weight = knn_edges(FeatureTable("image", values), 4, weighting="cosine")
     assert edge_index[0].view(-1, 4)[:, 0].tolist() == list(range(120))
     assert torch.equal(edge_index[1].bincount(), torch.full((120,), 4))
@@ -106,7 +106,7 @@ def test_a_node_comes_first_among_its_own_neighbours_and_has_exactly_k():
 
 
 @pytest.mark.parametrize(("include_self", "edges"), [(True, 9), (False, 6)])
-def test_fewer_nodes_than_neighbours(include_self, edges):
+def test_fewer_nodes_than_k(include_self, edges):
     features = table(5, missing=(1, 3))
     edge_index, weight = knn_edges(features, 10, include_self=include_self)
     assert edge_index.shape == (2, edges)
@@ -114,14 +114,14 @@ def test_fewer_nodes_than_neighbours(include_self, edges):
     assert set(edge_index.unique().tolist()) == {0, 2, 4}
 
 
-def test_one_node_or_none():
+def test_single_node_and_no_nodes():
     assert knn_edges(table(3, missing=(0, 1)), 2)[0].tolist() == [[2], [2]]
     assert knn_edges(table(3, missing=(0, 1)), 2, include_self=False)[0].shape == (2, 0)
     assert knn_edges(table(3, missing=(0, 1, 2)), 2)[0].shape == (2, 0)
     assert knn_edges(table(4), 1)[0].tolist() == [[0, 1, 2, 3], [0, 1, 2, 3]]
 
 
-def test_tokens_that_are_missing_do_not_count():
+def test_missing_tokens_contribute_nothing():
     values = torch.randn(12, 3, 4, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(12, 3, dtype=torch.bool)
     mask[:, 2] = False
@@ -132,20 +132,20 @@ def test_tokens_that_are_missing_do_not_count():
     torch.testing.assert_close(tokens[1], plain[1])
 
 
-def test_length_of_a_vector_does_not_matter():
+def test_vector_norms_are_irrelevant():
     features = table()
     scaled = FeatureTable("image", features.values * torch.arange(1, 51)[:, None])
     assert torch.equal(knn_edges(features, 4)[0], knn_edges(scaled, 4)[0])
 
 
-def test_refusals(monkeypatch):
+def test_invalid_arguments_are_rejected(monkeypatch):
     with pytest.raises(ValueError, match="k must be greater than 0"):
         knn_edges(table(), 0)
     with pytest.raises(ValueError, match="weighting must be one of"):
         knn_edges(table(), 2, weighting="euclid")
     with pytest.raises(ValueError, match="backend must be one of"):
         knn_edges(table(), 2, backend="annoy")
-    with pytest.raises(ValueError, match="at least 10000 nodes, but only 50"):
+    with pytest.raises(ValueError, match="at least 10000 nodes for training, but only 50"):
         knn_edges(table(), 2, backend="faiss_approximate")
     real = builtins.__import__
 

@@ -17,19 +17,19 @@ from gmmrec.testing import I, RecommenderContract, U, checkerboard, score_all, t
 
 
 def known_board(seed: int = 0):
-    """The checkerboard, of whose items all but 5 are entities; items of one colour share an entity that is no item."""
-    dataset, wanted = checkerboard(U, I, seed=seed)
+    """Return a checkerboard in which all items but 5 are entities, and items of one colour share an entity that is not an item."""
+    dataset, liked = checkerboard(U, I, seed=seed)
     items = torch.tensor([i for i in range(I) if i != 5])
     entity = torch.full((I,), -1)
     entity[items] = torch.arange(I - 1)
     colour = I - 1 + items % 2
-    facts = Triples(entity[items], torch.zeros(I - 1, dtype=torch.long), colour, torch.zeros(I - 1, dtype=torch.long), entity)
+    triples = Triples(entity[items], torch.zeros(I - 1, dtype=torch.long), colour, torch.zeros(I - 1, dtype=torch.long), entity)
     vocabularies = {
         **dataset.vocabularies,
         "entity": Vocabulary([f"e{i}" for i in range(I + 1)], name="entity"),
         "relation": Vocabulary(["has colour"], name="relation"),
     }
-    return replace(dataset, vocabularies=vocabularies, triples=facts), wanted
+    return replace(dataset, vocabularies=vocabularies, triples=triples), liked
 
 
 def graph_of(dataset) -> MultimodalGraph:
@@ -37,25 +37,25 @@ def graph_of(dataset) -> MultimodalGraph:
     return build_graph(dataset, Split(dataset.interactions, nothing, nothing, triples=dataset.triples))
 
 
-def test_facts_are_edges_both_ways_once_a_pair() -> None:
+def test_triples_are_edges_in_both_directions_once_per_pair() -> None:
     dataset, _ = known_board()
-    facts = dataset.triples
-    twice = Triples(*(torch.cat([getattr(facts, name)] * 2) for name in ("head", "relation", "tail", "part")), facts.entity)
+    triples = dataset.triples
+    twice = Triples(*(torch.cat([getattr(triples, name)] * 2) for name in ("head", "relation", "tail", "part")), triples.entity)
     graph = with_knowledge(graph_of(replace(dataset, triples=twice)))
     edge_index, weight = graph.edges(KNOWS)
     pairs = {tuple(pair) for pair in edge_index.as_tensor().t().tolist()}
-    assert pairs == {pair for h, t in zip(facts.head.tolist(), facts.tail.tolist(), strict=True) for pair in ((h, t), (t, h))}
+    assert pairs == {pair for h, t in zip(triples.head.tolist(), triples.tail.tolist(), strict=True) for pair in ((h, t), (t, h))}
     assert edge_index.shape[1] == len(pairs)
-    even = int((facts.tail == I - 1).sum())
+    even = int((triples.tail == I - 1).sum())
     assert float(weight[0]) == pytest.approx(even**-0.5)  # the first edge comes from the colour to e0
 
 
-def test_items_without_knowledge_are_refused() -> None:
-    with pytest.raises(ValueError, match="the data set has no facts"):
+def test_data_without_triples_are_rejected() -> None:
+    with pytest.raises(ValueError, match="the data set has no triples"):
         GraphFusion(toy_graph().schema, GraphFusionConfig(knowledge="entity"))
 
 
-def test_knowledge_reaches_items_through_what_they_share() -> None:
+def test_knowledge_propagates_between_items_through_shared_entities() -> None:
     dataset, _ = known_board()
     graph = graph_of(dataset)
     torch.manual_seed(0)
@@ -65,14 +65,14 @@ def test_knowledge_reaches_items_through_what_they_share() -> None:
     with torch.no_grad():
         model.items[0] += 1.0
     changed = (model.encode(graph)["item"] != before).any(1)
-    assert changed.tolist() == [i % 2 == 0 for i in range(I)]  # items of its colour, and itself
+    assert changed.tolist() == [i % 2 == 0 for i in range(I)]  # the item and others of its colour
     with torch.no_grad():
         model.entities[I] += 1.0  # the odd colour
     changed = (model.encode(graph)["item"] != before).any(1)
-    assert changed.tolist() == [i != 5 for i in range(I)]  # item 5 is no entity
+    assert changed.tolist() == [i != 5 for i in range(I)]  # item 5 is not an entity
 
 
-def test_features_of_entities_take_part_where_there_are_any() -> None:
+def test_entity_features_are_used_if_present() -> None:
     dataset, _ = known_board()
     plain = graph_of(dataset)
     looks = FeatureTable("looks", torch.randn(I + 1, 5), torch.arange(I + 1) != 2, "entity")
@@ -101,18 +101,18 @@ class TestKnowledge(RecommenderContract):
         return super().build(model_class, graph if "entity" in graph.data.node_types else informed(graph), seed=seed)
 
     def test_permuting_users_and_items_permutes_scores(self, model_class) -> None:
-        pytest.skip("the toy's alignment would have to be permuted too; it is looked at above")
+        pytest.skip("the alignment would have to be permuted too; covered above")
 
 
 def informed(graph: MultimodalGraph) -> MultimodalGraph:
-    """A toy graph with the facts of its board."""
-    facts = graph_of(known_board()[0])
+    """Return a toy graph with the triples of its board."""
+    knowledge = graph_of(known_board()[0])
     data = graph.data.clone()
-    for owner in ("entity", *(kind for kind in facts.data.edge_types if "entity" in kind)):
-        for name, value in facts.data[owner].items():
+    for owner in ("entity", *(kind for kind in knowledge.data.edge_types if "entity" in kind)):
+        for name, value in knowledge.data[owner].items():
             data[owner][name] = value
-    relations = (*graph.schema.relations, *(kind for kind in facts.schema.relations if "entity" in kind))
-    schema = replace(graph.schema, relations=relations, num_nodes=facts.schema.num_nodes, num_relations=1)
+    relations = (*graph.schema.relations, *(kind for kind in knowledge.schema.relations if "entity" in kind))
+    schema = replace(graph.schema, relations=relations, num_nodes=knowledge.schema.num_nodes, num_relations=1)
     return MultimodalGraph(data, schema)
 
 

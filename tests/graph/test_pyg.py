@@ -35,27 +35,27 @@ def whole(dataset, config=None):
 
 
 def board_with(**tables):
-    """A checkerboard with further modalities ``[N, 3]``, of users where the name says so."""
+    """Return a checkerboard with further modalities ``[N, 3]``, those named ``user_*`` of users."""
     board, _ = checkerboard()
     sizes = {"user": board.num_users, "item": board.num_items}
-    own = {}
+    tables_by_name = {}
     for name, values in tables.items():
         node_type = "user" if name.startswith("user_") else "item"
         values = torch.rand(sizes[node_type], 3, generator=seeded()) if values is None else values
-        own[name] = FeatureTable(name, values, node_type=node_type)
-    return replace(board, features={**board.features, **own})
+        tables_by_name[name] = FeatureTable(name, values, node_type=node_type)
+    return replace(board, features={**board.features, **tables_by_name})
 
 
 def linked_board():
-    """A checkerboard of which twelve items are entities on a circle."""
+    """Return a checkerboard in which twelve items are entities on a circle."""
     board, _ = checkerboard()
-    facts = circle()
+    knowledge = circle()
     item = torch.arange(board.num_items)
     return replace(
         board,
-        vocabularies={**facts.vocabularies, **board.vocabularies},
-        features={**board.features, "name": facts.features["name"], "words": facts.features["words"]},
-        triples=replace(facts.triples, entity=torch.where(item < 12, 11 - item, -1)),
+        vocabularies={**knowledge.vocabularies, **board.vocabularies},
+        features={**board.features, "name": knowledge.features["name"], "words": knowledge.features["words"]},
+        triples=replace(knowledge.triples, entity=torch.where(item < 12, 11 - item, -1)),
     )
 
 
@@ -66,9 +66,9 @@ def graphs():
         "ratings and reviews": whole(rated),
         "users with features": whole(board_with(user_text=None, user_face=torch.rand(24, 2, 3, generator=seeded()))),
         "no features": whole(replace(checkerboard()[0], features={})),
-        "facts and links": whole(linked_board()),
-        "a part": sample_subgraph(rich_graph(), {USER: torch.tensor([5, 2])}, [2, 2], seeded())[0],
-        "names of PyG": whole(board_with(**dict.fromkeys(RESERVED - {"num_nodes", "degree", "n_id"}))),
+        "triples and alignment": whole(linked_board()),
+        "subgraph": sample_subgraph(rich_graph(), {USER: torch.tensor([5, 2])}, [2, 2], seeded())[0],
+        "reserved names": whole(board_with(**dict.fromkeys(RESERVED - {"num_nodes", "degree", "n_id"}))),
         "odd names": whole(board_with(**dict.fromkeys(("feature_x", "keys", "a.b", "ß c", "Z2fZ", "1"))), GraphConfig(knn=2)),
     }
 
@@ -90,7 +90,7 @@ class SAGE(nn.Module):
         return self.second(self.first(x, edge_index).relu(), edge_index)
 
 
-def test_nothing_but_tensors_and_numbers(graph):
+def test_export_holds_only_tensors_and_numbers(graph):
     data = graph.to_pyg()
     assert data.validate(raise_on_error=True)
     for store in data.stores:
@@ -104,7 +104,7 @@ def test_nothing_but_tensors_and_numbers(graph):
     assert not any(isinstance(value, EdgeIndex) for value in data.edge_index_dict.values())
 
 
-def test_there_and_back(graph):
+def test_round_trip(graph):
     before = {name: value.clone() for name, value in graph.data[USER_ITEM].items()}
     back = MultimodalGraph.from_pyg(graph.to_pyg())
     assert_same(graph, back)
@@ -114,7 +114,7 @@ def test_there_and_back(graph):
     assert all(torch.equal(graph.data[USER_ITEM][name], value) for name, value in before.items())
 
 
-def test_inputs_are_modalities_side_by_side():
+def test_inputs_are_concatenated_modalities():
     image, words = torch.rand(16, 6), torch.rand(16, 2, 3)
     board, _ = checkerboard()
     mask = torch.ones(16, 2, dtype=torch.bool)
@@ -131,7 +131,7 @@ def test_inputs_are_modalities_side_by_side():
     assert torch.equal(data[ITEM].words[7], words[7])
 
 
-def test_only_training_interactions_are_there():
+def test_only_training_interactions_are_exported():
     board, _ = checkerboard()
     split = split_dataset(board, generator=seeded())
     data = build_graph(board, split).to_pyg()
@@ -141,7 +141,7 @@ def test_only_training_interactions_are_there():
 
 
 @pytest.mark.parametrize("relation", ["similar_words/tags", "aZ2fZb", "Z2f/", "Z2fZ2fZ", "ß c", "a__b___", "ZZ", "similar_image"])
-def test_relations_are_spelled_for_to_hetero(relation):
+def test_relation_names_are_encoded_for_to_hetero(relation):
     plain = plain_type((ITEM, relation, ITEM))
     assert plain[1].replace("_", "a").isalnum()
     assert plain[1].isascii()
@@ -161,14 +161,14 @@ def test_to_hetero(graph):
     assert all(parameter.grad is not None for parameter in model.first.parameters())
 
 
-def test_a_model_reads_what_came_back():
+def test_model_runs_on_the_round_trip():
     graph = rich_graph()
     model = LightGCN(graph.schema, LightGCNConfig(dim=8))
     assert torch.equal(model.encode(graph)[USER], model.encode(MultimodalGraph.from_pyg(graph.to_pyg()))[USER])
 
 
 def test_random_link_split():
-    """Edges of the parts are those of the graph, both ways, with what is known of them."""
+    """The edges of the splits are those of the graph, in both directions, with their attributes."""
     rated, _ = rated_checkerboard()
     graph = whole(rated)
     transform = T.RandomLinkSplit(0.2, 0.2, neg_sampling_ratio=0.0, edge_types=[USER_ITEM], rev_edge_types=[ITEM_USER])
@@ -191,8 +191,8 @@ def test_random_link_split():
     assert set(back.data[USER_ITEM].keys()) == {"edge_index", "edge_weight", "rating", "text"}
 
 
-def test_degrees_and_weights_are_counted_where_they_were_deleted():
-    """A split of PyG's leaves degrees of the whole; without them they are those of what is left."""
+def test_deleted_degrees_and_weights_are_recomputed():
+    """A PyG split keeps the degrees of the whole graph; deleted degrees are recomputed from the remaining edges."""
     dataset, split = random_split(60, 40, 150)
     data = build_graph(dataset, replace(split, train=split.train.take(slice(0, 100)))).to_pyg()
     expected = MultimodalGraph.from_pyg(data)
@@ -201,19 +201,19 @@ def test_degrees_and_weights_are_counted_where_they_were_deleted():
     for edge_type in (USER_ITEM, ITEM_USER):
         del data[edge_type].edge_weight
     assert_same(expected, MultimodalGraph.from_pyg(data))
-    facts = whole(linked_board())
-    data = facts.to_pyg()
+    graph = whole(linked_board())
+    data = graph.to_pyg()
     del data[ENTITY].degree
-    assert torch.equal(MultimodalGraph.from_pyg(data).degree(ENTITY), facts.degree(ENTITY))
+    assert torch.equal(MultimodalGraph.from_pyg(data).degree(ENTITY), graph.degree(ENTITY))
 
 
-def test_to_undirected_makes_the_reversed_edges():
+def test_to_undirected_restores_the_reversed_edges():
     rated, _ = rated_checkerboard()
     graph = whole(rated)
     data = graph.to_pyg()
     del data[ITEM_USER]
     assert_same(graph, MultimodalGraph.from_pyg(T.ToUndirected()(data)))
-    assert_same(graph, MultimodalGraph.from_pyg(data))  # and so does the way back by itself
+    assert_same(graph, MultimodalGraph.from_pyg(data))  # from_pyg restores them too
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
@@ -251,8 +251,8 @@ def test_explainer(algorithm):
     assert found[USER_ITEM].edge_mask.shape == data[USER_ITEM].edge_weight.shape
 
 
-def same_batch(graph, batch, users):
-    """A mini-batch is a part of the graph: its rows, features and edges are those of the whole."""
+def check_batch(graph, batch, users):
+    """Check that a mini-batch is a subgraph: its rows, features and edges are those of the whole graph."""
     part = MultimodalGraph.from_pyg(batch)
     assert part.schema == graph.schema
     assert part.rows(USER)[: len(users)].tolist() == users
@@ -270,12 +270,12 @@ def same_batch(graph, batch, users):
 
 
 def test_node_loader():
-    """The package's own sampler, which needs no compiled part, on plain data."""
+    """The package's own sampler, which needs no compiled extension, works on plain data."""
     graph = whole(board_with(y=None), GraphConfig(knn=3))
     sampler = NeighborSampler(graph, [4, 4], generator=seeded())
     loader = NodeLoader(graph.to_pyg(), sampler, input_nodes=(USER, torch.tensor([3, 7, 1])), batch_size=3)
     (batch,) = loader
-    same_batch(graph, batch, [3, 7, 1])
+    check_batch(graph, batch, [3, 7, 1])
 
 
 @pytest.mark.skipif(not HAS_SPARSE, reason="HGTLoader needs torch-sparse, which is not installed")
@@ -283,7 +283,7 @@ def test_hgt_loader():
     graph = rich_graph()
     loader = HGTLoader(graph.to_pyg(), [4, 4], input_nodes=(USER, torch.tensor([3, 7, 1])), batch_size=3, is_sorted=True)
     (batch,) = loader
-    same_batch(graph, batch, [3, 7, 1])
+    check_batch(graph, batch, [3, 7, 1])
 
 
 @pytest.mark.skipif(not HAS_PYG_LIB and not HAS_SPARSE, reason="NeighborLoader needs pyg-lib or torch-sparse; neither is installed")
@@ -292,10 +292,10 @@ def test_neighbor_loader():
     graph = rich_graph()
     loader = NeighborLoader(graph.to_pyg(), [4, 4], input_nodes=(USER, torch.tensor([3, 7, 1])), batch_size=3, is_sorted=True)
     (batch,) = loader
-    same_batch(graph, batch, [3, 7, 1])
+    check_batch(graph, batch, [3, 7, 1])
 
 
-def test_edges_in_any_order_come_back_sorted():
+def test_unsorted_edges_are_sorted():
     graph = whole(linked_board())
     data = graph.to_pyg()
     for edge_type in (USER_ITEM, RELATED):
@@ -305,14 +305,14 @@ def test_edges_in_any_order_come_back_sorted():
     back = MultimodalGraph.from_pyg(data)
     assert torch.equal(back.edges(USER_ITEM).edge_index, graph.edges(USER_ITEM).edge_index)
     assert torch.equal(back.edges(USER_ITEM).weight, graph.edges(USER_ITEM).weight)
-    facts = [
+    triples = [
         set(zip(*g.edges(RELATED).edge_index.tolist(), g.attribute(RELATED, "relation").tolist(), strict=True))
         for g in (graph, back)
     ]
-    assert facts[0] == facts[1]
+    assert triples[0] == triples[1]
 
 
-def test_an_attribute_that_was_added_is_a_modality():
+def test_added_attribute_is_a_modality():
     data = rich_graph().to_pyg()
     data[ITEM].clip = torch.ones(40, 5).half()
     back = MultimodalGraph.from_pyg(data)
@@ -320,7 +320,7 @@ def test_an_attribute_that_was_added_is_a_modality():
     assert back.features["clip"].present.all()
 
 
-def test_data_of_ones_own():
+def test_foreign_data():
     data = HeteroData()
     data[USER].x, data[ITEM].x = torch.rand(2, 3), torch.rand(3, 4)
     data[USER_ITEM].edge_index = torch.tensor([[0, 1, 1], [2, 0, 2]])
@@ -333,7 +333,7 @@ def test_data_of_ones_own():
     assert ITEM_USER in graph.schema.relations
 
 
-def test_messages():
+def test_error_messages():
     data = HeteroData()
     data["movie"].num_nodes = 2
     with pytest.raises(ValueError, match=r"the data has no node type 'user' \(it has 'movie'\).*Dataset.from_pyg"):
@@ -342,23 +342,23 @@ def test_messages():
     with pytest.raises(ValueError, match=r"the data has no edges \('user', 'interacts', 'item'\) \(it has none\)"):
         MultimodalGraph.from_pyg(data)
     data[USER_ITEM].edge_index = torch.tensor([[0], [2]])
-    with pytest.raises(ValueError, match="the edges user-interacts-item join node 2, but there are 2 nodes"):
+    with pytest.raises(ValueError, match="the edges user-interacts-item contain node 2, but there are 2 nodes"):
         MultimodalGraph.from_pyg(data)
     data[USER_ITEM].edge_index = torch.tensor([[0], [1]])
     data[ITEM].n_id = torch.tensor([4, 7])
-    with pytest.raises(ValueError, match=r"set data\['item'\].num_embeddings to the number of item nodes in the whole"):
+    with pytest.raises(ValueError, match=r"set data\['item'\].num_embeddings to the number of item nodes in the whole graph"):
         MultimodalGraph.from_pyg(data)
     data[ITEM].num_embeddings = 9
     assert MultimodalGraph.from_pyg(data).schema.num_nodes[ITEM] == 9
 
 
 @pytest.mark.parametrize("name", ["num_nodes", "degree", "n_id", "image_mask"])
-def test_names_that_a_graph_needs_itself_are_refused(name):
-    with pytest.raises(ValueError, match=f"modality '{name}' of item cannot be called so"):
+def test_reserved_node_attributes_are_rejected(name):
+    with pytest.raises(ValueError, match=f"modality '{name}' of item collides with another node attribute"):
         whole(board_with(**{name: None}))
 
 
-def test_similar_items_are_there():
+def test_similar_items_are_exported():
     graph = whole(board_with(), GraphConfig(knn=3))
     edge_index = graph.to_pyg()[similar("image")].edge_index
     assert torch.equal(edge_index, graph.edges(similar("image")).edge_index.as_tensor())

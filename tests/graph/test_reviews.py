@@ -1,4 +1,4 @@
-"""Ratings and reviews on the edges: every one where it belongs, whatever is done with the graph, and none that is held out."""
+"""Ratings and reviews on edges: each on the edge of its pair after every graph operation, and none that is held out."""
 
 from dataclasses import replace
 
@@ -21,8 +21,8 @@ from gmmrec.typing import ITEM_USER, USER_ITEM
 U, I = 12, 9  # noqa: E741
 
 
-def written():
-    """A third of all pairs; rating and first word of a pair are made of its rows, so that a mistake shows."""
+def reviewed_data():
+    """Return 40% of all pairs, with rating and first word computed from the rows of the pair, so that a mismatch shows."""
     generator = torch.Generator().manual_seed(0)
     user, item = torch.nonzero(torch.rand(U, I, generator=generator) < 0.4, as_tuple=True)
     order = torch.randperm(len(user), generator=generator)
@@ -38,7 +38,7 @@ def written():
 
 
 def check(graph, *, new_users=0):
-    """Every edge has the rating and the review of its pair."""
+    """Check that every edge has the rating and the review of its pair."""
     for kind in (USER_ITEM, ITEM_USER):
         ends = graph.edges(kind).edge_index.as_tensor()
         user, item = ends if kind == USER_ITEM else ends.flip(0)
@@ -52,15 +52,15 @@ def check(graph, *, new_users=0):
 
 
 def test_edges_carry_the_rating_and_the_review_of_their_pair():
-    dataset, split = written()
+    dataset, split = reviewed_data()
     graph = build_graph(dataset, split)
     check(graph)
     assert graph.schema.num_words == U * I + 2
     assert len(graph.attribute(USER_ITEM, "rating")) == len(split.train)
 
 
-def test_without_ratings_and_reviews_there_are_none():
-    dataset, split = written()
+def test_data_without_ratings_and_reviews_yield_no_edge_attributes():
+    dataset, split = reviewed_data()
     plain = Split(*(Interactions(part.user, part.item) for part in (split.train, split.valid, split.test)))
     graph = build_graph(replace(dataset, interactions=plain.train, reviews=None), plain)
     assert graph.attribute(USER_ITEM, "rating") is None
@@ -68,25 +68,25 @@ def test_without_ratings_and_reviews_there_are_none():
     assert graph.schema.num_words == 0
 
 
-def test_nothing_of_held_out_reviews_is_visible():
-    dataset, split = written()
+def test_held_out_reviews_are_not_in_the_graph():
+    dataset, split = reviewed_data()
     held_out = torch.cat([split.valid.review, split.test.review])
     held_out = held_out[held_out >= 0]
     tokens = dataset.reviews.tokens.clone()
     tokens[held_out] = 3
     changed = replace(dataset, reviews=replace(dataset.reviews, tokens=tokens))
-    ours, theirs = build_graph(dataset, split), build_graph(changed, split)
+    original, other = build_graph(dataset, split), build_graph(changed, split)
     for kind in (USER_ITEM, ITEM_USER):
-        assert torch.equal(ours.attribute(kind, "text"), theirs.attribute(kind, "text"))
+        assert torch.equal(original.attribute(kind, "text"), other.attribute(kind, "text"))
 
 
-def test_held_out_reviews_do_not_decide_which_words_are_known():
-    dataset, split = written()
+def test_held_out_reviews_do_not_extend_the_vocabulary():
+    dataset, split = reviewed_data()
     train, test = (part.review[part.review >= 0] for part in (split.train, split.test))
     rare = U * I + 2
     tokens = dataset.reviews.tokens.clone()
     tokens[train[0], 2] = rare  # once in training
-    for others, count in ((test[:3], 0), (train[1:2], 2)):  # and again, in held-out reviews or in training
+    for others, count in ((test[:3], 0), (train[1:2], 2)):  # then also in held-out reviews, or again in training
         more = tokens.clone()
         more[others, 2] = rare
         changed = replace(dataset, reviews=Reviews(more, (*dataset.reviews.words, "rare")))
@@ -95,7 +95,7 @@ def test_held_out_reviews_do_not_decide_which_words_are_known():
         assert int((text == 1).sum()) == (1 if count == 0 else 0)
 
 
-def test_the_first_review_of_a_repeated_pair_counts():
+def test_repeated_pair_carries_its_first_review():
     log = Interactions(
         torch.tensor([1, 1, 0]), torch.tensor([0, 0, 1]), weight=torch.tensor([4.0, 1.0, 3.0]), review=torch.tensor([1, 0, 2])
     )
@@ -106,22 +106,22 @@ def test_the_first_review_of_a_repeated_pair_counts():
     assert graph.attribute(ITEM_USER, "text").tolist() == [[4, 4], [3, 3]]
 
 
-def test_subgraphs_keep_what_their_edges_carry():
-    graph = build_graph(*written())
+def test_subgraphs_keep_ratings_and_reviews():
+    graph = build_graph(*reviewed_data())
     part, _ = sample_subgraph(graph, {"user": torch.tensor([6, 3])}, [2, 2], torch.Generator().manual_seed(1))
     assert 0 < part.edges(USER_ITEM).edge_index.shape[1] < graph.edges(USER_ITEM).edge_index.shape[1]
     check(part)
 
 
 def test_new_users_have_neither_ratings_nor_reviews():
-    graph = build_graph(*written())
+    graph = build_graph(*reviewed_data())
     wider = with_new_users(graph, RaggedSets.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([1, 4, 2]), 2))
     assert len(wider.attribute(ITEM_USER, "text")) == wider.edges(ITEM_USER).edge_index.shape[1]
     check(wider, new_users=2)
 
 
-def test_the_disk_and_a_device_keep_them(tmp_path):
-    graph = build_graph(*written())
+def test_saving_and_moving_keep_ratings_and_reviews(tmp_path):
+    graph = build_graph(*reviewed_data())
     save_graph(graph, tmp_path / "graph.safetensors")
     again = load_graph(tmp_path / "graph.safetensors")
     check(again)
@@ -131,23 +131,23 @@ def test_the_disk_and_a_device_keep_them(tmp_path):
     assert graph.attribute(USER_ITEM, "text").device.type == "cpu"
 
 
-def test_a_blend_keeps_them():
-    graph = build_graph(*written())
+def test_merging_keeps_ratings_and_reviews():
+    graph = build_graph(*reviewed_data())
     merged = merge([graph, graph])
     check(merged)
     assert merged.schema.num_words == graph.schema.num_words
     check(view(merged, 1, graph.schema))
 
 
-def test_a_blend_of_other_reviews_is_refused():
-    dataset, split = written()
+def test_merging_different_reviews_is_rejected():
+    dataset, split = reviewed_data()
     other = replace(dataset, reviews=replace(dataset.reviews, tokens=dataset.reviews.tokens.roll(1, 1)))
     with pytest.raises(ValueError, match="graph 1 has another text of some interactions"):
         merge([build_graph(dataset, split), build_graph(other, split)])
 
 
-def test_replaced_edges_leave_them_behind():
-    graph = build_graph(*written())
+def test_replaced_edges_drop_ratings_and_reviews():
+    graph = build_graph(*reviewed_data())
     kept = graph.with_edges(USER_ITEM, graph.edges(USER_ITEM).edge_index, torch.ones(len(graph.attribute(USER_ITEM, "rating"))))
     check(kept)
     edge_index = graph.edges(USER_ITEM).edge_index.as_tensor()[:, ::2]

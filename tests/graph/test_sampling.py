@@ -19,13 +19,13 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def pairs(graph, edge_type):
-    """Edges as rows of the whole graph."""
+    """Return edges as pairs of rows of the whole graph."""
     source, target = graph.edges(edge_type).edge_index.as_tensor()
     return list(zip(graph.rows(edge_type[0])[source].tolist(), graph.rows(edge_type[2])[target].tolist(), strict=True))
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_all_neighbours_give_the_seeds_the_vectors_of_the_whole_graph(num_layers):
+def test_all_neighbours_yield_the_seed_vectors_of_the_whole_graph(num_layers):
     graph = random_graph()
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=num_layers))
     small, positions = sample_subgraph(graph, SEEDS, [-1] * num_layers, generator())
@@ -35,7 +35,7 @@ def test_all_neighbours_give_the_seeds_the_vectors_of_the_whole_graph(num_layers
         torch.testing.assert_close(part[node_type][positions[node_type]], whole[node_type][seeds], atol=1e-6, rtol=0)
 
 
-def test_one_hop_less_is_not_enough():
+def test_one_hop_fewer_changes_the_vectors():
     graph = random_graph()
     model = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=3))
     small, positions = sample_subgraph(graph, SEEDS, [-1, -1], generator())
@@ -43,7 +43,7 @@ def test_one_hop_less_is_not_enough():
     assert float(difference.detach().abs().max()) > 1e-4
 
 
-def test_edges_are_the_incoming_edges_of_the_nodes_reached_before():
+def test_edges_are_the_incoming_edges_of_previously_reached_nodes():
     graph = random_graph()
     for num_hops in (1, 2):
         small, _ = sample_subgraph(graph, {USER: torch.tensor([3])}, [-1] * num_hops, generator())
@@ -54,9 +54,9 @@ def test_edges_are_the_incoming_edges_of_the_nodes_reached_before():
             expected[USER_ITEM] = {(u, i) for u, i in pairs(graph, USER_ITEM) if i in items}
             items = items | {i for i, _ in expected[ITEM_USER]}
             users = users | {u for u, _ in expected[USER_ITEM]}
-        for edge_type, wanted in expected.items():
-            assert len(pairs(small, edge_type)) == len(wanted)
-            assert set(pairs(small, edge_type)) == wanted
+        for edge_type, edges in expected.items():
+            assert len(pairs(small, edge_type)) == len(edges)
+            assert set(pairs(small, edge_type)) == edges
         assert set(small.rows(USER).tolist()) == users
         assert set(small.rows(ITEM).tolist()) == items
 
@@ -65,9 +65,9 @@ def test_fanout_bounds_the_edges_and_draws_without_replacement():
     graph = random_graph(size=600)
     small, _ = sample_subgraph(graph, SEEDS, [3, 2], generator())
     for edge_type in (USER_ITEM, ITEM_USER):
-        found = pairs(small, edge_type)
-        assert len(set(found)) == len(found)
-        assert set(found) <= set(pairs(graph, edge_type))
+        sampled = pairs(small, edge_type)
+        assert len(set(sampled)) == len(sampled)
+        assert set(sampled) <= set(pairs(graph, edge_type))
         kept = torch.bincount(small.edges(edge_type).edge_index[1], minlength=small.num_nodes(edge_type[2]))
         assert int(kept.max()) == 3
         seeds = small.rows(edge_type[2])[: SEEDS[edge_type[2]].unique().numel()]
@@ -104,14 +104,14 @@ def test_a_subgraph_of_a_subgraph_keeps_the_rows_of_the_table():
     assert second.rows(USER).tolist() == [3]
 
 
-def test_every_relation_takes_part():
+def test_every_relation_is_sampled():
     graph = random_graph().with_edges(ITEM_ITEM, torch.tensor([[1, 2, 3], [0, 0, 1]]), torch.tensor([0.1, 0.2, 0.3]))
     small, _ = sample_subgraph(graph, {ITEM: torch.tensor([0])}, [-1], generator())
     assert pairs(small, ITEM_ITEM) == [(1, 0), (2, 0)]
     torch.testing.assert_close(small.edges(ITEM_ITEM).weight, torch.tensor([0.1, 0.2]))
 
 
-def test_same_generator_same_subgraph_and_hops_are_counted():
+def test_seed_determines_the_subgraph_and_hops_are_counted():
     graph = random_graph(size=600)
     first, second, third = (sample_neighbors(graph, SEEDS, [2, 2], generator(seed))[0] for seed in (0, 0, 1))
     assert all(torch.equal(first.edge[t], second.edge[t]) for t in first.edge)
@@ -119,7 +119,7 @@ def test_same_generator_same_subgraph_and_hops_are_counted():
     for node_type, counts in first.num_sampled_nodes.items():
         assert sum(counts) == first.node[node_type].numel()
         assert counts[0] == SEEDS[node_type].unique().numel()
-    for edge_type, counts in first.num_sampled_edges.items():  # the edges of the first hop end at seeds, and come first
+    for edge_type, counts in first.num_sampled_edges.items():  # edges of the first hop end at seeds and come first
         seeds = first.num_sampled_nodes[edge_type[2]][0]
         assert int((first.col[edge_type] < seeds).sum()) == counts[0]
         assert bool((first.col[edge_type][: counts[0]] < seeds).all())
@@ -132,10 +132,10 @@ def test_draws_are_uniform_over_subsets():
     assert float((counts / 6000 - 1).abs().max()) < 0.06  # ten subsets; the standard error is 1.2 %
 
 
-def test_link_loader_yields_graphs_with_places_of_triplets():
+def test_link_loader_yields_graphs_with_triplet_positions():
     graph = random_graph()
-    wrong = torch.arange(60)[:, None] + torch.tensor([[0, 1]])
-    sampler = NeighborSampler(graph, [3, 3], generator=generator(), negatives=lambda users, count: wrong[users] % 40)
+    negatives = torch.arange(60)[:, None] + torch.tensor([[0, 1]])
+    sampler = NeighborSampler(graph, [3, 3], generator=generator(), negatives=lambda users, count: negatives[users] % 40)
     edges = graph.edges(USER_ITEM).edge_index.as_tensor()
     loader = LinkLoader(
         graph.data,
@@ -150,7 +150,7 @@ def test_link_loader_yields_graphs_with_places_of_triplets():
         users = batch.rows(USER)[batch.data[USER].src_index]
         items = batch.rows(ITEM)[batch.data[ITEM].dst_pos_index]
         seen.append(torch.stack([users, items]))
-        assert torch.equal(batch.rows(ITEM)[batch.data[ITEM].dst_neg_index], wrong[users] % 40)
+        assert torch.equal(batch.rows(ITEM)[batch.data[ITEM].dst_neg_index], negatives[users] % 40)
         assert batch.edges(USER_ITEM).edge_index.is_sorted_by_col
     assert torch.equal(torch.cat(seen, 1), edges)
 
@@ -174,7 +174,7 @@ def test_edges_within_one_node_type():
     assert batch[ITEM].n_id[batch[ITEM_ITEM].edge_label_index].tolist() == [[3, 2], [1, 3]]
 
 
-def test_refusals():
+def test_invalid_arguments_are_rejected():
     graph = random_graph()
     with pytest.raises(ValueError, match="num_neighbors must hold"):
         NeighborSampler(graph, [], generator=generator())
@@ -188,7 +188,7 @@ def test_refusals():
         next(iter(loader))
 
 
-def test_worker_processes_draw_apart(monkeypatch):
+def test_worker_processes_draw_different_samples(monkeypatch):
     class Worker:
         def __init__(self, number):
             self.id, self.seed = number, 100 + number

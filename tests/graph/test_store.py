@@ -41,7 +41,7 @@ def assert_same(first, second):
                 assert value.sparse_size() == other.sparse_size()
 
 
-def test_a_loaded_graph_is_the_graph_that_was_saved(tmp_path):
+def test_loaded_graph_equals_the_saved_graph(tmp_path):
     graph = rich_graph()
     save_graph(graph, tmp_path / "graph.safetensors")
     loaded = load_graph(tmp_path / "graph.safetensors")
@@ -50,13 +50,13 @@ def test_a_loaded_graph_is_the_graph_that_was_saved(tmp_path):
     assert torch.equal(model.encode(graph)[USER], model.encode(loaded)[USER])
 
 
-def test_a_subgraph_keeps_its_rows(tmp_path):
+def test_subgraph_keeps_its_rows(tmp_path):
     part, _ = sample_subgraph(rich_graph(), {USER: torch.tensor([5, 2])}, [2, 2], torch.Generator().manual_seed(0))
     save_graph(part, tmp_path / "part")
     assert_same(part, load_graph(tmp_path / "part"))
 
 
-def test_pyg_works_with_what_was_loaded(tmp_path):
+def test_loaded_graph_works_with_pyg(tmp_path):
     save_graph(random_graph(), tmp_path / "graph")
     graph = load_graph(tmp_path / "graph")
     data = graph.data
@@ -67,11 +67,11 @@ def test_pyg_works_with_what_was_loaded(tmp_path):
     assert next(iter(NodeLoader(data, sampler, input_nodes=USER, batch_size=4)))[USER].batch_size == 4
 
 
-def test_nothing_but_graphs_is_read_or_written(tmp_path):
+def test_only_graphs_are_read_and_written(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_graph(tmp_path / "none")
     (tmp_path / "text").write_text("user,item\n1,2\n")
-    with pytest.raises(ValueError, match="is no saved graph"):
+    with pytest.raises(ValueError, match="is not a saved graph"):
         load_graph(tmp_path / "text")
     save_file({"weight": torch.zeros(1)}, tmp_path / "weights")
     with pytest.raises(ValueError, match="found 'no format'"):

@@ -1,4 +1,4 @@
-"""The graph of a toy data set, for the tests of this folder."""
+"""Random toy graphs for the tests in this folder."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from gmmrec.testing import checkerboard
 
 
 def random_split(num_users: int, num_items: int, size: int, *, seed: int = 0) -> tuple[Dataset, Split]:
-    """A data set with ``size`` interactions drawn anyhow (pairs repeat), the last tenth of them for validation."""
+    """Return a data set with ``size`` random interactions (pairs repeat), the last tenth for validation."""
     generator = torch.Generator().manual_seed(seed)
     dataset, _ = checkerboard(num_users, num_items)
     log = Interactions(
@@ -24,5 +24,5 @@ def random_split(num_users: int, num_items: int, size: int, *, seed: int = 0) ->
 
 
 def random_graph(num_users: int = 60, num_items: int = 40, size: int = 150, *, seed: int = 0) -> MultimodalGraph:
-    """A sparse graph in which some users and items stand alone."""
+    """Return a sparse graph in which some users and items are isolated."""
     return build_graph(*random_split(num_users, num_items, size, seed=seed))

@@ -1,4 +1,4 @@
-"""VECF in float64, one pair at a time, and the data that it is compared on."""
+"""Reference implementation of VECF in float64, one pair at a time, and its test data."""
 
 from dataclasses import replace
 
@@ -14,10 +14,10 @@ from gmmrec.models.vecf import VECF, VECFConfig
 from gmmrec.testing import I, U, checkerboard, toy_graph
 
 D, R, WORDS = 8, 4, 12
-BARE = 5  # an item without a picture
+BARE = 5  # an item without an image
 
 
-def pictures() -> FeatureTable:
+def region_table() -> FeatureTable:
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(I, R, generator=generator) < 0.7
     mask[0], mask[BARE] = True, False
@@ -33,7 +33,7 @@ def data(regions: FeatureTable | None = None, *, reviews: bool = True) -> Datase
     tokens = torch.randint(1, WORDS, (count, 5), generator=generator).masked_fill(torch.arange(5) >= lengths, 0).int()
     log = dataset.interactions
     log = Interactions(log.user, log.item, review=torch.arange(count).masked_fill(torch.arange(count) % 3 == 0, -1))
-    dataset = replace(dataset, features={**dataset.features, "regions": regions or pictures()})
+    dataset = replace(dataset, features={**dataset.features, "regions": regions or region_table()})
     return replace(dataset, interactions=log, reviews=Reviews(tokens, tuple("_?abcdefghij"))) if reviews else dataset
 
 
@@ -49,15 +49,15 @@ def build(dataset: Dataset | None = None, **settings) -> tuple[VECF, MultimodalG
 
 
 def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[float, list[float], Tensor]:
-    """In float64, for one pair: the logit, the weights of all regions, and the picture as the user sees it."""
+    """Return the logit, the weights of all regions and the user-specific image of one pair, in float64."""
     w, config = {name: p.detach().double() for name, p in model.named_parameters()}, model.config
     p, q = w["users"][user], w["items"][item]
-    positions, regions = [], []
+    present, regions = [], []
     for m, name in enumerate(model.names):
         table = graph.features[name]
-        for there, x in zip(table.mask[item].view(-1), table.values[item].double().view(-1, table.dim), strict=True):
-            positions.append(bool(there))
-            if there:
+        for is_present, x in zip(table.mask[item].view(-1), table.values[item].double().view(-1, table.dim), strict=True):
+            present.append(bool(is_present))
+            if is_present:
                 x = w[f"encoders.{m}.project.weight"] @ (x / x.norm()) + w[f"encoders.{m}.project.bias"]
                 regions.append((x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-5))
     logits = []
@@ -71,24 +71,24 @@ def slow(model: VECF, graph: MultimodalGraph, user: int, item: int) -> tuple[flo
             total = w["attend.query.weight"][0] @ p + w["attend.query.bias"][0] + w["attend.key.weight"][0] @ f
             logits.append(total.clamp(min=0))
     shares = iter(torch.stack(logits).softmax(0).tolist() if logits else [])
-    al = [next(shares) if there else 0.0 for there in positions]
-    seen = sum((a * f for a, f in zip(filter(None, al), regions, strict=True)), torch.zeros(D).double())
+    al = [next(shares) if is_present else 0.0 for is_present in present]
+    image = sum((a * f for a, f in zip(filter(None, al), regions, strict=True)), torch.zeros(D).double())
     if config.image:
         scale = config.scale if config.scale is not None else 1.0 if config.merge == "mul" else 0.5
-        picture = scale * w["merge.project.weight"] @ seen
+        projected = scale * w["merge.project.weight"] @ image
         if config.merge == "concat":
-            q = torch.cat([q, picture])
+            q = torch.cat([q, projected])
         elif regions:
-            q = q * picture if config.merge == "mul" else (1 - scale) * q + picture
+            q = q * projected if config.merge == "mul" else (1 - scale) * q + projected
     if config.predictor == "dot":
-        return float(p @ q), al, seen
+        return float(p @ q), al, image
     if config.predictor == "fm":
         x = torch.cat([p, q])
         linear, v = (torch.cat([w[f"predict.{kind}.{side}"] for side in (0, 1)]) for kind in ("weights", "factors"))
         y = linear @ x + sum((v[a] @ v[b]) * x[a] * x[b] for a in range(len(x)) for b in range(a))
-        return float(y), al, seen
+        return float(y), al, image
     h = torch.sigmoid(w["predict.query.weight"] @ p + w["predict.candidate.weight"] @ q + w["predict.query.bias"])
     for layer in range(1, config.num_layers):
-        position = f"predict.rest.{3 * layer - 1}"
-        h = torch.sigmoid(w[f"{position}.weight"] @ h + w[f"{position}.bias"])
-    return float(w[f"predict.rest.{3 * config.num_layers - 1}.weight"][0] @ h), al, seen
+        name = f"predict.rest.{3 * layer - 1}"
+        h = torch.sigmoid(w[f"{name}.weight"] @ h + w[f"{name}.bias"])
+    return float(w[f"predict.rest.{3 * config.num_layers - 1}.weight"][0] @ h), al, image

@@ -1,4 +1,4 @@
-"""BERT4Rec; tests named ``test_k`` are what must hold of it by the paper and the released code."""
+"""BERT4Rec against slow reference implementations of the paper and the released code."""
 
 import math
 from dataclasses import replace
@@ -35,39 +35,39 @@ def build(**settings) -> tuple[BERT4Rec, MultimodalGraph]:
 
 
 def slow_states(model: BERT4Rec, vectors: list[Tensor]) -> list[Tensor]:
-    """Section 3 of the paper for one sequence without padding, oldest first, in loops over places and heads."""
+    """Section 3 of the paper for one unpadded sequence, oldest first, in loops over positions and heads."""
     stack, heads = model.transformer, model.config.num_heads
     size = D // heads
     count = len(vectors)
     x = [layer_norm(v + stack.positions.table[count - 1 - t], stack.norm) for t, v in enumerate(vectors)]
     for layer in stack.encoder.layers:
-        attention, made = layer.attention, []
-        for here in x:
-            seen = []
+        attention, outputs = layer.attention, []
+        for target in x:
+            messages = []
             for h in range(heads):
                 part = slice(h * size, (h + 1) * size)
-                logits = [attention.query(here)[part] @ attention.key(there)[part] / math.sqrt(size) for there in x]
-                shares = softmax(logits)
-                seen.append(sum(share * attention.value(there)[part] for share, there in zip(shares, x, strict=True)))
-            s = layer_norm(here + attention.output(torch.cat(seen)), layer.norm)
+                logits = [attention.query(target)[part] @ attention.key(source)[part] / math.sqrt(size) for source in x]
+                weights = softmax(logits)
+                messages.append(sum(w * attention.value(source)[part] for w, source in zip(weights, x, strict=True)))
+            s = layer_norm(target + attention.output(torch.cat(messages)), layer.norm)
             inner = layer.ffn[0](s)
-            made.append(layer_norm(s + layer.ffn[2](inner * (1 + torch.erf(inner / math.sqrt(2))) / 2), layer.ffn_norm))
-        x = made
+            outputs.append(layer_norm(s + layer.ffn[2](inner * (1 + torch.erf(inner / math.sqrt(2))) / 2), layer.ffn_norm))
+        x = outputs
     return x
 
 
 def slow_logits(model: BERT4Rec, items: list[int], hidden: list[bool]) -> list[Tensor]:
-    """Equation 7 at every place."""
+    """Equation 7 at every position."""
     states = slow_states(model, [model.hidden[0] if h else model.items[i] for i, h in zip(items, hidden, strict=True)])
-    found = []
+    logits = []
     for state in states:
         inner = model.head.project(state)
         targets = layer_norm(inner * (1 + torch.erf(inner / math.sqrt(2))) / 2, model.head.norm)
-        found.append(torch.stack([targets @ item for item in model.items]) + model.bias)
-    return found
+        logits.append(torch.stack([targets @ item for item in model.items]) + model.bias)
+    return logits
 
 
-def test_scores_are_those_of_the_slow_version() -> None:
+def test_scores_equal_the_slow_version() -> None:
     model, graph = build()
     expected = []
     for items, mask in zip(ITEMS, MASK, strict=True):
@@ -76,24 +76,24 @@ def test_scores_are_those_of_the_slow_version() -> None:
     torch.testing.assert_close(model.score(model.encode(graph), QUERY, ALL), torch.stack(expected))
 
 
-def test_loss_and_derivatives_are_those_of_the_slow_version() -> None:
+def test_loss_and_gradients_equal_the_slow_version() -> None:
     model, graph = build()
     model.masker = lambda mask: HIDDEN
     total = 0.0
     for items, mask, positive, hidden in zip(ITEMS, MASK, POSITIVE, HIDDEN, strict=True):
         sequence = [*items[mask].tolist(), int(positive)]
-        hides = hidden[-len(sequence) :].tolist()
-        for logits, item, hide in zip(slow_logits(model, sequence, hides), sequence, hides, strict=True):
-            if hide:
+        masked = hidden[-len(sequence) :].tolist()
+        for logits, item, is_masked in zip(slow_logits(model, sequence, masked), sequence, masked, strict=True):
+            if is_masked:
                 total = total + logits.exp().sum().log() - logits[item]
     loss = model.loss(graph, BATCH)["cloze"]
     torch.testing.assert_close(loss, total / HIDDEN.sum())
-    for found, expected in zip(
+    for actual, expected in zip(
         torch.autograd.grad(loss, list(model.parameters())),
         torch.autograd.grad(total / HIDDEN.sum(), list(model.parameters())),
         strict=True,
     ):
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(actual, expected)
 
 
 # Invariants
@@ -103,18 +103,18 @@ def tokens_of(model: BERT4Rec) -> Tensor:
     return model.items[ITEMS].detach()
 
 
-def test_shapes_and_rows_of_the_attention() -> None:
+def test_shapes_and_attention_rows() -> None:
     model, _ = build()
     assert model.transformer(tokens_of(model), MASK).shape == (*MASK.shape, D)
-    places = torch.tensor([3, 11, 17])
-    logits = model.head(model.transformer(tokens_of(model), MASK, places)) @ model.items.t() + model.bias
+    positions = torch.tensor([3, 11, 17])
+    logits = model.head(model.transformer(tokens_of(model), MASK, positions)) @ model.items.t() + model.bias
     assert logits.shape == (3, I)
     weights = model.transformer.weights(tokens_of(model), MASK)
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]).double())
     assert bool((weights.masked_select(~MASK[:, None, None].expand_as(weights)) == 0).all())
 
 
-def test_what_is_in_the_padding_changes_nothing() -> None:
+def test_padding_changes_nothing() -> None:
     model, graph = build()
     other = replace(QUERY, items=torch.where(MASK, ITEMS, I - 1 - ITEMS))
     assert not torch.equal(other.items, ITEMS)
@@ -131,11 +131,11 @@ def test_later_items_change_earlier_states() -> None:
     assert bool((model.transformer(changed, MASK)[0, :-1] - model.transformer(tokens_of(model), MASK)[0, :-1]).abs().gt(1e-6).all())
 
 
-def test_a_hidden_place_does_not_know_its_answer() -> None:
+def test_masked_positions_do_not_see_their_items() -> None:
     model, graph = build()
     model.masker = lambda mask: HIDDEN
-    seen = []
-    model.head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    outputs = []
+    model.head.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     model.loss(graph, BATCH)
     other = Batch(
         replace(QUERY, items=torch.where(HIDDEN[:, :-1], (ITEMS + 5) % I, ITEMS)),
@@ -143,12 +143,12 @@ def test_a_hidden_place_does_not_know_its_answer() -> None:
         BATCH.negative,
     )
     model.loss(graph, other)
-    assert torch.equal(*seen)
+    assert torch.equal(*outputs)
     model.loss(graph, replace(BATCH, query=replace(QUERY, items=(ITEMS + 5) % I)))
-    assert not torch.allclose(seen[2], seen[0])
+    assert not torch.allclose(outputs[2], outputs[0])
 
 
-def test_without_positions_the_order_does_not_matter() -> None:
+def test_order_does_not_matter_without_positions() -> None:
     model, _ = build()
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     x = tokens_of(model)
@@ -157,7 +157,7 @@ def test_without_positions_the_order_does_not_matter() -> None:
     torch.testing.assert_close(model.transformer(x[:, order], MASK[:, order]), model.transformer(x, MASK)[:, order])
 
 
-def test_one_table_is_input_and_output_and_holds_items_alone() -> None:
+def test_input_and_output_share_one_table_of_items() -> None:
     model, graph = build()
     assert [tuple(p.shape) for p in model.parameters() if len(p) == I] == [(I, D), (I,)]
     encoded = model.encode(graph)
@@ -169,28 +169,28 @@ def test_one_table_is_input_and_output_and_holds_items_alone() -> None:
     after = model.score(model.encode(graph), QUERY, ALL)
     others = torch.tensor([i for i in range(I) if i != item])
     assert not torch.allclose(after[2, others], before[2, others])  # as input
-    lack = ~((item == ITEMS) & MASK).any(1)
-    assert bool(lack.any())
-    assert torch.equal(after[lack][:, others], before[lack][:, others])
-    assert bool((after[lack, item] - before[lack, item]).abs().gt(1e-6).all())  # as output
+    without = ~((item == ITEMS) & MASK).any(1)
+    assert bool(without.any())
+    assert torch.equal(after[without][:, others], before[without][:, others])
+    assert bool((after[without, item] - before[without, item]).abs().gt(1e-6).all())  # as output
 
 
-@pytest.mark.parametrize("share", [0.1, 0.2, 0.6])
-def test_as_many_are_hidden_as_the_formula_says(share) -> None:
-    model, _ = build(mask_prob=share, max_masked=3, last_copy=0.0)
+@pytest.mark.parametrize("mask_prob", [0.1, 0.2, 0.6])
+def test_number_of_masked_items_follows_the_formula(mask_prob) -> None:
+    model, _ = build(mask_prob=mask_prob, max_masked=3, last_copy=0.0)
     mask = torch.cat([MASK, torch.ones(len(MASK), 1).bool()], 1)
-    expected = [min(max(math.floor(share * n + 0.5), 1), 3) for n in (7, 5, 2, 4)]
+    expected = [min(max(math.floor(mask_prob * n + 0.5), 1), 3) for n in (7, 5, 2, 4)]
     assert model.masker(mask).sum(1).tolist() == expected
-    model, _ = build(mask_prob=share, last_copy=1.0)
+    model, _ = build(mask_prob=mask_prob, last_copy=1.0)
     last = torch.zeros_like(mask)
     last[:, -1] = True
     assert torch.equal(model.masker(mask), last)
 
 
-# What else is promised
+# Windows, attention, settings
 
 
-def test_every_event_is_in_one_example_by_default() -> None:
+def test_every_event_is_in_one_window_by_default() -> None:
     assert isinstance(BERT4RecConfig(), HistoryConfig)
     log = checkerboard(U, I)[0].interactions
     task = NextItemTask(TaskInputs(Split(log, log, log), U, I, settings=BERT4RecConfig()))
@@ -198,37 +198,37 @@ def test_every_event_is_in_one_example_by_default() -> None:
     assert sum(int(batch.query.mask.sum()) + len(batch) for batch in batches) == len(log)
 
 
-def test_long_histories_are_cut_to_the_newest() -> None:
+def test_long_histories_keep_the_newest_items() -> None:
     model, graph = build(max_length=3)
     encoded = model.encode(graph)
     newest = HistoryQuery(QUERY.user, ITEMS[:, -3:], MASK[:, -3:])
     assert torch.equal(model.score(encoded, QUERY, ALL), model.score(encoded, newest, ALL))
     assert model.attention(encoded, QUERY, POSITIVE)["user:history"].shape == (len(MASK), 3)
-    whole = []
-    model.masker = lambda mask: whole.append(mask) or mask
+    masks = []
+    model.masker = lambda mask: masks.append(mask) or mask
     model.loss(graph, BATCH)
-    assert whole[0].shape == (len(MASK), 4)
+    assert masks[0].shape == (len(MASK), 4)
 
 
-def test_attention_says_where_the_hidden_place_looks() -> None:
+def test_attention_is_that_of_the_masked_position() -> None:
     model, graph = build()
     encoded = model.encode(graph)
-    found = model.attention(encoded, QUERY, POSITIVE)
-    torch.testing.assert_close(found["user:history"].sum(1) + found["user:hidden"], torch.ones(len(MASK)).double())
-    assert torch.equal(found["user:history_items"], ITEMS.masked_fill(~MASK, -1))
-    assert bool((found["user:history"][~MASK] == 0).all())
-    tokens, mask = model._asked(encoded, ITEMS, MASK)
-    torch.testing.assert_close(found["user:history"], model.transformer.weights(tokens, mask)[:, :, -1, :-1].mean(1))
+    attention = model.attention(encoded, QUERY, POSITIVE)
+    torch.testing.assert_close(attention["user:history"].sum(1) + attention["user:hidden"], torch.ones(len(MASK)).double())
+    assert torch.equal(attention["user:history_items"], ITEMS.masked_fill(~MASK, -1))
+    assert bool((attention["user:history"][~MASK] == 0).all())
+    tokens, mask = model._with_mask_token(encoded, ITEMS, MASK)
+    torch.testing.assert_close(attention["user:history"], model.transformer.weights(tokens, mask)[:, :, -1, :-1].mean(1))
 
 
-def test_nothing_is_hidden_when_the_model_is_asked() -> None:
+def test_scoring_masks_nothing() -> None:
     model, graph = build()
     assert torch.equal(score_all(model, graph), score_all(model, graph))
     query = asked(model, torch.arange(U))
     model.train()
     torch.manual_seed(0)
     first = model.loss(graph, BATCH)["cloze"]
-    assert not torch.equal(first, model.loss(graph, BATCH)["cloze"])  # other places, other dropout
+    assert not torch.equal(first, model.loss(graph, BATCH)["cloze"])  # other masks, other dropout
     assert bool(torch.isfinite(model.score(model.encode(graph), query, ALL)).all())
 
 
@@ -243,11 +243,11 @@ def test_nothing_is_hidden_when_the_model_is_asked() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         BERT4RecConfig(**settings)
 
 
-def test_heads_must_share_the_width() -> None:
+def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="num_heads must divide the width 8, but is 3"):
         build(num_heads=3)

@@ -1,4 +1,4 @@
-"""Bias: the closed form against the ridge regression that it approaches, and a run from end to end."""
+"""Bias: the closed form against its ridge regression limit, and an end-to-end run."""
 
 import json
 
@@ -40,27 +40,27 @@ def predictions(graph: MultimodalGraph, config: BiasConfig) -> np.ndarray:
     return model.score(model.encode(graph), RatingQuery(torch.arange(U)), torch.arange(I)).numpy()
 
 
-def test_one_round_is_the_usual_estimate():
+def test_one_round_is_the_one_pass_estimate():
     graph, user, item, rating = rated()
     mean = rating.mean()
     items = np.array([(rating[item == i] - mean).sum() / ((item == i).sum() + 5) for i in range(I)])
     residual = rating - mean - items[item]
     users = np.array([residual[user == u].sum() / ((user == u).sum() + 5) for u in range(U)])
-    found = predictions(graph, BiasConfig(num_rounds=1))
-    np.testing.assert_allclose(found, mean + users[:, None] + items, rtol=1e-5)
+    actual = predictions(graph, BiasConfig(num_rounds=1))
+    np.testing.assert_allclose(actual, mean + users[:, None] + items, rtol=1e-5)
     assert users[-1] == 0
 
 
-def test_many_rounds_are_the_ridge_regression():
+def test_many_rounds_converge_to_ridge_regression():
     graph, user, item, rating = rated()
     design = np.zeros((len(rating), U + I))
     design[np.arange(len(rating)), user] = design[np.arange(len(rating)), U + item] = 1
     solution = np.linalg.solve(design.T @ design + 2 * np.eye(U + I), design.T @ (rating - rating.mean()))
-    found = predictions(graph, BiasConfig(shrinkage=2, num_rounds=200))
-    np.testing.assert_allclose(found, rating.mean() + solution[:U, None] + solution[U:], rtol=1e-4)
+    actual = predictions(graph, BiasConfig(shrinkage=2, num_rounds=200))
+    np.testing.assert_allclose(actual, rating.mean() + solution[:U, None] + solution[U:], rtol=1e-4)
 
 
-def test_without_shrinkage_a_single_rating_is_trusted():
+def test_single_ratings_are_trusted_without_shrinkage():
     log = Interactions(torch.tensor([0, 1]), torch.tensor([0, 1]), weight=torch.tensor([2.0, 4.0]))
     dataset = Dataset("two", {"user": Vocabulary(range(3), name="user"), "item": Vocabulary(range(2))}, log)
     graph = build_graph(dataset, Split(log, log.take(torch.arange(0)), log.take(torch.arange(0))))
@@ -68,10 +68,10 @@ def test_without_shrinkage_a_single_rating_is_trusted():
     model.prepare(graph)
     scores = model.score(model.encode(graph), RatingQuery(torch.arange(3)), torch.arange(2))
     torch.testing.assert_close(scores.diagonal(), torch.tensor([2.0, 4.0]))
-    torch.testing.assert_close(scores[2], torch.tensor([2.0, 4.0]))  # all is in the items' biases
+    torch.testing.assert_close(scores[2], torch.tensor([2.0, 4.0]))  # the item biases explain everything
 
 
-def test_without_ratings_there_is_one_clear_sentence():
+def test_missing_ratings_are_refused():
     log = Interactions(torch.tensor([0]), torch.tensor([0]))
     dataset = Dataset("bare", {"user": Vocabulary([0], name="user"), "item": Vocabulary([0])}, log)
     graph = build_graph(dataset, Split(log, log, log))
@@ -87,7 +87,7 @@ def finished(tmp_path_factory):
     return gmmrec.fit(rated_checkerboard(30, 20)[0], "bias", out=folder), folder
 
 
-def test_a_run_reports_errors_beside_rankings(finished):
+def test_run_reports_rating_errors_and_rankings(finished):
     run, folder = finished
     report = json.loads((folder / "metrics.json").read_text())
     assert run.config.monitor == "rmse"
@@ -96,12 +96,12 @@ def test_a_run_reports_errors_beside_rankings(finished):
         assert 0 <= report[part]["recall@20"] <= 1
     assert report["rating"]["num_questions"] == len(run.split.test)
     assert load_results(folder, "rating").mean() == run.other_results["rating"]["test"].mean()
-    again = gmmrec.load(folder)
-    assert again.evaluate_all("test")["rating"].mean() == run.other_results["rating"]["test"].mean()
-    assert again.recommend(["u1"], k=3)["rank"].tolist() == [1, 2, 3]
+    loaded = gmmrec.load(folder)
+    assert loaded.evaluate_all("test")["rating"].mean() == run.other_results["rating"]["test"].mean()
+    assert loaded.recommend(["u1"], k=3)["rank"].tolist() == [1, 2, 3]
 
 
-def test_errors_are_those_of_the_held_out_ratings(finished):
+def test_rmse_is_that_of_held_out_ratings(finished):
     run, _ = finished
     table = run.model.score(run.model.encode(run.graph), RatingQuery(torch.arange(30)), torch.arange(20)).clamp(1, 5)
     test = run.split.test
@@ -109,7 +109,7 @@ def test_errors_are_those_of_the_held_out_ratings(finished):
     assert run.report["test"]["rmse"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_commands_print_both_tables_and_compare_by_rating(finished, tmp_path, capsys):
+def test_cli_prints_both_tables_and_compares_by_rating(finished, tmp_path, capsys):
     _, folder = finished
     other = tmp_path / "other"
     gmmrec.fit(rated_checkerboard(30, 20)[0], "bias", shrinkage=0.5, out=other)
@@ -118,14 +118,14 @@ def test_commands_print_both_tables_and_compare_by_rating(finished, tmp_path, ca
     assert "ratings predicted; lower is better" in text
     assert "| recall" in text
     assert main(["evaluate", str(folder), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {"rmse", "mae", "recall@20"} <= set(found["test"])
+    report = json.loads(capsys.readouterr().out)
+    assert {"rmse", "mae", "recall@20"} <= set(report["test"])
     assert main(["compare", str(folder), str(other), "--metric", "rmse"]) == 0
     assert "paired by rating" in capsys.readouterr().out
 
 
-def test_the_monitor_follows_the_model_unless_it_is_named():
-    assert read_config("bias").monitor is None  # the task's own
+def test_monitor_defaults_to_the_models_task():
+    assert read_config("bias").monitor is None  # the task's default
     assert read_config("bias", {"monitor": "mae"}).monitor == "mae"
     assert read_config("bias", arguments=["--monitor", "recall@20"]).monitor == "recall@20"
     board = rated_checkerboard(30, 20)[0]

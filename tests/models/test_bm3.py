@@ -15,7 +15,7 @@ from gmmrec.typing import USER_ITEM
 
 
 def complete() -> Dataset:
-    """The checkerboard without a missing image."""
+    """Return the checkerboard with all images present."""
     dataset, _ = checkerboard(U, I)
     values = torch.rand(I, 6, generator=torch.Generator().manual_seed(0))
     return replace(dataset, features={**dataset.features, "image": FeatureTable("image", values)})
@@ -28,11 +28,11 @@ def build(dataset: Dataset | None = None, **settings) -> tuple[BM3, MultimodalGr
 
 
 def batch(items: list[int] | None = None) -> Batch[UserQuery]:
-    """Forty pairs, so that users and items repeat."""
+    """Return 40 pairs, in which users and items repeat."""
     generator = torch.Generator().manual_seed(0)
-    among = torch.arange(I) if items is None else torch.tensor(items)
-    user, position = torch.randint(U, (40,), generator=generator), torch.randint(len(among), (40,), generator=generator)
-    return Batch(UserQuery(user), among[position], torch.randint(I, (40, 1), generator=generator))
+    candidates = torch.arange(I) if items is None else torch.tensor(items)
+    user, position = torch.randint(U, (40,), generator=generator), torch.randint(len(candidates), (40,), generator=generator)
+    return Batch(UserQuery(user), candidates[position], torch.randint(I, (40, 1), generator=generator))
 
 
 def make_predictor_the_identity(model: BM3) -> None:
@@ -42,7 +42,7 @@ def make_predictor_the_identity(model: BM3) -> None:
 
 
 def slow_loss(model: BM3, graph: MultimodalGraph, triples: Batch[UserQuery]) -> dict[str, float]:
-    """The terms in float64 with a dense adjacency, pair by pair; without dropout."""
+    """Compute the terms in float64 with a dense adjacency, pair by pair and without dropout."""
     w = {name: weight.detach().double() for name, weight in model.named_parameters()}
     adjacency = torch.zeros(U + I, U + I, dtype=torch.float64)
     user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
@@ -79,7 +79,7 @@ def slow_loss(model: BM3, graph: MultimodalGraph, triples: Batch[UserQuery]) -> 
 # Invariants
 
 
-def test_the_loss_takes_no_notice_of_negatives() -> None:
+def test_loss_ignores_negatives() -> None:
     model, graph = build()
     pairs = batch()
     expected = model.loss(graph, pairs)
@@ -90,31 +90,31 @@ def test_the_loss_takes_no_notice_of_negatives() -> None:
         }
 
 
-def test_every_distance_lies_between_0_and_2() -> None:
+def test_distances_lie_between_0_and_2() -> None:
     model, graph = build(modality_weight=1.0, num_layers=0)
     make_predictor_the_identity(model)
     with torch.no_grad():
         model.users[:] = -model.items[0]
         model.items[:] = model.items[0]
     terms = model.loss(graph, batch())
-    assert float(terms["rec_user"].detach()) == pytest.approx(2)  # opposite: the largest there is
+    assert float(terms["rec_user"].detach()) == pytest.approx(2)  # opposite vectors: the maximum
     assert float(terms["rec_item"].detach()) == pytest.approx(2)
     with torch.no_grad():
         model.users.neg_()
     assert float(model.loss(graph, batch())["rec_user"].detach()) == pytest.approx(0, abs=1e-6)
 
 
-def test_without_dropout_and_with_an_identical_predictor_nothing_is_masked() -> None:
+def test_mask_term_is_0_without_dropout_and_with_the_identity_as_predictor() -> None:
     model, graph = build(dropout=0.0)
     make_predictor_the_identity(model)
     assert float(model.loss(graph, batch())["mask"].detach()) == pytest.approx(0, abs=1e-6)
-    with torch.no_grad():  # and an item is at no distance from itself: users whose vectors are those of their items
+    with torch.no_grad():  # and so is the distance of parallel user and item vectors
         model.propagate.num_layers = 0
         model.users[:], model.items[:] = model.items[0] * 2, model.items[0]
     assert float(model.loss(graph, batch())["rec_item"].detach()) == pytest.approx(0, abs=1e-6)
 
 
-def test_targets_carry_no_gradient() -> None:
+def test_targets_have_no_gradient() -> None:
     model, graph = build(num_layers=0)
     tables = [model.users, model.items]
     users, items = torch.autograd.grad(model.loss(graph, batch())["rec_user"], tables, materialize_grads=True)
@@ -125,7 +125,7 @@ def test_targets_carry_no_gradient() -> None:
     assert bool(items.any())
 
 
-def test_through_propagation_alone_do_items_hear_of_it() -> None:
+def test_rec_user_reaches_items_through_propagation_only() -> None:
     model, graph = build(num_layers=1)
     pairs = batch()
     model.loss(graph, pairs)["rec_user"].backward()
@@ -135,7 +135,7 @@ def test_through_propagation_alone_do_items_hear_of_it() -> None:
     assert torch.equal(model.items.grad.any(1), reached)
 
 
-def test_modalities_are_pulled_to_the_item_and_not_the_item_to_them() -> None:
+def test_alignment_moves_modalities_and_not_items() -> None:
     model, graph = build(dropout=0.3)
     model.loss(graph, batch())["align"].backward()
     assert bool(model.project[0].weight.grad.any())
@@ -143,7 +143,7 @@ def test_modalities_are_pulled_to_the_item_and_not_the_item_to_them() -> None:
     assert model.users.grad is None
 
 
-def test_there_is_one_predictor_for_all() -> None:
+def test_one_predictor_is_shared() -> None:
     model, _ = build()
     square = [name for name, weight in model.named_parameters() if weight.shape == (8, 8)]
     assert square == ["predict.weight"]
@@ -161,7 +161,7 @@ def test_scores_are_inner_products_of_predictions() -> None:
     torch.testing.assert_close(score_all(model, graph), plain)
 
 
-def test_without_weight_projections_are_left_out() -> None:
+def test_modality_weight_0_omits_projections() -> None:
     model, graph = build(modality_weight=0.0)
     assert [name for name, _ in model.named_parameters()] == ["users", "items", "predict.weight", "predict.bias"]
     assert set(model.loss(graph, batch())) == {"rec_user", "rec_item", "norm"}
@@ -169,11 +169,10 @@ def test_without_weight_projections_are_left_out() -> None:
     assert set(build(bare, modality_weight=0.0)[0].state_dict()) == set(model.state_dict())
 
 
-def test_a_missing_modality_takes_its_two_terms_along_and_nothing_else() -> None:
+def test_missing_modality_drops_its_two_terms_only() -> None:
     pairs = batch()
-    gone = torch.arange(I)
     terms = {}
-    for name, dataset in {"whole": complete(), "without": with_mask(complete(), "image", gone)}.items():
+    for name, dataset in {"whole": complete(), "without": with_mask(complete(), "image", torch.arange(I))}.items():
         model, graph = build(dataset)
         terms[name] = model.loss(graph, pairs)
     text = build(replace(complete(), features={"text": complete().features["text"]}))
@@ -186,7 +185,7 @@ def test_a_missing_modality_takes_its_two_terms_along_and_nothing_else() -> None
         assert float(terms["whole"][name].detach()) > float(terms["without"][name].detach())
 
 
-def test_items_without_a_modality_leave_the_terms_of_others_as_they_are() -> None:
+def test_items_without_a_modality_do_not_change_terms_of_others() -> None:
     rows = torch.tensor([2, 5])
     model, graph = build(with_mask(complete(), "image", rows))
     expected = slow_loss(model, graph, batch())
@@ -196,7 +195,7 @@ def test_items_without_a_modality_leave_the_terms_of_others_as_they_are() -> Non
     assert bool(model.project[1].weight.grad.any())
 
 
-def test_scores_are_the_same_every_time_although_the_loss_is_not() -> None:
+def test_scores_are_deterministic_and_the_loss_is_not() -> None:
     model, graph = build(dropout=0.5)
     model.eval()
     assert torch.equal(score_all(model, graph), score_all(model, graph))
@@ -205,14 +204,14 @@ def test_scores_are_the_same_every_time_although_the_loss_is_not() -> None:
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
-def test_items_are_their_propagated_vectors_plus_their_embedding(num_layers: int) -> None:
+def test_item_vectors_are_propagated_plus_id_embeddings(num_layers: int) -> None:
     model, graph = build(num_layers=num_layers)
     h, x = model.propagated(graph), model.propagate((model.users, model.items), graph.bipartite)
     torch.testing.assert_close(h.item - x.item, model.items.detach(), rtol=1e-5, atol=1e-6)
     assert torch.equal(h.user, x.user)
 
 
-def test_the_length_of_targets_does_not_matter() -> None:
+def test_loss_is_independent_of_target_norms() -> None:
     model, graph = build(num_layers=0, norm_weight=0.0)
     pairs = batch()
     expected = model.loss(graph, pairs)
@@ -223,7 +222,7 @@ def test_the_length_of_targets_does_not_matter() -> None:
         torch.testing.assert_close(actual[name], term)
 
 
-def test_permuting_permutes_scores_and_keeps_the_loss() -> None:
+def test_permutation_permutes_scores_and_keeps_the_loss() -> None:
     generator = torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     model, graph = build()
@@ -232,30 +231,30 @@ def test_permuting_permutes_scores_and_keeps_the_loss() -> None:
         other.users[user], other.items[item] = model.users, model.items
     torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph), rtol=1e-4, atol=1e-5)
     pairs = batch()
-    theirs = other.loss(other_graph, Batch(UserQuery(user[pairs.query.user]), item[pairs.positive], item[pairs.negative]))
+    actual = other.loss(other_graph, Batch(UserQuery(user[pairs.query.user]), item[pairs.positive], item[pairs.negative]))
     for name, term in model.loss(graph, pairs).items():
-        torch.testing.assert_close(theirs[name], term, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual[name], term, rtol=1e-4, atol=1e-5)
 
 
 # The whole loss, dropout, settings
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
-def test_the_loss_equals_the_slow_one(num_layers: int) -> None:
+def test_loss_equals_the_slow_version(num_layers: int) -> None:
     model, graph = build(num_layers=num_layers, modality_weight=1.5, norm_weight=0.7)
     actual = {name: float(term.detach()) for name, term in model.loss(graph, batch()).items()}
     assert actual == pytest.approx(slow_loss(model, graph, batch()), rel=1e-4)
 
 
-def test_dropout_hides_a_share_and_scales_the_rest() -> None:
+def test_target_dropout_zeroes_a_fraction_and_rescales_the_rest() -> None:
     model, _ = build(dropout=0.25)
-    hidden = model._target(torch.ones(400, 100, requires_grad=True))
-    assert not hidden.requires_grad
-    assert float((hidden == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
-    assert set(hidden.unique().tolist()) == {0.0, torch.tensor(4 / 3).item()}
+    target = model._target(torch.ones(400, 100, requires_grad=True))
+    assert not target.requires_grad
+    assert float((target == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert set(target.unique().tolist()) == {0.0, torch.tensor(4 / 3).item()}
 
 
-def test_a_node_has_one_mask_in_a_step(monkeypatch) -> None:
+def test_nodes_have_one_dropout_mask_per_step(monkeypatch) -> None:
     model, graph = build(dropout=0.5)
     rows = []
     monkeypatch.setattr(model, "_target", lambda h: rows.append(len(h)) or F.dropout(h.detach(), 0.5))
@@ -265,7 +264,7 @@ def test_a_node_has_one_mask_in_a_step(monkeypatch) -> None:
     assert rows == [users, items, items, items]
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_are_refused() -> None:
     with pytest.raises(ValueError, match="BM3 needs at least one modality of the items, but the data set has none"):
         build(replace(complete(), features={}))
 
@@ -279,6 +278,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         BM3Config(**settings)

@@ -32,12 +32,12 @@ def build(dataset: Dataset | None = None, **settings) -> tuple[CMBF, MultimodalG
     model = CMBF(graph.schema, CMBFConfig(**{"dim": D, "image_tokens": P, "hidden": (6,), "init_std": 0.5, **settings}))
     for name, p in model.named_parameters():
         if "norm" in name:
-            torch.nn.init.normal_(p)  # else the means of normalised tokens are all zero
+            torch.nn.init.normal_(p)  # otherwise the means of normalised tokens are all zero
     return model.eval(), graph
 
 
 def rich() -> Dataset:
-    """A picture and three regions of it, a text, an age: some items lack some, item 3 has only a text, item 6 only a picture."""
+    """Return data with image, regions, text and age, some missing; item 3 has text only, item 6 an image only."""
     dataset, _ = checkerboard(U, I)
     generator = torch.Generator().manual_seed(5)
     has_region = torch.rand(I, 3, generator=generator) < 0.7
@@ -64,16 +64,16 @@ def batch() -> Batch[UserQuery]:
 
 
 def joined(model: CMBF, graph: MultimodalGraph, users: Tensor, items: Tensor) -> Tensor:
-    """What the perceptron in the end is given, for all pairs ``[B, C, ...]``."""
-    seen: list[Tensor] = []
-    handle = model.predict.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    """Return the input of the final MLP for all pairs ``[B, C, ...]``."""
+    inputs: list[Tensor] = []
+    handle = model.predict.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
     with torch.no_grad():
         model.score(model.encode(graph), UserQuery(users), items)
     handle.remove()
-    return torch.cat(seen, dim=1)
+    return torch.cat(inputs, dim=1)
 
 
-# The equations for one pair, in float64: only tokens that exist, so no masks
+# The equations for one pair, in float64, on present tokens only and so without masks
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ def slow_stream(stream, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor | No
 
 
 def slow(model: CMBF, graph: MultimodalGraph, user: int, item: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Logit, what the perceptron is given, and the last layer's attention of fields to the picture ``[H, T, P]``."""
+    """Return the logit, the MLP input, and the last layer's attention of fields to the image ``[H, T, P]``."""
     model = copy.deepcopy(model).double()
 
     def vectors(name: str, row: int) -> Tensor:
@@ -144,7 +144,7 @@ def test_scores_equal_the_formula_for_one_pair(settings) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_the_loss_equals_the_formula(settings) -> None:
+def test_loss_equals_the_formula(settings) -> None:
     model, graph = build(l2=0.3, **settings)
     steps, entropy, squares = batch(), [], 0.0
     for user, items in zip(steps.query.user.tolist(), steps.candidates.tolist(), strict=True):
@@ -159,13 +159,13 @@ def test_the_loss_equals_the_formula(settings) -> None:
     torch.testing.assert_close(float(terms["l2"].detach()), 0.3 * squares / 2 / 9, rtol=1e-4, atol=1e-5)
 
 
-# Invariants; those of the layers alone are in tests/nn/fusion/test_cross_modal.py
+# Invariants; those of single layers are in tests/nn/fusion/test_cross_modal.py
 
 
 def test_shapes() -> None:
     model, graph = build(image=("image", "regions"))
     users, items = torch.arange(4), torch.arange(7)
-    assert joined(model, graph, users, items).shape == (4, 7, (1 + 4) * D)  # picture; user, age, item, text
+    assert joined(model, graph, users, items).shape == (4, 7, (1 + 4) * D)  # image; user, age, item, text
     encoded = model.encode(graph)
     assert encoded.image_tokens.values.shape == (I, P + 3, D)
     text = torch.cat([encoded.user_tokens.values[:4], encoded.item_tokens.values[:4]], 1)
@@ -173,32 +173,32 @@ def test_shapes() -> None:
     assert (left.shape, right.shape) == ((4, P + 3, D), (4, 2 + 2, D))
 
 
-def test_attention_sums_to_one_and_missing_tokens_have_none() -> None:
+def test_attention_sums_to_one_and_is_0_for_missing_tokens() -> None:
     model, graph = build(image=("image", "regions"))
     users, items = torch.randint(U, (I,)), torch.arange(I)
     with torch.no_grad():
-        found = model.attention(model.encode(graph), UserQuery(users), items)
-    assert {name: tuple(w.shape) for name, w in found.items()} == {"image": (I,), "regions": (I, 3)}
-    assert bool((found["regions"][~graph.features["regions"].mask] == 0).all())
-    assert bool((found["image"][~graph.features["image"].mask] == 0).all())
-    total = found["image"] + found["regions"].sum(1)
+        weights = model.attention(model.encode(graph), UserQuery(users), items)
+    assert {name: tuple(w.shape) for name, w in weights.items()} == {"image": (I,), "regions": (I, 3)}
+    assert bool((weights["regions"][~graph.features["regions"].mask] == 0).all())
+    assert bool((weights["image"][~graph.features["image"].mask] == 0).all())
+    total = weights["image"] + weights["regions"].sum(1)
     expected = (graph.features["image"].present | graph.features["regions"].present).float()
     assert int(expected.sum()) == I - 1  # item 3
     torch.testing.assert_close(total, expected)
 
 
-def test_attention_is_that_of_the_formula() -> None:
+def test_attention_equals_the_formula() -> None:
     model, graph = build(image=("regions",), num_layers=2)
     with torch.no_grad():
-        found = model.attention(model.encode(graph), UserQuery(torch.tensor([1, 5])), torch.tensor([5, 4]))["regions"]
+        actual = model.attention(model.encode(graph), UserQuery(torch.tensor([1, 5])), torch.tensor([5, 4]))["regions"]
     expected = [slow(model, graph, user, item)[2].mean((0, 1)) for user, item in ((1, 5), (5, 4))]
-    torch.testing.assert_close(found[0].double(), expected[0], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(found[1, :2].double(), expected[1], rtol=1e-4, atol=1e-6)
-    assert float(found[1, 2]) == 0
+    torch.testing.assert_close(actual[0].double(), expected[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(actual[1, :2].double(), expected[1], rtol=1e-4, atol=1e-6)
+    assert float(actual[1, 2]) == 0
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_values_in_place_of_missing_tokens_change_nothing(settings) -> None:
+def test_values_under_the_mask_change_nothing(settings) -> None:
     results = []
     for hidden in (0.0, 1000.0):
         model, graph = build(**settings)
@@ -210,12 +210,12 @@ def test_values_in_place_of_missing_tokens_change_nothing(settings) -> None:
         graph = MultimodalGraph(data, graph.schema)
         sum(model.loss(graph, batch()).values()).backward()
         results.append([joined(model, graph, torch.arange(U), torch.arange(I)), *(p.grad for p in model.parameters())])
-    for calm, wild in zip(*results, strict=True):
-        assert torch.equal(calm, wild)
+    for zeros, large in zip(*results, strict=True):
+        assert torch.equal(zeros, large)
 
 
 @pytest.mark.parametrize(("fusion", "depends"), [("cross_modal", True), ("concat", False)])
-def test_the_picture_reads_the_text_only_in_cross_modal_layers(fusion, depends) -> None:
+def test_image_attends_to_text_only_in_cross_modal_layers(fusion, depends) -> None:
     model, graph = build(fusion=fusion)
     before = joined(model, graph, torch.arange(2), torch.tensor([0]))
     with torch.no_grad():
@@ -226,7 +226,7 @@ def test_the_picture_reads_the_text_only_in_cross_modal_layers(fusion, depends) 
     assert torch.equal(before[1], after[1])
 
 
-def test_exchanging_streams_and_parameters_exchanges_the_results() -> None:
+def test_swapping_streams_and_parameters_swaps_results() -> None:
     model, graph = build(num_layers=2)
     mirrored = CrossModalFusion(D, D, left_head_dim=D // 2, right_head_dim=D // 2, num_layers=2)
     names = {"left": "right", "right": "left"}
@@ -237,7 +237,7 @@ def test_exchanging_streams_and_parameters_exchanges_the_results() -> None:
     torch.testing.assert_close(mirrored.streams(text, image, *masks[::-1]), model.fuse.streams(image, text, *masks)[::-1])
 
 
-def test_the_order_of_regions_does_not_matter() -> None:
+def test_order_of_regions_does_not_matter() -> None:
     dataset, order = rich(), torch.tensor([2, 0, 1])
     regions = dataset.features["regions"]
     moved = FeatureTable("regions", regions.values[:, order], regions.mask[:, order])
@@ -245,44 +245,44 @@ def test_the_order_of_regions_does_not_matter() -> None:
     other, other_graph = build(replace(dataset, features={**dataset.features, "regions": moved}), image=("regions",))
     torch.testing.assert_close(score_all(other, other_graph), score_all(model, graph))
     query, items = UserQuery(torch.arange(I)), torch.arange(I)
-    found, expected = (m.attention(m.encode(g), query, items)["regions"] for m, g in ((other, other_graph), (model, graph)))
-    torch.testing.assert_close(found, expected[:, order])
-    assert float((found - expected).detach().abs().max()) > 1e-3
+    actual, expected = (m.attention(m.encode(g), query, items)["regions"] for m, g in ((other, other_graph), (model, graph)))
+    torch.testing.assert_close(actual, expected[:, order])
+    assert float((actual - expected).detach().abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize(("residual", "depends"), [(False, False), (True, True)])
-def test_beside_a_single_field_a_picture_says_nothing_of_itself(residual, depends) -> None:
+def test_image_features_do_not_matter_beside_a_single_field(residual, depends) -> None:
     dataset = only_images()
-    known = dataset.interactions
-    dataset = replace(dataset, interactions=known.take(known.user != 4))  # user 4 has no ID to speak of: one field, the item's ID
-    pictures = []
+    log = dataset.interactions
+    dataset = replace(dataset, interactions=log.take(log.user != 4))  # user 4 has no ID: the item's ID is the only field
+    images = []
     for shift in (0, 1):
         values = dataset.features["image"].values + shift * torch.rand(I, 6, generator=torch.Generator().manual_seed(1))
         model, graph = build(replace(dataset, features={"image": FeatureTable("image", values)}), residual_input=residual)
-        pictures.append(joined(model, graph, torch.tensor([4, 5]), torch.tensor([2]))[:, 0, :D])
-    assert torch.allclose(pictures[0][0], pictures[1][0], atol=1e-6) != depends
-    assert not torch.allclose(pictures[0][1], pictures[1][1], atol=1e-3)  # beside two fields it does
+        images.append(joined(model, graph, torch.tensor([4, 5]), torch.tensor([2]))[:, 0, :D])
+    assert torch.allclose(images[0][0], images[1][0], atol=1e-6) != depends
+    assert not torch.allclose(images[0][1], images[1][1], atol=1e-3)  # beside two fields they do
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_without_a_picture_only_the_text_is_left(settings) -> None:
+def test_items_without_image_use_text_only(settings) -> None:
     dataset = rich()
     for name in settings.get("image", ("image",)):
         dataset = with_mask(dataset, name, torch.arange(I))
     model, graph = build(dataset, **settings)
-    given = joined(model, graph, torch.arange(U), torch.arange(I))
-    assert bool((given[..., :D] == 0).all())
-    assert bool((given[..., D : 2 * D] != 0).any())
+    inputs = joined(model, graph, torch.arange(U), torch.arange(I))
+    assert bool((inputs[..., :D] == 0).all())
+    assert bool((inputs[..., D : 2 * D] != 0).any())
     sum(model.loss(graph, batch()).values()).backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_where_everything_is_missing_there_is_no_nan(settings) -> None:
+def test_all_modalities_missing_gives_no_nan(settings) -> None:
     dataset = rich()
     wide = {name: replace(t, values=t.values.repeat(*[1] * (t.values.dim() - 1), 300)) for name, t in dataset.features.items()}
     none = {name: replace(t, mask=torch.zeros_like(t.mask)) for name, t in wide.items()}
-    none["image"] = replace(wide["image"], values=wide["image"].values * 0)  # a black picture has length 0
+    none["image"] = replace(wide["image"], values=wide["image"].values * 0)  # a black image has norm 0
     model, graph = build(replace(dataset, features=none), **settings)
     data = copy.copy(graph.data)
     data["user"].n_id, data["item"].n_id = torch.full((U,), -1), torch.full((I,), -1)
@@ -295,43 +295,43 @@ def test_where_everything_is_missing_there_is_no_nan(settings) -> None:
 
 
 def test_chunks_change_neither_scores_nor_gradients(monkeypatch) -> None:
-    found = []
+    results = []
     for cells in (2**24, 1):
         for name in ("CELLS", "CACHED", "ITEMS"):
             monkeypatch.setattr(cmbf, name, cells)
         model, graph = build()
         sum(model.loss(graph, batch()).values()).backward()
-        found.append([score_all(model, graph), *(p.grad for p in model.parameters())])
-    for whole, chunked in zip(*found, strict=True):
+        results.append([score_all(model, graph), *(p.grad for p in model.parameters())])
+    for whole, chunked in zip(*results, strict=True):
         torch.testing.assert_close(chunked, whole)
 
 
-def test_pairs_are_never_held_for_all_candidates(monkeypatch) -> None:
+def test_pairs_of_all_candidates_are_never_materialised(monkeypatch) -> None:
     model, graph = build()
-    monkeypatch.setattr(cmbf, "CACHED", 4 * U * (2 + 5 + P) * 4 * D)  # 2 fields of a user, 5 of an item, 5 of a picture
+    monkeypatch.setattr(cmbf, "CACHED", 4 * U * (2 + 5 + P) * 4 * D)  # 2 tokens of a user, 5 of an item, 5 of an image
     widths: list[int] = []
-    model.predict.register_forward_pre_hook(lambda _, given: widths.append(given[0].shape[1]))
+    model.predict.register_forward_pre_hook(lambda _, args: widths.append(args[0].shape[1]))
     score_all(model, graph)
     assert widths == [4, 4, 4, 4, 1]
 
 
-def test_the_ablation_has_no_cross_modal_parameters() -> None:
+def test_ablation_has_no_cross_modal_parameters() -> None:
     model, graph = build(fusion="concat")
     assert not any(name.startswith("fuse") for name, _ in model.named_parameters())
     with pytest.raises(ValueError, match="no cross-modal attention to show; train it with fusion 'cross_modal'"):
         model.attention(model.encode(graph), UserQuery(torch.tensor([0])), torch.tensor([0]))
 
 
-def test_a_picture_of_one_vector_is_one_modality_of_the_attention() -> None:
+def test_single_vector_image_has_one_attention_weight() -> None:
     model, graph = build()
-    found = model.attention(model.encode(graph), UserQuery(torch.arange(3)), torch.tensor([0, 3, 1]))
-    torch.testing.assert_close(found, {"image": torch.tensor([1.0, 0.0, 1.0])})
+    weights = model.attention(model.encode(graph), UserQuery(torch.arange(3)), torch.tensor([0, 3, 1]))
+    torch.testing.assert_close(weights, {"image": torch.tensor([1.0, 0.0, 1.0])})
 
 
-def test_an_id_without_interactions_is_no_token() -> None:
+def test_ids_without_interactions_are_masked() -> None:
     dataset = rich()
-    known = dataset.interactions
-    model, graph = build(replace(dataset, interactions=known.take((known.user != 4) & (known.item != 2))))
+    log = dataset.interactions
+    model, graph = build(replace(dataset, interactions=log.take((log.user != 4) & (log.item != 2))))
     before = score_all(model, graph)
     with torch.no_grad():
         model.users[4] += 1
@@ -342,13 +342,13 @@ def test_an_id_without_interactions_is_no_token() -> None:
     assert not torch.allclose(score_all(model, graph)[5], before[5])
 
 
-def test_only_the_first_modality_is_the_picture_by_default() -> None:
+def test_first_modality_is_the_image_by_default() -> None:
     model, _ = build()
     assert model.images == ("image",)
     assert model.fields == {"user": ("age",), "item": ("text", "regions")}
 
 
-def test_vectors_for_comparing_are_of_pictures_and_fields() -> None:
+def test_item_vectors_are_means_of_fields_and_images() -> None:
     model, graph = build(only_images(regions=True))
     encoded = model.encode(graph)
     assert encoded["user"].shape == (U, D)
@@ -360,20 +360,20 @@ def test_lists_from_a_file_become_tuples() -> None:
     assert (config.image, config.hidden) == (("image",), (8,))
 
 
-def test_without_a_perceptron_the_output_is_linear() -> None:
+def test_output_is_linear_without_hidden_layers() -> None:
     model, graph = build(hidden=())
     torch.testing.assert_close(
         score_all(model, graph), model.predict[0](joined(model, graph, torch.arange(U), torch.arange(I))).squeeze(-1).detach()
     )
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_are_refused() -> None:
     with pytest.raises(ValueError, match="CMBF needs at least one modality of the items"):
         build(replace(only_images(), features={}))
 
 
-def test_an_unknown_picture_is_named() -> None:
-    with pytest.raises(ValueError, match="image names 'photo', but the modalities of the items are image, text, regions"):
+def test_unknown_image_modality_is_refused() -> None:
+    with pytest.raises(ValueError, match="image names 'photo', but the item modalities are image, text, regions"):
         build(image=("photo",))
 
 
@@ -389,6 +389,6 @@ def test_an_unknown_picture_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         CMBFConfig(**settings)

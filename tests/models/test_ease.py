@@ -33,7 +33,7 @@ def dense(graph: MultimodalGraph) -> Tensor:
     return matrix
 
 
-def test_weights_are_the_ridge_regressions_of_every_item_on_the_others() -> None:
+def test_weights_are_ridge_regressions_of_every_item_on_the_others() -> None:
     model, graph = fitted()
     x = dense(graph)
     assert float(model.weights.diagonal().abs().max()) <= 1e-6
@@ -49,7 +49,7 @@ def test_scores_are_histories_times_weights() -> None:
     torch.testing.assert_close(score_all(model, graph), dense(graph).float() @ model.weights)
 
 
-def test_a_user_without_a_history_changes_nothing() -> None:
+def test_user_without_history_changes_nothing() -> None:
     model, graph = fitted()
     wider = with_new_users(graph, RaggedSets(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)))
     other = EASE(wider.schema, model.config)
@@ -59,7 +59,7 @@ def test_a_user_without_a_history_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_folding_in_a_users_own_history_gives_that_users_scores_bit_for_bit(name: str) -> None:
+def test_folding_in_a_known_history_gives_identical_scores(name: str) -> None:
     model, graph = fitted(name)
     users, items = graph.edges(USER_ITEM).edge_index.as_tensor()
     histories = RaggedSets.from_pairs(users, items, U)
@@ -69,19 +69,19 @@ def test_folding_in_a_users_own_history_gives_that_users_scores_bit_for_bit(name
     assert bool(folded_in.any())
 
 
-def test_histories_given_to_the_service_in_any_order_are_scored_as_the_user() -> None:
+def test_service_scores_histories_like_known_users_in_any_order() -> None:
     model, graph = fitted()
     users, items = graph.edges(USER_ITEM).edge_index.as_tensor()
     seen = RaggedSets.from_pairs(users, items, U)
     service = Service(model, graph, {"user": Vocabulary(range(U)), "item": Vocabulary(range(I))}, seen)
     history = items[users == 4].tolist()
-    known, folded_in = service.recommend([4], k=5), service.recommend(histories=[history[::-1]], k=5)
-    assert known["item_id"].tolist() == folded_in["item_id"].tolist()
-    assert known["score"].tolist() == folded_in["score"].tolist()
+    expected, folded_in = service.recommend([4], k=5), service.recommend(histories=[history[::-1]], k=5)
+    assert expected["item_id"].tolist() == folded_in["item_id"].tolist()
+    assert expected["score"].tolist() == folded_in["score"].tolist()
     assert len(service.similar_items([0], k=3)) == 3
 
 
-def test_a_subgraph_has_the_weights_of_its_own_items() -> None:
+def test_subgraph_has_the_weights_of_its_items() -> None:
     model, graph = fitted()
     part, _ = sample_subgraph(graph, {"user": torch.tensor([2])}, [-1], torch.Generator().manual_seed(0))
     rows = part.rows("item")
@@ -89,7 +89,7 @@ def test_a_subgraph_has_the_weights_of_its_own_items() -> None:
     assert torch.equal(model.encode(part)["item"], model.weights[rows][:, rows])
 
 
-def test_precision_changes_no_more_than_rounding() -> None:
+def test_precision_changes_only_rounding() -> None:
     model, graph = fitted()
     single = EASE(graph.schema, EASEConfig(reg=3.0, precision="float32"))
     single.prepare(graph)
@@ -97,7 +97,7 @@ def test_precision_changes_no_more_than_rounding() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_does_not_fit_into_memory_is_refused_before_it_is_tried(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_memory_is_refused_in_advance(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = toy_graph()
     model_class, config = MODELS[name]
     model = model_class(graph.schema, config)
@@ -105,24 +105,24 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_tried(name: str, 
     with pytest.raises(ValueError, match=r"solving for 17 items needs 0.0 GiB .* set precision to float32"):
         model.prepare(graph)
     monkeypatch.setattr(memory, "available_memory", lambda device: 4 * I * I - 1)
-    with pytest.raises(ValueError, match=r"a table of weights between 17 items needs 0.0 GiB .* take a graph model"):
+    with pytest.raises(ValueError, match=r"a weight matrix of 17 items needs 0.0 GiB .* use a graph model"):
         model_class(graph.schema, config)
 
 
-def test_there_is_nothing_to_train_and_the_weights_are_saved() -> None:
+def test_weights_are_a_buffer_and_not_trained() -> None:
     model, _ = fitted()
     assert list(model.parameters()) == []
     assert list(model.state_dict()) == ["weights"]
 
 
-def test_settings_are_checked() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="reg must be greater than 0"):
         EASEConfig(reg=0)
     with pytest.raises(ValueError, match="precision must be one of"):
         EASEConfig(precision="float16")  # type: ignore[arg-type]
 
 
-def test_the_checkerboard_has_weights_within_its_colours_only() -> None:
+def test_checkerboard_has_weights_within_colours_only() -> None:
     dataset, _ = checkerboard(U, I)
     model, _ = fitted(graph=toy_graph(dataset))
     other_colour = (torch.arange(I)[:, None] + torch.arange(I)) % 2 == 1

@@ -18,7 +18,7 @@ from gmmrec.typing import ITEM_USER, USER_ITEM
 
 
 def complete(seed: int = 0) -> Dataset:
-    """The checkerboard without a missing image."""
+    """Return the checkerboard with all images present."""
     dataset, _ = checkerboard(U, I, seed=seed)
     values = torch.rand(I, 6, generator=torch.Generator().manual_seed(seed))
     return replace(dataset, features={**dataset.features, "image": FeatureTable("image", values)})
@@ -33,7 +33,7 @@ def build(dataset: Dataset, **settings) -> tuple[FREEDOM, MultimodalGraph]:
 
 
 def dense(graph: MultimodalGraph) -> Tensor:
-    """The frozen graph as a float64 matrix ``[target, source]``."""
+    """Return the frozen graph as a float64 matrix ``[target, source]``."""
     edge_index, weight = graph.edges(FROZEN)
     matrix = torch.zeros(I, I, dtype=torch.float64)
     source, target = edge_index.as_tensor()
@@ -42,7 +42,7 @@ def dense(graph: MultimodalGraph) -> Tensor:
 
 
 def neighbours(table: FeatureTable, k: int) -> Tensor:
-    """Slow k-NN, self included: 0/1 matrix ``[target, source]`` in float64; an absent item has no row and no column."""
+    """Compute k-NN slowly, self included: 0/1 float64 matrix ``[target, source]``, 0 in rows and columns of absent items."""
     matrix = torch.zeros(I, I, dtype=torch.float64)
     rows = table.present.nonzero().flatten().tolist()
     for i in rows:
@@ -62,7 +62,7 @@ def batch(generator: torch.Generator | None = None) -> Batch[UserQuery]:
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_one_modality_gives_every_item_k_edges_of_weight_one_kth(modality: str) -> None:
+def test_single_modality_gives_every_item_k_edges_of_weight_one_kth(modality: str) -> None:
     _, graph = build(complete(), modality_weights={modality: 1.0})
     edge_index, weight = graph.edges(FROZEN)
     assert edge_index.shape[1] == I * 4
@@ -73,23 +73,23 @@ def test_one_modality_gives_every_item_k_edges_of_weight_one_kth(modality: str) 
     assert bool(((matrix > 0).sum(1) == 4).all())
 
 
-@pytest.mark.parametrize("image_share", [0.0, 0.1, 0.5, 1.0])
-def test_rows_of_the_mixture_sum_to_one(image_share: float) -> None:
-    _, graph = build(complete(), modality_weights={"image": image_share, "text": 1 - image_share})
+@pytest.mark.parametrize("image_weight", [0.0, 0.1, 0.5, 1.0])
+def test_rows_of_the_mixture_sum_to_one(image_weight: float) -> None:
+    _, graph = build(complete(), modality_weights={"image": image_weight, "text": 1 - image_weight})
     matrix = dense(graph)
     torch.testing.assert_close(matrix.sum(1), torch.ones(I, dtype=torch.float64))
     assert bool((matrix.diagonal() > 0).all())
     assert not graph.edges(FROZEN).weight.requires_grad
 
 
-def test_the_mixture_equals_the_dense_one() -> None:
+def test_mixture_equals_the_dense_formula() -> None:
     dataset = complete()
     _, graph = build(dataset)
     expected = (0.1 * neighbours(dataset.features["image"], 4) + 0.9 * neighbours(dataset.features["text"], 4)) / 4
     torch.testing.assert_close(dense(graph), expected, atol=1e-7, rtol=1e-6)
 
 
-def test_the_pruned_graph_keeps_the_right_number_of_edges_and_is_redrawn() -> None:
+def test_pruned_graph_has_the_expected_size_and_is_resampled() -> None:
     model, graph = build(complete(), edge_dropout=0.8)
     generator = torch.Generator().manual_seed(0)
     whole = {tuple(pair) for pair in graph.edges(USER_ITEM).edge_index.t().tolist()}
@@ -114,31 +114,31 @@ def test_degrees_are_those_of_the_pruned_graph() -> None:
         torch.testing.assert_close(weight, expected)
 
 
-def test_ten_edges_at_a_dropout_of_eight_tenths_leave_two() -> None:
+def test_edge_dropout_of_08_keeps_2_of_10_edges() -> None:
     dataset = complete()
     model, graph = build(replace(dataset, interactions=dataset.interactions.take(torch.arange(10))))
     assert model.begin_epoch(graph, torch.Generator().manual_seed(0)).edges(USER_ITEM).edge_index.shape[1] == 2
 
 
-def test_without_dropout_the_graph_is_the_whole_one() -> None:
+def test_edge_dropout_0_returns_the_whole_graph() -> None:
     model, graph = build(complete(), edge_dropout=0.0)
     assert model.begin_epoch(graph, torch.Generator()) is graph
 
 
-def test_an_edge_between_nodes_of_degree_one_outlives_one_between_hubs() -> None:
+def test_edges_between_hubs_are_pruned_more_often() -> None:
     hub_items, hub_users = torch.arange(1, 9), torch.arange(1, 9)
     hub = torch.zeros(8, dtype=torch.long)
     user = torch.cat([torch.tensor([0, 22]), hub, hub_users])
-    item = torch.cat([torch.tensor([0, 16]), hub_items, hub])  # (0, 0) joins two hubs, (22, 16) two nodes of degree 1
+    item = torch.cat([torch.tensor([0, 16]), hub_items, hub])  # (0, 0) connects two hubs, (22, 16) two nodes of degree 1
     model, graph = build(replace(complete(), interactions=Interactions(user, item)), edge_dropout=0.5)
     generator = torch.Generator().manual_seed(0)
-    kept = {(0, 0): 0, (22, 16): 0}
+    counts = {(0, 0): 0, (22, 16): 0}
     for _ in range(200):
         pruned = {tuple(pair) for pair in model.begin_epoch(graph, generator).edges(USER_ITEM).edge_index.t().tolist()}
-        for pair in kept:
-            kept[pair] += pair in pruned
-    assert kept[22, 16] > 2 * kept[0, 0]
-    assert kept[0, 0] > 0
+        for pair in counts:
+            counts[pair] += pair in pruned
+    assert counts[22, 16] > 2 * counts[0, 0]
+    assert counts[0, 0] > 0
 
 
 def test_evaluation_is_deterministic_and_uses_every_interaction() -> None:
@@ -150,27 +150,27 @@ def test_evaluation_is_deterministic_and_uses_every_interaction() -> None:
     assert torch.equal(score_all(model, graph), score_all(model, graph))
 
 
-def test_items_are_smoothed_over_the_neighbours_of_both_modalities() -> None:
+def test_items_are_smoothed_over_neighbours_of_both_modalities() -> None:
     dataset = complete()
-    model, graph = build(dataset, num_layers=0)  # then X is the embedding itself, and the rest of the item vector is h
+    model, graph = build(dataset, num_layers=0)  # so that the backbone is the ID embedding
     with torch.no_grad():
         smoothed = model.encode(graph)["item"] - model.items
     expected = torch.zeros(I, 8)
-    for name, share in (("image", 0.1), ("text", 0.9)):
+    for name, weight in (("image", 0.1), ("text", 0.9)):
         near = neighbours(dataset.features[name], 4) > 0
         for i in range(I):
-            expected[i] += share * model.items.detach()[near[i]].mean(0)
+            expected[i] += weight * model.items.detach()[near[i]].mean(0)
     torch.testing.assert_close(smoothed, expected)
 
 
-def test_without_the_auxiliary_term_features_act_through_the_graph_alone() -> None:
+def test_features_act_through_the_graph_alone_without_the_auxiliary_term() -> None:
     model, graph = build(complete(), aux_weight=0.0)
     data = graph.data.clone()
     for name in ("image", "text"):
         data["item"][name] = torch.rand_like(data["item"][name])
     perturbed = MultimodalGraph(data, graph.schema)
     assert set(model.loss(graph, batch())) == {"bpr"}
-    assert [name for name, _ in model.named_parameters()] == ["users", "items"]  # no projection that nothing would train
+    assert [name for name, _ in model.named_parameters()] == ["users", "items"]  # no untrained projections
     assert torch.equal(score_all(model, graph), score_all(model, perturbed))
 
 
@@ -182,14 +182,14 @@ def auxiliary(model: FREEDOM, graph: MultimodalGraph) -> tuple[float, dict[str, 
     return float(term.detach()), {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
 
 
-def test_the_auxiliary_term_trains_projections_and_users() -> None:
+def test_auxiliary_term_trains_projections_and_users() -> None:
     model, graph = build(complete(), aux_weight=1.0)
     _, gradients = auxiliary(model, graph)
     for name in ("users", "project.0.weight", "project.1.weight"):
         assert bool(gradients[name].any())
 
 
-def test_the_auxiliary_term_never_goes_through_the_frozen_graph() -> None:
+def test_auxiliary_term_bypasses_the_frozen_graph() -> None:
     model, graph = build(complete(), aux_weight=1.0)
     edge_index, weight = graph.edges(FROZEN)
     perturbed = graph.with_edges(FROZEN, edge_index, torch.rand_like(weight))
@@ -201,7 +201,7 @@ def test_the_auxiliary_term_never_goes_through_the_frozen_graph() -> None:
     assert not torch.equal(score_all(model, graph), score_all(model, perturbed))
 
 
-def test_the_auxiliary_term_reaches_items_through_the_users_neighbours_only() -> None:
+def test_auxiliary_term_reaches_items_through_user_neighbours_only() -> None:
     model, graph = build(complete(), aux_weight=1.0)
     assert bool(auxiliary(model, graph)[1]["items"].any())
     model, graph = build(complete(), aux_weight=1.0, num_layers=0)
@@ -209,7 +209,7 @@ def test_the_auxiliary_term_reaches_items_through_the_users_neighbours_only() ->
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_one_modality_is_enough(modality: str) -> None:
+def test_single_modality_is_sufficient(modality: str) -> None:
     dataset = complete()
     dataset = replace(dataset, features={modality: dataset.features[modality]})
     model, graph = build(dataset)
@@ -217,7 +217,7 @@ def test_one_modality_is_enough(modality: str) -> None:
     assert set(model.loss(graph, batch())) == {"bpr", f"bpr_{modality}"}
 
 
-def test_permuting_permutes_scores() -> None:
+def test_permutation_permutes_scores() -> None:
     dataset, generator = complete(), torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     model, graph = build(dataset)
@@ -247,7 +247,7 @@ def test_vectors_equal_the_dense_formula() -> None:
     torch.testing.assert_close(encoded["item"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_optional_l2_term_is_half_the_squared_length_of_the_batch() -> None:
+def test_l2_term_is_half_the_squared_l2_norm_of_the_batch() -> None:
     model, graph = build(complete(), aux_weight=0.0, l2=0.5)
     triples = batch()
     users, items = model.users.detach(), model.items.detach()
@@ -256,16 +256,16 @@ def test_the_optional_l2_term_is_half_the_squared_length_of_the_batch() -> None:
     assert model.loss(graph, triples)["l2"].item() == pytest.approx(0.5 * squares / (2 * len(triples)), rel=1e-5)
 
 
-def test_the_loss_is_bpr_on_scores_and_on_every_projected_modality() -> None:
+def test_loss_is_bpr_on_scores_and_on_every_projected_modality() -> None:
     model, graph = build(complete(), aux_weight=0.01)
     triples = batch()
     terms = model.loss(graph, triples)
     vectors = {name: table.detach() for name, table in model.encode(graph).items()}
-    sides = {"bpr": (1.0, vectors["item"])}
+    item_vectors = {"bpr": (1.0, vectors["item"])}
     for name, project in zip(("image", "text"), model.project, strict=True):
-        sides[f"bpr_{name}"] = (0.01, project(graph.features[name].values).detach())
-    assert set(terms) == set(sides)
-    for name, (factor, items) in sides.items():
+        item_vectors[f"bpr_{name}"] = (0.01, project(graph.features[name].values).detach())
+    assert set(terms) == set(item_vectors)
+    for name, (factor, items) in item_vectors.items():
         slow = [
             math.log(1 + math.exp(-float(vectors["user"][u] @ (items[p] - items[n]))))
             for u, p, row in zip(triples.query.user, triples.positive, triples.negative, strict=True)
@@ -274,17 +274,17 @@ def test_the_loss_is_bpr_on_scores_and_on_every_projected_modality() -> None:
         assert float(terms[name].detach()) == pytest.approx(factor * sum(slow) / len(slow), rel=1e-5)
 
 
-def test_items_that_lack_a_modality_rely_on_the_others() -> None:
+def test_missing_modality_is_replaced_by_the_others() -> None:
     dataset = with_mask(with_mask(complete(), "image", torch.tensor([2, 5])), "text", torch.tensor([5, 7]))
     _, graph = build(dataset)
     image, text = (neighbours(dataset.features[name], 4) / 4 for name in ("image", "text"))
     expected = 0.1 * image + 0.9 * text
     expected[2], expected[7] = text[2], image[7]
-    expected[5, 5] = 1  # no modality at all: its own only neighbour
+    expected[5, 5] = 1  # no features: its only neighbour is itself
     torch.testing.assert_close(dense(graph), expected, atol=1e-7, rtol=1e-6)
 
 
-def test_pairs_with_a_missing_modality_are_left_out_of_its_term() -> None:
+def test_pairs_with_a_missing_modality_are_excluded_from_its_term() -> None:
     dataset = with_mask(complete(), "image", torch.tensor([2]))
     model, graph = build(dataset, aux_weight=1.0)
     user = UserQuery(torch.tensor([0, 1, 2]))
@@ -295,7 +295,7 @@ def test_pairs_with_a_missing_modality_are_left_out_of_its_term() -> None:
     assert float(none["bpr_image"].detach()) == 0
 
 
-def test_cosine_weights_are_normalised_by_what_an_item_receives() -> None:
+def test_cosine_weights_are_normalised_by_in_degree() -> None:
     dataset = complete()
     _, graph = build(dataset, knn_weighting="cosine", modality_weights={"image": 1})
     values = torch.nn.functional.normalize(dataset.features["image"].values.double(), dim=1)
@@ -304,7 +304,7 @@ def test_cosine_weights_are_normalised_by_what_an_item_receives() -> None:
     torch.testing.assert_close(dense(graph), root[:, None] * similar * root, atol=1e-6, rtol=1e-5)
 
 
-def test_features_with_tokens_are_averaged() -> None:
+def test_token_features_are_averaged() -> None:
     dataset = complete()
     values = torch.rand(I, 3, 6, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(I, 3, dtype=torch.bool)
@@ -317,19 +317,19 @@ def test_features_with_tokens_are_averaged() -> None:
     torch.testing.assert_close(model.loss(graph, batch())["bpr_image"], flat_model.loss(flat_graph, batch())["bpr_image"])
 
 
-def test_modalities_share_equally_where_the_paper_has_no_word() -> None:
+def test_modality_weights_are_uniform_without_a_default() -> None:
     dataset = complete()
     audio = FeatureTable("audio", dataset.features["text"].values)
     model, _ = build(replace(dataset, features={"image": dataset.features["image"], "audio": audio}))
     assert model.shares == {"image": 0.5, "audio": 0.5}
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_are_refused() -> None:
     with pytest.raises(ValueError, match="needs features of at least one modality of the items"):
         build(replace(complete(), features={}))
 
 
-def test_a_weight_for_an_unknown_modality_is_refused() -> None:
+def test_weight_of_an_unknown_modality_is_refused() -> None:
     with pytest.raises(ValueError, match="modality_weights name 'audio', but the modalities of the items are 'image', 'text'"):
         build(complete(), modality_weights={"image": 1.0, "audio": 1.0})
 
@@ -346,23 +346,23 @@ def test_a_weight_for_an_unknown_modality_is_refused() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         FREEDOMConfig(**settings)
 
 
-def test_weights_of_modalities_are_read_from_files_and_flags() -> None:
+def test_modality_weights_are_read_from_files_and_flags() -> None:
     values = {"model": {"modality_weights": {"image": 0.2, "text": 0.8}}}
     assert read_settings({"model": FREEDOMConfig}, values)["model"] == FREEDOMConfig(modality_weights={"image": 0.2, "text": 0.8})
     flags = ["--model.modality_weights", '{"text": 1.0}']
     assert read_settings({"model": FREEDOMConfig}, {}, flags)["model"].modality_weights == {"text": 1.0}
 
 
-def test_shares_can_be_normalised_by_both_ends() -> None:
+def test_edge_weights_can_be_normalised_by_both_ends() -> None:
     dataset, _ = checkerboard(U, I)
     model, graph = build(dataset, knn_degrees="both_ends")
     expected = item_graph(graph, model.shares, 4, degrees="both_ends")
-    (found_index, found), (edge_index, weight) = graph.edges(FROZEN), sort_edges(*expected, (I, I))
-    assert torch.equal(found_index.as_tensor(), edge_index.as_tensor())
-    torch.testing.assert_close(found, weight)
-    assert not torch.allclose(found, build(dataset)[1].edges(FROZEN).weight)
+    (actual_index, actual), (edge_index, weight) = graph.edges(FROZEN), sort_edges(*expected, (I, I))
+    assert torch.equal(actual_index.as_tensor(), edge_index.as_tensor())
+    torch.testing.assert_close(actual, weight)
+    assert not torch.allclose(actual, build(dataset)[1].edges(FROZEN).weight)

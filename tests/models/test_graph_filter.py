@@ -25,7 +25,7 @@ def normalised(r: Tensor, power: float) -> Tensor:
     return r.sum(1).clamp(min=1)[:, None] ** -0.5 * r * r.sum(0).clamp(min=1) ** -power
 
 
-def test_defaults_are_the_linear_filter_of_gf_cf() -> None:
+def test_defaults_are_the_linear_gf_cf_filter() -> None:
     model, graph = fitted()
     r = interactions(graph)
     n, degree = normalised(r, 0.5), r.sum(0).clamp(min=1).sqrt()
@@ -33,7 +33,7 @@ def test_defaults_are_the_linear_filter_of_gf_cf() -> None:
     torch.testing.assert_close(score_all(model, graph).double(), r @ model.weights.double(), rtol=1e-5, atol=1e-6)
 
 
-def test_hops_and_flow_along_features_against_dense_matrices() -> None:
+def test_hops_and_feature_propagation_equal_dense_matrices() -> None:
     model, graph = fitted(item_power=0.3, second_hop=0.5, item_weight=0.4, item_layers=2, knn=4)
     edge_index, weight = graph.edges(ALIKE)
     alike = torch.zeros(I, I, dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_hops_and_flow_along_features_against_dense_matrices() -> None:
     torch.testing.assert_close(model.weights.double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_longer_paths_and_flow_at_both_ends_against_dense_matrices() -> None:
+def test_longer_paths_and_propagation_at_both_ends_equal_dense_matrices() -> None:
     model, graph = fitted(hops=3, item_weight=0.4, item_layers=1, item_ends="both", knn=4)
     edge_index, weight = graph.edges(ALIKE)
     alike = torch.zeros(I, I, dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_longer_paths_and_flow_at_both_ends_against_dense_matrices() -> None:
     torch.testing.assert_close(model.weights.double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = fitted(second_hop=0.5, item_weight=0.4)
     monkeypatch.setattr(graph_filter, "BLOCK_ENTRIES", 5 * I)
     blocks, _ = fitted(second_hop=0.5, item_weight=0.4)
@@ -78,6 +78,6 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"knn_degrees": "outgoing"}, "knn_degrees must be one of"),
     ],
 )
-def test_settings_are_checked(settings: dict, message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GraphFilterConfig(**settings)

@@ -35,7 +35,7 @@ def batch() -> Batch[UserQuery]:
 
 
 def clustered(whole: Tensor, q: Tensor, x: Tensor) -> Tensor:
-    """One convolution inside clusters, with dense matrices ``[target, source]`` and degrees that are row sums."""
+    """Compute one convolution inside clusters with dense matrices ``[target, source]`` and row sums as degrees."""
     total = torch.zeros_like(x)
     for k in range(q.shape[1]):
         inside = whole * q[:, k, None] * q[:, k]
@@ -50,8 +50,8 @@ def cluster_loss(a: Tensor, q: Tensor) -> Tensor:
     return cut + torch.linalg.matrix_norm(overlap / torch.linalg.matrix_norm(overlap) - torch.eye(K).double() / K**0.5)
 
 
-def slowly(model: HCGCN, graph: MultimodalGraph) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Vectors of users and items, and the loss, in float64 with dense matrices and loops."""
+def slow(model: HCGCN, graph: MultimodalGraph) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Compute vectors of users and items and the loss in float64, with dense matrices and loops."""
     weights = {name: value.detach().double() for name, value in model.state_dict().items()}
     a = torch.zeros(U + I, U + I, dtype=torch.float64)
     users, items = graph.edges(USER_ITEM).edge_index.as_tensor()
@@ -69,8 +69,8 @@ def slowly(model: HCGCN, graph: MultimodalGraph) -> tuple[Tensor, Tensor, dict[s
             x = graph.features[name].values[i].double()
             tokens[i, m] = weights[f"project.{m}.weight"] @ x + weights[f"project.{m}.bias"]
             hidden = torch.tanh(weights["attend.0.weight"] @ tokens[i, m] + weights["attend.0.bias"])
-            here = bool(graph.features[name].present[i])
-            logits.append((weights["attend.2.weight"][0] @ hidden).exp() if here else torch.zeros(()).double())
+            present = bool(graph.features[name].present[i])
+            logits.append((weights["attend.2.weight"][0] @ hidden).exp() if present else torch.zeros(()).double())
         if sum(logits) > 0:
             alpha[i] = torch.stack(logits) / sum(logits)
         content[i] = alpha[i] @ tokens[i]
@@ -102,11 +102,11 @@ def slowly(model: HCGCN, graph: MultimodalGraph) -> tuple[Tensor, Tensor, dict[s
     )
 
 
-def test_vectors_and_losses_equal_the_dense_ones() -> None:
+def test_vectors_and_losses_equal_the_dense_formula() -> None:
     model, graph = build()  # image 3 is missing
     for p in model.project:
         torch.nn.init.normal_(p.bias)
-    user, item, terms = slowly(model, graph)
+    user, item, terms = slow(model, graph)
     encoded = model.encode(graph)
     torch.testing.assert_close(encoded["user"].double(), user, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(encoded["item"].double(), item, atol=1e-5, rtol=1e-4)
@@ -116,7 +116,7 @@ def test_vectors_and_losses_equal_the_dense_ones() -> None:
         torch.testing.assert_close(actual[name].double(), term, atol=1e-6, rtol=1e-4, msg=name)
 
 
-def test_users_and_items_share_the_clusters_and_items_have_others_by_content() -> None:
+def test_users_and_items_share_clusters_and_items_have_content_clusters() -> None:
     model, graph = build()
     e = model._encode(graph)
     q = torch.cat(e.clusters)
@@ -127,7 +127,7 @@ def test_users_and_items_share_the_clusters_and_items_have_others_by_content() -
         assert bool(((assignment > 0) & (assignment < 1)).all())
 
 
-def test_one_cluster_of_each_kind_is_lightgcn_plus_the_smoothed_items() -> None:
+def test_single_clusters_give_lightgcn_plus_smoothed_items() -> None:
     model, graph = build(num_clusters=1, item_clusters=1, num_layers=3, knn_weighting="binary")
     plain = LightGCN(graph.schema, LightGCNConfig(dim=8, num_layers=3))
     plain.users, plain.items = model.users, model.items
@@ -142,7 +142,7 @@ def test_one_cluster_of_each_kind_is_lightgcn_plus_the_smoothed_items() -> None:
     assert terms["item_cluster"].item() == pytest.approx(-0.1)
 
 
-def test_colours_of_the_checkerboard_are_perfect_hard_clusters() -> None:
+def test_checkerboard_colours_are_perfect_hard_clusters() -> None:
     model, graph = build(num_clusters=2, hard=True)
     colours = torch.eye(2, 8)
     with torch.no_grad():
@@ -177,33 +177,33 @@ def test_permuting_users_and_items_permutes_scores() -> None:
     torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph))
 
 
-def gradients(term: str, **settings: Any) -> dict[str, bool]:
+def gradients_of(term: str, **settings: Any) -> dict[str, bool]:
     model, graph = build(**settings)
     model.loss(graph, batch())[term].backward()
     return {name: p.grad is not None and bool(p.grad.any()) for name, p in model.named_parameters()}
 
 
 def test_clustering_reaches_prototypes_embeddings_and_content() -> None:
-    reached = gradients("cluster")
+    reached = gradients_of("cluster")
     assert reached["encoder.assign.prototypes"] and reached["users"] and reached["items"]  # noqa: PT018
-    reached = gradients("item_cluster")
+    reached = gradients_of("item_cluster")
     assert reached["assign.prototypes"] and reached["project.0.weight"] and reached["attend.0.weight"]  # noqa: PT018
 
 
-def test_ranking_reaches_both_kinds_of_prototypes() -> None:
-    reached = gradients("bpr")
+def test_bpr_reaches_both_kinds_of_prototypes() -> None:
+    reached = gradients_of("bpr")
     assert reached["encoder.assign.prototypes"] and reached["assign.prototypes"]  # noqa: PT018
 
 
-def test_the_constraint_on_modalities_never_moves_behaviour() -> None:
-    reached = gradients("modal")
-    assert {name for name, moved in reached.items() if moved} == {
+def test_modality_constraint_never_moves_behaviour() -> None:
+    reached = gradients_of("modal")
+    assert {name for name, is_reached in reached.items() if is_reached} == {
         *(f"project.{m}.{kind}" for m in (0, 1) for kind in ("weight", "bias")),
         *("attend.0.weight", "attend.0.bias", "attend.2.weight"),
     }
 
 
-def test_importances_sum_to_one_and_a_missing_modality_leaves_the_other() -> None:
+def test_importances_sum_to_one_over_present_modalities() -> None:
     model, graph = build(with_mask(checkerboard(U, I)[0], "text", torch.tensor([5])))
     alpha = model.content(graph).weights.detach()
     torch.testing.assert_close(alpha.sum(1), torch.ones(I))
@@ -212,7 +212,7 @@ def test_importances_sum_to_one_and_a_missing_modality_leaves_the_other() -> Non
     assert bool((alpha[0] > 0).all())
 
 
-def test_features_of_zeros_are_equally_important() -> None:
+def test_zero_features_have_uniform_importances() -> None:
     model, graph = build()
     data = copy.copy(graph.data)
     for name in ("image", "text"):
@@ -222,7 +222,7 @@ def test_features_of_zeros_are_equally_important() -> None:
     assert torch.equal(alpha, torch.full((I, 2), 0.5))
 
 
-def test_an_item_without_features_has_no_content_and_no_neighbours() -> None:
+def test_items_without_features_have_no_content_and_no_neighbours() -> None:
     dataset, _ = checkerboard(U, I)
     for name in dataset.features:
         dataset = with_mask(dataset, name, torch.tensor([6]))
@@ -232,7 +232,7 @@ def test_an_item_without_features_has_no_content_and_no_neighbours() -> None:
     assert 6 not in graph.edges(CONTENT).edge_index.as_tensor()
 
 
-def test_hard_clusters_and_the_other_loss_train_too() -> None:
+def test_hard_clusters_and_sharpening_loss_train() -> None:
     for settings in ({"hard": True}, {"clustering": "sharpen"}):
         model, graph = build(**settings)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
@@ -246,12 +246,12 @@ def test_hard_clusters_and_the_other_loss_train_too() -> None:
         assert losses[-1] < losses[0] - 0.1
 
 
-def test_terms_of_weight_zero_are_left_out() -> None:
+def test_terms_with_weight_0_are_omitted() -> None:
     model, graph = build(cluster_weight=0.0, item_cluster_weight=0.0, modal_weight=0.0)
     assert set(model.loss(graph, batch())) == {"bpr", "l2"}
 
 
-def test_impossible_settings_and_data_are_refused() -> None:
+def test_invalid_settings_and_data_are_refused() -> None:
     for name in ("dim", "num_clusters", "item_clusters", "knn", "temperature"):
         with pytest.raises(ValueError, match=f"{name} must be greater than 0"):
             HCGCNConfig(**{name: 0})

@@ -22,7 +22,7 @@ from gmmrec.typing import USER_ITEM
 
 
 def complete() -> Dataset:
-    """The checkerboard with two complete modalities of different widths."""
+    """Return the checkerboard with two complete modalities of different widths."""
     dataset, _ = checkerboard(U, I)
     generator = torch.Generator().manual_seed(0)
     tables = [FeatureTable(n, torch.randn(I, d, generator=generator)) for n, d in (("image", 6), ("text", 4))]
@@ -44,7 +44,7 @@ def batch() -> Batch[UserQuery]:
 
 
 def perturb(model: LATTICE) -> None:
-    """As if it had been trained."""
+    """Move all parameters, as training would."""
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -52,7 +52,7 @@ def perturb(model: LATTICE) -> None:
 
 
 def matrix(graph: MultimodalGraph, edge_type) -> Tensor:
-    """Edges as a float64 matrix ``[target, source]``; ones where they have no weight."""
+    """Return edges as a float64 matrix ``[target, source]``, with ones for unweighted edges."""
     edge_index, weight = graph.edges(edge_type)
     source, target = edge_index.as_tensor()
     dense = torch.zeros(I, I, dtype=torch.float64)
@@ -61,7 +61,7 @@ def matrix(graph: MultimodalGraph, edge_type) -> Tensor:
 
 
 def top_k(vectors: Tensor, k: int, present: Tensor) -> Tensor:
-    """Slow k-NN by cosine, self included, weights kept where they are greater than 0: ``[target, source]``."""
+    """Compute cosine k-NN slowly, self included, with similarities clipped at 0: ``[target, source]``."""
     unit = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-12)
     cosine = unit @ unit.t()
     dense, rows = torch.zeros_like(cosine), present.nonzero().flatten().tolist()
@@ -72,13 +72,13 @@ def top_k(vectors: Tensor, k: int, present: Tensor) -> Tensor:
 
 
 def normalised(dense: Tensor) -> Tensor:
-    """``D^-1/2 S D^-1/2`` with row sums at both ends."""
+    """Return ``D^-1/2 S D^-1/2`` with row sums as degrees."""
     root = dense.sum(1).rsqrt()
     return root[:, None] * dense * root
 
 
 def slow_item_graph(model: LATTICE, dataset: Dataset, lam: float) -> Tensor:
-    """The mixture of section 3 on dense matrices; every item has every modality."""
+    """Compute the mixture of section 3 with dense matrices; all modalities are present."""
     a = torch.softmax(model.latent.modality_logits.detach().double(), 0)
     frozen, mined = torch.zeros(I, I, dtype=torch.float64), torch.zeros(I, I, dtype=torch.float64)
     for m, table in enumerate(dataset.features.values()):
@@ -98,7 +98,7 @@ def encoded(model: LATTICE, graph: MultimodalGraph) -> dict[str, Tensor]:
 # Invariants; those of single layers are in tests/nn
 
 
-def test_every_row_has_k_entries_with_itself_at_one_before_normalisation() -> None:
+def test_rows_have_k_entries_with_the_diagonal_1_before_normalisation() -> None:
     _, graph = build(complete())
     for name in ("image", "text"):
         pairs = matrix(graph, learned(name))
@@ -111,7 +111,7 @@ def test_every_row_has_k_entries_with_itself_at_one_before_normalisation() -> No
         torch.testing.assert_close(matrix(graph, initial(name)), normalised(raw), rtol=1e-5, atol=1e-6)
 
 
-def test_modality_weights_are_positive_sum_to_one_and_begin_equal() -> None:
+def test_modality_weights_are_a_softmax_and_start_uniform() -> None:
     model, graph = build(complete())
     torch.testing.assert_close(model.latent._shares(graph), torch.full((I, 2), 0.5))
     perturb(model)
@@ -121,7 +121,7 @@ def test_modality_weights_are_positive_sum_to_one_and_begin_equal() -> None:
     torch.testing.assert_close(shares, model.latent.modality_logits.softmax(0).expand(I, 2))
 
 
-def test_without_a_learned_part_there_is_no_projection() -> None:
+def test_lam_1_has_no_projections() -> None:
     dataset = complete()
     model, graph = build(dataset, lam=1.0)
     assert {name for name, _ in model.named_parameters()} == {"users", "items", "latent.modality_logits"}
@@ -129,23 +129,23 @@ def test_without_a_learned_part_there_is_no_projection() -> None:
     torch.testing.assert_close(matrix(graph, LATENT), slow_item_graph(model, dataset, 1.0), rtol=1e-5, atol=1e-6)
 
 
-def test_with_the_learned_part_alone_the_initial_graph_has_no_say() -> None:
+def test_lam_0_ignores_the_initial_graph() -> None:
     model, graph = build(complete(), lam=0.0)
     edge_index, weight = graph.edges(initial("image"))
     changed = graph.with_edges(initial("image"), edge_index.as_tensor().clone(), 7 * weight)
-    changed.data.latent_mixed_with = None  # to be mined anew
+    changed.data.latent_mixed_with = None  # forces mining
     assert torch.equal(matrix(model.begin_epoch(changed, torch.Generator()), LATENT), matrix(graph, LATENT))
 
 
-def test_what_items_have_beyond_the_backbone_has_length_one() -> None:
-    model, graph = build(complete(), num_layers=0)  # then the backbone is the embedding itself
+def test_smoothed_item_vectors_have_unit_length() -> None:
+    model, graph = build(complete(), num_layers=0)  # so that the backbone is the ID embedding
     torch.testing.assert_close((encoded(model, graph)["item"] - model.items.detach()).norm(dim=1), torch.ones(I))
     model, graph = build(complete())
     backbone = model.propagate(type(graph.bipartite.degree)(model.users, model.items), graph.bipartite).item.detach()
     torch.testing.assert_close((encoded(model, graph)["item"] - backbone).norm(dim=1), torch.ones(I))
 
 
-def test_the_projections_have_a_gradient_in_the_first_step_of_an_epoch_alone() -> None:
+def test_projections_have_gradients_in_the_first_step_of_an_epoch_only() -> None:
     model, graph = build(complete())
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -164,7 +164,7 @@ def test_the_projections_have_a_gradient_in_the_first_step_of_an_epoch_alone() -
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_a_modality_that_no_item_has_is_as_if_it_were_not_there(modality: str) -> None:
+def test_modality_missing_everywhere_has_no_effect(modality: str) -> None:
     dataset = complete()
     other = {"image": "text", "text": "image"}[modality]
     alone, alone_graph = build(replace(dataset, features={modality: dataset.features[modality]}))
@@ -198,7 +198,7 @@ def test_vectors_equal_the_dense_formula(lam: float, item_layers: int) -> None:
     torch.testing.assert_close(found["item"].double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_permuting_permutes_scores() -> None:
+def test_permutation_permutes_scores() -> None:
     dataset, generator = complete(), torch.Generator().manual_seed(2)
     user, item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)
     model, graph = build(dataset)
@@ -208,29 +208,29 @@ def test_permuting_permutes_scores() -> None:
     torch.testing.assert_close(score_all(other.eval(), other_graph)[user][:, item], score_all(model.eval(), graph))
 
 
-# When the graph is mined
+# Mining
 
 
-def test_a_step_with_gradients_sees_the_same_graph_as_one_without() -> None:
+def test_steps_with_and_without_gradients_use_the_same_graph() -> None:
     model, graph = build(complete())
     model.train()
     with torch.no_grad():
         first = model.encode(graph)
         model.latent.modality_logits.add_(1e-30)
-        model.latent.mine[0].project.bias[0] += 1.0  # now the graph is that of other weights, and stays
+        model.latent.mine[0].project.bias[0] += 1.0  # the weights have changed, the graph stays fixed
         later = model.encode(graph)
     torch.testing.assert_close(first, later)
     assert not torch.allclose(encoded(model, graph)["item"], later["item"])
 
 
-def test_the_gradient_is_that_of_the_dense_formula() -> None:
+def test_gradients_equal_the_dense_formula() -> None:
     dataset = complete()
     model, graph = build(dataset, lam=0.5)
     model.train()
     upstream = torch.randn(I, 8)
     project, a = model.latent.mine[0].project, model.latent.modality_logits.softmax(0)
     loss = (model.encode(graph)["item"] * upstream).sum()
-    ours = torch.autograd.grad(loss, [project.weight, model.latent.modality_logits])
+    gradients = torch.autograd.grad(loss, [project.weight, model.latent.modality_logits])
     frozen, mined = torch.zeros(I, I), torch.zeros(I, I)
     for m, (name, table) in enumerate(dataset.features.items()):
         unit = torch.nn.functional.normalize(model.latent.mine[m].project(table.values), dim=1)
@@ -238,11 +238,12 @@ def test_the_gradient_is_that_of_the_dense_formula() -> None:
         frozen = frozen + a[m] * matrix(graph, initial(name)).float()
     smoothed = (0.5 * frozen + 0.5 * normalised(mined)) @ model.items
     expected = (smoothed / smoothed.norm(dim=1, keepdim=True) * upstream).sum()
-    for mine, right in zip(ours, torch.autograd.grad(expected, [project.weight, model.latent.modality_logits]), strict=True):
-        torch.testing.assert_close(mine, right, rtol=1e-3, atol=1e-5)
+    references = torch.autograd.grad(expected, [project.weight, model.latent.modality_logits])
+    for gradient, reference in zip(gradients, references, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-3, atol=1e-5)
 
 
-def test_in_evaluation_the_graph_is_that_of_the_weights_and_searched_once(monkeypatch) -> None:
+def test_evaluation_mines_the_graph_of_the_current_weights_once(monkeypatch) -> None:
     model, graph = build(complete())
     perturb(model)
     searches = []
@@ -251,16 +252,16 @@ def test_in_evaluation_the_graph_is_that_of_the_weights_and_searched_once(monkey
     first = encoded(model, graph)
     assert torch.equal(encoded(model, graph)["item"], first["item"])
     assert model.begin_epoch(graph, torch.Generator()).data.latent_mixed_with is not None
-    assert len(searches) == 2  # once for either modality
+    assert len(searches) == 2  # once per modality
     rebuilt, other_graph = build(complete())
     rebuilt.load_state_dict(model.state_dict())
     assert torch.equal(encoded(rebuilt, other_graph)["item"], first["item"])
-    assert len(searches) == 2 + 4  # a graph of its own: prepared with the initial weights, then with the loaded ones
+    assert len(searches) == 2 + 4  # another graph: searched with the initial weights, then with the loaded ones
     perturb(model)
     assert not torch.allclose(encoded(model, graph)["item"], first["item"])
 
 
-def test_a_subgraph_of_the_epoch_learns_as_the_whole_graph_does() -> None:
+def test_gradients_on_a_subgraph_equal_the_whole_graph() -> None:
     model, graph = build(complete())
     perturb(model)
     model.train()
@@ -271,14 +272,14 @@ def test_a_subgraph_of_the_epoch_learns_as_the_whole_graph_does() -> None:
     items = positions["item"].view(9, 3)
     inside = Batch(UserQuery(positions["user"]), items[:, 0], items[:, 1:])
     gradients = []
-    for seen, asked in ((graph, triples), (part, inside)):
-        terms = model.loss(seen, asked)
+    for each_graph, each_batch in ((graph, triples), (part, inside)):
+        terms = model.loss(each_graph, each_batch)
         gradients.append(torch.autograd.grad(terms["bpr"] + terms["l2"], list(model.parameters())))
     for whole, sampled in zip(*gradients, strict=True):
         torch.testing.assert_close(sampled, whole, rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_that_is_resumed_ends_where_one_in_one_go_does(tmp_path) -> None:
+def test_resumed_run_equals_uninterrupted_run(tmp_path) -> None:
     dataset = complete()
     nothing = dataset.interactions.take(torch.arange(0))
     task = CollaborativeTask(TaskInputs(Split(dataset.interactions, nothing, nothing), U, I))
@@ -298,7 +299,7 @@ def test_a_run_that_is_resumed_ends_where_one_in_one_go_does(tmp_path) -> None:
 # Missing modalities, loss, settings
 
 
-def test_items_that_lack_a_modality_rely_on_the_others() -> None:
+def test_missing_modality_is_replaced_by_the_others() -> None:
     dataset = with_mask(with_mask(complete(), "image", torch.tensor([2, 5])), "text", torch.tensor([5, 7]))
     _, graph = build(dataset, lam=1.0)
     tables = dataset.features.values()
@@ -308,12 +309,12 @@ def test_items_that_lack_a_modality_rely_on_the_others() -> None:
     image, text = (r[:, None] * dense * r for r, dense in zip(root, (image, text), strict=True))
     expected = (image + text) / 2
     expected[2], expected[7] = text[2], image[7]
-    expected[5] = torch.eye(I, dtype=torch.float64)[5]  # no modality at all: its own only neighbour
+    expected[5] = torch.eye(I, dtype=torch.float64)[5]  # no features: its only neighbour is itself
     torch.testing.assert_close(matrix(graph, LATENT), expected, rtol=1e-5, atol=1e-6)
     assert matrix(build(dataset, lam=0.0)[1], LATENT)[5].tolist() == pytest.approx(expected[5].tolist(), abs=1e-6)
 
 
-def test_the_loss_is_bpr_and_the_l2_norm_of_final_vectors() -> None:
+def test_loss_is_bpr_and_the_squared_l2_norm_of_final_vectors() -> None:
     model, graph = build(complete(), l2=0.5)
     triples = batch()
     terms = {name: float(term.detach()) for name, term in model.loss(graph, triples).items()}
@@ -325,7 +326,7 @@ def test_the_loss_is_bpr_and_the_l2_norm_of_final_vectors() -> None:
     assert set(build(complete(), l2=0.0)[0].loss(graph, triples)) == {"bpr"}
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_are_refused() -> None:
     with pytest.raises(ValueError, match="needs at least one modality of the items"):
         build(replace(complete(), features={}))
 
@@ -340,6 +341,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         LATTICEConfig(**settings)

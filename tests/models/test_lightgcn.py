@@ -1,4 +1,4 @@
-"""LightGCN equals powers of the dense adjacency, and keeps its invariants."""
+"""LightGCN against powers of the dense adjacency, and its invariants."""
 
 import math
 
@@ -25,7 +25,7 @@ def graph_of(user, item, num_users=U, num_items=I):
 
 
 def random_pairs(num_users=U, num_items=I, size=20, *, seed=0):
-    """The last user and the last item have no interactions."""
+    """Return random pairs without the last user and the last item."""
     pairs = torch.randperm((num_users - 1) * (num_items - 1), generator=torch.Generator().manual_seed(seed))[:size]
     return pairs // (num_items - 1), pairs % (num_items - 1)
 
@@ -37,7 +37,7 @@ def model_of(graph, *, seed=0, **settings):
 
 
 def dense_adjacency(user, item, num_users=U, num_items=I):
-    """The normalised adjacency matrix of all nodes, users first, from the formula."""
+    """Compute the normalised adjacency matrix of all nodes, users first."""
     a = torch.zeros(num_users + num_items, num_users + num_items, dtype=torch.float64)
     a[user, num_users + item] = a[num_users + item, user] = 1.0
     scale = torch.diag(torch.where(a.sum(0) > 0, a.sum(0), 1.0).rsqrt())
@@ -53,14 +53,14 @@ def layer_0(model):
     return torch.cat([model.users, model.items])
 
 
-def test_the_weights_of_the_graph_are_the_normalised_adjacency():
+def test_edge_weights_are_the_normalised_adjacency():
     pairs = random_pairs()
     graph = graph_of(*pairs)
     a = torch.zeros(U + I, U + I, dtype=torch.float64)
-    for edge_type, source_at, target_at in ((USER_ITEM, 0, U), (ITEM_USER, U, 0)):
+    for edge_type, source_offset, target_offset in ((USER_ITEM, 0, U), (ITEM_USER, U, 0)):
         edge_index, weight = graph.edges(edge_type)
         source, target = edge_index.as_tensor()
-        a[target + target_at, source + source_at] = weight.double()
+        a[target + target_offset, source + source_offset] = weight.double()
     assert torch.equal(a, a.t())
     assert not a.diagonal().any()
     assert not a[:U, :U].any()
@@ -70,7 +70,7 @@ def test_the_weights_of_the_graph_are_the_normalised_adjacency():
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2, 4])
-def test_equals_dense_matrix_powers(num_layers):
+def test_vectors_equal_dense_matrix_powers(num_layers):
     pairs = random_pairs()
     graph = graph_of(*pairs)
     model = model_of(graph, num_layers=num_layers)
@@ -79,7 +79,7 @@ def test_equals_dense_matrix_powers(num_layers):
     assert torch.allclose(encode(model, graph).double(), expected, atol=1e-6)
 
 
-def test_the_embeddings_are_the_only_parameters():
+def test_embeddings_are_the_only_parameters():
     model = model_of(graph_of(*random_pairs()), dim=5)
     assert sum(p.numel() for p in model.parameters()) == (U + I) * 5
 
@@ -94,22 +94,22 @@ def test_encoding_is_linear():
     assert torch.allclose(mixed, 2 * one - 3 * other, atol=1e-5)
 
 
-def test_relabelling_nodes_relabels_vectors():
+def test_permuting_nodes_permutes_vectors():
     user, item = random_pairs()
     generator = torch.Generator().manual_seed(1)
     new_user, new_item = torch.randperm(U, generator=generator), torch.randperm(I, generator=generator)  # old row -> new row
     order = torch.randperm(len(user), generator=generator)
-    graph, renamed = graph_of(user, item), graph_of(new_user[user][order], new_item[item][order])
-    model, twin = model_of(graph), model_of(renamed)
+    graph, permuted = graph_of(user, item), graph_of(new_user[user][order], new_item[item][order])
+    model, other = model_of(graph), model_of(permuted)
     with torch.no_grad():
-        twin.users.copy_(model.users[new_user.argsort()])
-        twin.items.copy_(model.items[new_item.argsort()])
-    before, after = model.encode(graph), twin.encode(renamed)
+        other.users.copy_(model.users[new_user.argsort()])
+        other.items.copy_(model.items[new_item.argsort()])
+    before, after = model.encode(graph), other.encode(permuted)
     assert torch.allclose(after["user"][new_user], before["user"], atol=1e-6)
     assert torch.allclose(after["item"][new_item], before["item"], atol=1e-6)
 
 
-def test_a_node_without_edges_keeps_a_share_of_its_embedding():
+def test_isolated_nodes_keep_their_scaled_embedding():
     graph = graph_of(*random_pairs())
     model = model_of(graph, num_layers=3)
     encoded = model.encode(graph)
@@ -118,8 +118,8 @@ def test_a_node_without_edges_keeps_a_share_of_its_embedding():
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_gradients_reach_as_far_as_there_are_layers(num_layers):
-    """On a path u0 - i0 - u1 - i1 - u2 - i2 - u3, asked for u0 with positive i0 and a negative, i6, that stands alone."""
+def test_gradients_reach_num_layers_hops(num_layers):
+    """Check the path u0 - i0 - u1 - i1 - u2 - i2 - u3, with query u0, positive i0 and an isolated negative i6."""
     graph = graph_of([0, 1, 1, 2, 2, 3], [0, 0, 1, 1, 2, 2])
     model = model_of(graph, num_layers=num_layers)
     terms = model.loss(graph, Batch(UserQuery(torch.tensor([0])), torch.tensor([0]), torch.tensor([[6]])))
@@ -134,17 +134,17 @@ def test_gradients_reach_as_far_as_there_are_layers(num_layers):
     assert items == {1: {0, 6}, 2: {0, 1, 6}, 3: {0, 1, 6}}[num_layers]
 
 
-def test_loss_of_equal_scores_and_overfitting():
+def test_loss_of_equal_scores_is_log_2_and_falls_in_training():
     user, item = random_pairs(50, 40, 300)
     graph = graph_of(user, item, 50, 40)
     model = model_of(graph, dim=16, l2=0.0)
     negative = torch.randint(40, (300, 1), generator=torch.Generator().manual_seed(0))
     batch = Batch(UserQuery(user), item, negative)
-    blank = model_of(graph, l2=0.0)
+    zeros = model_of(graph, l2=0.0)
     with torch.no_grad():
-        blank.users.zero_()
-        blank.items.zero_()
-    assert float(blank.loss(graph, batch)["bpr"].detach()) == pytest.approx(math.log(2), abs=1e-6)
+        zeros.users.zero_()
+        zeros.items.zero_()
+    assert float(zeros.loss(graph, batch)["bpr"].detach()) == pytest.approx(math.log(2), abs=1e-6)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     for _ in range(60):
         optimizer.zero_grad()
@@ -154,7 +154,7 @@ def test_loss_of_equal_scores_and_overfitting():
     assert float(loss.detach()) < 0.3
 
 
-def test_l2_is_that_of_the_batch():
+def test_l2_covers_the_batch():
     graph = graph_of(*random_pairs())
     model = model_of(graph, l2=0.5)
     user, positive, negative = torch.tensor([1, 1]), torch.tensor([2, 3]), torch.tensor([[4], [0]])
@@ -164,6 +164,6 @@ def test_l2_is_that_of_the_batch():
 
 
 @pytest.mark.parametrize(("setting", "field"), [({"dim": 0}, "dim"), ({"num_layers": -1}, "num_layers"), ({"l2": -1.0}, "l2")])
-def test_settings_are_checked(setting, field):
+def test_invalid_settings_are_refused(setting, field):
     with pytest.raises(ValueError, match=field):
         LightGCNConfig(**setting)

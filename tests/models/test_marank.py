@@ -1,4 +1,4 @@
-"""MARank equals a slow version of its formulas, and keeps its invariants."""
+"""MARank against a reference implementation of its equations, and its invariants."""
 
 import math
 from dataclasses import replace
@@ -28,8 +28,8 @@ def model_of(*, seed: int = 0, **settings) -> MARank:
 def query_of(num: int = 7, length: int = L, *, full: bool = True) -> HistoryQuery:
     generator = torch.Generator().manual_seed(0)
     items = torch.randint(I, (num, length), generator=generator)
-    there = torch.arange(length) >= torch.arange(num)[:, None] % length
-    return HistoryQuery(torch.arange(num) % U, items, torch.ones_like(there) if full else there)
+    mask = torch.arange(length) >= torch.arange(num)[:, None] % length
+    return HistoryQuery(torch.arange(num) % U, items, torch.ones_like(mask) if full else mask)
 
 
 @torch.no_grad()
@@ -39,16 +39,16 @@ def scores_of(model: MARank, query: HistoryQuery) -> Tensor:
 
 @torch.no_grad()
 def parts_of(model: MARank, query: HistoryQuery):
-    """h, the output of the perceptron, and the weights."""
+    """Return h, the output of the MLP, and the weights."""
     encoded = model.encode(toy_graph())
     read, weights = model._read(encoded["user"][query.user], encoded["item"][:, -D:], query)
     return read, model.mix(read), weights
 
 
 def slow_score(model: MARank, user: int, history: list[int], item: int) -> Tensor:
-    """One score in float64, from the equations."""
+    """Compute one score in float64 from the equations."""
     table = {name: p.detach().double() for name, p in model.named_parameters()}
-    history = history[-L:] + [history[-1]] * (L - len(history))  # filled up behind, as in the code
+    history = history[-L:] + [history[-1]] * (L - len(history))  # right-padded, as in the code
     u, e = table["users"][user], [table["context_items"][j] for j in history]
 
     def attention(name: str, rows: list[Tensor], guide: Tensor | None) -> Tensor:
@@ -77,7 +77,7 @@ def slow_score(model: MARank, user: int, history: list[int], item: int) -> Tenso
     return u @ table["items"][item] + (x + h) @ table["context_items"][item]
 
 
-def test_scores_and_loss_equal_the_slow_formulas():
+def test_scores_and_loss_match_the_reference():
     model, query = model_of(), query_of(full=False)
     histories = [items[mask].tolist() for items, mask in zip(query.items, query.mask, strict=True)]
     users = query.user.tolist()
@@ -87,12 +87,12 @@ def test_scores_and_loss_equal_the_slow_formulas():
     torch.testing.assert_close(scores_of(model, query).double(), expected, rtol=1e-5, atol=1e-5)
     batch = Batch(query, torch.arange(7), torch.arange(14).view(7, 2) + 2)
     terms = {name: term.detach().double() for name, term in model.loss(toy_graph(), batch).items()}
-    own = expected.gather(1, batch.candidates)
-    torch.testing.assert_close(terms["bpr"], -torch.sigmoid(own[:, :1] - own[:, 1:]).log().mean(), rtol=1e-5, atol=1e-5)
+    scores = expected.gather(1, batch.candidates)
+    torch.testing.assert_close(terms["bpr"], -torch.sigmoid(scores[:, :1] - scores[:, 1:]).log().mean(), rtol=1e-5, atol=1e-5)
     read, mixed, _ = parts_of(model, query)
-    of = [model.users[query.user], model.items[batch.candidates], model.context_items[batch.candidates], read, mixed]
-    lengths = sum(part.detach().double().square().sum() for part in of)
-    torch.testing.assert_close(terms["l2"], 5e-4 * lengths / 7, rtol=1e-5, atol=1e-7)
+    parts = [model.users[query.user], model.items[batch.candidates], model.context_items[batch.candidates], read, mixed]
+    squares = sum(part.detach().double().square().sum() for part in parts)
+    torch.testing.assert_close(terms["l2"], 5e-4 * squares / 7, rtol=1e-5, atol=1e-7)
 
 
 def test_shapes_and_sums():
@@ -105,18 +105,18 @@ def test_shapes_and_sums():
     torch.testing.assert_close(weights.order.sum(-1), torch.ones(7))
 
 
-def test_no_item_of_six_has_more_than_a_third_or_less_than_a_fifteenth():
+def test_sigmoid_logits_bound_the_weights():
     weights = parts_of(model_of(init_std=100.0), query_of())[2]
     assert float(weights.token.min()) > 0.0685 - 1e-4
     assert float(weights.token.max()) < 0.3522 + 1e-4
     assert float(weights.order.min()) > 0.1554 - 1e-4
     assert float(weights.order.max()) < 0.5761 + 1e-4
     assert bool((weights.token.amax(-1) / weights.token.amin(-1) <= math.e + 1e-5).all())
-    assert float(weights.token.max()) > 0.2  # far from even, so that the bounds are tried
+    assert float(weights.token.max()) > 0.2  # far from uniform, so that the bounds are tight
 
 
 @torch.no_grad()
-def test_without_matrices_order_zero_is_the_mean_and_the_newest():
+def test_with_zero_matrices_order_zero_is_the_mean_plus_the_newest_item():
     model, query = model_of(orders=0), query_of()
     for name, parameter in model.read.named_parameters():
         if name.endswith("weight"):
@@ -128,7 +128,7 @@ def test_without_matrices_order_zero_is_the_mean_and_the_newest():
 
 
 @torch.no_grad()
-def test_without_matrices_and_biases_the_state_is_h_and_its_positive_part():
+def test_with_zero_matrices_and_biases_the_state_is_h_plus_its_relu():
     model, query = model_of(), query_of()
     for parameter in (*model.read.parameters(), *model.mix.parameters()):
         parameter.zero_()
@@ -143,19 +143,19 @@ def test_without_matrices_and_biases_the_state_is_h_and_its_positive_part():
 
 
 @torch.no_grad()
-def test_the_order_of_older_items_does_not_matter_and_the_newest_does():
+def test_scores_depend_on_the_newest_item_but_not_on_the_order_of_older_ones():
     model, query = model_of(), query_of()
     query = replace(query, items=torch.stack([torch.randperm(I, generator=torch.Generator().manual_seed(n))[:L] for n in range(7)]))
     shuffled = replace(query, items=query.items[:, [3, 0, 4, 2, 1, 5]])
     swapped = replace(query, items=query.items[:, [5, 1, 2, 3, 4, 0]])
     torch.testing.assert_close(scores_of(model, shuffled), scores_of(model, query))
     assert not torch.allclose(scores_of(model, swapped), scores_of(model, query))
-    model.read.shortcut = None  # only z_0 knows which item is the newest
+    model.read.shortcut = None  # only z_0 depends on which item is the newest
     torch.testing.assert_close(scores_of(model, swapped), scores_of(model, query))
 
 
 @torch.no_grad()
-def test_the_long_term_table_adds_the_same_whatever_was_read():
+def test_long_term_score_is_independent_of_the_history():
     model, query = model_of(), query_of()
     before, other = scores_of(model, query), torch.randn_like(model.items)
     expected = model.users[query.user] @ (other - model.items).T
@@ -168,7 +168,7 @@ def test_the_long_term_table_adds_the_same_whatever_was_read():
     torch.testing.assert_close(scores_of(model, again) - without, model.users[query.user] @ other.T, rtol=1e-4, atol=1e-5)
 
 
-def test_evaluation_drops_nothing_and_training_does():
+def test_dropout_is_active_in_training_only():
     model, query = model_of(), query_of()
     assert torch.equal(scores_of(model, query), scores_of(model, query))
     assert not torch.equal(scores_of(model.train(), query), scores_of(model, query))
@@ -186,7 +186,7 @@ def test_negatives_are_never_training_items_of_the_user():
             assert not known & set(drawn)
 
 
-def test_short_histories_are_filled_up_with_their_newest_item_and_long_ones_are_cut():
+def test_short_histories_are_padded_with_their_newest_item_and_long_ones_truncated():
     model, query = model_of(), query_of(full=False)
     explicit = torch.stack([torch.where(mask, items, items[-1]) for items, mask in zip(query.items, query.mask, strict=True)])
     full = HistoryQuery(query.user, explicit, torch.ones_like(query.mask))
@@ -204,7 +204,7 @@ def test_an_empty_history_leaves_the_long_term_score():
     assert bool((scores_of(model_of(long_term=False), none) == 0).all())
 
 
-def test_without_a_long_term_there_is_one_table_of_items():
+def test_without_long_term_there_is_a_single_item_table():
     model, query = model_of(long_term=False), query_of()
     assert model.items is None
     read, mixed, _ = parts_of(model, query)
@@ -216,25 +216,25 @@ def test_without_a_long_term_there_is_one_table_of_items():
 
 
 @pytest.mark.parametrize("settings", [{"attention": "mean"}, {"orders": 0}, {"num_layers": 0}, {"shortcut": False}])
-def test_every_ablation_learns_all_it_has(settings):
+def test_every_parameter_of_every_ablation_gets_a_gradient(settings):
     model = model_of(**settings).train()
     terms = model.loss(toy_graph(), Batch(query_of(), torch.arange(7), torch.arange(7)[:, None] + 8))
     sum(terms.values()).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
 
 
-def test_the_mean_weighs_all_items_alike():
+def test_mean_attention_is_uniform():
     model, query = model_of(attention="mean"), query_of()
     weights = parts_of(model, query)[2]
     torch.testing.assert_close(weights.token, torch.full((7, 3, L), 1 / L))
     torch.testing.assert_close(weights.order, torch.full((7, 3), 1 / 3))
 
 
-def test_attention_counts_copies_of_the_newest_item_for_the_item():
+def test_attention_credits_padding_copies_to_the_newest_item():
     model, query = model_of(), query_of(full=False)
     with torch.no_grad():
-        found = model.attention(model.encode(toy_graph()), query, torch.zeros(7, dtype=torch.long))
-    shares, rows = found["user:history"], found["user:history_items"]
+        attention = model.attention(model.encode(toy_graph()), query, torch.zeros(7, dtype=torch.long))
+    shares, rows = attention["user:history"], attention["user:history_items"]
     whole = parts_of(model, query)[2].shares
     torch.testing.assert_close(shares.sum(1), torch.ones(7))
     assert torch.equal(rows, query.items.masked_fill(~query.mask, -1))
@@ -245,11 +245,11 @@ def test_attention_counts_copies_of_the_newest_item_for_the_item():
         assert not bool(shares[n, :missing].any())
     empty = replace(query, mask=torch.zeros_like(query.mask))
     with torch.no_grad():
-        found = model.attention(model.encode(toy_graph()), empty, torch.zeros(7, dtype=torch.long))
-    assert not bool(found["user:history"].any())
+        attention = model.attention(model.encode(toy_graph()), empty, torch.zeros(7, dtype=torch.long))
+    assert not bool(attention["user:history"].any())
 
 
-def test_bad_settings_are_said():
+def test_invalid_settings_are_refused():
     with pytest.raises(ValueError, match="attention"):
         MARankConfig(attention="max")
     with pytest.raises(ValueError, match="max_length"):
@@ -258,7 +258,7 @@ def test_bad_settings_are_said():
         MARankConfig(init_std=0)
 
 
-def test_it_is_trained_saved_and_asked(tmp_path):
+def test_train_save_load_and_recommend(tmp_path):
     run = gmmrec.fit(
         gmmrec.load_dataset("movies-small", k_core=30),
         "marank",

@@ -40,7 +40,7 @@ def batch() -> Batch[UserQuery]:
 
 
 def slow_item(model: MARIO, graph: MultimodalGraph, user: int, item: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """In float64 for one pair: weights ``[M, d]`` and tokens ``[M, d]`` of the modalities there are, the item, the user."""
+    """Return weights ``[M, d]`` and tokens ``[M, d]`` of present modalities, the item and the user of one pair, in float64."""
     u = model.users[user].detach().double()
     tokens = []
     for name, encoder in zip(model.names, model.encoders, strict=True):
@@ -77,9 +77,9 @@ def test_shapes(attention, granularity) -> None:
     assert set(weights) == set(NAMES)
     assert {tuple(w.shape) for w in weights.values()} == {(4, 1) if granularity == "scalar" else (4, 1, D)}
     tokens, present = model._tokens(graph, model.items)
-    seen = model.fuse.seen(model.users[:4], tokens, present, torch.arange(4)[:, None])
-    assert seen.shape == (4, 1, D)
-    assert [tuple(decoded.shape) for decoded in model.decode(seen[:, 0])] == [(4, 6), (4, 4)]
+    view = model.fuse.seen(model.users[:4], tokens, present, torch.arange(4)[:, None])
+    assert view.shape == (4, 1, D)
+    assert [tuple(decoded.shape) for decoded in model.decode(view[:, 0])] == [(4, 6), (4, 4)]
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
@@ -98,7 +98,7 @@ def test_users_weigh_the_same_item_differently(attention, granularity) -> None:
 
 
 @pytest.mark.parametrize("attention", ["additive", "dot"])
-def test_without_a_say_all_modalities_count_alike(attention) -> None:
+def test_zero_logits_give_uniform_weights(attention) -> None:
     model, graph = build(complete(), attention=attention)
     with torch.no_grad():
         (model.fuse.logit if attention == "additive" else model.fuse.key).weight.zero_()
@@ -109,28 +109,28 @@ def test_without_a_say_all_modalities_count_alike(attention) -> None:
 
 
 @pytest.mark.parametrize("attention", ["additive", "dot"])
-def test_with_scalar_weights_an_item_lies_between_its_modalities(attention) -> None:
+def test_scalar_weights_give_convex_combinations_of_modalities(attention) -> None:
     model, graph = build(attention=attention, init_std=1.0)
     with torch.no_grad():
         encoded = model.encode(graph)
         tokens, present = encoded.item_tokens, encoded.item_present
-        seen = model.fuse.seen(encoded["user"], tokens, present, torch.arange(I).expand(U, I))
+        view = model.fuse.seen(encoded["user"], tokens, present, torch.arange(I).expand(U, I))
         weights = torch.stack(list(model.modality_weights(graph, torch.arange(U), torch.arange(I)).values()), -1)
     longest = tokens.norm(dim=-1).masked_fill(~present, 0).amax(1)
-    assert bool((seen.norm(dim=-1) <= longest * (1 + 1e-5)).all())
-    torch.testing.assert_close(seen, torch.einsum("bcm,cmd->bcd", weights, tokens.masked_fill(~present[..., None], 0)))
+    assert bool((view.norm(dim=-1) <= longest * (1 + 1e-5)).all())
+    torch.testing.assert_close(view, torch.einsum("bcm,cmd->bcd", weights, tokens.masked_fill(~present[..., None], 0)))
 
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_the_ranking_of_all_items_equals_pairs(attention, granularity, backbone) -> None:
+def test_full_ranking_matches_scores_of_pairs(attention, granularity, backbone) -> None:
     model, graph = build(attention=attention, granularity=granularity, backbone=backbone, init_std=1.0)
     with torch.no_grad():
         encoded = model.encode(graph)
         user, item = torch.randint(U, (40,)), torch.randint(I, (40,))
         pairs = model.score(encoded, UserQuery(user), item[:, None])
-        seen = model.fuse.seen(encoded["user"][user], encoded.item_tokens, encoded.item_present, item[:, None])
-    expected = (encoded["user"][user] * seen[:, 0]).sum(-1)
+        view = model.fuse.seen(encoded["user"][user], encoded.item_tokens, encoded.item_present, item[:, None])
+    expected = (encoded["user"][user] * view[:, 0]).sum(-1)
     torch.testing.assert_close(pairs[:, 0], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(score_all(model, graph)[user, item], expected, rtol=0, atol=1e-5)
 
@@ -138,17 +138,17 @@ def test_the_ranking_of_all_items_equals_pairs(attention, granularity, backbone)
 @pytest.mark.parametrize("unit_features", [True, False])
 @pytest.mark.parametrize("encoder_layers", [1, 2])
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_scores_equal_the_dense_formula(attention, granularity, encoder_layers, unit_features) -> None:
+def test_scores_match_the_dense_reference(attention, granularity, encoder_layers, unit_features) -> None:
     settings = {"attention": attention, "granularity": granularity, "encoder_layers": encoder_layers}
     dataset = with_mask(checkerboard(U, I)[0], "text", torch.tensor([3, 7]))  # item 3 has neither image nor text
     model, graph = build(dataset, **settings, unit_features=unit_features, init_std=1.0)
     scores = score_all(model, graph).double()
     for user, item in [(0, 0), (1, 3), (2, 7), (5, 11)]:
-        _, _, seen, u = slow_item(model, graph, user, item)
-        assert float(scores[user, item]) == pytest.approx(float(u @ seen), abs=1e-5)
+        _, _, view, u = slow_item(model, graph, user, item)
+        assert float(scores[user, item]) == pytest.approx(float(u @ view), abs=1e-5)
 
 
-def test_the_modality_preserving_loss_reaches_everything_but_the_features() -> None:
+def test_modality_preserving_loss_reaches_all_parameters_but_not_the_features() -> None:
     model, graph = build(complete())
     data = graph.data.clone()
     for name in ("image", "text"):
@@ -158,22 +158,22 @@ def test_the_modality_preserving_loss_reaches_everything_but_the_features() -> N
     assert unreached == []
     assert len(model.decode.decoders) == 2  # none for the interactions
     raw = [data["item"][name] for name in ("image", "text")]
-    for x in raw:  # what they have came through the encoders
+    for x in raw:  # gradients so far came through the encoders
         x.grad = None
     model.decode.loss(torch.randn(I, D), raw, torch.ones(I, 2, dtype=torch.bool)).backward()
     assert all(x.grad is None for x in raw)
 
 
-def test_without_the_loss_there_are_no_decoders_and_scores_do_not_change() -> None:
+def test_zero_mp_weight_removes_the_decoders_without_changing_scores() -> None:
     model, graph = build(mp_weight=0.1)
     other, _ = build(mp_weight=0.0)
     assert set(other.loss(graph, batch())) == {"bpr", "l2"}
-    assert not any("decode" in name for name, _ in other.named_parameters())  # nothing that nothing would train
+    assert not any("decode" in name for name, _ in other.named_parameters())  # no untrained parameters
     assert torch.equal(score_all(model, graph), score_all(other, graph))
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_a_missing_modality_has_no_weight_and_the_others_share_it(attention, granularity) -> None:
+def test_missing_modality_has_zero_weight_and_the_others_are_renormalised(attention, granularity) -> None:
     whole, graph = build(complete(), attention=attention, granularity=granularity)
     items = torch.tensor([2, 9])
     model, part = build(with_mask(complete(), "text", items), attention=attention, granularity=granularity)
@@ -186,7 +186,7 @@ def test_a_missing_modality_has_no_weight_and_the_others_share_it(attention, gra
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_loss_preserves_similarities(seed) -> None:
+def test_modality_preserving_loss_preserves_similarities(seed) -> None:
     """The exact properties of the metric are in tests/evaluation/test_modality.py."""
     differences = []
     for weight in (0.0, 1.0):
@@ -203,7 +203,7 @@ def test_the_loss_preserves_similarities(seed) -> None:
 
 
 @pytest.mark.parametrize("distance", ["cosine", "squared"])
-def test_the_loss_equals_the_dense_formula(distance) -> None:
+def test_loss_matches_the_dense_reference(distance) -> None:
     dataset = with_mask(checkerboard(U, I)[0], "text", torch.tensor([0, 7]))
     model, graph = build(dataset, mp_distance=distance, mp_weight=0.5, l2=0.3)
     triples = batch()
@@ -211,15 +211,15 @@ def test_the_loss_equals_the_dense_formula(distance) -> None:
     for user, items in zip(triples.query.user.tolist(), triples.candidates.tolist(), strict=True):
         scores = []
         for position, item in enumerate(items):
-            _, _, seen, u = slow_item(model, graph, user, item)
-            scores.append(float(u @ seen))
+            _, _, view, u = slow_item(model, graph, user, item)
+            scores.append(float(u @ view))
             squares += float(model.items[item].detach().square().sum())
             if position:
                 continue
             squares += float(u.square().sum())
             for name, decoder in zip(model.names, model.decode.decoders, strict=True):
                 if graph.features[name].mask[item]:
-                    hidden = (decoder[0].weight.detach().double() @ seen + decoder[0].bias.detach().double()).clamp(min=0)
+                    hidden = (decoder[0].weight.detach().double() @ view + decoder[0].bias.detach().double()).clamp(min=0)
                     f = decoder[2].weight.detach().double() @ hidden + decoder[2].bias.detach().double()
                     g = graph.features[name].values[item].double()
                     cosine = f @ g / (f.norm() * g.norm())
@@ -232,17 +232,17 @@ def test_the_loss_equals_the_dense_formula(distance) -> None:
 
 
 @pytest.mark.parametrize(("attention", "granularity"), FORMS)
-def test_the_vector_of_an_item_is_the_mean_over_its_users(attention, granularity) -> None:
+def test_item_vector_is_the_mean_over_its_users(attention, granularity) -> None:
     model, graph = build(attention=attention, granularity=granularity, init_std=1.0)
-    found = model.encode(graph)["item"].double()
+    actual = model.encode(graph)["item"].double()
     edge_index = graph.edges(USER_ITEM).edge_index.as_tensor()
     for item in (0, 3, 8):
         users = edge_index[0][edge_index[1] == item].tolist()
         expected = torch.stack([slow_item(model, graph, user, item)[2] for user in users]).mean(0)
-        torch.testing.assert_close(found[item], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(actual[item], expected, rtol=0, atol=1e-5)
 
 
-def test_an_item_without_interactions_lives_by_its_features() -> None:
+def test_item_without_interactions_is_scored_by_its_features_alone() -> None:
     dataset = complete()
     dataset = replace(dataset, interactions=dataset.interactions.take(dataset.interactions.item != 4))
     model, graph = build(dataset)
@@ -253,13 +253,13 @@ def test_an_item_without_interactions_lives_by_its_features() -> None:
     torch.testing.assert_close(encoded["item"][4], encoded.item_tokens[4, :2].mean(0))
 
 
-def test_decoders_of_absent_features_are_not_asked() -> None:
+def test_missing_features_contribute_no_decoder_loss() -> None:
     model, graph = build(with_mask(with_mask(checkerboard(U, I)[0], "image", torch.arange(I)), "text", torch.arange(I)))
     assert float(model.loss(graph, batch())["mp"].detach()) == 0
 
 
 @pytest.mark.parametrize("names", [("audio",), ("audio", "image", "text", "video")])
-def test_any_modalities_will_do(names) -> None:
+def test_any_modalities_are_accepted(names) -> None:
     generator = torch.Generator().manual_seed(0)
     dataset, _ = checkerboard(U, I)
     features = {name: FeatureTable(name, torch.rand(I, 3, generator=generator)) for name in names}
@@ -268,7 +268,7 @@ def test_any_modalities_will_do(names) -> None:
     assert bool(torch.isfinite(score_all(model, graph)).all())
 
 
-def test_the_lightgcn_backbone_propagates_the_tables() -> None:
+def test_lightgcn_backbone_propagates_the_tables() -> None:
     model, graph = build(backbone="lightgcn", num_layers=1)
     with torch.no_grad():
         users = model.encode(graph)["user"]
@@ -276,7 +276,7 @@ def test_the_lightgcn_backbone_propagates_the_tables() -> None:
     torch.testing.assert_close(users, (model.users.detach() + expected) / 2)
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_raise_an_error_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="MARIO needs at least one modality of the items"):
         build(replace(complete(), features={}))
 
@@ -292,6 +292,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         MARIOConfig(**settings)

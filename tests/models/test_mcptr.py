@@ -21,7 +21,7 @@ from gmmrec.testing import I, U, checkerboard, permuted, score_all, toy_graph, w
 
 
 def with_reviews(seed: int = 0) -> Dataset:
-    """The checkerboard, where users have up to three reviews: user 0 has one, user 1 none."""
+    """The checkerboard with up to three reviews per user: user 0 has one, user 1 none."""
     dataset, _ = checkerboard(U, I, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     mask = torch.rand(U, 3, generator=generator) < 0.7
@@ -53,9 +53,9 @@ def matrix(edge_index: Tensor, weight: Tensor, size: int) -> Tensor:
 
 
 def interaction_matrix(dataset: Dataset) -> Tensor:
-    touched = torch.zeros(U, I, dtype=torch.float64)
-    touched[dataset.interactions.user, dataset.interactions.item] = 1
-    return touched
+    interacted = torch.zeros(U, I, dtype=torch.float64)
+    interacted[dataset.interactions.user, dataset.interactions.item] = 1
+    return interacted
 
 
 def normalised(weights: Tensor) -> Tensor:
@@ -73,23 +73,23 @@ def test_graphs_are_symmetric_without_self_loops() -> None:
         dense = matrix(edge_index.as_tensor(), weight, size)
         torch.testing.assert_close(dense, dense.T)
         assert not bool(dense.diagonal().any())
-        assert bool((dense > 0).sum(1).max() > 3)  # chosen by others too
+        assert bool((dense > 0).sum(1).max() > 3)  # also chosen by others
 
 
 @pytest.mark.parametrize("weights", ["count", "binary", "cosine"])
 def test_weights_are_dot_products_of_binary_rows(weights: str) -> None:
     dataset = with_reviews()
-    touched = interaction_matrix(dataset)
-    for node_type, rows in (("user", touched), ("item", touched.T)):
+    interacted = interaction_matrix(dataset)
+    for node_type, rows in (("user", interacted), ("item", interacted.T)):
         common = (rows @ rows.T).fill_diagonal_(0)
         if weights == "cosine":
             common = common / (rows.sum(1)[:, None] * rows.sum(1)).sqrt().clamp(min=1e-12)
         expected = (common > 0).double() if weights == "binary" else common
-        found = co_interaction_graph(toy_graph(dataset), node_type, k=100, weights=weights)
-        torch.testing.assert_close(matrix(*found, len(rows)), normalised(expected), rtol=1e-5, atol=1e-6)
+        actual = co_interaction_graph(toy_graph(dataset), node_type, k=100, weights=weights)
+        torch.testing.assert_close(matrix(*actual, len(rows)), normalised(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_of_the_best_k_either_choice_joins() -> None:
+def test_top_k_edges_are_symmetrised_by_union() -> None:
     dataset = with_reviews()
     rows = interaction_matrix(dataset).T
     common = (rows @ rows.T).fill_diagonal_(0)
@@ -97,35 +97,35 @@ def test_of_the_best_k_either_choice_joins() -> None:
     for i in range(I):
         for j in sorted(range(I), key=lambda j: (-float(common[i, j]), j))[:3]:
             chosen[i, j] = common[i, j]
-    found = co_interaction_graph(toy_graph(dataset), "item", k=3)
-    torch.testing.assert_close(matrix(*found, I), normalised(torch.maximum(chosen, chosen.T)), rtol=1e-5, atol=1e-6)
+    actual = co_interaction_graph(toy_graph(dataset), "item", k=3)
+    torch.testing.assert_close(matrix(*actual, I), normalised(torch.maximum(chosen, chosen.T)), rtol=1e-5, atol=1e-6)
 
 
 def test_a_held_out_interaction_changes_no_edge() -> None:
-    dataset, wanted = checkerboard(U, I)
-    held_out = Interactions(*torch.nonzero(wanted, as_tuple=True))
+    dataset, relevant = checkerboard(U, I)
+    held_out = Interactions(*torch.nonzero(relevant, as_tuple=True))
     edges = []
     for test in (held_out, held_out.take(torch.arange(0))):
         graph = build_graph(dataset, Split(dataset.interactions, test, test))
         prepared = MCPTR(graph.schema).prepare(graph)
         edges.append([prepared.edges(kind) for kind in (SHARED_ITEMS, SHARED_USERS)])
-    for ours, theirs in zip(*edges, strict=True):
-        assert torch.equal(ours.edge_index.as_tensor(), theirs.edge_index.as_tensor())
-        assert torch.equal(ours.weight, theirs.weight)
+    for one, other in zip(*edges, strict=True):
+        assert torch.equal(one.edge_index.as_tensor(), other.edge_index.as_tensor())
+        assert torch.equal(one.weight, other.weight)
 
 
-def test_attention_over_reviews_sums_to_one_and_a_single_review_is_the_text() -> None:
+def test_attention_over_reviews_sums_to_one_and_a_single_review_is_its_own_mean() -> None:
     model, graph = build(with_reviews())
     table, encoder = graph.features["user_reviews"], model.user_texts[0]
     with torch.no_grad():
         texts, beta = encoder(table.values, table.mask, torch.arange(U), return_weights=True)
         torch.testing.assert_close(beta.sum(1), table.present.float())
-        torch.testing.assert_close(texts[0], encoder.project(table.values[0, 1]))  # one review is the text
+        torch.testing.assert_close(texts[0], encoder.project(table.values[0, 1]))  # a single review is the text
         users = model.encode(graph)["user"]
     assert bool(torch.isfinite(users).all())
 
 
-def test_a_user_without_reviews_is_the_graph_alone() -> None:
+def test_user_without_reviews_is_represented_by_the_graph_alone() -> None:
     model, graph = build(with_reviews())
     table = graph.features["user_reviews"]
     present = torch.stack([torch.ones(U, dtype=torch.bool), table.present], dim=1)
@@ -136,14 +136,14 @@ def test_a_user_without_reviews_is_the_graph_alone() -> None:
         torch.testing.assert_close(model.fuse_user(tokens, present)[1:2], alone)
     assert weights[1].tolist() == [1.0, 0.0]
     data = graph.data.clone()
-    data["user"].user_reviews = data["user"].user_reviews + 5.0  # values under the mask as well
+    data["user"].user_reviews = data["user"].user_reviews + 5.0  # including masked values
     with torch.no_grad():
         changed = model.encode(MultimodalGraph(data, graph.schema))["user"] - model.encode(graph)["user"]
     assert float(changed[1].abs().max()) == 0
     assert bool(changed[0].any())
 
 
-def test_attention_between_modalities_sums_to_one_over_those_present() -> None:
+def test_attention_between_modalities_sums_to_one_over_present_ones() -> None:
     dataset = with_mask(with_reviews(), "image", torch.tensor([2, 5]))
     model, graph = build(dataset)
     present = torch.stack([graph.features[name].present for name in ("image", "text")] + [torch.ones(I, dtype=torch.bool)], dim=1)
@@ -154,45 +154,45 @@ def test_attention_between_modalities_sums_to_one_over_those_present() -> None:
     assert int((~present).sum()) == 3  # item 3 never had an image
 
 
-def test_the_order_of_modalities_does_not_matter() -> None:
+def test_scores_are_invariant_to_the_order_of_modalities() -> None:
     dataset = with_reviews()
     model, graph = build(dataset)
     other, other_graph = build(replace(dataset, features=dict(reversed(dataset.features.items()))))
     weights = model.state_dict()
-    turned = {
+    swapped = {
         name: weights[name.replace("project.0", "project.x").replace("project.1", "project.0").replace("project.x", "project.1")]
         for name in weights
         if name.startswith("project.")
     }
-    other.load_state_dict({**weights, **turned})
+    other.load_state_dict({**weights, **swapped})
     assert other.schema.modalities() == ("text", "image")
     with torch.no_grad():
-        ours, theirs = model.encode(graph), other.encode(other_graph)
+        expected, actual = model.encode(graph), other.encode(other_graph)
     for node_type in ("user", "item"):
-        torch.testing.assert_close(ours[node_type], theirs[node_type])
+        torch.testing.assert_close(actual[node_type], expected[node_type])
 
 
-def test_the_contrast_is_ln_b_for_vectors_that_coincide() -> None:
+def test_contrast_of_identical_vectors_is_ln_b() -> None:
     model, graph = build(with_reviews(), contrast_weight=1.0)
     tokens = {name: torch.ones(7, 8) for name in ("text", "image")}
-    items = torch.tensor([0, 4, 5, 6, 7, 8, 9])  # all have both
+    items = torch.tensor([0, 4, 5, 6, 7, 8, 9])  # both modalities present
     same = model._contrast(graph, items, tokens, torch.arange(7))
     assert float(same) == pytest.approx(math.log(7))
     matching = {name: torch.eye(7, 8) for name in ("text", "image")}
     assert float(model._contrast(graph, items, matching, torch.arange(7))) < math.log(7) - 1
 
 
-def test_the_contrast_trains_the_two_projections_alone() -> None:
+def test_contrast_trains_only_the_two_projections() -> None:
     model, graph = build(with_reviews(), contrast_weight=1.0)
     model.loss(graph, batch())["contrast"].backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
     assert reached == {"project.0.weight", "project.0.bias", "project.1.weight", "project.1.bias"}
 
 
-def test_the_contrast_takes_every_positive_once_and_no_item_that_lacks_one() -> None:
+def test_contrast_counts_every_positive_once_and_skips_items_with_a_missing_modality() -> None:
     model, graph = build(with_mask(with_reviews(), "text", torch.tensor([5])), contrast_weight=0.5, temperature=0.3)
     positive = torch.tensor([4, 4, 0, 5, 3, 9])  # item 3 has no image, item 5 no text
-    found = model.loss(graph, Batch(UserQuery(torch.arange(6)), positive, torch.tensor([[7]] * 6)))["contrast"]
+    actual = model.loss(graph, Batch(UserQuery(torch.arange(6)), positive, torch.tensor([[7]] * 6)))["contrast"]
     unit = {}
     for name, project in zip(("image", "text"), model.project, strict=True):
         z = project(graph.features[name].values[[0, 4, 9]]).detach().double()
@@ -201,7 +201,7 @@ def test_the_contrast_takes_every_positive_once_and_no_item_that_lacks_one() -> 
     expected = (
         -sum(math.log(similar[i, i] / similar[i].sum()) + math.log(similar[i, i] / similar[:, i].sum()) for i in range(3)) / 6
     )
-    assert float(found.detach()) == pytest.approx(0.5 * expected, rel=1e-5)
+    assert float(actual.detach()) == pytest.approx(0.5 * expected, rel=1e-5)
 
 
 def test_cross_entropy_at_zero_logits_is_ln_2() -> None:
@@ -212,7 +212,7 @@ def test_cross_entropy_at_zero_logits_is_ln_2() -> None:
     assert float(model.loss(graph, batch())["bce"].detach()) == pytest.approx(math.log(2))
 
 
-def test_cross_entropy_equals_the_slow_formula() -> None:
+def test_cross_entropy_matches_the_reference() -> None:
     model, graph = build(with_reviews())
     triples, logits = batch(), score_all(model, graph).double()
     total = 0.0
@@ -223,7 +223,7 @@ def test_cross_entropy_equals_the_slow_formula() -> None:
     assert float(model.loss(graph, triples)["bce"].detach()) == pytest.approx(total / 36, rel=1e-5)
 
 
-def test_stage_two_starts_from_the_vectors_bit_for_bit(tmp_path) -> None:
+def test_second_stage_starts_from_the_exact_vectors(tmp_path) -> None:
     dataset = checkerboard(40, 30)[0]
     quick = {"dim": 8, "batch_size": 64, "progress": False}
     first = gmmrec.fit(dataset, "mcptr", epochs=3, num_negatives=4, out=tmp_path / "first", **quick)
@@ -235,7 +235,7 @@ def test_stage_two_starts_from_the_vectors_bit_for_bit(tmp_path) -> None:
     assert torch.equal(start.model.items, vectors["item"])
     second = gmmrec.fit(dataset, "lightgcn", num_layers=0, lr=0.01, epochs=3, init_from=tmp_path / "first", **quick)
     assert not torch.equal(second.model.users, vectors["user"])
-    assert {name for name, _ in second.model.named_parameters()} == {"users", "items"}  # nothing of the content is trained on
+    assert {name for name, _ in second.model.named_parameters()} == {"users", "items"}  # no content modules are trained
     assert (tmp_path / "first" / "model.safetensors").read_bytes() == weights
 
 
@@ -253,17 +253,17 @@ def test_permuting_permutes_scores() -> None:
     torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("how", ["no table", "all masked"])
-def test_without_images_the_contrast_is_left_out(how: str) -> None:
+@pytest.mark.parametrize("missing", ["no table", "all masked"])
+def test_contrast_is_skipped_without_images(missing: str) -> None:
     dataset = with_reviews()
-    if how == "no table":
+    if missing == "no table":
         dataset = replace(dataset, features={name: table for name, table in dataset.features.items() if name != "image"})
     else:
         dataset = with_mask(dataset, "image", torch.arange(I))
     model, graph = build(dataset)
     terms = model.loss(graph, batch())
-    assert set(terms) == ({"bce"} if how == "no table" else {"bce", "contrast"})
-    assert how == "no table" or float(terms["contrast"]) == 0
+    assert set(terms) == ({"bce"} if missing == "no table" else {"bce", "contrast"})
+    assert missing == "no table" or float(terms["contrast"]) == 0
     terms["bce"].backward()
     assert bool(torch.isfinite(score_all(model, graph)).all())
     tokens = torch.stack([model.project[-1](graph.features["text"].values), graph_of_items(model, graph)], dim=1)
@@ -280,7 +280,7 @@ def graph_of_items(model: MCPTR, graph: MultimodalGraph) -> Tensor:
 
 
 @pytest.mark.parametrize("fusion", ["self_attention", "mean"])
-def test_vectors_equal_the_dense_formula(fusion: str) -> None:
+def test_vectors_match_the_dense_reference(fusion: str) -> None:
     dataset = with_mask(with_reviews(), "text", torch.tensor([3, 7]))  # item 3 has neither text nor image
     model, graph = build(dataset, fusion=fusion)
     model = model.double()
@@ -320,7 +320,7 @@ def test_vectors_equal_the_dense_formula(fusion: str) -> None:
             torch.testing.assert_close(encoded["user"][user].double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_without_reviews_a_user_is_their_place_in_the_graph() -> None:
+def test_without_reviews_a_user_is_their_graph_embedding() -> None:
     model, graph = build(checkerboard(U, I)[0])
     assert model.fuse_user is None
     edge_index, weight = graph.edges(SHARED_ITEMS)
@@ -333,7 +333,7 @@ def test_without_reviews_a_user_is_their_place_in_the_graph() -> None:
     "settings",
     [{"graph_layer": "attention"}, {"fusion": "attention"}, {"fusion": "concat"}, {"edge_weights": "cosine", "l2": 1e-4}],
 )
-def test_every_parameter_is_trained_under_other_settings(settings) -> None:
+def test_every_parameter_gets_a_gradient_under_other_settings(settings) -> None:
     model, graph = build(with_reviews(), **settings)
     torch.stack(list(model.loss(graph, batch(40)).values())).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
@@ -345,7 +345,7 @@ def test_without_layers_there_are_no_graphs() -> None:
     assert bool(torch.isfinite(score_all(model, graph)).all())
 
 
-def test_a_newcomer_is_the_mean_of_their_items() -> None:
+def test_new_user_is_the_mean_of_their_items() -> None:
     model, graph = build(with_reviews())
     histories = RaggedSets(torch.tensor([0, 3, 4]), torch.tensor([1, 4, 6, 2]))
     with torch.no_grad():
@@ -355,13 +355,13 @@ def test_a_newcomer_is_the_mean_of_their_items() -> None:
     torch.testing.assert_close(after["user"][:U], before["user"])
 
 
-def test_the_l2_term_is_the_squared_length_of_all_parameters() -> None:
+def test_l2_term_is_the_squared_l2_norm_of_all_parameters() -> None:
     model, graph = build(with_reviews(), l2=0.5)
     expected = 0.5 * sum(float(p.detach().double().square().sum()) for p in model.parameters())
     assert float(model.loss(graph, batch())["l2"].detach()) == pytest.approx(expected, rel=1e-5)
 
 
-def test_features_are_needed_and_the_contrast_must_name_them() -> None:
+def test_missing_features_and_unknown_contrast_modalities_are_refused() -> None:
     with pytest.raises(ValueError, match="MCPTR needs at least one modality of the items"):
         build(replace(checkerboard(U, I)[0], features={}))
     with pytest.raises(ValueError, match="contrast names 'audio', but the modalities of the items are 'image', 'text'"):
@@ -380,6 +380,6 @@ def test_features_are_needed_and_the_contrast_must_name_them() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         MCPTRConfig(**settings)

@@ -1,4 +1,4 @@
-"""MGAT equals its dense equations, and keeps its invariants."""
+"""MGAT against a dense implementation of its equations, and its invariants."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ SMALL = MGATConfig(dim=6, modality_dim=5, num_layers=2)
 
 
 def dataset(num_users=U, num_items=I, *, modalities=("image", "text"), size=24, seed=0):
-    """Random interactions; the last user and the last item have none. Item 2 lacks its image, item 3 everything."""
+    """Random interactions; the last user and the last item have none. Item 2 lacks its image, item 3 both modalities."""
     generator = torch.Generator().manual_seed(seed)
     pairs = torch.randperm((num_users - 1) * (num_items - 1), generator=generator)[:size]
     mask = {"image": torch.ones(num_items, dtype=torch.bool), "text": torch.ones(num_items, dtype=torch.bool)}
@@ -38,8 +38,8 @@ def dataset(num_users=U, num_items=I, *, modalities=("image", "text"), size=24, 
 
 
 def graph_of(data):
-    nothing = data.interactions.take(torch.zeros(0, dtype=torch.long))
-    return build_graph(data, Split(data.interactions, nothing, nothing))
+    empty = data.interactions.take(torch.zeros(0, dtype=torch.long))
+    return build_graph(data, Split(data.interactions, empty, empty))
 
 
 def model_of(graph, config=SMALL, *, seed=0, **settings):
@@ -58,7 +58,7 @@ def all_pairs(graph):
 
 
 def dense_branches(model, graph):
-    """The paper's equations on one matrix of all nodes, users first, in float64; one matrix a modality."""
+    """Evaluate the paper's equations on one matrix of all nodes, users first, in float64; one matrix per modality."""
     num_users, num_items = graph.num_nodes("user"), graph.num_nodes("item")
     parameters = {name: value.detach().double() for name, value in model.named_parameters()}
     user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
@@ -82,8 +82,8 @@ def dense_branches(model, graph):
             a = (s * g).masked_fill(adjacency == 0, -torch.inf).softmax(1).nan_to_num(0.0)
             h = a @ y + p[f"layers.{k}.conv.bias"]
             h = F.leaky_relu(h / h.norm(dim=1, keepdim=True))
-            own = F.leaky_relu(x @ p[f"layers.{k}.own.weight"].t() + p[f"layers.{k}.own.bias"]) + ids
-            x = F.leaky_relu(h @ p[f"layers.{k}.neighbours.weight"].t() + p[f"layers.{k}.neighbours.bias"] + own)
+            state = F.leaky_relu(x @ p[f"layers.{k}.own.weight"].t() + p[f"layers.{k}.own.bias"]) + ids
+            x = F.leaky_relu(h @ p[f"layers.{k}.neighbours.weight"].t() + p[f"layers.{k}.neighbours.bias"] + state)
             layers.append(x)
         results.append(torch.cat(layers, 1) if model.config.combine == "concat" else x)
     return results
@@ -92,7 +92,7 @@ def dense_branches(model, graph):
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("combine", ["concat", "last"])
 @pytest.mark.parametrize("gate", ["inner_product", "none"])
-def test_equals_the_dense_equations(num_layers, combine, gate):
+def test_matches_the_dense_reference(num_layers, combine, gate):
     graph = graph_of(dataset())
     model = model_of(graph, num_layers=num_layers, combine=combine, gate=gate)
     image, text = dense_branches(model, graph)
@@ -114,7 +114,7 @@ def test_shapes(num_layers, combine, width):
     assert model.score(encoded, UserQuery(users), items.expand(U, I)).shape == (U, I)
 
 
-def test_relabelling_nodes_relabels_scores():
+def test_scores_are_equivariant_to_node_relabelling():
     data = dataset()
     graph = graph_of(data)
     generator = torch.Generator().manual_seed(1)
@@ -134,7 +134,7 @@ def test_relabelling_nodes_relabels_scores():
     assert torch.allclose(after["item"][new_item], before["item"], atol=1e-5)
 
 
-def test_every_branch_reaches_the_shared_ids_and_its_own_preferences_alone():
+def test_branch_gradients_reach_shared_ids_and_own_preferences_only():
     graph = graph_of(dataset())
     model = model_of(graph, num_layers=1)
     for index, (name, share) in enumerate(model._shares(graph).items()):
@@ -146,7 +146,7 @@ def test_every_branch_reaches_the_shared_ids_and_its_own_preferences_alone():
             assert reached == (other == index)
 
 
-def test_without_a_modality_the_others_are_averaged():
+def test_mean_is_over_the_remaining_modalities():
     data = dataset()
     both, text_only = graph_of(data), graph_of(replace(data, features={"text": data.features["text"]}))
     model, smaller = model_of(both), model_of(text_only)
@@ -171,7 +171,7 @@ def test_loss_of_equal_scores():
         assert float(terms["bpr"].detach()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_loss_falls_on_a_toy_graph():
+def test_loss_decreases_on_a_toy_graph():
     data = dataset(50, 80, size=400)
     graph = graph_of(data)
     model = model_of(graph, MGATConfig(dim=16, modality_dim=16))
@@ -187,7 +187,7 @@ def test_loss_falls_on_a_toy_graph():
     assert losses[-1] < 0.35
 
 
-def test_l2_is_half_the_squared_length_of_all_parameters():
+def test_l2_is_half_the_squared_l2_norm_of_all_parameters():
     data = dataset()
     graph = graph_of(data)
     model = model_of(graph, l2=0.01)
@@ -195,7 +195,7 @@ def test_l2_is_half_the_squared_length_of_all_parameters():
     assert float(model.loss(graph, batch_of(data))["l2"].detach()) == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_item_without_any_modality_is_the_mean_of_its_contentless_branches():
+def test_item_without_any_modality_is_the_mean_of_all_branches():
     graph = graph_of(dataset())
     model = model_of(graph)
     expected = sum(dense_branches(model, graph))[U + 3] / 2
@@ -228,7 +228,7 @@ def test_missing_values_are_not_read():
     assert torch.equal(model.encode(graph)["item"], model.encode(other)["item"])
 
 
-def test_tokens_are_averaged_where_they_exist():
+def test_present_tokens_are_averaged():
     data = dataset(modalities=("text",))
     generator = torch.Generator().manual_seed(5)
     tokens = torch.randn(I, 3, 4, generator=generator)
@@ -242,7 +242,7 @@ def test_tokens_are_averaged_where_they_exist():
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_shares_of_the_modalities_add_up_to_the_score(num_layers):
+def test_modality_scores_sum_to_the_score(num_layers):
     graph = graph_of(dataset())
     model = model_of(graph, num_layers=num_layers)
     users, items = all_pairs(graph)
@@ -250,7 +250,7 @@ def test_shares_of_the_modalities_add_up_to_the_score(num_layers):
     shares = model.modality_scores(graph, users, items)
     assert set(shares) == {"image", "text"}
     assert torch.allclose(shares["image"] + shares["text"], whole, atol=1e-6)
-    assert not shares["image"][:, 2].any()  # an image that is missing has no share
+    assert not shares["image"][:, 2].any()  # a missing image contributes nothing
     image = dense_branches(model, graph)[0][U:]
     user = model.encode(graph)["user"].double()
     assert torch.allclose(shares["image"][:, 5].double(), user @ image[5] / 2, atol=1e-5)
@@ -259,7 +259,7 @@ def test_shares_of_the_modalities_add_up_to_the_score(num_layers):
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_seeds_in_a_subgraph_have_the_vectors_of_the_whole_graph(num_layers):
+def test_seed_vectors_in_a_subgraph_match_those_of_the_whole_graph(num_layers):
     graph = graph_of(dataset(60, 40, size=110))
     model = model_of(graph, num_layers=num_layers)
     seeds = {"user": torch.tensor([5, 3, 11, 59]), "item": torch.tensor([7, 2, 3, 39])}
@@ -270,7 +270,7 @@ def test_seeds_in_a_subgraph_have_the_vectors_of_the_whole_graph(num_layers):
         assert torch.allclose(encoded[node_type][positions[node_type]], whole[node_type][rows], atol=1e-6)
 
 
-def test_without_features_there_is_one_sentence_of_advice():
+def test_missing_features_raise_an_error_with_a_remedy():
     with pytest.raises(ValueError, match="MGAT needs at least one modality of the items, but the data set has none; add"):
         MGAT(graph_of(dataset(modalities=())).schema)
 
@@ -287,6 +287,6 @@ def test_without_features_there_is_one_sentence_of_advice():
         ({"loss_base": "10"}, "loss_base must be one of"),
     ],
 )
-def test_settings_are_checked(setting, message):
+def test_invalid_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         MGATConfig(**setting)

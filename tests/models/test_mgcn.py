@@ -25,7 +25,7 @@ def complete() -> Dataset:
 
 
 def partial() -> Dataset:
-    """The same with items that lack one modality, and one that lacks both."""
+    """The complete data set with items that lack one modality, and one that lacks both."""
     return with_mask(with_mask(complete(), "image", torch.tensor([2, 5])), "text", torch.tensor([5, 7]))
 
 
@@ -38,14 +38,14 @@ def build(dataset: Dataset | None = None, **settings) -> tuple[MGCN, MultimodalG
 
 
 def batch() -> Batch[UserQuery]:
-    """Forty triples, so that users and items repeat."""
+    """Forty triples with repeated users and items."""
     generator = torch.Generator().manual_seed(0)
     user, items = torch.randint(U, (40,), generator=generator), torch.randint(I, (40, 3), generator=generator)
     return Batch(UserQuery(user), items[:, 0], items[:, 1:])
 
 
 def interactions(graph: MultimodalGraph) -> Tensor:
-    """R_hat ``[U, I]`` in float64."""
+    """Normalised interaction matrix R_hat ``[U, I]`` in float64."""
     matrix = torch.zeros(U, I, dtype=torch.float64)
     user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
     matrix[user, item] = 1
@@ -53,18 +53,18 @@ def interactions(graph: MultimodalGraph) -> Tensor:
 
 
 def similar(table: FeatureTable, k: int) -> Tensor:
-    """The normalised cosine k-NN graph, ``[item, neighbour]`` in float64, by the definition."""
-    matrix, there = torch.zeros(I, I, dtype=torch.float64), table.present.nonzero().flatten().tolist()
-    for i in there:
-        cosine = {j: float(torch.cosine_similarity(table.values[i].double(), table.values[j].double(), dim=0)) for j in there}
-        for j in sorted(there, key=lambda j: (j != i, -cosine[j]))[:k]:
+    """Normalised cosine k-NN graph, ``[item, neighbour]`` in float64, by definition."""
+    matrix, present = torch.zeros(I, I, dtype=torch.float64), table.present.nonzero().flatten().tolist()
+    for i in present:
+        cosine = {j: float(torch.cosine_similarity(table.values[i].double(), table.values[j].double(), dim=0)) for j in present}
+        for j in sorted(present, key=lambda j: (j != i, -cosine[j]))[:k]:
             matrix[i, j] = cosine[j]
     root = torch.where(matrix.sum(1) > 0, matrix.sum(1), 1.0).rsqrt()
     return root[:, None] * matrix * root
 
 
 def slow_views(model: MGCN, graph: MultimodalGraph) -> tuple[Tensor, Tensor, Tensor]:
-    """X ``[U + I, D]``, Q ``[U + I, M, D]`` and M ``[U + I, D]``, dense and in float64."""
+    """Compute X ``[U + I, D]``, Q ``[U + I, M, D]`` and M ``[U + I, D]``, dense and in float64."""
     w = {name: weight.detach().double() for name, weight in model.named_parameters()}
     dim, r = model.config.dim, interactions(graph)
     adjacency = torch.zeros(U + I, U + I, dtype=torch.float64)
@@ -86,14 +86,14 @@ def slow_views(model: MGCN, graph: MultimodalGraph) -> tuple[Tensor, Tensor, Ten
         has.append(torch.cat([(r * table.present).sum(1) > 0, table.present]))
     modal = torch.zeros(U + I, dim, dtype=torch.float64)
     for n in range(U + I):
-        there = [m for m in range(2) if has[m][n]]
-        chance = {}
-        for m in there:
+        present = [m for m in range(2) if has[m][n]]
+        weight = {}
+        for m in present:
             hidden = torch.tanh(w["fuse.share.logits.0.0.weight"] @ content[m][n] + w["fuse.share.logits.0.0.bias"])
-            chance[m] = torch.exp(w["fuse.share.logits.0.2.weight"][0] @ hidden)
-        shared = sum((chance[m] / sum(chance.values()) * content[m][n] for m in there), torch.zeros(dim).double())
+            weight[m] = torch.exp(w["fuse.share.logits.0.2.weight"][0] @ hidden)
+        shared = sum((weight[m] / sum(weight.values()) * content[m][n] for m in present), torch.zeros(dim).double())
         preferred = torch.zeros(dim).double()
-        for m in there:
+        for m in present:
             rows = slice(m * dim, (m + 1) * dim)
             gate = torch.sigmoid(w["fuse.gates.weight"][rows] @ x[n] + w["fuse.gates.bias"][rows])
             preferred += gate * (content[m][n] - shared)
@@ -104,7 +104,7 @@ def slow_views(model: MGCN, graph: MultimodalGraph) -> tuple[Tensor, Tensor, Ten
 # Invariants
 
 
-def test_closed_by_halves_the_purifier_halves_the_embedding() -> None:
+def test_purifier_with_zero_gate_logits_halves_the_embedding() -> None:
     model, graph = build()
     table, purify = graph.features["image"], model.purify[0]
     gate = purify(torch.ones(I, 8), table.pooled)
@@ -115,7 +115,7 @@ def test_closed_by_halves_the_purifier_halves_the_embedding() -> None:
     assert torch.equal(purify(model.items, table.pooled), model.items / 2)
 
 
-def test_an_item_without_the_modality_is_purified_to_zeros() -> None:
+def test_missing_modality_is_purified_to_zeros() -> None:
     model, graph = build(partial(), item_layers=0)
     items = model.views(graph)[1]
     assert not bool(items.content[[2, 5], 0].any())
@@ -123,7 +123,7 @@ def test_an_item_without_the_modality_is_purified_to_zeros() -> None:
     assert bool(items.content[[2, 7], [1, 0]].any(1).all())
 
 
-def test_shares_sum_to_one_and_specific_parts_to_nothing() -> None:
+def test_shared_weights_sum_to_one_and_weighted_specific_vectors_to_zero() -> None:
     model, graph = build()
     for view in model.views(graph):
         shared, share = model.fuse.share(view.content, return_weights=True)
@@ -132,7 +132,7 @@ def test_shares_sum_to_one_and_specific_parts_to_nothing() -> None:
         torch.testing.assert_close((share[..., None] * specific).sum(1), torch.zeros(len(share), 8), atol=1e-6, rtol=0)
 
 
-def test_users_are_the_sum_of_their_items() -> None:
+def test_user_content_is_the_sum_over_their_items() -> None:
     model, graph = build()
     users, items = model.views(graph)
     for m in range(2):
@@ -141,7 +141,7 @@ def test_users_are_the_sum_of_their_items() -> None:
 
 
 @pytest.mark.parametrize("data", [complete, partial])
-def test_a_user_without_interactions_has_no_modal_part(data) -> None:
+def test_user_without_interactions_has_zero_fused_content(data) -> None:
     dataset = data()
     known = dataset.interactions
     model, graph = build(replace(dataset, interactions=known.take(torch.nonzero(known.user != 3).flatten())))
@@ -152,7 +152,7 @@ def test_a_user_without_interactions_has_no_modal_part(data) -> None:
 
 
 @pytest.mark.parametrize(("fuse", "factor"), [("paper", 1.0), ("code", 1 / 3)])
-def test_identical_modalities_share_everything(fuse, factor) -> None:
+def test_identical_modalities_have_no_specific_vectors(fuse, factor) -> None:
     dataset = complete()
     twice = {name: FeatureTable(name, dataset.features["text"].values) for name in NAMES}
     model, graph = build(replace(dataset, features=twice), fuse=fuse)
@@ -168,7 +168,7 @@ def test_vectors_are_the_sum_of_behaviour_and_fused_content() -> None:
         torch.testing.assert_close(vectors, view.behaviour + model.fused(view))
 
 
-def test_without_weight_the_contrast_leaves_no_gradient() -> None:
+def test_zero_contrast_weight_leaves_no_gradient() -> None:
     gradients = []
     for weight in (0.0, 1.0):
         model, graph = build(contrast_weight=weight)
@@ -176,26 +176,26 @@ def test_without_weight_the_contrast_leaves_no_gradient() -> None:
         assert ("contrast" in terms) == (weight > 0)
         (terms["bpr"] + terms["l2"] if weight else sum(terms.values())).backward()
         gradients.append([p.grad.clone() for p in model.parameters()])
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
-def test_the_contrast_is_ln_b_where_all_rows_are_one_and_never_below_0() -> None:
+def test_contrast_of_identical_rows_is_ln_b_and_never_negative() -> None:
     same = torch.ones(6, 3)
     assert float(info_nce(same, 2 * same, 0.2)) == pytest.approx(math.log(6))
     model, graph = build(contrast_weight=1.0)
     assert float(model.loss(graph, batch())["contrast"].detach()) > 0
     alone = Batch(UserQuery(torch.tensor([4])), torch.tensor([6]), torch.tensor([[1]]))
-    assert float(model.loss(graph, alone)["contrast"].detach()) == pytest.approx(0, abs=1e-5)  # nothing to be told apart from
+    assert float(model.loss(graph, alone)["contrast"].detach()) == pytest.approx(0, abs=1e-5)  # no other rows in the softmax
 
 
-def test_the_contrast_moves_fused_content_and_behaviour() -> None:
-    model, graph = build(contrast_weight=1.0, num_layers=0)  # then user embeddings are X alone, and projections are in M alone
+def test_contrast_gradients_reach_fused_content_and_behaviour() -> None:
+    model, graph = build(contrast_weight=1.0, num_layers=0)  # user embeddings then affect X alone, and projections M alone
     model.loss(graph, batch())["contrast"].backward()
     assert bool(model.users.grad.any())
     assert all(bool(purify.project.weight.grad.any()) for purify in model.purify)
 
 
-def test_the_item_graphs_are_frozen_and_hold_k_edges_an_item() -> None:
+def test_item_graphs_are_frozen_with_k_edges_per_item() -> None:
     dataset = complete()
     _, graph = build(dataset)
     for name in NAMES:
@@ -210,7 +210,7 @@ def test_the_item_graphs_are_frozen_and_hold_k_edges_an_item() -> None:
         torch.testing.assert_close(dense, similar(dataset.features[name], 4), rtol=1e-5, atol=1e-6)
 
 
-def test_opposites_are_no_neighbours() -> None:
+def test_negative_similarities_give_no_edges() -> None:
     dataset = complete()
     values = torch.randn(I, 2, generator=torch.Generator().manual_seed(0))
     _, graph = build(replace(dataset, features={"image": FeatureTable("image", values)}), knn=I)
@@ -233,7 +233,7 @@ def test_permuting_permutes_scores() -> None:
 
 
 @pytest.mark.parametrize(("fuse", "factor"), [("paper", 1.0), ("code", 1 / 2)])
-def test_one_modality_has_all_the_weight_and_nothing_specific(fuse, factor) -> None:
+def test_single_modality_has_weight_one_and_no_specific_vector(fuse, factor) -> None:
     dataset = complete()
     model, graph = build(replace(dataset, features={"text": dataset.features["text"]}), fuse=fuse)
     for view in model.views(graph):
@@ -247,7 +247,7 @@ def test_one_modality_has_all_the_weight_and_nothing_specific(fuse, factor) -> N
 
 @pytest.mark.parametrize("fuse", ["paper", "code"])
 @pytest.mark.parametrize("data", [complete, partial])
-def test_vectors_equal_the_dense_formula(data, fuse) -> None:
+def test_vectors_match_the_dense_reference(data, fuse) -> None:
     model, graph = build(data(), fuse=fuse, item_layers=2)
     x, q, modal = slow_views(model, graph)
     with torch.no_grad():
@@ -262,16 +262,16 @@ def test_vectors_equal_the_dense_formula(data, fuse) -> None:
 
 
 @pytest.mark.parametrize("data", [complete, partial])
-def test_views_of_some_nodes_are_rows_of_the_views_of_all(data) -> None:
+def test_views_of_selected_nodes_are_rows_of_all_views(data) -> None:
     model, graph = build(data())
     rows = (torch.tensor([7, 0, 3]), torch.tensor([5, 2]))
-    for some, every, wanted in zip(model.views(graph, *rows), model.views(graph), rows, strict=True):
-        torch.testing.assert_close(some.behaviour, every.behaviour[wanted])
-        torch.testing.assert_close(some.content, every.content[wanted])
-        assert some.mask is every.mask is None or torch.equal(some.mask, every.mask[wanted])
+    for selected, whole, index in zip(model.views(graph, *rows), model.views(graph), rows, strict=True):
+        torch.testing.assert_close(selected.behaviour, whole.behaviour[index])
+        torch.testing.assert_close(selected.content, whole.content[index])
+        assert selected.mask is whole.mask is None or torch.equal(selected.mask, whole.mask[index])
 
 
-def test_a_user_all_of_whose_items_lack_a_modality_gives_it_no_weight() -> None:
+def test_modality_missing_in_all_items_of_a_user_has_zero_weight() -> None:
     dataset = complete()
     taken = dataset.interactions.item[dataset.interactions.user == 6]
     model, graph = build(with_mask(dataset, "image", taken))
@@ -283,7 +283,7 @@ def test_a_user_all_of_whose_items_lack_a_modality_gives_it_no_weight() -> None:
 
 @pytest.mark.parametrize("deduplicate", [False, True])
 @pytest.mark.parametrize("data", [complete, partial])
-def test_the_loss_equals_the_slow_one(data, deduplicate) -> None:
+def test_loss_matches_the_reference(data, deduplicate) -> None:
     model, graph = build(data(), contrast_weight=0.5, l2=0.3, deduplicate=deduplicate)
     triples = batch()
     x, _, modal = slow_views(model, graph)
@@ -304,7 +304,7 @@ def test_the_loss_equals_the_slow_one(data, deduplicate) -> None:
     assert {name: float(term.detach()) for name, term in model.loss(graph, triples).items()} == pytest.approx(expected, rel=1e-4)
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_raise_an_error_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="MGCN needs at least one modality of the items, but the data set has none"):
         build(replace(complete(), features={}))
 
@@ -319,6 +319,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         MGCNConfig(**settings)

@@ -50,19 +50,19 @@ def train(model: MKGformer, graph: MultimodalGraph, task: LinkPredictionTask, st
     return losses
 
 
-def every_question() -> LinkPredictionQuery:
+def all_queries() -> LinkPredictionQuery:
     return LinkPredictionQuery(torch.arange(N).repeat(4), torch.arange(4).repeat_interleave(N))
 
 
 def score_all(model: MKGformer, graph: MultimodalGraph) -> Tensor:
     with torch.no_grad():
-        return model.score(model.encode(graph), every_question(), torch.arange(N))
+        return model.score(model.encode(graph), all_queries(), torch.arange(N))
 
 
 # Invariants; those of the fusion itself are in tests/nn/fusion/test_multi_level.py
 
 
-def test_a_sentence_has_an_entity_its_text_a_relation_and_a_mask() -> None:
+def test_sentence_is_entity_text_relation_and_mask() -> None:
     model, graph, _ = build()
     seen = []
     model.fuse.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].shape, output[1].shape)))
@@ -70,12 +70,12 @@ def test_a_sentence_has_an_entity_its_text_a_relation_and_a_mask() -> None:
     assert seen == [((4 * N, 1 + 1 + 3 + 2, 8), (4 * N, 2, 8))]  # a name, three words; two regions
 
 
-def test_what_is_missing_is_never_read() -> None:
+def test_masked_values_are_never_read() -> None:
     scores = []
     for hidden in (0.0, 1000.0):
         model, graph, task = build()
         data = copy.copy(graph.data)
-        for name in ("name", "words", "image"):  # as if somebody had written there after the tables were checked
+        for name in ("name", "words", "image"):  # written after the tables were validated
             data["entity"][name] = data["entity"][name].masked_fill(~data["entity"][f"{name}_mask"][..., None], hidden)
         graph = MultimodalGraph(data, graph.schema)
         train(model, graph, task, steps=2)
@@ -94,20 +94,20 @@ def test_more_padding_changes_nothing(name: str) -> None:
     torch.testing.assert_close(score_all(model, other), score_all(model, graph))
 
 
-def test_the_order_of_regions_means_nothing_but_that_of_words_does() -> None:
+def test_scores_are_invariant_to_the_order_of_regions_but_not_of_words() -> None:
     dataset = circle(N)
     model, graph, _ = build(dataset)
 
-    def turned(name: str) -> Tensor:
+    def reversed_scores(name: str) -> Tensor:
         table = dataset.features[name]
         other = replace(table, values=table.values.flip(1), mask=table.mask.flip(1))
         return score_all(model, graph_of(replace(dataset, features={**dataset.features, name: other}))[1])
 
-    torch.testing.assert_close(turned("image"), score_all(model, graph), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(turned("words"), score_all(model, graph), atol=1e-3)
+    torch.testing.assert_close(reversed_scores("image"), score_all(model, graph), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(reversed_scores("words"), score_all(model, graph), atol=1e-3)
 
 
-def test_without_correlation_no_picture_is_read() -> None:
+def test_without_fine_fusion_no_image_is_read() -> None:
     dataset = circle(N)
     model, graph, _ = build(dataset, use_caf=False)
     assert model.fuse is None
@@ -117,22 +117,22 @@ def test_without_correlation_no_picture_is_read() -> None:
     assert not torch.allclose(score_all(seeing, blind), score_all(seeing, graph))
 
 
-def test_scores_cover_all_entities_and_learned_facts_come_first() -> None:
+def test_scores_cover_all_entities_and_training_triples_rank_first() -> None:
     model, graph, task = build(stage="links", objective="softmax", label_smoothing=0.0)
     losses = train(model, graph, task, steps=150)
     assert losses[-1] < 0.5 * losses[0]
     assert score_all(model, graph).shape == (4 * N, N)
-    found = evaluate_task(model, graph, task.evaluation_tasks("valid")["link_prediction"], EvalConfig(bootstrap=0)).mean()
-    asked = batch_of(task, graph)
-    best = score_all(model, graph)[asked.query.relation * N + asked.query.head].argmax(1)
-    assert float((best == asked.positive).float().mean()) == 1.0
-    assert found["mean_rank"] < N / 2  # places on a circle are told by text and pictures
+    metrics = evaluate_task(model, graph, task.evaluation_tasks("valid")["link_prediction"], EvalConfig(bootstrap=0)).mean()
+    batch = batch_of(task, graph)
+    best = score_all(model, graph)[batch.query.relation * N + batch.query.head].argmax(1)
+    assert float((best == batch.positive).float().mean()) == 1.0
+    assert metrics["mean_rank"] < N / 2  # text and images encode positions on the circle
 
 
 # The paper's equations
 
 
-def test_scores_equal_the_sentence_read_by_hand() -> None:
+def test_scores_match_a_manual_forward_pass() -> None:
     model, graph, _ = build(vision_layers=0, text_layers=1, fusion_layers=1)
     model.double()
     data = copy.copy(graph.data)
@@ -158,18 +158,18 @@ def test_scores_equal_the_sentence_read_by_hand() -> None:
     graph = MultimodalGraph(data, graph.schema)
     features = {name: replace_values(table) for name, table in graph.features.items()}
     graph.__dict__["features"] = features
-    found = model.score(model.encode(graph), LinkPredictionQuery(torch.tensor([head]), torch.tensor([relation])), torch.arange(N))
-    torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-6)
+    actual = model.score(model.encode(graph), LinkPredictionQuery(torch.tensor([head]), torch.tensor([relation])), torch.arange(N))
+    torch.testing.assert_close(actual[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def replace_values(table):
-    """The same table in float64."""
+    """Copy a table with values in float64."""
     double = copy.copy(table)
     object.__setattr__(double, "values", table.values.double())
     return double
 
 
-def test_both_objectives_and_both_stages_are_what_they_are_called() -> None:
+def test_objectives_and_stages_match_their_definitions() -> None:
     dataset = circle(N)
     for objective in ("bce", "softmax"):
         model, graph, task = build(dataset, objective=objective, label_smoothing=0.0, entity_weight=0.5)
@@ -179,22 +179,22 @@ def test_both_objectives_and_both_stages_are_what_they_are_called() -> None:
         if objective == "softmax":
             expected = -scores.log_softmax(1)[torch.arange(len(batch)), batch.positive].mean()
         else:
-            right = torch.zeros(len(batch), N)
+            labels = torch.zeros(len(batch), N)
             for row, entity in batch.answers.tolist():
-                right[row, entity] = 1
+                labels[row, entity] = 1
             p = torch.sigmoid(scores)
-            expected = -(right * p.log() + (1 - right) * (1 - p).log()).mean()
+            expected = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
         torch.testing.assert_close(terms["links"], expected)
         assert set(terms) == {"links", "entities"}
         alone = MKGformer(graph.schema, replace(model.config, stage="entities"))
         alone.load_state_dict(model.state_dict())
-        (described,) = alone.eval().loss(graph, batch).values()
-        torch.testing.assert_close(terms["entities"], 0.5 * described)
+        (entity_loss,) = alone.eval().loss(graph, batch).values()
+        torch.testing.assert_close(terms["entities"], 0.5 * entity_loss)
         links = MKGformer(graph.schema, replace(model.config, stage="links"))
         assert set(links.loss(graph, batch)) == {"links"}
 
 
-def test_entities_are_known_by_their_descriptions_after_the_first_stage() -> None:
+def test_first_stage_learns_entities_from_descriptions() -> None:
     model, graph, task = build(stage="entities", label_smoothing=0.0)
     train(model, graph, task, steps=150)
     batch = batch_of(task, graph)
@@ -203,7 +203,7 @@ def test_entities_are_known_by_their_descriptions_after_the_first_stage() -> Non
     assert float(loss) < 0.1
 
 
-def test_the_second_stage_goes_on_from_the_first(tmp_path) -> None:
+def test_second_stage_continues_the_first(tmp_path) -> None:
     settings = {**SMALL, "epochs": 2, "progress": False, "bootstrap": 0}
     first = gmmrec.fit(circle(N), "mkgformer", out=tmp_path / "first", stage="entities", **settings)
     model, _, _ = build(stage="links")
@@ -240,13 +240,13 @@ def test_same_seed_same_scores() -> None:
 
 def test_scores_are_the_same_in_chunks_and_per_query() -> None:
     model, graph, _ = build()
-    query, whole = every_question(), score_all(model, graph)
+    query, whole = all_queries(), score_all(model, graph)
     with torch.no_grad():
         encoded = model.encode(graph)
         parts = [model.score(encoded, query, part) for part in torch.arange(N).split(5)]
-        own = torch.stack([torch.randperm(N, generator=torch.Generator().manual_seed(i))[:4] for i in range(len(query))])
+        candidates = torch.stack([torch.randperm(N, generator=torch.Generator().manual_seed(i))[:4] for i in range(len(query))])
         alone = model.score(encoded, query.take(torch.tensor([17])), torch.arange(N))
-        torch.testing.assert_close(model.score(encoded, query, own), whole.gather(1, own))
+        torch.testing.assert_close(model.score(encoded, query, candidates), whole.gather(1, candidates))
     torch.testing.assert_close(torch.cat(parts, 1), whole)
     torch.testing.assert_close(alone, whole[[17]])
 
@@ -264,10 +264,10 @@ def test_schema_config_and_weights_rebuild_the_model() -> None:
 
 
 @pytest.mark.parametrize("missing", [("image",), ("name", "words"), ("image", "name", "words")], ids="+".join)
-@pytest.mark.parametrize("gone", [True, False], ids=["no column", "nobody has it"])
-def test_modalities_may_be_missing(missing, gone) -> None:
+@pytest.mark.parametrize("dropped", [True, False], ids=["no column", "missing everywhere"])
+def test_missing_modalities_are_accepted(missing, dropped) -> None:
     dataset = without(circle(N), *missing)
-    if gone:
+    if dropped:
         dataset = replace(dataset, features={name: table for name, table in dataset.features.items() if name not in missing})
     model, graph, task = build(dataset)
     train(model, graph, task, steps=2)
@@ -275,7 +275,7 @@ def test_modalities_may_be_missing(missing, gone) -> None:
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
-def test_held_out_facts_are_not_seen() -> None:
+def test_held_out_triples_do_not_leak() -> None:
     dataset = circle(N)
     scores = []
     for part in (dataset.triples.part, dataset.triples.part):
@@ -290,12 +290,12 @@ def test_held_out_facts_are_not_seen() -> None:
 
 def test_permuting_entities_permutes_scores() -> None:
     dataset = circle(N)
-    new = torch.randperm(N, generator=torch.Generator().manual_seed(3))  # new row of every old one
+    new = torch.randperm(N, generator=torch.Generator().manual_seed(3))  # old row -> new row
     old = torch.argsort(new)
-    facts = dataset.triples
+    triples = dataset.triples
     moved = replace(
         dataset,
-        triples=Triples(new[facts.head], facts.relation, new[facts.tail], facts.part),
+        triples=Triples(new[triples.head], triples.relation, new[triples.tail], triples.part),
         features={name: replace(t, values=t.values[old], mask=t.mask[old]) for name, t in dataset.features.items()},
         vocabularies={**dataset.vocabularies, "entity": Vocabulary([f"e{i}" for i in old.tolist()], name="entity")},
     )
@@ -303,8 +303,8 @@ def test_permuting_entities_permutes_scores() -> None:
     other, other_graph, _ = build(moved)
     state = model.state_dict()
     other.load_state_dict({**state, "entities": state["entities"][old], "offsets": state["offsets"][old]})
-    theirs = score_all(other, other_graph).view(4, N, N)[:, new][:, :, new]
-    torch.testing.assert_close(theirs, score_all(model, graph).view(4, N, N), rtol=1e-4, atol=1e-5)
+    actual = score_all(other, other_graph).view(4, N, N)[:, new][:, :, new]
+    torch.testing.assert_close(actual, score_all(model, graph).view(4, N, N), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -318,18 +318,18 @@ def test_permuting_entities_permutes_scores() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         MKGformerConfig(**settings)
 
 
-def test_data_that_do_not_fit_are_refused() -> None:
+def test_invalid_data_is_refused() -> None:
     with pytest.raises(ValueError, match="the modalities of the entities are 'name', 'words', 'image'"):
         build(pictures=("photos",))
-    with pytest.raises(ValueError, match="learns entities by their descriptions, but they have none"):
+    with pytest.raises(ValueError, match="learns from descriptions of entities, but there are none"):
         build(replace(circle(N), features={}), stage="entities")
     toys, _ = checkerboard()
-    with pytest.raises(ValueError, match="the data set has no facts to learn from"):
+    with pytest.raises(ValueError, match="the data set has no training triples"):
         gmmrec.fit(toys, "mkgformer")
-    with pytest.raises(ValueError, match="MKGformer needs facts"):
+    with pytest.raises(ValueError, match="MKGformer needs triples"):
         MKGformer(gmmrec.build_graph(toys, gmmrec.split_dataset(toys)).schema)

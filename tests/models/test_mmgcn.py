@@ -34,14 +34,14 @@ def batch() -> Batch[UserQuery]:
 
 
 def outputs(model: MMGCN, graph: MultimodalGraph) -> list[tuple[Tensor, Tensor]]:
-    """What every branch yields, taken from inside the model."""
-    found: list[tuple[Tensor, Tensor]] = []
-    hooks = [branch.register_forward_hook(lambda _, __, out: found.append(out)) for branch in model.branches]
+    """Capture the output of every branch with hooks."""
+    captured: list[tuple[Tensor, Tensor]] = []
+    hooks = [branch.register_forward_hook(lambda _, __, out: captured.append(out)) for branch in model.branches]
     with torch.no_grad():
         model.encode(graph)
     for hook in hooks:
         hook.remove()
-    return found
+    return captured
 
 
 # Invariants; those of a single branch are in tests/nn
@@ -56,7 +56,7 @@ def test_shapes_with_one_to_three_modalities_of_different_widths(num_modalities:
     assert tuple(score_all(model, graph).shape) == (U, I)
 
 
-def test_ids_and_preferences_are_parameters_and_move() -> None:
+def test_ids_and_preferences_are_trained() -> None:
     model, graph = build(complete(3))
     tables = {"users", "items", *(f"branches.{m}.preference" for m in range(3))}
     parameters = dict(model.named_parameters())
@@ -65,14 +65,14 @@ def test_ids_and_preferences_are_parameters_and_move() -> None:
     assert all(bool(p.grad.any()) for p in parameters.values())
 
 
-def test_the_boolean_choice_and_the_number_of_layers_are_honoured() -> None:
+def test_combine_and_num_layers_take_effect() -> None:
     for combine, width in (("add", 5), ("concat", 13)):
         model, _ = build(complete(1), combine=combine, num_layers=3)
         assert tuple(model.branches[0].layers[0].mix.weight.shape) == (8, width)
         assert len(model.branches[0].layers) == 3
 
 
-def test_a_branch_does_not_see_the_features_of_another() -> None:
+def test_branches_are_independent_of_features_of_other_modalities() -> None:
     dataset = complete()
     model, graph = build(dataset)
     other = replace(dataset, features={**dataset.features, "text": FeatureTable("text", torch.randn(I, 4))})
@@ -82,20 +82,20 @@ def test_a_branch_does_not_see_the_features_of_another() -> None:
     assert not torch.equal(text[0], other_text[0])
 
 
-def test_the_gradient_of_the_ids_is_the_sum_over_branches() -> None:
+def test_id_gradient_is_the_sum_over_branches() -> None:
     model, graph = build(complete(3))
     weight = torch.randn(U, 8)
 
-    def gradient(kept: int | None) -> Tensor:
+    def gradient(only: int | None) -> Tensor:
         hooks = [
             branch.register_forward_hook(lambda _, __, out: type(out)(*(x * 0 for x in out)))
             for m, branch in enumerate(model.branches)
-            if kept not in (None, m)
+            if only not in (None, m)
         ]
-        (found,) = torch.autograd.grad((model.encode(graph)["user"] * weight).sum(), [model.users])
+        (grad,) = torch.autograd.grad((model.encode(graph)["user"] * weight).sum(), [model.users])
         for hook in hooks:
             hook.remove()
-        return found
+        return grad
 
     torch.testing.assert_close(gradient(0) + gradient(1) + gradient(2), gradient(None))
 
@@ -107,12 +107,12 @@ def test_permuting_permutes_scores() -> None:
     other, other_graph = build(permuted(dataset, user, item))
     with torch.no_grad():
         other.users[user], other.items[item] = model.users, model.items
-        for ours, theirs in zip(model.branches, other.branches, strict=True):
-            theirs.preference[user] = ours.preference
+        for branch, other_branch in zip(model.branches, other.branches, strict=True):
+            other_branch.preference[user] = branch.preference
     torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph))
 
 
-def test_one_modality_is_its_branch() -> None:
+def test_single_modality_is_the_output_of_its_branch() -> None:
     model, graph = build(complete(1))
     ((users, items),) = outputs(model, graph)
     encoded = model.encode(graph)
@@ -121,13 +121,13 @@ def test_one_modality_is_its_branch() -> None:
 
 
 @pytest.mark.parametrize("num_modalities", [1, 2, 3])
-def test_scores_of_the_mean_are_those_of_the_sum_through_m_squared(num_modalities: int) -> None:
+def test_mean_fusion_scores_are_sum_fusion_scores_over_m_squared(num_modalities: int) -> None:
     dataset = with_mask(complete(num_modalities), "image", torch.tensor([1, 2]))
     (mean, graph), (total, _) = build(dataset), build(dataset, fusion="sum")
     torch.testing.assert_close(score_all(mean, graph), score_all(total, graph) / num_modalities**2)
 
 
-def test_equal_scores_cost_ln_2_and_a_toy_is_learned_by_heart() -> None:
+def test_equal_scores_cost_ln_2_and_a_toy_graph_is_overfitted() -> None:
     dataset = complete()
     model, graph = build(dataset, l2=0.0)
     with torch.no_grad():
@@ -145,17 +145,17 @@ def test_equal_scores_cost_ln_2_and_a_toy_is_learned_by_heart() -> None:
 # The rest
 
 
-def test_an_item_without_a_modality_is_fused_from_the_others() -> None:
+def test_missing_modality_is_left_out_of_the_fusion() -> None:
     dataset = with_mask(with_mask(complete(), "image", torch.tensor([2, 5])), "text", torch.tensor([5]))
     model, graph = build(dataset)
     image, text = outputs(model, graph)
     items = model.encode(graph)["item"]
     torch.testing.assert_close(items[2], text[1][2])
-    torch.testing.assert_close(items[5], (image[1][5] + text[1][5]) / 2)  # without any, all its branches
+    torch.testing.assert_close(items[5], (image[1][5] + text[1][5]) / 2)  # without any modality, the mean of all branches
     torch.testing.assert_close(items[7], (image[1][7] + text[1][7]) / 2)
 
 
-def test_the_loss_is_bpr_on_scores_and_the_mean_square_of_the_tables() -> None:
+def test_loss_is_bpr_on_scores_and_the_mean_square_of_the_tables() -> None:
     model, graph = build(complete(), l2=0.3)
     triples = batch()
     terms = {name: float(term.detach()) for name, term in model.loss(graph, triples).items()}
@@ -172,7 +172,7 @@ def test_the_loss_is_bpr_on_scores_and_the_mean_square_of_the_tables() -> None:
     assert set(build(complete(), l2=0.0)[0].loss(graph, triples)) == {"bpr"}
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_raise_an_error_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="MMGCN needs at least one modality of the items"):
         build(replace(complete(), features={}))
 
@@ -188,6 +188,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         MMGCNConfig(**settings)

@@ -1,4 +1,4 @@
-"""NOR against a slow rewrite of its formulas, pair by pair and word by word, and what it promises."""
+"""NOR against a reference implementation, pair by pair and word by word, and its invariants."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ ALL = [{}, {"use_ids": True}, {"mutual": False}, {"share": True, "unit_features"
 
 
 def toy(*, seed: int = 0, text: bool = True, pad: float = 0.0) -> MultimodalGraph:
-    """Items with 2 x 2 regions, some of which are missing, and one vector more; items 0 and 1 have nothing of one of these."""
+    """Items with 2 x 2 regions, some of them missing, and an image vector; item 0 has neither, item 1 no regions."""
     generator = torch.Generator().manual_seed(seed)
     mask = torch.rand(I, T, generator=generator) < 0.8
     mask[:2], mask[2:4] = False, True
@@ -52,14 +52,14 @@ def build(graph: MultimodalGraph, **settings: object) -> NOR:
 
 
 def double(graph: MultimodalGraph) -> MultimodalGraph:
-    """Feature tables are float32; the checks are of formulas, so both sides compute with what that is in float64."""
+    """Cast feature tables to float64, so that both implementations compute in float64."""
     for table in graph.features.values():
         object.__setattr__(table, "values", table.values.double())
     return graph
 
 
 def outfits() -> OutfitQuery:
-    """An outfit of two garments, one of one, one of three, and one of nothing."""
+    """Outfits of two, one, three and no garments."""
     rows = torch.tensor([[2, 5, 0], [7, 0, 0], [3, 0, 4], [9, 9, 9]])
     mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]]).bool()
     return OutfitQuery(torch.full((4,), -1), rows, mask)
@@ -72,7 +72,7 @@ def a_batch() -> Batch[OutfitQuery]:
 
 
 class Slow:
-    """The formulas on single garments."""
+    """Reference implementation on single garments."""
 
     signs = torch.tensor([-1.0, 1.0]).double()
 
@@ -80,27 +80,27 @@ class Slow:
         self.model, self.graph, self.w = model, graph, dict(model.named_parameters())
 
     def regions(self, item: int) -> Tensor:
-        """``[n, d]``: those there are."""
+        """Return the present regions ``[n, d]``."""
         rows = []
         for name, encoder in zip(self.model.names, self.model.encoders, strict=True):
             table = self.graph.features[name]
             values, mask = table.values[item].reshape(-1, table.dim), table.mask[item].reshape(-1)
-            for value, there in zip(values, mask, strict=True):
-                if there:
+            for value, is_present in zip(values, mask, strict=True):
+                if is_present:
                     unit = value / value.norm() if self.model.config.unit_features else value
                     rows.append(encoder.project.weight @ unit + encoder.project.bias)
         return torch.stack(rows) if rows else torch.zeros(0, self.model.config.dim).double()
 
-    def view(self, own: Tensor, other: Tensor, side: str) -> tuple[Tensor, Tensor]:
+    def view(self, tokens: Tensor, other: Tensor, side: str) -> tuple[Tensor, Tensor]:
         part = getattr(self.model.fuse, side)
-        if not len(own):
-            return torch.zeros(part.project.out_features).double(), own[:, 0]
-        guide = other.mean(0) if len(other) else torch.zeros(own.shape[1]).double()
-        weights = torch.full((len(own),), 1 / len(own)).double()
+        if not len(tokens):
+            return torch.zeros(part.project.out_features).double(), tokens[:, 0]
+        guide = other.mean(0) if len(other) else torch.zeros(tokens.shape[1]).double()
+        weights = torch.full((len(tokens),), 1 / len(tokens)).double()
         if part.attend:
-            e = [part.logit.weight[0] @ torch.tanh(part.token.weight @ f + part.guide.weight @ guide) for f in own]
+            e = [part.logit.weight[0] @ torch.tanh(part.token.weight @ f + part.guide.weight @ guide) for f in tokens]
             weights = torch.stack(e).softmax(0)
-        c = sum(a * f for a, f in zip(weights, own, strict=True))
+        c = sum(a * f for a, f in zip(weights, tokens, strict=True))
         return (part.project.weight @ c + part.project.bias).clamp(min=0), weights
 
     def pair(self, given: int, item: int) -> tuple[Tensor, Tensor]:
@@ -110,21 +110,21 @@ class Slow:
             one, other = torch.cat([one, self.w["given"][given]]), torch.cat([other, self.w["candidate"][item]])
         return one, other
 
-    def chances(self, given: int, item: int) -> Tensor:
+    def probabilities(self, given: int, item: int) -> Tensor:
         one, other = self.pair(given, item)
         h = self.w["of_given.weight"] @ one + self.w["of_candidate.weight"] @ other + self.w["of_given.bias"]
         return (self.w["relation.weight"] @ h.clamp(min=0) + self.w["relation.bias"]).softmax(0)
 
     def comment(self, given: list[int], item: int, text: list[int]) -> Tensor:
-        """Negative log-likelihood of a text and its end."""
+        """Compute the negative log-likelihood of a text and its end."""
         write = self.model.write
         sources = [torch.cat([self.regions(g) for g in given]), self.regions(item)]
         pairs = [self.pair(g, item) for g in given]
         views = torch.cat([sum(p[side] for p in pairs) / len(pairs) for side in (0, 1)])
         state = torch.tanh(write.start.weight @ views + write.start.bias)
-        total, before = torch.zeros(()).double(), 0
+        total, previous = torch.zeros(()).double(), 0
         for word in text:
-            seen, logits = [], []
+            contexts, logits = [], []
             for s, f in enumerate(sources):
                 if len(f):
                     e = [
@@ -132,14 +132,14 @@ class Slow:
                         @ torch.tanh(write.look.token[s].weight @ x + write.look.state[s].weight @ state)
                         for x in f
                     ]
-                    seen.append(sum(a * x for a, x in zip(torch.stack(e).softmax(0), f, strict=True)))
-                    logits.append(state @ write.look.source.weight.T @ seen[-1])
-            context = sum(b * z for b, z in zip(torch.stack(logits).softmax(0), seen, strict=True))
-            state = write.cell(torch.cat([write.words[before], context])[None], state[None])[0]
+                    contexts.append(sum(a * x for a, x in zip(torch.stack(e).softmax(0), f, strict=True)))
+                    logits.append(state @ write.look.source.weight.T @ contexts[-1])
+            context = sum(b * z for b, z in zip(torch.stack(logits).softmax(0), contexts, strict=True))
+            state = write.cell(torch.cat([write.words[previous], context])[None], state[None])[0]
             total = total - (write.output.weight @ state + write.output.bias).log_softmax(0)[word]
             if word == 0:
                 break
-            before = word
+            previous = word
         return total
 
 
@@ -148,28 +148,28 @@ def members(query: OutfitQuery) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("settings", ALL, ids=str)
-def test_scores_are_those_of_the_formulas(settings) -> None:
+def test_scores_match_the_reference(settings) -> None:
     graph = double(toy())
     model, query = build(graph, **settings), outfits()
     slow = Slow(model, graph)
     with torch.no_grad():
-        found = model.score(model.encode(graph), query, torch.arange(I))
-        own = torch.randperm(I, generator=torch.Generator().manual_seed(1))[:8].view(4, 2)
-        torch.testing.assert_close(model.score(model.encode(graph), query, own), found.gather(1, own))
-        for row, given in zip(found, members(query), strict=True):
+        actual = model.score(model.encode(graph), query, torch.arange(I))
+        candidates = torch.randperm(I, generator=torch.Generator().manual_seed(1))[:8].view(4, 2)
+        torch.testing.assert_close(model.score(model.encode(graph), query, candidates), actual.gather(1, candidates))
+        for row, given in zip(actual, members(query), strict=True):
             for item in range(I):
-                expected = sum(float(slow.chances(g, item).log() @ slow.signs) for g in given) / max(1, len(given))
+                expected = sum(float(slow.probabilities(g, item).log() @ slow.signs) for g in given) / max(1, len(given))
                 assert float(row[item]) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("settings", ALL, ids=str)
-def test_losses_are_those_of_the_formulas(settings) -> None:
+def test_losses_and_gradients_match_the_reference(settings) -> None:
     graph = double(toy())
     model, batch = build(graph, comment_weight=0.5, **settings), a_batch()
     slow, matching, comment = Slow(model, graph), torch.zeros(()).double(), torch.zeros(()).double()
     for row, given in enumerate(members(batch.query)):
         for g in given:
-            costs = [-slow.chances(g, item)[int(n == 0)].log() for n, item in enumerate(batch.candidates[row].tolist())]
+            costs = [-slow.probabilities(g, item)[int(n == 0)].log() for n, item in enumerate(batch.candidates[row].tolist())]
             matching = matching + sum(costs) / len(given)
         if given and bool(batch.text[row].any()):
             comment = comment + slow.comment(given, int(batch.positive[row]), batch.text[row].tolist())
@@ -177,29 +177,29 @@ def test_losses_are_those_of_the_formulas(settings) -> None:
     terms = model.loss(graph, batch)
     for name in ("matching", "comment"):
         torch.testing.assert_close(terms[name], expected[name])
-        ours, theirs = (
+        gradients, expected_gradients = (
             torch.autograd.grad(term, list(model.parameters()), allow_unused=True, retain_graph=True)
             for term in (terms[name], expected[name])
         )
-        for (what, parameter), one, other in zip(model.named_parameters(), ours, theirs, strict=True):
+        for (label, parameter), one, other in zip(model.named_parameters(), gradients, expected_gradients, strict=True):
             zeros = torch.zeros_like(parameter)
             torch.testing.assert_close(
-                zeros if one is None else one, zeros if other is None else other, msg=lambda m, what=what: f"{what}: {m}"
+                zeros if one is None else one, zeros if other is None else other, msg=lambda m, label=label: f"{label}: {m}"
             )
 
 
-def test_chances_and_weights_have_their_shapes_and_sums() -> None:
+def test_probabilities_sum_to_one_and_weights_have_the_right_shapes() -> None:
     graph = toy()
     model, query, items = build(graph).float(), outfits().take(slice(0, 3)), torch.tensor([4, 8, 1])
     encoded = model.encode(graph)
     left = model._side(encoded, query.outfit[:, 0], "given")
-    chances = model._own_pairs(left, encoded, items[:, None]).softmax(-1)
-    assert chances.shape == (3, 1, 2)
-    torch.testing.assert_close(chances.sum(-1), torch.ones(3, 1))
+    probabilities = model._own_pairs(left, encoded, items[:, None]).softmax(-1)
+    assert probabilities.shape == (3, 1, 2)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(3, 1))
     alone = OutfitQuery(query.user, query.outfit[:, :1], query.outfit_mask[:, :1])
-    torch.testing.assert_close(model.score(encoded, alone, items[:, None]).sigmoid(), chances[..., 1])
-    found = model.attention(encoded, query, items)
-    assert {name: tuple(value.shape) for name, value in found.items()} == {
+    torch.testing.assert_close(model.score(encoded, alone, items[:, None]).sigmoid(), probabilities[..., 1])
+    actual = model.attention(encoded, query, items)
+    assert {name: tuple(value.shape) for name, value in actual.items()} == {
         "regions": (3, T),
         "image": (3,),
         "user:regions": (3, 3 * T),
@@ -207,26 +207,26 @@ def test_chances_and_weights_have_their_shapes_and_sums() -> None:
     }
 
 
-def test_attention_sums_to_one_over_what_is_there() -> None:
+def test_attention_sums_to_one_over_present_tokens() -> None:
     graph = toy()
     model, query, items = build(graph).float(), outfits().take(slice(0, 3)), torch.tensor([4, 8, 3])
     encoded = model.encode(graph)
-    found = model.attention(encoded, query, items)
+    actual = model.attention(encoded, query, items)
     regions, image = (graph.features[name].mask for name in ("regions", "image"))
-    there = {"regions": regions[items], "image": image[items]}
-    there |= {"user:regions": (regions[query.outfit] & query.outfit_mask[..., None]).flatten(1)}
-    there |= {"user:image": image[query.outfit] & query.outfit_mask}
-    for name, value in found.items():
-        assert bool((value[there[name]] > 0).all())
-        assert bool((value[~there[name]] == 0).all())
-    torch.testing.assert_close(found["regions"].sum(1) + found["image"], torch.ones(3))
-    # the third outfit has a garment without anything to look at, whose share of a third is nobody's
-    torch.testing.assert_close(found["user:regions"].sum(1) + found["user:image"].sum(1), torch.tensor([1.0, 1.0, 2 / 3]))
+    present = {"regions": regions[items], "image": image[items]}
+    present |= {"user:regions": (regions[query.outfit] & query.outfit_mask[..., None]).flatten(1)}
+    present |= {"user:image": image[query.outfit] & query.outfit_mask}
+    for name, value in actual.items():
+        assert bool((value[present[name]] > 0).all())
+        assert bool((value[~present[name]] == 0).all())
+    torch.testing.assert_close(actual["regions"].sum(1) + actual["image"], torch.ones(3))
+    # the third outfit has a garment without any region or image, whose weight of one third is lost
+    torch.testing.assert_close(actual["user:regions"].sum(1) + actual["user:image"].sum(1), torch.tensor([1.0, 1.0, 2 / 3]))
     maps = model.image_attention(encoded, query, items, a_batch().text[:3])
     torch.testing.assert_close(maps.sum(2), torch.ones(3, 4))
 
 
-def test_equal_regions_count_alike() -> None:
+def test_equal_regions_have_uniform_weights() -> None:
     graph = toy()
     values = graph.features["regions"].values
     values[3] = values[3, :1]
@@ -237,7 +237,7 @@ def test_equal_regions_count_alike() -> None:
     assert bool((weights > 0).all())
 
 
-def test_the_candidate_decides_what_counts_of_a_garment() -> None:
+def test_region_weights_depend_on_the_candidate() -> None:
     graph = toy()
     query = OutfitQuery(torch.full((2,), -1), torch.tensor([[3], [3]]), torch.ones(2, 1, dtype=torch.bool))
 
@@ -269,7 +269,7 @@ def test_padding_changes_nothing() -> None:
     for name, term in model.loss(graph, replace(batch, query=wide)).items():
         torch.testing.assert_close(term, model.loss(graph, batch)[name])
     longer = torch.nn.functional.pad(batch.text, (0, 3))
-    longer[2] = 0  # its text fills its row, so that the end is not asked there
+    longer[2] = 0  # its text fills the row, so its end is not predicted
     shorter = batch.text.clone()
     shorter[2] = 0
     torch.testing.assert_close(
@@ -277,7 +277,7 @@ def test_padding_changes_nothing() -> None:
     )
 
 
-def test_without_comments_there_is_nothing_to_learn_and_no_nan() -> None:
+def test_missing_comments_cost_nothing_and_give_finite_gradients() -> None:
     graph, batch = toy(), a_batch()
     model = build(graph).float()
     for text in (None, torch.zeros_like(batch.text)):
@@ -285,48 +285,48 @@ def test_without_comments_there_is_nothing_to_learn_and_no_nan() -> None:
         assert terms["comment"].item() == 0
         torch.stack(list(terms.values())).sum().backward()
         assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())
-    nothing = replace(batch, query=replace(batch.query, outfit_mask=torch.zeros_like(batch.query.outfit_mask)))
-    assert {name: term.item() for name, term in model.loss(graph, nothing).items()} == {"matching": 0.0, "comment": 0.0}
+    empty = replace(batch, query=replace(batch.query, outfit_mask=torch.zeros_like(batch.query.outfit_mask)))
+    assert {name: term.item() for name, term in model.loss(graph, empty).items()} == {"matching": 0.0, "comment": 0.0}
 
 
-def test_a_word_matters_to_itself_and_to_what_follows_only() -> None:
+def test_words_affect_only_themselves_and_later_positions() -> None:
     graph, batch = toy(), a_batch()
     model = build(graph).float()
     scene = model._scene(model.encode(graph), batch.query.outfit[2:3], batch.query.outfit_mask[2:3], batch.positive[2:3])
-    before, seen = model.write(scene, batch.text[2:3])[0], model.write.image_attention(scene, batch.text[2:3])[0]
+    before, maps = model.write(scene, batch.text[2:3])[0], model.write.image_attention(scene, batch.text[2:3])[0]
     for position in range(4):
         changed = batch.text[2:3].clone()
         changed[0, position] = 5
-        after, looks = model.write(scene, changed)[0], model.write.image_attention(scene, changed)[0]
+        after, changed_maps = model.write(scene, changed)[0], model.write.image_attention(scene, changed)[0]
         assert torch.equal(after[:position], before[:position])
         assert bool((after[position:] != before[position:]).all())
-        assert torch.equal(looks[: position + 2], seen[: position + 2])  # a word is read with what was seen before it
-        assert bool((looks[position + 2 :] != seen[position + 2 :]).any(1).all())
+        assert torch.equal(changed_maps[: position + 2], maps[: position + 2])  # attention precedes the word
+        assert bool((changed_maps[position + 2 :] != maps[position + 2 :]).any(1).all())
 
 
 @torch.no_grad()
-def test_the_comment_is_the_best_of_its_beam_and_telling_it_again_costs_its_score() -> None:
+def test_comment_is_the_best_of_its_beam_and_its_loss_equals_the_score() -> None:
     graph, query, items = toy(), outfits().take(slice(0, 3)), torch.tensor([4, 8, 3])
     model = build(graph).float()
-    model.write.output.bias[UNKNOWN] += 2.0  # it would be said, were it allowed
+    model.write.output.bias[UNKNOWN] += 2.0  # generated unless forbidden
     encoded = model.encode(graph)
     scene = model._scene(encoded, query.outfit, query.outfit_mask, items)
     assert bool((model.write.search(scene, 4).chosen == UNKNOWN).any())
-    found = model.write.search(scene, 4, forbidden=[UNKNOWN])
-    assert torch.equal(model.comment(encoded, query, items, max_words=4), found.chosen[:, 0].clamp(min=0))
+    actual = model.write.search(scene, 4, forbidden=[UNKNOWN])
+    assert torch.equal(model.comment(encoded, query, items, max_words=4), actual.chosen[:, 0].clamp(min=0))
     model.write.output.bias[UNKNOWN] = -torch.inf
-    told = 0
+    num_texts = 0
     for position in range(3):
-        text, written = (
-            found.chosen[:, position].clamp(min=0),
-            found.lengths[:, position] > 0,
-        )  # without words it is no text to the loss
-        torch.testing.assert_close(found.score[written, position], -model.write(scene, text).sum(1)[written])
-        told += int(written.sum())
-    assert told > 3
+        text, has_words = (
+            actual.chosen[:, position].clamp(min=0),
+            actual.lengths[:, position] > 0,
+        )  # the loss ignores texts without words
+        torch.testing.assert_close(actual.score[has_words, position], -model.write(scene, text).sum(1)[has_words])
+        num_texts += int(has_words.sum())
+    assert num_texts > 3
 
 
-def test_either_loss_reaches_the_regions() -> None:
+def test_both_losses_reach_the_regions() -> None:
     graph = toy()
     model = build(graph).float()
     for name in ("matching", "comment"):
@@ -336,18 +336,18 @@ def test_either_loss_reaches_the_regions() -> None:
         assert (name == "comment") == bool(model.write.output.weight.grad is not None)
 
 
-def test_values_under_masks_are_never_read() -> None:
+def test_masked_values_are_never_read() -> None:
     batch = a_batch()
-    calm, wild = toy(), toy()
-    absent = ~wild.features["regions"].mask
-    wild.data["item"]["regions"] = wild.data["item"]["regions"].masked_fill(absent[..., None], 1000.0)
-    model = build(calm).float()
-    for name, term in model.loss(calm, batch).items():
-        assert torch.equal(term, model.loss(wild, batch)[name])
+    clean, corrupted = toy(), toy()
+    missing = ~corrupted.features["regions"].mask
+    corrupted.data["item"]["regions"] = corrupted.data["item"]["regions"].masked_fill(missing[..., None], 1000.0)
+    model = build(clean).float()
+    for name, term in model.loss(clean, batch).items():
+        assert torch.equal(term, model.loss(corrupted, batch)[name])
 
 
 def matching_pairs() -> tuple[MultimodalGraph, Split]:
-    """Red and blue shirts (0 … 5) and skirts (6 … 10): what is of one colour matches; the colour is in one of four regions."""
+    """Red and blue shirts (0 … 5) and skirts (6 … 10) that match if their colours agree; one of four regions shows the colour."""
     graph, generator = toy(), torch.Generator().manual_seed(2)
     values, mask = graph.data["item"]["regions"], graph.data["item"]["regions_mask"]
     mask[:] = True
@@ -358,12 +358,12 @@ def matching_pairs() -> tuple[MultimodalGraph, Split]:
         values[item, position, 2 + (item < 6)] += 1.0
     rows = [torch.tensor([top, bottom]) for top in range(6) for bottom in range(6, I) if (top + bottom) % 2 == 0]
     words = [[3, 5, 6] if int(row[0]) % 2 else [4, 5, 6] for row in rows]
-    nothing = Interactions(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+    empty = Interactions(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
     sets = Outfits(RaggedLists.from_sequences(rows), torch.zeros(len(rows), dtype=torch.long), text=torch.tensor(words))
-    return graph, Split(nothing, nothing, nothing, outfits=sets)
+    return graph, Split(empty, empty, empty, outfits=sets)
 
 
-def test_learns_which_garments_match_and_what_to_say() -> None:
+def test_learns_matches_and_comments() -> None:
     graph, split = matching_pairs()
     torch.manual_seed(0)
     model = NOR(graph.schema, NORConfig(dim=16, attention_hidden=16, word_dim=8, state_dim=16))
@@ -379,18 +379,18 @@ def test_learns_which_garments_match_and_what_to_say() -> None:
     with torch.no_grad():
         encoded = model.encode(graph)
         scores = model.score(encoded, query, torch.arange(6, I))
-        said = model.comment(encoded, query, 6 + torch.arange(6) % 2, max_words=4)
+        comments = model.comment(encoded, query, 6 + torch.arange(6) % 2, max_words=4)
     same = (torch.arange(6)[:, None] + torch.arange(6, I)) % 2 == 0
     assert bool(scores.sigmoid()[same].min() > 0.6)
     assert bool(scores.sigmoid()[~same].max() < 0.4)
-    assert said[:, :3].tolist() == [[3, 5, 6] if top % 2 else [4, 5, 6] for top in range(6)]
+    assert comments[:, :3].tolist() == [[3, 5, 6] if top % 2 else [4, 5, 6] for top in range(6)]
 
 
-def test_what_cannot_be_is_said() -> None:
+def test_invalid_use_is_refused() -> None:
     graph = toy(text=False)
     model = build(graph)
     assert model.write is None
-    with pytest.raises(ValueError, match="no decoder of comments; train it on outfits with text"):
+    with pytest.raises(ValueError, match="no comment decoder; train it on outfits with text"):
         model.comment(model.encode(graph), outfits(), torch.arange(4))
     bare = replace(graph.schema, feature_dims={}, feature_nodes={})
     with pytest.raises(ValueError, match="NOR needs at least one modality"):

@@ -1,4 +1,4 @@
-"""NOVA-BERT; checks 1 to 7 of its attention are in ``tests/nn/sequence/test_non_invasive.py``, the eighth is here."""
+"""NOVA-BERT against a reference implementation; its attention is tested in ``tests/nn/sequence/test_non_invasive.py``."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ def build(dataset: Dataset | None = None, **settings) -> tuple[NOVABERT, Multimo
 
 
 def with_features(change: Tensor | None = None) -> Dataset:
-    """The checkerboard; the image and text of some items other than usual."""
+    """The checkerboard, with other images and texts for the items in ``change``."""
     dataset, _ = checkerboard(U, I)
     if change is None:
         return dataset
@@ -55,19 +55,19 @@ def with_features(change: Tensor | None = None) -> Dataset:
 
 
 def slow_inputs(model: NOVABERT, graph: MultimodalGraph, items: list[int], hidden: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-    """IDs, side information and what of it there is, place by place, for one sequence without padding."""
+    """Return IDs, side information and its mask, position by position, for one sequence without padding."""
     ids, sides, present = [], [], []
     for position, (item, hide) in enumerate(zip(items, hidden, strict=True)):
         ids.append(model.norms[0](model.hidden[0] if hide else model.items[item]))
-        here, there = [], []
+        side, mask = [], []
         for m, name in enumerate(model.names, 1):
             table = graph.features[name]
             features = table.values[item] / table.values[item].norm().clamp(min=1e-12)
-            here.append(model.norms[m](model.hidden[m] if hide else model.encoders[m - 1].project(features)))
-            there.append(hide or bool(table.mask[item]))
-        here.append(model.norms[-1](model.positions.table[len(items) - 1 - position]))
-        sides.append(torch.stack(here))
-        present.append(torch.tensor([*there, True]))
+            side.append(model.norms[m](model.hidden[m] if hide else model.encoders[m - 1].project(features)))
+            mask.append(hide or bool(table.mask[item]))
+        side.append(model.norms[-1](model.positions.table[len(items) - 1 - position]))
+        sides.append(torch.stack(side))
+        present.append(torch.tensor([*mask, True]))
     return torch.stack(ids), torch.stack(sides), torch.stack(present)
 
 
@@ -79,7 +79,7 @@ def slow_states(model: NOVABERT, graph: MultimodalGraph, items: list[int], hidde
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_scores_are_those_of_the_slow_version(settings) -> None:
+def test_scores_match_the_reference(settings) -> None:
     model, graph = build(**settings)
     expected = []
     for items, mask in zip(ITEMS, MASK, strict=True):
@@ -90,16 +90,16 @@ def test_scores_are_those_of_the_slow_version(settings) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_loss_and_derivatives_are_those_of_the_slow_version(settings) -> None:
+def test_loss_and_gradients_match_the_reference(settings) -> None:
     model, graph = build(**settings)
     model.masker = lambda mask: HIDDEN
-    states, answers = [], []
+    states, labels = [], []
     for items, mask, positive, hidden in zip(ITEMS, MASK, POSITIVE, HIDDEN, strict=True):
         sequence = [*items[mask].tolist(), int(positive)]
-        hides = hidden[-len(sequence) :]
-        states.append(slow_states(model, graph, sequence, hides.tolist())[hides])
-        answers.append(torch.tensor(sequence)[hides])
-    expected = F.cross_entropy(model.head(torch.cat(states)) @ model.items.t() + model.bias, torch.cat(answers))
+        masked = hidden[-len(sequence) :]
+        states.append(slow_states(model, graph, sequence, masked.tolist())[masked])
+        labels.append(torch.tensor(sequence)[masked])
+    expected = F.cross_entropy(model.head(torch.cat(states)) @ model.items.t() + model.bias, torch.cat(labels))
     loss = model.loss(graph, BATCH)["cloze"]
     torch.testing.assert_close(loss, expected)
     leaves = list(model.parameters())
@@ -108,29 +108,29 @@ def test_loss_and_derivatives_are_those_of_the_slow_version(settings) -> None:
 
 
 def targets(model: NOVABERT, graph: MultimodalGraph, batch: Batch[HistoryQuery]) -> Tensor:
-    """What the head makes of the hidden places, which logits are products with."""
+    """Return the head's output at masked positions, of which logits are products."""
     model.masker = lambda mask: HIDDEN
-    seen = []
-    hook = model.head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    outputs = []
+    hook = model.head.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     model.loss(graph, batch)
     hook.remove()
-    return seen[0]
+    return outputs[0]
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_a_hidden_place_knows_neither_its_answer_nor_the_features_of_it(settings) -> None:
+def test_masked_position_leaks_neither_the_item_nor_its_features(settings) -> None:
     model, graph = build(with_features(), **settings)
     expected = targets(model, graph, BATCH)
-    answers = torch.cat([ITEMS, POSITIVE[:, None]], 1)[HIDDEN]
-    shown = torch.tensor([i for i in range(I) if i not in answers])
-    assert torch.equal(targets(model, toy_graph(with_features(answers[answers != 3])), BATCH), expected)
-    assert not torch.allclose(targets(model, toy_graph(with_features(shown)), BATCH), expected)
+    masked_items = torch.cat([ITEMS, POSITIVE[:, None]], 1)[HIDDEN]
+    visible = torch.tensor([i for i in range(I) if i not in masked_items])
+    assert torch.equal(targets(model, toy_graph(with_features(masked_items[masked_items != 3])), BATCH), expected)
+    assert not torch.allclose(targets(model, toy_graph(with_features(visible)), BATCH), expected)
     other = Batch(QUERY, (POSITIVE + 1) % I, BATCH.negative)
     assert torch.equal(targets(model, graph, other)[HIDDEN.nonzero()[:, 1] == 4], expected[HIDDEN.nonzero()[:, 1] == 4])
 
 
 @pytest.mark.parametrize("fusor", ["add", "concat", "gate"])
-def test_without_queries_features_change_nothing_unless_invasive(fusor) -> None:
+def test_with_zero_queries_features_matter_only_if_invasive(fusor) -> None:
     for invasive in (False, True):
         model, graph = build(fusor=fusor, invasive=invasive)
         for module in model.modules():
@@ -142,18 +142,18 @@ def test_without_queries_features_change_nothing_unless_invasive(fusor) -> None:
         assert same is not invasive
 
 
-def test_a_missing_modality_is_left_out_of_the_fusion() -> None:
+def test_missing_modality_is_left_out_of_the_fusion() -> None:
     model, graph = build(fusor="add")
-    sequence = model._asked(model.encode(graph), ITEMS, MASK)
+    sequence = model._with_mask_token(model.encode(graph), ITEMS, MASK)
     assert sequence.present is not None
     assert sequence.present[0].tolist() == [[True] * 3, [False, True, True], [True] * 3, [True] * 3, [True] * 3]
-    complete = model._asked(model.encode(graph), torch.where(ITEMS == 3, 4, ITEMS), MASK)
+    complete = model._with_mask_token(model.encode(graph), torch.where(ITEMS == 3, 4, ITEMS), MASK)
     assert complete.present is None
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
 @pytest.mark.parametrize("names", [(), ("audio",), ("audio", "image", "text", "video")], ids=len)
-def test_any_modalities_will_do(names, settings) -> None:
+def test_any_modalities_are_accepted(names, settings) -> None:
     generator = torch.Generator().manual_seed(0)
     features = {name: FeatureTable(name, torch.rand(I, 3, generator=generator)) for name in names}
     model, graph = build(replace(with_features(), features=features), **settings)
@@ -162,21 +162,21 @@ def test_any_modalities_will_do(names, settings) -> None:
     assert bool(torch.isfinite(model.loss(graph, BATCH)["cloze"]))
 
 
-def test_items_without_any_feature_are_what_they_are_without_the_modality() -> None:
+def test_fully_missing_modality_equals_no_modality() -> None:
     dataset = with_mask(with_mask(with_features(), "image", ALL), "text", ALL)
     model, graph = build(dataset, fusor="add")
     bare, bare_graph = build(replace(dataset, features={}), fusor="add")
     state = {name: value for name, value in model.state_dict().items() if not name.startswith(("encoders", "norms"))}
     state["hidden"] = state["hidden"][:1]
-    kept = {
+    norms = {
         f"norms.{new}.{kind}": model.state_dict()[f"norms.{old}.{kind}"]
         for new, old in ((0, 0), (1, 3))
         for kind in ("weight", "bias")
     }
-    bare.load_state_dict({**state, **kept})
+    bare.load_state_dict({**state, **norms})
     query = replace(QUERY, items=ITEMS)
     with torch.no_grad():
-        for m in (1, 2):  # a hidden place has learned vectors for its modalities: none here
+        for m in (1, 2):  # disable the mask vectors of modalities
             model.norms[m].weight.zero_()
             model.norms[m].bias.zero_()
         torch.testing.assert_close(
@@ -185,13 +185,13 @@ def test_items_without_any_feature_are_what_they_are_without_the_modality() -> N
 
 
 @pytest.mark.parametrize("invasive", [False, True])
-def test_attention_says_where_the_hidden_place_looks(invasive) -> None:
+def test_attention_returns_weights_of_the_masked_position(invasive) -> None:
     model, graph = build(invasive=invasive, max_length=3)
-    found = model.attention(model.encode(graph), QUERY, POSITIVE)
-    assert found["user:history"].shape == (3, 3)
-    torch.testing.assert_close(found["user:history"].sum(1) + found["user:hidden"], torch.ones(3))
-    assert torch.equal(found["user:history_items"], ITEMS.masked_fill(~MASK, -1)[:, 1:])
-    assert bool((found["user:history"][~MASK[:, 1:]] == 0).all())
+    attention = model.attention(model.encode(graph), QUERY, POSITIVE)
+    assert attention["user:history"].shape == (3, 3)
+    torch.testing.assert_close(attention["user:history"].sum(1) + attention["user:hidden"], torch.ones(3))
+    assert torch.equal(attention["user:history_items"], ITEMS.masked_fill(~MASK, -1)[:, 1:])
+    assert bool((attention["user:history"][~MASK[:, 1:]] == 0).all())
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,6 @@ def test_attention_says_where_the_hidden_place_looks(invasive) -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         NOVABERTConfig(**settings)

@@ -18,13 +18,13 @@ def model_and_encoded() -> tuple[Popularity, dict[str, torch.Tensor]]:
     return model, model.encode(graph)
 
 
-def test_the_score_is_the_number_of_training_interactions() -> None:
+def test_score_is_the_number_of_training_interactions() -> None:
     model, encoded = model_and_encoded()
     scores = model.score(encoded, UserQuery(torch.tensor([2, 0])), torch.arange(4))
     assert scores.tolist() == [[1, 3, 0, 1], [1, 3, 0, 1]]  # the two held-out interactions with item 2 do not count
 
 
-def test_every_query_may_have_candidates_of_its_own() -> None:
+def test_candidates_may_differ_by_query() -> None:
     model, encoded = model_and_encoded()
     scores = model.score(encoded, UserQuery(torch.tensor([0, 1])), torch.tensor([[1, 2], [3, 1]]))
     assert scores.tolist() == [[3, 0], [1, 3]]

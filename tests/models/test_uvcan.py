@@ -1,4 +1,4 @@
-"""Co-attention itself, of which UVCAN is made, is tested in tests/nn/fusion/test_co_attention.py."""
+"""UVCAN against a reference implementation; co-attention is tested in tests/nn/fusion/test_co_attention.py."""
 
 import math
 from dataclasses import replace
@@ -35,17 +35,17 @@ FORMS = [
 
 
 def rich() -> Dataset:
-    """The checkerboard with crops of pictures, some of them missing, and with two modalities of users."""
+    """The checkerboard with image crops, some of them missing, and two user modalities."""
     generator = torch.Generator().manual_seed(0)
     dataset, _ = checkerboard(U, I)
     crops, likes = torch.randn(I, 3, 5, generator=generator), torch.randn(U, 2, 3, generator=generator)
-    there, liked = torch.rand(I, 3, generator=generator) < 0.7, torch.rand(U, 2, generator=generator) < 0.7
-    there[7], there[8], liked[5] = False, True, True
+    crops_mask, likes_mask = torch.rand(I, 3, generator=generator) < 0.7, torch.rand(U, 2, generator=generator) < 0.7
+    crops_mask[7], crops_mask[8], likes_mask[5] = False, True, True
     users = {
         "user_profile": FeatureTable("user_profile", torch.randn(U, 4, generator=generator), torch.arange(U) != 2, "user"),
-        "user_likes": FeatureTable("user_likes", likes, liked, "user"),
+        "user_likes": FeatureTable("user_likes", likes, likes_mask, "user"),
     }
-    return replace(dataset, features={**dataset.features, "crops": FeatureTable("crops", crops, there), **users})
+    return replace(dataset, features={**dataset.features, "crops": FeatureTable("crops", crops, crops_mask), **users})
 
 
 def build(dataset: Dataset | None = None, **settings) -> tuple[UVCAN, MultimodalGraph]:
@@ -60,14 +60,14 @@ def batch() -> Batch[UserQuery]:
     return Batch(UserQuery(user), positive, torch.randint(I, (9, 2), generator=generator))
 
 
-def own(parameter: Tensor) -> Tensor:
+def exact(parameter: Tensor) -> Tensor:
     return parameter.detach().double()
 
 
 def slow_tokens(model: UVCAN, graph: MultimodalGraph, side: str, row: int) -> list[list[tuple[tuple[str, int], Tensor]]]:
-    """For the ID and every modality, the tokens that exist, each with its name and number."""
+    """Return the present tokens of the ID and every modality, each with its name and index."""
     table, encoders = (model.users, model.encode_user) if side == "user" else (model.items, model.encode_item)
-    groups = [[(("id", 0), own(table[row]))]]
+    groups = [[(("id", 0), exact(table[row]))]]
     for name, encoder in zip(model.names[side], encoders, strict=True):
         features, group = graph.features[name], []
         for t in range(features.mask.shape[1] if features.mask.dim() == 2 else 1):
@@ -75,7 +75,7 @@ def slow_tokens(model: UVCAN, graph: MultimodalGraph, side: str, row: int) -> li
             if features.mask[at]:
                 x = features.values[at].double()
                 x = x / x.norm() if model.config.unit_features else x
-                group.append(((name, t), own(encoder.project.weight) @ x + own(encoder.project.bias)))
+                group.append(((name, t), exact(encoder.project.weight) @ x + exact(encoder.project.bias)))
         groups.append(group)
     return groups
 
@@ -89,14 +89,14 @@ def slow_weights(attention: torch.nn.Module | None, tokens: list[Tensor], guide:
         return [1 / len(tokens)] * len(tokens)
     logits = []
     for x in tokens:
-        a, b = own(attention.token.weight) @ x, own(attention.guide.weight) @ guide
+        a, b = exact(attention.token.weight) @ x, exact(attention.guide.weight) @ guide
         hidden = torch.tanh(a) * torch.tanh(b) if attention.score == "product" else torch.tanh(a + b)
-        logits.append(math.exp(float(own(attention.logit.weight[0]) @ hidden)))
+        logits.append(math.exp(float(exact(attention.logit.weight[0]) @ hidden)))
     return [logit / sum(logits) for logit in logits]
 
 
 def slow_pair(model: UVCAN, graph: MultimodalGraph, user: int, item: int) -> tuple[float, dict[tuple[str, int], float]]:
-    """The score of one pair in float64, and the weights of the last step by name and number of the token."""
+    """Return the score of one pair in float64, and the weights of the last step by token name and index."""
     config = model.config
     left = [pair for group in slow_tokens(model, graph, "user", user) for pair in group]
     groups = slow_tokens(model, graph, "item", item)
@@ -113,29 +113,33 @@ def slow_pair(model: UVCAN, graph: MultimodalGraph, user: int, item: int) -> tup
     else:
         right = [pair for group in groups for pair in group]
     items = [x for _, x in right]
-    of_user, of_item = start(users), start(items)
-    products = [float(of_user @ of_item)]
+    user_memory, item_memory = start(users), start(items)
+    products = [float(user_memory @ item_memory)]
     steps = config.steps if config.attention == "co" else 0
     beta, alpha = ([1.0] + [0.0] * (len(x) - 1) if begins_with_ids else [1 / len(x)] * len(x) for x in (users, items))
     for k in range(steps):
         at = [list(side)[k % len(side)] if len(side) else None for side in (model.attend.left, model.attend.right)]
-        beta, alpha = slow_weights(at[0], users, of_item), slow_weights(at[1], items, of_user)
+        beta, alpha = slow_weights(at[0], users, item_memory), slow_weights(at[1], items, user_memory)
         read_user = sum(w * x for w, x in zip(beta, users, strict=True))
         read_item = sum(w * x for w, x in zip(alpha, items, strict=True))
-        of_user, of_item = (of_user + read_user, of_item + read_item) if config.accumulate else (read_user, read_item)
-        products.append(float(of_user @ of_item))
+        user_memory, item_memory = (
+            (user_memory + read_user, item_memory + read_item) if config.accumulate else (read_user, read_item)
+        )
+        products.append(float(user_memory @ item_memory))
     weights = {(f"user:{name}", t): w for ((name, t), _), w in zip(left, beta, strict=True)}
     outer = {name: w for (name, _), w in zip(right, alpha, strict=True)}
     weights |= {name: outer[name[0], -1] * inner for name, inner in inside.items()} if config.two_level else outer
     if config.prediction == "mlp":
         layer, _, out = model.predict
-        hidden = (own(layer.weight) @ torch.cat([of_user, of_item, of_user * of_item]) + own(layer.bias)).clamp(min=0)
-        return float(own(out.weight[0]) @ hidden), weights
+        hidden = (exact(layer.weight) @ torch.cat([user_memory, item_memory, user_memory * item_memory]) + exact(layer.bias)).clamp(
+            min=0
+        )
+        return float(exact(out.weight[0]) @ hidden), weights
     return (sum(products) if config.prediction == "steps_sum" else products[-1]), weights
 
 
-def everything(model: UVCAN, graph: MultimodalGraph) -> dict[str, Tensor]:
-    """Weights of all pairs ``[U * I]`` or ``[U * I, T]``."""
+def all_weights(model: UVCAN, graph: MultimodalGraph) -> dict[str, Tensor]:
+    """Return the weights of all pairs ``[U * I]`` or ``[U * I, T]``."""
     with torch.no_grad():
         user, item = torch.arange(U).repeat_interleave(I), torch.arange(I).repeat(U)
         return model.attention(model.encode(graph), UserQuery(user), item)
@@ -146,23 +150,23 @@ def total(weights: dict[str, Tensor], *, users: bool) -> Tensor:
     return torch.cat(parts, dim=1).sum(1)
 
 
-# The formula
+# Reference
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_scores_and_weights_equal_the_formula_pair_by_pair(settings) -> None:
+def test_scores_and_weights_match_the_reference(settings) -> None:
     model, graph = build(**settings)
-    scores, weights = score_all(model, graph), everything(model, graph)
-    for user, item in [(0, 0), (2, 3), (5, 7), (9, 8), (22, 16)]:  # with and without pictures, crops, profiles
+    scores, weights = score_all(model, graph), all_weights(model, graph)
+    for user, item in [(0, 0), (2, 3), (5, 7), (9, 8), (22, 16)]:  # with and without images, crops, profiles
         score, expected = slow_pair(model, graph, user, item)
         assert float(scores[user, item]) == pytest.approx(score, rel=1e-4, abs=1e-4)
-        for name, found in weights.items():
-            for t, weight in enumerate(found[user * I + item].reshape(-1).tolist()):
+        for name, actual in weights.items():
+            for t, weight in enumerate(actual[user * I + item].reshape(-1).tolist()):
                 assert weight == pytest.approx(expected.get((name, t), 0.0), abs=1e-5)
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_chunks_and_candidates_of_ones_own_change_nothing(settings, monkeypatch) -> None:
+def test_chunks_and_candidates_per_query_change_nothing(settings, monkeypatch) -> None:
     for dataset in (rich(), checkerboard(U, I)[0]):
         model, graph = build(dataset, **settings)
         whole = score_all(model, graph)
@@ -171,29 +175,29 @@ def test_chunks_and_candidates_of_ones_own_change_nothing(settings, monkeypatch)
             torch.testing.assert_close(score_all(model, graph), whole)
             candidates = torch.randint(I, (U, 5), generator=torch.Generator().manual_seed(0))
             with torch.no_grad():
-                found = model.score(model.encode(graph), UserQuery(torch.arange(U)), candidates)
-        torch.testing.assert_close(found, whole.gather(1, candidates))
+                actual = model.score(model.encode(graph), UserQuery(torch.arange(U)), candidates)
+        torch.testing.assert_close(actual, whole.gather(1, candidates))
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_vectors_of_all_pairs_are_never_held(settings, monkeypatch) -> None:
+def test_vectors_of_all_pairs_are_never_materialised(settings, monkeypatch) -> None:
     monkeypatch.setattr(module, "CELLS", 1)
     model, graph = build(**settings)
-    with Largest() as seen:
+    with Largest() as largest:
         score_all(model, graph)
-    assert seen.numel < U * I * D
+    assert largest.numel < U * I * D
 
 
 @pytest.mark.parametrize("loss", ["bpr", "bce"])
 @pytest.mark.parametrize("settings", [{}, {"two_level": True}], ids=str)
-def test_the_loss_equals_the_formula(settings, loss) -> None:
+def test_loss_matches_the_reference(settings, loss) -> None:
     model, graph = build(loss=loss, l2=0.3, **settings)
     triples = batch()
     terms = {name: float(term.detach()) for name, term in model.loss(graph, triples).items()}
     values, squares = [], 0.0
     for user, items in zip(triples.query.user.tolist(), triples.candidates.tolist(), strict=True):
         scores = [slow_pair(model, graph, user, item)[0] for item in items]
-        squares += float(own(model.users[user]).square().sum()) + sum(float(own(model.items[i]).square().sum()) for i in items)
+        squares += float(exact(model.users[user]).square().sum()) + sum(float(exact(model.items[i]).square().sum()) for i in items)
         if loss == "bpr":
             values += [math.log1p(math.exp(scores[k] - scores[0])) for k in (1, 2)]
         else:
@@ -204,7 +208,7 @@ def test_the_loss_equals_the_formula(settings, loss) -> None:
 
 @pytest.mark.parametrize("settings", [form for form in FORMS if form.get("steps", 3)], ids=str)
 @pytest.mark.parametrize("plain", [True, False], ids=["ids", "profiles"])
-def test_no_parameter_is_in_vain(settings, plain) -> None:
+def test_every_parameter_gets_a_gradient(settings, plain) -> None:
     if plain and settings.get("two_level"):
         pytest.skip("two levels need a modality of several tokens")
     model, graph = build(checkerboard(U, I)[0] if plain else rich(), **settings)
@@ -216,9 +220,9 @@ def test_no_parameter_is_in_vain(settings, plain) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_weights_sum_to_one_on_both_sides_and_are_zero_on_missing_tokens(settings) -> None:
+def test_weights_sum_to_one_on_both_sides_and_are_zero_for_missing_tokens(settings) -> None:
     model, graph = build(**settings)
-    weights = everything(model, graph)
+    weights = all_weights(model, graph)
     assert list(weights) == ["user:id", "user:user_profile", "user:user_likes", "id", "image", "text", "crops"]
     shapes = {name: tuple(w.shape[1:]) for name, w in weights.items()}
     assert (shapes["user:user_profile"], shapes["user:user_likes"], shapes["image"], shapes["crops"]) == ((), (2,), (), (3,))
@@ -239,20 +243,20 @@ def test_without_steps_scores_are_products_of_means_and_there_are_no_attention_p
 
 
 @pytest.mark.parametrize("dataset", [rich(), checkerboard(U, I)[0]], ids=["profiles", "ids"])
-def test_users_see_the_same_video_differently(dataset) -> None:
+def test_attention_to_a_video_depends_on_the_user(dataset) -> None:
     model, graph = build(dataset)
-    weights = everything(model, graph)
+    weights = all_weights(model, graph)
     for name in ("id", "text"):
         by_user = weights[name].unflatten(0, (U, I))
         assert bool(((by_user[1:] - by_user[0]).abs().amax(1) > 1e-4).all())
 
 
 @pytest.mark.parametrize("score", ["product", "additive"])
-def test_a_guide_that_is_not_heard_leaves_no_difference(score) -> None:
+def test_zero_guide_weights_give_user_independent_attention(score) -> None:
     model, graph = build(score=score)
     for attention in model.attend.right:
         torch.nn.init.zeros_(attention.guide.weight)
-    weights = everything(model, graph)
+    weights = all_weights(model, graph)
     count = model.encode(graph).item_tokens.present.sum(1)
     for name in ("id", "text"):
         by_user = weights[name].unflatten(0, (U, I))
@@ -261,28 +265,28 @@ def test_a_guide_that_is_not_heard_leaves_no_difference(score) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_the_order_of_crops_does_not_matter(settings) -> None:
+def test_scores_are_invariant_to_the_order_of_crops(settings) -> None:
     dataset, order = rich(), torch.tensor([2, 0, 1])
     crops = dataset.features["crops"]
-    turned = FeatureTable("crops", crops.values[:, order], crops.mask[:, order])
+    reordered = FeatureTable("crops", crops.values[:, order], crops.mask[:, order])
     model, graph = build(dataset, **settings)
-    other, other_graph = build(replace(dataset, features={**dataset.features, "crops": turned}), **settings)
+    other, other_graph = build(replace(dataset, features={**dataset.features, "crops": reordered}), **settings)
     torch.testing.assert_close(score_all(other, other_graph), score_all(model, graph))
-    before, after = everything(model, graph), everything(other, other_graph)
+    before, after = all_weights(model, graph), all_weights(other, other_graph)
     torch.testing.assert_close(after["crops"], before["crops"][:, order])
 
 
-def test_a_user_of_one_token_counts_fully_and_adds_up() -> None:
+def test_single_user_token_has_weight_one_and_accumulates() -> None:
     model, graph = build(checkerboard(U, I)[0], item_attention=False, steps=2)
     with torch.no_grad():
         expected = (3 * model.users) @ (3 * model.encode(graph)["item"]).T
     torch.testing.assert_close(score_all(model, graph), expected)
-    assert bool((everything(model, graph)["user:id"] == 1).all())
+    assert bool((all_weights(model, graph)["user:id"] == 1).all())
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
 @pytest.mark.parametrize("side", ["user", "item"])
-def test_a_modality_that_nobody_has_changes_nothing(side, settings) -> None:
+def test_fully_missing_modality_changes_nothing(side, settings) -> None:
     model, graph = build(**settings)
     count = U if side == "user" else I
     none = FeatureTable("smell", torch.randn(count, 2, 3), torch.zeros(count, 2, dtype=torch.bool), side)
@@ -290,14 +294,14 @@ def test_a_modality_that_nobody_has_changes_nothing(side, settings) -> None:
     other, other_graph = build(replace(dataset, features={**dataset.features, "smell": none}), **settings)
     assert other.load_state_dict(model.state_dict(), strict=False).unexpected_keys == []
     torch.testing.assert_close(score_all(other, other_graph), score_all(model, graph))
-    weights = everything(other, other_graph)
+    weights = all_weights(other, other_graph)
     assert bool((weights["smell" if side == "item" else "user:smell"] == 0).all())
 
 
 # Missing content, settings
 
 
-def test_an_item_without_interactions_lives_by_its_features() -> None:
+def test_item_without_interactions_is_scored_by_its_features_alone() -> None:
     dataset = rich()
     dataset = replace(dataset, interactions=dataset.interactions.take(dataset.interactions.item != 4))
     model, graph = build(dataset)
@@ -305,10 +309,10 @@ def test_an_item_without_interactions_lives_by_its_features() -> None:
     with torch.no_grad():
         model.items[4] = 100.0
     assert torch.equal(score_all(model, graph), before)
-    assert bool((everything(model, graph)["id"].unflatten(0, (U, I))[:, 4] == 0).all())
+    assert bool((all_weights(model, graph)["id"].unflatten(0, (U, I))[:, 4] == 0).all())
 
 
-def test_items_and_users_without_anything_score_zero() -> None:
+def test_items_and_users_without_any_token_score_zero() -> None:
     dataset = checkerboard(U, I)[0]
     for name in ("image", "text"):
         dataset = with_mask(dataset, name, torch.tensor([4]))
@@ -320,7 +324,7 @@ def test_items_and_users_without_anything_score_zero() -> None:
     assert bool((scores[:4, :4] != 0).all())
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_raise_an_error_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="UVCAN needs at least one modality of the items"):
         build(replace(rich(), features={}))
 
@@ -339,6 +343,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         UVCANConfig(**settings)

@@ -20,22 +20,22 @@ def build(dataset: Dataset | None = None, **settings) -> tuple[VBPR, MultimodalG
     model = VBPR(
         graph.schema, VBPRConfig(**{"dim": 5, "content_dim": 3, "l2": 0.0, "l2_content": 0.0, "init_std": 0.3, **settings})
     )
-    with torch.no_grad():  # offsets that are not zero
+    with torch.no_grad():  # nonzero biases
         for offsets in (model.offsets, *model.feature_offsets):
             offsets.normal_()
     return model, graph
 
 
 def batch(items: list[int] | None = None) -> Batch[UserQuery]:
-    """Nine triples, with items among the given ones."""
+    """Nine triples, with items drawn from ``items``."""
     generator = torch.Generator().manual_seed(0)
-    among = torch.arange(I) if items is None else torch.tensor(items)
-    user, position = torch.randint(U, (9,), generator=generator), torch.randint(len(among), (9, 3), generator=generator)
-    return Batch(UserQuery(user), among[position[:, 0]], among[position[:, 1:]])
+    pool = torch.arange(I) if items is None else torch.tensor(items)
+    user, position = torch.randint(U, (9,), generator=generator), torch.randint(len(pool), (9, 3), generator=generator)
+    return Batch(UserQuery(user), pool[position[:, 0]], pool[position[:, 1:]])
 
 
 def slow_scores(model: VBPR, graph: MultimodalGraph) -> Tensor:
-    """The score of every pair in float64, term by term."""
+    """Compute the score of every pair in float64, term by term."""
     weights = {name: weight.detach().double() for name, weight in model.named_parameters()}
     scores = torch.zeros(U, I, dtype=torch.float64)
     width = model.config.content_dim
@@ -47,15 +47,15 @@ def slow_scores(model: VBPR, graph: MultimodalGraph) -> Tensor:
                 if not table.mask[i]:
                     continue
                 f = table.values[i].double()
-                own = slice(m * width, (m + 1) * width) if model.config.features == "by_modality" else slice(None)
-                scores[u, i] += weights["tastes"][u, own] @ (weights[f"embed.{m}"] @ f) + weights[f"feature_offsets.{m}"][0] @ f
+                columns = slice(m * width, (m + 1) * width) if model.config.features == "by_modality" else slice(None)
+                scores[u, i] += weights["tastes"][u, columns] @ (weights[f"embed.{m}"] @ f) + weights[f"feature_offsets.{m}"][0] @ f
     return scores
 
 
 # Invariants
 
 
-def test_without_content_it_is_matrix_factorisation() -> None:
+def test_zero_content_weights_give_matrix_factorisation() -> None:
     model, graph = build()
     with torch.no_grad():
         for weight in (*model.embed, *model.feature_offsets):
@@ -64,7 +64,7 @@ def test_without_content_it_is_matrix_factorisation() -> None:
 
 
 @pytest.mark.parametrize("features", ["by_modality", "concatenated"])
-def test_a_score_is_the_inner_product_of_extended_vectors(features: str) -> None:
+def test_score_is_the_inner_product_of_extended_vectors(features: str) -> None:
     model, graph = build(features=features)
     with torch.no_grad():
         encoded = model.encode(graph)
@@ -76,7 +76,7 @@ def test_a_score_is_the_inner_product_of_extended_vectors(features: str) -> None
     assert encoded["item"].shape[1] == 5 + 2 + (6 if features == "by_modality" else 3)
 
 
-def test_gradients_reach_the_projection_through_items_of_the_batch_only() -> None:
+def test_projection_gradients_come_from_items_in_the_batch_only() -> None:
     chosen = [0, 2, 5, 7]
     others = torch.tensor([i for i in range(I) if i not in chosen])
     dataset, _ = checkerboard(U, I)
@@ -87,12 +87,12 @@ def test_gradients_reach_the_projection_through_items_of_the_batch_only() -> Non
         model, graph = build(data)
         model.loss(graph, batch(chosen))["bpr"].backward()
         gradients.append([weight.grad.clone() for weight in (*model.embed, *model.feature_offsets)])
-    for ours, theirs in zip(*gradients, strict=True):
-        assert bool(ours.any())
-        assert torch.equal(ours, theirs)
+    for one, other in zip(*gradients, strict=True):
+        assert bool(one.any())
+        assert torch.equal(one, other)
 
 
-def test_an_item_without_features_gives_no_gradient_and_has_factors_and_offset_alone() -> None:
+def test_item_without_features_has_only_factors_and_bias_and_no_content_gradient() -> None:
     bare = [1, 4, 6]
     dataset, _ = checkerboard(U, I)
     for name in ("image", "text"):
@@ -112,8 +112,8 @@ def test_permuting_permutes_scores(features: str) -> None:
     model, graph = build(dataset, features=features)
     other, other_graph = build(permuted(dataset, user, item), features=features)
     with torch.no_grad():
-        for theirs, ours in zip(other.parameters(), model.parameters(), strict=True):
-            theirs.copy_(ours)
+        for target, source in zip(other.parameters(), model.parameters(), strict=True):
+            target.copy_(source)
         other.users[user], other.tastes[user] = model.users, model.tastes
         other.items[item], other.offsets[item] = model.items, model.offsets
     torch.testing.assert_close(score_all(other, other_graph)[user][:, item], score_all(model, graph))
@@ -127,7 +127,7 @@ def test_equal_scores_cost_ln_2() -> None:
     assert float(model.loss(graph, batch())["bpr"].detach()) == pytest.approx(math.log(2))
 
 
-def test_an_item_without_interactions_is_ranked_by_content_alone() -> None:
+def test_item_without_interactions_is_scored_by_content_alone() -> None:
     dataset, _ = checkerboard(U, I)
     known = dataset.interactions
     model, graph = build(replace(dataset, interactions=known.take(torch.nonzero(known.item != 4).flatten())))
@@ -146,7 +146,7 @@ def test_an_item_without_interactions_is_ranked_by_content_alone() -> None:
 # The loss, variants, settings
 
 
-def test_the_loss_ranks_by_the_score() -> None:
+def test_loss_is_bpr_on_scores() -> None:
     model, graph = build()
     triples, scores = batch(), score_all(model, graph)
     user = triples.query.user
@@ -155,7 +155,7 @@ def test_the_loss_ranks_by_the_score() -> None:
 
 
 @pytest.mark.parametrize("features", ["by_modality", "concatenated"])
-def test_the_loss_has_the_gradients_of_the_score(features: str) -> None:
+def test_loss_gradients_match_those_of_the_score(features: str) -> None:
     model, graph = build(features=features)
     triples = batch()
     model.loss(graph, triples)["bpr"].backward()
@@ -167,7 +167,7 @@ def test_the_loss_has_the_gradients_of_the_score(features: str) -> None:
         torch.testing.assert_close(actual[name], weight.grad)
 
 
-def test_the_l2_terms_are_half_squared_lengths() -> None:
+def test_l2_terms_are_half_squared_l2_norms() -> None:
     model, graph = build(l2=0.5, l2_content=0.25)
     triples = batch()
     terms = model.loss(graph, triples)
@@ -190,14 +190,14 @@ def test_concatenated_features_have_one_projection() -> None:
     assert model.tastes.shape == (U, 3)
 
 
-def test_with_one_modality_the_variants_are_one() -> None:
+def test_variants_coincide_with_one_modality() -> None:
     dataset, _ = checkerboard(U, I)
     dataset = replace(dataset, features={"text": dataset.features["text"]})
     scores = [score_all(*build(dataset, features=variant)) for variant in ("by_modality", "concatenated")]
     assert torch.equal(*scores)
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_raise_an_error_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="VBPR needs at least one modality of the items, but the data set has none"):
         build(replace(checkerboard(U, I)[0], features={}))
 
@@ -211,6 +211,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         VBPRConfig(**settings)

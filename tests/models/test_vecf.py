@@ -1,4 +1,4 @@
-"""The parts of VECF are tested with the fusions (tests/nn/fusion/test_region.py) and decoders (tests/nn/decoder/test_text.py)."""
+"""VECF against a reference implementation; its layers are tested in tests/nn (fusion/test_region.py, decoder/test_text.py)."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,7 @@ from gmmrec.models.vecf import VECF, VECFConfig
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.testing import I, U, checkerboard, score_all, toy_graph
 from tests.memory import Largest
-from tests.models.slow_vecf import BARE, WORDS, D, R, build, data, pictures, slow
+from tests.models.slow_vecf import BARE, WORDS, D, R, build, data, region_table, slow
 
 FORMS = [
     {},
@@ -29,11 +29,11 @@ FORMS = [
     {"image": False, "merge": "concat", "predictor": "fm"},
     {"regions": "image", "predictor": "dot"},
 ]
-TEACHING = ("query.weight", "key.weight", "logit.weight")  # W_u, W_f, w_o
+ATTENTION_WEIGHTS = ("query.weight", "key.weight", "logit.weight")  # W_u, W_f, w_o
 
 
 def batch(dataset: Dataset | None = None) -> Batch[UserQuery]:
-    """Nine interactions with two negatives each, and what was written."""
+    """Nine interactions with two negatives each, and their reviews."""
     dataset, generator = dataset or data(), torch.Generator().manual_seed(0)
     rows = torch.randperm(len(dataset.interactions), generator=generator)[:9]
     log = dataset.interactions.take(rows)
@@ -47,11 +47,11 @@ def pairs() -> tuple[UserQuery, Tensor]:
 
 
 def weights_of(model: VECF, graph: MultimodalGraph) -> Tensor:
-    """Of all regions ``[U, I, R]``."""
+    """Return the weights of all regions ``[U, I, R]``."""
     query, items = pairs()
     with torch.no_grad():
-        found = model.attention(model.encode(graph), query, items)
-    return torch.cat([value.view(len(items), -1) for value in found.values()], 1).view(U, I, -1)
+        actual = model.attention(model.encode(graph), query, items)
+    return torch.cat([value.view(len(items), -1) for value in actual.values()], 1).view(U, I, -1)
 
 
 def review_loss(model: VECF, graph: MultimodalGraph, triples: Batch[UserQuery]) -> float:
@@ -62,7 +62,7 @@ def review_loss(model: VECF, graph: MultimodalGraph, triples: Batch[UserQuery]) 
 
 
 @pytest.mark.parametrize("attention", ["product", "additive", "mean"])
-def test_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
+def test_weights_sum_to_one_over_present_regions(attention) -> None:
     model, graph = build(attention=attention)
     weights, mask = weights_of(model, graph), graph.features["regions"].mask
     assert weights.unflatten(-1, (2, 2)).shape == (U, I, 2, 2)
@@ -72,18 +72,18 @@ def test_weights_are_shares_of_the_regions_that_are_there(attention) -> None:
 
 
 @pytest.mark.parametrize("attention", ["product", "additive"])
-def test_identical_regions_count_alike_and_are_what_is_seen(attention) -> None:
-    table = pictures()
+def test_identical_regions_have_uniform_weights_and_equal_the_image(attention) -> None:
+    table = region_table()
     model, graph = build(data(FeatureTable("regions", table.values[:, :1].expand(-1, R, -1).clone())), attention=attention)
     torch.testing.assert_close(weights_of(model, graph), torch.full((U, I, R), 1 / R))
     users, items = torch.arange(4), torch.tensor([0, 3, 9, 16])
     with torch.no_grad():
-        found = model._items(graph)
-        _, seen = model._view(model.users[users], found, items)
-    torch.testing.assert_close(seen, found.regions[items, 0])
+        known = model._items(graph)
+        _, image = model._view(model.users[users], known, items)
+    torch.testing.assert_close(image, known.regions[items, 0])
 
 
-def test_two_users_look_differently_unless_the_users_matrix_is_zero() -> None:
+def test_weights_depend_on_the_user_unless_the_query_matrix_is_zero() -> None:
     model, graph = build()
     weights = weights_of(model, graph)[:, 0]
     assert bool(((weights[1:] - weights[0]).abs().amax(1) > 1e-4).all())
@@ -94,9 +94,9 @@ def test_two_users_look_differently_unless_the_users_matrix_is_zero() -> None:
 @pytest.mark.parametrize(
     "settings", [{}, {"attention": "additive", "merge": "add"}, {"merge": "concat", "predictor": "fm"}], ids=str
 )
-def test_permuting_regions_permutes_weights_alone(settings) -> None:
+def test_permuting_regions_permutes_weights_and_nothing_else(settings) -> None:
     model, graph = build(**settings)
-    table, order = pictures(), torch.tensor([2, 0, 3, 1])
+    table, order = region_table(), torch.tensor([2, 0, 3, 1])
     other = toy_graph(data(FeatureTable("regions", table.values[:, order], table.mask[:, order])))
     torch.testing.assert_close(weights_of(model, other), weights_of(model, graph)[:, :, order])
     torch.testing.assert_close(score_all(model, other), score_all(model, graph))
@@ -104,19 +104,19 @@ def test_permuting_regions_permutes_weights_alone(settings) -> None:
 
 
 @pytest.mark.parametrize("settings", FORMS[:5], ids=str)
-def test_regions_that_are_missing_change_nothing(settings) -> None:
+def test_missing_regions_change_nothing(settings) -> None:
     model, graph = build(**settings)
-    table = pictures()
+    table = region_table()
     values = torch.cat([table.values.masked_fill(~table.mask.unsqueeze(-1), 9.0), torch.full((I, 2, 5), 9.0)], 1)
-    data_ = toy_graph(data(FeatureTable("regions", values, F.pad(table.mask, (0, 2))))).data
-    data_["item"]["regions"] = values  # as if somebody had written there after the table was checked
-    other = MultimodalGraph(data_, graph.schema)
+    padded = toy_graph(data(FeatureTable("regions", values, F.pad(table.mask, (0, 2))))).data
+    padded["item"]["regions"] = values  # written after the table was validated
+    other = MultimodalGraph(padded, graph.schema)
     torch.testing.assert_close(score_all(model, other), score_all(model, graph))
     torch.testing.assert_close(weights_of(model, other)[:, :, :R], weights_of(model, graph))
     assert review_loss(model, other, batch()) == pytest.approx(review_loss(model, graph, batch()), rel=1e-5)
 
 
-def test_a_product_with_no_embedding_is_nothing() -> None:
+def test_zero_embedding_gives_a_zero_product() -> None:
     model, graph = build(predictor="dot")
     with torch.no_grad():
         model.items[4] = 0
@@ -127,12 +127,12 @@ def test_a_product_with_no_embedding_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("predictor", ["mlp", "dot", "fm"])
-def test_without_the_image_no_picture_changes_a_score(predictor) -> None:
+def test_without_image_scores_are_independent_of_images(predictor) -> None:
     model, graph = build(image=False, predictor=predictor)
-    table = pictures()
+    table = region_table()
     other = toy_graph(data(FeatureTable("regions", table.values + torch.randn_like(table.values), table.mask)))
     assert torch.equal(score_all(model, other), score_all(model, graph))
-    assert not torch.allclose(weights_of(model, other), weights_of(model, graph))  # reviews still look
+    assert not torch.allclose(weights_of(model, other), weights_of(model, graph))  # reviews still use the attention
     assert review_loss(model, other, batch()) != review_loss(model, graph, batch())
     terms = model.loss(graph, batch())
     terms["bce"].backward()
@@ -141,7 +141,7 @@ def test_without_the_image_no_picture_changes_a_score(predictor) -> None:
     assert not torch.allclose(score_all(seeing, other), score_all(seeing, graph))
 
 
-def test_the_review_term_is_the_words_of_those_who_wrote() -> None:
+def test_review_term_is_the_loss_of_written_reviews() -> None:
     model, graph = build(review_weight=0.5)
     triples = batch()
     assert 0 < int(triples.text.any(1).sum()) < 9
@@ -154,48 +154,50 @@ def test_the_review_term_is_the_words_of_those_who_wrote() -> None:
     total = 0.0
     for row in triples.text.any(1).nonzero().flatten().tolist():
         user, item = int(triples.query.user[row]), int(triples.positive[row])
-        seen = slow(model, graph, user, item)[2].float()[None]
+        image = slow(model, graph, user, item)[2].float()[None]
         ids = torch.cat([model.users[user], model.items[item]])[None]
-        total += float(model.write(ids, seen, triples.text[row : row + 1]).detach().sum())
-    assert review_loss(model, graph, triples) == pytest.approx(0.5 * total / 27, rel=1e-4)  # 27 pairs, as in the rating's mean
+        total += float(model.write(ids, image, triples.text[row : row + 1]).detach().sum())
+    assert review_loss(model, graph, triples) == pytest.approx(
+        0.5 * total / 27, rel=1e-4
+    )  # 27 pairs, as in the mean of the scores' loss
 
 
 @pytest.mark.parametrize("image", [True, False])
-def test_reviews_alone_teach_the_attention(image) -> None:
+def test_review_loss_trains_the_attention(image) -> None:
     model, graph = build(image=image)
     model.loss(graph, batch())["review"].backward()
-    assert all(bool(model.attend.get_parameter(name).grad.any()) for name in TEACHING)
+    assert all(bool(model.attend.get_parameter(name).grad.any()) for name in ATTENTION_WEIGHTS)
     assert all(bool(parameter.grad.any()) for parameter in model.write.parameters())
 
 
-def test_without_their_weight_there_is_no_decoder() -> None:
+def test_zero_review_weight_removes_the_decoder() -> None:
     model, graph = build(review_weight=0.0)
     assert model.write is None
     terms = model.loss(graph, batch())
     assert list(terms) == ["bce", "l2"]
     terms["bce"].backward()
-    assert all(bool(model.attend.get_parameter(name).grad.any()) for name in TEACHING)
+    assert all(bool(model.attend.get_parameter(name).grad.any()) for name in ATTENTION_WEIGHTS)
 
 
-def test_a_closed_gate_keeps_the_picture_from_the_words() -> None:
+def test_closed_gate_hides_the_image_from_the_words() -> None:
     model, graph = build()
     gates = []
     model.write.context.gate.register_forward_hook(lambda *call: gates.append(call[-1].sigmoid()))
     before = review_loss(model, graph, batch())
     assert all(bool(((gate > 0) & (gate < 1)).all()) for gate in gates)
-    table = pictures()
+    table = region_table()
     other = toy_graph(data(FeatureTable("regions", table.values.flip(0), table.mask)))
     assert review_loss(model, other, batch()) != before
     model.write.context.gate.register_forward_hook(lambda *_: torch.tensor(-1e4))
     assert review_loss(model, other, batch()) == review_loss(model, graph, batch())
 
 
-# The whole
+# The whole model
 
 
 @pytest.mark.parametrize("cells", [1, 2**22])
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_scores_and_weights_equal_the_dense_formula(settings, cells, monkeypatch) -> None:
+def test_scores_and_weights_match_the_dense_reference(settings, cells, monkeypatch) -> None:
     monkeypatch.setattr(module, "CELLS", cells)
     model, graph = build(**settings)
     scores, weights = score_all(model, graph), weights_of(model, graph)
@@ -206,16 +208,16 @@ def test_scores_and_weights_equal_the_dense_formula(settings, cells, monkeypatch
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_vectors_of_all_pairs_are_never_held(settings, monkeypatch) -> None:
+def test_vectors_of_all_pairs_are_never_materialised(settings, monkeypatch) -> None:
     monkeypatch.setattr(module, "CELLS", 1)
     model, graph = build(**{"hidden": D, **settings})
-    with Largest() as seen:
+    with Largest() as largest:
         score_all(model, graph)
-    assert seen.numel < U * I * D
+    assert largest.numel < U * I * D
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_the_rating_and_its_penalty_equal_the_dense_formula(settings) -> None:
+def test_score_loss_and_l2_term_match_the_dense_reference(settings) -> None:
     model, graph = build(**settings, l2=0.3)
     triples = batch()
     terms = []
@@ -224,34 +226,34 @@ def test_the_rating_and_its_penalty_equal_the_dense_formula(settings) -> None:
             y = slow(model, graph, user, item)[0]
             terms.append(math.log1p(math.exp(-y if position == 0 else y)))
     squares = sum(float(v.detach().square().sum()) for v in (model.users, model.items))
-    found = {name: float(term.detach()) for name, term in model.loss(graph, triples).items() if name != "review"}
-    assert found == pytest.approx({"bce": sum(terms) / 27, "l2": 0.3 * squares / 2}, rel=1e-4)
+    actual = {name: float(term.detach()) for name, term in model.loss(graph, triples).items() if name != "review"}
+    assert actual == pytest.approx({"bce": sum(terms) / 27, "l2": 0.3 * squares / 2}, rel=1e-4)
 
 
-def test_modalities_without_regions_are_regions_themselves() -> None:
+def test_modalities_of_one_token_serve_as_regions() -> None:
     dataset, _ = checkerboard(U, I)
     model, graph = build(dataset)
     assert model.names == ("image", "text")
     with torch.no_grad():
-        found = model.attention(model.encode(graph), UserQuery(torch.tensor([0, 1])), torch.tensor([0, 3]))
-    assert {name: tuple(value.shape) for name, value in found.items()} == {"image": (2,), "text": (2,)}
-    assert found["image"][1] == 0  # item 3 has no picture
-    torch.testing.assert_close(found["image"] + found["text"], torch.ones(2))
+        actual = model.attention(model.encode(graph), UserQuery(torch.tensor([0, 1])), torch.tensor([0, 3]))
+    assert {name: tuple(value.shape) for name, value in actual.items()} == {"image": (2,), "text": (2,)}
+    assert actual["image"][1] == 0  # item 3 has no image
+    torch.testing.assert_close(actual["image"] + actual["text"], torch.ones(2))
     for user, item in [(0, 0), (1, 3)]:
         assert float(score_all(model, graph)[user, item]) == pytest.approx(slow(model, graph, user, item)[0], abs=2e-5)
 
 
-def test_an_item_without_interactions_has_no_embedding() -> None:
+def test_item_without_interactions_has_a_zero_embedding() -> None:
     dataset = data()
     model, graph = build(replace(dataset, interactions=dataset.interactions.take(dataset.interactions.item != 4)), merge="add")
     before = score_all(model, graph)[:, 4]
     with torch.no_grad():
         model.items[4] = 9.0
     assert torch.equal(score_all(model, graph)[:, 4], before)
-    assert float(before.std()) > 0  # its picture speaks
+    assert float(before.std()) > 0  # the image still contributes
 
 
-def test_rare_words_are_unknown_to_a_small_vocabulary() -> None:
+def test_rare_words_map_to_the_unknown_word() -> None:
     model, graph = build(vocabulary=6)
     triples = batch()
     assert model.write.words.shape[0] == model.write.output.out_features == 6
@@ -263,10 +265,10 @@ def test_rare_words_are_unknown_to_a_small_vocabulary() -> None:
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_people_are_quoted_after_learning(cell) -> None:
+def test_trained_model_generates_the_users_reviews(cell) -> None:
     dataset = data()
     parity = torch.arange(U) % 2
-    tokens = torch.tensor([[2, 3, 4, 0], [5, 6, 0, 0]], dtype=torch.int32)  # what even users write, and what odd ones do
+    tokens = torch.tensor([[2, 3, 4, 0], [5, 6, 0, 0]], dtype=torch.int32)  # reviews of even and of odd users
     log = dataset.interactions
     dataset = replace(dataset, interactions=replace(log, review=parity[log.user]), reviews=Reviews(tokens, tuple("_?abcde")))
     model, graph = build(dataset, cell=cell, review_weight=1.0, init_std=0.1)
@@ -277,20 +279,20 @@ def test_people_are_quoted_after_learning(cell) -> None:
         torch.stack(list(model.loss(graph, triples).values())).sum().backward()
         optimizer.step()
     with torch.no_grad():
-        said = model.comment(model.encode(graph), UserQuery(torch.tensor([0, 8, 9])), torch.tensor([2, 6, BARE]), max_words=5)
-    assert said.tolist() == [[2, 3, 4, 0, 0], [2, 3, 4, 0, 0], [5, 6, 0, 0, 0]]
+        reviews = model.comment(model.encode(graph), UserQuery(torch.tensor([0, 8, 9])), torch.tensor([2, 6, BARE]), max_words=5)
+    assert reviews.tolist() == [[2, 3, 4, 0, 0], [2, 3, 4, 0, 0], [5, 6, 0, 0, 0]]
 
 
-def test_the_unknown_word_is_never_said() -> None:
+def test_unknown_word_is_never_generated() -> None:
     model, graph = build()
     with torch.no_grad():
         model.write.output.bias[1] = 99.0
-        said = model.comment(model.encode(graph), UserQuery(torch.arange(U)), torch.zeros(U, dtype=torch.int64))
-    assert said.shape == (U, 20)
-    assert not bool((said == 1).any())
+        reviews = model.comment(model.encode(graph), UserQuery(torch.arange(U)), torch.zeros(U, dtype=torch.int64))
+    assert reviews.shape == (U, 20)
+    assert not bool((reviews == 1).any())
 
 
-def test_switches_take_their_parameters_with_them() -> None:
+def test_switches_remove_their_parameters() -> None:
     def names(**settings) -> set[str]:
         return {name.split(".")[0] for name, _ in build(**settings)[0].named_parameters()}
 
@@ -304,18 +306,18 @@ def test_switches_take_their_parameters_with_them() -> None:
     with torch.no_grad():
         model, graph = build()
         assert model.encode(graph).known.regions is not None
-        assert build(review_weight=0.0)[0].encode(graph).known.regions is None  # kept for words alone
+        assert build(review_weight=0.0)[0].encode(graph).known.regions is None  # kept for the review decoder only
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_use_is_refused() -> None:
     with pytest.raises(ValueError, match="VECF needs at least one modality of the items"):
         build(replace(data(), features={}))
     model, graph = build(replace(data(reviews=False), features={}), image=False)
     assert bool(torch.isfinite(score_all(model, graph)).all())
     query, items = UserQuery(torch.tensor([0])), torch.tensor([0])
-    with pytest.raises(ValueError, match="nothing is looked at; set image to true"):
+    with pytest.raises(ValueError, match="there is no attention over regions; set image to true"):
         model.attention(model.encode(graph), query, items)
-    with pytest.raises(ValueError, match="VECF has no decoder of reviews; train it on data with reviews"):
+    with pytest.raises(ValueError, match="VECF has no review decoder; train it on data with reviews"):
         model.comment(model.encode(graph), query, items)
     with pytest.raises(ValueError, match="the items have no modality 'region'; choose one of image, text, regions"):
         build(regions="region")
@@ -335,6 +337,6 @@ def test_what_cannot_be_is_refused() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         VECFConfig(**settings)

@@ -1,4 +1,4 @@
-"""VLSNR agrees with a slow version of its equations, and what is particular to it holds."""
+"""VLSNR against a reference implementation of its equations, and its invariants."""
 
 import math
 from dataclasses import replace
@@ -48,24 +48,24 @@ def build(dataset: Dataset | None = None, **settings) -> tuple[VLSNR, Multimodal
     return model, graph
 
 
-def query(seed: int = 0) -> HistoryQuery:
+def make_query(seed: int = 0) -> HistoryQuery:
     generator = torch.Generator().manual_seed(seed)
     return HistoryQuery(torch.arange(B), torch.randint(I, (B, L), generator=generator), MASK)
 
 
-def answer(model: VLSNR, graph: MultimodalGraph, question: HistoryQuery, candidates: Tensor) -> Tensor:
+def scores_of(model: VLSNR, graph: MultimodalGraph, query: HistoryQuery, candidates: Tensor) -> Tensor:
     with torch.no_grad():
-        return model.score(model.encode(graph), question, candidates)
+        return model.score(model.encode(graph), query, candidates)
 
 
-def readers(model: VLSNR, graph: MultimodalGraph, question: HistoryQuery, candidates: Tensor) -> Tensor:
-    """``[B, C, d]``, or ``[B, 1, d]``."""
+def readers(model: VLSNR, graph: MultimodalGraph, query: HistoryQuery, candidates: Tensor) -> Tensor:
+    """Return the reader vectors ``[B, C, d]``, or ``[B, 1, d]``."""
     with torch.no_grad():
         news = model.encode(graph)["item"]
-        return model._reader(model._clicks(news, question.items, question.mask), news[candidates].unsqueeze(0))
+        return model._reader(model._clicks(news, query.items, query.mask), news[candidates].unsqueeze(0))
 
 
-# The same, one number after the other, in float64
+# Reference implementation in float64
 
 
 def affine(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -74,16 +74,16 @@ def affine(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def heads(attention: Any, x: list[Tensor], values: list[Tensor], num_heads: int = 2) -> list[Tensor]:
-    size, made = D // num_heads, []
+    size, outputs = D // num_heads, []
     q, k, v = ([affine(layer, t) for t in y] for layer, y in ((attention.query, x), (attention.key, x), (attention.value, values)))
     for one in q:
-        seen = []
+        contexts = []
         for h in range(num_heads):
             part = slice(h * size, (h + 1) * size)
             shares = softmax([one[part] @ other[part] / math.sqrt(size) for other in k])
-            seen.append(sum(share * value[part] for share, value in zip(shares, v, strict=True)))
-        made.append(affine(attention.output, torch.cat(seen)))
-    return made
+            contexts.append(sum(share * value[part] for share, value in zip(shares, v, strict=True)))
+        outputs.append(affine(attention.output, torch.cat(contexts)))
+    return outputs
 
 
 def norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:
@@ -119,21 +119,21 @@ def slow_step(gru: Any, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 
 def slow_recurrence(model: VLSNR, clicks: list[Tensor], c: Tensor) -> Tensor:
     gru, form, full = model.recur, model.config.recurrence, model.config.attention == "full"
-    even = [1 / len(clicks)] * len(clicks)
-    shares = even
+    state_weights = [1 / len(clicks)] * len(clicks)
+    shares = state_weights
     if full and form in ("update", "input"):
         shares = softmax([affine(gru.relevance, h) @ c / math.sqrt(D) for h in clicks])
     g, states = torch.zeros(gru.hidden).double(), []
     for h, share in zip(clicks, shares, strict=True):
-        z, made = slow_step(gru, share * h if form == "input" else h, g)
+        z, candidate = slow_step(gru, share * h if form == "input" else h, g)
         z = share * z if form == "update" else z
-        g = (1 - z) * g + z * made
+        g = (1 - z) * g + z * candidate
         states.append(g)
     if form != "post":
         return g
     if full:
-        even = softmax([affine(gru.logit, torch.tanh(affine(gru.key, g) + affine(gru.query, c)))[0] for g in states])
-    return sum(share * g for share, g in zip(even, states, strict=True))
+        state_weights = softmax([affine(gru.logit, torch.tanh(affine(gru.key, g) + affine(gru.query, c)))[0] for g in states])
+    return sum(share * g for share, g in zip(state_weights, states, strict=True))
 
 
 def slow_score(model: VLSNR, graph: MultimodalGraph, history: list[int], item: int) -> float:
@@ -159,21 +159,21 @@ def slow_score(model: VLSNR, graph: MultimodalGraph, history: list[int], item: i
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_scores_are_those_of_the_equations_in_loops(settings) -> None:
-    (model, graph), question, candidates = build(**settings), query(), torch.tensor([0, 3, 8, 16])
-    found = answer(model, graph, question, candidates)
-    expected = [[slow_score(model, graph, question.items[b][MASK[b]].tolist(), c) for c in candidates.tolist()] for b in range(B)]
-    torch.testing.assert_close(found.double(), torch.tensor(expected).double(), rtol=1e-4, atol=1e-5)
+def test_scores_match_the_reference(settings) -> None:
+    (model, graph), query, candidates = build(**settings), make_query(), torch.tensor([0, 3, 8, 16])
+    actual = scores_of(model, graph, query, candidates)
+    expected = [[slow_score(model, graph, query.items[b][MASK[b]].tolist(), c) for c in candidates.tolist()] for b in range(B)]
+    torch.testing.assert_close(actual.double(), torch.tensor(expected).double(), rtol=1e-4, atol=1e-5)
 
 
-def test_the_loss_is_the_softmax_of_the_positive_among_its_negatives() -> None:
-    (model, graph), question = build(), query()
+def test_loss_is_a_softmax_over_the_positive_and_its_negatives() -> None:
+    (model, graph), query = build(), make_query()
     positive, negative = torch.tensor([1, 3, 5, 7, 9, 11]), torch.arange(12).view(B, 2)
     with torch.no_grad():
-        terms = model.loss(graph, Batch(question, positive, negative))
+        terms = model.loss(graph, Batch(query, positive, negative))
     losses = []
     for b in range(B):
-        history = question.items[b][MASK[b]].tolist()
+        history = query.items[b][MASK[b]].tolist()
         scores = [slow_score(model, graph, history, c) for c in (int(positive[b]), *negative[b].tolist())]
         losses.append(math.log(sum(map(math.exp, scores))) - scores[0])
     assert set(terms) == {"softmax"}
@@ -184,88 +184,88 @@ def test_the_loss_is_the_softmax_of_the_positive_among_its_negatives() -> None:
 
 
 def test_shapes() -> None:
-    (model, graph), question, candidates = build(), query(), torch.arange(9)
+    (model, graph), query, candidates = build(), make_query(), torch.arange(9)
     with torch.no_grad():
         encoded = model.encode(graph)
-        clicks = model._clicks(encoded["item"], question.items, question.mask)
+        clicks = model._clicks(encoded["item"], query.items, query.mask)
     assert encoded["item"].shape == (I, D)
     assert clicks.values.shape == (B, L, D)
-    assert readers(model, graph, question, candidates).shape == (B, 9, D)
-    assert answer(model, graph, question, candidates).shape == (B, 9)
-    assert answer(model, graph, question, torch.arange(18).view(B, 3) % I).shape == (B, 3)
+    assert readers(model, graph, query, candidates).shape == (B, 9, D)
+    assert scores_of(model, graph, query, candidates).shape == (B, 9)
+    assert scores_of(model, graph, query, torch.arange(18).view(B, 3) % I).shape == (B, 3)
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_weights_sum_to_one_and_padded_clicks_count_nothing(settings) -> None:
-    (model, graph), question, items = build(**settings), query(), torch.tensor([0, 3, 8, 3, 16, 5])
+def test_weights_sum_to_one_and_padding_has_zero_weight(settings) -> None:
+    (model, graph), query, items = build(**settings), make_query(), torch.tensor([0, 3, 8, 3, 16, 5])
     with torch.no_grad():
         encoded = model.encode(graph)
-        found = model.attention(encoded, question, items)
-    tokens = torch.stack([weights for name, weights in found.items() if not name.startswith("user:")])
+        actual = model.attention(encoded, query, items)
+    tokens = torch.stack([weights for name, weights in actual.items() if not name.startswith("user:")])
     torch.testing.assert_close(tokens.sum(0), torch.ones(B))
-    assert bool((found["image"][[1, 3]] == 0).all())  # item 3 has no picture
-    over_clicks = [found[name] for name in ("user:history", "user:long_term") if name in found]
+    assert bool((actual["image"][[1, 3]] == 0).all())  # item 3 has no image
+    over_clicks = [actual[name] for name in ("user:history", "user:long_term") if name in actual]
     assert len(over_clicks) == (model.config.recurrence not in ("plain", "none")) + model.config.long_term
     for weights in over_clicks:
         assert bool((weights[~MASK] == 0).all())
         torch.testing.assert_close(weights.sum(1), MASK.any(1).float())
     for name in ("user:history_items", "user:long_term_items"):
-        if name in found:
-            assert torch.equal(found[name], question.items.masked_fill(~MASK, -1))
-    other = replace(question, items=torch.where(MASK, question.items, (question.items + 1) % I))
-    assert torch.equal(answer(model, graph, other, items), answer(model, graph, question, items))
+        if name in actual:
+            assert torch.equal(actual[name], query.items.masked_fill(~MASK, -1))
+    other = replace(query, items=torch.where(MASK, query.items, (query.items + 1) % I))
+    assert torch.equal(scores_of(model, graph, other, items), scores_of(model, graph, query, items))
 
 
 @pytest.mark.parametrize("recurrence", ["update", "input", "post", "plain"])
-def test_order_matters_to_the_recurrence_and_to_positions_alone(recurrence) -> None:
-    question, candidates = query(), torch.arange(I)
+def test_order_matters_only_through_recurrence_and_positions(recurrence) -> None:
+    query, candidates = make_query(), torch.arange(I)
     full = MASK.all(1)
-    question = question.take(full.nonzero().flatten())
-    turned = replace(question, items=question.items.flip(1))
+    query = query.take(full.nonzero().flatten())
+    flipped = replace(query, items=query.items.flip(1))
 
     def difference(**settings) -> float:
         model, graph = build(**settings)
-        change = readers(model, graph, turned, candidates) - readers(model, graph, question, candidates)
+        change = readers(model, graph, flipped, candidates) - readers(model, graph, query, candidates)
         return float(change.abs().amax(-1).min())
 
     assert difference(recurrence=recurrence, long_term=False, positions=False) > 1e-4
     assert difference(recurrence="none") > 1e-4
     model, graph = build(recurrence="none", positions=False)
-    torch.testing.assert_close(readers(model, graph, turned, candidates), readers(model, graph, question, candidates))
+    torch.testing.assert_close(readers(model, graph, flipped, candidates), readers(model, graph, query, candidates))
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_a_candidate_does_not_see_the_others(settings) -> None:
-    (model, graph), question = build(**settings), query()
-    whole = answer(model, graph, question, torch.arange(I))
+def test_scores_are_independent_of_other_candidates(settings) -> None:
+    (model, graph), query = build(**settings), make_query()
+    whole = scores_of(model, graph, query, torch.arange(I))
     for c in (0, 3, 16):
-        torch.testing.assert_close(answer(model, graph, question, torch.tensor([c])), whole[:, [c]])
-    own = torch.stack([torch.randperm(I, generator=torch.Generator().manual_seed(b))[:4] for b in range(B)])
-    torch.testing.assert_close(answer(model, graph, question, own), whole.gather(1, own))
+        torch.testing.assert_close(scores_of(model, graph, query, torch.tensor([c])), whole[:, [c]])
+    candidates = torch.stack([torch.randperm(I, generator=torch.Generator().manual_seed(b))[:4] for b in range(B)])
+    torch.testing.assert_close(scores_of(model, graph, query, candidates), whole.gather(1, candidates))
 
 
-def test_the_reader_vector_depends_on_the_candidate() -> None:
-    (model, graph), question = build(), query()
-    seen = readers(model, graph, question, torch.arange(I))[0]
-    assert float((seen[0] - seen[1:]).abs().amax(1).min()) > 1e-3
+def test_reader_vector_depends_on_the_candidate() -> None:
+    (model, graph), query = build(), make_query()
+    vectors = readers(model, graph, query, torch.arange(I))[0]
+    assert float((vectors[0] - vectors[1:]).abs().amax(1).min()) > 1e-3
 
 
-def test_the_order_of_modalities_does_not_matter() -> None:
-    """Tokens are permuted with their projections, and so with their type embeddings."""
+def test_scores_are_invariant_to_the_order_of_modalities() -> None:
+    """Permute tokens with their projections, and thereby with their type embeddings."""
     model, graph = build()
     dataset = checkerboard(U, I)[0]
-    turned, other = build(replace(dataset, features=dict(reversed(dataset.features.items()))))
-    assert turned.names == model.names[::-1]
+    swapped_model, other = build(replace(dataset, features=dict(reversed(dataset.features.items()))))
+    assert swapped_model.names == model.names[::-1]
     swapped = {}
     for name, value in model.state_dict().items():
         start, *rest = name.split(".", 2)
         swapped[f"{start}.{1 - int(rest[0])}.{rest[1]}" if start == "encode_tokens" else name] = value
-    turned.load_state_dict(swapped)
+    swapped_model.load_state_dict(swapped)
     with torch.no_grad():
-        torch.testing.assert_close(turned.encode(other)["item"], model.encode(graph)["item"])
+        torch.testing.assert_close(swapped_model.encode(other)["item"], model.encode(graph)["item"])
 
 
-def test_news_without_a_picture_are_their_text_alone() -> None:
+def test_news_without_an_image_are_encoded_from_text_alone() -> None:
     dataset = checkerboard(U, I)[0]
     (both, graph), (alone, text) = build(), build(replace(dataset, features={"text": dataset.features["text"]}))
     weights = both.state_dict()
@@ -273,34 +273,34 @@ def test_news_without_a_picture_are_their_text_alone() -> None:
         {name.replace("encode_tokens.1", "encode_tokens.0"): w for name, w in weights.items() if "encode_tokens.0" not in name}
     )
     with torch.no_grad():
-        found, expected = both.encode(graph)["item"], alone.encode(text)["item"]
-    torch.testing.assert_close(found[3], expected[3])  # the item without a picture
-    assert not torch.allclose(found[4], expected[4])
+        actual, expected = both.encode(graph)["item"], alone.encode(text)["item"]
+    torch.testing.assert_close(actual[3], expected[3])  # the item without an image
+    assert not torch.allclose(actual[4], expected[4])
     with torch.no_grad():
-        nothing = both.encode(toy_graph(with_mask(dataset, "image", torch.arange(I))))["item"]
-    torch.testing.assert_close(nothing, expected)
+        without_images = both.encode(toy_graph(with_mask(dataset, "image", torch.arange(I))))["item"]
+    torch.testing.assert_close(without_images, expected)
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_without_a_history_the_reader_is_zeros(settings) -> None:
-    (model, graph), question = build(**settings), query()
-    assert bool((readers(model, graph, question, torch.arange(I))[3] == 0).all())
-    assert bool((answer(model, graph, question, torch.arange(I))[3] == 0).all())
-    nobody = replace(question, mask=torch.zeros_like(MASK))
-    assert bool((answer(model, graph, nobody, torch.arange(I)) == 0).all())
-    batch = Batch(nobody, torch.arange(B), torch.arange(B, 2 * B).unsqueeze(1))
+def test_empty_history_gives_a_zero_reader(settings) -> None:
+    (model, graph), query = build(**settings), make_query()
+    assert bool((readers(model, graph, query, torch.arange(I))[3] == 0).all())
+    assert bool((scores_of(model, graph, query, torch.arange(I))[3] == 0).all())
+    empty = replace(query, mask=torch.zeros_like(MASK))
+    assert bool((scores_of(model, graph, empty, torch.arange(I)) == 0).all())
+    batch = Batch(empty, torch.arange(B), torch.arange(B, 2 * B).unsqueeze(1))
     sum(model.loss(graph, batch).values()).backward()
     assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())
 
 
-# What else
+# Chunks, histories, modalities, settings
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_chunks_change_neither_scores_nor_derivatives(settings, monkeypatch) -> None:
-    (model, graph), question = build(**settings), query()
-    whole = answer(model, graph, question, torch.arange(I))
-    batch = Batch(question, torch.arange(B), torch.arange(12).view(B, 2))
+def test_chunks_change_neither_scores_nor_gradients(settings, monkeypatch) -> None:
+    (model, graph), query = build(**settings), make_query()
+    whole = scores_of(model, graph, query, torch.arange(I))
+    batch = Batch(query, torch.arange(B), torch.arange(12).view(B, 2))
 
     def gradients() -> list[Tensor | None]:
         model.zero_grad()
@@ -310,26 +310,26 @@ def test_chunks_change_neither_scores_nor_derivatives(settings, monkeypatch) -> 
     expected = gradients()
     for module, name in ((vlsnr, "CELLS"), (attentional_gru, "CELLS"), (attentional_gru, "CACHED")):
         monkeypatch.setattr(module, name, 1)
-    torch.testing.assert_close(answer(model, graph, question, torch.arange(I)), whole)
+    torch.testing.assert_close(scores_of(model, graph, query, torch.arange(I)), whole)
     torch.testing.assert_close(gradients(), expected)
 
 
-def test_every_item_of_a_batch_is_encoded_once(monkeypatch) -> None:
-    (model, graph), question, seen = build(), query(), []
+def test_every_item_in_the_batch_is_encoded_once(monkeypatch) -> None:
+    (model, graph), query, seen = build(), make_query(), []
     encode = model._news
     monkeypatch.setattr(model, "_news", lambda graph, rows: seen.append(rows) or encode(graph, rows))
-    model.loss(graph, Batch(question, torch.arange(B), torch.arange(12).view(B, 2)))
+    model.loss(graph, Batch(query, torch.arange(B), torch.arange(12).view(B, 2)))
     (rows,) = seen
     assert rows.numel() == rows.unique().numel() <= I
 
 
-def test_of_longer_histories_the_newest_items_count() -> None:
-    (model, graph), question = build(max_length=3), query()
-    shorter = replace(question, items=question.items[:, -3:], mask=question.mask[:, -3:])
-    assert torch.equal(answer(model, graph, question, torch.arange(I)), answer(model, graph, shorter, torch.arange(I)))
+def test_long_histories_are_truncated_to_the_newest_items() -> None:
+    (model, graph), query = build(max_length=3), make_query()
+    shorter = replace(query, items=query.items[:, -3:], mask=query.mask[:, -3:])
+    assert torch.equal(scores_of(model, graph, query, torch.arange(I)), scores_of(model, graph, shorter, torch.arange(I)))
 
 
-def test_modalities_of_many_tokens_are_read_token_by_token() -> None:
+def test_multi_token_modalities_are_attended_token_by_token() -> None:
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(I, 4, generator=generator) < 0.6
     features = {
@@ -339,27 +339,27 @@ def test_modalities_of_many_tokens_are_read_token_by_token() -> None:
     model, graph = build(replace(checkerboard(U, I)[0], features=features))
     with torch.no_grad():
         encoded = model.encode(graph)
-        found = model.attention(encoded, query(), torch.arange(B))
-    assert found["regions"].shape == (B, 4)
-    assert torch.equal(found["regions"] > 0, mask[:B])
-    torch.testing.assert_close(found["regions"].sum(1) + found["audio"], torch.ones(B))
+        actual = model.attention(encoded, make_query(), torch.arange(B))
+    assert actual["regions"].shape == (B, 4)
+    assert torch.equal(actual["regions"] > 0, mask[:B])
+    torch.testing.assert_close(actual["regions"].sum(1) + actual["audio"], torch.ones(B))
 
 
-def test_ids_count_only_where_they_were_learned() -> None:
+def test_untrained_ids_have_zero_weight() -> None:
     dataset = checkerboard(U, I)[0]
     cold = replace(dataset, interactions=dataset.interactions.take(dataset.interactions.item != 4))
     model, graph = build(cold, ids=True)
     with torch.no_grad():
-        found = model.attention(model.encode(graph), query(), torch.tensor([4, 5, 4, 5, 4, 5]))["id"]
-    assert torch.equal(found > 0, torch.tensor([False, True] * 3))
+        actual = model.attention(model.encode(graph), make_query(), torch.tensor([4, 5, 4, 5, 4, 5]))["id"]
+    assert torch.equal(actual > 0, torch.tensor([False, True] * 3))
 
 
-def test_without_features_the_remedy_is_named() -> None:
+def test_missing_features_raise_an_error_with_a_remedy() -> None:
     bare = replace(checkerboard(U, I)[0], features={})
     with pytest.raises(ValueError, match="VLSNR needs at least one modality of the items"):
         build(bare)
     model, graph = build(bare, ids=True)
-    assert bool(torch.isfinite(answer(model, graph, query(), torch.arange(I))).all())
+    assert bool(torch.isfinite(scores_of(model, graph, make_query(), torch.arange(I))).all())
 
 
 @pytest.mark.parametrize(
@@ -374,6 +374,6 @@ def test_without_features_the_remedy_is_named() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         VLSNRConfig(**settings)

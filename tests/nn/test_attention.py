@@ -20,9 +20,9 @@ def slow(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tupl
         for h in range(H):
             part = slice(h * size, (h + 1) * size)
             for p in range(P):
-                there = [t for t in range(T) if mask is None or mask.expand(B, P, T)[b, p, t]]
-                shares = softmax([query[b, p, part] @ key[b, t, part] / math.sqrt(size) for t in there])
-                for t, share in zip(there, shares, strict=True):
+                present = [t for t in range(T) if mask is None or mask.expand(B, P, T)[b, p, t]]
+                shares = softmax([query[b, p, part] @ key[b, t, part] / math.sqrt(size) for t in present])
+                for t, share in zip(present, shares, strict=True):
                     weights[b, h, p, t] = share
                     out[b, p, part] = out[b, p, part] + share * value[b, t, part]
     return out, weights
@@ -34,41 +34,41 @@ def test_equals_the_formula_in_loops(mask) -> None:
     queries, tokens = random(B, P, W).requires_grad_(), random(B, T, 5, seed=1).requires_grad_()
     heads, weights = slow(layer.query(queries), layer.key(tokens), layer.value(tokens), mask)
     expected = layer.output(heads)
-    seen, found = layer(queries, tokens, mask, return_weights=True)
-    assert_same(seen, expected, layer, queries, tokens)
+    output, found = layer(queries, tokens, mask, return_weights=True)
+    assert_same(output, expected, layer, queries, tokens)
     assert_same(layer(queries, tokens, mask)[0], expected, layer, queries, tokens)  # the fused kernel
     assert_same(found, weights, layer, queries, tokens)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_query_that_may_look_nowhere_sees_zeros_and_has_no_gradient(dtype) -> None:
+def test_fully_masked_query_yields_zeros_without_gradients(dtype) -> None:
     query, key, value = (random(B, n, W, seed=n).to(dtype).requires_grad_() for n in (P, T, T))
     nowhere = torch.zeros(B, 1, T, dtype=torch.bool)
-    for seen in (attend(query, key, value, nowhere), attend(query, key, value, nowhere, return_weights=True)[0]):
-        assert torch.equal(seen, torch.zeros_like(seen))
-        for gradient in torch.autograd.grad(seen.sum(), [query, key, value]):
+    for output in (attend(query, key, value, nowhere), attend(query, key, value, nowhere, return_weights=True)[0]):
+        assert torch.equal(output, torch.zeros_like(output))
+        for gradient in torch.autograd.grad(output.sum(), [query, key, value]):
             assert not bool(gradient.any())
 
 
-def test_no_kernel_is_asked_about_a_query_that_may_look_nowhere(monkeypatch) -> None:
+def test_kernels_get_no_fully_masked_query(monkeypatch) -> None:
     kernel, masks = torch.nn.functional.scaled_dot_product_attention, []
 
-    def watched(*args: Tensor, attn_mask: Tensor, **options: float) -> Tensor:
+    def recorded(*args: Tensor, attn_mask: Tensor, **options: float) -> Tensor:
         masks.append(attn_mask)
         return kernel(*args, attn_mask=attn_mask, **options)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recorded)
     attend(random(B, P, W), random(B, T, W), random(B, T, W), PAIRS)
     assert [bool(mask.any(-1).all()) for mask in masks] == [True]
 
 
-def test_nothing_to_look_at_is_zeros() -> None:
+def test_attention_over_no_tokens_is_zero() -> None:
     empty = torch.zeros(B, 0, W)
     for mask in (None, torch.zeros(B, 1, 0, dtype=torch.bool)):
         assert torch.equal(attend(torch.ones(B, P, W), empty, empty, mask, num_heads=H), torch.zeros(B, P, W))
 
 
-def test_leading_axes_are_free() -> None:
+def test_any_number_of_leading_axes() -> None:
     query, key = random(5, B, P, W), random(5, B, T, W, seed=1)
     whole = attend(query, key, key, KEYS, num_heads=H)
     for i in range(5):
@@ -78,24 +78,26 @@ def test_leading_axes_are_free() -> None:
 @pytest.mark.parametrize("mask", [None, KEYS, KEYS[:1]], ids=["no mask", "tokens", "one row"])
 def test_leading_axes_are_broadcast(mask) -> None:
     query, key, value = random(5, 1, P, W), random(B, T, W, seed=1), random(5, B, T, W, seed=2)
-    seen = attend(query, key, value, mask, num_heads=H)
-    torch.testing.assert_close(seen, attend(query, key, value, mask, num_heads=H, return_weights=True)[0])  # without the kernel
+    output = attend(query, key, value, mask, num_heads=H)
+    torch.testing.assert_close(
+        output, attend(query, key, value, mask, num_heads=H, return_weights=True)[0]
+    )  # without the fused kernel
     for i in range(5):
         for b in range(B):
-            own = None if mask is None else mask.expand(B, 1, T)[b]
-            torch.testing.assert_close(seen[i, b], attend(query[i, 0], key[b], value[i, b], own, num_heads=H))
+            row_mask = None if mask is None else mask.expand(B, 1, T)[b]
+            torch.testing.assert_close(output[i, b], attend(query[i, 0], key[b], value[i, b], row_mask, num_heads=H))
 
 
 @pytest.mark.parametrize("mask", [None, KEYS], ids=["no mask", "tokens"])
-def test_a_bias_is_added_to_the_logits_of_every_head(mask) -> None:
+def test_bias_is_added_to_the_logits_of_every_head(mask) -> None:
     query, key, value, bias = random(B, P, W), random(B, T, W, seed=1), random(B, T, W, seed=2), random(B, P, T, seed=3)
-    seen, weights = attend(query, key, value, mask, bias=bias, num_heads=H, return_weights=True)
+    output, weights = attend(query, key, value, mask, bias=bias, num_heads=H, return_weights=True)
     unbiased = attend(query, key, value, mask, num_heads=H, return_weights=True)[1] * bias.exp().unsqueeze(1)
     torch.testing.assert_close(weights, unbiased / unbiased.sum(-1, keepdim=True).clamp(min=1e-30))
-    torch.testing.assert_close(attend(query, key, value, mask, bias=bias, num_heads=H), seen)  # the kernel
+    torch.testing.assert_close(attend(query, key, value, mask, bias=bias, num_heads=H), output)  # the fused kernel
 
 
-def test_dropout_is_for_training_and_keeps_the_mean() -> None:
+def test_dropout_acts_in_training_only_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     layer = MultiHeadAttention(W, H, dropout=0.5).double()
     tokens = random(B, T, W)
@@ -110,19 +112,19 @@ def test_dropout_is_for_training_and_keeps_the_mean() -> None:
 
 @pytest.mark.parametrize("mask", [None, KEYS], ids=["no mask", "tokens"])
 @pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
-def test_what_is_dropped_are_the_weights_of_the_kernel(mask, biased, monkeypatch) -> None:
-    """Nothing is dropped by this ``drop``, so the way without a kernel must end where the kernel ends."""
-    asked = []
-    monkeypatch.setattr(attention, "drop", lambda weights, p: asked.append((weights, p)) or weights)
+def test_dropped_weights_are_those_of_the_kernel(mask, biased, monkeypatch) -> None:
+    """With a ``drop`` that drops nothing, the path without the kernel must agree with the kernel."""
+    calls = []
+    monkeypatch.setattr(attention, "drop", lambda weights, p: calls.append((weights, p)) or weights)
     parts = random(B, P, W), random(B, T, W, seed=1), random(B, T, W, seed=2), mask
     bias = random(B, P, T, seed=3) if biased else None
-    seen = attend(*parts, bias=bias, num_heads=H, dropout=0.25)
-    ((weights, p),) = asked
-    torch.testing.assert_close(seen, attend(*parts, bias=bias, num_heads=H))
+    output = attend(*parts, bias=bias, num_heads=H, dropout=0.25)
+    ((weights, p),) = calls
+    torch.testing.assert_close(output, attend(*parts, bias=bias, num_heads=H))
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, P, dtype=weights.dtype))
     assert p == 0.25
 
 
-def test_heads_must_share_the_width() -> None:
+def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="num_heads must divide the width 6, but is 4"):
         MultiHeadAttention(6, 4)

@@ -18,7 +18,7 @@ def test_many_rounds_minimise_the_regularised_error(shrinkage):
     np.testing.assert_allclose(torch.cat([found.users, found.items]), solution, atol=1e-7)
 
 
-def test_who_has_no_rating_gets_zero_also_without_shrinkage():
+def test_users_without_ratings_get_zero_even_without_shrinkage():
     found = rating_biases(torch.tensor([1]), torch.tensor([0]), torch.tensor([4.0]), (3, 2), shrinkage=0)
     assert found.mean == 4
     assert found.users.tolist() == [0, 0, 0]

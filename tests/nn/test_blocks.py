@@ -1,4 +1,4 @@
-"""Blocks fill their budget and never hold less than a row."""
+"""Blocks fill their budget and hold at least one row."""
 
 from gmmrec.nn.blocks import block_rows
 

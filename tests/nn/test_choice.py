@@ -18,18 +18,18 @@ TABLES = {
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_every_table_refuses_an_unknown_name_with_the_nearest(kind: str) -> None:
+def test_every_table_rejects_an_unknown_name_and_suggests_the_nearest(kind: str) -> None:
     for name in TABLES[kind]:
         with pytest.raises(ValueError, match=f"^unknown {kind} '{name}x'; the nearest known name is '{name}'$"):
             TABLES[kind][f"{name}x"]
 
 
-def test_a_table_is_otherwise_a_dictionary() -> None:
+def test_table_is_otherwise_a_dictionary() -> None:
     table = Table("letter", {"b": 1, "a": 2})
     assert (list(table), table["a"], table.get("c"), "c" in table) == (["b", "a"], 2, None, False)
 
 
-def test_nothing_is_near_in_an_empty_table() -> None:
+def test_empty_table_suggests_no_name() -> None:
     assert str(unknown_name("letter", "a", [])) == "unknown letter 'a'; the nearest known name is 'none'"
 
 

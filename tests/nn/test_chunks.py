@@ -6,19 +6,19 @@ from gmmrec.nn.chunks import in_chunks
 
 @pytest.mark.parametrize("step", [0, 1, 3, 7, 100])
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_chunks_are_put_together_in_order(count, step) -> None:
-    values, seen = torch.arange(2.0 * count).view(2, count), []
+def test_chunks_are_concatenated_in_order(count, step) -> None:
+    values, sizes = torch.arange(2.0 * count).view(2, count), []
 
     def score(part: slice) -> torch.Tensor:
-        seen.append(part.stop - part.start)
+        sizes.append(part.stop - part.start)
         return values[:, part]
 
     with torch.no_grad():
         assert torch.equal(in_chunks(score, count, step), values)
-    assert max(seen) <= max(1, step)
+    assert max(sizes) <= max(1, step)
 
 
-def test_a_chunk_is_computed_again_for_its_gradient() -> None:
+def test_chunks_are_recomputed_in_the_backward_pass() -> None:
     x, calls = torch.randn(2, 6, requires_grad=True), []
 
     def score(part: slice) -> torch.Tensor:

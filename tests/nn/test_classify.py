@@ -24,9 +24,9 @@ def test_equals_the_plain_formula_in_values_and_gradients(block, monkeypatch) ->
     torch.testing.assert_close(found, expected)
     factor = torch.randn(N, generator=torch.Generator().manual_seed(1)).double()
     grads = torch.autograd.grad((found * factor).sum(), (x, weight, bias))
-    for one, other in zip(grads, torch.autograd.grad((expected * factor).sum(), (x, weight, bias)), strict=True):
-        assert bool(one.any())
-        torch.testing.assert_close(one, other)
+    for actual, reference in zip(grads, torch.autograd.grad((expected * factor).sum(), (x, weight, bias)), strict=True):
+        assert bool(actual.any())
+        torch.testing.assert_close(actual, reference)
 
 
 def test_large_logits_do_not_overflow() -> None:
@@ -37,7 +37,7 @@ def test_large_logits_do_not_overflow() -> None:
     assert x.grad.item() == 2
 
 
-def test_no_row_costs_nothing() -> None:
+def test_no_rows_have_no_loss() -> None:
     x, weight, bias, target = inputs()
     found = classify(x[:0], weight, bias, target[:0])
     found.sum().backward()
@@ -45,7 +45,7 @@ def test_no_row_costs_nothing() -> None:
     assert not bool(weight.grad.any())
 
 
-def test_half_precision_is_computed_in_single() -> None:
+def test_half_precision_is_computed_in_single_precision() -> None:
     x, weight, bias, target = (t.detach().float() if t.is_floating_point() else t for t in inputs())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = classify(x.bfloat16(), weight, bias, target)

@@ -8,7 +8,7 @@ N, K = 9, 3
 
 
 def graph(symmetric: bool = True) -> tuple[Relation, Tensor]:
-    """Edges with weights, and the dense matrix ``[target, source]``."""
+    """Return weighted edges and the dense matrix ``[target, source]``."""
     generator = torch.Generator().manual_seed(0)
     dense = torch.rand(N, N, generator=generator) * (torch.rand(N, N, generator=generator) < 0.4)
     dense = (dense + dense.T if symmetric else dense).double()
@@ -27,13 +27,13 @@ def test_rows_of_an_assignment_are_probabilities() -> None:
     assert bool(((q > 0) & (q < 1)).all())
 
 
-def test_an_assignment_is_a_softmax_over_prototypes() -> None:
+def test_assignment_is_a_softmax_over_prototypes() -> None:
     torch.manual_seed(0)
     assign, x = PrototypeAssignment(4, K, temperature=0.3), torch.randn(5, 4)
     torch.testing.assert_close(assign(x), torch.softmax(x @ assign.prototypes.T / 0.3, 1))
 
 
-def test_a_hard_assignment_is_exactly_one_hot_and_has_the_gradients_of_the_soft_one() -> None:
+def test_hard_assignment_is_one_hot_with_the_gradients_of_the_soft_one() -> None:
     torch.manual_seed(0)
     assign, x, direction = PrototypeAssignment(4, K), torch.randn(5, 4), torch.randn(5, K)
     soft_gradient = torch.autograd.grad((assign(x) * direction).sum(), assign.prototypes)[0]
@@ -51,7 +51,7 @@ def test_degrees_inside_clusters_are_row_sums_of_the_weighted_matrices() -> None
     torch.testing.assert_close(cluster_degrees(edges, q, q), expected)
 
 
-def test_the_cut_is_the_ratio_of_traces() -> None:
+def test_cut_is_the_ratio_of_traces() -> None:
     for symmetric in (True, False):
         edges, dense = graph(symmetric)
         q = soft()
@@ -59,7 +59,7 @@ def test_the_cut_is_the_ratio_of_traces() -> None:
         torch.testing.assert_close(cut_loss((edges, q, q)), expected)
 
 
-def test_the_cut_of_a_bipartite_graph_is_that_of_the_whole_matrix() -> None:
+def test_cut_of_a_bipartite_graph_equals_that_of_its_full_matrix() -> None:
     block = torch.rand(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     whole, q = torch.zeros(N, N, dtype=torch.float64), soft()
     whole[:4, 4:], whole[4:, :4] = block, block.T
@@ -72,32 +72,32 @@ def test_the_cut_of_a_bipartite_graph_is_that_of_the_whole_matrix() -> None:
     torch.testing.assert_close(cut_loss((to_user, q[4:], q[:4]), (to_item, q[:4], q[4:])), expected)
 
 
-def test_one_cluster_has_a_cut_of_minus_one_and_is_balanced() -> None:
+def test_single_cluster_has_a_cut_of_minus_one_and_is_balanced() -> None:
     edges, _ = graph()
     one = torch.ones(N, 1, dtype=torch.float64)
     torch.testing.assert_close(cut_loss((edges, one, one)), torch.tensor(-1.0, dtype=torch.float64))
     assert float(balance_loss(one)) == 0.0
 
 
-def test_the_balance_of_one_cluster_has_a_finite_gradient() -> None:
+def test_balance_of_a_single_cluster_has_a_finite_gradient() -> None:
     one = torch.ones(N, 1, requires_grad=True)
     balance_loss(one).backward()
     assert one.grad is not None
     assert bool(torch.isfinite(one.grad).all())
 
 
-def test_the_cut_of_a_symmetric_graph_lies_between_minus_one_and_zero() -> None:
+def test_cut_of_a_symmetric_graph_lies_between_minus_one_and_zero() -> None:
     edges, _ = graph()
     for seed in range(20):
         q = (4 * torch.randn(N, K, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))).softmax(1)
         assert -1 <= float(cut_loss((edges, q, q))) <= 0
 
 
-def test_a_graph_without_edges_has_a_cut_of_zero() -> None:
+def test_graph_without_edges_has_a_cut_of_zero() -> None:
     assert float(cut_loss((Relation(torch.empty(2, 0, dtype=torch.long)), soft(), soft()))) == 0.0
 
 
-def test_balance_is_zero_for_equal_clusters_and_positive_for_one_that_has_all() -> None:
+def test_balance_is_zero_for_equal_clusters_and_positive_for_collapsed_ones() -> None:
     equal = torch.eye(K)[torch.arange(N) % K]
     assert abs(float(balance_loss(equal))) < 1e-6
     everything = torch.eye(K)[torch.zeros(N, dtype=torch.long)]
@@ -114,7 +114,7 @@ def test_sharpening_is_the_divergence_to_a_sharper_target() -> None:
     assert float(sharpening_loss(torch.eye(K)[torch.arange(N) % K])) == 0.0
 
 
-def test_sharpening_holds_its_target_fixed() -> None:
+def test_sharpening_target_has_no_gradient() -> None:
     q = soft().requires_grad_()
     target = (q**2 / q.sum(0)).detach()
     target = target / target.sum(1, keepdim=True)

@@ -5,7 +5,7 @@ from gmmrec.nn.dropout import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_the_share_is_dropped_and_the_mean_is_kept(p):
+def test_dropout_rate_and_mean(p):
     torch.manual_seed(0)
     found = Dropout(p)(torch.ones(200, 1001))
     assert float((found == 0).float().mean()) == pytest.approx(p, abs=0.005)
@@ -13,18 +13,18 @@ def test_the_share_is_dropped_and_the_mean_is_kept(p):
     assert float(found.mean()) == pytest.approx(1, rel=0.02)
 
 
-def test_draws_are_independent_and_follow_the_seed():
+def test_draws_are_independent_and_seeded():
     torch.manual_seed(0)
     layer = Dropout(0.5)
     first, second = layer(torch.ones(100, 64)) > 0, layer(torch.ones(100, 64)) > 0
     assert float((first == second).float().mean()) == pytest.approx(0.5, abs=0.03)
-    for shift in (1, 2, 4, 64):  # four come from one draw
+    for shift in (1, 2, 4, 64):  # four values share one draw
         assert float((first.flatten()[shift:] == first.flatten()[:-shift]).float().mean()) == pytest.approx(0.5, abs=0.03)
     torch.manual_seed(0)
     assert torch.equal(layer(torch.ones(100, 64)) > 0, first)
 
 
-def test_the_gradient_goes_where_the_value_went():
+def test_gradient_has_the_mask_of_the_output():
     torch.manual_seed(0)
     x = torch.randn(7, 3, requires_grad=True)
     found = Dropout(0.4)(x)
@@ -32,7 +32,7 @@ def test_the_gradient_goes_where_the_value_went():
     torch.testing.assert_close(x.grad * x, found)
 
 
-def test_ends_of_the_range():
+def test_boundary_probabilities():
     x = torch.randn(5)
     assert Dropout(0)(x) is x
     assert Dropout(0.7).eval()(x) is x

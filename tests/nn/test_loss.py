@@ -14,11 +14,11 @@ def test_bpr_is_the_mean_over_all_pairs() -> None:
 
 
 @pytest.mark.parametrize("variance", [0.0, 0.3, 2.0, 20.0])
-def test_expected_bpr_is_near_the_average_over_normal_scores(variance) -> None:
+def test_expected_bpr_approximates_the_mean_over_normal_scores(variance) -> None:
     z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
-    chances = (-z.square() / 2).exp()
+    density = (-z.square() / 2).exp()
     for margin in (-3.0, 0.0, 1.0, 4.0):
-        exact = (torch.nn.functional.softplus(z * variance**0.5 - margin) * chances).sum() / chances.sum()
+        exact = (torch.nn.functional.softplus(z * variance**0.5 - margin) * density).sum() / density.sum()
         found = expected_bpr(torch.tensor(margin).double(), torch.tensor(variance).double())
         torch.testing.assert_close(found, exact, rtol=1e-9, atol=0.035 * variance**0.5)
 
@@ -32,13 +32,13 @@ def test_bpr_neither_overflows_nor_loses_its_gradient() -> None:
     assert positive.grad.flatten().tolist() == pytest.approx([-0.5, 0])
 
 
-def test_bpr_falls_as_the_positive_rises() -> None:
+def test_bpr_decreases_as_the_positive_rises() -> None:
     negative = torch.zeros(1, 1)
     assert float(bpr(torch.ones(1, 1), negative)) < float(bpr(torch.zeros(1, 1), negative))
 
 
-def test_embedding_norm_halves_squares_and_divides_by_the_batch() -> None:
-    users, items = torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.ones(2, 3, 2)  # 14 and 12, in a batch of 2
+def test_embedding_norm_is_half_the_squared_norm_per_batch_row() -> None:
+    users, items = torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.ones(2, 3, 2)  # 14 and 12, for a batch of 2
     assert float(embedding_norm(users, items)) == (14 + 12) / 4
 
 
@@ -49,7 +49,7 @@ def test_embedding_norm_pulls_towards_zero() -> None:
     assert torch.equal(users.grad, users.detach() / 2)
 
 
-def test_info_nce_of_rows_that_repeat_is_that_of_all_rows() -> None:
+def test_info_nce_with_counts_equals_that_of_repeated_rows() -> None:
     generator = torch.Generator().manual_seed(0)
     count, repeats = torch.tensor([1, 4, 2]), torch.tensor([0, 1, 1, 1, 1, 2, 2])
     anchor = torch.randn(3, 5, generator=generator, dtype=torch.double, requires_grad=True)
@@ -58,24 +58,28 @@ def test_info_nce_of_rows_that_repeat_is_that_of_all_rows() -> None:
     torch.testing.assert_close(short, long)
     cosine = torch.cosine_similarity(anchor[repeats][:, None], target[repeats][None], dim=-1) / 0.3
     torch.testing.assert_close(long, -cosine.log_softmax(1).diagonal().mean())
-    for ours, theirs in zip(torch.autograd.grad(short, (anchor, target)), torch.autograd.grad(long, (anchor, target)), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, expected in zip(
+        torch.autograd.grad(short, (anchor, target)), torch.autograd.grad(long, (anchor, target)), strict=True
+    ):
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("block_cells", [1, 13, 10**6])
-@pytest.mark.parametrize("temperature", [0.01, 0.2, 5.0])  # below 0.025 products are bounded row by row
-def test_info_nce_equals_cross_entropy_on_cosines_with_its_gradients(temperature, block_cells, monkeypatch) -> None:
+@pytest.mark.parametrize("temperature", [0.01, 0.2, 5.0])  # below 0.025 the row maximum is subtracted
+def test_info_nce_and_its_gradients_equal_cross_entropy_on_cosines(temperature, block_cells, monkeypatch) -> None:
     monkeypatch.setitem(loss.BLOCK_CELLS, "cpu", block_cells)
     generator = torch.Generator().manual_seed(0)
     anchor, target = (torch.randn(6, 4, generator=generator, requires_grad=True) for _ in range(2))
     cosine = torch.cosine_similarity(anchor[:, None], target[None], dim=-1) / temperature
     slow, fast = torch.nn.functional.cross_entropy(cosine, torch.arange(6)), info_nce(anchor, target, temperature)
     torch.testing.assert_close(fast, slow)
-    for ours, theirs in zip(torch.autograd.grad(fast, (anchor, target)), torch.autograd.grad(slow, (anchor, target)), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, expected in zip(
+        torch.autograd.grad(fast, (anchor, target)), torch.autograd.grad(slow, (anchor, target)), strict=True
+    ):
+        torch.testing.assert_close(actual, expected)
 
 
-def test_info_nce_stays_finite_where_everything_points_the_wrong_way() -> None:
+def test_info_nce_is_finite_for_opposite_vectors() -> None:
     anchor = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
     for temperature in (0.001, 0.025, 0.2):
         value = info_nce(anchor, -anchor.detach(), temperature)
@@ -83,7 +87,7 @@ def test_info_nce_stays_finite_where_everything_points_the_wrong_way() -> None:
         assert bool(torch.isfinite(torch.autograd.grad(value, anchor)[0]).all())
 
 
-def test_info_nce_in_mixed_precision_is_that_of_32_bits() -> None:
+def test_info_nce_in_mixed_precision_equals_single_precision() -> None:
     generator = torch.Generator().manual_seed(0)
     anchor, target = (torch.randn(6, 4, generator=generator).bfloat16().float() for _ in range(2))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -92,7 +96,7 @@ def test_info_nce_in_mixed_precision_is_that_of_32_bits() -> None:
     torch.testing.assert_close(mixed, info_nce(anchor, target, 0.2))
 
 
-def test_views_are_contrasted_with_the_first_over_rows_that_have_both() -> None:
+def test_views_are_contrasted_with_the_first_over_rows_with_both() -> None:
     generator = torch.Generator().manual_seed(0)
     views = [torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(3)]
     present = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]).bool()

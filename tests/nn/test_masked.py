@@ -5,7 +5,7 @@ from gmmrec.nn.masked import hide_missing, masked_mean, masked_moments, masked_s
 MASK = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
 
 
-def test_softmax_over_what_is_present_and_nothing_else() -> None:
+def test_softmax_over_present_entries_only() -> None:
     logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     with torch.no_grad():
         logits[0, 1] = torch.nan  # never read
@@ -19,7 +19,7 @@ def test_softmax_over_what_is_present_and_nothing_else() -> None:
     assert not bool(gradient[~MASK].any())
 
 
-def test_mean_of_what_is_present() -> None:
+def test_mean_of_present_tokens() -> None:
     tokens = torch.arange(18.0).view(3, 3, 2).masked_fill(~MASK[..., None], torch.inf)
     expected = torch.stack([(tokens[0, 0] + tokens[0, 2]) / 2, torch.zeros(2), tokens[2].mean(0)])
     torch.testing.assert_close(masked_mean(tokens, MASK), expected)
@@ -32,12 +32,12 @@ def test_hidden_tokens_are_zeros_without_gradient() -> None:
     assert hide_missing(tokens, None) is tokens
 
 
-def test_moments_of_what_is_present() -> None:
+def test_moments_of_present_vectors() -> None:
     vectors = torch.randn(3, 3, 2, generator=torch.Generator().manual_seed(0)).masked_fill(~MASK[..., None], torch.nan)
-    vectors[:, 1], mask = torch.nan, MASK & torch.tensor([True, False, True])  # of the second nothing is known
+    vectors[:, 1], mask = torch.nan, MASK & torch.tensor([True, False, True])  # the second is never present
     mean, covariance = masked_moments(vectors, mask)
     for m in (0, 2):
-        known = vectors[mask[:, m], m]
-        torch.testing.assert_close(mean[m], known.mean(0))
-        torch.testing.assert_close(covariance[m], torch.cov(known.T, correction=0))
+        present = vectors[mask[:, m], m]
+        torch.testing.assert_close(mean[m], present.mean(0))
+        torch.testing.assert_close(covariance[m], torch.cov(present.T, correction=0))
     assert not bool(mean[1].any() | covariance[1].any())

@@ -5,16 +5,16 @@ from gmmrec.nn import memory
 from gmmrec.nn.memory import GIB, available_memory, check_memory
 
 
-def test_this_machine_has_some_memory_and_not_a_pebibyte() -> None:
+def test_available_memory_is_plausible() -> None:
     assert 2**20 < (available_memory() or 0) < 2**50
 
 
-def test_nobody_knows_of_a_device_without_memory_of_its_own() -> None:
+def test_memory_of_a_meta_device_is_unknown() -> None:
     assert available_memory(torch.device("meta")) is None
     check_memory(2**80, "a table", "wait", "meta")
 
 
-def test_exactly_what_there_is_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocation_of_all_available_memory_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda device: 3 * GIB)
     check_memory(3 * GIB, "a table", "ask for less")
     with pytest.raises(ValueError, match=r"^a table needs 4.5 GiB of memory, but 3.0 GiB are available; ask for less$"):

@@ -8,7 +8,7 @@ from gmmrec.nn.relations import Relation
 
 
 @pytest.mark.parametrize("is_sorted", [True, False])
-def test_sums_over_the_edges_into_some_nodes_are_rows_of_the_whole_sum(is_sorted) -> None:
+def test_sums_over_incoming_edges_are_rows_of_the_full_sum(is_sorted) -> None:
     generator = torch.Generator().manual_seed(0)
     edge_index = torch.stack([torch.randint(7, (30,), generator=generator), torch.randint(5, (30,), generator=generator)])
     edge_index[1][edge_index[1] == 3] = 4  # node 3 has no edge

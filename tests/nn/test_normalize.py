@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from gmmrec.nn.normalize import unit_rows
 
 
-def test_equals_torch():
+def test_unit_rows_equal_those_of_torch():
     x = torch.randn(5, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(unit_rows(x), F.normalize(x, dim=-1), atol=1e-15)
 
@@ -16,7 +16,7 @@ def test_first_and_second_derivatives():
     assert gradgradcheck(unit_rows, x)
 
 
-def test_a_zero_row_stays_zero_and_gets_no_gradient():
+def test_zero_row_stays_zero_and_gets_no_gradient():
     x = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
     unit = unit_rows(x)
     (unit * torch.tensor([1.0, 2.0])).sum().backward()

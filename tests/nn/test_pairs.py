@@ -29,7 +29,7 @@ def slow(query: Tensor, tokens: Tensor, row: Tensor, index: Tensor, network: Pai
 @pytest.mark.parametrize("cells", [1, C * D * 4, 10**6])
 @pytest.mark.parametrize("with_token", [False, True])
 @pytest.mark.parametrize("with_product", [False, True])
-def test_equals_the_formula_in_loops_with_derivatives(with_product, with_token, cells, monkeypatch) -> None:
+def test_logits_and_gradients_equal_the_formula_in_loops(with_product, with_token, cells, monkeypatch) -> None:
     monkeypatch.setitem(pairs.BLOCK_CELLS, "cpu", cells)
     generator = torch.Generator().manual_seed(0)
     row = torch.randint(B, (F,), generator=generator).sort().values
@@ -48,7 +48,7 @@ def test_equals_the_formula_in_loops_with_derivatives(with_product, with_token, 
         torch.testing.assert_close(actual, expected)
 
 
-def test_without_a_hidden_layer_logits_are_zero_and_without_pairs_there_are_none() -> None:
+def test_empty_hidden_layer_and_no_pairs() -> None:
     query, tokens = random(B, C, D), random(N, D, seed=1)
     network = PairNetwork(None, query[..., :0], None, torch.zeros(0).double())
     row = torch.tensor([0, 2])

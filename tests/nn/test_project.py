@@ -14,7 +14,7 @@ def _block_bytes(request, monkeypatch):
 @pytest.mark.usefixtures("_block_bytes")
 @pytest.mark.parametrize("count", [0, 1, 7])
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_equals_the_plain_formula_with_its_gradients(count, has_bias):
+def test_projection_and_gradients_equal_the_plain_formula(count, has_bias):
     generator = torch.Generator().manual_seed(0)
     table, rows = torch.randn(5, 6, generator=generator), torch.randint(5, (count,), generator=generator)
     upstream = torch.randn(count, 3, generator=generator)
@@ -25,12 +25,12 @@ def test_equals_the_plain_formula_with_its_gradients(count, has_bias):
         out = function(table, rows, weight, bias)
         out.backward(upstream)
         results.append([out.detach(), weight.grad] + ([bias.grad] if has_bias else []))
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.usefixtures("_block_bytes")
-def test_without_rows_all_are_meant():
+def test_no_rows_means_all_rows():
     generator = torch.Generator().manual_seed(0)
     table, upstream = torch.randn(5, 6, generator=generator), torch.randn(5, 3, generator=generator)
     results = []
@@ -39,8 +39,8 @@ def test_without_rows_all_are_meant():
         out = function(weight, bias)
         out.backward(upstream)
         results.append([out.detach(), weight.grad, bias.grad])
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.usefixtures("_block_bytes")
@@ -51,13 +51,13 @@ def test_gradients_equal_finite_differences():
     assert torch.autograd.gradcheck(lambda w: project_rows(table, rows, w), weight)
 
 
-def test_a_table_that_needs_a_gradient_gets_one():
+def test_table_that_requires_a_gradient_gets_one():
     table = torch.ones(3, 2, requires_grad=True)
     project_rows(table, torch.tensor([2, 2]), torch.tensor([[1.0, 5.0]])).sum().backward()
     assert table.grad.tolist() == [[0, 0], [0, 0], [2, 10]]
 
 
-def test_mixed_precision_is_left_outside():
+def test_mixed_precision_is_disabled():
     table, weight = torch.ones(3, 2), torch.ones(1, 2, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = project_rows(table, torch.tensor([0, 1]), weight.to(torch.bfloat16))
@@ -66,7 +66,7 @@ def test_mixed_precision_is_left_outside():
     assert weight.grad.tolist() == [[2, 2]]
 
 
-def test_does_not_hold_the_rows():
+def test_gathered_rows_are_not_saved():
     table, rows = torch.ones(4, 2), torch.zeros(1000, dtype=torch.long)
     out = project_rows(table, rows, torch.ones(1, 2, requires_grad=True))
     assert {tuple(t.shape) for t in out.grad_fn.saved_tensors} == {(4, 2), (1000,), (1, 2)}

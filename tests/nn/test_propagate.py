@@ -11,14 +11,14 @@ NUM_SOURCES, NUM_TARGETS, NUM_EDGES, DIM = 7, 5, 12, 3
 
 @pytest.fixture(params=["sparse kernels", "no kernels"], autouse=True)
 def kernels(request, monkeypatch):
-    """Everything is tested twice: with sparse kernels, and as on a torch build without MKL."""
+    """Run every test twice: with sparse kernels, and as on a torch build without MKL."""
     if request.param == "no kernels":
         monkeypatch.setattr(propagate, "_has_kernels", lambda tensor: False)
 
 
 @pytest.fixture(params=["plain", "unsorted", "row", "col"])
 def edge_index(request):
-    """The same edges in four forms; source 6 and target 4 have none, and one pair occurs twice."""
+    """Edges in four forms; source 6 and target 4 have none, and one pair occurs twice."""
     plain = torch.tensor([[5, 5, 0, 2, 2, 4, 1, 3, 0, 0, 1, 4], [3, 3, 0, 1, 0, 2, 0, 1, 3, 2, 3, 0]])
     if request.param == "plain":
         return plain
@@ -35,14 +35,14 @@ def ends(edge_index):
 
 
 def dense_sum(edge_index, x, weight):
-    """The oracle: a dense matrix to which every edge adds its weight."""
+    """Compute the sum with a dense matrix to which every edge adds its weight."""
     source, target = ends(edge_index)
     matrix = torch.zeros(NUM_TARGETS, NUM_SOURCES, dtype=x.dtype)
     return matrix.index_put((target, source), weight, accumulate=True) @ x
 
 
 def dense_dot(edge_index, x, y):
-    """The oracle: all inner products, of which the edges pick theirs."""
+    """Compute all inner products and select those of the edges."""
     source, target = ends(edge_index)
     return (x @ y.t())[source, target]
 
@@ -53,10 +53,10 @@ def test_weighted_sum_equals_the_dense_product(edge_index):
     expected = dense_sum(edge_index, x, weight)
     assert torch.allclose(result, expected, atol=1e-12)
     upstream = draw(NUM_TARGETS, DIM).detach()
-    for mine, theirs in zip(
+    for actual, reference in zip(
         torch.autograd.grad(result, (x, weight), upstream), torch.autograd.grad(expected, (x, weight), upstream), strict=True
     ):
-        assert torch.allclose(mine, theirs, atol=1e-12)
+        assert torch.allclose(actual, reference, atol=1e-12)
 
 
 def test_sampled_dot_equals_the_dense_product(edge_index):
@@ -64,10 +64,10 @@ def test_sampled_dot_equals_the_dense_product(edge_index):
     result, expected = sampled_dot(edge_index, x, y), dense_dot(edge_index, x, y)
     assert torch.allclose(result, expected, atol=1e-12)
     upstream = draw(NUM_EDGES).detach()
-    for mine, theirs in zip(
+    for actual, reference in zip(
         torch.autograd.grad(result, (x, y), upstream), torch.autograd.grad(expected, (x, y), upstream), strict=True
     ):
-        assert torch.allclose(mine, theirs, atol=1e-12)
+        assert torch.allclose(actual, reference, atol=1e-12)
 
 
 def test_first_and_second_derivatives(edge_index):
@@ -77,7 +77,7 @@ def test_first_and_second_derivatives(edge_index):
         assert check(lambda x, y: sampled_dot(edge_index, x, y), (x, y))
 
 
-def test_without_weights_neighbours_are_added_up(edge_index):
+def test_default_weights_are_ones(edge_index):
     x = draw(NUM_SOURCES, DIM)
     ones = torch.ones(NUM_EDGES, dtype=x.dtype)
     assert torch.allclose(weighted_sum(edge_index, x, num_targets=NUM_TARGETS), dense_sum(edge_index, x, ones), atol=1e-12)
@@ -105,24 +105,24 @@ def test_no_edges(indexed):
     assert not x.grad.any()
 
 
-def test_the_number_of_targets_comes_from_the_edge_index(edge_index):
+def test_number_of_targets_defaults_to_that_of_the_edge_index(edge_index):
     if not isinstance(edge_index, EdgeIndex):
-        pytest.skip("a plain tensor does not know it")
+        pytest.skip("a plain tensor does not have it")
     assert weighted_sum(edge_index, draw(NUM_SOURCES, DIM)).shape == (NUM_TARGETS, DIM)
 
 
-def test_a_grouping_is_made_once_for_an_edge_index(edge_index):
+def test_edge_index_is_grouped_once(edge_index):
     first = structure_of(edge_index, NUM_SOURCES, NUM_TARGETS)
-    again = structure_of(edge_index, NUM_SOURCES, NUM_TARGETS)
-    assert (first is again) == isinstance(edge_index, EdgeIndex)
+    second = structure_of(edge_index, NUM_SOURCES, NUM_TARGETS)
+    assert (first is second) == isinstance(edge_index, EdgeIndex)
 
 
-def test_other_sizes_are_grouped_anew(edge_index):
+def test_other_sizes_are_regrouped(edge_index):
     structure_of(edge_index, NUM_SOURCES, NUM_TARGETS)
     assert weighted_sum(edge_index, draw(NUM_SOURCES, DIM), num_targets=9).shape == (9, DIM)
 
 
 @pytest.mark.parametrize(("sources", "targets"), [(5, 5), (7, 3)])
-def test_edges_beyond_the_nodes_are_refused(edge_index, sources, targets):
+def test_out_of_range_nodes_are_rejected(edge_index, sources, targets):
     with pytest.raises(ValueError, match=r"edge_index names node \d, but there are only"):
         weighted_sum(edge_index, draw(sources, DIM), num_targets=targets)

@@ -4,10 +4,10 @@ from gmmrec.nn.conv.light import LightConv
 from gmmrec.nn.relations import Bipartite, Relation, UserItem
 
 EDGES = torch.tensor([[0, 1, 1], [1, 0, 1]])
-"""From two users to two items."""
+"""Edges from two users to two items."""
 
 
-def test_a_relation_is_what_convolutions_take() -> None:
+def test_relation_unpacks_into_a_convolution() -> None:
     x = torch.tensor([[1.0], [10.0]])
     assert LightConv()((x, x), *Relation(EDGES)).tolist() == [[10.0], [11.0]]
     assert LightConv()((x, x), *Relation(EDGES, torch.tensor([1.0, 2.0, 3.0]))).tolist() == [[20.0], [31.0]]

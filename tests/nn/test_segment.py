@@ -23,7 +23,7 @@ def draw(*shape, dtype=torch.float64):
 
 
 def one_by_one(values, function, empty):
-    """Applies a function to every segment by slicing."""
+    """Apply a function to every segment by slicing."""
     return torch.stack(
         [function(part) if len(part) else torch.full(part.shape[1:], empty).to(part) for part in values.split(SIZES)]
     )
@@ -32,7 +32,7 @@ def one_by_one(values, function, empty):
 @pytest.mark.parametrize("shape", [(8,), (8, 3)])
 @pytest.mark.parametrize("index", [None, INDEX])
 @pytest.mark.parametrize("indptr", [INDPTR, INDPTR.int()])
-def test_equals_segments_one_by_one(shape, index, indptr, backend):
+def test_results_equal_those_of_each_segment(shape, index, indptr, backend):
     values = draw(*shape)
     assert torch.allclose(segment_sum(values, indptr, index, backend=backend), one_by_one(values, lambda v: v.sum(0), 0.0))
     assert torch.equal(segment_max(values, indptr, index, backend=backend), one_by_one(values, lambda v: v.amax(0), -torch.inf))
@@ -68,7 +68,7 @@ def test_softmax_neither_overflows_nor_underflows(backend):
 
 
 @pytest.mark.parametrize("indptr", [[0], [0, 0, 0]])
-def test_no_values_at_all(indptr, backend):
+def test_no_values(indptr, backend):
     indptr, nothing = torch.tensor(indptr), torch.empty(0)
     assert segment_sum(nothing, indptr, backend=backend).tolist() == [0.0] * (len(indptr) - 1)
     assert segment_max(nothing, indptr, backend=backend).tolist() == [-torch.inf] * (len(indptr) - 1)
@@ -76,14 +76,14 @@ def test_no_values_at_all(indptr, backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_keeps_the_dtype(dtype, backend):
+def test_dtype_is_preserved(dtype, backend):
     values = draw(8, dtype=torch.float64).to(dtype)
     for function in (segment_sum, segment_max, segment_softmax):
         assert function(values, INDPTR, backend=backend).dtype == dtype
 
 
-def test_scatter_asked_for_but_not_installed(monkeypatch):
+def test_missing_torch_scatter_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_scatter", None)
     with pytest.raises(ImportError, match="--no-build-isolation"):
         segment_sum(draw(8), INDPTR, backend="scatter")
-    assert torch.equal(segment_sum(draw(8), INDPTR), segment_sum(draw(8), INDPTR, backend="torch"))  # auto does without
+    assert torch.equal(segment_sum(draw(8), INDPTR), segment_sum(draw(8), INDPTR, backend="torch"))  # auto works without it

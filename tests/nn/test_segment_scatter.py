@@ -1,4 +1,4 @@
-"""The torch-scatter backend gives the numbers and the gradients of torch's own; ``make test-scatter`` insists that it is there."""
+"""The torch-scatter backend has the values and gradients of torch's kernels; ``make test-scatter`` requires it."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ FUNCTIONS = [segment_sum, segment_max, segment_softmax]
 
 
 def segments(dtype: torch.dtype, width: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values in whole numbers, some maxima shared; the first segment, one inside and the last are empty."""
+    """Return integer values with some tied maxima; the first, an inner and the last segment are empty."""
     generator = torch.Generator().manual_seed(0)
     sizes = torch.randint(1, 9, (40,), generator=generator)
     sizes[[0, 17, 39]] = 0
@@ -30,7 +30,7 @@ def test_backends_agree_on_values_and_gradients(function, dtype, width, index_dt
     for backend in ("torch", "scatter"):
         leaf = values.clone().requires_grad_()
         out = function(leaf, indptr, backend=backend)
-        finite = out[torch.isfinite(out)]  # the maximum of nothing is minus infinity
+        finite = out[torch.isfinite(out)]  # the maximum of an empty segment is minus infinity
         (finite * torch.linspace(1, 2, finite.numel(), dtype=dtype)).sum().backward()
         found[backend], gradients[backend] = out.detach(), leaf.grad
     torch.testing.assert_close(found["scatter"], found["torch"])

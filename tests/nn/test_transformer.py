@@ -19,7 +19,7 @@ def build(num_layers: int = 2, **settings) -> TransformerEncoder:
 def slow(encoder: TransformerEncoder, tokens: list[Tensor]) -> list[Tensor]:
     size = D // H
     for layer in encoder.layers:
-        attention, made = layer.attention, []
+        attention, outputs = layer.attention, []
         for x in tokens:
             heads = []
             for h in range(H):
@@ -29,12 +29,12 @@ def slow(encoder: TransformerEncoder, tokens: list[Tensor]) -> list[Tensor]:
             s = layer_norm(x + attention.output(torch.cat(heads)), layer.norm)
             inner = layer.ffn[0](s)
             inner = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
-            made.append(layer_norm(s + layer.ffn[2](inner), layer.ffn_norm))
-        tokens = made
+            outputs.append(layer_norm(s + layer.ffn[2](inner), layer.ffn_norm))
+        tokens = outputs
     return tokens
 
 
-def test_equals_the_formula_in_loops() -> None:
+def test_output_equals_the_formula_in_loops() -> None:
     encoder, x = build(), random(3, T, D).requires_grad_()
     rows = []
     for n in range(3):
@@ -54,26 +54,26 @@ def test_permuting_tokens_permutes_the_result() -> None:
     torch.testing.assert_close(encoder(x[:, order], MASK[:, order]), encoder(x, MASK)[:, order])
 
 
-def test_without_layers_tokens_stay() -> None:
+def test_without_layers_tokens_are_unchanged() -> None:
     x = random(3, T, D)
     assert torch.equal(build(0)(x), x)
     assert torch.equal(build(0)(x, MASK), x * MASK.unsqueeze(-1))
 
 
-def test_the_feed_forward_layer_may_be_left_out() -> None:
+def test_feed_forward_layer_is_optional() -> None:
     torch.manual_seed(0)
     encoder, x = TransformerEncoder(D, num_heads=H, ffn_mult=0).double(), random(3, T, D).requires_grad_()
     (layer,) = encoder.layers
     assert_same(encoder(x), layer.norm(x + layer.attention(x, x)[0]), encoder, x)
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_acts_in_training_only() -> None:
     encoder, x = build(dropout=0.5), random(3, T, D)
     assert not torch.equal(encoder(x), encoder(x))
     torch.testing.assert_close(encoder.eval()(x), build()(x))
 
 
-def test_causal_tokens_hear_nothing_of_what_comes_later() -> None:
+def test_causal_tokens_do_not_depend_on_later_ones() -> None:
     encoder, x = build(causal=True), random(3, T, D)
     for t in range(1, T + 1):
         torch.testing.assert_close(encoder(x)[:, t - 1], encoder(x[:, :t])[:, -1])
@@ -85,7 +85,7 @@ def test_causal_tokens_hear_nothing_of_what_comes_later() -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
-def test_tokens_at_places_are_those_of_the_whole(causal, num_layers) -> None:
+def test_tokens_at_positions_are_those_of_the_full_output(causal, num_layers) -> None:
     encoder, x = build(num_layers, causal=causal), random(3, T, D).requires_grad_()
     positions = torch.tensor([6, 0, 3, 4, 2])
     visible = MASK | torch.tensor([[False], [False], [True]])
@@ -93,7 +93,7 @@ def test_tokens_at_places_are_those_of_the_whole(causal, num_layers) -> None:
     assert_same(encoder(x, None, positions), encoder(x).flatten(0, 1)[positions], encoder, x)
 
 
-def test_guides_say_where_to_look_and_tokens_what_is_seen() -> None:
+def test_guides_make_queries_and_keys_and_tokens_the_values() -> None:
     torch.manual_seed(0)
     layer, x, guides = TransformerLayer(D, 1, D).double(), random(1, T, D), random(1, T, D, seed=1)
     attention = layer.attention
@@ -103,12 +103,12 @@ def test_guides_say_where_to_look_and_tokens_what_is_seen() -> None:
     torch.testing.assert_close(layer(x, guides=x), layer(x))
 
 
-def test_attention_weights_are_dropped_in_training_alone() -> None:
+def test_attention_weights_are_dropped_in_training_only() -> None:
     encoder, x = build(attention_dropout=0.5), random(3, T, D)
     assert not torch.equal(encoder(x), encoder(x))
     torch.testing.assert_close(encoder.eval()(x), build()(x))
 
 
-def test_heads_must_share_the_width() -> None:
+def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="num_heads must divide the width 6, but is 4"):
         TransformerEncoder(6, num_heads=4)

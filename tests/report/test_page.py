@@ -1,4 +1,4 @@
-"""Pages: everything escaped, nothing loaded from elsewhere, refusals in one sentence."""
+"""Pages: escaped values, no external resources, errors in one sentence."""
 
 import pandas as pd
 import pytest
@@ -10,7 +10,7 @@ from gmmrec.report.page import ENVIRONMENT, embedded, write_page
 EVIL = "<script>alert('x')</script>\"&"
 
 
-def test_every_value_is_escaped_and_a_policy_forbids_the_rest(tmp_path):
+def test_every_value_is_escaped_and_a_content_policy_is_set(tmp_path):
     frame = pd.DataFrame({"outfit": [1], "item_id": [EVIL], "given": [False], "probability": [0.5], "score": [-1.0]})
     frame = frame.assign(title=EVIL, category=EVIL, comment=EVIL)
     text = write_outfits(frame, tmp_path / "deep" / "page.html", {}, EVIL).read_text(encoding="utf-8")
@@ -27,14 +27,14 @@ def test_values_in_attributes_are_escaped(tmp_path):
     assert 'alt="&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34;&amp;"' in text
 
 
-def test_a_name_that_is_not_given_is_an_error(tmp_path):
+def test_a_missing_value_is_an_error(tmp_path):
     with pytest.raises(UndefinedError, match="outfits"):
         write_page("outfits.html", tmp_path / "page.html", heading="Outfits")
     assert not (tmp_path / "page.html").exists()
 
 
-def test_other_endings_and_files_that_are_no_pictures_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"ends in \.html, but this is page\.txt"):
+def test_other_suffixes_and_unreadable_pictures_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.html, but is page\.txt"):
         write_page("outfits.html", tmp_path / "page.txt", heading="Outfits", outfits=[])
     pytest.importorskip("PIL.Image")
     (tmp_path / "a.png").write_text("no picture")

@@ -19,13 +19,13 @@ def grid(weights, size=2, name="regions"):
 
 
 def drawn(tmp_path, parts, picture=None, **settings):
-    facts = {"user": "ann", "item": 7, "title": "Heat ($5)", "score": 1.5, "meaning": "weight", **settings}
-    path = draw(Explanation(parts=parts, **facts), tmp_path / "why.png", picture)
+    fields = {"user": "ann", "item": 7, "title": "Heat ($5)", "score": 1.5, "meaning": "weight", **settings}
+    path = draw(Explanation(parts=parts, **fields), tmp_path / "why.png", picture)
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
 def inside(pixels):
-    """The picture's pixels: the block of the left column that is not white."""
+    """Return the pixels of the picture: the non-white block of the left column."""
     left = pixels[:, :375]
     filled = (left < 235).any(-1)
     rows = np.flatnonzero(filled.mean(1) > 0.6)
@@ -52,7 +52,7 @@ def test_attention_on_the_top_left_is_red_there_and_blue_elsewhere(tmp_path):
         assert np.ptp(other, axis=0).max() <= 1  # one colour, without a blur at the edges
 
 
-def test_even_attention_looks_even_and_neutral(tmp_path):
+def test_uniform_attention_has_one_neutral_colour(tmp_path):
     block = inside(drawn(tmp_path, [grid([0.25] * 4)], Image.new("RGB", (300, 300), GREY)))
     assert np.ptp(block.reshape(-1, 3), axis=0).max() <= 1
     assert np.ptp(block[0, 0]) <= 3
@@ -60,12 +60,12 @@ def test_even_attention_looks_even_and_neutral(tmp_path):
     assert np.ptp(near.reshape(-1, 3), axis=0).max() < 15  # small differences are not stretched to the whole scale
 
 
-def test_the_even_share_is_neutral_beside_any_other(tmp_path):
+def test_the_uniform_weight_is_neutral_next_to_any_other(tmp_path):
     _, even, *_ = quarters(inside(drawn(tmp_path, [grid([0.6, 0.25, 0.1, 0.05])], Image.new("RGB", (300, 300), GREY))))
     assert np.ptp(even[0]) <= 3
 
 
-def test_tokens_that_are_not_there_have_no_colour(tmp_path):
+def test_missing_tokens_have_no_colour(tmp_path):
     part = Part("regions", "grid", ["a", "b", "c"], [0, 1, 3], [0.6, 0.2, 0.2], 2)
     *_, bottom_left, _ = quarters(inside(drawn(tmp_path, [part], Image.new("RGB", (300, 300), GREY))))
     assert np.abs(bottom_left - np.array(GREY)).max() <= 1
@@ -80,16 +80,16 @@ def test_the_picture_is_upright_and_keeps_its_shape(tmp_path):
     assert upper[:, :, 0].mean() > lower[:, :, 0].mean() + 50
 
 
-def test_the_scale_ends_at_twice_the_even_share_or_the_largest_weight():
+def test_the_scale_ends_at_twice_the_uniform_weight_or_the_largest_weight():
     assert largest(grid([0.25] * 4)) == pytest.approx(0.5)
     assert largest(grid([0.3, 0.3, 0.3, 0.1])) == pytest.approx(0.5)
     assert largest(grid([0.7, 0.1, 0.1, 0.1])) == pytest.approx(0.7)
-    half = grid([0.35, 0.05, 0.05, 0.05])  # a modality that has half of the attention: the same picture
+    half = grid([0.35, 0.05, 0.05, 0.05])  # a modality with half of the attention: the same picture
     assert (half.even, largest(half)) == (pytest.approx(0.125), pytest.approx(0.35))
 
 
 def slots(weights, strength, boxes):
-    """Attributes ``a``, ``b``, … of which it is known where they show."""
+    """Return attributes ``a``, ``b``, … with known regions."""
     count = len(weights)
     maps = Maps(np.array(strength, np.float32), np.array(boxes))
     return Part("slots", "names", [chr(ord("a") + n) for n in range(count)], list(range(count)), weights, maps=maps)
@@ -100,12 +100,12 @@ def inked(pixels, colour, most=3):
 
 
 def outline(pixels, colour):
-    """Top, left, bottom and right of all that has a colour."""
+    """Return top, left, bottom and right of all coloured pixels."""
     rows, columns = np.nonzero(inked(pixels, colour))
     return np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
 
 
-def test_attributes_are_seen_where_they_show_as_strongly_as_they_count(tmp_path):
+def test_heat_maps_follow_regions_and_weights_of_attributes(tmp_path):
     strength = np.zeros((3, 4, 4))
     strength[0, 2, 0] = strength[1, 3, 2] = strength[1, 2, 0] = 1.0
     strength[1, 2, 3] = strength[2, 2, 2] = 0.5
@@ -113,11 +113,11 @@ def test_attributes_are_seen_where_they_show_as_strongly_as_they_count(tmp_path)
     block = inside(drawn(tmp_path, [part], Image.new("RGB", (300, 300), GREY)))
     for row, column, share in ((2, 0, 1.0), (3, 2, 0.25), (2, 3, 0.125), (2, 2, 0.0), (3, 0, 0.0), (1, 0, 0.0), (2, 1, 0.0)):
         spot = block[int((row + 0.5) / 4 * len(block)), int((column + 0.5) / 4 * block.shape[1])]
-        wanted = (1 - 0.7 * share) * np.array(GREY) + 0.7 * share * 255 * np.array(to_rgb(HEAT))
-        assert np.abs(spot - wanted).max() <= 3, (row, column)
+        expected = (1 - 0.7 * share) * np.array(GREY) + 0.7 * share * 255 * np.array(to_rgb(HEAT))
+        assert np.abs(spot - expected).max() <= 3, (row, column)
 
 
-def test_boxes_of_attributes_are_where_they_were_found(tmp_path):
+def test_boxes_of_attributes_match_their_regions(tmp_path):
     nowhere = np.zeros((3, 8, 4))
     part = slots([0.5, 0.4, 0.1], nowhere, [[1, 0, 3, 2], [4, 1, 8, 4], [0, 0, 8, 4]])
     pixels = drawn(tmp_path, [part], Image.new("RGB", (200, 400), GREY))
@@ -128,10 +128,10 @@ def test_boxes_of_attributes_are_where_they_were_found(tmp_path):
     for colour, box in zip(BOXES, ([1, 0, 3, 2], [4, 1, 8, 4]), strict=False):
         found = outline(pixels[:, :375], colour) - np.tile([rows[0], columns[0]], 2)
         assert found == pytest.approx(cell * np.array(box), abs=8)
-    assert not inked(pixels[:, :375], BOXES[2]).any()  # below the even share
+    assert not inked(pixels[:, :375], BOXES[2]).any()  # below the uniform weight
 
 
-def test_even_attributes_are_all_named_each_on_a_line_of_its_own(tmp_path):
+def test_labels_of_equal_attributes_do_not_overlap(tmp_path):
     part = slots([0.25] * 4, np.zeros((4, 7, 7)), [[6, 0, 7, 7]] * 4)
     pixels = drawn(tmp_path, [part], Image.new("RGB", (300, 300), GREY))
     lines = []
@@ -143,7 +143,7 @@ def test_even_attributes_are_all_named_each_on_a_line_of_its_own(tmp_path):
     assert wide.max() <= 460  # within the picture, which ends there
 
 
-def test_attributes_and_places_are_drawn_without_a_picture_too(tmp_path):
+def test_heat_maps_are_drawn_without_a_picture_too(tmp_path):
     strength = np.zeros((1, 2, 2))
     strength[0, 1, 1] = 1
     *others, bottom_right = quarters(drawn(tmp_path, [slots([1.0], strength, [[0, 0, 2, 2]])])[110:460, 25:375])
@@ -176,7 +176,7 @@ def test_words_are_coloured_by_their_weights_in_their_order(tmp_path):
     assert not red[line[-1] + 3 :].any()
 
 
-def test_everything_finds_its_place_at_once(tmp_path):
+def test_all_kinds_of_parts_fit_in_one_figure(tmp_path):
     words = ["a", "very", "long", "text", "with", "##in", "words", "that", "do", "not", "fit", "in", "##to", "one", "line"] * 4
     parts = [
         Part("id", "whole", [""], [0], [0.2]),
@@ -192,7 +192,7 @@ def test_everything_finds_its_place_at_once(tmp_path):
     assert (without[:, :200] < 128).any()  # bars begin on the left where there is no picture
 
 
-def test_what_a_modality_adds_may_be_negative(tmp_path):
+def test_contributions_of_modalities_may_be_negative(tmp_path):
     parts = [Part("image", "whole", [""], [0], [1.0]), Part("text", "whole", [""], [0], [-0.5])]
     pixels = drawn(tmp_path, parts, meaning="score")
     ink = np.abs(pixels - np.array([0x30, 0x50, 0x7A])).max(-1) < 3
@@ -213,6 +213,6 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
         drawn(tmp_path, [grid([0.25] * 4)])
 
 
-def test_an_ending_that_cannot_be_drawn_is_refused(tmp_path):
+def test_unsupported_file_types_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"give a name that ends in \.png, \.pdf or \.svg"):
         draw(Explanation("ann", 7, "Heat", 1.0, "weight", [grid([0.25] * 4)]), tmp_path / "why.doc")

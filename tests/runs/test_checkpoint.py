@@ -34,7 +34,7 @@ def test_a_saved_model_is_rebuilt_without_the_data(name, tmp_path):
         assert torch.equal(ours.to_dense(), theirs.to_dense())
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path):
+def test_a_file_without_a_model_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(ValueError, match="is not a saved model"):
         load_model(path)

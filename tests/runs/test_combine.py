@@ -60,7 +60,7 @@ def test_seeds_of_one_setting_share_a_weight_evenly(folders):
     assert found.report["blend"]["val/ndcg@10"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
 
 
-def test_the_test_part_has_no_say(folders):
+def test_the_test_part_does_not_affect_the_weights(folders):
     runs = [gmmrec.load(folder) for folder in folders[:2]]
     expected = gmmrec.blend(runs).config.model.weights
 
@@ -81,7 +81,7 @@ def test_the_test_part_has_no_say(folders):
         assert weights[position] >= 0.5
 
 
-def test_the_folder_needs_nothing_else(folders, tmp_path):
+def test_the_folder_is_self_contained(folders, tmp_path):
     copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
     blended = gmmrec.blend(copies, out=tmp_path / "blend", weights=[0.5, 0.3, 0.2])
     for copy in copies:
@@ -102,10 +102,10 @@ def test_the_folder_needs_nothing_else(folders, tmp_path):
 def test_runs_of_other_data_or_splits_are_refused(folders):
     run, other = gmmrec.load(folders[0]), gmmrec.load(folders[1])
     renamed = {**other.vocabularies, "item": Vocabulary([f"i{n}" for n in range(30)])}
-    with pytest.raises(ValueError, match=r"^run 1 and run 2 cannot rank together: their item ids differ; take runs of the same"):
+    with pytest.raises(ValueError, match=r"^run 1 and run 2 cannot be combined: their item ids differ; use runs on the same"):
         gmmrec.blend([run, replace(other, vocabularies=renamed)])
     moved = Split(other.split.train, other.split.test, other.split.valid)
-    with pytest.raises(ValueError, match="cannot rank together: their valid parts differ"):
+    with pytest.raises(ValueError, match="cannot be combined: their valid parts differ"):
         gmmrec.blend([folders[0], replace(other, split=moved)])
 
 
@@ -120,11 +120,11 @@ def test_runs_of_other_data_or_splits_are_refused(folders):
     ],
     ids=str,
 )
-def test_wrong_settings_are_named(folders, settings, message):
+def test_wrong_settings_are_refused_by_name(folders, settings, message):
     with pytest.raises(ValueError, match=message):
         gmmrec.blend(folders[:2], **settings)
 
 
-def test_no_run_is_refused():
-    with pytest.raises(ValueError, match="there is no run to blend"):
+def test_an_empty_blend_is_refused():
+    with pytest.raises(ValueError, match="no run to blend"):
         gmmrec.blend([])

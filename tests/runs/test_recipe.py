@@ -30,7 +30,7 @@ def finished(toy, tmp_path_factory):
     return gmmrec.fit(toy, "lightgcn", out=tmp_path_factory.mktemp("run"), **QUICK), toy
 
 
-def test_the_report_has_what_people_read(finished):
+def test_the_report_is_complete(finished):
     run, _ = finished
     report = run.report
     for part in ("test", "valid"):
@@ -46,7 +46,7 @@ def test_the_report_has_what_people_read(finished):
     json.dumps(report)
 
 
-def test_the_folder_is_enough(finished, tmp_path):
+def test_a_run_is_reloaded_from_its_folder(finished, tmp_path):
     run, _ = finished
     folder = run.save(tmp_path / "copy")
     again = gmmrec.load(folder)
@@ -57,7 +57,7 @@ def test_the_folder_is_enough(finished, tmp_path):
     assert yaml.safe_load((folder / "config.yaml").read_text())["model_name"] == "lightgcn"
 
 
-def test_everything_a_user_did_counts_as_seen(finished):
+def test_items_of_all_parts_count_as_seen(finished):
     run, toy = finished
     recommended = run.recommend(k=30)
     log = set(
@@ -66,7 +66,7 @@ def test_everything_a_user_did_counts_as_seen(finished):
     assert not log & set(zip(recommended.user_id, recommended.item_id, strict=True))
 
 
-def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_seed_alone(toy):
+def test_the_same_seed_gives_the_same_bits_without_touching_the_global_seed(toy):
     torch.manual_seed(7)
     expected_draw = torch.rand(1)
     torch.manual_seed(7)
@@ -75,10 +75,10 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_seed_alone(toy)
     other = gmmrec.fit(toy, "lightgcn", seed=4, **QUICK)
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
     assert not torch.equal(first.model.users, other.model.users)
-    assert torch.equal(first.split.test.item, other.split.test.item)  # the split has a seed of its own
+    assert torch.equal(first.split.test.item, other.split.test.item)  # the split has its own seed
 
 
-def test_a_killed_run_goes_on(toy, tmp_path):
+def test_a_killed_run_resumes(toy, tmp_path):
     straight = gmmrec.fit(toy, "mgat", out=tmp_path / "a", **{**QUICK, "epochs": 4})
     gmmrec.fit(toy, "mgat", out=tmp_path / "b", **{**QUICK, "epochs": 2})
     config = read_config("mgat", nested({**QUICK, "epochs": 4}, sections_of(find_model("mgat"))))
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on(toy, tmp_path):
         assert torch.equal(a, b)
 
 
-def test_the_split_survives_the_disk(toy, tmp_path):
+def test_the_split_round_trips(toy, tmp_path):
     log = toy.interactions
     parts = Split(log.take(torch.arange(5)), log.take(torch.arange(5, 8)), log.take(torch.arange(8, 9)))
     save_split(parts, tmp_path / "split.safetensors")
@@ -96,7 +96,7 @@ def test_the_split_survives_the_disk(toy, tmp_path):
         assert torch.equal(getattr(parts, part).item, getattr(again, part).item)
 
 
-def test_what_cold_users_had_before_is_kept_with_the_run_and_not_recommended_again(toy, tmp_path):
+def test_support_of_cold_users_is_stored_and_not_recommended(toy, tmp_path):
     log = replace(toy.interactions, time=toy.interactions.user * 100 + toy.interactions.item)
     gmmrec.fit(replace(toy, interactions=log), "popularity", out=tmp_path, split={"strategy": "cold_users"})
     run = Run.load(tmp_path)
@@ -114,22 +114,22 @@ def test_what_cold_users_had_before_is_kept_with_the_run_and_not_recommended_aga
         ({"seed": "one"}, "setting 'run.seed' must be int, but is 'one'"),
     ],
 )
-def test_wrong_settings_are_named(toy, settings, message):
+def test_wrong_settings_are_refused_by_name(toy, settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         gmmrec.fit(toy, "lightgcn", **settings)
 
 
 @pytest.fixture
 def table(tmp_path):
-    """Forty people who rate thirty things 1 to 5, as a file."""
+    """Forty users who rate thirty items 1 to 5, as a file."""
     row, column = torch.meshgrid(torch.arange(40), torch.arange(30), indexing="ij")
     frame = pd.DataFrame({"user": row.flatten(), "item": column.flatten(), "rating": ((row + column) % 5 + 1).flatten()})
     frame.to_csv(tmp_path / "log.csv", index=False)
     return tmp_path / "log.csv"
 
 
-def test_data_are_read_as_the_settings_say(table):
-    """The path is kept whole, so that what lies beside the data is found later."""
+def test_data_are_read_with_the_settings(table):
+    """The full path is stored, so that files next to the data are found later."""
     from_path = gmmrec.fit(table, "popularity", min_rating=4)
     from_text = gmmrec.fit(str(table), "popularity", data={"min_rating": 4})
     from_frame = gmmrec.fit(pd.read_csv(table), "popularity", min_rating=4)
@@ -140,7 +140,7 @@ def test_data_are_read_as_the_settings_say(table):
     assert len(gmmrec.fit(table, "popularity").split.train.user) > len(from_path.split.train.user)
 
 
-def test_settings_of_reading_need_something_to_read(toy, table):
+def test_settings_of_reading_need_a_path(toy, table):
     with pytest.raises(ValueError, match="'k_core', 'min_rating' say how data are read, but checkerboard is read already"):
         gmmrec.fit(toy, "popularity", k_core=2, min_rating=4)
     with pytest.raises(ValueError, match=r"leave data\.path out"):
@@ -157,7 +157,7 @@ def test_an_unfinished_folder_is_refused(tmp_path):
         Run.load(tmp_path)
 
 
-def test_tables_begin_with_the_vectors_of_another_run(finished, toy, tmp_path, caplog):
+def test_tables_are_initialised_with_the_vectors_of_another_run(finished, toy, tmp_path, caplog):
     run, _ = finished
     folder = run.save(tmp_path / "first")
     still = {**QUICK, "epochs": 1, "lr": 1e-30, "l2": 0.0}
@@ -167,14 +167,14 @@ def test_tables_begin_with_the_vectors_of_another_run(finished, toy, tmp_path, c
     assert torch.equal(second.model.users, encoded["user"])
     assert torch.equal(second.model.items, encoded["item"])
     assert "init_from: 0 of 40 users keep their initial vectors" in caplog.messages
-    assert not any("knows answers" in message for message in caplog.messages)
+    assert not any("answers leak" in message for message in caplog.messages)
     assert yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())["init_from"] == str(folder)
     with caplog.at_level("WARNING"):
         gmmrec.fit(toy, "lightgcn", init_from=folder, split={"seed": 5}, **still)
-    assert any("so it knows answers" in message for message in caplog.messages)
+    assert any("so answers leak" in message for message in caplog.messages)
 
 
-def test_a_resumed_run_goes_on_with_its_own_vectors(finished, toy, tmp_path):
+def test_a_resumed_run_keeps_its_own_vectors(finished, toy, tmp_path):
     folder = finished[0].save(tmp_path / "first")
     straight = gmmrec.fit(toy, "lightgcn", out=tmp_path / "a", init_from=folder, **{**QUICK, "epochs": 4})
     gmmrec.fit(toy, "lightgcn", out=tmp_path / "b", init_from=folder, **{**QUICK, "epochs": 2})
@@ -183,7 +183,7 @@ def test_a_resumed_run_goes_on_with_its_own_vectors(finished, toy, tmp_path):
     assert torch.equal(straight.model.users, resumed.model.users)
 
 
-def test_init_from_names_what_does_not_fit(finished, toy, tmp_path):
+def test_init_from_refuses_runs_that_do_not_match(finished, toy, tmp_path):
     folder = finished[0].save(tmp_path / "first")
     with pytest.raises(ValueError, match="has user vectors of width 8, but those of LightGCN have width 4; give both the same dim"):
         gmmrec.fit(toy, "lightgcn", init_from=folder, dim=4)

@@ -20,7 +20,7 @@ def folders(tmp_path_factory):
     return base / "popularity", base / "mario"
 
 
-def test_the_whole_catalogue_gives_the_slow_run_and_one_candidate_the_fast_one(folders):
+def test_all_candidates_equal_the_slow_run_and_one_candidate_the_fast_one(folders):
     fast, slow = (gmmrec.load(folder) for folder in folders)
     everything, nothing = gmmrec.rerank(*folders, top=30), gmmrec.rerank(fast, slow, top=1)
     assert everything.results["test"].mean() == slow.evaluate("test").mean()
@@ -30,7 +30,7 @@ def test_the_whole_catalogue_gives_the_slow_run_and_one_candidate_the_fast_one(f
     assert slow.evaluate("test").mean() != fast.evaluate("test").mean()
 
 
-def test_the_folder_needs_nothing_else(folders, tmp_path):
+def test_the_folder_is_self_contained(folders, tmp_path):
     copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
     made = gmmrec.rerank(*copies, top=8, out=tmp_path / "both")
     for copy in copies:
@@ -46,7 +46,7 @@ def test_the_folder_needs_nothing_else(folders, tmp_path):
     assert {row.run for row in comparison.rows} == {"both", "popularity", "mario"}
 
 
-def test_a_model_of_situations_ranks_in_the_mean_one(tmp_path):
+def test_a_context_model_ranks_without_a_context(tmp_path):
     toy = checkerboard(40, 30)[0]
     log = toy.interactions
     toy = replace(toy, interactions=Interactions(log.user, log.item, time=18_000 * torch.arange(len(log))))
@@ -72,7 +72,7 @@ def test_a_model_that_needs_more_than_a_user_is_refused(folders):
 def test_runs_of_other_splits_and_impossible_numbers_are_refused(folders):
     fast, slow = (gmmrec.load(folder) for folder in folders)
     moved = Split(slow.split.train, slow.split.test, slow.split.valid)
-    with pytest.raises(ValueError, match=r"^the fast run and the slow run cannot rank together: their valid parts differ; take"):
+    with pytest.raises(ValueError, match=r"^the fast run and the slow run cannot be combined: their valid parts differ; use"):
         gmmrec.rerank(fast, replace(slow, split=moved))
     with pytest.raises(ValueError, match="top must be greater than 0, but is 0"):
         gmmrec.rerank(fast, slow, top=0)

@@ -14,12 +14,12 @@ SMALL = {"dim": 8, "num_heads": 2, "fusion_layers": 1, "bootstrap": 0, "progress
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "circle"
-    written = write_folder(circle(12), path.with_name("data"))  # as people have it, with tables of ids alone
+    written = write_folder(circle(12), path.with_name("data"))  # as a data folder, with tables of ids alone
     gmmrec.fit(written, "mkgformer", out=path, objective="softmax", epochs=2, **SMALL)
     return path
 
 
-def test_answers_are_the_best_entities_that_are_not_known(folder) -> None:
+def test_answers_are_the_best_unknown_entities(folder) -> None:
     run = Run.load(folder)
     frame = run.link("e5", "opposite", 20)
     with torch.no_grad():
@@ -32,14 +32,14 @@ def test_answers_are_the_best_entities_that_are_not_known(folder) -> None:
     assert len(run.link("e5", "opposite", 20, exclude_known=False)) == 12
 
 
-def test_heads_are_asked_for_backwards(folder) -> None:
+def test_heads_are_predicted_by_inverse_relations(folder) -> None:
     run = Run.load(folder)
     frame = run.link(relation="next", tail="e5", k=20)
     assert "e4" not in set(frame["entity_id"])  # e4 is known
     assert not frame.equals(run.link("e5", "next", 20))
 
 
-def test_a_run_of_facts_is_saved_evaluated_and_compared(folder, capsys) -> None:
+def test_a_link_prediction_run_is_saved_evaluated_and_compared(folder, capsys) -> None:
     run = Run.load(folder)
     found = run.evaluate("test").mean()
     assert set(found) == {"mrr", "hits@1", "hits@3", "hits@10", "mean_rank"}
@@ -59,7 +59,7 @@ def test_the_command_prints_what_the_run_answers(folder, capsys) -> None:
     assert "unknown entity id 'e55' (did you mean 'e5'?)" in capsys.readouterr().err
 
 
-def test_what_cannot_be_asked_is_refused(folder) -> None:
+def test_bad_input_is_refused(folder) -> None:
     run = Run.load(folder)
     with pytest.raises(KeyError, match=r"unknown relation id 'nxt' \(did you mean 'next'\?\)"):
         run.link("e1", "nxt")
@@ -67,5 +67,5 @@ def test_what_cannot_be_asked_is_refused(folder) -> None:
         run.link("e1", "next", tail="e2")
     with pytest.raises(ValueError, match="k must be at least 1"):
         run.link("e1", "next", 0)
-    with pytest.raises(ValueError, match="popularity completes no facts"):
+    with pytest.raises(ValueError, match="does not predict links"):
         gmmrec.fit(checkerboard()[0], "popularity").link("a", "b")

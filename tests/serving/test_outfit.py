@@ -1,4 +1,4 @@
-"""Outfits are completed from the pool alone, the likeliest first, and their scores are those of the model told again."""
+"""Outfits are completed from the pool alone, most likely first, and their scores equal those of rescoring by the model."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from gmmrec.runs.run import Run
 from gmmrec.serving.outfit import complete
 from gmmrec.tasks.query import OutfitQuery
 from gmmrec.testing import checkerboard, with_outfits
-from tests.models.pog.test_model import built, question
+from tests.models.pog.slow import build, make_query
 
 POOL = torch.tensor([1, 3, 4, 8, 9, 11, 16])
 
@@ -32,22 +32,22 @@ def run(request: Any) -> Run:
 
 
 @pytest.mark.parametrize("personal", [True, False])
-def test_generated_items_are_of_the_pool_none_twice_and_as_many_as_allowed(personal):
-    model, graph = built(personal=personal)
-    query, encoded = question(), model.encode(graph)
+def test_generated_items_are_distinct_from_the_pool_and_within_the_size_limits(personal):
+    model, graph = build(personal=personal)
+    query, encoded = make_query(), model.encode(graph)
     found = complete(model, encoded, query, POOL, width=8, min_new=1, max_new=3)
     assert found.chosen.shape == (6, 8, 3)
     for n in range(6):
         told = set(query.outfit[n][query.outfit_mask[n]].tolist())
         for line, score in zip(found.chosen[n].tolist(), found.score[n].tolist(), strict=True):
             new = POOL[[c for c in line if c >= 0]].tolist()
-            if score == -torch.inf:  # there are not so many
+            if score == -torch.inf:  # fewer remain
                 assert not new
                 continue
             assert len(set(new)) == len(new)
             assert not told & set(new)
             assert 1 <= len(new) <= 3
-    few = complete(model, encoded, query, POOL[:2], width=9, min_new=3, max_new=4)  # the pool ends before the outfits may
+    few = complete(model, encoded, query, POOL[:2], width=9, min_new=3, max_new=4)  # the pool is smaller than the minimum size
     for n in range(6):
         left = set(POOL[:2].tolist()) - set(query.outfit[n][query.outfit_mask[n]].tolist())
         sets = [
@@ -57,7 +57,7 @@ def test_generated_items_are_of_the_pool_none_twice_and_as_many_as_allowed(perso
 
 
 def told_again(model: Any, encoded: Any, query: OutfitQuery, pool: torch.Tensor, chosen: list[int], least: int, most: int) -> float:
-    """Log probability of a completion, asked step by step."""
+    """Return the log probability of a completion, scored step by step."""
     total, there = 0.0, query.outfit[query.outfit_mask].tolist()
     for n in range(len(chosen) + 1):
         if n == most:
@@ -77,9 +77,9 @@ def told_again(model: Any, encoded: Any, query: OutfitQuery, pool: torch.Tensor,
 
 @pytest.mark.parametrize("personal", [True, False])
 @pytest.mark.parametrize("width", [1, 6])
-def test_scores_fall_and_are_those_of_telling_the_outfit_again(personal, width):
-    model, graph = built(personal=personal)
-    query = question()
+def test_scores_decrease_and_equal_those_of_rescoring_the_outfit(personal, width):
+    model, graph = build(personal=personal)
+    query = make_query()
     with torch.no_grad():
         encoded = model.encode(graph)
         pool = torch.arange(17)
@@ -97,12 +97,12 @@ def test_scores_fall_and_are_those_of_telling_the_outfit_again(personal, width):
 
 @pytest.mark.parametrize("personal", [True, False])
 def test_a_beam_of_one_is_greedy(personal):
-    model, graph = built(personal=personal, seed=1)
+    model, graph = build(personal=personal, seed=1)
     lengths = set()
     with torch.no_grad():
         encoded = model.encode(graph)
         for n in range(6):
-            query = question().take(torch.tensor([n]))
+            query = make_query().take(torch.tensor([n]))
             found = complete(model, encoded, query, POOL, width=1, min_new=1, max_new=3).chosen[0, 0].tolist()
             rows, chosen = query.outfit[query.outfit_mask].tolist(), [-1, -1, -1]
             for position in range(3):
@@ -116,14 +116,14 @@ def test_a_beam_of_one_is_greedy(personal):
                 rows.append(int(POOL[chosen[position]]))
             assert found == chosen
             lengths.add(sum(c >= 0 for c in chosen))
-    assert lengths == ({1, 2, 3} if personal else {3})  # the end is chosen, and is not
+    assert lengths == ({1, 2, 3} if personal else {3})  # with and without a chosen end
 
 
-def test_no_second_item_of_a_category():
-    model, graph = built(personal=False)
+def test_at_most_one_item_per_category():
+    model, graph = build(personal=False)
     kind = torch.arange(17) % 4
     kind[16] = -1
-    query = question()
+    query = make_query()
     found = complete(model, model.encode(graph), query, torch.arange(17), width=5, min_new=1, max_new=5, kind=kind)
     for n in range(6):
         told = {int(kind[i]) for i in query.outfit[n][query.outfit_mask[n]] if int(kind[i]) >= 0}
@@ -152,7 +152,7 @@ def test_a_run_completes_outfits_in_raw_ids(run, tmp_path):
     assert again["item_id"].tolist() == frame["item_id"].tolist()
 
 
-def test_what_is_added_is_commented_on_beside_the_rest(tmp_path):
+def test_added_items_get_comments_given_the_rest(tmp_path):
     board = with_outfits(checkerboard(30, 24)[0])
     text = torch.randint(2, 6, (len(board.outfits), 3), generator=torch.Generator().manual_seed(0))
     words = ("", "<unknown>", "red", "blue", "warm", "cool")
@@ -162,7 +162,7 @@ def test_what_is_added_is_commented_on_beside_the_rest(tmp_path):
     run, generator = Run.load(tmp_path), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in run.model.parameters():
-            parameter.normal_(std=2.0, generator=generator)  # so that what it says depends on what it sees
+            parameter.normal_(std=2.0, generator=generator)  # so that the output depends on the input
     items = run.vocabularies["item"].ids()
     frame = run.complete(items[:2], k=1, min_items=4, max_items=4)
     rows = run.vocabularies["item"].rows(frame["item_id"].tolist())
@@ -173,7 +173,7 @@ def test_what_is_added_is_commented_on_beside_the_rest(tmp_path):
         expected += plain(run.model.comment(run.model.encode(run.graph), query, rows[position : position + 1]), words)
     assert frame["comment"].tolist() == expected
     assert any(expected)
-    assert run.complete([], k=1, max_items=1)["comment"].tolist() == [""]  # nothing stands beside it
+    assert run.complete([], k=1, max_items=1)["comment"].tolist() == [""]  # a single item
     silent = fit(told, "nor", **settings, comment_weight=0)
     assert "comment" not in silent.complete(items[:2], k=1)
 
@@ -183,7 +183,7 @@ def test_a_run_has_results_of_all_evaluation_tasks(run):
     assert run.config.monitor == "fill_in_the_blank/accuracy"
 
 
-def test_bad_questions_are_said_in_one_sentence(run):
+def test_bad_input_is_refused(run):
     items = run.vocabularies["item"].ids()
     with pytest.raises(ValueError, match="given twice"):
         run.complete([items[0], items[0]])
@@ -191,13 +191,13 @@ def test_bad_questions_are_said_in_one_sentence(run):
         run.complete(items[:3], max_items=3)
     with pytest.raises(KeyError, match="unknown item"):
         run.complete([10_000])
-    with pytest.raises(ValueError, match="pool holds nothing"):
+    with pytest.raises(ValueError, match="pool has no item to add"):
         run.complete(items[:1], pool=items[:1])
     with pytest.raises(ValueError, match="gmmrec complete"):
         run.recommend(k=3)
 
 
-def test_a_model_for_users_completes_nothing():
+def test_a_user_model_does_not_complete_outfits():
     found = fit(checkerboard(30, 24)[0], "popularity", eval={"bootstrap": 0})
-    with pytest.raises(ValueError, match="completes no outfits"):
+    with pytest.raises(ValueError, match="does not complete outfits"):
         found.complete(found.vocabularies["item"].ids()[:1])

@@ -48,14 +48,14 @@ def test_recommendations_are_the_best_unseen_items(service):
     assert frame.user_id.tolist() == ["u3"] * 4 + ["u0"] * 4
 
 
-def test_seen_items_can_be_kept_and_everybody_is_the_default(service):
+def test_seen_items_can_be_included_and_all_users_are_the_default(service):
     frame = service.recommend(k=16, exclude_seen=False)
     assert len(frame) == 24 * 16
     assert frame.groupby("user_id").item_id.nunique().eq(16).all()
     assert len(service.recommend(["u0"], k=100)) == 16 - int(service.seen.counts[0])
 
 
-def test_a_new_person_is_scored_by_what_their_history_sends_them(service):
+def test_a_new_user_is_scored_by_messages_of_their_history(service):
     frame = service.recommend(histories=[[0, 2, 4], [1]], k=16, exclude_seen=False)
     assert frame.user_id.unique().tolist() == ["history-0", "history-1"]
     with torch.no_grad():
@@ -110,9 +110,9 @@ def test_a_model_without_vectors_of_items_compares_none(service):
 
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.query_type is HistoryQuery])
-def test_models_that_are_asked_with_histories_answer_new_people(name, tmp_path):
+def test_models_of_histories_recommend_to_new_users(name, tmp_path):
     settings = {"dim": 8, "max_length": 4, "epochs": 1, "progress": False, "eval": {"bootstrap": 0}}
-    settings |= {"adapt_steps": 1, "inner_steps": 1} if name == "mml" else {}  # it takes its time
+    settings |= {"adapt_steps": 1, "inner_steps": 1} if name == "mml" else {}  # slow otherwise
     run = gmmrec.fit(checkerboard(12, 30)[0], name, out=tmp_path, **settings)
     people = [[0, 2, 4], [7], [9, 1, 13, 3, 5, 21, 17]]
     frame = run.recommend(histories=people, k=6)
@@ -141,7 +141,7 @@ def test_similar_items_are_the_nearest_by_cosine(service):
     assert frame.score.tolist() == pytest.approx(cosine[best].tolist(), abs=1e-6)
 
 
-def test_bad_questions_are_named(service):
+def test_bad_input_is_refused(service):
     with pytest.raises(KeyError, match="unknown user id 'nobody'"):
         service.recommend(["nobody"])
     with pytest.raises(KeyError, match="unknown item id 99"):
@@ -160,7 +160,7 @@ def test_frames_are_plain(service):
     assert list(frame.columns) == ["user_id", "item_id", "score", "rank", "title"]
 
 
-def test_users_are_asked_in_chunks_and_every_pair_is_scored_once(service, monkeypatch):
+def test_users_are_ranked_in_chunks_and_every_pair_is_scored_once(service, monkeypatch):
     import gmmrec.serving.service as module
 
     whole, history = service.recommend(k=5), [[n % 16, (n + 3) % 16] for n in range(9)]

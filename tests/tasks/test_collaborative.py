@@ -22,7 +22,7 @@ SPLIT = Split(
     valid=interactions((0, 3), (1, 3), (2, 1)),  # (1, 3) is in training too
     test=interactions((2, 4), (0, 3), (0, 4), (2, 1), (0, 4), (1, 3)),  # (0, 3) and (2, 1) are in validation too
 )
-GRAPH = object()  # full mode only hands the graph on
+GRAPH = object()  # full mode only passes the graph on
 
 
 def task(**config) -> CollaborativeTask:
@@ -61,7 +61,7 @@ def test_the_generator_decides_order_and_negatives():
     assert flat(1) != flat(2)
 
 
-def test_questions_leave_out_what_is_excluded():
+def test_excluded_items_are_not_relevant():
     asked = task().ranking("test")
     assert asked.query.user.tolist() == [0, 2]  # user 1's only test item is known from training; user 3 has none
     assert [asked.relevant.take(torch.tensor([q])).values.tolist() for q in (0, 1)] == [[3, 4], [1, 4]]
@@ -69,7 +69,7 @@ def test_questions_leave_out_what_is_excluded():
     assert asked.masked == "train"
 
 
-def test_questions_may_exclude_validation_items_too():
+def test_rankings_may_exclude_validation_items_too():
     asked = task().ranking("test", "train+valid")
     assert asked.query.user.tolist() == [0, 2]
     assert asked.relevant.values.tolist() == [4, 4]
@@ -77,19 +77,19 @@ def test_questions_may_exclude_validation_items_too():
     assert task().ranking("valid").query.user.tolist() == [0, 2]
 
 
-def test_questions_that_cannot_be_asked():
-    with pytest.raises(ValueError, match="would exclude every right answer"):
+def test_impossible_rankings_are_refused():
+    with pytest.raises(ValueError, match="would exclude every relevant item"):
         task().ranking("valid", "train+valid")
     with pytest.raises(ValueError, match="part must be one of"):
         task().ranking("train")
     nothing = CollaborativeTask(TaskInputs(Split(SPLIT.train, interactions(), interactions((1, 3))), 4, 6))
     for part in ("valid", "test"):
-        with pytest.raises(ValueError, match=f"the {part} part holds no item"):
+        with pytest.raises(ValueError, match=f"the {part} part has no relevant item left"):
             nothing.ranking(part)
 
 
 def sampled_and_whole(num_neighbors: tuple[int, ...]):
-    """The graph of a sparse log, and the task on it in either mode: 200 interactions of 60 users and 80 items."""
+    """Return the graph of a sparse log, and its task in either mode: 200 interactions of 60 users and 80 items."""
     pairs = torch.randperm(60 * 80, generator=torch.Generator().manual_seed(3))[:200]
     log = Interactions(pairs // 80, pairs % 80)
     dataset = Dataset("sparse", {"user": Vocabulary(range(60), name="user"), "item": Vocabulary(range(80))}, log)
@@ -101,7 +101,7 @@ def sampled_and_whole(num_neighbors: tuple[int, ...]):
     return build_graph(dataset, split), *modes
 
 
-def test_sampled_batches_are_those_of_the_whole_graph():
+def test_sampled_batches_equal_those_on_the_whole_graph():
     graph, sampled, whole = sampled_and_whole((2,))
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     global_state = torch.get_rng_state()
@@ -119,7 +119,7 @@ def test_sampled_batches_are_those_of_the_whole_graph():
         assert int(degrees.max()) <= 2
 
 
-def test_neighbours_are_drawn_anew_every_epoch():
+def test_neighbours_are_redrawn_every_epoch():
     graph, sampled, _ = sampled_and_whole((1,))
     generator = torch.Generator().manual_seed(5)
     again = torch.Generator().manual_seed(5)
@@ -154,7 +154,7 @@ def test_training_with_all_neighbours_equals_training_on_the_whole_graph():
         weights.append(model.users.detach())
     assert curves[0] == pytest.approx(curves[1], rel=1e-5)
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(weights[0], initial, atol=0.01)  # something was learnt, so that equality says something
+    assert not torch.allclose(weights[0], initial, atol=0.01)  # training changed something, so that equality is meaningful
 
 
 def test_settings_and_an_empty_training_part():
@@ -178,7 +178,7 @@ def reviewed_split() -> tuple[Split, Reviews]:
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_batches_hold_what_was_written_about_the_positive(sampled):
+def test_batches_contain_the_review_of_the_positive(sampled):
     split, reviews = reviewed_split()
     dataset = Dataset("written", {"user": Vocabulary(range(4)), "item": Vocabulary(range(6))}, split.train, reviews=reviews)
     made = CollaborativeTask(TaskInputs(split, 4, 6, BatchConfig(batch_size=3, sampled=sampled), reviews))
@@ -188,10 +188,10 @@ def test_batches_hold_what_was_written_about_the_positive(sampled):
         assert torch.equal(batch.text[:, 0].long(), (2 + 6 * user + item).masked_fill(user == 1, 0))
 
 
-def test_words_that_training_holds_once_are_unknown_in_batches():
+def test_words_that_occur_once_in_training_are_unknown_in_batches():
     split, reviews = reviewed_split()
     tokens = torch.cat([reviews.tokens, torch.tensor([[39, 39]], dtype=torch.int32)])  # the last review is held out
-    tokens[0, 1] = 39  # the first word of this review is then there once, too
+    tokens[0, 1] = 39  # then the first word of this review also occurs once
     made = CollaborativeTask(TaskInputs(split, 4, 6, reviews=Reviews(tokens, reviews.words)))
     texts = {tuple(row) for _, batch in epoch(made) for row in batch.text.tolist()}
     assert (1, 1) in texts

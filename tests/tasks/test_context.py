@@ -24,7 +24,7 @@ SPLIT = Split(
     valid=log((0, 3, 2 * DAY), (1, 3, 0)),  # user 1 knows item 3
     test=log((1, 4, 9 * HOUR), (0, 4, 7), (1, 0, 3), (0, 1, 9), (0, 3, 11)),  # user 0 knows item 1, and item 3 from validation
 )
-GRAPH = object()  # full mode only hands the graph on
+GRAPH = object()  # full mode only passes the graph on
 
 
 def task(**config) -> ContextTask:
@@ -36,13 +36,13 @@ def task(**config) -> ContextTask:
     [(0, 0, 3), (1_704_067_200, 0, 0), (1_704_067_200 + 5 * DAY + 18 * HOUR, 18, 5), (1_704_067_199, 23 + 3599 / 3600, 6)],
     ids=["Thursday 1970-01-01", "Monday 2024-01-01", "Saturday evening", "the second before"],
 )
-def test_the_clock_and_the_calendar(time, hour, weekday) -> None:
+def test_time_context_values(time, hour, weekday) -> None:
     clock, week = 2 * math.pi * hour / 24, 2 * math.pi * weekday / 7
     expected = torch.tensor([[math.sin(clock), math.cos(clock), math.sin(week), math.cos(week), float(weekday >= 5)]])
     assert_close(time_context(torch.tensor([time])), expected, rtol=0, atol=1e-6)
 
 
-def test_times_of_days_alone_tell_the_weekday_alone() -> None:
+def test_dates_without_a_time_encode_only_the_weekday() -> None:
     context = time_context(torch.arange(14) * DAY)
     assert bool((context[:, :2] == torch.tensor([0.0, 1.0])).all())
     assert torch.equal(context[:7], context[7:])
@@ -64,7 +64,7 @@ def test_an_epoch_holds_every_event_once_with_its_context() -> None:
     assert sorted(found) == sorted(zip(train.user.tolist(), train.item.tolist(), context, strict=True))
 
 
-def test_negatives_are_never_known() -> None:
+def test_negatives_are_never_training_items() -> None:
     for _, batch in task(num_negatives=100).batches(GRAPH, torch.Generator().manual_seed(0)):
         for user, negative in zip(batch.query.user.tolist(), batch.negative.tolist(), strict=True):
             assert set(negative) == set(range(6)) - ({1, 2} if user == 0 else {3})
@@ -77,7 +77,7 @@ def test_negatives_are_never_known() -> None:
         ("train+valid", [(1, 4, 9 * HOUR), (0, 4, 7), (1, 0, 3)], {0: [1, 2, 3], 1: [3]}),
     ],
 )
-def test_every_new_event_of_a_part_is_a_question(mask, asked, excluded) -> None:
+def test_every_new_event_of_a_part_is_a_query(mask, asked, excluded) -> None:
     questions = task().ranking("test", mask)
     assert questions.query.user.tolist() == [user for user, _, _ in asked]
     assert questions.relevant.values.tolist() == [item for _, item, _ in asked]
@@ -89,7 +89,7 @@ def test_every_new_event_of_a_part_is_a_question(mask, asked, excluded) -> None:
     assert questions.masked == mask
 
 
-def test_a_log_without_times_has_no_contexts() -> None:
+def test_a_log_without_times_has_no_context() -> None:
     parts = [Interactions(part.user, part.item) for part in (SPLIT.train, SPLIT.valid, SPLIT.test)]
     made = ContextTask(TaskInputs(Split(*parts), 3, 6))
     assert made.ranking("test").query.context is None
@@ -111,10 +111,10 @@ def test_sampled_batches_are_the_same_events() -> None:
         assert torch.equal(batch.query.context, whole.query.context)
 
 
-def test_nothing_to_ask_or_to_learn_is_said() -> None:
+def test_empty_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="mask 'train\\+valid' would exclude"):
         task().ranking("valid", "train+valid")
     with pytest.raises(ValueError, match="the training part is empty"):
         ContextTask(TaskInputs(Split(log(), SPLIT.valid, SPLIT.test), 3, 6))
-    with pytest.raises(ValueError, match="no item that its user does not have in train"):
+    with pytest.raises(ValueError, match="no relevant item left: its users have them all in train"):
         ContextTask(TaskInputs(Split(SPLIT.train, SPLIT.train, SPLIT.test), 3, 6)).ranking("valid")

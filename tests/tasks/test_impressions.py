@@ -1,4 +1,4 @@
-"""Examples and questions of impressions agree with a slow version, and are told nothing but their own history."""
+"""Examples and queries of impressions agree with a slow version, and contain nothing but their own history."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def task_on(found: Impressions, length: int = 5, **settings: int) -> ImpressionT
 
 
 def spelled_out(found: Impressions) -> list[tuple[int, list[int], list[int], list[int], int]]:
-    """User, history, what was clicked, what was not, part: the slow version."""
+    """Return user, history, clicked items, unclicked items and part: the slow version."""
     result = []
     for n in range(len(found)):
         a, b = found.shown.indptr[n : n + 2].tolist()
@@ -70,7 +70,7 @@ def drawn(task: ImpressionTask, seed: int = 0) -> list[tuple[int, list[int], int
     ]
 
 
-def test_there_is_an_example_for_every_click_that_can_be_compared():
+def test_every_click_with_an_unclicked_item_is_an_example():
     found = impressions()
     expected = [
         (user, history[-5:], click)
@@ -83,7 +83,7 @@ def test_there_is_an_example_for_every_click_that_can_be_compared():
     assert task.num_batches == -(-len(expected) // 8) == len(list(task.batches(None, torch.Generator().manual_seed(0))))
 
 
-def test_negatives_were_shown_beside_the_click_and_not_clicked():
+def test_negatives_are_unclicked_items_of_the_same_impression():
     found = impressions()
     task = task_on(found, length=50, num_negatives=3)
     allowed: dict[tuple[int, tuple[int, ...], int], list[int]] = {}
@@ -96,19 +96,19 @@ def test_negatives_were_shown_beside_the_click_and_not_clicked():
             key = user, tuple(history), click
             assert len(negatives) == 3
             assert set(negatives) <= set(allowed[key])
-            if len(allowed[key]) >= 3:  # nothing is drawn twice, but what was shown twice
+            if len(allowed[key]) >= 3:  # drawn without replacement, but some items were shown twice
                 assert all(negatives.count(item) <= allowed[key].count(item) for item in negatives)
             seen.setdefault(key, set()).update(negatives)
-    assert all(found == set(allowed[key]) for key, found in seen.items())  # none is never drawn
+    assert all(found == set(allowed[key]) for key, found in seen.items())  # all are drawn eventually
 
 
-def test_places_are_drawn_alike():
+def test_positions_are_drawn_uniformly():
     lists = RaggedLists(torch.tensor([0, 4, 6]), torch.tensor([1, 2, 3, 4, 8, 9])).take(torch.zeros(30_000, dtype=torch.long))
     counts = draw(lists, 2, torch.Generator().manual_seed(0)).flatten().bincount().tolist()
     assert counts[1:] == pytest.approx([15_000] * 4, rel=0.03)
 
 
-def test_batches_are_as_wide_as_their_longest_history_and_hold_no_empty_one():
+def test_batches_are_as_wide_as_their_longest_history_and_have_no_empty_one():
     for _, batch in task_on(impressions(), length=6, batch_size=4).batches(None, torch.Generator().manual_seed(0)):
         lengths = batch.query.mask.sum(1)
         assert int(lengths.min()) > 0
@@ -116,7 +116,7 @@ def test_batches_are_as_wide_as_their_longest_history_and_hold_no_empty_one():
         assert bool(batch.query.mask[:, -1].all())
 
 
-def test_questions_are_the_impressions_with_their_own_histories():
+def test_queries_are_impressions_with_their_histories():
     found = impressions()
     for part, code in (("valid", 1), ("test", 2)):
         own = [line for line in spelled_out(found) if line[4] == code]
@@ -142,18 +142,18 @@ def test_questions_are_the_impressions_with_their_own_histories():
         assert positions.tolist() == expected
 
 
-def test_training_items_are_neither_ranked_nor_right():
+def test_training_items_are_neither_ranked_nor_relevant():
     found = impressions()
     asked = task_on(found).ranking("test", "train")
     for n, user in enumerate(asked.query.user.tolist()):
         assert asked.excluded.take(torch.tensor([n])).values.tolist() == [user]  # the one item of this user in training
         assert user not in asked.relevant.take(torch.tensor([n])).values.tolist()
-    with pytest.raises(ValueError, match="would exclude every right answer"):
+    with pytest.raises(ValueError, match="would exclude every relevant item"):
         task_on(found).ranking("valid", "train+valid")
 
 
-def test_nothing_of_other_impressions_is_told():
-    """Whatever comes later, or happens to other users, leaves a question and its candidates as they are."""
+def test_other_impressions_do_not_leak_into_queries():
+    """Later events and other users do not change a query or its candidates."""
     found = impressions()
     task = task_on(found)
     position = found.telling("test")[:1]
@@ -172,21 +172,21 @@ def test_nothing_of_other_impressions_is_told():
     assert rows(task.candidates("test").query)[0] == rows(twin.query)[other.telling("test").tolist().index(int(position))]
 
 
-def test_the_candidates_and_clicks_of_an_impression_are_not_told():
+def test_candidates_and_clicks_of_an_impression_do_not_leak_into_its_query():
     found = impressions()
     other = replace(found, clicked=~found.clicked, shown=replace(found.shown, values=(found.shown.values + 1) % NUM_ITEMS))
     everything = torch.arange(NUM)
     assert rows(task_on(found).query(everything)) == rows(task_on(other).query(everything))
 
 
-def test_times_come_with_the_clicks_where_they_are_known():
+def test_histories_contain_times_if_known():
     found = impressions()
     query = task_on(found, length=50).query(torch.arange(NUM))
     assert query.time[query.mask].tolist() == found.history_time.tolist()
     assert task_on(replace(found, history_time=None)).query(torch.arange(NUM)).time is None
 
 
-def test_models_asked_with_histories_are_asked_with_impressions_where_there_are_any():
+def test_models_of_histories_use_impressions_if_available():
     split = split_of(impressions())
     assert task_of(HistoryQuery, split) is ImpressionTask
     assert task_of(HistoryQuery, replace(split, impressions=None)) is NextItemTask
@@ -198,15 +198,15 @@ def test_models_asked_with_histories_are_asked_with_impressions_where_there_are_
     assert torch.equal(own.query.user, same.query.user)
 
 
-def test_bad_input_is_said_in_one_sentence():
+def test_bad_input_is_refused():
     found = impressions()
-    with pytest.raises(ValueError, match="has no impressions to learn from"):
+    with pytest.raises(ValueError, match="has no impressions"):
         ImpressionTask(TaskInputs(replace(split_of(found), impressions=None), NUM_USERS, NUM_ITEMS))
-    with pytest.raises(ValueError, match="cannot learn with sampled: true"):
+    with pytest.raises(ValueError, match="set sampled: false"):
         ImpressionTask(TaskInputs(split_of(found), NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="no training impression has a history"):
         task_on(replace(found, clicked=torch.ones_like(found.clicked)))
     with pytest.raises(ValueError, match="clicks, but 3 times"):
         replace(found, history_time=torch.arange(3))
-    with pytest.raises(ValueError, match="no impression with a click and something that was not clicked"):
+    with pytest.raises(ValueError, match="no impression with both a clicked and an unclicked item"):
         task_on(replace(found, part=torch.where(found.part == 2, 1, found.part))).candidates("test")

@@ -20,7 +20,7 @@ def task(**settings) -> LinkPredictionTask:
     return LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(**settings)))
 
 
-def test_every_training_fact_is_learned_from_both_ends() -> None:
+def test_every_training_triple_is_learned_from_both_ends() -> None:
     _, graph = graph_of(circle(4))
     found = [batch for _, batch in task(batch_size=4).batches(graph, torch.Generator().manual_seed(0))]
     assert [len(batch) for batch in found] == [4, 2]
@@ -31,38 +31,38 @@ def test_every_training_fact_is_learned_from_both_ends() -> None:
             *(x.tolist() for x in (batch.query.head, batch.query.relation, batch.positive)), strict=True
         )
     }
-    assert asked == {(0, 0, 1), (0, 0, 2), (1, 1, 2), (1, 2, 0), (2, 2, 0), (2, 3, 1)}  # relation + 2 reads backwards
+    assert asked == {(0, 0, 1), (0, 0, 2), (1, 1, 2), (1, 2, 0), (2, 2, 0), (2, 3, 1)}  # relation + 2 is the inverse relation
 
 
-def test_batches_tell_all_answers_of_training_and_no_others() -> None:
+def test_batches_contain_exactly_the_training_answers() -> None:
     _, graph = graph_of(circle(4))
     (batch,) = [batch for _, batch in task(num_negatives=40).batches(graph, torch.Generator().manual_seed(0))]
     (position,) = torch.nonzero((batch.query.head == 0) & (batch.query.relation == 0) & (batch.positive == 2)).flatten().tolist()
     answers = batch.answers[batch.answers[:, 0] == position, 1]
     assert answers.tolist() == [1, 2]  # 3 is a validation answer
-    assert set(batch.negative[position].tolist()) == {0, 3}  # never what training knows
+    assert set(batch.negative[position].tolist()) == {0, 3}  # never training answers
     assert batch.to("cpu").answers is not None
 
 
-def test_evaluation_asks_tails_and_heads_and_knows_answers_of_all_parts() -> None:
+def test_evaluation_queries_both_ends_and_filters_answers_of_all_parts() -> None:
     links = task().evaluation_tasks("valid")["link_prediction"]
     assert (links.query.head.tolist(), links.query.relation.tolist(), links.answer.tolist()) == ([0, 3], [0, 2], [3, 0])
     assert links.backwards.tolist() == [False, True]
     assert [links.known.take(torch.tensor([i])).values.tolist() for i in (0, 1)] == [[1, 2, 3], [0]]
 
 
-def test_questions_leave_the_answers_of_other_parts_out() -> None:
+def test_rankings_exclude_the_answers_of_other_parts() -> None:
     questions = task().ranking("valid")
     (position,) = torch.nonzero(questions.query.head == 0).flatten().tolist()
     assert questions.relevant.take(torch.tensor([position])).values.tolist() == [3]
     assert questions.excluded.take(torch.tensor([position])).values.tolist() == [1, 2]
 
 
-def test_what_cannot_be_learned_or_asked_is_refused() -> None:
-    with pytest.raises(ValueError, match="no facts to learn from"):
+def test_unusable_data_are_refused() -> None:
+    with pytest.raises(ValueError, match="no training triples"):
         LinkPredictionTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING), 0, 0))
-    with pytest.raises(ValueError, match="cannot learn with sampled"):
+    with pytest.raises(ValueError, match="set sampled: false"):
         task(sampled=True)
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, torch.zeros_like(PART)))
-    with pytest.raises(ValueError, match="the test part holds no fact"):
+    with pytest.raises(ValueError, match="the test part has no triples"):
         LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")

@@ -25,7 +25,7 @@ def chi_square(drawn: torch.Tensor, allowed: list[int]) -> float:
     ],
 )
 def test_exactly_the_allowed_items_are_drawn_equally_often(seen, pool, allowed):
-    # User 1 is the one asked; users 0 and 2 have seen other things.
+    # User 1 is drawn for; users 0 and 2 have seen other items.
     items = torch.tensor([4, *seen, 0, 5])
     users = torch.tensor([0, *[1] * len(seen), 2, 2])
     drawn = uniform_negatives(
@@ -37,7 +37,7 @@ def test_exactly_the_allowed_items_are_drawn_equally_often(seen, pool, allowed):
     assert chi_square(drawn, allowed) < {1: 1e-9, 3: 13.82, 6: 20.52, 7: 22.46}[len(allowed)]
 
 
-def test_never_an_item_of_the_user_and_every_other_item_some_time():
+def test_every_item_but_those_of_the_user_is_drawn():
     seen_matrix = torch.rand(30, 20, generator=generator(1)) < 0.6
     seen = RaggedSets.from_pairs(*torch.nonzero(seen_matrix, as_tuple=True), 30)
     user = torch.arange(30).repeat(200)
@@ -53,7 +53,7 @@ def test_same_generator_same_negatives():
     assert torch.equal(sampler.draw(user, 2, generator(7)), sampler.draw(user, 2, generator(7)))
 
 
-def test_a_user_who_has_seen_everything_is_named_only_when_asked():
+def test_a_user_who_has_seen_everything_is_reported_on_drawing():
     seen = RaggedSets.from_pairs(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2]), 2)
     sampler = UniformNegatives(seen, 3)
     assert set(sampler.draw(torch.tensor([0]), 50, generator()).flatten().tolist()) == {1, 2}
@@ -62,7 +62,7 @@ def test_a_user_who_has_seen_everything_is_named_only_when_asked():
 
 
 def test_an_empty_pool_is_refused():
-    with pytest.raises(ValueError, match="no item to draw"):
+    with pytest.raises(ValueError, match="the pool of negatives is empty"):
         uniform_negatives(
             torch.tensor([0]), RaggedSets(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)), 0, count=1, generator=generator()
         )

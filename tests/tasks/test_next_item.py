@@ -1,4 +1,4 @@
-"""Next-item examples and questions agree with a slow version in Python, and nothing later than the answer is told."""
+"""Next-item examples and queries agree with a slow version in Python, and contain no later events."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def split_of(whole: Interactions, part: torch.Tensor) -> Split:
 
 
 def sequences(events: Interactions) -> dict[int, list[int]]:
-    """Items by user in the order of time, then of the log: the slow version."""
+    """Return items by user, ordered by time and then by log: the slow version."""
     order = range(len(events)) if events.time is None else sorted(range(len(events)), key=lambda e: int(events.time[e]))
     found: dict[int, list[int]] = {}
     for e in order:
@@ -48,7 +48,7 @@ def examples(task: NextItemTask, seed: int = 0) -> list[tuple[int, list[int], in
 
 @pytest.mark.parametrize("timed", [True, False])
 @pytest.mark.parametrize(("max_length", "stride"), [(50, 1), (3, 1), (4, 4), (5, 2)])
-def test_examples_are_those_of_a_slow_version(timed, max_length, stride):
+def test_examples_equal_a_slow_version(timed, max_length, stride):
     train = log(timed=timed)
     task = NextItemTask(
         TaskInputs(
@@ -69,7 +69,7 @@ def test_examples_are_those_of_a_slow_version(timed, max_length, stride):
 
 
 @pytest.mark.parametrize("strategy", ["leave_last_out", "by_time"])
-def test_questions_are_told_everything_before_them_and_nothing_else(strategy):
+def test_histories_contain_exactly_the_earlier_events(strategy):
     whole = log(300)
     split = split_of(whole, leave_last_out(whole) if strategy == "leave_last_out" else by_time(whole, 0.2, 0.2))
     for part, known in (("valid", (split.train, split.valid)), ("test", (split.train, split.valid, split.test))):
@@ -87,7 +87,7 @@ def test_questions_are_told_everything_before_them_and_nothing_else(strategy):
             assert history == [v for t, i, u, v in sorted(joined) if u == user and (t, i) < here[:2]][-7:]
 
 
-def test_of_cold_users_the_support_is_told_and_never_learned():
+def test_support_of_cold_users_is_history_but_never_trained_on():
     whole = log(300)
     part = cold_users(whole, 0.3)
     split = replace(split_of(whole, part), support=whole.take(part == 3))
@@ -108,7 +108,7 @@ def test_of_cold_users_the_support_is_told_and_never_learned():
             assert set(excluded) == {*known[user], *more.get(user, [])}
 
 
-def test_later_events_change_no_question_and_no_example():
+def test_later_events_do_not_change_queries_or_examples():
     whole = log(300)
     part = by_time(whole, 0.2, 0.2)
     task = NextItemTask(TaskInputs(split_of(whole, part), NUM_USERS, NUM_ITEMS))
@@ -119,7 +119,7 @@ def test_later_events_change_no_question_and_no_example():
     assert told(task.ranking("valid").query) == told(other.ranking("valid").query)
 
 
-def test_times_come_with_the_items():
+def test_histories_contain_times():
     train = log()
     timeline = Timeline(train, NUM_USERS)
     query = timeline.of(torch.arange(NUM_USERS), 50)
@@ -130,7 +130,7 @@ def test_times_come_with_the_items():
     assert Timeline(log(timed=False), NUM_USERS).of(torch.arange(2), 5).time is None
 
 
-def test_masks_exclude_what_they_say():
+def test_masks_exclude_their_items():
     whole = log(300)
     split = split_of(whole, leave_last_out(whole))
     task = NextItemTask(TaskInputs(split, NUM_USERS, NUM_ITEMS))
@@ -160,14 +160,14 @@ def test_negatives_are_never_in_the_training_part_of_their_user():
     assert not pairs & set(drawn)
 
 
-def test_same_generator_same_batches_and_every_epoch_another_order():
+def test_batches_depend_on_the_generator_alone_and_differ_by_epoch():
     train = log()
     task = NextItemTask(TaskInputs(Split(train, train, train), NUM_USERS, NUM_ITEMS, BatchConfig(batch_size=8)))
     assert examples(task, 3) == examples(task, 3)
     assert examples(task, 3) != examples(task, 4)
 
 
-def test_batches_of_like_length_pad_little():
+def test_batches_by_length_pad_little():
     lengths = torch.randint(1, 51, (20_000,), generator=torch.Generator().manual_seed(0))
     batches = by_length(lengths, 64, torch.Generator().manual_seed(0))
     assert torch.cat(batches).sort().values.tolist() == list(range(20_000))
@@ -175,11 +175,11 @@ def test_batches_of_like_length_pad_little():
     assert padded < 1.05
 
 
-def test_bad_input_is_said_in_one_sentence():
+def test_bad_input_is_refused():
     one = Interactions(torch.arange(3), torch.arange(3))
     with pytest.raises(ValueError, match="no user has two training interactions"):
         NextItemTask(TaskInputs(Split(one, one, one), 3, 3))
-    with pytest.raises(ValueError, match="cannot learn with sampled: true"):
+    with pytest.raises(ValueError, match="set sampled: false"):
         NextItemTask(TaskInputs(Split(log(), log(), log()), NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="max_length"):
         HistoryConfig(0)

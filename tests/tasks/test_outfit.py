@@ -1,4 +1,4 @@
-"""Outfit examples, questions and sets agree with slow versions in Python; nothing of the answer is told."""
+"""Outfit examples and queries agree with slow versions in Python; the answer does not leak."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -68,7 +68,7 @@ def test_every_item_of_every_training_outfit_is_one_example():
     assert sorted(found) == sorted(expected)
 
 
-def test_where_examples_are_outfits_each_comes_once():
+def test_as_examples_outfits_occur_once():
     split = made()
     outfits, answers = outfits_of(split), set()
     task = task_of(split, examples="outfits")
@@ -111,7 +111,7 @@ def test_histories_are_the_training_interactions_before_the_first_item_of_the_ou
     assert cut > 3
 
 
-def test_histories_of_the_data_come_first():
+def test_histories_of_the_data_take_precedence():
     split = made()
     history = RaggedLists.from_groups(torch.arange(NUM_OUTFITS).repeat(2), torch.arange(2 * NUM_OUTFITS) % NUM_ITEMS, NUM_OUTFITS)
     split = replace(split, outfits=replace(split.outfits, history=history))
@@ -121,7 +121,7 @@ def test_histories_of_the_data_come_first():
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
-def test_evaluation_asks_for_one_item_of_every_held_out_outfit(part):
+def test_evaluation_leaves_out_one_item_of_every_held_out_outfit(part):
     split = made()
     task, outfits = task_of(split), outfits_of(split)
     held_out = [outfits[o] for o in range(NUM_OUTFITS) if o % 3 == (1 if part == "valid" else 2)]
@@ -146,14 +146,14 @@ def test_evaluation_asks_for_one_item_of_every_held_out_outfit(part):
     assert torch.equal(sets.query.user[: len(held_out)], sets.query.user[len(held_out) :])
 
 
-def test_the_same_outfits_are_asked_the_same():
+def test_evaluation_of_the_same_outfits_is_reproducible():
     one, two = (task_of(made()).evaluation_tasks("test") for _ in range(2))
     assert torch.equal(one["ranking"].relevant.values, two["ranking"].relevant.values)
     assert torch.equal(one["fill_in_the_blank"].candidates.values, two["fill_in_the_blank"].candidates.values)
     assert torch.equal(one["compatibility"].query.outfit, two["compatibility"].query.outfit)
 
 
-def test_questions_of_the_data_are_asked_in_the_test_part():
+def test_queries_of_the_data_form_the_test_part():
     split = made()
     rows = RaggedLists.from_sequences([torch.tensor([1, 2, 3]), torch.tensor([4])])
     candidates = RaggedLists.from_sequences([torch.tensor([9, 8]), torch.tensor([7, 6])])
@@ -169,7 +169,7 @@ def test_questions_of_the_data_are_asked_in_the_test_part():
     assert len(task.fill_in_the_blank("valid")) == NUM_OUTFITS // 3
 
 
-def test_every_item_may_be_a_blank_beside_others_each_time():
+def test_every_item_can_be_left_out_among_different_candidates():
     task = task_of(made())
     items, part = task.outfits.items, task.outfits.part
     blanks = task.fill_in_the_blank("test", rounds=3)
@@ -201,13 +201,13 @@ def test_the_task_belongs_to_its_query():
     assert OutfitTask.monitor == "fill_in_the_blank/accuracy"
 
 
-def test_bad_input_is_said_in_one_sentence():
+def test_bad_input_is_refused():
     split = made()
-    with pytest.raises(ValueError, match="has no outfits to learn from"):
+    with pytest.raises(ValueError, match="has no outfits"):
         task_of(replace(split, outfits=None))
-    with pytest.raises(ValueError, match="cannot learn with sampled: true"):
+    with pytest.raises(ValueError, match="set sampled: false"):
         OutfitTask(TaskInputs(split, NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
-    with pytest.raises(ValueError, match="test part holds no outfit"):
+    with pytest.raises(ValueError, match="test part has no outfits"):
         task_of(replace(split, outfits=replace(split.outfits, part=torch.zeros(NUM_OUTFITS, dtype=torch.long)))).evaluation_tasks(
             "test"
         )
@@ -218,7 +218,7 @@ def test_bad_input_is_said_in_one_sentence():
         OutfitConfig(0)
 
 
-def test_models_of_other_queries_take_no_notice():
+def test_outfit_queries_need_more_than_users():
     from gmmrec.serving.service import Service
 
     service = Service.__new__(Service)

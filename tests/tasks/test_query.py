@@ -5,11 +5,11 @@ from gmmrec.tasks.query import Batch, ContextQuery, UserQuery
 QUERY = ContextQuery(torch.tensor([4, 7, 9]), context=torch.tensor([[1.0], [2.0], [3.0]]))
 
 
-def test_the_length_is_the_number_of_questions() -> None:
+def test_the_length_is_the_number_of_queries() -> None:
     assert len(QUERY) == 3
 
 
-def test_take_takes_every_field_and_leaves_none_alone() -> None:
+def test_take_indexes_every_field_but_none() -> None:
     taken = QUERY.take(torch.tensor([2, 0]))
     assert taken.user.tolist() == [9, 4]
     assert taken.context is not None
@@ -19,7 +19,7 @@ def test_take_takes_every_field_and_leaves_none_alone() -> None:
     assert sliced.context is None
 
 
-def test_users_are_asked_for_items() -> None:
+def test_queries_for_users_rank_items() -> None:
     assert UserQuery.target == ContextQuery.target == "item"
 
 

@@ -36,14 +36,14 @@ def test_an_epoch_holds_every_pair_once_with_its_first_rating():
     assert sorted(rated) == [(0, 1, 4), (0, 2, 2), (1, 3, 5), (2, 0, 3)]
 
 
-def test_the_order_is_drawn_anew():
+def test_the_order_is_redrawn_every_epoch():
     task, generator = RatingTask(TaskInputs(SPLIT, 4, 6)), torch.Generator().manual_seed(0)
     orders = {tuple(batch.positive.tolist()) for _ in range(20) for _, batch in task.batches(object(), generator)}
     assert len(orders) > 5
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_words_and_ratings_belong_to_the_pair_also_in_subgraphs(sampled):
+def test_words_and_ratings_match_their_pair_in_subgraphs_too(sampled):
     dataset, _ = rated_checkerboard()
     nothing = dataset.interactions.take(torch.arange(0))
     split = Split(dataset.interactions, nothing, nothing)
@@ -60,7 +60,7 @@ def test_words_and_ratings_belong_to_the_pair_also_in_subgraphs(sampled):
     assert count == len(dataset.interactions)
 
 
-def test_sampled_batches_are_those_of_the_whole_graph():
+def test_sampled_batches_equal_those_on_the_whole_graph():
     dataset, _ = rated_checkerboard()
     nothing = dataset.interactions.take(torch.arange(0))
     split = Split(dataset.interactions, nothing, nothing)
@@ -77,7 +77,7 @@ def test_sampled_batches_are_those_of_the_whole_graph():
     assert small == large
 
 
-def test_questions_are_those_of_ranking():
+def test_rankings_equal_those_of_the_collaborative_task():
     asked, usual = RatingTask(TaskInputs(SPLIT, 4, 6)).ranking("test"), CollaborativeTask(TaskInputs(SPLIT, 4, 6)).ranking("test")
     assert isinstance(asked.query, RatingQuery)
     assert torch.equal(asked.query.user, usual.query.user)
@@ -85,7 +85,7 @@ def test_questions_are_those_of_ranking():
     assert torch.equal(asked.excluded.values, usual.excluded.values)
 
 
-def test_every_held_out_rating_is_asked_for():
+def test_every_held_out_rating_is_predicted():
     ratings = RatingTask(TaskInputs(SPLIT, 4, 6)).ratings("test")
     assert ratings.query.user.tolist() == [2, 0, 0]
     assert ratings.item.tolist() == [4, 3, 3]
@@ -94,16 +94,16 @@ def test_every_held_out_rating_is_asked_for():
     assert len(ratings) == 3
 
 
-def test_what_cannot_be_asked():
+def test_bad_input_is_refused():
     bare = Interactions(SPLIT.train.user, SPLIT.train.item)
     with pytest.raises(ValueError, match="have no ratings to predict; set weight_column, or choose a model that ranks"):
         RatingTask(TaskInputs(Split(bare, bare, bare), 4, 6))
-    with pytest.raises(ValueError, match="the valid part holds no rating"):
+    with pytest.raises(ValueError, match="the valid part has no ratings"):
         RatingTask(TaskInputs(Split(SPLIT.train, log(), SPLIT.test), 4, 6)).ratings("valid")
     with pytest.raises(ValueError, match="part must be one of"):
         RatingTask(TaskInputs(SPLIT, 4, 6)).ratings("train")
 
 
-def test_vocabularies_do_not_matter():
+def test_vocabularies_do_not_affect_the_task():
     dataset = Dataset("rated", {"user": Vocabulary(range(4)), "item": Vocabulary(range(6))}, SPLIT.train)
     assert build_graph(dataset, SPLIT).attribute(("user", "interacts", "item"), "rating").tolist() == [3, 4, 2, 5]

@@ -1,4 +1,4 @@
-"""Test files of somebody else, run in a process and a folder of their own."""
+"""External test files, run in a separate process and folder."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ class MineConfig:
 
 
 class Mine(Recommender[UserQuery, MineConfig]):
-    """Matrix factorisation whose items are also known by their texts."""
+    """Matrix factorisation with item texts."""
 
     def __init__(self, schema, config):
         super().__init__(schema, config)
@@ -45,7 +45,7 @@ class Mine(Recommender[UserQuery, MineConfig]):
         scores = self.score(self.encode(graph), batch.query, batch.candidates)
         return {"bpr": bpr(scores[:, :1], scores[:, 1:])}
 '''
-"""A model as somebody else writes it; the module ``mine``."""
+"""An external model; the module ``mine``."""
 
 THREE_LINES = """
 from gmmrec.testing import RecommenderContract

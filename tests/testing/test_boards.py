@@ -4,15 +4,15 @@ from gmmrec.testing import I, U, checkerboard, permuted, toy_graph, with_mask
 from gmmrec.testing.boards import with_new_features
 
 
-def test_the_graph_holds_all_known_interactions() -> None:
-    dataset, wanted = checkerboard(U, I)
+def test_the_graph_contains_all_known_interactions() -> None:
+    dataset, held_out = checkerboard(U, I)
     graph = toy_graph()
     (kind,) = [kind for kind in graph.schema.relations if (kind[0], kind[2]) == ("user", "item")]
     user, item = graph.edges(kind).edge_index.as_tensor()
     assert set(zip(user.tolist(), item.tolist(), strict=True)) == set(
         zip(dataset.interactions.user.tolist(), dataset.interactions.item.tolist(), strict=True)
     )
-    assert not bool(wanted[user, item].any())
+    assert not bool(held_out[user, item].any())
 
 
 def test_a_masked_modality_hides_its_rows() -> None:
@@ -29,7 +29,7 @@ def test_new_features_change_one_row() -> None:
         assert torch.nonzero((after.features[name].values != table.values).any(1)).flatten().tolist() == [4]
 
 
-def test_users_and_items_stand_in_their_new_rows() -> None:
+def test_users_and_items_are_moved_to_their_new_rows() -> None:
     before, user, item = checkerboard(U, I)[0], torch.arange(U).flip(0), torch.arange(I).roll(1)
     after = permuted(before, user, item)
     assert torch.equal(after.interactions.user, U - 1 - before.interactions.user)

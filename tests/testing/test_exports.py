@@ -1,4 +1,4 @@
-"""What ``gmmrec.testing`` offers, and what it needs."""
+"""Exports and requirements of ``gmmrec.testing``."""
 
 import inspect
 import subprocess

@@ -4,20 +4,20 @@ from gmmrec.testing import circle, graph_of, without
 
 
 def test_every_entity_has_a_next_and_an_opposite() -> None:
-    facts = circle(6).triples
-    assert sorted(zip(facts.head.tolist(), facts.relation.tolist(), facts.tail.tolist(), strict=True)) == sorted(
+    triples = circle(6).triples
+    assert sorted(zip(triples.head.tolist(), triples.relation.tolist(), triples.tail.tolist(), strict=True)) == sorted(
         [(e, 0, (e + 1) % 6) for e in range(6)] + [(e, 1, (e + 3) % 6) for e in range(6)]
     )
-    assert torch.nonzero(facts.part == 1).flatten().tolist() == [2]
-    assert torch.nonzero(facts.part == 2).flatten().tolist() == [5]
+    assert torch.nonzero(triples.part == 1).flatten().tolist() == [2]
+    assert torch.nonzero(triples.part == 2).flatten().tolist() == [5]
 
 
-def test_facts_that_are_held_out_are_no_edges() -> None:
+def test_held_out_triples_are_not_edges() -> None:
     dataset = circle(6)
     _, graph = graph_of(dataset)
     edges = {kind: graph.edges(kind).edge_index.shape[1] for kind in graph.schema.relations if kind[0] == kind[2] == "entity"}
     assert edges
-    assert all(0 < count <= 2 * 10 for count in edges.values())  # ten facts of twelve
+    assert all(0 < count <= 2 * 10 for count in edges.values())  # ten of twelve triples
 
 
 def test_hidden_modalities_keep_their_columns() -> None:

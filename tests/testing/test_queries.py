@@ -13,7 +13,7 @@ from gmmrec.testing.queries import ASKING, asking, board
     ("query_type", "base"),
     [(q, q) for q in (RatingQuery, HistoryQuery, OutfitQuery)] + [(UserQuery, PersonalQuery), (ContextQuery, PersonalQuery)],
 )
-def test_a_query_is_asked_as_its_nearest_base(query_type, base) -> None:
+def test_a_query_type_uses_the_row_of_its_nearest_base(query_type, base) -> None:
     @dataclass(frozen=True)
     class Mine(query_type):
         pass
@@ -21,14 +21,14 @@ def test_a_query_is_asked_as_its_nearest_base(query_type, base) -> None:
     assert asking(query_type) is asking(Mine) is ASKING[base]
 
 
-def test_links_are_not_covered() -> None:
+def test_link_prediction_is_not_covered() -> None:
     with pytest.raises(
-        ValueError, match=r"rank items for users, not those that are asked with LinkPredictionQuery; test this model on toy data"
+        ValueError, match=r"rank items for users, not models of LinkPredictionQuery; test this model on other toy data"
     ):
         asking(LinkPredictionQuery)
 
 
-def test_histories_hold_what_users_had_in_the_order_of_the_log() -> None:
+def test_histories_contain_the_items_of_users_in_log_order() -> None:
     model = MODELS["bert4rec"]
     dataset, _ = board(model)
     log = dataset.interactions
@@ -36,10 +36,10 @@ def test_histories_hold_what_users_had_in_the_order_of_the_log() -> None:
     assert isinstance(query, HistoryQuery)
     for row, user in enumerate((3, 0)):
         assert query.items[row][query.mask[row]].tolist() == log.item[log.user == user].tolist()
-    assert sorted(log.item[log.user == 3].tolist()) != log.item[log.user == 3].tolist()  # in no order that tells the parity
+    assert sorted(log.item[log.user == 3].tolist()) != log.item[log.user == 3].tolist()  # in an order independent of parity
 
 
-def test_what_users_had_is_the_outfit_to_complete() -> None:
+def test_the_items_of_users_are_the_outfit_to_complete() -> None:
     query = asked(MODELS["pog"], torch.tensor([3]))
     assert isinstance(query, OutfitQuery)
     assert torch.equal(query.outfit, query.history)
@@ -47,7 +47,7 @@ def test_what_users_had_is_the_outfit_to_complete() -> None:
     assert query.outfit[query.outfit_mask].tolist() == known.item[known.user == 3].tolist()
 
 
-def test_batches_hold_every_interaction_and_negatives_that_are_none() -> None:
+def test_batches_contain_every_interaction_and_unseen_negatives() -> None:
     log = checkerboard(U, I)[0].interactions
     batch = training_batch(log, torch.Generator().manual_seed(0))
     assert isinstance(batch.query, UserQuery)

@@ -1,4 +1,4 @@
-"""The suite as others use it: an attribute, settings, a table of models, and what it says where it does not apply."""
+"""The suite in external use: an attribute, settings, a table of models, and its messages where it does not apply."""
 
 import pytest
 
@@ -19,7 +19,7 @@ class TestSettings(RecommenderContract):
     model_class = Mine
     settings = {"dim": 3}
 
-    def test_hooks_leave_the_graph_they_are_given_alone(self, model_class, settings):
+    def test_hooks_do_not_modify_their_input_graph(self, model_class, settings):
         from gmmrec.testing import toy_graph
         assert (model_class, settings) == (Mine, {"dim": 3})
         assert self.build(model_class, toy_graph())[0].config == MineConfig(dim=3)
@@ -27,7 +27,7 @@ class TestSettings(RecommenderContract):
 
 @pytest.mark.parametrize(("model_class", "settings"), [(Mine, {"dim": 5}), (Mine, {})], ids=["five", "default"])
 class TestTable(RecommenderContract):
-    def test_hooks_leave_the_graph_they_are_given_alone(self, model_class, settings, request):
+    def test_hooks_do_not_modify_their_input_graph(self, model_class, settings, request):
         from gmmrec.testing import toy_graph
         assert self.build(model_class, toy_graph())[0].config.dim == (5 if "five" in request.node.name else 8)
 
@@ -75,7 +75,7 @@ class TestOwnQuery(RecommenderContract):
 """
 
 
-HOOKS, UNSEEN = "test_hooks_leave_the_graph_they_are_given_alone", "test_nodes_that_were_never_seen_get_finite_scores"
+HOOKS, UNSEEN = "test_hooks_do_not_modify_their_input_graph", "test_unseen_nodes_get_finite_scores"
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +88,12 @@ def test_the_attributes_name_the_model_and_its_settings(results) -> None:
     assert results[0][f"TestSettings.{HOOKS}"] == "passed"
 
 
-def test_a_table_of_models_takes_the_place_of_the_attributes(results) -> None:
+def test_a_table_of_models_replaces_the_attributes(results) -> None:
     assert results[0][f"TestTable.{HOOKS}[five]"] == "passed"
     assert results[0][f"TestTable.{HOOKS}[default]"] == "passed"
 
 
-def test_a_class_that_names_no_model_is_told_so(results) -> None:
+def test_a_class_without_a_model_fails_with_a_remedy(results) -> None:
     outcomes, output = results
     assert {outcome for name, outcome in outcomes.items() if name.startswith(("TestNothing", "TestInstance"))} == {"error"}
     assert (
@@ -102,15 +102,15 @@ def test_a_class_that_names_no_model_is_told_so(results) -> None:
     assert "TestInstance.model_class must be a subclass of gmmrec.Recommender, but is 'Mine'" in output
 
 
-def test_models_that_are_not_covered_are_skipped_with_the_reason(results) -> None:
+def test_uncovered_models_are_skipped_with_the_reason(results) -> None:
     outcomes, output = results
     assert {outcome for name, outcome in outcomes.items() if name.startswith("TestLinks")} == {"skipped"}
-    assert "the contract suite covers models that rank items for users, not those that are asked with LinkPredictionQuery" in output
+    assert "the contract suite covers models that rank items for users, not models of LinkPredictionQuery" in output
 
 
-def test_a_query_of_ones_own_is_asked_as_its_base_is(results) -> None:
+def test_a_custom_query_type_uses_the_row_of_its_base(results) -> None:
     assert {outcome for name, outcome in results[0].items() if name.startswith("TestOwnQuery")} == {"passed"}
 
 
-def test_the_suite_itself_is_no_test() -> None:
+def test_the_suite_itself_is_not_collected() -> None:
     assert not ModelSuite.__name__.startswith("Test")

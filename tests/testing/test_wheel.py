@@ -1,4 +1,4 @@
-"""The suite from an installed wheel, on a model that gmmrec has never seen."""
+"""The suite from an installed wheel, on an external model."""
 
 import shutil
 import subprocess
@@ -50,15 +50,15 @@ class TestNeverTrained(RecommenderContract):
 """
 CAUGHT = {
     "TestWrongRow.test_learns_the_checkerboard",
-    "TestWholeBatch.test_a_score_does_not_depend_on_the_rest_of_the_batch",
-    "TestReadsHidden.test_values_under_the_mask_never_enter",
+    "TestWholeBatch.test_scores_do_not_depend_on_the_rest_of_the_batch",
+    "TestReadsHidden.test_masked_values_do_not_affect_scores",
     "TestNeverTrained.test_gradients_reach_every_parameter",
 }
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """A folder into which the wheel of this tree is installed, built from a copy: leftovers of earlier builds stay out."""
+    """Folder with the installed wheel of this tree, built from a copy without leftovers of earlier builds."""
     source, wheels, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "target"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, source / name)

@@ -31,7 +31,7 @@ def test_file_has_a_row_as_soon_as_an_epoch_is_over(tmp_path):
     file.append(EPOCHS[1])
     assert path.read_text().splitlines() == ["epoch,seconds,loss/bpr,val/recall@20", "1,2.0,0.5,", "2,4.0,0.25,0.1"]
     assert path.stat().st_ino == inode
-    file.append(EPOCHS[2])  # a new term: all rows are written anew
+    file.append(EPOCHS[2])  # a new term: all rows are rewritten
     with path.open(newline="") as text:
         rows = list(csv.DictReader(text))
     assert [row["loss/l2"] for row in rows] == ["", "", "0.01"]

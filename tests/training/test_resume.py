@@ -28,7 +28,7 @@ def train(
 ):
     """Six epochs of a model that draws from both generators; killed in an epoch's step if asked."""
     graph, task = toy_task()
-    model = seeded(Dropout, graph, DropoutConfig(dim), seed=99 if resume else 0)  # what it starts from must not matter
+    model = seeded(Dropout, graph, DropoutConfig(dim), seed=99 if resume else 0)  # initial weights must not matter
     epoch = 0
 
     def batches(given, draws):
@@ -72,7 +72,7 @@ def finished(tmp_path):
     return tmp_path
 
 
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path, straight):
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, straight):
     script = (
         "import torch; torch.set_num_threads(1); from pathlib import Path; from tests.training.test_resume import train; "
         f"train(Path({str(tmp_path)!r}), kill_in=(4, 3))"
@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, straight):
     assert [float(line.split(",")[-1]) for line in lines[1:]] == [epoch.value for epoch in straight[1].epochs]
 
 
-def test_writing_less_often_goes_further_back(tmp_path, straight):
+def test_rarer_checkpoints_resume_from_an_earlier_epoch(tmp_path, straight):
     train(tmp_path, checkpoint_every=4)
     before = (tmp_path / "history.csv").read_text().splitlines()
     model, history = train(tmp_path, resume=True, checkpoint_every=0)  # epochs 5 and 6 again
@@ -101,14 +101,14 @@ def test_writing_less_often_goes_further_back(tmp_path, straight):
     assert [line.split(",")[2:] for line in before] == [line.split(",")[2:] for line in after]
 
 
-def test_a_finished_run_is_given_back(tmp_path, straight):
+def test_resuming_a_finished_run_returns_it(tmp_path, straight):
     train(tmp_path)
     model, history = train(tmp_path, resume=True)
     assert content(history) == content(straight[1])
     assert torch.equal(model.users, straight[0].users)
 
 
-def test_early_stopping_survives(tmp_path):
+def test_early_stopping_is_resumed(tmp_path):
     settings = {"epochs": 50, "schedule": "constant", "patience": 2, "min_delta": 1e9}  # stops after epoch 3
     best, whole = train(None, **settings)
     train(tmp_path, **{**settings, "epochs": 2})
@@ -120,11 +120,11 @@ def test_early_stopping_survives(tmp_path):
     assert history.stopped_early
 
 
-def test_no_half_written_file_is_left(finished):
+def test_no_partial_file_is_left(finished):
     assert sorted(path.name for path in finished.iterdir() if path.is_file()) == ["history.csv", STATE_FILE]
 
 
-def test_the_state_of_an_older_run_does_not_outlive_the_start_of_a_new_one(finished):
+def test_a_new_run_removes_the_state_of_an_older_one(finished):
     train(finished, epochs=1, schedule="constant", checkpoint_every=0)
     fails(finished, "there is no training state")
 
@@ -135,7 +135,7 @@ def fails(folder: Path | None, message: str, **changes) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_states_that_cannot_be_used(tmp_path, finished):
+def test_unusable_states_are_refused(tmp_path, finished):
     path = finished / STATE_FILE
     whole = path.read_bytes()
     fails(None, "needs a run folder")
@@ -149,7 +149,7 @@ def test_states_that_cannot_be_used(tmp_path, finished):
     fails(finished, "is not a training state")
 
 
-def test_states_of_other_runs(finished):
+def test_states_of_other_runs_are_refused(finished):
     fails(finished, "written with monitor = margin, but monitor is recall@20 now", monitor="recall@20")
     fails(finished, "written with lr = 0.05, but lr is 0.01 now", lr=0.01)
     fails(finished, r"model_settings = DropoutConfig\(dim=6\), but", dim=7)

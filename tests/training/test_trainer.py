@@ -79,7 +79,7 @@ def test_the_best_weights_are_kept_and_patience_stops():
     assert not model.training
 
 
-def test_errors_are_minimised_and_shown_as_they_are():
+def test_errors_are_minimised_and_logged_unchanged():
     values, weights = iter([0.9, 0.7, 0.8, 0.75]), []
 
     def validate(model):
@@ -103,7 +103,7 @@ def test_without_validation_the_last_weights_are_kept():
     assert (len(history.epochs), history.best_epoch, history.best_value, history.stopped_early) == (3, 3, None, False)
 
 
-def test_it_learns_what_can_be_learnt():
+def test_it_learns_the_checkerboard():
     graph, task = toy_task()
     model, history = fit({"epochs": 30, "lr": 0.05}, validate=mean_margin(graph, task))
     scores = model.score(model.encode(graph), task.ranking("valid").query, torch.arange(task.num_items))
@@ -115,7 +115,7 @@ def test_it_learns_what_can_be_learnt():
 
 
 class Fixed(Recommender[UserQuery, DropoutConfig]):
-    """A model that has nothing to train."""
+    """Model without trainable weights."""
 
     def encode(self, graph):
         return Encoded({})

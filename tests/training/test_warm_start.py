@@ -23,7 +23,7 @@ def vectors(dim=2):
     return {"user": torch.randn(3, dim, generator=generator), "item": torch.randn(5, dim, generator=generator)}
 
 
-def test_vectors_go_to_their_ids_bit_for_bit(caplog):
+def test_vectors_are_copied_to_their_ids_bit_for_bit(caplog):
     model, found = LightGCN(SCHEMA, LightGCNConfig(dim=2)), vectors()
     initial = model.users.detach().clone()
     with caplog.at_level(logging.INFO):
@@ -38,7 +38,7 @@ def test_vectors_go_to_their_ids_bit_for_bit(caplog):
     ]
 
 
-def test_both_tables_of_items_are_filled():
+def test_both_item_tables_are_filled():
     model, found = MARank(SCHEMA, MARankConfig(dim=2)), vectors()
     assert warm_start(model, IDS, found, KNOWN) == {"user": 1, "item": 0}
     assert torch.equal(model.items, found["item"][[3, 2, 1, 0]])
@@ -55,30 +55,30 @@ def freedom(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "settings"), [("bert4rec", {}), ("nova-bert", {}), ("vlsnr", {"ids": True})])
-def test_models_of_histories_begin_with_the_items_of_a_graph_model(freedom, name, settings, tmp_path):
+def test_models_of_histories_start_from_item_vectors_of_a_graph_model(freedom, name, settings, tmp_path):
     folder = freedom.save(tmp_path)
     with torch.no_grad():
         items = freedom.model.encode(freedom.graph)["item"]
-    assert not torch.allclose(items, freedom.model.items)  # what was propagated, not the table
+    assert not torch.allclose(items, freedom.model.items)  # the propagated vectors, not the table
     run = gmmrec.fit(checkerboard()[0], name, init_from=folder, lr=1e-30, **SMALL, **settings)
     assert torch.equal(run.model.items, items)
 
 
 @pytest.mark.parametrize(("name", "shown"), [("mm-rec", "MMRec"), ("vlsnr", "VLSNR")])
-def test_models_that_know_items_by_their_features_alone_start_from_nothing(freedom, name, shown, tmp_path):
+def test_models_without_item_tables_are_refused(freedom, name, shown, tmp_path):
     with pytest.raises(ValueError, match=f"but {shown} has no item table; leave init_from out"):
         gmmrec.fit(checkerboard()[0], name, init_from=freedom.save(tmp_path), **SMALL)
 
 
 class ItemsAlone(torch.nn.Module):
-    """A model that knows users by their histories."""
+    """Model that represents users by their histories."""
 
     def __init__(self):
         super().__init__()
         self.items = torch.nn.Parameter(torch.zeros(4, 2))
 
 
-def test_a_model_without_a_table_of_users_needs_no_vectors_of_users():
+def test_a_model_without_a_user_table_needs_no_user_vectors():
     model, found = ItemsAlone(), vectors()
     assert warm_start(model, IDS, {"item": found["item"]}, KNOWN) == {"item": 0}
     assert torch.equal(model.items, found["item"][[3, 2, 1, 0]])
@@ -101,7 +101,7 @@ def test_a_model_without_a_table_of_users_needs_no_vectors_of_users():
     ],
     ids=["no table", "no vectors", "sparse", "dim", "other kind of ids", "other ids"],
 )
-def test_what_does_not_fit_is_refused_and_nothing_is_written(model_class, found, known, message):
+def test_mismatched_vectors_are_refused_and_nothing_is_written(model_class, found, known, message):
     model = model_class(SCHEMA, model_class.config_class(**({"dim": 2} if model_class is LightGCN else {})))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -1,4 +1,4 @@
-"""What the tests of training share: a small graph, a task, and a model that also draws from the global generator."""
+"""Toys for the tests of training: a small graph, a task, and a model that also draws from the global generator."""
 
 from dataclasses import dataclass
 
@@ -52,8 +52,8 @@ class Dropout(Recommender[UserQuery, DropoutConfig]):
 
 def toy_task(batch_size: int = 16) -> tuple[MultimodalGraph, CollaborativeTask]:
     """The checkerboard's graph and task; the held-out likes are validation and test part."""
-    dataset, wanted = checkerboard()
-    held_out = Interactions(*torch.nonzero(wanted, as_tuple=True))
+    dataset, mask = checkerboard()
+    held_out = Interactions(*torch.nonzero(mask, as_tuple=True))
     split = Split(dataset.interactions, held_out, held_out)
     task = CollaborativeTask(TaskInputs(split, dataset.num_users, dataset.num_items, BatchConfig(batch_size)))
     return build_graph(dataset, split), task
@@ -67,7 +67,7 @@ def seeded(kind, graph, config, seed: int = 0):
 
 
 def mean_margin(graph: MultimodalGraph, task: CollaborativeTask):
-    """A value to watch: by how much held-out likes are scored above all items, on average."""
+    """Return a validation value: the mean margin of held-out likes over all items."""
     questions = task.ranking("valid")
 
     def value(model) -> float:

@@ -1,1 +1,1 @@
-"""From pictures and texts of items to features: encoders, what they read, and a loop that can be interrupted."""
+"""Feature extraction from images and texts of items: encoders, their inputs, and a resumable loop."""

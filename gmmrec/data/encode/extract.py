@@ -1,4 +1,4 @@
-"""Writes a feature file from pictures or texts; a run that is interrupted goes on where it stopped."""
+"""Extraction of a feature file from images or texts; an interrupted run resumes where it stopped."""
 
 import csv
 import json
@@ -23,18 +23,18 @@ ENDING = "_feat.npz"
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted.
+    """Result of an extraction.
 
     Attributes:
-        path: The feature file.
-        items: How many items were asked for.
-        shape: Of the values that were written.
-        dtype: Their type.
+        path: Path of the feature file.
+        items: Number of items of the source.
+        shape: Shape of the values written.
+        dtype: Type of the values written.
         settings: Encoder and token axis.
-        missing: Items without a value, and why.
-        resumed: How many of the items an earlier, interrupted run had done.
-        encoder_dim: Width that the encoder gave.
-        kept_variance: Share of the variance that the principal components keep; None where the width was not reduced.
+        missing: Items without a value, and the reasons.
+        resumed: Number of items done by an earlier, interrupted run.
+        encoder_dim: Width of the encoder's vectors.
+        kept_variance: Share of the variance kept by the principal components; None if the width was not reduced.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Extraction:
     kept_variance: float | None
 
     def facts(self) -> dict[str, Any]:
-        """All of it but the list of missing items, for JSON."""
+        """Return everything but the list of missing items, for JSON."""
         return {
             "file": self.path.name,
             **self.settings,
@@ -71,33 +71,33 @@ def extract(
     part_size: int = 128,
     progress: bool = False,
 ) -> Extraction:
-    """Encodes items and writes ``NAME_feat.npz``: ``ids``, ``values`` (float16 if it holds them), with a token axis also ``mask``.
+    """Encode items and write ``NAME_feat.npz``: ``ids``, ``values`` (float16 if in range) and, with a token axis, ``mask``.
 
-    Items without a value are left out, so they are masked when the file is read, and listed in ``NAME_feat.missing.csv``;
-    ``NAME_feat.json`` says how the file was made. Parts wait in the folder ``NAME_feat.parts`` until all are done. A run that was
-    interrupted goes on there when it is called again: parts are named by their content, so that nothing is taken over from other
+    Items without a value are left out, so that they are masked when the file is read, and listed in ``NAME_feat.missing.csv``;
+    ``NAME_feat.json`` holds the settings. Finished parts are kept in the folder ``NAME_feat.parts`` until all are done; a second
+    call resumes an interrupted run from there. Parts are named by a hash of their content, so that none is reused with other
     settings, encoders or inputs.
 
     Args:
-        source: The items.
-        path: The new file.
-        dim: Width after a principal component analysis of all vectors that are written; None keeps the encoder's.
-        batch_size: Inputs that are encoded at once.
-        part_size: Items whose work is lost at most.
-        progress: Whether to show a bar, where there is a terminal.
+        source: Items to encode.
+        path: Path of the new file.
+        dim: Width after a principal component analysis of all vectors; None keeps the encoder's.
+        batch_size: Number of inputs encoded at once.
+        part_size: Number of items per part, whose work an interruption loses at most.
+        progress: Whether to show a progress bar in a terminal.
 
     Raises:
-        DataError: The file exists already, is not named as the reader expects, or not one item has a value.
-        ValueError: The encoder gives fewer dimensions, or fewer vectors, than ``dim``, or values that fit neither mask nor rows.
+        DataError: The file exists, its name is not one that the reader expects, or no item has a value.
+        ValueError: The encoder gives no more dimensions, or vectors, than ``dim``, or values that fit neither mask nor rows.
     """
     path = Path(path)
     check_positive(batch_size=batch_size, part_size=part_size)
     if dim is not None:
         check_positive(dim=dim)
     if not path.name.endswith(ENDING) or path.name.startswith(("user_", ENDING)):
-        raise DataError(f"{path.name} would not be read as features of items; name it NAME{ENDING}, and not user_NAME{ENDING}")
+        raise DataError(f"{path.name} would not be read as item features; name it NAME{ENDING}, not user_NAME{ENDING}")
     if path.exists():
-        raise DataError(f"{path.name} exists already; give another name, or remove it first")
+        raise DataError(f"{path.name} already exists; give another name, or remove it first")
     folder = path.with_suffix(".parts")
     folder.mkdir(parents=True, exist_ok=True)
     parts = parts_of(source, folder, part_size)
@@ -127,7 +127,7 @@ def extract(
 
 
 def _survey(source: Source, parts: Sequence[Part]) -> tuple[list[Hashable], dict[Hashable, str], tuple[int, ...], float]:
-    """Items with a value, the others with the reason, the shape of one item's value, the largest number."""
+    """Return items with a value, the other items with the reason, the shape of one item's value, and the largest number."""
     ids: list[Hashable] = []
     missing: dict[Hashable, str] = {}
     shapes: set[tuple[int, ...]] = set()
@@ -140,17 +140,17 @@ def _survey(source: Source, parts: Sequence[Part]) -> tuple[list[Hashable], dict
             shapes.add(arrays["values"].shape[1:])
             largest = max(largest, float(np.abs(arrays["values"]).max()))
     if not ids:
-        item, reason = next(iter(missing.items()), (None, "there is none"))
-        raise DataError(f"not one of the {len(source.ids):,} items has a value; of the first, {item!r}, it is known: {reason}")
+        item, reason = next(iter(missing.items()), (None, "there are no items"))
+        raise DataError(f"none of the {len(source.ids):,} items has a value; the reason for the first one, {item!r}: {reason}")
     if len(shapes) > 1:
-        raise ValueError(f"an encoder must give every batch the same tokens and width, but gave {sorted(shapes)}")
+        raise ValueError(f"an encoder must give all batches the same number of tokens and width, but gave {sorted(shapes)}")
     return ids, missing, shapes.pop(), largest
 
 
 def _join(
     parts: Sequence[Part], shape: tuple[int, ...], dtype: np.dtype[Any], components: PrincipalComponents | None
 ) -> dict[str, NDArray[Any]]:
-    """Values of all parts one below the other, and the mask where there is a token axis."""
+    """Return the concatenated values of all parts, and the mask if there is a token axis."""
     values, mask = np.zeros(shape, dtype), np.zeros(shape[:-1], np.bool_)
     end = 0
     for _, arrays in read_parts(parts):

@@ -1,4 +1,4 @@
-"""Vision and text encoders in the Hugging Face form, from the hub or a local folder. Code that comes with a model is never run."""
+"""Hugging Face image and text encoders, from the hub or a local folder. Code that comes with a model is never run."""
 
 import json
 import math
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_TOKENS = 512
-"""Texts are cut there at the latest."""
+"""Maximum number of tokens of a text."""
 
 Identify = Callable[[nn.Module], str]
 
 
 class HuggingFaceImages:
-    """A vision model: the mean over its last feature map or patches, or what CLIP-like models call image features.
+    """Vision model, pooled by the mean over its last feature map or patches, or the image features of CLIP-like models.
 
-    A pooling layer is not used: where a checkpoint lacks one, transformers would fill it with random numbers.
+    The model's pooling layer is not used: transformers initializes it randomly if a checkpoint lacks one.
 
     Args:
-        name: A model on the hub, or a folder.
-        identify: Makes a short text that changes with the weights.
-        device: Where it runs.
+        name: Model on the hub, or a folder.
+        identify: Function from the model to a short text that changes with the weights.
+        device: Device of the model.
     """
 
     def __init__(self, name: str, *, identify: Identify, device: torch.device | str = "cpu") -> None:
@@ -40,7 +40,7 @@ class HuggingFaceImages:
 
     @torch.no_grad()
     def vectors(self, pictures: "Sequence[Image]") -> Tensor:
-        """One vector a picture ``[B, D]``."""
+        """Return one vector per image ``[B, D]``."""
         pixels = self._pixels(pictures)
         if hasattr(self._model, "get_image_features"):
             return _tensor(self._model.get_image_features(pixel_values=pixels))
@@ -48,7 +48,7 @@ class HuggingFaceImages:
 
     @torch.no_grad()
     def regions(self, pictures: "Sequence[Image]", size: int) -> Tensor:
-        """The last feature map or the patches, averaged where the grid is coarser ``[B, size * size, D]``."""
+        """Return the last feature map or the patches, average-pooled to a coarser grid ``[B, size * size, D]``."""
         return regions(self._maps(self._pixels(pictures)), size)
 
     def _pixels(self, pictures: "Sequence[Image]") -> Tensor:
@@ -56,26 +56,26 @@ class HuggingFaceImages:
         return pixels.to(self._device)
 
     def _maps(self, pixels: Tensor) -> Tensor:
-        """The last feature map ``[B, D, H, W]``."""
+        """Return the last feature map ``[B, D, H, W]``."""
         tower = getattr(self._model, "vision_model", self._model)
         hidden: Tensor = tower(pixel_values=pixels).last_hidden_state
         if hidden.dim() == 4:
             return hidden
-        side = math.isqrt(hidden.shape[1])  # class and register tokens stand before the patches, too few for another row and column
+        side = math.isqrt(hidden.shape[1])  # class and register tokens precede the patches, too few for another row and column
         if pixels.shape[-1] != pixels.shape[-2]:
-            raise ValueError(f"{self.name} reads pictures that are not square; use an encoder with square input")
+            raise ValueError(f"{self.name} expects images that are not square; use an encoder with square input")
         patches: Tensor = hidden[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
         return patches
 
 
 class HuggingFaceTexts:
-    """A text model: vectors of length 1, pooled as the model's own ``1_Pooling`` says (mean where it says nothing), or of tokens.
+    """Text model, for unit vectors pooled as in the model's ``1_Pooling`` configuration (mean by default), or token vectors.
 
     Args:
-        name: A model on the hub, or a folder.
-        identify: Makes a short text that changes with the weights.
-        device: Where it runs.
-        label: What to call it in reports; the name where not given.
+        name: Model on the hub, or a folder.
+        identify: Function from the model to a short text that changes with the weights.
+        device: Device of the model.
+        label: Name for reports; ``name`` if not given.
     """
 
     def __init__(self, name: str, *, identify: Identify, device: torch.device | str = "cpu", label: str | None = None) -> None:
@@ -94,7 +94,7 @@ class HuggingFaceTexts:
 
     @torch.no_grad()
     def vectors(self, texts: Sequence[str]) -> Tensor:
-        """One vector of length 1 a text ``[B, D]``."""
+        """Return one unit vector per text ``[B, D]``."""
         batch = self._batch(texts, self._longest)
         batch.pop("special_tokens_mask")
         if hasattr(self._model, "get_text_features"):
@@ -107,7 +107,7 @@ class HuggingFaceTexts:
 
     @torch.no_grad()
     def tokens(self, texts: Sequence[str], count: int) -> tuple[Tensor, Tensor]:
-        """The first ``count`` tokens in their context, without those that the tokenizer adds ``[B, count, D]``, ``[B, count]``."""
+        """Return the first ``count`` contextual token vectors, without special tokens, and their mask ``[B, count]``."""
         added = self._tokenizer.num_special_tokens_to_add()
         if count + added > self._longest:
             raise ValueError(f"tokens must be at most {self._longest - added} for {self.name}, but is {count}")
@@ -115,18 +115,18 @@ class HuggingFaceTexts:
         is_word = (batch.pop("special_tokens_mask") == 0) & (batch["attention_mask"] == 1)  # [B, L]
         tower = getattr(self._model, "text_model", self._model)
         hidden: Tensor = tower(**batch).last_hidden_state
-        first = (~is_word).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]  # words before all else, in their order
+        first = (~is_word).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]  # words first, in order
         values = hidden.gather(1, first.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
         mask = is_word.gather(1, first)
         missing = count - mask.shape[1]
         return F.pad(values, (0, 0, 0, missing)), F.pad(mask, (0, missing))
 
     def pieces(self, texts: Sequence[str], count: int) -> list[list[str]]:
-        """What the vectors of :meth:`tokens` stand for: the first ``count`` pieces of each text, spelled as the tokenizer does."""
+        """Return the word pieces of the vectors of :meth:`tokens`: the first ``count`` of each text."""
         return [self._tokenizer.tokenize(text)[:count] for text in texts]
 
     def _batch(self, texts: Sequence[str], length: int) -> dict[str, Tensor]:
-        found = self._tokenizer(
+        batch = self._tokenizer(
             list(texts),
             padding=True,
             truncation=True,
@@ -135,11 +135,11 @@ class HuggingFaceTexts:
             return_attention_mask=True,
             return_tensors="pt",
         )
-        return {name: value.to(self._device) for name, value in found.items()}
+        return {name: value.to(self._device) for name, value in batch.items()}
 
 
 def _load(auto_class: str, name: str) -> Any:
-    """What ``from_pretrained`` gives, with one sentence where it fails."""
+    """Call ``from_pretrained``, and explain a failure in one sentence."""
     try:
         import transformers
     except ImportError:
@@ -151,13 +151,13 @@ def _load(auto_class: str, name: str) -> Any:
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"the encoder {name!r} cannot be loaded by {auto_class} ({reason}); give a vision model for pictures, "
-            "a text model for texts, by its name on the Hugging Face hub or by a local folder, or one of the packaged encoders"
+            f"the encoder {name!r} cannot be loaded by {auto_class} ({reason}); give a vision model for images or a text model "
+            "for texts, by its name on the Hugging Face hub or as a local folder, or one of the packaged encoders"
         ) from None
 
 
 def _pooling(name: str) -> dict[str, Any]:
-    """The settings by which sentence-transformers pools, empty where the model brings none."""
+    """Return the pooling settings of sentence-transformers, empty if the model has none."""
     from transformers.utils import cached_file
 
     path = cached_file(
@@ -166,11 +166,11 @@ def _pooling(name: str) -> dict[str, Any]:
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-    return found
+    settings: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    return settings
 
 
-def _tensor(found: Any) -> Tensor:
-    """Features of CLIP-like models: a tensor, or from transformers 5 on the pooled part of an output."""
-    features: Tensor = found if isinstance(found, Tensor) else found.pooler_output
+def _tensor(output: Any) -> Tensor:
+    """Return features of CLIP-like models: a tensor, or since transformers 5 the pooled part of an output."""
+    features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features

@@ -1,4 +1,4 @@
-"""Pictures of items: finding, opening and cutting them."""
+"""Images of items: finding, opening and cropping."""
 
 import importlib.util
 import os
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 CROP = 0.75
-"""Side of a crop, as a share of the picture's side."""
+"""Side of a crop, as a share of the image's side."""
 
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, zlib.error)
-"""What Pillow raises for files that are no picture or a damaged one."""
+"""Errors that Pillow raises for files that are not images or damaged."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A picture an item, as :func:`gmmrec.data.encode.extract.extract` reads it.
+    """One image per item, as a source of :func:`gmmrec.data.encode.extract.extract`.
 
     Attributes:
-        ids: The items.
-        paths: Their pictures; None where there is none.
-        encoder: What turns pictures into vectors.
-        regions: Side of the grid of regions, which become a token axis; None for one vector a picture.
-        crops: Whether to encode four corners and the centre instead of the whole picture, as a token axis.
+        ids: Ids of the items.
+        paths: Paths of their images; None for a missing one.
+        encoder: Image encoder.
+        regions: Side of the grid of regions, which become a token axis; None for one vector per image.
+        crops: Whether to encode the four corners and the centre as a token axis instead of the whole image.
 
     Raises:
-        ValueError: Both regions and crops are asked for, the lists differ in length, or Pillow is not installed.
+        ValueError: Both regions and crops are set, the lists differ in length, or Pillow is not installed.
     """
 
     ids: Sequence[Hashable]
@@ -50,18 +50,18 @@ class Pictures:
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("PIL") is None:
-            raise ValueError("opening pictures needs Pillow, which is not installed; run: pip install 'gmmrec[encoders]'")
+            raise ValueError("opening images needs Pillow, which is not installed; run: pip install 'gmmrec[encoders]'")
         if self.regions is not None and self.crops:
-            raise ValueError("regions and crops cannot be had together; choose one token axis")
+            raise ValueError("regions and crops cannot be combined; choose one token axis")
         if len(self.ids) != len(self.paths):
-            raise ValueError(f"there must be a path or None for every item, but there are {len(self.paths)} for {len(self.ids)}")
+            raise ValueError(f"every item needs a path or None, but there are {len(self.paths)} for {len(self.ids)} items")
 
     def settings(self) -> dict[str, object]:
-        """What the vectors depend on besides the pictures."""
+        """Return the settings that determine the vectors besides the images."""
         return {"encoder": self.encoder.name, "regions": self.regions, "crops": self.crops}
 
     def fingerprint(self, row: int) -> str:
-        """A text that changes with the picture of a row: name, size and time of its file."""
+        """Return a text that changes with the image of a row: name, size and modification time of its file."""
         path = self.paths[row]
         if path is None or not path.is_file():
             return ""
@@ -69,15 +69,15 @@ class Pictures:
         return f"{path.name} {status.st_size} {status.st_mtime_ns}"
 
     def length(self, row: int) -> int:
-        """Rows of like length share a batch; pictures are alike."""
+        """Return 0, as all images are alike for batching."""
         return 0
 
     def encode(self, rows: Sequence[int]) -> Encoded:
-        """Vectors of the pictures that can be opened, and why others cannot."""
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes without holding Python's lock
-            found = list(pool.map(self._open, rows))
-        missing = {row: picture for row, picture in zip(rows, found, strict=True) if isinstance(picture, str)}
-        opened = [picture for picture in found if not isinstance(picture, str)]
+        """Return vectors of the images that can be opened, and reasons for the others."""
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow releases the GIL while decoding
+            results = list(pool.map(self._open, rows))
+        missing = {row: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)}
+        opened = [result for result in results if not isinstance(result, str)]
         present = [row for row in rows if row not in missing]
         if not opened:
             return Encoded([], None, None, missing)
@@ -91,10 +91,10 @@ class Pictures:
         return Encoded(present, values, None, missing)
 
     def _open(self, row: int) -> "Image | str":
-        """The picture of a row, or the reason why there is none."""
+        """Return the image of a row, or the reason why it is missing."""
         path = self.paths[row]
         if path is None:
-            return "no picture"
+            return "no image"
         try:
             return open_picture(path)
         except BROKEN as error:
@@ -102,50 +102,50 @@ class Pictures:
 
 
 def find_pictures(folder: Path, names: Sequence[Hashable | None]) -> list[Path | None]:
-    """The picture of every name in a folder or the folders in it, None where there is none.
+    """Return the path of the image for every name, found in a folder or its subfolders, or None.
 
-    Where no picture has one of the names, folders may: the first picture in the folder ``NAME`` is taken, by its own name.
+    If no image has one of the names, subfolders may: the first image, by name, of the subfolder ``NAME`` is used.
 
     Args:
-        folder: Holds ``NAME.jpg``, ``.png``, ``.webp`` or another of :data:`SUFFIXES`, in upper or lower case.
-        names: Ids, or file names with or without their ending, exactly as they are spelled: ``007`` is not ``7``. An id with
-            slashes, which no file can have, is looked for as FB15k-237-IMG's folders are named: ``/m/01`` as ``m.01``.
+        folder: Folder of ``NAME.jpg``, ``.png``, ``.webp`` or another of :data:`SUFFIXES`, in upper or lower case.
+        names: Ids, or file names with or without extension, matched exactly: ``007`` is not ``7``. Slashes, which file names
+            cannot contain, are replaced as in the folders of FB15k-237-IMG: ``/m/01`` matches ``m.01``.
 
     Raises:
-        DataError: The folder is not there, none of its pictures fits, or two fit one name.
+        DataError: The folder does not exist, none of its images matches, or two match one name.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {str(folder)!r} with pictures; give the folder that holds <item id>.jpg")
-    wanted = ["" if name is None else str(name).removeprefix("/").replace("/", ".") for name in names]
+        raise DataError(f"there is no image folder {str(folder)!r}; give the folder that holds <item id>.jpg")
+    stems = ["" if name is None else str(name).removeprefix("/").replace("/", ".") for name in names]
     pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    found: defaultdict[str, list[Path]] = defaultdict(list)
+    by_name: defaultdict[str, list[Path]] = defaultdict(list)
     for path in pictures:
-        found[path.stem].append(path)
-        found[path.name].append(path)
-    if not any(name in found for name in wanted):
-        found.clear()
-        for within, path in {path.parent: path for path in reversed(pictures)}.items():
-            found[within.name].append(path)
-    if not any(name in found for name in wanted):
+        by_name[path.stem].append(path)
+        by_name[path.name].append(path)
+    if not any(stem in by_name for stem in stems):
+        by_name.clear()
+        for parent, path in {path.parent: path for path in reversed(pictures)}.items():
+            by_name[parent.name].append(path)
+    if not any(stem in by_name for stem in stems):
         raise DataError(
-            f"no picture in {folder.name}, and no folder of pictures, is named after an id: it holds "
-            f"{listed((path.name for path in pictures), limit=3) or 'no pictures at all'}, but the names looked for are such as "
-            f"{listed((name for name in wanted if name), limit=3)}; rename the files, or say which column of the table holds their "
-            f"names (image column)"
+            f"no image or subfolder of images in {folder.name} is named after an id: it holds "
+            f"{listed((path.name for path in pictures), limit=3) or 'no images'}, but expected are names such as "
+            f"{listed((stem for stem in stems if stem), limit=3)}; rename the files, or set the column of the item table that "
+            f"holds their names (image column)"
         )
-    for name in wanted:
-        if name in found and len(found[name]) > 1:
-            first, second = found[name][:2]
-            raise DataError(f"{first.relative_to(folder)} and {second.relative_to(folder)} are both named {name!r}; keep one")
-    return [found[name][0] if name in found else None for name in wanted]
+    for stem in stems:
+        if stem in by_name and len(by_name[stem]) > 1:
+            first, second = by_name[stem][:2]
+            raise DataError(f"{first.relative_to(folder)} and {second.relative_to(folder)} are both named {stem!r}; keep one")
+    return [by_name[stem][0] if stem in by_name else None for stem in stems]
 
 
 def open_picture(path: Path) -> "Image":
-    """A picture in RGB, turned the right way up, on white where it is transparent; of an animation the first frame.
+    """Open an image in RGB, with EXIF rotation applied, on white if transparent; the first frame of an animation.
 
     Raises:
-        OSError: The file is not there, no picture or a damaged one; for rare damages other kinds of :data:`BROKEN`.
-        ValueError: The picture is absurdly large.
+        OSError: The file is missing, damaged or not an image; rare defects raise others of :data:`BROKEN`.
+        ValueError: The image is so large that Pillow takes it for a decompression bomb.
     """
     from PIL import Image, ImageOps
 
@@ -161,7 +161,7 @@ def open_picture(path: Path) -> "Image":
 
 
 def five_crops(picture: "Image") -> list["Image"]:
-    """The four corners (top left, top right, bottom left, bottom right) and the centre, each three quarters as wide and high."""
+    """Return the four corners (top left, top right, bottom left, bottom right) and the centre, three quarters as wide and high."""
     width, height = picture.size
     wide, high = max(1, round(CROP * width)), max(1, round(CROP * height))
     right, bottom = width - wide, height - high

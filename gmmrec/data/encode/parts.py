@@ -1,4 +1,4 @@
-"""Parts of the work: each encoded in batches, named by its content, and written whole or not at all."""
+"""Parts of an extraction: encoded in batches, named by a hash of their content, written atomically."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 def parts_of(source: Source, folder: Path, size: int) -> list[Part]:
-    """Cuts the rows of a source; a file's name changes with settings, ids and inputs of its rows, and with nothing else."""
+    """Divide the rows of a source; a file's name depends on the settings, ids and inputs of its rows alone."""
     parts = []
     for start in range(0, len(source.ids), size):
         rows = range(start, min(start + size, len(source.ids)))
@@ -36,17 +36,17 @@ def parts_of(source: Source, folder: Path, size: int) -> list[Part]:
 
 
 def encode_part(source: Source, rows: range, batch_size: int, progress: Callable[[int], object]) -> dict[str, Array]:
-    """Encodes consecutive rows.
+    """Encode consecutive rows.
 
     Args:
-        source: What to encode.
-        rows: Of the source.
-        batch_size: Rows that are encoded at once.
-        progress: Is told how many rows every batch had.
+        source: Source of the inputs.
+        rows: Rows of the source.
+        batch_size: Number of rows encoded at once.
+        progress: Callback with the number of rows of every batch.
 
     Returns:
-        ``rows`` that have a value, counted from the part's first, ascending; their float32 ``values``, zero under the ``mask``; the
-        ``missing`` rows and the ``reasons``.
+        ``rows`` with a value, ascending, counted from the part's first; their float32 ``values``, zero where the ``mask`` is
+        False; the ``missing`` rows and the ``reasons``.
 
     Raises:
         ValueError: The encoder gives values that fit neither the batch nor each other.
@@ -58,19 +58,19 @@ def encode_part(source: Source, rows: range, batch_size: int, progress: Callable
     masks: list[Array] = []
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        found = source.encode(batch)
-        missing |= found.missing
-        if found.values is not None:
-            block, mask, useless = _checked(found)
-            missing |= useless
-            keep = [position for position, row in enumerate(found.rows) if row not in useless]
-            present += [found.rows[position] for position in keep]
+        encoded = source.encode(batch)
+        missing |= encoded.missing
+        if encoded.values is not None:
+            block, mask, rejected = _checked(encoded)
+            missing |= rejected
+            keep = [position for position, row in enumerate(encoded.rows) if row not in rejected]
+            present += [encoded.rows[position] for position in keep]
             values.append(block[keep])
             masks.append(mask[keep])
         progress(len(batch))
     widths = {block.shape[1:] for block in values}
     if len(widths) > 1:
-        raise ValueError(f"an encoder must give every batch the same tokens and width, but gave {sorted(widths)}")
+        raise ValueError(f"an encoder must give all batches the same number of tokens and width, but gave {sorted(widths)}")
     ascending = np.argsort(present)
     return {
         "rows": np.array(present, dtype=np.int64)[ascending] - rows.start,
@@ -82,14 +82,14 @@ def encode_part(source: Source, rows: range, batch_size: int, progress: Callable
 
 
 def read_parts(parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, Array]]]:
-    """The arrays of one part after the other."""
+    """Yield every part with its arrays."""
     for part in parts:
         with np.load(part.path, allow_pickle=False) as file:
             yield part, {name: file[name] for name in file.files}
 
 
 def save_whole(path: Path, folder: Path, arrays: dict[str, Array]) -> None:
-    """Writes an ``.npz`` through a temporary file in ``folder``: whoever looks sees the whole file or none."""
+    """Write an ``.npz`` atomically, through a temporary file in ``folder``."""
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".unfinished")
     with os.fdopen(handle, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -100,30 +100,30 @@ def save_whole(path: Path, folder: Path, arrays: dict[str, Array]) -> None:
 
 
 def _umask() -> int:
-    """The permissions that new files do not get; mkstemp leaves them to the owner alone."""
+    """Return the permissions masked for new files, which mkstemp restricts to the owner."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def _checked(found: Encoded) -> tuple[Array, Array, dict[int, str]]:
-    """Values with zeros under the mask, the mask, and the rows whose values say nothing, with the reason."""
-    assert found.values is not None
-    values = found.values.detach().float().cpu()
-    mask = torch.ones(values.shape[:-1], dtype=torch.bool) if found.mask is None else found.mask.cpu()
-    if values.dim() not in (2, 3) or len(values) != len(found.rows) or mask.shape != values.shape[:-1]:
+def _checked(encoded: Encoded) -> tuple[Array, Array, dict[int, str]]:
+    """Return the values, zero where masked, the mask, and the rows without information, with the reason."""
+    assert encoded.values is not None
+    values = encoded.values.detach().float().cpu()
+    mask = torch.ones(values.shape[:-1], dtype=torch.bool) if encoded.mask is None else encoded.mask.cpu()
+    if values.dim() not in (2, 3) or len(values) != len(encoded.rows) or mask.shape != values.shape[:-1]:
         raise ValueError(
-            f"an encoder must give [B, D] or [B, T, D] values and a mask [B, T] for a batch of {len(found.rows)}, "
+            f"an encoder must give [B, D] or [B, T, D] values and a mask [B, T] for a batch of {len(encoded.rows)}, "
             f"but gave {tuple(values.shape)} and {tuple(mask.shape)}"
         )
     values = values.masked_fill(~mask.unsqueeze(-1), 0.0)
-    verdicts = {
+    checks = {
         "it holds no token that the encoder knows": mask.flatten(1).any(1) if mask.dim() > 1 else mask,
         "the encoder gave NaN or infinity": torch.isfinite(values).flatten(1).all(1),
-        "the encoder gave only zeros": (values != 0).flatten(1).any(1),  # which would be read as missing
+        "the encoder gave only zeros": (values != 0).flatten(1).any(1),  # zeros would be read as missing
     }
-    useless: dict[int, str] = {}
-    for reason, is_good in verdicts.items():
-        for position in torch.nonzero(~is_good).flatten().tolist():
-            useless.setdefault(found.rows[position], reason)
-    return values.numpy(), mask.numpy(), useless
+    rejected: dict[int, str] = {}
+    for reason, is_valid in checks.items():
+        for position in torch.nonzero(~is_valid).flatten().tolist():
+            rejected.setdefault(encoded.rows[position], reason)
+    return values.numpy(), mask.numpy(), rejected

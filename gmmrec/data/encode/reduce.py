@@ -1,4 +1,4 @@
-"""Principal components of more vectors than fit into memory."""
+"""Principal component analysis of more vectors than fit into memory."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ Array = NDArray[Any]
 
 
 class PrincipalComponents:
-    """Counts vectors that come in blocks, in float64, and then gives their principal components.
+    """Principal components of vectors added in blocks, in float64.
 
     >>> components = PrincipalComponents()
     >>> components.add(np.array([[0.0, 1.0], [2.0, 1.5]]))
@@ -26,7 +26,7 @@ class PrincipalComponents:
         self._products: Any = 0.0
 
     def add(self, block: Array) -> None:
-        """Takes in vectors ``[n, D]``."""
+        """Add vectors ``[n, D]``."""
         if not len(block):
             return
         block = block.astype(np.float64)
@@ -38,12 +38,12 @@ class PrincipalComponents:
         self._products = self._products + block.T @ block
 
     def fit(self, dim: int) -> float:
-        """Chooses the ``dim`` directions of greatest variance and returns their share of the variance.
+        """Compute the ``dim`` directions of greatest variance and return their share of the variance.
 
         The largest entry of every axis is positive, so that signs do not depend on the linear algebra library.
 
         Raises:
-            ValueError: The vectors have no more than ``dim`` entries, or there are no more than ``dim`` of them.
+            ValueError: ``dim`` is not less than the width or number of the vectors.
         """
         width = len(self._origin)
         if dim >= width:
@@ -58,6 +58,6 @@ class PrincipalComponents:
         return float(variance[-dim:].sum() / variance.sum())
 
     def project(self, values: Array) -> Array:
-        """Coordinates ``[..., dim]`` of vectors ``[..., D]`` along the chosen directions, from the mean."""
+        """Return coordinates ``[..., dim]`` of centred vectors ``[..., D]`` along these directions."""
         projected: Array = (values - self._mean) @ self._axes.T
         return projected

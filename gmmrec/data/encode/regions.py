@@ -5,14 +5,14 @@ from torch.nn import functional as F
 
 
 def regions(maps: Tensor, size: int) -> Tensor:
-    """A feature map as ``size`` by ``size`` vectors, row by row from the top left.
+    """Return a feature map as ``size`` by ``size`` vectors, row by row from the top left.
 
     Args:
-        maps: ``[B, D, H, W]``.
-        size: Regions along each side; neighbouring places are averaged where there are more.
+        maps: Feature maps ``[B, D, H, W]``.
+        size: Number of regions along each side; larger maps are average-pooled.
 
     Returns:
-        ``[B, size * size, D]``
+        Vectors ``[B, size * size, D]``.
 
     Raises:
         ValueError: The map is smaller than the grid.

@@ -1,4 +1,4 @@
-"""What can be encoded: the protocol between the inputs of items and the loop over them."""
+"""Protocol between the inputs of items and the encoding loop."""
 
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Protocol
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 class Encoded(NamedTuple):
-    """What a batch gave.
+    """Result of one batch.
 
     Attributes:
-        rows: Those that have a value.
-        values: ``[len(rows), D]``, or ``[len(rows), T, D]`` with a token axis; None where no row has one.
-        mask: Which tokens exist ``[len(rows), T]``; None for all.
-        missing: Why the other rows have none.
+        rows: Rows with a value.
+        values: Vectors ``[len(rows), D]``, or ``[len(rows), T, D]`` with a token axis; None if no row has a value.
+        mask: Mask of the tokens present ``[len(rows), T]``; None for all.
+        missing: Reasons for the rows without a value.
     """
 
     rows: list[int]
@@ -23,25 +23,25 @@ class Encoded(NamedTuple):
 
 
 class Source(Protocol):
-    """Items with something to encode: :class:`~gmmrec.data.encode.images.Pictures`, :class:`~gmmrec.data.encode.texts.Texts`."""
+    """Inputs of items: :class:`~gmmrec.data.encode.images.Pictures` or :class:`~gmmrec.data.encode.texts.Texts`."""
 
     @property
     def ids(self) -> Sequence[Hashable]:
-        """The items; a row is a position in this list."""
+        """Ids of the items; a row is a position in this list."""
         ...
 
     def settings(self) -> dict[str, object]:
-        """What the values depend on besides the inputs: encoder and token axis."""
+        """Return the settings that determine the values besides the inputs: encoder and token axis."""
         ...
 
     def fingerprint(self, row: int) -> str:
-        """A text that changes with the input of a row."""
+        """Return a text that changes with the input of a row."""
         ...
 
     def length(self, row: int) -> int:
-        """Rows of like length share a batch."""
+        """Return the length of a row; rows of similar length share a batch."""
         ...
 
     def encode(self, rows: Sequence[int]) -> Encoded:
-        """Encodes one batch."""
+        """Encode one batch."""
         ...

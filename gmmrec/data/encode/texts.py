@@ -1,4 +1,4 @@
-"""Texts of items: what their columns say, in one piece."""
+"""Texts of items, joined from their columns."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from gmmrec.data.errors import DataError, listed, nearest
 
 @runtime_checkable
 class Spells(Protocol):
-    """An encoder of texts that can say what its tokens stand for; explanations show it."""
+    """Text encoder that names the word pieces of its tokens, for explanations."""
 
     def pieces(self, texts: Sequence[str], count: int) -> list[list[str]]:
-        """The first ``count`` pieces of each text, spelled out."""
+        """Return the first ``count`` word pieces of each text."""
         ...
 
 
 @dataclass(frozen=True)
 class Texts:
-    """A text an item, as :func:`gmmrec.data.encode.extract.extract` reads it.
+    """One text per item, as a source of :func:`gmmrec.data.encode.extract.extract`.
 
     Attributes:
-        ids: The items.
-        texts: What they say; empty where they say nothing.
-        encoder: What turns texts into vectors.
-        tokens: How many tokens of a text become a token axis; None for one vector a text.
+        ids: Ids of the items.
+        texts: Their texts; empty for a missing one.
+        encoder: Text encoder.
+        tokens: Number of tokens of a text, which become a token axis; None for one vector per text.
 
     Raises:
         ValueError: The lists differ in length.
@@ -44,19 +44,19 @@ class Texts:
             raise ValueError(f"there must be a text for every item, but there are {len(self.texts)} for {len(self.ids)} items")
 
     def settings(self) -> dict[str, object]:
-        """What the vectors depend on besides the texts."""
+        """Return the settings that determine the vectors besides the texts."""
         return {"encoder": self.encoder.name, "tokens": self.tokens}
 
     def fingerprint(self, row: int) -> str:
-        """A text that changes with the text of a row: itself."""
+        """Return the text of a row itself."""
         return self.texts[row]
 
     def length(self, row: int) -> int:
-        """Rows of like length share a batch, so that little of it is padding."""
+        """Return the length of a row; rows of similar length share a batch, to save padding."""
         return len(self.texts[row])
 
     def encode(self, rows: Sequence[int]) -> Encoded:
-        """Vectors of the texts that say something."""
+        """Return vectors of the texts that are not empty."""
         missing = {row: "no text" for row in rows if not self.texts[row].strip()}
         present = [row for row in rows if row not in missing]
         if not present:
@@ -68,10 +68,10 @@ class Texts:
 
 
 def join_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """What columns say of every row, joined by ``". "``; cells that are empty are left out.
+    """Join columns of every row by ``". "``, without empty cells.
 
     Raises:
-        DataError: A column is not there.
+        DataError: A column is missing.
 
     >>> join_columns(pd.DataFrame({"title": ["Heat", None, " "], "year": [1995.0, 1999.0, None]}), ["title", "year"])
     ['Heat. 1995', '1999', '']
@@ -79,14 +79,14 @@ def join_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     for column in columns:
         if column not in frame:
             raise DataError(
-                f"the table has no column {column!r}{nearest(column, frame.columns)}; its columns are {listed(frame.columns)}"
+                f"the table has no column {column!r}{nearest(column, frame.columns)}; choose one of {listed(frame.columns)}"
             )
     spelled = [spell(frame[column]) for column in columns]
     return [". ".join(cell for cell in cells if cell) for cells in zip(*spelled, strict=True)]
 
 
 def spell(column: "pd.Series[Any]") -> list[str]:
-    """Every cell as text; nothing where it is missing, and no ``.0`` behind a whole number.
+    """Return every cell as text, empty if missing, and whole numbers without ``.0``.
 
     >>> spell(pd.Series([7.0, None, 2.5])), spell(pd.Series(["007", " x "]))
     (['7', '', '2.5'], ['007', 'x'])

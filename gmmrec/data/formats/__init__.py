@@ -1,1 +1,1 @@
-"""One reader per format: a path in, :class:`~gmmrec.data.tables.Tables` out."""
+"""Readers, one per format, from a path to :class:`~gmmrec.data.tables.Tables`."""

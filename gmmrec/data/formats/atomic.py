@@ -1,7 +1,7 @@
-"""Reads RecBole's atomic files: ``NAME.inter``, ``NAME.item`` and ``NAME.user``, gzipped or not, with typed headers.
+"""Reader of RecBole's atomic files: ``NAME.inter``, ``NAME.item`` and ``NAME.user``, gzipped or not, with typed headers.
 
 Columns of type ``float_seq`` in the item and user files are features. ``NAME.train.inter``, ``NAME.valid.inter`` and
-``NAME.test.inter`` in place of ``NAME.inter`` give a split. ``NAME.kg`` holds facts, ``NAME.link`` aligns items with entities.
+``NAME.test.inter`` instead of ``NAME.inter`` give a split. ``NAME.kg`` holds triples, ``NAME.link`` aligns items with entities.
 """
 
 from pathlib import Path
@@ -15,21 +15,21 @@ from gmmrec.data.errors import DataError
 from gmmrec.data.files import find_file, read_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
-from gmmrec.data.triple_tables import alignment_table, facts_table
+from gmmrec.data.triple_tables import alignment_table, triple_table
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 
 
 def interaction_files(folder: Path) -> list[Path]:
-    """All ``*.inter`` and ``*.inter.gz`` files of a folder."""
+    """Return all ``*.inter`` and ``*.inter.gz`` files of a folder."""
     return sorted([*folder.glob("*.inter"), *folder.glob("*.inter.gz")])
 
 
 def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
-    """A data set from a folder of atomic files.
+    """Read a data set from a folder of atomic files.
 
     Raises:
-        DataError: A header has no types, or a cell cannot be used.
+        DataError: A header has no types, or a cell is invalid.
     """
     whole: dict[str, Path] = {}
     parts: dict[SplitPart, Path] = {}
@@ -41,7 +41,7 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
         else:
             whole[stem] = path
     if len(whole) > 1:
-        raise DataError(f"folder {folder.name} holds {len(whole)} data sets ({', '.join(sorted(whole))}); keep one in a folder")
+        raise DataError(f"folder {folder.name} holds {len(whole)} data sets ({', '.join(sorted(whole))}); keep one per folder")
     if parts:
         logs = [_log(parts[part], columns).assign(split=np.int8(part.code)) for part in GIVEN_PARTS if part in parts]
         log, name = pd.concat(logs, ignore_index=True), next(iter(parts.values())).name.split(".inter")[0].rsplit(".", 1)[0]
@@ -51,17 +51,17 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
     attributes: dict[str, pd.DataFrame] = {}
     features: list[RawFeatures] = []
     for node_type in ("item", "user"):
-        found = _file(folder, name, node_type)
-        if found is not None:
-            frame, types = _typed_table(found)
+        table_path = _file(folder, name, node_type)
+        if table_path is not None:
+            frame, types = _typed_table(table_path)
             plain = frame[[column for column, kind in types.items() if kind != "float_seq"]]
-            attributes[node_type] = attribute_table(plain, found, node_type, getattr(columns, node_type))
+            attributes[node_type] = attribute_table(plain, table_path, node_type, getattr(columns, node_type))
             ids = attributes[node_type]["id"]
             vectors = [column for column, kind in types.items() if kind == "float_seq"]
-            features += [_features(column, found, frame[column], ids, node_type) for column in vectors]
-    facts, link = _file(folder, name, "kg"), _file(folder, name, "link")
-    triples = None if facts is None else facts_table(_typed_table(facts)[0], facts)
-    alignment = None if link is None or facts is None else alignment_table(_typed_table(link)[0], link)
+            features += [_features(column, table_path, frame[column], ids, node_type) for column in vectors]
+    kg, link = _file(folder, name, "kg"), _file(folder, name, "link")
+    triples = None if kg is None else triple_table(_typed_table(kg)[0], kg)
+    alignment = None if link is None or kg is None else alignment_table(_typed_table(link)[0], link)
     return Tables(name, log, attributes, features, triples=triples, alignment=alignment)
 
 
@@ -74,36 +74,36 @@ def _log(path: Path, columns: ColumnNames) -> pd.DataFrame:
 
 
 def _typed_table(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A table without the types in its header, and the types by column."""
+    """Return a table without the types in its header, and the types by column."""
     frame = read_table(path, separator="\t", quoted=False)
     types = {}
     for column in frame.columns:
         name, _, kind = str(column).partition(":")
         if kind not in TYPES:
             raise DataError(
-                f"{path.name}: column {column!r} has no type; write it as {name + ':token'!r} or with one of {TYPES[1:]}"
+                f"{path.name}: column {column!r} has no type; write it as {name + ':token'!r} or as {', '.join(TYPES[1:])}"
             )
         types[name] = kind
     return frame.set_axis(list(types), axis=1), types
 
 
 def _features(name: str, path: Path, column: "pd.Series[str]", ids: "pd.Series[str]", node_type: str) -> RawFeatures:
-    """One modality from a column of blank-separated numbers; who has none there has no row."""
+    """Return one modality from a column of space-separated numbers; nodes without numbers have no row."""
     present = column.notna().to_numpy()
     lists = column[present].reset_index(drop=True)
     widths = lists.str.count(r"\S+").to_numpy()
-    own = ids[present].reset_index(drop=True)
+    present_ids = ids[present].reset_index(drop=True)
     if not len(widths):
         raise DataError(f"{path.name}: column {name!r} holds no vector; fill or drop it")
     if (widths != widths[0]).any():
         row = int((widths != widths[0]).argmax())
         raise DataError(
-            f"{path.name}: {node_type} {own[row]!r} has {widths[row]} numbers in {name!r}, but the first has {widths[0]}; "
-            f"give all vectors one width"
+            f"{path.name}: {node_type} {present_ids[row]!r} has {widths[row]} numbers in {name!r}, but the first has {widths[0]}; "
+            f"give all vectors the same width"
         )
     try:
         values = np.array(" ".join(lists).split(), dtype=np.float32).reshape(len(lists), -1)
     except ValueError as error:
-        raise DataError(f"{path.name}: column {name!r} is no list of numbers ({error}); mend it") from None
+        raise DataError(f"{path.name}: column {name!r} does not hold lists of numbers ({error}); fix it") from None
     modality = f"user_{name}" if node_type == "user" and not name.startswith("user_") else name
-    return RawFeatures(modality, path.name, values, own, node_type=node_type)
+    return RawFeatures(modality, path.name, values, present_ids, node_type=node_type)

@@ -1,4 +1,4 @@
-"""The data sets inside the package."""
+"""Data sets bundled with the package."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +9,7 @@ from gmmrec.data.tables import Tables
 
 
 def bundled_names() -> list[str]:
-    """Names that ``load_dataset`` knows without a path.
+    """Return the names that ``load_dataset`` accepts instead of a path.
 
     >>> bundled_names()
     ['movies-small']
@@ -18,7 +18,7 @@ def bundled_names() -> list[str]:
 
 
 def read_bundled(name: str) -> Tables:
-    """A data set inside the package; each is a folder in the package's own layout, with its licence beside it."""
+    """Read a bundled data set: a folder in the package's own layout, with its licence."""
     return read_folder(_root() / name, ColumnNames())
 
 

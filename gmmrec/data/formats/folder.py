@@ -1,10 +1,10 @@
-"""Reads a folder of tables and feature files: the package's own layout, and what public data sets usually look like.
+"""Reader of folders of tables and feature files: the package's own layout, and usual layouts of public data sets.
 
-One of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, gzipped or not, or .parquet), or one line a user:
-``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Beside it, each where there is one: ``split``, ``items``,
-``users`` and ``NAME_feat.npy`` or ``.npz``; facts in ``triples`` with ``entities``, ``relations`` and the ``alignment`` of
-items with entities. A folder may hold facts alone, also as RecBole's ``NAME.kg``; features are those of the entities then.
-Sets of items stand in ``outfits``; see :mod:`gmmrec.data.formats.outfits`.
+Interactions are one of ``interactions``, ``ratings``, ``reviews`` or ``checkins`` (.csv, .tsv, gzipped or not, or .parquet), or
+have one line per user: ``sequences.txt`` (oldest first), or ``train.txt`` and ``test.txt``. Optional files are ``split``,
+``items``, ``users`` and ``NAME_feat.npy`` or ``.npz``, and ``triples`` with ``entities``, ``relations`` and the ``alignment`` of
+items with entities. A folder may hold triples alone, also as RecBole's ``NAME.kg``; its features are then those of the entities.
+Outfits are in ``outfits``; see :mod:`gmmrec.data.formats.outfits`.
 """
 
 import logging
@@ -21,77 +21,77 @@ from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text
 from gmmrec.data.formats.outfits import category_features, outfit_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import Tables
-from gmmrec.data.triple_tables import alignment_table, facts_table
+from gmmrec.data.triple_tables import alignment_table, triple_table
 
 logger = logging.getLogger(__name__)
 
 LOG_FILES = ("interactions", "ratings", "reviews", "checkins")
-FACT_FILES = {"entity": ("entities",), "relation": ("relations",)}
+KNOWLEDGE_FILES = {"entity": ("entities",), "relation": ("relations",)}
 TEXT_SUFFIXES = (".txt", ".txt.gz")
-RECBOLE_FACTS = (".kg", ".kg.gz")
+RECBOLE_TRIPLES = (".kg", ".kg.gz")
 
 
 def read_folder(folder: Path, columns: ColumnNames) -> Tables:
-    """A data set from a folder.
+    """Read a data set from a folder.
 
     Raises:
-        DataError: The folder holds no interactions, or a file in it cannot be used.
+        DataError: The folder holds no interactions, or one of its files is invalid.
     """
     attributes = {}
     is_alone = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is None
-    facts = find_file(folder, ("triples",), TABLE_SUFFIXES)
-    if facts is None and is_alone:
-        facts = _recbole_facts(folder)
-    for node_type, stems in (ATTRIBUTE_FILES | (FACT_FILES if facts else {})).items():
+    triple_path = find_file(folder, ("triples",), TABLE_SUFFIXES)
+    if triple_path is None and is_alone:
+        triple_path = _recbole_triples(folder)
+    for node_type, stems in (ATTRIBUTE_FILES | (KNOWLEDGE_FILES if triple_path else {})).items():
         path = find_file(folder, stems, TABLE_SUFFIXES)
         if path is not None:
             attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type, None))
-    if facts is None:
+    if triple_path is None:
         return _with_outfits(folder, columns, attributes, is_alone=is_alone)
     log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else _log(folder, columns)
-    features = read_features(folder, attributes, "entity" if is_alone else "item", facts=True)
+    features = read_features(folder, attributes, "entity" if is_alone else "item", has_entities=True)
     alignment = _alignment(folder)
-    is_plain = facts.name.endswith(RECBOLE_FACTS)
-    triples = facts_table(read_table(facts, separator="\t" if is_plain else None, quoted=not is_plain), facts)
+    is_plain = triple_path.name.endswith(RECBOLE_TRIPLES)
+    triples = triple_table(read_table(triple_path, separator="\t" if is_plain else None, quoted=not is_plain), triple_path)
     return Tables(folder.resolve().name, log, attributes, features, triples=triples, alignment=alignment)
 
 
 def _alignment(folder: Path) -> pd.DataFrame | None:
-    """The entity of every item that has one; ``links``, the file's former name, is refused."""
+    """Return the entity of every aligned item; ``links``, the file's former name, is refused."""
     path = find_file(folder, ("alignment",), TABLE_SUFFIXES)
     if path is not None:
         return alignment_table(read_table(path), path)
     former = find_file(folder, ("links",), TABLE_SUFFIXES)
     if former is not None and find_column(read_table(former), "entity", None, former.name, required=False):
         new = former.name.replace("links", "alignment")
-        raise DataError(f"{former.name} aligns items with entities, but that file is now called {new}; rename it")
+        raise DataError(f"{former.name} aligns items with entities, but this file is now called {new}; rename it")
     return None
 
 
-def _recbole_facts(folder: Path) -> Path | None:
-    """``NAME.kg`` of a folder without interactions of any kind."""
-    files = sorted(path for path in folder.iterdir() if path.name.endswith(RECBOLE_FACTS))
+def _recbole_triples(folder: Path) -> Path | None:
+    """Return ``NAME.kg`` of a folder without interactions of any kind, or None."""
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(RECBOLE_TRIPLES))
     if not files or find_file(folder, ("outfits",), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) or any(folder.glob("*.inter*")):
         return None
     if len(files) > 1:
-        raise DataError(f"folder {folder.name} holds {len(files)} tables of facts ({listed(p.name for p in files)}); keep one")
+        raise DataError(f"folder {folder.name} holds {len(files)} tables of triples ({listed(p.name for p in files)}); keep one")
     return files[0]
 
 
 def _with_outfits(folder: Path, columns: ColumnNames, attributes: dict[str, pd.DataFrame], *, is_alone: bool) -> Tables:
-    """Interactions, with outfits where there are any; outfits without interactions make their own."""
+    """Return interactions with outfits, if any; without interactions, every outfit interacts with its items."""
     path = find_file(folder, ("outfits",), (*TABLE_SUFFIXES, *TEXT_SUFFIXES))
     if path is None:
         return Tables(folder.resolve().name, _log(folder, columns), attributes, read_features(folder, attributes))
-    outfits, makers, catalogue = outfit_table(path)
+    outfits, outfit_log, catalogue = outfit_table(path)
     if is_alone and outfits.user is not None:
-        raise DataError(f"{path.name} names users, but folder {folder.name} has no interactions.csv of theirs; add it")
+        raise DataError(f"{path.name} names users, but folder {folder.name} has no interactions.csv with their log; add it")
     if catalogue is not None:
         attributes["item"] = catalogue
     features = read_features(folder, attributes)
     if "category" in attributes.get("item", ()) and all(table.name != "category" for table in features):
         features.append(category_features(attributes["item"], path.name))
-    log = makers if is_alone else _log(folder, columns)
+    log = outfit_log if is_alone else _log(folder, columns)
     text_ids = frozenset({"user", "item"}) if catalogue is not None else frozenset()
     return Tables(folder.resolve().name, log, attributes, features, text_ids, outfits=outfits)
 
@@ -107,20 +107,20 @@ def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
     sequences = find_file(folder, ("sequences",), TEXT_SUFFIXES)
     if sequences is not None:
         return read_lists(sequences, ordered=True)
-    parts = {part: found for part in GIVEN_PARTS if (found := find_file(folder, (part.value,), TEXT_SUFFIXES)) is not None}
+    parts = {part: file for part in GIVEN_PARTS if (file := find_file(folder, (part.value,), TEXT_SUFFIXES)) is not None}
     if SplitPart.TRAIN in parts:
         logs = [read_lists(path, ordered=False).assign(split=np.int8(part.code)) for part, path in parts.items()]
         whole: pd.DataFrame = pd.concat(logs, ignore_index=True)
         return whole
     files = sorted(path.name for path in folder.iterdir())
     raise DataError(
-        f"folder {folder.name} holds no interactions.csv (nor ratings, reviews, checkins, sequences.txt or train.txt; "
-        f"it holds {listed(files) or 'nothing'}); add one, or give the path of the table itself"
+        f"folder {folder.name} holds no interactions.csv, ratings, reviews, checkins, sequences.txt or train.txt "
+        f"(it holds {listed(files) or 'nothing'}); add one, or give the path of the table itself"
     )
 
 
 def read_lists(path: Path, *, ordered: bool) -> pd.DataFrame:
-    """Interactions from lines ``user item item …``; where they are ordered, the position in the line becomes the time."""
+    """Read interactions from lines ``user item item …``; if ordered, the position in the line becomes the time."""
     text = read_text(path)
     lines = pd.Series(text.splitlines())
     words = lines.str.count(r"\S+")
@@ -131,7 +131,7 @@ def read_lists(path: Path, *, ordered: bool) -> pd.DataFrame:
     is_item[starts] = False
     lengths = counts - 1
     if not is_item.any():
-        raise DataError(f"{path.name} holds users without items; every line is a user id and item ids, with blanks between")
+        raise DataError(f"{path.name} holds users without items; write a user id and item ids, separated by spaces, in every line")
     log: pd.DataFrame = pd.DataFrame({"user": np.repeat(tokens[starts], lengths), "item": tokens[is_item]})
     if ordered:
         log["time"] = np.arange(len(log)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -139,16 +139,16 @@ def read_lists(path: Path, *, ordered: bool) -> pd.DataFrame:
 
 
 def _join_split(log: pd.DataFrame, split: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The log with the part of every user-item pair, from a table of pairs beside it."""
+    """Add the part of every user-item pair to the log, from a table of pairs."""
     if "split" not in split:
-        raise DataError(f"{path.name} has no column 'split'; add it, or rename the file so that it is not read")
+        raise DataError(f"{path.name} has no column 'split'; add it or rename the file")
     pairs = split.drop_duplicates(["user", "item"])[["user", "item", "split"]]
     joined: pd.DataFrame = log.merge(pairs, on=["user", "item"], how="left")
-    absent = joined["split"].isna().to_numpy()
-    if absent.any():
-        user, item = (log[end].iloc[int(absent.argmax())] for end in ("user", "item"))
+    missing = joined["split"].isna().to_numpy()
+    if missing.any():
+        user, item = (log[end].iloc[int(missing.argmax())] for end in ("user", "item"))
         raise DataError(
-            f"{path.name} has no row for user {shown(user)} and item {shown(item)}, which interact; add the pair or drop the file"
+            f"{path.name} has no row for user {shown(user)} and item {shown(item)}, which interact; add the pair or remove the file"
         )
     joined["split"] = joined["split"].astype(np.int8)
     return joined

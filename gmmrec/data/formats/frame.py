@@ -1,4 +1,4 @@
-"""Reads interactions from one table or a pandas DataFrame, and what is given beside them as DataFrames and arrays."""
+"""Reader of interactions from one table or DataFrame, with attributes, features and triples as DataFrames and arrays."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,21 +16,21 @@ from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_i
 from gmmrec.data.errors import DataError, listed, shown
 from gmmrec.data.files import read_table
 from gmmrec.data.tables import RawFeatures, Tables
-from gmmrec.data.triple_tables import alignment_table, facts_table
+from gmmrec.data.triple_tables import alignment_table, triple_table
 
 Vectors: TypeAlias = "ArrayLike | torch.Tensor"
 GivenFeatures: TypeAlias = "Vectors | Sequence[Any] | Mapping[Any, Any] | pd.DataFrame | pd.Series[Any]"
-"""One modality: ``(ids, array)``, ``(ids, array, mask)``, a mapping from id to vector, a DataFrame with a row for each id, or an
+"""One modality: ``(ids, array)``, ``(ids, array, mask)``, a mapping from id to vector, a DataFrame with one row per id, or an
 array whose row ``i`` belongs to the integer id ``i``."""
 
 
 def read_table_file(path: Path, columns: ColumnNames) -> Tables:
-    """A data set without features from one file."""
+    """Read a data set without features from one file."""
     return read_frame(read_table(path), columns, path)
 
 
 def read_frame(frame: pd.DataFrame, columns: ColumnNames, path: Path | None = None) -> Tables:
-    """A data set without features from a DataFrame; ids that are strings there stay strings, also where they look like numbers."""
+    """Read a data set without features from a DataFrame; string ids stay strings, even if they look like numbers."""
     log = interaction_log(_plain(frame, path or Path("the frame")), columns, path)
     if path is not None and path.suffix != ".parquet":
         return Tables(path.name.split(".")[0], log)
@@ -47,43 +47,47 @@ def with_frames(
     triples: pd.DataFrame | None = None,
     alignment: pd.DataFrame | None = None,
 ) -> Tables:
-    """The same tables with attributes, features and facts from memory, in place of what the source has under the same name.
+    """Replace attributes, features and triples of the same name by those from memory.
 
     Args:
-        tables: What a reader found.
-        columns: Columns that were named.
-        attributes: By node type: a table with an id column, or the ids as its index (named like an id column, or strings).
-        features: By modality; names of users' begin with ``user_``, of entities' with ``entity_``.
-        triples: Facts with the columns head, relation and tail.
-        alignment: Which entity an item is.
+        tables: Tables of a reader.
+        columns: Named columns.
+        attributes: Tables by node type, with an id column or the ids as the index (named like an id column, or strings).
+        features: Features by modality; names of user modalities begin with ``user_``, of entity modalities with ``entity_``.
+        triples: Triples with the columns head, relation and tail.
+        alignment: Entity of each item, with the columns item and entity.
 
     Raises:
-        DataError: A table or an array cannot be used; the message names it and the remedy.
+        DataError: A table or an array is invalid; the message names it and the remedy.
     """
-    named = {node_type: Path(f"the frame of {node_type}s") for node_type in attributes}  # labels for messages, no files
-    tabled = {
+    labels = {node_type: Path(f"the frame of {node_type}s") for node_type in attributes}  # for messages, not files
+    new_attributes = {
         node_type: attribute_table(
-            _keyed(frame, node_type, named[node_type]), named[node_type], node_type, getattr(columns, node_type)
+            _keyed(frame, node_type, labels[node_type]), labels[node_type], node_type, getattr(columns, node_type)
         )
         for node_type, frame in attributes.items()
     }
-    facts, aligned = (Path(f"the frame of {name}") for name in ("triples", "alignment"))
+    triple_label, alignment_label = (Path(f"the frame of {name}") for name in ("triples", "alignment"))
+    if triples is not None:
+        triples = triple_table(_plain(triples, triple_label), triple_label)
+    if alignment is not None:
+        alignment = alignment_table(_plain(alignment, alignment_label), alignment_label)
     tables = replace(
         tables,
-        attributes={**tables.attributes, **tabled},
-        triples=tables.triples if triples is None else facts_table(_plain(triples, facts), facts),
-        alignment=tables.alignment if alignment is None else alignment_table(_plain(alignment, aligned), aligned),
+        attributes={**tables.attributes, **new_attributes},
+        triples=tables.triples if triples is None else triples,
+        alignment=tables.alignment if alignment is None else alignment,
     )
     types = ("user", "entity") if tables.triples is not None else ("user",)
-    own = []
+    new_features = []
     for name, given in features.items():
         node_type = next((node_type for node_type in types if name.startswith(f"{node_type}_")), "item")
-        own.append(_features(name, given, node_type))
-    return replace(tables, features=[*(table for table in tables.features if table.name not in features), *own])
+        new_features.append(_features(name, given, node_type))
+    return replace(tables, features=[*(table for table in tables.features if table.name not in features), *new_features])
 
 
 def _plain(frame: pd.DataFrame, where: Path) -> pd.DataFrame:
-    """A frame whose columns are distinct strings; an index that has a name is a column."""
+    """Return a frame whose columns are distinct strings, with a named index as a column."""
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"{where.name} is a {type(frame).__name__}, but must be a pandas DataFrame")
     named = [name for name in frame.index.names if name is not None and name not in frame.columns]
@@ -97,7 +101,7 @@ def _plain(frame: pd.DataFrame, where: Path) -> pd.DataFrame:
 
 
 def _keyed(frame: pd.DataFrame, node_type: str, where: Path) -> pd.DataFrame:
-    """A plain frame in which an unnamed index of strings is the column of ids, where no other is."""
+    """Return a plain frame with an unnamed string index as the id column, unless there is another one."""
     plain = _plain(frame, where)
     is_key = frame.index.names == [None] and not pd.api.types.is_numeric_dtype(frame.index)
     if is_key and find_column(plain, node_type, None, where.name, required=False) is None:
@@ -121,8 +125,8 @@ def _features(name: str, given: GivenFeatures, node_type: str) -> RawFeatures:
         values = _array(given, source)
     else:
         raise DataError(
-            f"{source} is a {type(given).__name__}, but must be (ids, array), a mapping from id to vector, a DataFrame with a row "
-            "for each id, or an array"
+            f"{source} is a {type(given).__name__}, but must be (ids, array), a mapping from id to vector, a DataFrame "
+            "with one row per id, or an array"
         )
     ids = None if raw is None else _ids(raw, source)
     check_array(source, name, values, ids, mask)
@@ -133,7 +137,7 @@ def _features(name: str, given: GivenFeatures, node_type: str) -> RawFeatures:
 
 
 def _from_frame(frame: pd.DataFrame, node_type: str, source: str) -> tuple[Any, NDArray[Any]]:
-    """Ids from a column with a usual name, else from the index; one column of vectors, or a column for each number."""
+    """Return ids from a column with a usual name, else from the index, and vectors from one column or one per dimension."""
     index = frame.index
     frame = _plain(frame.reset_index(drop=True), Path(source))
     key = find_column(frame, node_type, None, source, required=False)
@@ -148,15 +152,15 @@ def _from_frame(frame: pd.DataFrame, node_type: str, source: str) -> tuple[Any, 
 
 
 def _stacked(vectors: Iterable[tuple[Any, Any]], source: str) -> tuple[list[Any], NDArray[Any]]:
-    """Ids and vectors of all that have one; None and a lone NaN mean that there is none."""
+    """Return ids and vectors; None or a single NaN marks a missing vector."""
     pairs = [(raw_id, _array(vector, source)) for raw_id, vector in vectors if vector is not None]
     ids, arrays = [raw_id for raw_id, array in pairs if array.ndim], [array for _, array in pairs if array.ndim]
     if not arrays:
-        raise DataError(f"{source} holds no vector; give one for some id, or leave the modality out")
+        raise DataError(f"{source} holds no vector; give at least one, or leave the modality out")
     for raw_id, array in zip(ids, arrays, strict=True):
         if array.shape != arrays[0].shape:
             raise DataError(
-                f"{source} has shape {array.shape} for id {shown(raw_id)} but {arrays[0].shape} for the first; give all one shape"
+                f"{source} has shape {array.shape} for id {shown(raw_id)} but {arrays[0].shape} for the first; use one shape"
             )
     return ids, np.stack(arrays)
 
@@ -168,7 +172,7 @@ def _array(values: Any, source: str) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.asarray(values)
     except ValueError as error:
-        raise DataError(f"{source} is no array ({error}); give all vectors one width") from None
+        raise DataError(f"{source} is not an array ({error}); give all vectors the same width") from None
     return array
 
 
@@ -177,7 +181,7 @@ def _mask(mask: Any, source: str) -> NDArray[Any] | None:
 
 
 def _ids(raw: Any, source: str) -> "pd.Series[Any]":
-    """Raw ids of the rows, each once and none missing."""
+    """Return the raw ids of the rows, distinct and none missing."""
     values = raw.detach().cpu().numpy() if isinstance(raw, torch.Tensor) else raw
     ids = raw_ids(pd.Series(list(values), name="ids"), Path(source))
     if ids.duplicated().any():

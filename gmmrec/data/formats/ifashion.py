@@ -1,7 +1,7 @@
-"""Reads the public form of iFashion's outfits.
+"""Reader of iFashion outfits in their public format.
 
-``outfit_data.txt`` (``outfit_id,item;item;…``), ``user_data.txt`` (``user_id,item;item;…,outfit_id``) and ``item_data.txt``
-(``item_id,cate_id,pic_url,title``).
+The files are ``outfit_data.txt`` (``outfit_id,item;item;…``), ``user_data.txt`` (``user_id,item;item;…,outfit_id``) and
+``item_data.txt`` (``item_id,cate_id,pic_url,title``).
 """
 
 from pathlib import Path
@@ -11,22 +11,22 @@ import pandas as pd
 
 from gmmrec.data.errors import DataError, shown
 from gmmrec.data.files import read_text
-from gmmrec.data.formats.outfits import category_features, exploded, made, with_validation
+from gmmrec.data.formats.outfits import build_outfits, category_features, exploded, with_validation
 from gmmrec.data.tables import Tables
 
 IFASHION = ("outfit_data.txt", "user_data.txt", "item_data.txt")
 
 
 def is_ifashion(folder: Path) -> bool:
-    """Whether a folder holds iFashion's outfits."""
+    """Return whether a folder holds iFashion's outfits."""
     return (folder / IFASHION[0]).is_file()
 
 
 def read_ifashion(folder: Path) -> Tables:
-    """A data set of outfits in the public form of iFashion.
+    """Read a data set of outfits in iFashion's format.
 
     Raises:
-        DataError: A file is missing, or a line does not hold what it should.
+        DataError: A file is missing, or a line is malformed.
     """
     missing = [name for name in IFASHION if not (folder / name).is_file()]
     if missing:
@@ -37,19 +37,19 @@ def read_ifashion(folder: Path) -> Tables:
     catalogue.columns = pd.Index(["id", "category", "picture", "title"])
     if known[0].duplicated().any():
         raise DataError(
-            f"{IFASHION[0]} has outfit {known[0][known[0].duplicated()].iloc[0]} more than once; keep one line for each"
+            f"{IFASHION[0]} has outfit {known[0][known[0].duplicated()].iloc[0]} more than once; keep one line per outfit"
         )
-    strange = ~clicks[2].isin(known[0])
-    if strange.any():
-        raise DataError(f"{IFASHION[1]} names outfit {clicks[2][strange].iloc[0]}, which {IFASHION[0]} does not list; add it")
-    part = pd.Series(with_validation(np.zeros(len(known), np.int64)), known[0])  # an outfit is in one part, whoever clicked on it
+    unknown = ~clicks[2].isin(known[0])
+    if unknown.any():
+        raise DataError(f"{IFASHION[1]} names outfit {clicks[2][unknown].iloc[0]}, which {IFASHION[0]} does not list; add it")
+    part = pd.Series(with_validation(np.zeros(len(known), np.int64)), known[0])  # one part per outfit, for all users
     content = known.set_index(0)[1]
     alone = known[~known[0].isin(clicks[2])]
     name = pd.concat([clicks[2], alone[0]], ignore_index=True)
     user = pd.concat([clicks[0], pd.Series([None] * len(alone), dtype=object)], ignore_index=True)
     history = exploded(clicks[1], ";")
     items = exploded(content.loc[name].reset_index(drop=True), ";")
-    outfits, _, _ = made(folder, items, part.loc[name].to_numpy(), name, user, history)
+    outfits, _, _ = build_outfits(folder, items, part.loc[name].to_numpy(), name, user, history)
     log: pd.DataFrame = pd.DataFrame(
         {
             "user": clicks[0].to_numpy()[history["group"]],
@@ -62,7 +62,7 @@ def read_ifashion(folder: Path) -> Tables:
 
 
 def _cells(path: Path, count: int, form: str) -> pd.DataFrame:
-    """A text table without quotes whose last column may hold the separator; a header is passed over."""
+    """Read a text table without quotes whose last column may hold the separator, without its header."""
     lines = pd.Series(read_text(path).splitlines())
     lines = lines[lines.str.strip() != ""].reset_index(drop=True)
     if lines[0].startswith(form.split(",")[0]):
@@ -70,5 +70,5 @@ def _cells(path: Path, count: int, form: str) -> pd.DataFrame:
     frame: pd.DataFrame = lines.str.split(",", n=count - 1, expand=True)
     if frame.shape[1] < count or frame[count - 1].isna().any():
         short = int(frame[count - 1].isna().to_numpy().argmax()) if frame.shape[1] == count else 0
-        raise DataError(f"{path.name} holds the line {shown(lines[short])}, but a line must be {form}")
+        raise DataError(f"{path.name} holds the line {shown(lines[short])}, but every line must be {form}; fix it")
     return frame

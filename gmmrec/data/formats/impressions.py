@@ -1,20 +1,21 @@
-"""Reads what people were shown and what of it they clicked, in the layout of the MIND news data set.
+"""Reader of impressions and clicks in the layout of the MIND news data set.
 
-A folder, or its folders ``train`` and ``dev`` (or names that end so, such as ``MINDsmall_train``); every file may be gzipped:
+The files are in one folder, or in its subfolders ``train`` and ``dev`` (or names ending so, such as ``MINDsmall_train``), gzipped
+or not:
 
-- ``behaviors.tsv``, without a header, a line an impression: its id, the user, the time (``11/15/2019 8:55:22 AM``), what the user
-  had clicked before (ids with blanks between, oldest first, perhaps none), and what was shown (``N55689-1 N35729-0``; 1 was
-  clicked). A sixth field, which MIND does not have, may hold the times of the clicks of the fourth one (seconds since 1970).
-- ``news.tsv``, without a header, a line a news article: id, category, subcategory, title, abstract, address, and two lists (JSON)
-  of the entities of the title and of the abstract. Or ``items.csv`` and ``NAME_feat.npz``, as in any folder.
-- ``entity_embedding.vec``: a line an entity, its Wikidata id and its vector. Entities of titles become the modality ``entity``.
-- ``word_embedding.vec``: a line a word and its vector, such as GloVe's. The first words of titles become the modality ``words``.
-- ``news_entity.csv``: columns ``news`` and ``entity``, a line a pair, where vectors are not known. The most frequent entities
-  become the modality ``entity``, ones and zeros.
+- ``behaviors.tsv``, without a header, one line per impression: its id, the user, the time (``11/15/2019 8:55:22 AM``), the items
+  clicked before (ids separated by spaces, oldest first, maybe none), and the items shown (``N55689-1 N35729-0``; 1 for clicked).
+  A sixth field, which MIND does not have, may hold the times of the clicks in the fourth one (seconds since 1970).
+- ``news.tsv``, without a header, one line per article: id, category, subcategory, title, abstract, URL, and two JSON lists of
+  the entities of title and abstract. Alternatively ``items.csv`` and ``NAME_feat.npz``, as in any folder.
+- ``entity_embedding.vec``: one line per entity, its Wikidata id and its vector. Entities of titles become the modality ``entity``.
+- ``word_embedding.vec``: one line per word and its vector, as GloVe's. The first words of titles become the modality ``words``.
+- ``news_entity.csv``: columns ``news`` and ``entity``, one line per pair, for entities without vectors. The most frequent
+  entities become the modality ``entity``, ones and zeros.
 
-Impressions of ``dev`` test, and the last tenth of those of ``train`` validates; in one folder the last tenth tests and the one
-before validates. Interactions are the clicks, in the part of their impression, and what histories tell of earlier ones, which
-train; where their times are not known they lie, in their order, in the seconds before the first impression that tells of them.
+Impressions of ``dev`` are for test, and the last tenth of those of ``train`` for validation; in a single folder, the last tenth is
+for test and the one before for validation. Interactions are the clicks, in the part of their impression, and the earlier clicks of
+histories, in training; if their times are unknown, they are put, in order, in the seconds before the first impression with them.
 """
 
 from collections.abc import Sequence
@@ -32,60 +33,60 @@ from gmmrec.data.tables import RawImpressions, Tables
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
 FOLDERS = {"train": TRAIN, "dev": TEST}
-"""Part of the impressions of each folder, by the end of its name."""
+"""Part of the impressions of a folder, by the end of its name."""
 HELD_OUT = 0.1
-"""Share of the impressions that validates, and share that tests where there is no ``dev``."""
+"""Validation share of the impressions, and test share without ``dev``."""
 
 
 def is_impressions(folder: Path) -> bool:
-    """Whether a folder, or a folder ``train`` in it, holds ``behaviors.tsv``."""
+    """Return whether a folder, or its subfolder ``train``, holds ``behaviors.tsv``."""
     return bool(_folders(folder))
 
 
 def read_impressions(folder: Path) -> Tables:
-    """A data set of impressions.
+    """Read a data set of impressions.
 
     Raises:
-        DataError: A file is missing, or a line does not hold what it should; the message names file and line.
+        DataError: A file is missing, or a line is malformed; the message names file and line.
     """
     folders = _folders(folder)
     if not folders:
-        raise DataError(f"folder {folder.name} holds no behaviors.tsv, nor does a folder 'train' in it; add the file")
-    shows = Codes()
-    read = [_behaviors(path, shows) for _, path in folders]
-    parts = [_parts(seen.time, part, alone=len(folders) == 1) for (part, _), seen in zip(folders, read, strict=True)]
-    seen, part = _Behaviors.joined(read), np.concatenate(parts)
-    items, item_of, clicked = shows.decoded()
+        raise DataError(f"folder {folder.name} holds no behaviors.tsv, nor does a subfolder 'train'; add the file")
+    codes = Codes()
+    behaviors = [_behaviors(path, codes) for _, path in folders]
+    parts = [_parts(table.time, part, alone=len(folders) == 1) for (part, _), table in zip(folders, behaviors, strict=True)]
+    table, part = _Behaviors.joined(behaviors), np.concatenate(parts)
+    items, item_of, clicked = codes.decoded()
     raw = RawImpressions(
-        user=seen.user,
+        user=table.user,
         items=pd.Series(items, dtype=object),
-        shown=item_of[seen.shown],
-        num_shown=seen.num_shown,
-        clicked=clicked[seen.shown],
-        history=item_of[seen.history],
-        num_history=seen.num_history,
+        shown=item_of[table.shown],
+        num_shown=table.num_shown,
+        clicked=clicked[table.shown],
+        history=item_of[table.history],
+        num_history=table.num_history,
         part=part,
-        time=seen.time,
-        history_time=seen.history_time,
+        time=table.time,
+        history_time=table.history_time,
     )
     paths = [path for _, path in folders]
     attributes, features = read_catalogue(folder, paths)
     ids = attributes["item"]["id"] if "item" in attributes else raw.items
-    features += [] if any(table.name == "entity" for table in features) else read_entity_labels(paths, ids)
-    if len({table.name for table in features}) < len(features):
-        raise DataError(f"folder {folder.name} holds two modalities of one name; rename or remove a feature file")
+    features += [] if any(feature.name == "entity" for feature in features) else read_entity_labels(paths, ids)
+    if len({feature.name for feature in features}) < len(features):
+        raise DataError(f"folder {folder.name} holds two modalities of the same name; rename or remove a feature file")
     return Tables(folder.resolve().name, _log(raw), attributes, features, impressions=raw)
 
 
 class Codes(dict[str, int]):
-    """A number for every distinct text, in the order in which they come."""
+    """Numbers of distinct texts, in order of appearance."""
 
     def __missing__(self, text: str) -> int:
         self[text] = len(self)
         return self[text]
 
     def of(self, texts: "pd.Series[str]") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The numbers of all words of texts, one text behind the other, and how many words each has.
+        """Return the numbers of the words of all texts, concatenated, and the number of words of each text.
 
         >>> Codes().of(pd.Series(["b a", "", "b"]))
         (array([0, 1, 0]), array([2, 0, 1]))
@@ -95,7 +96,7 @@ class Codes(dict[str, int]):
         return np.fromiter(map(self.__getitem__, words), np.int64, int(counts.sum())), counts
 
     def decoded(self) -> tuple[list[str], NDArray[np.int64], NDArray[np.bool_]]:
-        """The distinct items; and for every text its item, and whether it says ``-1``. A text without a label is an item.
+        """Return the distinct items, and the item and click label (``-1``) of every text; an unlabelled text is an item itself.
 
         >>> codes = Codes()
         >>> _ = codes.of(pd.Series(["N2 N1-0", "N2-1"]))
@@ -110,7 +111,7 @@ class Codes(dict[str, int]):
 
 @dataclass(frozen=True)
 class _Behaviors:
-    """The columns of one or more ``behaviors.tsv``; items are numbers of :class:`Codes`."""
+    """Columns of one or more ``behaviors.tsv``; items are numbers of :class:`Codes`."""
 
     user: "pd.Series[str]"
     time: NDArray[np.int64]
@@ -134,14 +135,14 @@ class _Behaviors:
 
 
 def _folders(folder: Path) -> list[tuple[str, Path]]:
-    """Where impressions are, by part: the folder itself, or those for training and development."""
+    """Return the folders of impressions by part: the folder itself, or its subfolders ``train`` and ``dev``."""
     if not folder.is_dir():
         return []
     if find_plain_or_gzipped(folder, "behaviors.tsv") is not None:
         return [("train", folder)]
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and find_plain_or_gzipped(path, "behaviors.tsv") is not None)
-    found = [(part, path) for part in FOLDERS for path in inner if path.name.lower().endswith(part)]
-    return found if found and found[0][0] == "train" else []
+    folders = [(part, path) for part in FOLDERS for path in inner if path.name.lower().endswith(part)]
+    return folders if folders and folders[0][0] == "train" else []
 
 
 def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
@@ -152,37 +153,38 @@ def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
         fields = line.split("\t")
         if len(fields) not in (5, 6):
             raise DataError(
-                f"{path.name} line {number} has {len(fields)} fields, but an impression has five with tabs between: "
-                "its id, the user, the time, the history, and what was shown; mend it"
+                f"{path.name} line {number} has {len(fields)} fields, but an impression must have five, separated by tabs: "
+                "id, user, time, history and items shown; fix it"
             )
         numbers.append(number)
         rows.append((*fields, "")[:6])
     frame = pd.DataFrame(rows, columns=["id", "user", "time", "history", "shown", "history_time"])
 
-    def complain(wrong: "NDArray[np.bool_]", column: str, what: str) -> None:
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise DataError(f"{path.name} line {numbers[row]} has {frame[column][row][:60]!r} as its {what}")
+    def check(valid: "NDArray[np.bool_]", column: str, complaint: str) -> None:
+        if not valid.all():
+            row = int(valid.argmin())
+            raise DataError(f"{path.name} line {numbers[row]} has {frame[column][row][:60]!r} as its {complaint}")
 
-    complain((frame["user"].str.strip() == "").to_numpy(), "user", "user; write an id")
+    check((frame["user"].str.strip() != "").to_numpy(), "user", "user; write an id")
     time = pd.to_datetime(frame["time"], format=TIME, errors="coerce")
-    complain(time.isna().to_numpy(), "time", "time, which is not like '11/15/2019 8:55:22 AM'; mend it")
+    check(time.notna().to_numpy(), "time", "time, but expected is a time such as '11/15/2019 8:55:22 AM'; fix it")
     labelled = frame["shown"].str.fullmatch(r"\s*\S+-[01](\s+\S+-[01])*\s*")
-    complain(~labelled.to_numpy(bool), "shown", "items shown, which are not like 'N1-1 N2-0' (1 was clicked); mend or leave it out")
+    check(labelled.to_numpy(bool), "shown", "items shown, but expected are items as 'N1-1 N2-0' (1 for clicked); fix or drop it")
     history, num_history = codes.of(frame["history"])
     times = None
     if (frame["history_time"] != "").any():
         timed = frame["history_time"].str.split()
-        plain = timed.map(lambda own: all(word.isdigit() for word in own)).to_numpy(bool)
-        complain(~(plain & (timed.str.len().to_numpy() == num_history)), "history_time", "times of the history; write one for each")
-        times = np.array([int(word) for own in timed for word in own], dtype=np.int64)
-    seen, num_seen = codes.of(frame["shown"])
+        plain = timed.map(lambda words: all(word.isdigit() for word in words)).to_numpy(bool)
+        is_complete = plain & (timed.str.len().to_numpy() == num_history)
+        check(is_complete, "history_time", "times of the history; write one for each click")
+        times = np.array([int(word) for words in timed for word in words], dtype=np.int64)
+    shown, num_shown = codes.of(frame["shown"])
     seconds = time.astype("datetime64[s]").astype("int64").to_numpy(copy=True)
-    return _Behaviors(frame["user"].str.strip(), seconds, history, num_history, seen, num_seen, times)
+    return _Behaviors(frame["user"].str.strip(), seconds, history, num_history, shown, num_shown, times)
 
 
 def _parts(time: "NDArray[np.int64]", part: str, *, alone: bool) -> "NDArray[np.int64]":
-    """Parts by time: the last impressions validate, and test where nothing else does; those of the same second stay together."""
+    """Assign parts by time: the last impressions to validation, or to validation and test without ``dev``, seconds undivided."""
     if FOLDERS[part] == TEST:
         return np.full(len(time), TEST)
     moments, count = np.sort(time), max(1, round(HELD_OUT * len(time)))
@@ -191,7 +193,7 @@ def _parts(time: "NDArray[np.int64]", part: str, *, alone: bool) -> "NDArray[np.
 
 
 def _log(raw: RawImpressions) -> pd.DataFrame:
-    """All clicks with their times and parts: those of impressions, and earlier ones that only histories tell of."""
+    """Return all clicks with times and parts: those of impressions, and earlier ones known from histories only."""
     user, names = pd.factorize(raw.user)
     order = np.arange(len(user))
     clicks: pd.DataFrame = pd.DataFrame({"item": raw.shown, "row": np.repeat(order, raw.num_shown)})[raw.clicked]
@@ -203,7 +205,7 @@ def _log(raw: RawImpressions) -> pd.DataFrame:
         frame["user"] = user[frame["row"]]
         frame["pair"] = frame["user"] * len(raw.items) + frame["item"]
     first = pd.Series(raw.time).groupby(user).transform("min").to_numpy()
-    is_first = (raw.time == first)[past["row"]]  # in the history of the first impression it is no click of a later one
+    is_first = (raw.time == first)[past["row"]]  # a click in the history of the first impression is not one of a later impression
     past = past[is_first | ~past["pair"].isin(clicks["pair"])].sort_values("time", kind="stable").drop_duplicates("pair")
     past["split"] = TRAIN
     clicks["time"], clicks["split"] = raw.time[clicks["row"]], raw.part[clicks["row"]]

@@ -1,7 +1,7 @@
-"""Reads facts of knowledge graphs: tables of head, relation and tail, and the text layouts of public benchmarks.
+"""Reader of knowledge graphs in the text layouts of public benchmarks.
 
-Text layouts have a fact a line in ``train``, ``valid`` (or ``dev``) and ``test``, as ``.txt`` or ``.tsv``; beside them, each where
-there is one: ``entity2id.txt`` and ``relation2id.txt`` (DB15K, MKG-W, MKG-Y, OpenKE's ``train2id.txt`` too), ``entities.txt`` and
+These have one triple per line in ``train``, ``valid`` (or ``dev``) and ``test``, as ``.txt`` or ``.tsv``. Optional files are
+``entity2id.txt`` and ``relation2id.txt`` (DB15K, MKG-W, MKG-Y, OpenKE's ``train2id.txt`` too), ``entities.txt`` and
 ``relations.txt``, ``entity2text.txt``, ``entity2textlong.txt`` and ``relation2text.txt`` (FB15k-237-IMG, WN18-IMG), and features
 of the entities in ``NAME_feat.npy`` or ``.npz``.
 """
@@ -21,14 +21,14 @@ from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
 
 STEMS = {part: (part.value, "dev") if part is SplitPart.VALID else (part.value,) for part in GIVEN_PARTS}
-"""Names of the file of every part, without their endings."""
+"""File names of every part, without extensions."""
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz", "2id.txt")
 CATALOGUES = {"entity": ("entity2id.txt", "entities.txt"), "relation": ("relation2id.txt", "relations.txt")}
 TEXTS = {"title": "{}2text.txt", "description": "{}2textlong.txt"}
 
 
 def is_knowledge(folder: Path) -> bool:
-    """Whether a folder holds facts in a text layout: three fields a line with tabs between, or a list of entities beside them."""
+    """Return whether a folder holds triples in a text layout: three tab-separated fields per line, or a list of entities."""
     train = _part(folder, SplitPart.TRAIN)
     if train is None:
         return False
@@ -36,36 +36,36 @@ def is_knowledge(folder: Path) -> bool:
 
 
 def read_knowledge(folder: Path) -> Tables:
-    """A data set of facts alone, without users and items.
+    """Read a data set of triples alone, without users and items.
 
-    Entities are called as in the facts. Where these hold numbers and ``entity2id.txt`` names, the names are titles; where they hold
-    names, the numbers say which row of a feature array without ids belongs to whom.
+    Ids of entities are those of the triples. If these are the numbers of ``entity2id.txt``, its names become titles; if they are
+    names, the numbers index the rows of feature arrays without ids.
 
     Raises:
-        DataError: There is no training part, or a line does not hold what it should.
+        DataError: The training part is missing, or a line is malformed.
     """
     paths = {part: path for part in GIVEN_PARTS if (path := _part(folder, part)) is not None}
     if SplitPart.TRAIN not in paths:
-        raise DataError(f"folder {folder.name} holds no facts to learn from; add train.txt with a head, relation and tail a line")
-    facts = pd.concat([_facts(path).assign(split=np.int8(part.code)) for part, path in paths.items()], ignore_index=True)
-    named = {"entity": pd.concat([facts["head"], facts["tail"]]).unique(), "relation": facts["relation"].unique()}
+        raise DataError(f"folder {folder.name} holds no training triples; add train.txt with a head, relation and tail per line")
+    triples = pd.concat([_triples(path).assign(split=np.int8(part.code)) for part, path in paths.items()], ignore_index=True)
+    ids = {"entity": pd.concat([triples["head"], triples["tail"]]).unique(), "relation": triples["relation"].unique()}
     attributes, numbers = {}, None
-    for kind, used in named.items():
+    for kind, used in ids.items():
         frame, order = _catalogue(folder, kind, set(used))
         if frame is not None:
             attributes[kind] = frame
         numbers = order if kind == "entity" else numbers
-    features = [_numbered(table, numbers) for table in read_features(folder, attributes, "entity", facts=True)]
-    nobody: pd.DataFrame = pd.DataFrame({"user": [], "item": []})
-    return Tables(folder.resolve().name, nobody, attributes, features, triples=facts)
+    features = [_numbered(table, numbers) for table in read_features(folder, attributes, "entity", has_entities=True)]
+    log: pd.DataFrame = pd.DataFrame({"user": [], "item": []})
+    return Tables(folder.resolve().name, log, attributes, features, triples=triples)
 
 
 def _part(folder: Path, part: SplitPart) -> Path | None:
     return next((path for stem in STEMS[part] for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
-def _facts(path: Path) -> pd.DataFrame:
-    """The facts of one part; a first line with their number is left out, and OpenKE's files have the relation last."""
+def _triples(path: Path) -> pd.DataFrame:
+    """Read the triples of one part, without a first line with their number; OpenKE's files have the relation last."""
     rows = _fields(path, 3, counted=True)
     order = ("head", "tail", "relation") if path.name.endswith("2id.txt") else ("head", "relation", "tail")
     table: pd.DataFrame = pd.DataFrame(rows, columns=list(order))[["head", "relation", "tail"]]
@@ -73,7 +73,7 @@ def _facts(path: Path) -> pd.DataFrame:
 
 
 def _fields(path: Path, width: int, *, counted: bool = False) -> list[list[str]]:
-    """The fields of every line, parted by tabs, or by blanks in files without tabs; the last field may hold blanks after a tab."""
+    """Return the fields of every line, separated by tabs, or by spaces in files without tabs; after a tab, spaces are text."""
     text = read_text(path)
     split = _splitter(width, tabs="\t" in text)
     rows = []
@@ -82,8 +82,10 @@ def _fields(path: Path, width: int, *, counted: bool = False) -> list[list[str]]
         if not line.strip() or (counted and number == 1 and len(fields) == 1 and fields[0].isdigit()):
             continue
         if len(fields) != width or not all(fields):
-            what = "head, relation and tail" if width == 3 else "two fields"
-            raise DataError(f"{path.name} line {number} must hold {what} with tabs between, but is {line.strip()[:60]!r}; mend it")
+            expected = "head, relation and tail" if width == 3 else "two fields"
+            raise DataError(
+                f"{path.name} line {number} must hold {expected}, separated by tabs, but is {line.strip()[:60]!r}; fix it"
+            )
         rows.append(fields)
     return rows
 
@@ -95,7 +97,7 @@ def _splitter(width: int, *, tabs: bool) -> Callable[[str], list[str]]:
 
 
 def _catalogue(folder: Path, kind: str, used: set[str]) -> tuple[pd.DataFrame | None, "pd.Series[Any] | None"]:
-    """The table of entities or relations with what is written about them, and the id of every number where numbers are given."""
+    """Return the table of entities or relations with their texts, and their ids by number if they are numbered."""
     path = next((path for name in CATALOGUES[kind] if (path := folder / name).is_file()), None)
     frame, numbers = None, None
     if path is not None and "2id" in path.name:
@@ -110,19 +112,19 @@ def _catalogue(folder: Path, kind: str, used: set[str]) -> tuple[pd.DataFrame | 
         frame = pd.DataFrame({"id": [line.split("\t")[0].strip() for line in read_text(path).splitlines() if line.strip()]})
     for column, pattern in TEXTS.items():
         if (text := folder / pattern.format(kind)).is_file():
-            said = pd.DataFrame(_fields(text, 2), columns=["id", column]).drop_duplicates("id")
-            frame = (
-                said if frame is None else frame.drop(columns=column, errors="ignore").merge(said, on="id", how="outer", sort=False)
-            )
+            texts = pd.DataFrame(_fields(text, 2), columns=["id", column]).drop_duplicates("id")
+            if frame is not None:
+                texts = frame.drop(columns=column, errors="ignore").merge(texts, on="id", how="outer", sort=False)
+            frame = texts
     if frame is not None and frame["id"].duplicated().any():
         raise DataError(
-            f"{folder.name} lists {kind} {shown(frame['id'][frame['id'].duplicated()].iloc[0])} twice; keep one line for each"
+            f"{folder.name} lists {kind} {shown(frame['id'][frame['id'].duplicated()].iloc[0])} twice; keep one line per {kind}"
         )
     return frame, numbers
 
 
 def _numbered(table: RawFeatures, numbers: "pd.Series[Any] | None") -> RawFeatures:
-    """Features by row, with the ids that the rows belong to where entities are numbered."""
+    """Return features with the ids of their rows if entities are numbered."""
     if table.ids is not None or numbers is None or len(numbers) != len(table.values):
         return table
     return replace(table, ids=numbers)

@@ -1,7 +1,7 @@
-"""Reads MMRec's layout: ``NAME.inter`` and ``image_feat.npy``, ``text_feat.npy``, whose row ``i`` belongs to item number ``i``.
+"""Reader of MMRec's layout: ``NAME.inter``, ``image_feat.npy`` and ``text_feat.npy``, whose row ``i`` belongs to item ``i``.
 
-``NAME.inter`` is tab separated: userID, itemID, rating, timestamp, x_label (0 train, 1 validation, 2 test). Where
-``u_id_mapping.csv`` or ``i_id_mapping.csv`` say which raw ids the numbers stand for, the raw ids are used.
+``NAME.inter`` is tab-separated: userID, itemID, rating, timestamp, x_label (0 train, 1 validation, 2 test). Raw ids are those of
+``u_id_mapping.csv`` and ``i_id_mapping.csv``, if present, else the numbers themselves.
 """
 
 from dataclasses import replace
@@ -22,15 +22,15 @@ MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv",
 
 
 def read_mmrec(folder: Path, columns: ColumnNames) -> Tables:
-    """A data set from a folder in MMRec's layout.
+    """Read a data set from a folder in MMRec's layout.
 
     Raises:
-        DataError: There is more than one ``.inter`` file, or a cell or an array cannot be used.
+        DataError: There is not exactly one ``.inter`` file, or a cell or an array is invalid.
     """
     files = interaction_files(folder)
     if len(files) != 1:
         raise DataError(
-            f"folder {folder.name} holds {len(files)} .inter files ({listed(p.name for p in files)}); keep one in a folder"
+            f"folder {folder.name} holds {len(files)} .inter files ({listed(p.name for p in files)}); keep one per folder"
         )
     log = interaction_log(read_table(files[0], separator="\t"), columns, files[0])
     features = read_features(folder, {})
@@ -49,19 +49,19 @@ def read_mmrec(folder: Path, columns: ColumnNames) -> Tables:
 
 
 def _mapping(path: Path, number_column: str) -> "pd.Series[str]":
-    """Raw id by number (as text)."""
+    """Return raw ids by number (as text)."""
     frame = read_table(path)
     if number_column not in frame or frame.shape[1] != 2:
-        raise DataError(f"{path.name} has the columns {listed(frame.columns)}, but needs two, one of them {number_column!r}")
+        raise DataError(f"{path.name} has the columns {listed(frame.columns)}, but must have two, one of them {number_column!r}")
     (raw,) = (column for column in frame if column != number_column)
     ids: pd.Series[str] = frame.set_index(number_column)[raw]
     return ids
 
 
 def _translated(numbers: "pd.Series[str]", raw: "pd.Series[str]", source: str, mapping: str) -> "pd.Series[str]":
-    found = numbers.map(raw)
-    if found.isna().any():
+    ids = numbers.map(raw)
+    if ids.isna().any():
         raise DataError(
-            f"{source} uses number {numbers[found.isna()].iloc[0]}, which {mapping} does not list; add it or remove {mapping}"
+            f"{source} uses number {numbers[ids.isna()].iloc[0]}, which {mapping} does not list; add it or remove {mapping}"
         )
-    return found
+    return ids

@@ -1,4 +1,4 @@
-"""Reads what the MIND news data set tells of its articles: titles and categories, their entities, and vectors of words."""
+"""Reader of the articles of the MIND news data set: titles and categories, entities, and word vectors."""
 
 import gzip
 import json
@@ -20,18 +20,18 @@ from gmmrec.data.tokens import TokenNames
 
 NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 ENTITIES, WORDS, LABELS = 8, 24, 512
-"""Most entities and words of a title that are kept, and most labels of entities that are told apart."""
+"""Maximum number of entities and words per title, and of distinct entity labels."""
 
 
 def read_catalogue(folder: Path, folders: Sequence[Path]) -> tuple[dict[str, pd.DataFrame], list[RawFeatures]]:
-    """The attributes of items and users, and all modalities but labels of entities.
+    """Read attributes of items and users, and all modalities but entity labels.
 
     Args:
-        folder: Where the data set is.
-        folders: Where its impressions are: the folder itself, or folders in it.
+        folder: Folder of the data set.
+        folders: Folders of its impressions: the folder itself or its subfolders.
 
     Raises:
-        DataError: A line does not hold what it should, or nothing in the titles has a vector.
+        DataError: A line is malformed, or no entity or word of the titles has a vector.
     """
     attributes, features = read_attribute_files(folder), []
     news = [path for inner in folders if (path := find_plain_or_gzipped(inner, "news.tsv")) is not None]
@@ -40,9 +40,9 @@ def read_catalogue(folder: Path, folders: Sequence[Path]) -> tuple[dict[str, pd.
         attributes["item"] = table.drop(columns=["url", "entities", "labels"])
         vectors: dict[str, NDArray[np.float32]] = {}
         for path in (
-            found for inner in reversed(folders) if (found := find_plain_or_gzipped(inner, "entity_embedding.vec")) is not None
+            file for inner in reversed(folders) if (file := find_plain_or_gzipped(inner, "entity_embedding.vec")) is not None
         ):
-            vectors |= read_vectors(path, {entity for own in table["entities"] for entity in own})
+            vectors |= read_vectors(path, {entity for entities in table["entities"] for entity in entities})
         if vectors:
             features.append(
                 _tokens("entity", "entity_embedding.vec", table["id"], table["entities"], vectors, table["labels"], ENTITIES)
@@ -52,13 +52,13 @@ def read_catalogue(folder: Path, folders: Sequence[Path]) -> tuple[dict[str, pd.
         )
         if words is not None:
             titles = table["title"].fillna("").str.lower().map(lambda title: re.findall(r"\w+", title))
-            known = read_vectors(words, {word for own in titles for word in own})
-            features.append(_tokens("words", words.name, table["id"], titles, known, titles, WORDS))
+            word_vectors = read_vectors(words, {word for title in titles for word in title})
+            features.append(_tokens("words", words.name, table["id"], titles, word_vectors, titles, WORDS))
     return attributes, features + read_features(folder, attributes)
 
 
 def read_entity_labels(folders: Sequence[Path], ids: "pd.Series[Any]") -> list[RawFeatures]:
-    """The modality ``entity`` as ones and zeros, a column for each frequent label, where a table holds them.
+    """Return the modality ``entity`` as ones and zeros, one column per frequent label, if a table holds them.
 
     Raises:
         DataError: The table lacks a column.
@@ -68,15 +68,15 @@ def read_entity_labels(folders: Sequence[Path], ids: "pd.Series[Any]") -> list[R
         return []
     pairs = read_table(path)
     if not {"news", "entity"} <= set(pairs.columns):
-        raise DataError(f"{path.name} needs the columns 'news' and 'entity', a line a pair; add them")
+        raise DataError(f"{path.name} needs the columns 'news' and 'entity', with one pair per line; add them")
     pairs = pairs.dropna(subset=["news", "entity"]).drop_duplicates(["news", "entity"])
     frequent = pairs["entity"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:LABELS]
     row, column = pd.Index(ids.astype(str)).get_indexer(pairs["news"]), frequent.get_indexer(pairs["entity"])
     both = (row >= 0) & (column >= 0)
     values = np.zeros((len(ids), len(frequent)), np.float16)
     values[row[both], column[both]] = 1
-    known = np.asarray(values.any(axis=1))
-    return [RawFeatures("entity", path.name, values, ids, known)]
+    present = np.asarray(values.any(axis=1))
+    return [RawFeatures("entity", path.name, values, ids, present)]
 
 
 def _news(path: Path) -> pd.DataFrame:
@@ -85,32 +85,32 @@ def _news(path: Path) -> pd.DataFrame:
         fields = line.split("\t")
         if len(fields) != len(NEWS) or not fields[0]:
             raise DataError(
-                f"{path.name} line {number} has {len(fields)} fields, but news have eight with tabs between, "
-                f"{NEWS[0]} to {NEWS[-1]}; mend it"
+                f"{path.name} line {number} has {len(fields)} fields, but an article must have eight, separated by tabs, "
+                f"{NEWS[0]} to {NEWS[-1]}; fix it"
             )
         try:
-            found = {str(entity["WikidataId"]): str(entity.get("Label", "")) for entity in json.loads(fields[6] or "[]")}
+            labels = {str(entity["WikidataId"]): str(entity.get("Label", "")) for entity in json.loads(fields[6] or "[]")}
         except (ValueError, TypeError, KeyError, AttributeError):
             raise DataError(
-                f"{path.name} line {number} has {fields[6][:60]!r} as the entities of its title, which is no JSON list of objects "
-                "with 'WikidataId'; mend it"
+                f"{path.name} line {number} has {fields[6][:60]!r} as the entities of its title, but expected is a JSON list of "
+                "objects with 'WikidataId'; fix it"
             ) from None
-        rows.append((*fields[:6], list(found), list(found.values())))
+        rows.append((*fields[:6], list(labels), list(labels.values())))
     table: pd.DataFrame = pd.DataFrame(rows, columns=[*NEWS[:6], "entities", "labels"]).replace({"": None})
     if table["id"].duplicated().any():
         raise DataError(
-            f"{path.name} has news {shown(table['id'][table['id'].duplicated()].iloc[0])} twice; keep one line for each"
+            f"{path.name} has article {shown(table['id'][table['id'].duplicated()].iloc[0])} twice; keep one line per article"
         )
     return table
 
 
-def read_vectors(path: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]:
-    """The vectors of some words or entities from lines ``name number number …``; a first line of two counts is left out.
+def read_vectors(path: Path, names: set[str]) -> dict[str, NDArray[np.float32]]:
+    """Read the vectors of some words or entities from lines ``name number number …``, without a first line of two counts.
 
     Raises:
-        DataError: A line holds something else than numbers, or another number of them.
+        DataError: A line holds something other than numbers, or a different number of them.
     """
-    found: dict[str, NDArray[np.float32]] = {}
+    vectors: dict[str, NDArray[np.float32]] = {}
     width = 0
     with (
         describe_read_errors(path),
@@ -122,13 +122,13 @@ def read_vectors(path: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]
                 continue
             width = width or len(values)
             if len(values) != width:
-                raise DataError(f"{path.name} line {number} has {len(values)} numbers, but the lines before it {width}; mend it")
-            if name in wanted:
+                raise DataError(f"{path.name} line {number} has {len(values)} numbers, but the lines before have {width}; fix it")
+            if name in names:
                 try:
-                    found[name] = np.array(values, dtype=np.float32)
+                    vectors[name] = np.array(values, dtype=np.float32)
                 except ValueError:
-                    raise DataError(f"{path.name} line {number} holds something that is not a number; mend it") from None
-    return found
+                    raise DataError(f"{path.name} line {number} holds something that is not a number; fix it") from None
+    return vectors
 
 
 def _tokens(
@@ -138,32 +138,32 @@ def _tokens(
     tokens: "pd.Series[Any]",
     vectors: Mapping[str, NDArray[np.float32]],
     labels: "pd.Series[Any]",
-    most: int,
+    limit: int,
 ) -> RawFeatures:
-    """A modality of tokens, of which those without a vector are left out."""
+    """Return a modality of tokens, without those that have no vector."""
     if not vectors:
-        raise DataError(f"{source} has no vector of anything in the titles; give the one that belongs to them")
+        raise DataError(f"{source} has no vector of an entity or word in the titles; give the file that belongs to them")
     kept = [
-        [(token, label) for token, label in zip(own, said, strict=True) if token in vectors][:most]
-        for own, said in zip(tokens, labels, strict=True)
+        [(token, label) for token, label in zip(row_tokens, row_labels, strict=True) if token in vectors][:limit]
+        for row_tokens, row_labels in zip(tokens, labels, strict=True)
     ]
     widest = max(1, *map(len, kept))
     values = np.zeros((len(kept), widest, len(next(iter(vectors.values())))), np.float32)
     mask = np.zeros(values.shape[:2], bool)
-    for row, own in enumerate(kept):
-        for position, (token, _) in enumerate(own):
+    for row, pairs in enumerate(kept):
+        for position, (token, _) in enumerate(pairs):
             values[row, position], mask[row, position] = vectors[token], True
-    pieces = {str(item): " ".join(label.replace(" ", "_") for _, label in own) for item, own in zip(ids, kept, strict=True)}
+    pieces = {str(item): " ".join(label.replace(" ", "_") for _, label in pairs) for item, pairs in zip(ids, kept, strict=True)}
     return RawFeatures(name, source, values, ids, mask, tokens=TokenNames("pieces", pieces=pieces))
 
 
 def find_plain_or_gzipped(folder: Path, name: str) -> Path | None:
-    """A file of a folder, gzipped or not."""
+    """Return a file of a folder, gzipped or not, or None."""
     return find_file(folder, (name,), ("", ".gz"))
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers; letters that Unicode counts as ends of lines may occur in titles."""
+    """Yield numbered non-blank lines, split at newlines only, since titles may hold other Unicode line separators."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield number, line.rstrip("\r")

@@ -1,14 +1,15 @@
-"""Reads a table of outfits beside any interactions, and makes what all readers of outfits need.
+"""Reader of a table of outfits, and functions shared by all readers of outfits.
 
-``outfits.csv`` in a folder: a line an outfit, its items in the column ``items`` with blanks between, or in every line with
-commas, or with semicolons; where known ``outfit`` (its id), ``user`` (for whom), ``history`` (what that user had taken before,
-oldest first, written as ``items`` are), ``text`` (what was written about it) and ``split``. Without interactions, every outfit
-interacts with its items as their maker. An item may be written ``position:category``; it is then called ``OUTFIT_POSITION``,
+``outfits.csv`` has one line per outfit, with its items in the column ``items``, separated by spaces, or in all lines by commas, or
+by semicolons. Optional columns are ``outfit`` (id), ``user`` (the user it was made for), ``history`` (items of that user before,
+oldest first, written like ``items``), ``text`` (text about the outfit) and ``split``. Without interactions, every outfit
+interacts with its items as a user. An item may be written ``position:category``; its id is then ``OUTFIT_POSITION``,
 ``categories.csv`` names the categories, and ``fitb_test_derived.csv.gz`` with ``compatibility_test_derived.csv.gz`` may hold
-questions. The column ``category`` of ``items.csv`` says of what kind items are. ``outfits.txt`` is the column ``items`` alone.
+evaluation tasks. The column ``category`` of ``items.csv`` gives the categories of items. ``outfits.txt`` is the column ``items``
+alone.
 
-Kinds of items become a modality ``category`` of ones and zeros, so that items of held-out outfits, of which nothing was learned,
-are known by their kind. Where no outfit validates, a tenth of the training outfits does, drawn with a fixed seed.
+Categories become a modality ``category`` of ones and zeros, so that items that occur in held-out outfits alone are known by their
+category. Without a validation part, a tenth of the outfits is drawn for it from training, with a fixed seed.
 """
 
 import logging
@@ -27,24 +28,26 @@ from gmmrec.data.tables import RawFeatures, RawOutfits
 logger = logging.getLogger(__name__)
 
 HELD_OUT = {SplitPart.VALID: 0.1, SplitPart.TEST: 0.1}
-"""Shares of the outfits that are held out where the source does not say which."""
+"""Shares of the outfits held out without a given split."""
 CELLS = 2**28
-"""Most ones and zeros of the modality of categories; of more categories than fit, the most frequent ones are told apart."""
+"""Maximum number of entries of the category modality; only the most frequent categories that fit get a column."""
 
 
 def outfit_table(path: Path) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | None]:
-    """Outfits from a table, the interactions of their makers, and the items where these are written ``position:category``.
+    """Read outfits, their interactions with the items, and a catalogue if items are written ``position:category``.
 
     Args:
-        path: The table, or a text file with the items of an outfit in every line.
+        path: Table, or a text file with the items of one outfit per line.
 
     Raises:
-        DataError: A column is missing, or an outfit has no items, one of them twice, or an unknown part.
+        DataError: A column is missing, or an outfit has no items, a repeated item or an unknown part.
     """
     is_table = path.name.endswith(TABLE_SUFFIXES)
     frame = read_table(path) if is_table else pd.DataFrame({"items": [x for x in read_text(path).splitlines() if x.strip()]})
     if "items" not in frame:
-        raise DataError(f"{path.name} has no column 'items' with the items of every outfit, but {listed(frame.columns)}; add it")
+        raise DataError(
+            f"{path.name} has no column 'items' (its columns are {listed(frame.columns)}); add the items of every outfit"
+        )
     if frame.empty:
         raise DataError(f"{path.name} holds no outfits below its header; export it again")
     name = frame["outfit"] if "outfit" in frame else pd.Series([str(row) for row in range(len(frame))])
@@ -58,11 +61,11 @@ def outfit_table(path: Path) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | N
     part = _parts(frame["split"], path) if "split" in frame else None
     user = frame.get("user")
     history = exploded(frame["history"].fillna(""), separator) if "history" in frame else None
-    outfits, makers, catalogue = made(path.parent, items, part, name, user, history, catalogue)
-    return replace(outfits, text=frame.get("text")), makers, catalogue
+    outfits, log, catalogue = build_outfits(path.parent, items, part, name, user, history, catalogue)
+    return replace(outfits, text=frame.get("text")), log, catalogue
 
 
-def made(
+def build_outfits(
     folder: Path,
     items: pd.DataFrame,
     part: "NDArray[np.int64] | None",
@@ -71,48 +74,49 @@ def made(
     history: pd.DataFrame | None = None,
     catalogue: pd.DataFrame | None = None,
 ) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | None]:
-    """Checked outfits, their makers' interactions, and the catalogue with names of categories where the folder has them.
+    """Return checked outfits, their interactions with the items, and the catalogue with category names if the folder has them.
 
     Raises:
-        DataError: An outfit has less than two items, or one twice.
+        DataError: An outfit has fewer than two items, or a repeated one.
     """
     counts = np.bincount(items["group"], minlength=len(name))
     if counts.min() < 2:
-        raise DataError(f"outfit {name.iloc[int(counts.argmin())]} has {counts.min()} items, but needs two or more; leave it out")
-    again = items.duplicated().to_numpy()
-    if again.any():
-        row = items.iloc[int(again.argmax())]
-        raise DataError(f"outfit {name.iloc[row['group']]} holds item {row['item']} twice; write every item once")
+        raise DataError(f"outfit {name.iloc[int(counts.argmin())]} has {counts.min()} items, but needs at least two; remove it")
+    repeated = items.duplicated().to_numpy()
+    if repeated.any():
+        row = items.iloc[int(repeated.argmax())]
+        raise DataError(f"outfit {name.iloc[row['group']]} holds item {row['item']} twice; list every item once")
     part = with_validation(np.zeros(len(name), np.int64) if part is None else part)
-    makers: pd.DataFrame = pd.DataFrame(
+    log: pd.DataFrame = pd.DataFrame(
         {"user": name.to_numpy()[items["group"]], "item": items["item"], "split": part[items["group"]].astype(np.int8)}
     )
     outfits = RawOutfits(items, part, user, history)
-    questions = folder / "fitb_test_derived.csv.gz", folder / "compatibility_test_derived.csv.gz"
-    if catalogue is not None and all(path.is_file() for path in questions):
-        outfits = RawOutfits(items, part, user, history, *_derived(*questions, items))
-    names = folder / "categories.csv"
-    if catalogue is not None and names.is_file():
-        named = read_table(names).set_index("category")["name"]
-        catalogue = catalogue.assign(title=catalogue["category"].map(named).fillna(catalogue["category"]))
-    return outfits, makers, catalogue
+    task_paths = folder / "fitb_test_derived.csv.gz", folder / "compatibility_test_derived.csv.gz"
+    if catalogue is not None and all(path.is_file() for path in task_paths):
+        outfits = RawOutfits(items, part, user, history, *_derived(*task_paths, items))
+    categories = folder / "categories.csv"
+    if catalogue is not None and categories.is_file():
+        names = read_table(categories).set_index("category")["name"]
+        catalogue = catalogue.assign(title=catalogue["category"].map(names).fillna(catalogue["category"]))
+    return outfits, log, catalogue
 
 
 def category_features(catalogue: pd.DataFrame, source: str) -> RawFeatures:
-    """The modality ``category``: a column of ones and zeros for each kind of items; nothing for items of unknown kind."""
-    kinds = catalogue["category"]
-    known = kinds.value_counts()
-    most = max(1, CELLS // max(1, len(catalogue)))
-    if len(known) > most:
-        logger.warning("%s: only the %d most frequent of %d categories are told apart", source, most, len(known))
-    column = kinds.map({kind: position for position, kind in enumerate(known.index[:most])}).fillna(-1).astype(int).to_numpy()
-    values = np.zeros((len(catalogue), min(most, len(known))), np.float16)
+    """Return the modality ``category``: one column of ones and zeros per category, missing for items without one."""
+    categories = catalogue["category"]
+    counts = categories.value_counts()
+    limit = max(1, CELLS // max(1, len(catalogue)))
+    if len(counts) > limit:
+        logger.warning("%s: only the %d most frequent of %d categories get a column", source, limit, len(counts))
+    positions = {category: position for position, category in enumerate(counts.index[:limit])}
+    column = categories.map(positions).fillna(-1).astype(int).to_numpy()
+    values = np.zeros((len(catalogue), min(limit, len(counts))), np.float16)
     values[np.flatnonzero(column >= 0), column[column >= 0]] = 1
     return RawFeatures("category", source, values, catalogue["id"], column >= 0)
 
 
 def with_validation(part: "NDArray[np.int64]") -> "NDArray[np.int64]":
-    """Parts ``[N]`` in which some outfits validate, and some test: shares of the training outfits where none did.
+    """Return parts ``[N]`` with validation and test, each drawn from the training outfits if it is missing.
 
     >>> np.bincount(with_validation(np.zeros(100, dtype=int))).tolist()
     [80, 10, 10]
@@ -125,51 +129,51 @@ def with_validation(part: "NDArray[np.int64]") -> "NDArray[np.int64]":
     return part
 
 
-def _derived(blanks: Path, sets: Path, items: pd.DataFrame) -> tuple[tuple[pd.DataFrame, pd.DataFrame], pd.DataFrame]:
-    """Questions whose outfit is named, and sets; ``OUTFIT_POSITION:CATEGORY`` is an item."""
-    frame = read_table(blanks)
-    asked = exploded(frame["candidates"].str.replace(r":\d+", "", regex=True), " ")
-    position = asked.groupby("group").cumcount().to_numpy()
-    asked["right"] = position == frame["answer"].astype(int).to_numpy()[asked["group"]]
+def _derived(blank_path: Path, set_path: Path, items: pd.DataFrame) -> tuple[tuple[pd.DataFrame, pd.DataFrame], pd.DataFrame]:
+    """Read fill-in-the-blank tasks on named outfits, and compatibility tasks; items are written ``OUTFIT_POSITION:CATEGORY``."""
+    frame = read_table(blank_path)
+    candidates = exploded(frame["candidates"].str.replace(r":\d+", "", regex=True), " ")
+    position = candidates.groupby("group").cumcount().to_numpy()
+    candidates["right"] = position == frame["answer"].astype(int).to_numpy()[candidates["group"]]
     blank = frame["outfit"] + "_" + frame["blank_position"]
-    wrong = ~asked.loc[asked["right"], "item"].reset_index(drop=True).eq(blank)
-    if len(blank) != int(asked["right"].sum()) or wrong.any():
-        raise DataError(f"{blanks.name} names an answer that is not the item of its blank_position; draw the questions again")
+    wrong = ~candidates.loc[candidates["right"], "item"].reset_index(drop=True).eq(blank)
+    if len(blank) != int(candidates["right"].sum()) or wrong.any():
+        raise DataError(f"{blank_path.name} names an answer that is not the item at its blank_position; draw the tasks again")
     outfit = items["item"].str.rsplit(pat="_", n=1).str[0]
     rest = pd.DataFrame({"outfit": frame["outfit"], "group": np.arange(len(frame))}).merge(
         pd.DataFrame({"outfit": outfit, "item": items["item"]}), on="outfit"
     )
     rest = rest[rest["item"] != blank.to_numpy()[rest["group"]]][["group", "item"]].sort_values("group", kind="stable")
-    judged = read_table(sets)
-    whole = exploded(judged["items"].str.replace(r":\d+", "", regex=True), " ")
-    whole["real"] = (judged["label"] == "1").to_numpy()[whole["group"]]
-    return (rest, asked), whole
+    labelled = read_table(set_path)
+    sets = exploded(labelled["items"].str.replace(r":\d+", "", regex=True), " ")
+    sets["real"] = (labelled["label"] == "1").to_numpy()[sets["group"]]
+    return (rest, candidates), sets
 
 
 def _separator(cells: "pd.Series[str]", path: Path) -> str:
-    """What stands between items: a comma or a semicolon, where every cell has it, and no other, between ids; else blanks."""
+    """Return the separator of items: a comma or semicolon if it alone separates the ids of every cell, else a space."""
     for sign in ",;":
         if cells.str.fullmatch(rf"\s*[^\s,;]+(\s*{sign}\s*[^\s,;]+)+\s*").all():
             return sign
     odd = cells.str.contains(r"[,;]\s|\s[,;]|^\S*[,;]\S*$")
     if odd.any():
         raise DataError(
-            f"{path.name} has the items {shown(cells[odd].iloc[0])}; put blanks between ids in all lines, or commas in all lines, "
-            "or semicolons"
+            f"{path.name} has the items {shown(cells[odd].iloc[0])}; separate ids by spaces in all lines, by commas in all lines, "
+            "or by semicolons in all lines"
         )
     return " "
 
 
 def exploded(column: "pd.Series[str]", separator: str | None) -> pd.DataFrame:
-    """One row an item: ``group`` (row of the column) and ``item``."""
-    parts = column.str.strip().str.split(separator).explode().str.strip()
-    found: pd.DataFrame = pd.DataFrame({"group": parts.index.to_numpy(), "item": parts.to_numpy()})
-    there: pd.DataFrame = found[found["item"].fillna("") != ""].reset_index(drop=True)
-    return there
+    """Return a table with one row per item: ``group`` (row of the column) and ``item``."""
+    words = column.str.strip().str.split(separator).explode().str.strip()
+    items: pd.DataFrame = pd.DataFrame({"group": words.index.to_numpy(), "item": words.to_numpy()})
+    non_empty: pd.DataFrame = items[items["item"].fillna("") != ""].reset_index(drop=True)
+    return non_empty
 
 
 def _parts(labels: "pd.Series[str]", path: Path) -> "NDArray[np.int64]":
-    found = labels.astype(str).str.lower().map(PART_LABELS)
-    if found.isna().any():
-        raise DataError(f"{path.name} has the split {shown(labels[found.isna()].iloc[0])}; use train, valid and test")
-    return found.to_numpy(np.int64)
+    codes = labels.astype(str).str.lower().map(PART_LABELS)
+    if codes.isna().any():
+        raise DataError(f"{path.name} has the split label {shown(labels[codes.isna()].iloc[0])}; use 'train', 'valid' and 'test'")
+    return codes.to_numpy(np.int64)

@@ -6,13 +6,14 @@ points of this space (see ``docs/models/graph-fusion.md``).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Self
 
-from gmmrec.abilities import FoldsInUsers
+from gmmrec.abilities import AcceptsParts, FoldsInUsers
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.knowledge import KNOWS, check_aligned, with_knowledge
@@ -20,12 +21,12 @@ from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.graph.smoothing import ItemSmoothing
 from gmmrec.models.graph_fusion.config import GraphFusionConfig
 from gmmrec.models.graph_fusion.knowledge import KnowledgeEncoder
+from gmmrec.models.graph_fusion.parts import NO_PARTS, OWN, Builder, OwnParts, preference_of
 from gmmrec.nn.clustering import balance_loss, cut_loss
-from gmmrec.nn.decoder.by_name import DECODERS
+from gmmrec.nn.decoder.by_name import DECODERS, Decoder
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
-from gmmrec.nn.encoder.by_name import content_encoder, contents, propagation
-from gmmrec.nn.encoder.content import ContentEncoder
+from gmmrec.nn.encoder.by_name import content_encoder, propagation
 from gmmrec.nn.fusion.by_name import FUSIONS
 from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.fusion.modality_aware import ModalityAwareFusion
@@ -38,25 +39,6 @@ from gmmrec.typing import ALIGNED, ENTITY, ENTITY_ITEM, ITEM, USER, EdgeType
 
 SHARED_ITEMS: EdgeType = (USER, "shares_items", USER)
 SHARED_USERS: EdgeType = (ITEM, "shares_users", ITEM)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Modules of your own in place of those the configuration names; a run saved with them needs them again to be loaded.
-
-    Attributes:
-        ids: A propagation, see :mod:`gmmrec.nn.encoder`.
-        content: Content encoders by modality.
-        fuse_user: A fusion for users, see :mod:`gmmrec.nn.fusion`.
-        fuse_item: A fusion for items.
-        decode: From vectors of queries and candidates to scores, see :mod:`gmmrec.nn.decoder`.
-    """
-
-    ids: nn.Module | None = None
-    content: Mapping[str, nn.Module] | None = None
-    fuse_user: nn.Module | None = None
-    fuse_item: nn.Module | None = None
-    decode: nn.Module | None = None
 
 
 class Views(NamedTuple):
@@ -87,7 +69,7 @@ class GraphFusionEncoded(Encoded):
     """What modality-aware fusion fuses for each user; None with other fusions."""
 
 
-class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded], FoldsInUsers):
+class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded], FoldsInUsers, AcceptsParts):
     """Views of users and items (their ID embeddings, every modality), each with its own graph encoder, are fused and decoded.
 
     The ID view comes first, then the modalities in the order of the data set. An item has the view of a modality if it has features
@@ -97,37 +79,47 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
     Args:
         schema: Sizes and names.
         config: Parts by name, and settings.
-        parts: Parts by object.
+        parts: Builders of your own by role, in place of parts by name; see :mod:`gmmrec.models.graph_fusion.parts`.
 
     Raises:
         ValueError: The parts do not fit together, or name modalities that the items do not have.
     """
 
-    def __init__(self, schema: GraphSchema, config: GraphFusionConfig = GraphFusionConfig(), parts: Parts = Parts()) -> None:
+    def __init__(
+        self, schema: GraphSchema, config: GraphFusionConfig = GraphFusionConfig(), parts: Mapping[str, Builder] = NO_PARTS
+    ) -> None:
         super().__init__(schema, config)
         c, num_users, modalities = config, schema.num_nodes[USER], schema.modalities(ITEM)
-        self.kinds = contents(modalities, c.content)
+        self.own = OwnParts(parts, modalities)
+        self.kinds = self.own.contents(modalities, c.content)
         flows = any(kind not in ("linear", "perceptron") for kind in self.kinds.values())
-        if c.ids == "none" and not flows:
+        ids = OWN if "encoder" in self.own else c.ids
+        if ids == "none" and not flows:
             raise ValueError("nobody speaks for the users; set ids to 'light', or content to an encoder with a graph, like 'mgat'")
-        shared = c.ids != "none" or bool({"mgat", "mmgcn"} & set(self.kinds.values()))
+        if ids == OWN and c.cluster_weight > 0:
+            raise ValueError("cluster_weight needs the clusters of 'hcgcn', but the encoder is your own; set cluster_weight to 0")
+        shared = ids != "none" or bool({"mgat", "mmgcn", OWN} & set(self.kinds.values()))
         self.users = embedding_table(num_users, c.dim, c.init_std) if shared else None
         smooths = c.item_graph != "none" or c.knowledge != "none"
         self.items = embedding_table(schema.num_nodes[ITEM], c.dim, c.init_std) if shared or smooths else None
         self.ids = None
-        if c.ids != "none":
-            self.ids = parts.ids or propagation(c.ids, c.dim, c.num_layers, num_clusters=c.num_clusters)
-        own = parts.content or {}
-        self.content = nn.ModuleList(own.get(name) or self._encoder(name, kind) for name, kind in self.kinds.items())
-        num_views = len(self.kinds) + (c.ids != "none")
-        num_user_views = num_views - sum(isinstance(encoder, ContentEncoder) for encoder in self.content)
+        if ids == OWN:
+            self.ids = self.own.build("encoder", c.dim, c.num_layers)
+        elif ids != "none":
+            self.ids = propagation(ids, c.dim, c.num_layers, num_clusters=c.num_clusters)
+        self.content = nn.ModuleList(self._encoder(name, kind) for name, kind in self.kinds.items())
+        num_views = len(self.kinds) + (ids != "none")
+        num_user_views = (ids != "none") + sum(preference_of(encoder) is not None for encoder in self.content)
+        if not num_user_views:
+            raise ValueError("no view provides user vectors, as no content encoder has a preference; set ids to 'light'")
         self.fuse_user = self.fuse_item = None
         if num_user_views > 1:
-            for_users = "mean" if c.fusion == "modality_aware" else c.fusion
-            self.fuse_user = parts.fuse_user or FUSIONS[for_users](c.dim, num_user_views)
+            self.fuse_user = self._fusion("mean" if c.fusion == "modality_aware" else c.fusion, num_user_views)
         if num_views > 1:
-            self.fuse_item = parts.fuse_item or FUSIONS[c.fusion](c.dim, num_views)
-        self.decode = parts.decode or DECODERS[c.decoder](c.dim)
+            self.fuse_item = self._fusion(c.fusion, num_views)
+        self.decode: Decoder
+        self.decode = self.own.build("decoder", c.dim) if "decoder" in self.own else DECODERS[c.decoder](c.dim)
+        self.own.check_used()
         self.preserve = self.smooth = self.entities = None
         if c.preserve_weight > 0 and modalities:
             self.preserve = ModalityPreservingDecoder(c.dim, [schema.feature_dims[name] for name in modalities])
@@ -149,10 +141,28 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             widths = [schema.feature_dims[name] for name in schema.modalities(ENTITY)]
             self.know = KnowledgeEncoder(c.knowledge_layers, widths, c.dim)
 
+    @classmethod
+    def with_parts(cls, schema: GraphSchema, config: Any, parts: Mapping[str, Any]) -> Self:
+        """Build the model with parts by role; see :mod:`gmmrec.models.graph_fusion.parts`."""
+        return cls(schema, config, parts)
+
+    @property
+    def own_parts(self) -> Mapping[str, Any]:
+        """The caller's own builders by role."""
+        return self.own.builders
+
     def _encoder(self, name: str, kind: str) -> nn.Module:
         c, num_users, width = self.config, self.schema.num_nodes[USER], self.schema.feature_dims[name]
+        if kind == OWN:
+            own: nn.Module = self.own.build(self.own.content_role(name), num_users, width, c.dim, c.num_layers)
+            return own
         sizes = {"modality_dim": c.modality_dim, "num_clusters": c.num_clusters}
         return content_encoder(kind, num_users, width, c.dim, c.num_layers, init_std=c.init_std, **sizes)
+
+    def _fusion(self, kind: str, num_views: int) -> nn.Module:
+        dim = self.config.dim
+        built: nn.Module = self.own.build("fusion", dim, num_views) if "fusion" in self.own else FUSIONS[kind](dim, num_views)
+        return built
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """The graphs that the chosen parts ask for: of items alike by features, and of co-interactions."""
@@ -160,7 +170,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             graph = self.smooth.prepare(graph)
         if self.entities is not None:
             graph = with_knowledge(graph)
-        if "mcptr" in (self.config.ids, *self.kinds.values()):
+        if "mcptr" in ("" if "encoder" in self.own else self.config.ids, *self.kinds.values()):
             for kind in (SHARED_ITEMS, SHARED_USERS):
                 graph = graph.with_edges(kind, *co_interaction_graph(graph, kind[0], k=self.config.neighbors))
         return graph
@@ -223,7 +233,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
             alike = contrast_with_first([F.embedding(rows, view) for view in views.item], views.present[rows], c.temperature)
             terms["contrast"] = c.contrast_weight * alike
         if c.cluster_weight > 0:
-            edges, q = graph.bipartite, cast(UserItem, self.ids.assignment(views.ids))  # type: ignore[union-attr, operator]
+            edges, q = graph.bipartite, cast(UserItem, self.ids.assignment(views.ids))  # type: ignore[union-attr]
             both_ways = (edges.to_user, q.item, q.user), (edges.to_item, q.user, q.item)
             terms["cluster"] = c.cluster_weight * (cut_loss(*both_ways) + balance_loss(torch.cat(q)))
         return terms
@@ -243,11 +253,11 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         for name, encoder in zip(self.kinds, self.content, strict=True):
             table = graph.features[name]
             features = table.unit if self.config.unit_features else table.pooled
-            if isinstance(encoder, ContentEncoder):
+            preference = preference_of(encoder)
+            if preference is None:
                 items.append(encoder(features))
             else:
-                preference = graph.gather(USER, cast(Tensor, encoder.preference))
-                user, item = encoder(preference, features, table.present, ids, edges)
+                user, item = encoder(graph.gather(USER, preference), features, table.present, ids, edges)
                 users.append(user)
                 items.append(item)
             present.append(table.present)
@@ -266,8 +276,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
 
     def _norm(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> Tensor:
         """The L2 term of every table of the nodes, their rows of the batch."""
-        users: list[Tensor | None] = [self.users]
-        users += [cast(Tensor, encoder.preference) for encoder in self.content if not isinstance(encoder, ContentEncoder)]
+        users = [self.users, *(preference_of(encoder) for encoder in self.content)]
         rows = [F.embedding(batch.query.user, graph.gather(USER, table)) for table in users if table is not None]
         if self.items is not None:
             rows.append(F.embedding(batch.candidates, graph.gather(ITEM, self.items)))
@@ -279,4 +288,7 @@ def fused(fusion: nn.Module | None, views: list[Tensor], present: Tensor | None 
     if fusion is None:
         return views[0]
     result: Tensor = fusion(torch.stack(views, dim=1), present)
+    if result.shape != views[0].shape:
+        made = f"{type(fusion).__name__} made {list(result.shape)} of {len(views)} views {list(views[0].shape)}"
+        raise ValueError(f"{made}; a fusion must return one vector per node, {list(views[0].shape)}")
     return result

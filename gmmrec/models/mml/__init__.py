@@ -1,4 +1,4 @@
-"""MML and its parts: meta-learning, adaptive Transformer, generator of ID embeddings, fusion of predictions."""
+"""MML and its modules: meta-learning, adaptive Transformer, ID embedding generator, prediction fusion."""
 
 from gmmrec.models.mml.config import MMLConfig
 from gmmrec.models.mml.model import MML

@@ -9,55 +9,55 @@ from gmmrec.tasks.next_item import HistoryConfig
 
 @dataclass(frozen=True)
 class MMLConfig(HistoryConfig):
-    """Settings of MML; the defaults are those of the released code where nothing else is said."""
+    """Settings of MML; defaults are those of the released code unless a field says otherwise."""
 
     stride: int = 50
-    """Every how many events of a user, counted back from the last one, a task ends; `max_length`, as here, makes one task of every
-    user who has no more events than that, as in the paper."""
+    """Number of events of a user between the ends of two tasks, counted back from the last event; ``max_length``, the default,
+    makes a single task of a user with at most that many events, as in the paper."""
     dim: int = 64
-    """Size of every embedding."""
+    """Embedding width."""
     num_layers: int = 2
-    """Layers of every learner's Transformer."""
+    """Number of Transformer layers of every learner."""
     num_heads: int = 2
-    """Heads of the attention."""
+    """Number of attention heads."""
     ffn_mult: int = 4
-    """Width of a feed-forward layer, in widths of an embedding."""
+    """Width of a feed-forward layer, as a multiple of ``dim``."""
     dropout: float = 0.5
-    """Share of the input, of the attention weights and of what every step of a layer adds that is dropped."""
+    """Dropout probability of the input, of attention weights and of sublayer outputs."""
     stage: Literal["all", "learners", "generator", "fusion"] = "all"
-    """What is learned: one of the three stages, in this order, each a run that begins with the one before (``init_from``) and
-    leaves all else as it is; or everything at once, with one loss."""
+    """Training stage: one of three, in this order, each a run that starts from the one before (``init_from``) and freezes all other
+    modules; or all at once, with one loss."""
     meta: bool = True
-    """Learn weights that are good to begin with, and adapt them to every history; False: the same model, without either."""
+    """Meta-learn initial weights and adapt them to every history; False: the same model, without either."""
     first_order: bool = True
-    """Whether the outer step takes the inner ones as constants (the code); False differentiates through them, in more time."""
+    """Treat the inner steps as constants in the outer step (the code); False differentiates through them, at a higher cost."""
     inner_steps: int = 5
-    """Steps on a task's support in training."""
+    """Number of steps on a task's support set in training."""
     inner_lr: float = 1e-3
     """Learning rate of these steps, of plain gradient descent."""
     adapt_steps: int = 5
-    """Steps on a user's history before scores are given, 0 for none; the code takes 50, of all weights of a learner."""
+    """Number of steps on a user's history before scoring, 0 for none; the code takes 50, on all weights of a learner."""
     adapt_lr: float = 1e-3
-    """Learning rate of these steps; the code takes 0.07 to 0.5."""
+    """Learning rate of these steps; 0.07 to 0.5 in the code."""
     num_queries: int = 1
-    """Events at the end of a task that are asked for after the inner steps, at most half of them. With a `stride` of as many, every
-    event is asked for once, and an epoch costs that many times less than with a `stride` of 1."""
+    """Number of events at the end of a task that are predicted after the inner steps, at most half of them. With a ``stride`` of
+    the same number, every event is predicted once, and an epoch is that many times cheaper than with a ``stride`` of 1."""
     bias_scale: float = 1e-3
-    """Weight of the items' features in the attention logits of the main learner."""
+    """Weight of the item features in the attention logits of the main learner."""
     detach_bias: bool = False
-    """Keep the projection behind that bias at its initial values, as the code does by mistake."""
+    """Keep the projection of that bias at its initial values, as the code does by mistake."""
     fusion: Literal["attention", "mean"] = "attention"
-    """How the learners' scores are weighed: by attention to their states, or all alike."""
+    """Weights of the learners' scores: attention over their states, or uniform."""
     fusion_hidden: int = 128
-    """Width of the hidden layer behind this attention."""
+    """Hidden width of this attention."""
     generator: bool = True
-    """Whether items without training interactions get an embedding made of features; else they keep their initial one."""
+    """Generate embeddings from features for items without training interactions; else they keep their initial ones."""
     replace_prob: float = 0.1
-    """Share of the items of a batch whose embedding is exchanged for a made one while the generator learns."""
+    """Fraction of the items in a batch whose embedding is replaced by a generated one in generator training."""
     knn: int = 5
-    """Neighbours of an item in every modality, of those that have training interactions."""
+    """Number of neighbours of an item per modality, among items with training interactions."""
     unit_features: bool = True
-    """Whether features are brought to length 1 (the code takes them as they are)."""
+    """Scale features to unit length (the code does not)."""
     init_std: float = 0.02
     """Standard deviation of all initial matrices."""
 
@@ -70,8 +70,6 @@ class MMLConfig(HistoryConfig):
         check_probability(dropout=self.dropout, replace_prob=self.replace_prob)
         check_literals(self)
         if self.stage == "generator" and not (self.generator and self.replace_prob):
-            raise ValueError(
-                "stage 'generator' needs generator: true and a replace_prob above 0; set them, or leave this stage out"
-            )
+            raise ValueError("stage 'generator' needs generator: true and a replace_prob above 0; set them, or skip this stage")
         if self.stage == "fusion" and self.fusion != "attention":
-            raise ValueError(f"fusion {self.fusion!r} has nothing to learn in stage 'fusion'; leave this stage out")
+            raise ValueError(f"fusion {self.fusion!r} has nothing to learn in stage 'fusion'; skip this stage")

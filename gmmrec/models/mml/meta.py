@@ -1,4 +1,4 @@
-"""Learning to learn: weights that take a few steps of their own for every task, all tasks at once."""
+"""Meta-learning: per-task gradient steps on shared weights, vectorised over tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 Weights = dict[str, Tensor]
-"""Parameters by name, as in ``module.named_parameters()``; of many tasks, with a leading axis ``[N, ...]``."""
+"""Parameters by name, as in ``module.named_parameters()``; per task, with a leading axis ``[N, ...]``."""
 
 
 def inner_loop(
@@ -24,32 +24,32 @@ def inner_loop(
     lr: float,
     first_order: bool = True,
 ) -> Weights:
-    r"""The inner loop of MAML: for every task, some steps of gradient descent that begin at the same weights.
+    r"""Run the inner loop of MAML: for every task, some steps of gradient descent from the same initial weights.
 
     .. math:: \theta_n^{(0)} = \theta, \qquad \theta_n^{(s+1)} = \theta_n^{(s)} - \eta \nabla \mathcal{L}_n(\theta_n^{(s)})
 
-    Source: Finn et al., ICML 2017, algorithm 1. Nothing is changed in place: the weights that go in stay what they are, and what is
-    not among them does not move. Works where gradients are switched off, too: then only what comes out is without them.
+    Source: Finn et al., ICML 2017, algorithm 1. Nothing is modified in place: the initial weights are unchanged, and parameters
+    not among them are not adapted. Also works under ``torch.no_grad``: then only the results carry no gradient.
 
     Args:
-        loss: From weights by name and what one task brings (a row of each of ``tasks``) to a number.
-        weights: What all tasks begin with.
-        tasks: Tensors ``[N, ...]``; None is handed on.
-        steps: How many.
+        loss: Maps weights by name and one task's tensors (a row of each of ``tasks``) to a scalar.
+        weights: Initial weights, shared by all tasks.
+        tasks: Tensors ``[N, ...]``; None is passed on.
+        steps: Number of steps.
         lr: Learning rate :math:`\eta`.
-        first_order: Whether the derivative takes the steps as constants (FOMAML): then the gradient at a task's own weights counts
-            as that at the shared ones. Otherwise it goes through the steps.
+        first_order: Treat the steps as constants in the outer derivative (FOMAML): the gradient at a task's adapted weights is
+            taken for that at the shared ones. Otherwise differentiate through the steps.
 
     Returns:
-        Weights of every task, ``[N, ...]`` each.
+        Adapted weights, ``[N, ...]`` each.
 
-    >>> away = lambda weights, target: 0.5 * (weights["w"] - target).square().sum()
-    >>> inner_loop(away, {"w": torch.zeros(())}, (torch.tensor([1.0, 10.0]),), steps=2, lr=0.5)["w"]
+    >>> distance = lambda weights, target: 0.5 * (weights["w"] - target).square().sum()
+    >>> inner_loop(distance, {"w": torch.zeros(())}, (torch.tensor([1.0, 10.0]),), steps=2, lr=0.5)["w"]
     tensor([0.7500, 7.5000])
     """
     num_tasks = next(len(value) for value in tasks if value is not None)
     axes = tuple(None if value is None else 0 for value in tasks)
-    adapted, where = dict(weights), None  # the first step is taken from the same weights, which need not be repeated
+    adapted, where = dict(weights), None  # the first step starts from shared weights, which need no task axis
     norms = nullcontext() if first_order else _PlainLayerNorms()
     with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order), sdpa_kernel(SDPBackend.MATH), norms:
         for _ in range(steps):  # see call_with_own_weights
@@ -65,15 +65,15 @@ def inner_loop(
 def call_with_own_weights(
     module: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...], **options: Tensor | None
 ) -> Tensor:
-    """Every task through a module with the task's own weights.
+    """Apply a module to every task with the task's own weights.
 
-    The fused kernels of attention know neither tasks nor second derivatives, so here attention is the plain formula.
+    Fused attention kernels support neither ``vmap`` nor second derivatives, so attention uses the plain formula here.
 
     Args:
-        module: Takes what one task brings.
-        weights: Of every task, ``[N, ...]`` each.
-        inputs: ``[N, ...]``.
-        **options: The same by name, or None.
+        module: Module called once per task.
+        weights: Weights per task, ``[N, ...]`` each.
+        inputs: Positional inputs ``[N, ...]``.
+        **options: Keyword inputs ``[N, ...]``, or None.
 
     Returns:
         ``[N, ...]``.
@@ -85,18 +85,18 @@ def call_with_own_weights(
     """
     named = {name: value for name, value in options.items() if value is not None}
 
-    def call(own: Weights, given: tuple[Tensor, ...], by_name: Weights) -> Tensor:
-        result: Tensor = functional_call(module, own, given, by_name)
-        return result
+    def call(task_weights: Weights, args: tuple[Tensor, ...], kwargs: Weights) -> Tensor:
+        output: Tensor = functional_call(module, task_weights, args, kwargs)
+        return output
 
     with sdpa_kernel(SDPBackend.MATH):
         axes = (0, 0, 0) if named else (0, 0, None)
-        together: Tensor = vmap(call, in_dims=axes, randomness="different")(dict(weights), inputs, named)
-    return together
+        outputs: Tensor = vmap(call, in_dims=axes, randomness="different")(dict(weights), inputs, named)
+    return outputs
 
 
 class _PlainLayerNorms(TorchFunctionMode):
-    """Layer norms by their formula: of the fused ones, ``vmap`` takes mean and scale as constants in the second derivative.
+    """Layer norms by formula: in the fused kernel, ``vmap`` treats mean and scale as constants in the second derivative.
 
     See https://github.com/pytorch/functorch/issues/534.
     """

@@ -1,4 +1,4 @@
-"""ID embeddings for items that nobody has taken yet, made of what they look like and of whom they look like."""
+"""Generator of ID embeddings for cold items, from their features and those of their neighbours."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ from gmmrec.nn.segment import segment_softmax
 
 
 class NeighbourEmbeddingGenerator(nn.Module):
-    r"""Projects an item's features, adds those of its neighbours as attention finds them, and takes the mean over modalities.
+    r"""Mean over modalities of an item's projected features plus those of its neighbours, weighted by attention.
 
     .. math::
         \mathbf{g}_m(i) = \mathrm{ReLU} \Big( \mathbf{y}_i + \sum_{j \in N_m(i)} \alpha_{ij} \mathbf{y}_j \Big), \qquad
         \mathbf{y}_i = \mathbf{W}_m \mathbf{f}_i + \mathbf{b}_m, \qquad
         \alpha_i = \mathrm{softmax}_j \big( \mathbf{w}^\top [\mathbf{y}_i ; \mathbf{y}_j] + c \big)
 
-    Source: the released code of MML (Pan et al., CIKM 2022). Half of :math:`\mathbf{w}`, and :math:`c`, are the same for all
-    neighbours of an item, so that they cancel in the softmax: they are left out, and nothing changes.
+    Source: the released code of MML (Pan et al., CIKM 2022). One half of :math:`\mathbf{w}`, and :math:`c`, contribute the same to
+    all neighbours of an item and cancel in the softmax: they are left out, which changes no result.
 
     Args:
         feature_dims: Width of every modality.
@@ -30,12 +30,12 @@ class NeighbourEmbeddingGenerator(nn.Module):
     Shapes:
         - **input:** features ``[I, D_m]``, present ``[I]`` and a relation from neighbours to items for every modality;
           rows ``[n]``, distinct
-        - **output:** ``[n, dim]``, at least 0, and ``[n]``: whether an item has any modality; zeros where not
+        - **output:** ``[n, dim]``, at least 0, and the mask of items with any modality ``[n]``; the others are zeros
 
-    >>> make = NeighbourEmbeddingGenerator([4], 8)
+    >>> generate = NeighbourEmbeddingGenerator([4], 8)
     >>> edges = Relation(torch.tensor([[1, 2], [0, 0]]))
-    >>> vectors, made = make([torch.randn(3, 4)], [torch.tensor([True, True, True])], [edges], torch.tensor([0]))
-    >>> vectors.shape, made
+    >>> vectors, exists = generate([torch.randn(3, 4)], [torch.tensor([True, True, True])], [edges], torch.tensor([0]))
+    >>> vectors.shape, exists
     (torch.Size([1, 8]), tensor([True]))
     """
 
@@ -47,21 +47,21 @@ class NeighbourEmbeddingGenerator(nn.Module):
     def forward(
         self, features: Sequence[Tensor], present: Sequence[Tensor], relations: Sequence[Relation], rows: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Embeddings of rows."""
+        """Generate embeddings for ``rows``."""
         parts = [self._modality(m, features[m], relations[m], rows) for m in range(len(self.project))]
-        there = torch.stack([mask[rows] for mask in present], dim=1)  # [n, M]
-        total = torch.stack(parts, dim=1).masked_fill(~there.unsqueeze(-1), 0.0).sum(1)
-        return total / there.sum(1, keepdim=True).clamp(min=1), there.any(1)
+        exists = torch.stack([mask[rows] for mask in present], dim=1)  # [n, M]
+        total = torch.stack(parts, dim=1).masked_fill(~exists.unsqueeze(-1), 0.0).sum(1)
+        return total / exists.sum(1, keepdim=True).clamp(min=1), exists.any(1)
 
     def attention(self, m: int, features: Tensor, relation: Relation, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Whom the rows of modality m listen to.
+        """Compute the attention of ``rows`` over their neighbours by modality m.
 
         Returns:
             Edges ``[2, E]`` from the neighbours to ``0 … n - 1``, ascending; their weights ``[E]``, which sum to 1 for every row
-            that has neighbours; the neighbours' projections ``[J, dim]``, in whose rows the edges begin.
+            with neighbours; the neighbours' projections ``[J, dim]``, whose rows are the sources of the edges.
         """
         edge_index = edges_into(relation, rows, len(features), len(features)).edge_index.as_subclass(Tensor)
-        sources, position = torch.unique(edge_index[0], return_inverse=True)  # a neighbour of many is projected once
+        sources, position = torch.unique(edge_index[0], return_inverse=True)  # a shared neighbour is projected once
         neighbours = self._projected(m, features, sources)
         counts = torch.bincount(edge_index[1], minlength=len(rows))
         logits = self.logit[m](neighbours).squeeze(-1)[position]

@@ -1,4 +1,4 @@
-"""Fusion of predictions: every modality ranks by itself, and attention weighs the rankings."""
+"""Late fusion: attention over the scores of one model per modality."""
 
 from typing import Literal
 
@@ -8,26 +8,26 @@ from torch import Tensor, nn
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 LEAST_VARIANCE = 1e-8
-"""Added to every variance, so that a row whose scores are all equal has a derivative."""
+"""Added to every variance, so that a row of equal scores has a finite derivative."""
 
 
 class PredictionAttentionFusion(nn.Module):
-    r"""Weighs the scores that several models give, by the state that each of them is in.
+    r"""Attention over the scores of several models, with logits from the state of each model.
 
     .. math::
         \mathbf{w} = \mathrm{softmax}_m \big( \mathrm{ReLU}(\mathrm{MLP}(\mathrm{LN}(\mathbf{l}_m))) \big), \qquad
         \mathbf{y} = \sum_m w_m \, \mathrm{z}(\mathbf{y}_m)
 
-    with one perceptron for all modalities and :math:`\mathrm{z}` the standardisation of a row of scores, so that no modality speaks
-    louder than another. Source: the released code of MML (Pan et al., CIKM 2022), where :math:`\mathrm{z}` is a layer normalisation
-    with a weight and a bias for every item of one catalogue; here it has no parameters, so that any number of candidates will do.
-    Given vectors in place of scores (C the width of a vector), it fuses those.
+    with one MLP shared by all modalities and :math:`\mathrm{z}` the standardisation of a row of scores, so that no modality
+    dominates by scale. Source: the released code of MML (Pan et al., CIKM 2022), where :math:`\mathrm{z}` is a layer normalisation
+    with a weight and a bias for every item of one catalogue; here it has no parameters and accepts any number of candidates. Also
+    fuses vectors instead of scores, with C the width of a vector.
 
     Args:
         state_dim: Width of a state.
-        hidden: Widths of the perceptron's hidden layers.
-        normalize: What is done to a row of scores: standardised over its candidates, or nothing (it is standardised already).
-        relu_logits: Whether logits are at least 0, as in the code.
+        hidden: Widths of the MLP's hidden layers.
+        normalize: Normalisation of a row of scores: ``zscore`` over its candidates, or ``none`` for rows standardised already.
+        relu_logits: Apply a ReLU to the logits, as in the code.
 
     Shapes:
         - **input:** states ``[N, M, state_dim]``, scores ``[N, M, C]``, mask ``[N, M]`` or None
@@ -36,7 +36,7 @@ class PredictionAttentionFusion(nn.Module):
 
     >>> fuse = PredictionAttentionFusion(3)
     >>> fused, weights = fuse(torch.ones(1, 2, 3), torch.tensor([[[1.0, 3.0], [20.0, 10.0]]]))
-    >>> fused.abs().round(decimals=3).tolist(), weights.tolist()        # they disagree, and are equally right
+    >>> fused.abs().round(decimals=3).tolist(), weights.tolist()        # they disagree, at equal weights
     ([[0.0, 0.0]], [[0.5, 0.5]])
     """
 
@@ -58,7 +58,7 @@ class PredictionAttentionFusion(nn.Module):
         self.layers.append(nn.Linear((state_dim, *hidden)[-1], 1))
 
     def forward(self, states: Tensor, scores: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The fused scores, and the weights."""
+        """Return the fused scores and the weights."""
         scores = hide_missing(scores, mask)
         if self.normalize == "zscore":
             scores = standardized(scores)
@@ -66,13 +66,13 @@ class PredictionAttentionFusion(nn.Module):
         return (weights.unsqueeze(-1) * scores).sum(-2), weights
 
     def weights(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """How much every modality counts ``[N, M]``."""
+        """Compute the weights of the modalities ``[N, M]``."""
         logits: Tensor = self.layers(self.norm(hide_missing(states, mask))).squeeze(-1)
         return masked_softmax(logits.relu() if self.relu_logits else logits, mask)
 
 
 def standardized(scores: Tensor) -> Tensor:
-    """Every row ``[..., C]`` at mean 0 and variance 1; zeros where all are equal.
+    """Standardise every row ``[..., C]`` to mean 0 and variance 1; a constant row becomes zeros.
 
     >>> standardized(torch.tensor([[1.0, 3.0], [7.0, 7.0]])).round(decimals=3)
     tensor([[-1.,  1.],

@@ -1,4 +1,4 @@
-"""MMT-Net and its parts: running moments and standardization."""
+"""MMT-Net and its modules: running moments and standardisation."""
 
 from gmmrec.models.mmt_net.model import MMTNet, MMTNetConfig
 

@@ -16,6 +16,7 @@ from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mmt_net.moments import RunningMoments
 from gmmrec.models.mmt_net.standardize import Standardize
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.fusion.context import ContextFusion, ContextModulation, ResidualAdapter
 from gmmrec.nn.init import embedding_table
@@ -28,46 +29,46 @@ from gmmrec.typing import ITEM_USER, NodeType
 
 Group = Literal["interactional", "historical", "attributional"]
 GROUPS: tuple[Group, ...] = get_args(Group)
-"""What of the context belongs to the event, to the past of user and item, and to what they are."""
+"""Groups of context columns: of the event, of the history of user and item, and of their attributes."""
 PARTS = ("user", "item", "pair")
-"""Whose a column of the context is; those of the event count as the user's."""
+"""Owners of context columns; columns of the event belong to the user."""
 
 CLOSE = 0.1
-"""Distances, in standard deviations, below which it hardly matters how small they are."""
+"""Offset of distances in the logarithm, in standard deviations; smaller distances are hardly distinguished."""
 CELLS = 2**20
-"""Numbers a chunk of pairs may hold at once: 4 MB."""
+"""Maximum number of values in a chunk of pairs: 4 MB."""
 
 
 @dataclass(frozen=True)
 class MMTNetConfig:
-    """Settings of MMT-Net; the paper's are not known, these are those of its reconstruction."""
+    """Settings of MMT-Net; the paper's are not known, the defaults are those of this reconstruction."""
 
     dim: int = 64
-    """Size of embeddings and of the fused context."""
+    """Width of embeddings and of the fused context."""
     order: int = 2
-    """Layers of the context module: the most context features that are multiplied with each other; 1 for a plain layer."""
+    """Number of layers of the context module, the highest order of products of context features; 1 for a plain layer."""
     residual: bool = True
-    """Whether every group of the context is shifted by what the others say."""
+    """Shift every group of the context by a function of the others."""
     num_layers: int = 1
-    """Layers on an embedding after the context was multiplied in; 0 for the product alone."""
+    """Number of layers on an embedding after its product with the context; 0 for the product alone."""
     groups: tuple[Group, ...] = GROUPS
-    """Which groups of the context are used: the event's own (``interactional``), degrees and the mean features of the user's items
+    """Groups of the context in use: the event's own (``interactional``), degrees and the mean features of the user's items
     (``historical``), features and their distance from that mean (``attributional``)."""
     context_dim: int = 5
-    """Width of the context of an event; that of its time is 5 wide."""
+    """Width of the event context; that of its time is 5."""
     feature_dim: int = 16
-    """Modalities that are wider are projected to this many numbers first."""
+    """Width to which wider modalities are projected first."""
     transfer: Literal["none", "layers", "drr"] = "none"
-    """What becomes of the modules of the source, the run of ``init_from``: ``layers`` trains a copy of them, ``drr`` freezes them
-    and learns residuals in front."""
+    """Transfer of the modules of the source, the run of ``init_from``: ``layers`` trains a copy of them, ``drr`` freezes them and
+    learns residuals on their inputs."""
     moment_weight: float = 0.1
-    """Weight of the term that keeps the outputs of adapted modules distributed as in the source; for ``drr``."""
+    """Weight of the term that keeps the output distribution of adapted modules near the source's; for ``drr``."""
     loss: Literal["bce", "squared"] = "bce"
-    """Binary cross-entropy of positives and negatives, or squared distance of scores from 1 and 0."""
+    """Binary cross-entropy of positives and negatives, or squared error of scores against 1 and 0."""
     l2: float = 1e-4
     """Weight of the L2 term on the embeddings of the batch."""
     init_std: float = 0.1
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))
@@ -79,14 +80,14 @@ class MMTNetConfig:
 
 
 class Side(NamedTuple):
-    """What a pair needs of its user, or of its item.
+    """User or item half of a pair.
 
     Attributes:
         vector: Embedding ``[..., d]``.
         bias: ``[..., 1]``.
-        context: Its columns of the context ``[..., F]``.
-        profile: Features of all modalities of the items, side by side, or their mean over the user's items ``[..., D]``.
-        has: 1.0 where there are such, 0.0 where not, by modality ``[..., M]``.
+        context: Context columns of this side ``[..., F]``.
+        profile: Concatenated features of all item modalities, or their mean over the user's items ``[..., D]``.
+        has: 1.0 for modalities present in the profile, else 0.0 ``[..., M]``.
     """
 
     vector: Tensor
@@ -96,29 +97,29 @@ class Side(NamedTuple):
     has: Tensor
 
     def at(self, rows: Tensor) -> "Side":
-        """Of some nodes."""
+        """Return the sides of the nodes in ``rows``."""
         return Side(*(F.embedding(rows, values) for values in self))
 
 
 @dataclass(frozen=True)
 class MMTNetEncoded(Encoded):
-    """Embeddings, and everything else that a pair needs of its two sides."""
+    """Embeddings, and both sides of all pairs."""
 
     user_side: Side
     item_side: Side
 
 
 class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts, FoldsInUsers):
-    """The context of an event reshapes users and items; how it does so holds in every domain, and is learned in one for all.
+    """Context-conditioned user and item embeddings, with context modules that transfer between domains.
 
-    A RECONSTRUCTION: the roles of the modules are known from the abstract and a summary of the paper, the equations are ours. The
-    context module (M1) multiplies features of the context, the conditioning (M3) multiplies embeddings by the result and maps them;
-    neither knows how many users and items there are, so that both can be taken over from a source by ``start_from``. Embeddings
-    (M2) and the scorer's biases (M4) are each domain's own.
+    A RECONSTRUCTION: the roles of the modules are known from the abstract and a summary of the paper, the equations are this
+    implementation's. The context module (M1) multiplies context features, the conditioning (M3) multiplies embeddings by the result
+    and maps them; neither depends on the number of users and items, so both can be loaded from a source by ``start_from``.
+    Embeddings (M2) and the scorer's biases (M4) are specific to each domain.
 
-    Beside the event's own context, which the query brings, the context of a pair is made of the graph: degrees, features of the
+    Besides the event's own context, given in the query, the context of a pair is computed from the graph: degrees, features of the
     item and mean features of the user's items, and the distance between the two for every modality, all standardised within the
-    domain. An interaction that is learned is no part of its own past: degrees and means are taken without it.
+    domain. A training interaction is not part of its own history: degrees and means exclude it.
     """
 
     event_mean: Tensor
@@ -127,14 +128,14 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
     def __init__(self, schema: GraphSchema, config: MMTNetConfig = MMTNetConfig()) -> None:
         super().__init__(schema, config)
         self.names = {kind: schema.modalities(kind) for kind in ("user", "item")}
-        own, dim = [*self.names["user"], *self.names["item"]], config.dim
-        self.widths = {name: min(schema.feature_dims[name], config.feature_dim) for name in own}
+        modalities, dim = [*self.names["user"], *self.names["item"]], config.dim
+        self.widths = {name: min(schema.feature_dims[name], config.feature_dim) for name in modalities}
         layout = self._layout()
         for position, part in enumerate(PARTS):
             owner = torch.arange(len(PARTS)).repeat(len(layout)).repeat_interleave(torch.tensor(layout).flatten())
             self.register_buffer(f"{part}_columns", (owner == position).nonzero().flatten(), persistent=False)
 
-        # M1 and M3, which domains share
+        # M1 and M3, shared between domains
         self.projections = nn.ModuleList(
             nn.Identity() if schema.feature_dims[name] == width else nn.Linear(schema.feature_dims[name], width, bias=False)
             for name, width in self.widths.items()
@@ -142,18 +143,18 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         self.context = ContextFusion(dim, len(layout), config.order, residual=config.residual, widths=[sum(w) for w in layout])
         last = self.context.layers[-1] if config.order > 1 else self.context.first
         assert isinstance(last, nn.Linear)
-        nn.init.ones_(last.bias)  # a context that says little leaves embeddings much as they are
+        nn.init.ones_(last.bias)  # with a weak context, embeddings are nearly unchanged
         self.reshape = nn.ModuleDict({kind: ContextModulation(dim, config.num_layers) for kind in ("user", "item")})
         self.moments = nn.ModuleDict({name: RunningMoments(dim) for name in ("context", "user", "item")})
 
-        # M2 and M4, which every domain has for itself
+        # M2 and M4, specific to each domain
         self.users = embedding_table(schema.num_nodes["user"], dim, config.init_std)
         self.items = embedding_table(schema.num_nodes["item"], dim, config.init_std)
         self.user_bias = nn.Parameter(torch.zeros(schema.num_nodes["user"], 1))
         self.item_bias = nn.Parameter(torch.zeros(schema.num_nodes["item"], 1))
         self.context_bias = nn.Linear(dim, 1)
         self.degrees = nn.ModuleDict({kind: Standardize(1) for kind in ("user", "item")})
-        self.features = nn.ModuleList(Standardize(schema.feature_dims[name]) for name in own)
+        self.features = nn.ModuleList(Standardize(schema.feature_dims[name]) for name in modalities)
         self.register_buffer("event_mean", torch.zeros(config.context_dim))
         self.register_buffer("events", torch.zeros((), dtype=torch.long))
 
@@ -165,10 +166,10 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
             self.adapters = nn.ModuleDict({name: ResidualAdapter(size) for name, size in sizes.items() if size})
 
     def start_from(self, source: AnyRecommender) -> bool:
-        """Takes over M1 and M3 of a source, how their outputs are distributed, and the context bias to begin with.
+        """Load M1 and M3 of a source, the moments of their outputs, and its context bias as an initial value.
 
         Raises:
-            ValueError: The source is no MMT-Net, or one with another context or other widths.
+            ValueError: The source is not an MMT-Net, or has another context or other widths.
         """
         if self.config.transfer == "none":
             return False
@@ -185,13 +186,13 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
                 "the source has another context or other widths, so its modules do not fit; give both runs the same modalities, "
                 "groups, dim, order, residual, num_layers, context_dim and feature_dim"
             )
-        for own, theirs in (*pairs, (self.moments, source.moments)):
-            own.load_state_dict(theirs.state_dict())
+        for module, source_module in (*pairs, (self.moments, source.moments)):
+            module.load_state_dict(source_module.state_dict())
         return True
 
     @torch.no_grad()
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
-        """Takes note of mean and deviation of degrees and features, so that all domains have the same scale."""
+        """Fit the standardisation of degrees and features, which puts all domains on the same scale."""
         for kind, module in self.degrees.items():
             assert isinstance(module, Standardize)
             module.fit(graph.degree(kind)[:, None].log1p())
@@ -201,25 +202,25 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         return graph
 
     def encode(self, graph: MultimodalGraph) -> MMTNetEncoded:
-        """Embeddings ``user`` and ``item``, and both sides of all pairs."""
+        """Return embeddings ``user`` and ``item``, and both sides of all pairs."""
         users, items = self._users(graph), self._items(graph)
         return MMTNetEncoded({"user": users.vector, "item": items.vector}, users, items)
 
     def score(self, encoded: MMTNetEncoded, query: ContextQuery, candidates: Tensor) -> Tensor:
-        """Every pair in the context that is the event's, the user's, the item's and their own; a chunk of candidates at a time.
+        """Score every pair in the context of event, user, item and pair, in chunks of candidates.
 
-        Where the query has no context, the mean one of training takes its place.
+        A query without a context gets the mean context of training.
         """
         item = encoded.item_side
         user = self._in_event(encoded.user_side.at(query.user), query)
         user = Side(*(values.unsqueeze(1) for values in user))
         width = sum(self._columns(part).numel() for part in PARTS) + 4 * self.config.dim
-        step = CELLS // max(1, len(query) * width)
+        step = block_rows(CELLS, len(query) * width)
         return in_chunks(lambda part: self._pairs(user, item.at(candidates[..., part]))[0], candidates.shape[-1], step)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[ContextQuery]) -> dict[str, Tensor]:
-        """Positives against negatives in the same event, each with the context of its own item; what keeps moments, and L2."""
-        self._remember(batch.query)
+        """Loss of positives and negatives in the same event, each with its item's context; the moment term (``drr``), and L2."""
+        self._update_event_mean(batch.query)
         items, rows = self._items(graph), batch.candidates
         user = self._in_event(self._users(graph, items, (batch.query.user, batch.positive)), batch.query)
         item = items.at(rows)
@@ -229,12 +230,12 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
             context = torch.cat([self._degree("item", degree), item.context[..., 1:]], -1)
             item = item._replace(context=context)
         scores, outputs = self._pairs(Side(*(values.unsqueeze(1) for values in user)), item)
-        wanted = torch.zeros_like(scores)
-        wanted[:, 0] = 1.0
-        fit = F.binary_cross_entropy_with_logits if self.config.loss == "bce" else F.mse_loss
-        terms: dict[str, Tensor] = {self.config.loss: fit(scores, wanted)}
+        labels = torch.zeros_like(scores)
+        labels[:, 0] = 1.0
+        criterion = F.binary_cross_entropy_with_logits if self.config.loss == "bce" else F.mse_loss
+        terms: dict[str, Tensor] = {self.config.loss: criterion(scores, labels)}
         if self.adapters is not None:
-            terms["moments"] = self.config.moment_weight * self._distance(outputs)
+            terms["moments"] = self.config.moment_weight * self._moment_distance(outputs)
         elif self.training:
             for name, output in outputs.items():
                 moments = self.moments[name]
@@ -245,7 +246,7 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         return terms
 
     def _layout(self) -> list[tuple[int, int, int]]:
-        """Columns of every group that are the user's (the event's first), the item's, and the pair's."""
+        """Number of columns of user (the event's first), item and pair, per group."""
         by_kind = {kind: sum(self.widths[name] + 1 for name in names) for kind, names in self.names.items()}
         sizes: dict[str, tuple[int, int, int]] = {
             "interactional": (self.config.context_dim, 0, 0),
@@ -254,25 +255,25 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         }
         layout = [sizes[group] for group in GROUPS if group in self.config.groups and any(sizes[group])]
         if not layout:
-            raise ValueError("the only group of the context is 'attributional', but there are no features; add groups or features")
+            raise ValueError("the only context group is 'attributional', but there are no features; add groups or features")
         return layout
 
     def _columns(self, part: str) -> Tensor:
-        """Places of a part in the context."""
+        """Positions of an owner's columns in the context."""
         columns: Tensor = getattr(self, f"{part}_columns")
         return columns
 
     def _shared(self) -> tuple[nn.Module, ...]:
-        """What domains share: M1, with the projections in front of it, and M3."""
+        """Modules shared between domains: M1 with its input projections, and M3."""
         return self.projections, self.context, self.reshape
 
     def _degree(self, kind: NodeType, degree: Tensor) -> Tensor:
-        """One column ``[..., 1]``."""
+        """Standardised log-degree column ``[..., 1]``."""
         column: Tensor = self.degrees[kind](degree.unsqueeze(-1).log1p())
         return column
 
     def _attributes(self, graph: MultimodalGraph, kind: NodeType) -> tuple[Tensor, Tensor]:
-        """Features ``[N, D]``, zeros where they are missing, and by modality whether they are there ``[N, M]``."""
+        """Features ``[N, D]``, zeros where missing, and the mask of modalities present ``[N, M]``."""
         values, has = [graph.degree(kind).new_empty(graph.num_nodes(kind), 0)], []
         for name, standardize, project in zip(self.widths, self.features, self.projections, strict=True):
             if name in self.names[kind]:
@@ -282,14 +283,14 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         return torch.cat(values, 1), torch.stack(has, 1).float() if has else values[0]
 
     def _items(self, graph: MultimodalGraph) -> Side:
-        """All items."""
+        """Item side of all items."""
         values, has = self._attributes(graph, "item")
         groups = {"historical": [self._degree("item", graph.degree("item"))], "attributional": [values, has]}
         vector, bias = graph.gather("item", self.items), graph.gather("item", self.item_bias)
-        return Side(vector, bias, self._beside(groups, values), values, has)
+        return Side(vector, bias, self._concat_groups(groups, values), values, has)
 
     def _users(self, graph: MultimodalGraph, items: Side | None = None, events: tuple[Tensor, Tensor] | None = None) -> Side:
-        """All users; or those of training events (users ``[B]``, items ``[B]``), whose past is what they did beside the event."""
+        """User side of all users, or of training events (users ``[B]``, items ``[B]``), whose history excludes the event."""
         items = self._items(graph) if items is None else items
         known = torch.cat([items.profile, items.has], 1)
         total = known.new_zeros(graph.num_nodes("user"), known.shape[1])
@@ -302,20 +303,20 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
             vector, bias, values, has = (F.embedding(user, table) for table in (vector, bias, values, has))
             total, degree = total[user] - known[item], (degree[user] - 1).clamp(min=0)
         sums, counts = total.split([items.profile.shape[1], items.has.shape[1]], 1)
-        seen = (counts > 0.5).float()
+        present = (counts > 0.5).float()
         widths = torch.tensor([self.widths[name] for name in self.names["item"]], dtype=torch.long, device=sums.device)
-        share = (seen / counts.clamp(min=1)).repeat_interleave(widths, 1, output_size=sums.shape[1])
+        share = (present / counts.clamp(min=1)).repeat_interleave(widths, 1, output_size=sums.shape[1])
         profile = sums * share
-        groups = {"historical": [self._degree("user", degree), profile, seen], "attributional": [values, has]}
-        return Side(vector, bias, self._beside(groups, profile), profile, seen)
+        groups = {"historical": [self._degree("user", degree), profile, present], "attributional": [values, has]}
+        return Side(vector, bias, self._concat_groups(groups, profile), profile, present)
 
-    def _beside(self, groups: Mapping[str, list[Tensor]], like: Tensor) -> Tensor:
-        """The columns of the groups that are used, side by side."""
+    def _concat_groups(self, groups: Mapping[str, list[Tensor]], like: Tensor) -> Tensor:
+        """Concatenate the columns of the groups in use."""
         used = [columns for group, of_group in groups.items() if group in self.config.groups for columns in of_group]
         return torch.cat([like[:, :0], *used], 1)
 
     def _in_event(self, user: Side, query: ContextQuery) -> Side:
-        """Users with the context of their events, which is the mean of training where there is none."""
+        """Users with the context of their events, or with the mean context of training if the query has none."""
         if "interactional" not in self.config.groups:
             return user
         event = self.event_mean.expand(len(query), -1) if query.context is None else query.context
@@ -338,32 +339,33 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         return scores, {"context": context, "user": users, "item": items}
 
     def _distances(self, user: Side, item: Side) -> Tensor:
-        """How far the item is from what the user had ``[B, C, M]``, by modality: logarithms, 0 where that is not known."""
+        """Log-distance of the item from the user's profile by modality ``[B, C, M]``; 0 where a modality is missing."""
         if "attributional" not in self.config.groups or not self.names["item"]:
             return user.context[..., :0]
         columns, start = [], 0
         for width in (self.widths[name] for name in self.names["item"]):
-            one, other = user.profile[..., start : start + width], item.profile[..., start : start + width]
-            shared = other.dim() == 2
-            far = torch.cdist(one[:, 0] if shared else one, other, compute_mode="donot_use_mm_for_euclid_dist")  # exact when near
-            columns.append((far if shared else far[:, 0]) / width**0.5)
+            left, right = user.profile[..., start : start + width], item.profile[..., start : start + width]
+            shared = right.dim() == 2
+            left = left[:, 0] if shared else left
+            distance = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")  # exact for small distances
+            columns.append((distance if shared else distance[:, 0]) / width**0.5)
             start += width
         return (torch.stack(columns, -1) + CLOSE).log() * user.has * item.has
 
     @torch.no_grad()
-    def _remember(self, query: ContextQuery) -> None:
-        """Takes the contexts of a training batch into their mean."""
+    def _update_event_mean(self, query: ContextQuery) -> None:
+        """Update the mean context with a training batch."""
         if self.training and query.context is not None and "interactional" in self.config.groups:
             self.events += len(query)
             self.event_mean.lerp_(query.context.mean(0), (len(query) / self.events).to(self.event_mean))
 
-    def _distance(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """How far the outputs of M1 and M3 are from how they were distributed in the source."""
-        far = []
+    def _moment_distance(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Distance of the outputs of M1 and M3 from their distribution in the source."""
+        distances = []
         for name, output in outputs.items():
             moments = self.moments[name]
             assert isinstance(moments, RunningMoments)
             if moments.is_empty:
                 raise ValueError("transfer 'drr' needs a source, but the model has none; name a finished run with init_from")
-            far.append(moments.distance(output))
-        return torch.stack(far).sum()
+            distances.append(moments.distance(output))
+        return torch.stack(distances).sum()

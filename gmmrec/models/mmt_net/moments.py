@@ -1,24 +1,25 @@
-"""Mean and standard deviation of vectors: kept as they go by, and compared with those of others."""
+"""Running mean and standard deviation of vectors, and distance to those of a batch."""
 
 import torch
 from torch import Tensor, nn
 
 LEAST_VARIANCE = 1e-8
-"""Added to every variance, so that the root of a column that never changes has a derivative."""
+"""Added to every variance, so that the root of a constant column has a finite derivative."""
 
 
 class RunningMoments(nn.Module):
-    r"""Remembers how the outputs of a module were distributed, and says how far others are from that.
+    r"""Running moments of a module's outputs, with a distance of other outputs from them.
 
     .. math:: d(\mathbf{X}) = \lVert \mu(\mathbf{X}) - \mu \rVert^2 + \lVert \sigma(\mathbf{X}) - \sigma \rVert^2
 
     with means and standard deviations by column. The regulariser of the residual transfer of MMT-Net (Krishnan et al., SIGIR 2020),
-    of which the paper's summary says that statistics are kept near those of the source; their kind is a reconstruction. What is
-    remembered are buffers, and goes with the weights.
+    of which the paper's summary says that statistics are kept near those of the source; the choice of statistics is a
+    reconstruction. The moments are buffers, saved with the weights.
 
     Args:
         dim: Number of columns.
-        momentum: Least share of a batch in what is remembered: the first batches count alike, later ones fade exponentially.
+        momentum: Minimum weight of a batch in the running moments: the first batches have equal weights, later ones decay
+            exponentially.
 
     Shapes:
         - **input:** ``[..., D]``; every vector counts once
@@ -45,17 +46,17 @@ class RunningMoments(nn.Module):
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of every column ``[D]``, of all vectors and not an estimate from a sample."""
+        """Population standard deviation of every column ``[D]``."""
         return _deviation(self.mean, self.square)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was seen yet."""
+        """True before the first update."""
         return int(self.batches) == 0
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Takes note of a batch of vectors."""
+        """Update the running moments with a batch of vectors."""
         mean, square = _moments(x)
         self.batches += 1
         share = (1 / self.batches).clamp(min=self.momentum)
@@ -63,7 +64,7 @@ class RunningMoments(nn.Module):
         self.square.lerp_(square.to(self.square), share.to(self.square))
 
     def distance(self, x: Tensor) -> Tensor:
-        """How far the moments of a batch are from those that are remembered; gradients reach ``x`` alone."""
+        """Compute the squared distance of a batch's moments from the running ones; gradients reach ``x`` alone."""
         mean, square = _moments(x)
         return (mean - self.mean).square().sum() + (_deviation(mean, square) - self.std).square().sum()
 

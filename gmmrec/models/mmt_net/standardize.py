@@ -1,13 +1,13 @@
-"""Columns at mean 0 and deviation 1, by numbers that are kept with a model."""
+"""Standardisation of columns with statistics stored in the model."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Standardize(nn.Module):
-    r"""Brings columns to mean 0 and standard deviation 1, as they had them when it was fitted.
+    r"""Standardisation of columns to mean 0 and standard deviation 1, with statistics of the data it was fitted on.
 
-    The numbers are buffers, not weights: a model that fits them on the whole graph treats a part of it, or a newcomer, alike.
+    The statistics are buffers, not weights: fitted on the whole graph, they apply to a subgraph or a new node unchanged.
 
     Args:
         dim: Number of columns.
@@ -32,7 +32,7 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, mask: Tensor | None = None) -> None:
-        """Takes mean and deviation of the rows ``[N, D]`` that are there ``[N]``; without any it stays as it is."""
+        """Fit mean and deviation on the rows ``[N, D]`` in ``mask`` ``[N]``; without any row the statistics are unchanged."""
         rows = x if mask is None else x[mask]
         if not len(rows):
             return
@@ -42,5 +42,5 @@ class Standardize(nn.Module):
         self.scale = torch.where(scale > 1e-6 * mean.abs().clamp(min=1.0), scale, 1.0).to(self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardises; what was constant becomes 0."""
+        """Standardise; a column constant at fit time is only centred."""
         return (x - self.mean) / self.scale

@@ -1,4 +1,4 @@
-"""NRPA and its part: the encoder of reviews."""
+"""NRPA and its review encoder."""
 
 from gmmrec.models.nrpa.model import NRPA, NRPAConfig
 

@@ -1,4 +1,4 @@
-"""Words of a text in their context: a convolution over word vectors."""
+"""Contextual word vectors by a convolution over the words of a text."""
 
 import torch
 from torch import Tensor, nn
@@ -6,25 +6,24 @@ from torch.nn import functional as F
 
 
 class ReviewEncoder(nn.Module):
-    r"""One vector for every word of a text, from it and its neighbours: the convolution of NRPA (Liu et al., SIGIR 2019).
+    r"""Convolution over word vectors of NRPA (Liu et al., SIGIR 2019), with one output per word.
 
     .. math:: \mathbf{z}_t = \mathrm{ReLU}\Big(\mathbf{b} + \sum_{s=-(w-1)/2}^{(w-1)/2} \mathbf{W}_s \mathbf{x}_{t+s}\Big)
 
-    with :math:`\mathbf{x}` the vectors of the words, zeros outside of the text and for padding ("same" padding): the form in which
-    readers and independent re-implementations of the paper agree. The word vectors are handed in, so that several encoders may
-    share one table.
+    with :math:`\mathbf{x}` the word vectors, zeros outside of the text and for padding ("same" padding): the form on which readers
+    and independent re-implementations of the paper agree. The word vectors are an input, so several encoders can share one table.
 
-    A word has the same :math:`\mathbf{W}_s \mathbf{x}` wherever it stands: these are computed once for every word of the table (or
-    of the texts, if they hold fewer), and the convolution is a sum of rows.
+    A word has the same :math:`\mathbf{W}_s \mathbf{x}` at every position: these are computed once for every word of the table (or
+    of the texts, if they contain fewer), and the convolution is a sum of rows.
 
     Args:
-        word_dim: Width of a word vector.
-        num_filters: Width of the result, D.
-        window: Words that a vector is made of; an odd number.
+        word_dim: Width of word vectors.
+        num_filters: Output width, D.
+        window: Number of words in the convolution window; odd.
 
     Shapes:
         - **input:** tokens ``[..., T]`` (0 is padding), table ``[V - 1, word_dim]``: the vectors of the words 1 to V - 1
-        - **output:** ``[..., T, D]``; what stands where there is padding means nothing
+        - **output:** ``[..., T, D]``; undefined at padding
 
     >>> encoder, table = ReviewEncoder(8, 16), torch.randn(99, 8)
     >>> encoder(torch.tensor([[5, 3, 99, 0, 0], [7, 0, 0, 0, 0]]), table).shape
@@ -38,15 +37,15 @@ class ReviewEncoder(nn.Module):
         self.window = window
         self.weight = nn.Parameter(torch.empty(window, word_dim, num_filters))
         self.bias = nn.Parameter(torch.zeros(num_filters))
-        bound = (6 / (window * word_dim + num_filters)) ** 0.5  # Glorot & Bengio (2010), with all words that enter a filter
+        bound = (6 / (window * word_dim + num_filters)) ** 0.5  # Glorot & Bengio (2010), with the fan-in of a whole window
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, tokens: Tensor, table: Tensor) -> Tensor:
-        """Words in their context."""
+        """Contextualise the words of texts."""
         tokens = tokens.long()
         shape = tokens.shape
         if tokens.numel() < len(table):  # only the words that occur
-            words, tokens = torch.unique(F.pad(tokens.flatten(), (1, 0)), return_inverse=True)  # with the padding, which becomes 0
+            words, tokens = torch.unique(F.pad(tokens.flatten(), (1, 0)), return_inverse=True)  # with padding, which maps to 0
             tokens, table = tokens[1:], F.embedding(words[1:] - 1, table)
         rows = F.pad(torch.einsum("vd,wdk->vwk", table, self.weight), (0, 0, 0, 0, 1, 0))  # [V, w, D], zeros for padding
         near = F.pad(tokens.reshape(-1, shape[-1]), (self.window // 2, self.window // 2)).unfold(1, self.window, 1)

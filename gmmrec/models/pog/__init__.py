@@ -1,4 +1,4 @@
-"""POG and its part: the triplet loss that items are learned by."""
+"""POG and the triplet loss of its item vectors."""
 
 from gmmrec.models.pog.model import POG, POGConfig
 

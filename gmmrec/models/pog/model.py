@@ -24,51 +24,51 @@ from gmmrec.tasks.outfit import OutfitConfig
 from gmmrec.tasks.query import Batch, OutfitQuery
 
 REFERENCE = 4096
-"""Items that the probability of an item is measured against where whole outfits are judged."""
+"""Maximum number of items that normalise the probabilities of compatibility scores."""
 ANCHORS = 1024
-"""Triplets of a step, at most."""
+"""Maximum number of triplets per step."""
 
 
 @dataclass(frozen=True)
 class POGConfig(OutfitConfig):
-    """Settings of POG. The paper's sizes are not known; these are of ours, for a data set of thousands of items."""
+    """Settings of POG; the paper's sizes are not known, the defaults are this implementation's, for thousands of items."""
 
     dim: int = 64
-    """Width of an item's vector."""
+    """Width of item vectors."""
     hidden_dim: int = 64
     """Width of the networks."""
     num_layers: int = 2
-    """Layers of every network."""
+    """Number of layers of every network."""
     num_heads: int = 4
-    """Heads of every attention."""
+    """Number of heads of every attention."""
     dropout: float = 0.1
-    """Share that is dropped in all networks."""
+    """Dropout probability in all networks."""
     learn: Literal["outfits", "items"] = "outfits"
-    """``items``: the first stage, in which item vectors learn by triplets to be near to those of their category."""
+    """Training stage; ``items`` is the first, in which triplets pull item vectors of the same category together."""
     personal: bool = True
-    """Whether the network that puts outfits together reads the user's history; without, the model is the paper's FOM, which guesses
-    a hidden item from all others, and asks for no user."""
+    """Condition outfit generation on the user's history; else the model is the paper's FOM, which predicts a masked item from all
+    others and needs no user."""
     ids: bool = True
-    """Whether items that were trained on have a vector of their own beside their features; it stands for the collaborative one that
-    the paper takes from another system."""
+    """Add an ID embedding to the features of trained items, instead of the collaborative vector that the paper takes from another
+    system."""
     score_space: Literal["item", "model"] = "item"
-    """What a guess is compared with: vectors of items, or what the first layers of the network make of them."""
+    """Space in which predictions are compared: item vectors, or their images under the network's first layers."""
     attention: Literal["self", "mean"] = "self"
-    """``mean``: items of an outfit are averaged, and so is the history, in place of all attention."""
+    """Self-attention, or means of the outfit and of the history without any attention."""
     positions: bool = False
-    """Whether the network that reads the history knows how long ago each of its items was taken."""
+    """Add recency positions to the history."""
     repeats: bool = False
-    """Whether what somebody has had already gains by it, one learned number; an addition, for shops that people come back to."""
+    """Add a learned bonus, one scalar, to items in the user's history; an addition, for shops with repeat purchases."""
     shuffle: bool = True
-    """Whether the items of a training outfit come in another order each time; else as in the data."""
+    """Shuffle the items of a training outfit each time; else keep the order of the data."""
     freeze_items: bool = False
-    """Whether item vectors stay as they were taken over from an earlier stage."""
+    """Freeze the item vectors loaded from an earlier stage."""
     category: str = "category"
-    """The modality that says of what kind an item is, by the largest of its numbers; read by ``items`` alone in this way."""
+    """Modality whose largest value gives an item's category; used in this way by ``items`` alone."""
     margin: float = 0.1
-    """Of the triplets."""
+    """Margin of the triplet loss."""
     init_std: float = 0.1
-    """Standard deviation of the initial vectors of items; 0 for Xavier's rule."""
+    """Standard deviation of the initial item vectors; 0 for Xavier initialisation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,33 +85,33 @@ class POGEncoded(Encoded):
     """Vectors of items."""
 
     target: Tensor
-    """What guesses are compared with, one row per item."""
+    """Vectors that predictions are compared with, one row per item."""
 
 
 class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, EndsOutfits, WarmStarts, ReadsHistories):
-    """Outfits put together item by item, so that they go together and suit somebody.
+    """Personalised outfit generation, item by item, for compatibility and for the user's taste.
 
-    Learned in three stages, each a run that the next one begins with (``init_from``): vectors of items (``learn: items``); FOM,
-    which guesses a hidden item of an outfit from all others (``personal: false``); and POG, which reads what a user has clicked on
-    and puts an outfit together from the first item to the last. Every stage can also be learned from scratch.
+    Trained in three stages, each a run from which the next one starts (``init_from``): item vectors (``learn: items``); FOM, which
+    predicts a masked item of an outfit from all others (``personal: false``); and POG, which encodes a user's clicks and generates
+    an outfit from the first item to the last. Every stage can also be trained from scratch.
 
-    Reconstructed: the authors released data but no code. What the networks are, what they attend to, that outfits have no
-    positions, the three stages and the softmax over candidates are the paper's; sizes, the algebra of the layers (the standard
-    Transformer's), distance and margin of the triplets, and the candidates of the softmax (all items of the batch and the
-    negatives) are not known. Ours: a missing modality adds nothing to an item; ids are off for items never trained on; an example
-    of POG is an outfit in random order; the next item is guessed at a hidden place behind those so far, as in FOM, so that POG
-    begins as its FOM; ``repeats``.
+    Reconstructed: the authors released data but no code. The networks and what they attend to, outfits without positions, the three
+    stages and the softmax over candidates are the paper's; sizes, layer equations (the standard Transformer's), distance and margin
+    of the triplets, and the candidates of the softmax (all items in the batch and the negatives) are not known. Additions: a
+    missing modality contributes nothing to an item; ID embeddings are off for untrained items; a training example of POG is an
+    outfit in random order; the next item is predicted at a masked position after the items so far, as in FOM, so that POG is
+    initialised as its FOM; ``repeats``.
     """
 
     def __init__(self, schema: GraphSchema, config: POGConfig = POGConfig()) -> None:
         super().__init__(schema, config)
         modalities, dim, width = schema.modalities("item"), config.dim, config.hidden_dim
         if not modalities and not config.ids:
-            raise ValueError("POG knows items by features or by ids, but the data have no features and ids is false; set ids: true")
+            raise ValueError("POG needs item features or ids, but the data set has no features and ids is false; set ids: true")
         if config.learn == "items" and config.category not in modalities:
             raise ValueError(
-                f"learn: items needs the modality {config.category!r} with the kinds of items, but the data have "
-                f"{', '.join(modalities) or 'none'}; set category, or leave this stage out"
+                f"learn: items needs the modality {config.category!r} with item categories, but the data set has "
+                f"{', '.join(modalities) or 'none'}; set category, or skip this stage"
             )
         self.embed = nn.ModuleDict({name: nn.Linear(schema.feature_dims[name], dim, bias=False) for name in modalities})
         self.bias = nn.Parameter(torch.zeros(dim)) if modalities else None  # b_e
@@ -136,21 +136,21 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         self.end = nn.Parameter(nn.init.normal_(torch.empty(out), std=out**-0.5))
 
     def start_from(self, source: AnyRecommender) -> bool:
-        """Takes over item vectors, and the networks: those of FOM become the ones that put outfits together."""
+        """Load item vectors and networks of an earlier stage; FOM's network initialises outfit generation."""
         if not isinstance(source, POG):
-            raise ValueError(f"pog begins with an earlier stage of its own, but init_from is a run of {type(source).__name__}")
-        theirs, own = dict(source.named_parameters()), dict(self.named_parameters())
-        shared = [name for name in own if name.partition(".")[0] in ("embed", "bias", "items")]
+            raise ValueError(f"pog starts from an earlier stage of pog, but init_from is a run of {type(source).__name__}")
+        loaded, parameters = dict(source.named_parameters()), dict(self.named_parameters())
+        shared = [name for name in parameters if name.partition(".")[0] in ("embed", "bias", "items")]
         if source.fom is None or self.gen is None:
-            shared = [name for name in own if name in theirs or name in shared]
-        if any(name not in theirs or theirs[name].shape != own[name].shape for name in shared):
+            shared = [name for name in parameters if name in loaded or name in shared]
+        if any(name not in loaded or loaded[name].shape != parameters[name].shape for name in shared):
             raise ValueError("init_from is a run with other items, features or widths; give both the same data and the same sizes")
         with torch.no_grad():
             for name in shared:
-                own[name].copy_(theirs[name])
+                parameters[name].copy_(loaded[name])
             if source.fom is not None and self.gen is not None:
                 self.gen.take_over(source.fom)
-                self.start.copy_(theirs["fom.unknown"])
+                self.start.copy_(loaded["fom.unknown"])
         return True
 
     @property
@@ -159,50 +159,50 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         return self.config.max_length
 
     def encode(self, graph: MultimodalGraph) -> POGEncoded:
-        """Vectors of items, and what guesses are compared with."""
+        """Return item vectors, and the targets that predictions are compared with."""
         items = self._vectors(graph, None)
         return POGEncoded({"item": items}, self._targets(items))
 
     def score(self, encoded: POGEncoded, query: OutfitQuery, candidates: Tensor) -> Tensor:
-        """The guess of what completes the outfit, compared with candidates."""
-        guess, targets = self._asked(encoded["item"], query), F.embedding(candidates, encoded.target)
-        fits = guess @ targets.t() if candidates.dim() == 1 else (targets @ guess.unsqueeze(-1)).squeeze(-1)
-        return fits + self._repeats(query, candidates)
+        """Inner product of the predicted completion with the candidates, plus the bonus of repeats."""
+        prediction, targets = self._completion(encoded["item"], query), F.embedding(candidates, encoded.target)
+        scores = prediction @ targets.t() if candidates.dim() == 1 else (targets @ prediction.unsqueeze(-1)).squeeze(-1)
+        return scores + self._repeats(query, candidates)
 
     def end_score(self, encoded: POGEncoded, query: OutfitQuery) -> Tensor | None:
-        """How well it would be to add nothing more ``[B]``; None for a model that has not learned when to end."""
-        return None if self.gen is None else self._asked(encoded["item"], query) @ self.end
+        """Score the end of the outfit ``[B]``; None for a model that does not predict the end."""
+        return None if self.gen is None else self._completion(encoded["item"], query) @ self.end
 
     def compatibility(self, encoded: POGEncoded, query: OutfitQuery) -> Tensor:
-        """Mean log probability of the items of each outfit, given all others, ``[B]``.
+        """Compute the mean log probability of each outfit's items, given all others, ``[B]``.
 
-        Probabilities are measured against at most ``REFERENCE`` items that stand evenly spread in the catalogue.
+        Probabilities are normalised over at most ``REFERENCE`` items, evenly spaced in the catalogue.
         """
         row, column = query.outfit_mask.nonzero(as_tuple=True)
-        asked, own, num_items = query.without(row, column), query.outfit[row, column], len(encoded.target)
-        spread = torch.linspace(0, num_items - 1, min(num_items, REFERENCE), device=own.device).long()
-        found = self.score(encoded, asked, own[:, None])[:, 0] - self.score(encoded, asked, spread).logsumexp(-1)
-        return found.new_zeros(len(query)).index_add_(0, row, found) / query.outfit_mask.sum(1).clamp(min=1)
+        others, held_out, num_items = query.without(row, column), query.outfit[row, column], len(encoded.target)
+        reference = torch.linspace(0, num_items - 1, min(num_items, REFERENCE), device=held_out.device).long()
+        log_prob = self.score(encoded, others, held_out[:, None])[:, 0] - self.score(encoded, others, reference).logsumexp(-1)
+        return log_prob.new_zeros(len(query)).index_add_(0, row, log_prob) / query.outfit_mask.sum(1).clamp(min=1)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[OutfitQuery]) -> dict[str, Tensor]:
-        """Log loss of the hidden item (FOM), or of every next one and of the end (POG); triplets in the first stage."""
+        """Log loss of the masked item (FOM), or of every next one and of the end (POG); triplet loss in the first stage."""
         query = batch.query
-        nothing = batch.positive[:, None].expand_as(query.outfit)
-        told = torch.where(query.outfit_mask, query.outfit, nothing)
-        rows, position = torch.unique(torch.cat([batch.positive[:, None], told, batch.negative], 1), return_inverse=True)
-        items = self._vectors(graph, rows)  # of the candidates of the softmax
+        padding = batch.positive[:, None].expand_as(query.outfit)
+        padded = torch.where(query.outfit_mask, query.outfit, padding)
+        rows, position = torch.unique(torch.cat([batch.positive[:, None], padded, batch.negative], 1), return_inverse=True)
+        items = self._vectors(graph, rows)  # candidates of the softmax
         if self.config.learn == "items":
             return {"triplet": self._triplets(graph, rows, items)}
-        positive, outfit = position[:, 0], position[:, 1 : 1 + told.shape[1]]
+        positive, outfit = position[:, 0], position[:, 1 : 1 + padded.shape[1]]
         history = None
         if query.history is not None and self.config.personal:
-            known, where = torch.unique(query.history, return_inverse=True)
-            history = F.embedding(where, self._vectors(graph, known))
+            distinct, inverse = torch.unique(query.history, return_inverse=True)
+            history = F.embedding(inverse, self._vectors(graph, distinct))
         targets = self._targets(items)
         if self.gen is not None:
             return {"log_loss": self._next_items(items, targets, outfit, positive, query, history, self._repeats(query, rows))}
-        guess = self._guess(F.embedding(outfit, items), query.outfit_mask, history, query.history_mask)
-        logits = (guess @ targets.t()).masked_fill(_members(outfit, query.outfit_mask, len(rows)), -torch.inf)
+        prediction = self._predict(F.embedding(outfit, items), query.outfit_mask, history, query.history_mask)
+        logits = (prediction @ targets.t()).masked_fill(_members(outfit, query.outfit_mask, len(rows)), -torch.inf)
         return {"log_loss": F.cross_entropy(logits, positive)}
 
     def _next_items(
@@ -213,19 +213,19 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         positive: Tensor,
         query: OutfitQuery,
         history: Tensor | None,
-        gains: Tensor | float,
+        bonus: Tensor | float,
     ) -> Tensor:
-        """Every outfit counts alike, and so does every step of it, the end included; what is there already is no candidate."""
+        """Mean log loss over outfits and over their steps, the end included; earlier items of an outfit are not candidates."""
         outfit, mask = left_pad(outfit, query.outfit_mask, shuffle=self.config.shuffle)
         whole = torch.cat([outfit, positive[:, None]], 1)
-        there = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        guess, mask = self._generate(F.embedding(whole, items), there, history, query.history_mask)
-        logits = guess @ torch.cat([targets, self.end[None]]).t()  # [B, 1 + L, candidates + 1]
-        if isinstance(gains, Tensor):
-            logits = logits + F.pad(gains, (0, 1)).unsqueeze(1)
-        logits = logits.masked_fill(_earlier(whole, there, logits.shape[-1]), -torch.inf)
-        wanted = torch.cat([whole, torch.full_like(positive, len(targets))[:, None]], 1)
-        losses = F.cross_entropy(logits[mask], wanted[mask], reduction="none")
+        present = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        predictions, mask = self._generate(F.embedding(whole, items), present, history, query.history_mask)
+        logits = predictions @ torch.cat([targets, self.end[None]]).t()  # [B, 1 + L, candidates + 1]
+        if isinstance(bonus, Tensor):
+            logits = logits + F.pad(bonus, (0, 1)).unsqueeze(1)
+        logits = logits.masked_fill(_earlier(whole, present, logits.shape[-1]), -torch.inf)
+        labels = torch.cat([whole, torch.full_like(positive, len(targets))[:, None]], 1)
+        losses = F.cross_entropy(logits[mask], labels[mask], reduction="none")
         return losses @ (1 / mask.sum(1, keepdim=True)).expand_as(mask)[mask] / len(mask)
 
     def _triplets(self, graph: MultimodalGraph, rows: Tensor, items: Tensor) -> Tensor:
@@ -237,16 +237,16 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         return triplet_margin(items[anchor], items[same], items[other], self.config.margin)
 
     def _vectors(self, graph: MultimodalGraph, rows: Tensor | None) -> Tensor:
-        """Stage 1: W_e [x_img ; x_txt ; x_cf] + b_e of some items, or of all; what is missing adds nothing."""
+        """Stage 1: W_e [x_img ; x_txt ; x_cf] + b_e of ``rows``, or of all items; missing modalities contribute nothing."""
 
-        def chosen(table: Tensor) -> Tensor:
+        def take(table: Tensor) -> Tensor:
             return table if rows is None else F.embedding(rows, table)
 
-        parts = [embed(chosen(graph.features[name].unit)) for name, embed in self.embed.items()]
+        parts = [embed(take(graph.features[name].unit)) for name, embed in self.embed.items()]
         if self.bias is not None:
             parts.append(self.bias)
         if self.items is not None:
-            parts.append(hide_missing(chosen(graph.gather("item", self.items)), chosen(graph.degree("item")[:, None])[:, 0] > 0))
+            parts.append(hide_missing(take(graph.gather("item", self.items)), take(graph.degree("item")[:, None])[:, 0] > 0))
         items = torch.stack(torch.broadcast_tensors(*parts)).sum(0)
         return items.detach() if self.config.freeze_items else items
 
@@ -254,29 +254,31 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         network = self.fom or self.gen
         return items if self.config.score_space == "item" or network is None else network.transition(items)
 
-    def _asked(self, items: Tensor, query: OutfitQuery) -> Tensor:
-        """The guess of what completes the outfits of a question ``[B, d]``."""
+    def _completion(self, items: Tensor, query: OutfitQuery) -> Tensor:
+        """Predicted vector of the item that completes each outfit ``[B, d]``."""
         outfit, mask = left_pad(query.outfit, query.outfit_mask)
         history = None if query.history is None or not self.config.personal else F.embedding(query.history, items)
-        return self._guess(F.embedding(outfit, items), mask, history, query.history_mask)
+        return self._predict(F.embedding(outfit, items), mask, history, query.history_mask)
 
-    def _guess(self, outfit: Tensor, mask: Tensor, history: Tensor | None, history_mask: Tensor | None) -> Tensor:
-        """From vectors of the outfit ``[B, L, d]`` and of the history: the guess ``[B, d]``."""
+    def _predict(self, outfit: Tensor, mask: Tensor, history: Tensor | None, history_mask: Tensor | None) -> Tensor:
+        """Prediction ``[B, d]`` from vectors of the outfit ``[B, L, d]`` and of the history."""
         if self.gen is not None:
             return self._generate(outfit, mask, history, history_mask)[0][:, -1]
         if self.fom is not None:
             hidden = mask.new_ones(len(mask), 1)
             tokens = torch.cat([outfit, outfit.new_zeros(len(mask), 1, outfit.shape[-1])], 1)
-            there, replace = torch.cat([mask, hidden], 1), torch.cat([torch.zeros_like(mask), hidden], 1)
-            return torch.as_tensor(self.fom(tokens, there, replace))[:, -1]
+            present, replace = torch.cat([mask, hidden], 1), torch.cat([torch.zeros_like(mask), hidden], 1)
+            return torch.as_tensor(self.fom(tokens, present, replace))[:, -1]
         mean = masked_mean(outfit, mask)
         if self.guess is None:  # the first stage compares items
             return mean
-        guess: Tensor = self.guess(mean)
-        return guess if self.taste is None or history is None else guess + self.taste(masked_mean(history, history_mask))
+        prediction: Tensor = self.guess(mean)
+        if self.taste is not None and history is not None:
+            prediction = prediction + self.taste(masked_mean(history, history_mask))
+        return prediction
 
     def _generate(self, outfit: Tensor, mask: Tensor, history: Tensor | None, history_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What follows the start and every item ``[B, 1 + L, d]``, and where it does; missing items stand in front."""
+        """Predictions after the start and after every item ``[B, 1 + L, d]``, and their mask; outfits are left-padded."""
         assert self.gen is not None
         assert self.per is not None
         if history is None or history_mask is None:
@@ -285,13 +287,14 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         positioned = history if self.recency is None else history + self.recency(history.shape[1])
         context = torch.as_tensor(self.per(positioned, history_mask))
         length = mask.shape[1]
-        there = torch.arange(length + 1, device=mask.device) >= (~mask).sum(1, keepdim=True)
+        steps_mask = torch.arange(length + 1, device=mask.device) >= (~mask).sum(1, keepdim=True)
         tokens = torch.cat([outfit, self.start.expand(len(mask), length + 1, -1)], 1)
         visible = behind(length, device=mask.device)
-        return self.gen(tokens, torch.cat([mask, there], 1), context, history_mask, visible=visible)[0][:, length:], there
+        outputs = self.gen(tokens, torch.cat([mask, steps_mask], 1), context, history_mask, visible=visible)[0]
+        return outputs[:, length:], steps_mask
 
     def _repeats(self, query: OutfitQuery, candidates: Tensor) -> Tensor | float:
-        """What candidates ``[C]`` or ``[B, C]`` gain by being in the history ``[B, C]``."""
+        """Bonus ``[B, C]`` of the candidates ``[C]`` or ``[B, C]`` that are in the history."""
         if self.again is None or query.history is None or query.history_mask is None:
             return 0.0
         history, mask = query.history[:, -self.config.max_length :], query.history_mask[:, -self.config.max_length :]
@@ -303,9 +306,9 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
 
 
 def behind(length: int, device: torch.device | None = None) -> Tensor:
-    """Who reads whom among the items of an outfit and, after them, the hidden places behind its first 0, 1, ..., all items.
+    """Return the attention mask over the items of an outfit, then the masked positions after its first 0, 1, ..., all items.
 
-    An item reads itself and those before it; a hidden place reads itself and the items before it.
+    An item attends to itself and to earlier items; a masked position attends to itself and to the items before it.
 
     >>> behind(2).int()
     tensor([[1, 0, 0, 0, 0],
@@ -315,13 +318,13 @@ def behind(length: int, device: torch.device | None = None) -> Tensor:
             [1, 1, 0, 0, 1]], dtype=torch.int32)
     """
     items = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    nothing = items.new_zeros(1, length)
-    places = torch.eye(length + 1, dtype=torch.bool, device=device)
-    return torch.cat([F.pad(items, (0, length + 1)), torch.cat([torch.cat([nothing, items]), places], 1)])
+    none = items.new_zeros(1, length)
+    positions = torch.eye(length + 1, dtype=torch.bool, device=device)
+    return torch.cat([F.pad(items, (0, length + 1)), torch.cat([torch.cat([none, items]), positions], 1)])
 
 
 def left_pad(items: Tensor, mask: Tensor, *, shuffle: bool = False) -> tuple[Tensor, Tensor]:
-    """Items ``[B, L]`` with what is missing moved to the front, the others in their order, or in another one.
+    """Move missing items ``[B, L]`` to the left, keeping the order of the others, or shuffling them.
 
     >>> left_pad(torch.tensor([[5, 0, 7]]), torch.tensor([[True, False, True]]))
     (tensor([[0, 5, 7]]), tensor([[False,  True,  True]]))
@@ -332,14 +335,14 @@ def left_pad(items: Tensor, mask: Tensor, *, shuffle: bool = False) -> tuple[Ten
 
 
 def _members(outfit: Tensor, mask: Tensor, size: int) -> Tensor:
-    """Which of ``size`` candidates are in each outfit ``[B, size]``; places ``[B, L]`` under a False are not read."""
-    found = mask.new_zeros(len(mask), size + 1)
-    return found.scatter_(1, outfit.masked_fill(~mask, size), True)[:, :size]
+    """Mask of the ``size`` candidates in each outfit ``[B, size]``; positions ``[B, L]`` outside ``mask`` are ignored."""
+    members = mask.new_zeros(len(mask), size + 1)
+    return members.scatter_(1, outfit.masked_fill(~mask, size), True)[:, :size]
 
 
-def _earlier(whole: Tensor, there: Tensor, size: int) -> Tensor:
-    """Which of ``size`` candidates stand before each step ``[B, 1 + L, size]``."""
+def _earlier(whole: Tensor, mask: Tensor, size: int) -> Tensor:
+    """Mask of the ``size`` candidates used before each step ``[B, 1 + L, size]``."""
     steps = torch.arange(whole.shape[1] + 1, device=whole.device)
-    before = there[:, None, :] & (steps[:-1] < steps[:, None])
-    found = there.new_zeros(len(whole), len(steps), size + 1)
-    return found.scatter_(2, whole[:, None, :].masked_fill(~before, size), True)[..., :size]
+    before = mask[:, None, :] & (steps[:-1] < steps[:, None])
+    used = mask.new_zeros(len(whole), len(steps), size + 1)
+    return used.scatter_(2, whole[:, None, :].masked_fill(~before, size), True)[..., :size]

@@ -1,4 +1,4 @@
-"""Triplets: a thing is nearer to one of its own kind than to one of another kind."""
+"""Triplet sampling and margin loss: an item is nearer to one of its category than to one of another category."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,13 @@ from torch.nn import functional as F
 
 
 def triplet_margin(anchor: Tensor, same: Tensor, other: Tensor, margin: float) -> Tensor:
-    r"""Mean of :math:`[\lVert a - s \rVert - \lVert a - o \rVert + m]_+` over triplets.
+    r"""Return the mean of :math:`[\lVert a - s \rVert - \lVert a - o \rVert + m]_+` over triplets.
 
     Args:
         anchor: Vectors ``[n, D]``.
-        same: Of the same kind ``[n, D]``.
-        other: Of another kind ``[n, D]``.
-        margin: By how much the other must be further away.
+        same: Vectors of the anchor's category ``[n, D]``.
+        other: Vectors of another category ``[n, D]``.
+        margin: Margin m between the two distances.
 
     >>> triplet_margin(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 4.5]]), 0.5)
     tensor(1.)
@@ -22,11 +22,11 @@ def triplet_margin(anchor: Tensor, same: Tensor, other: Tensor, margin: float) -
 
 
 def draw_triplets(kind: Tensor, num_anchors: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions of anchors, of one of the same kind each, and of one of another kind ``[n]``, drawn by torch's own state.
+    """Draw triplets from PyTorch's global generator: positions of anchors, of same-kind and of other-kind items ``[n]``.
 
     Args:
-        kind: Of every thing ``[N]``, -1 where it is not known: these are in no triplet.
-        num_anchors: At most; things that have none of their kind, or no others, are no anchors.
+        kind: Category of every item ``[N]``, -1 if unknown: such items are in no triplet.
+        num_anchors: Maximum number of anchors; items without another of their category, or of any other, are not anchors.
 
     >>> anchor, same, other = draw_triplets(torch.tensor([5, 5, 7, -1]), 10)
     >>> sorted(zip(anchor.tolist(), same.tolist(), other.tolist()))

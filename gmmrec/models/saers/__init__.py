@@ -1,4 +1,4 @@
-"""SAERS and its part: the network that finds where in a picture an attribute shows."""
+"""SAERS and its semantic extraction network."""
 
 from gmmrec.models.saers.model import SAERS, SAERSConfig
 

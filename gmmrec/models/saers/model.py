@@ -25,37 +25,37 @@ from gmmrec.tasks.query import Batch, UserQuery
 
 @dataclass(frozen=True)
 class SAERSConfig:
-    """Settings of SAERS; the paper's are not known, these are those of its reconstruction."""
+    """Settings of SAERS; the paper's are not known, the defaults are those of this reconstruction."""
 
     dim: int = 64
-    """Size of every embedding, and of both spaces."""
+    """Width of embeddings and of both spaces."""
     image: str | None = None
-    """Modality of the global visual space, one vector an item (the mean of its tokens); None: ``image``, or else the first."""
+    """Modality of the global visual space, one vector per item (the mean of its tokens); None for ``image``, or else the first."""
     regions: str | None = None
-    """Modality of the semantic space. Its tokens are the attributes of an item where ``slots`` are given; where they are learned,
-    they are gathered from its tokens, and None takes the tokens of all modalities of the items."""
+    """Modality of the semantic space. With given ``slots`` its tokens are the attributes of an item; with learned ones, attributes
+    are gathered from its tokens, and None uses the tokens of all item modalities."""
     slots: Literal["learned", "given"] = "learned"
-    """Whether attributes are learned queries that gather tokens, or tokens as they are, one an attribute."""
+    """Attributes as learned queries that gather tokens, or as the given tokens, one per attribute."""
     num_slots: int = 12
-    """Number of attributes; where they are given, that of the tokens."""
+    """Number of attributes; with given slots, that of the tokens."""
     attribute_vectors: bool = True
-    """Whether an attribute has a vector of its own beside its features."""
+    """Add a learned vector per attribute to its features."""
     attention: Literal["preference", "mean"] = "preference"
-    """Whether a user weighs the attributes, or all of them count alike."""
+    """Weights of attributes: the user's attention, or uniform."""
     score: Literal["mlp", "bilinear"] = "mlp"
     """Form of the attention logits."""
     semantic_space: bool = True
-    """Whether there is a space of attributes."""
+    """Use the semantic space, that of attributes."""
     global_space: bool = True
-    """Whether there is a space of whole pictures."""
+    """Use the global visual space, that of whole images."""
     ids: bool = True
-    """Whether there is a term of matrix factorisation."""
+    """Use the matrix factorisation term."""
     unit_features: bool = True
-    """Whether features are brought to length 1, token by token."""
+    """Scale features to unit length, token by token."""
     l2: float = 1e-4
     """Weight of the L2 term on the embeddings of the batch."""
     init_std: float = 0.1
-    """Standard deviation of the initial embeddings; 0 for Xavier's uniform values."""
+    """Standard deviation of the initial embeddings; 0 for Xavier uniform initialisation."""
 
     def __post_init__(self) -> None:
         check_positive(dim=self.dim, num_slots=self.num_slots)
@@ -68,14 +68,14 @@ class SAERSConfig:
 
 
 class Slots(NamedTuple):
-    """The attributes of n items."""
+    """Attributes of n items."""
 
     values: Tensor
     """``[n, A, d]``."""
     present: Tensor
-    """Which apply ``[n, A]``."""
+    """Mask of attributes that apply ``[n, A]``."""
     shares: dict[str, Tensor]
-    """What learned slots take of each token, by modality ``[n, A, T]``, or ``[n, A]`` where it has one token."""
+    """Weights of tokens in learned slots, by modality ``[n, A, T]``, or ``[n, A]`` for a modality of one token."""
 
 
 @dataclass(frozen=True)
@@ -87,22 +87,22 @@ class SAERSEncoded(Encoded):
 
 
 class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
-    r"""The attributes of an item (neckline, heel height), each seen in its region of the picture, weighed by who looks.
+    r"""User attention over the attributes of an item (neckline, heel height), each localised in a region of the image.
 
     .. math::
         x_{ui} = b_i + \langle \mathbf{p}_u, \mathbf{q}_i \rangle + \langle \mathbf{g}_u, \mathbf{E} \mathbf{f}_i \rangle
             + \langle \mathbf{t}_u, \mathbf{s}_{ui} \rangle, \qquad \mathbf{s}_{ui} = \sum_a \alpha_{ui}^a \mathbf{z}_i^a
 
-    A RECONSTRUCTION: two spaces, one of whole pictures and one of attributes, attention of the user over the attributes, and BPR
-    are known from the abstract and summaries; the equations are ours, as is the term of ids, and no code is known. The paper cuts
-    the regions out with a network trained on labelled attributes; :mod:`.semantic_extraction` does so on grids of regions,
+    A RECONSTRUCTION: two spaces, one of whole images and one of attributes, attention of the user over the attributes, and BPR are
+    known from the abstract and summaries; the equations are this implementation's, as is the ID term, and no code is known. The
+    paper crops the regions with a network trained on labelled attributes; :mod:`.semantic_extraction` does so on grids of regions,
     and its result is given as a modality. Without one, learned slots gather regions, which is not in the paper.
 
-    An item without a picture, or without any attribute that applies, has 0 in that space; one without training interactions is
+    An item without an image, or without any attribute that applies, scores 0 in that space; one without training interactions is
     ranked by its content alone.
 
     Raises:
-        ValueError: The items have no features at all, or not those that are named.
+        ValueError: The items have no features at all, or not the modality named in ``image`` or ``regions``.
     """
 
     def __init__(self, schema: GraphSchema, config: SAERSConfig = SAERSConfig()) -> None:
@@ -135,10 +135,10 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
         )
 
     def encode(self, graph: MultimodalGraph) -> SAERSEncoded:
-        """Users, items and their attributes; what depends on an item alone is computed here, once.
+        """Return users, items and item attributes, all computed once.
 
-        ``user`` is ``[p_u, g_u, 1, t_u]`` and ``item`` ``[q_i, E f_i, b_i, mean of z_i]``, of which the last part of an item is for
-        comparing items, and for scores without attention.
+        ``user`` is ``[p_u, g_u, 1, t_u]`` and ``item`` ``[q_i, E f_i, b_i, mean of z_i]``, whose last block is for comparing items,
+        and for scores without attention.
         """
         users, items = self._users(graph), self._items(graph)
         if not self.config.semantic_space:
@@ -149,26 +149,26 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
         return SAERSEncoded({"user": users, "item": items}, slots)
 
     def score(self, encoded: SAERSEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
-        """One inner product for what does not depend on the pair, and the attributes as the user weighs them."""
+        """Sum one inner product of pair-independent vectors and the user-weighted attributes."""
         users, items = F.embedding(query.user, encoded["user"]), encoded["item"]
         if encoded.slots is None or self.config.attention == "mean":
             return inner_product(users, F.embedding(candidates, items))
         fixed = users.shape[1] - self.config.dim
-        taste = users[:, fixed:]
-        seen: Tensor = self.attend.score_rows(taste, encoded.slots.values, encoded.slots.present, candidates)
-        return inner_product(users[:, :fixed], F.embedding(candidates, items[:, :fixed])) + seen
+        preference = users[:, fixed:]
+        semantic: Tensor = self.attend.score_rows(preference, encoded.slots.values, encoded.slots.present, candidates)
+        return inner_product(users[:, :fixed], F.embedding(candidates, items[:, :fixed])) + semantic
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
-        """BPR, and squared lengths; only the batch's items are encoded, once each."""
+        """BPR, and the L2 term; only the batch's items are encoded, once each."""
         rows, position = batch.candidates.unique(return_inverse=True)
         users, items = F.embedding(batch.query.user, self._users(graph)), self._items(graph, rows)
         scores = inner_product(users, F.embedding(position, items))  # [B, 1 + K]
         learned = [users[:, :-1], F.embedding(position, items[:, -1:])]
         if self.config.semantic_space:
-            taste = F.embedding(batch.query.user, graph.gather("user", self.tastes))
+            preference = F.embedding(batch.query.user, graph.gather("user", self.tastes))
             slots, present, _ = self._slots(graph, rows)
-            scores = scores + self.attend.score_rows(taste, slots, present, position)
-            learned.append(taste)
+            scores = scores + self.attend.score_rows(preference, slots, present, position)
+            learned.append(preference)
         if self.config.ids:
             learned.append(F.embedding(position, items[:, : self.config.dim]))
         terms = {"bpr": bpr(scores[:, :1], scores[:, 1:])}
@@ -177,37 +177,37 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
         return terms
 
     def attribute_weights(self, encoded: SAERSEncoded, query: UserQuery, items: Tensor) -> Tensor:
-        """How much every attribute of an item counts to a user, ``[B, A]``; 0 for those that do not apply.
+        """Return a user's weight of every attribute of an item ``[B, A]``; 0 for attributes that do not apply.
 
         Args:
             encoded: What ``encode`` returned.
             query: B users.
-            items: The item each looks at ``[B]``.
+            items: One item per user ``[B]``.
 
         Raises:
             ValueError: The model has no semantic space.
         """
         if encoded.slots is None:
             raise ValueError("without a semantic space there are no attributes to weigh; set semantic_space to true")
-        taste = F.embedding(query.user, encoded["user"][:, -self.config.dim :])
-        weights: Tensor = self.attend.weights(taste, encoded.slots.values[items], encoded.slots.present[items])
+        preference = F.embedding(query.user, encoded["user"][:, -self.config.dim :])
+        weights: Tensor = self.attend.weights(preference, encoded.slots.values[items], encoded.slots.present[items])
         return weights
 
     def top_attributes(self, encoded: SAERSEncoded, query: UserQuery, items: Tensor, k: int = 3) -> tuple[Tensor, Tensor]:
-        """The attributes that count most to a user, by falling weight.
+        """Return the attributes of highest weight to a user, in descending order.
 
         Returns:
-            Their numbers ``[B, k]``, -1 where fewer apply, and their weights ``[B, k]``.
+            Attribute indices ``[B, k]``, -1 if fewer apply, and their weights ``[B, k]``.
         """
         weights = self.attribute_weights(encoded, query, items)
         assert encoded.slots is not None
         return strongest(weights, encoded.slots.present[items], min(k, weights.shape[1]))
 
     def attention(self, encoded: SAERSEncoded, query: UserQuery, items: Tensor) -> dict[str, Tensor]:
-        """How much every token of an item counts to a user, by modality: ``[B, T]``, or ``[B]`` where it has one token.
+        """Return a user's weight of every token of an item, by modality: ``[B, T]``, or ``[B]`` for a modality of one token.
 
-        All weights of a pair sum to 1. Where slots are learned, it is the weight of a slot times what the slot takes of the token,
-        summed over slots.
+        All weights of a pair sum to 1. With learned slots, the weight of a token is the weight of a slot times that of the token in
+        the slot, summed over slots.
         """
         weights = self.attribute_weights(encoded, query, items)
         if self.gather is None or encoded.slots is None:
@@ -216,13 +216,13 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
         return {name: torch.einsum("ba,ba...->b...", weights, share) for name, share in shares.items()}
 
     def _users(self, graph: MultimodalGraph) -> Tensor:
-        """What a user is apart from tastes: ``[p_u, g_u, 1]``."""
+        """User vectors without attribute preferences: ``[p_u, g_u, 1]``."""
         parts = [graph.gather("user", self.users)] if self.config.ids else []
         parts += [graph.gather("user", self.visual)] if self.config.global_space else []
         return torch.cat([*parts, self.offsets.new_ones(graph.num_nodes("user"), 1)], 1)
 
     def _items(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Tensor:
-        """What an item is to everybody: ``[q_i, E f_i, b_i]`` of all items or of ``rows``."""
+        """User-independent item vectors ``[q_i, E f_i, b_i]``, of all items or of ``rows``."""
         is_trained = _take(graph.degree("item")[:, None], rows) > 0
         parts = []
         if self.config.ids:
@@ -233,7 +233,7 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
         return torch.cat([*parts, _take(graph.gather("item", self.offsets), rows) * is_trained], 1)
 
     def _slots(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Slots:
-        """The attributes of all items, or of ``rows``."""
+        """Attributes of all items, or of ``rows``."""
         tokens, masks = [], []
         for position, name in enumerate(self.tables):
             table = graph.features[name]
@@ -248,9 +248,9 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
             return Slots(self.attend.values(tokens[0]), mask, {})
         slots, shares = self.gather(torch.cat(tokens, 1), mask, return_weights=True)
         parts = dict(zip(self.tables, shares.split([m.shape[1] for m in masks], dim=2), strict=True))
-        one = {name for name in self.tables if graph.features[name].values.dim() == 2}
+        single = {name for name in self.tables if graph.features[name].values.dim() == 2}
         present = mask.any(1, keepdim=True).expand(-1, self.config.num_slots)
-        return Slots(self.attend.values(slots), present, {k: v.squeeze(2) if k in one else v for k, v in parts.items()})
+        return Slots(self.attend.values(slots), present, {k: v.squeeze(2) if k in single else v for k, v in parts.items()})
 
     def _check_slots(self, mask: Tensor) -> None:
         if self.config.attribute_vectors and mask.shape[1] != self.config.num_slots:
@@ -261,7 +261,7 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
 
 
 def _named(name: str | None, names: tuple[str, ...]) -> str:
-    """The modality of this name, or the first."""
+    """The modality called ``name``, or the first for None."""
     if not names:
         raise ValueError(
             "SAERS needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"

@@ -1,4 +1,4 @@
-"""Where in a picture an attribute shows: the semantic extraction network of SAERS, on region grids instead of pixels."""
+"""Semantic extraction network of SAERS, which localises attributes in images, on region grids instead of pixels."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,24 +16,24 @@ Slope = Literal["weight", "gradient"]
 Pool = Literal["mean", "max"]
 
 UNLABELLED = -1
-"""The label of an attribute that nobody has looked at."""
+"""Label of an attribute without annotation."""
 
 
 class SemanticExtraction(nn.Module):
-    r"""One classifier an attribute on a common feature map; what a class saw of the map says where the attribute is.
+    r"""One classifier per attribute on a shared feature map; class activation maps localise the attributes.
 
     .. math::
         y^{ac} = \mathbf{v}^{ac\top} \frac{1}{P} \sum_p \mathbf{A}_p + b^{ac}, \qquad
         M^a_p = \mathrm{ReLU} \Big( \sum_c w^a_c A^c_p \Big), \qquad
         w^a_c = \frac{1}{P} \sum_p \frac{\partial y^a}{\partial A^c_p}
 
-    with P regions, channels c and the logit :math:`y^a` of the class that is looked for. After Hou et al., IJCAI 2019 (SAERS, arXiv
+    with P regions, channels c and the logit :math:`y^a` of the target class. After Hou et al., IJCAI 2019 (SAERS, arXiv
     1905.12862), a RECONSTRUCTION from its abstract: the paper trains a convolutional network on pixels; here the feature map of a
     frozen one is given as a table of regions, and only layers on top are trained.
 
     Args:
         region_dim: Width of a region.
-        num_classes: Classes of every attribute.
+        num_classes: Number of classes of every attribute.
         grid: Height and width of the map.
         hidden: Channels of two convolutions, 1 x 1 and 3 x 3, between the regions and the classifiers; 0 for none.
 
@@ -51,11 +51,11 @@ class SemanticExtraction(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(hidden or region_dim, count) for count in num_classes)
 
     def forward(self, regions: Tensor) -> list[Tensor]:
-        """The logits of every attribute's classes."""
+        """Return the class logits of every attribute."""
         return self.logits(self.maps(regions))
 
     def maps(self, regions: Tensor) -> Tensor:
-        """The feature map that the classifiers see ``[N, channels, H, W]``.
+        """Compute the feature map that the classifiers read ``[N, channels, H, W]``.
 
         Raises:
             ValueError: The regions do not fill the grid.
@@ -64,24 +64,24 @@ class SemanticExtraction(nn.Module):
         if regions.shape[1] != height * width:
             raise ValueError(
                 f"a grid of {height} x {width} needs {height * width} regions, but there are {regions.shape[1]}; "
-                "give the grid the regions were made with"
+                "use the grid with which the regions were extracted"
             )
         maps: Tensor = self.trunk(regions.transpose(1, 2).unflatten(2, (height, width)))
         return maps
 
     def logits(self, maps: Tensor) -> list[Tensor]:
-        """Global average pooling, then the classifiers."""
+        """Apply global average pooling, then the classifiers."""
         pooled = maps.mean((2, 3))
         return [head(pooled) for head in self.heads]
 
     def activation_maps(self, maps: Tensor, classes: Tensor, *, by: Slope = "weight") -> Tensor:
-        """How strongly every region speaks for a class of every attribute; nothing is below 0.
+        """Compute class activation maps, one class per attribute; nonnegative.
 
         Args:
-            maps: Of :meth:`maps`, ``[N, channels, H, W]``.
-            classes: One class an attribute ``[N, A]``.
-            by: ``gradient`` differentiates the logits, as the paper does; ``weight`` takes what that comes to after average pooling
-                and a linear map, the weights of the class divided by H W, in one product.
+            maps: Output of :meth:`maps`, ``[N, channels, H, W]``.
+            classes: One class per attribute ``[N, A]``.
+            by: ``gradient`` differentiates the logits, as the paper does; ``weight`` uses the closed form for average pooling and a
+                linear map, the class weights divided by H W, in one product.
 
         Returns:
             ``[N, A, H, W]``.
@@ -97,18 +97,18 @@ class SemanticExtraction(nn.Module):
         return torch.relu(torch.einsum("nac,nchw->nahw", slope, maps)).detach()
 
     def _mean_gradients(self, maps: Tensor, classes: Tensor) -> Tensor:
-        """Mean over the map of the derivative of every attribute's logit ``[N, A, channels]``."""
+        """Gradient of every attribute's logit, averaged over the map ``[N, A, channels]``."""
         with torch.enable_grad():
             leaf = maps.detach().requires_grad_()
             slopes = []
             for logits, c in zip(self.logits(leaf), classes.unbind(1), strict=True):
-                (gradient,) = torch.autograd.grad(logits.gather(1, c[:, None]).sum(), leaf)  # pictures do not see each other
+                (gradient,) = torch.autograd.grad(logits.gather(1, c[:, None]).sum(), leaf)  # images are independent
                 slopes.append(gradient.mean((2, 3)))
         return torch.stack(slopes, 1)
 
 
 def labelled_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
-    r"""Cross-entropy summed over the attributes that are labelled, mean over the pictures.
+    r"""Compute the cross-entropy, summed over labelled attributes and averaged over images.
 
     .. math:: -\frac{1}{N} \sum_n \sum_{a \in \mathrm{labelled}(n)} \ln p(y_n^a \mid \mathbf{x}_n)
 
@@ -120,7 +120,7 @@ def labelled_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
     tensor(0.6931)
     """
     if labels.shape[1] != len(logits):
-        raise ValueError(f"there must be a column of labels for each of {len(logits)} attributes, but there are {labels.shape[1]}")
+        raise ValueError(f"labels need one column for each of {len(logits)} attributes, but have {labels.shape[1]}")
     terms = [
         F.cross_entropy(scores, label, ignore_index=UNLABELLED, reduction="sum")
         for scores, label in zip(logits, labels.unbind(1), strict=True)
@@ -129,14 +129,14 @@ def labelled_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
 
 
 def largest_boxes(maps: Tensor, threshold: float = 0.2) -> Tensor:
-    """The box around the largest connected area in which a map exceeds a share of its maximum, and around the maximum itself.
+    """Return the bounding box of the maximum and of the largest connected area above a fraction of it.
 
-    Areas connect along sides; of equally large ones the first counts. The maximum nearly always lies in the largest area; where it
-    does not, the box reaches as far as it. A map without anything above 0 gets all of itself.
+    Areas are 4-connected; of equally large ones the first is used. The maximum nearly always lies in the largest area; if it does
+    not, the box is extended to include it. The box of a map without positive values is the whole map.
 
     Args:
         maps: ``[..., H, W]``.
-        threshold: Share of the maximum, at least 0 and below 1.
+        threshold: Fraction of the maximum, at least 0 and below 1.
 
     Returns:
         Top, left, bottom and right ``[..., 4]``; rows ``top`` to ``bottom - 1``, columns ``left`` to ``right - 1``.
@@ -147,29 +147,29 @@ def largest_boxes(maps: Tensor, threshold: float = 0.2) -> Tensor:
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must be at least 0 and below 1, but is {threshold}")
     height, width = maps.shape[-2:]
-    boxes = [_box(picture, threshold) for picture in maps.detach().cpu().numpy().reshape(-1, height, width)]
+    boxes = [_box(activation, threshold) for activation in maps.detach().cpu().numpy().reshape(-1, height, width)]
     return torch.tensor(boxes, dtype=torch.int64, device=maps.device).view(*maps.shape[:-2], 4)
 
 
-def _box(picture: NDArray[np.float32], threshold: float) -> tuple[int, int, int, int]:
-    largest = picture.max()
+def _box(activation: NDArray[np.float32], threshold: float) -> tuple[int, int, int, int]:
+    largest = activation.max()
     if not largest > 0:
-        return 0, 0, picture.shape[0], picture.shape[1]
-    areas, _ = ndimage.label(picture > threshold * largest)
-    wanted = areas == 1 + np.bincount(areas[areas > 0] - 1).argmax()
-    wanted.flat[picture.argmax()] = True
-    rows, columns = (np.flatnonzero(wanted.any(axis)) for axis in (1, 0))
+        return 0, 0, activation.shape[0], activation.shape[1]
+    areas, _ = ndimage.label(activation > threshold * largest)
+    inside = areas == 1 + np.bincount(areas[areas > 0] - 1).argmax()
+    inside.flat[activation.argmax()] = True
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def pool_boxes(regions: Tensor, boxes: Tensor, grid: tuple[int, int], *, pool: Pool = "mean") -> Tensor:
-    """One vector a box: RoI pooling into a single cell.
+    """Pool every box into one vector: RoI pooling with a single cell.
 
     Args:
         regions: ``[N, H * W, D]``, row by row.
-        boxes: Of :func:`largest_boxes`, ``[N, A, 4]``.
+        boxes: Output of :func:`largest_boxes`, ``[N, A, 4]``.
         grid: Height and width.
-        pool: What is taken of the regions in a box, dimension by dimension.
+        pool: Element-wise reduction over the regions in a box.
 
     Returns:
         ``[N, A, D]``.
@@ -185,5 +185,5 @@ def pool_boxes(regions: Tensor, boxes: Tensor, grid: tuple[int, int], *, pool: P
     inside = (in_row.unsqueeze(-1) & in_column.unsqueeze(-2)).flatten(-2)  # [N, A, H W]
     if pool == "max":
         lowest = torch.finfo(regions.dtype).min
-        return torch.stack([regions.masked_fill(~own.unsqueeze(-1), lowest).amax(1) for own in inside.unbind(1)], 1)
+        return torch.stack([regions.masked_fill(~box.unsqueeze(-1), lowest).amax(1) for box in inside.unbind(1)], 1)
     return inside.to(regions.dtype) @ regions / inside.sum(-1, keepdim=True)

@@ -1,7 +1,7 @@
-"""From representations to scores.
+"""Decoders from representations to scores or words.
 
-A decoder of pairs takes queries ``[B, D]`` and candidates ``[C, D]`` or ``[B, C, D]`` and gives scores ``[B, C]``; ``DECODERS`` has
-them by name.
+A pair decoder maps queries ``[B, D]`` and candidates ``[C, D]`` or ``[B, C, D]`` to scores ``[B, C]``; ``DECODERS`` lists them by
+name.
 """
 
 from gmmrec.nn.decoder.bilinear import BilinearDecoder

@@ -7,16 +7,16 @@ from gmmrec.nn.decoder.inner_product import inner_product
 
 
 class BilinearDecoder(nn.Module):
-    r"""Scores by :math:`\mathbf{q}^\top \mathbf{W} \mathbf{c}`, so that queries and candidates need not live in one space.
+    r"""Bilinear scores :math:`\mathbf{q}^\top \mathbf{W} \mathbf{c}` for queries and candidates from different spaces.
 
-    With :math:`\mathbf{W}` the identity, from which it starts where both are equally wide, this is the inner product.
+    If the widths are equal, :math:`\mathbf{W}` starts as the identity, which yields the inner product.
 
     Args:
         query_dim: Width of a query.
-        candidate_dim: Width of a candidate; that of a query where not given.
+        candidate_dim: Width of a candidate (default: ``query_dim``).
 
     Shapes:
-        - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]`` for all of them, or ``[B, C, candidate_dim]``
+        - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]``, shared by all, or ``[B, C, candidate_dim]``
         - **output:** ``[B, C]``
     """
 
@@ -29,5 +29,5 @@ class BilinearDecoder(nn.Module):
             nn.init.xavier_uniform_(self.weight)
 
     def forward(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Maps the queries, which are few, and takes inner products."""
+        """Score every candidate for its query; only the queries, which are few, are mapped."""
         return inner_product(queries @ self.weight, candidates)

@@ -1,4 +1,4 @@
-"""Decoders of pairs by name."""
+"""Pair decoders by name."""
 
 from collections.abc import Callable, Mapping
 
@@ -19,4 +19,4 @@ DECODERS: Mapping[str, Callable[[int], Decoder]] = Table(
         "mlp": lambda dim: MLPDecoder(dim),
     },
 )
-"""Every decoder by name: ``DECODERS[name](dim)`` builds it."""
+"""Pair decoders by name: ``DECODERS[name](dim)`` builds one."""

@@ -1,4 +1,4 @@
-"""The decoder of item-item models: a user is the items of their history, and nothing else."""
+"""Decoder of item-item models, in which a user is represented by the items of their history."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from gmmrec.nn.propagate import structure_of
 
 
 def history_matrix(edge_index: Tensor, num_items: int, num_users: int) -> Tensor:
-    """Who touched what, as a sparse CSR matrix of ones ``[U, I]``.
+    """Build the interaction matrix, a sparse CSR matrix of ones ``[U, I]``.
 
     Args:
-        edge_index: Edges from items to users ``[2, E]``; an ``EdgeIndex`` is grouped once.
+        edge_index: Edges from items to users ``[2, E]``; an ``EdgeIndex`` is grouped only once.
         num_items: Number of items.
         num_users: Number of users.
 
@@ -24,13 +24,13 @@ def history_matrix(edge_index: Tensor, num_items: int, num_users: int) -> Tensor
 
 
 def history_scores(histories: Tensor, weights: Tensor, users: Tensor, candidates: Tensor) -> Tensor:
-    """What the items of a history say about the candidates, added up: rows of ``X B``, without holding that matrix.
+    """Sum the weights from the items of a history to the candidates: rows of ``X B``, without holding that matrix.
 
-    Every history is added up in its own order, so equal histories get equal scores, bit for bit.
+    Every history is summed in its own order, so equal histories get equal scores, bit for bit.
 
     Args:
-        histories: X ``[U, I]``, sparse CSR; its values are taken for ones.
-        weights: B ``[I, I]``; the row says whose voice it is, the column about what.
+        histories: X ``[U, I]``, sparse CSR; its values are taken as ones.
+        weights: B ``[I, I]``; row: the item of the history, column: the candidate.
         users: Rows ``[B]`` of ``histories``.
         candidates: Columns of ``weights``: ``[C]``, shared, or ``[B, C]``.
 
@@ -47,6 +47,6 @@ def history_scores(histories: Tensor, weights: Tensor, users: Tensor, candidates
     start, count = indptr[users], indptr[users + 1] - indptr[users]
     offset = count.cumsum(0) - count
     shift = torch.repeat_interleave(start - offset, count)
-    own = items[torch.arange(shift.numel(), device=shift.device) + shift]
-    scores = F.embedding_bag(own.long(), weights, offset, mode="sum")  # [B, I]: cheaper than to pick columns of B first
+    history = items[torch.arange(shift.numel(), device=shift.device) + shift]
+    scores = F.embedding_bag(history.long(), weights, offset, mode="sum")  # [B, I]: cheaper than selecting columns of B first
     return scores.index_select(1, candidates) if candidates.dim() == 1 else scores.gather(1, candidates)

@@ -1,14 +1,14 @@
-"""The inner-product decoder."""
+"""Inner-product decoder."""
 
 from torch import Tensor
 
 
 def inner_product(queries: Tensor, candidates: Tensor) -> Tensor:
-    """Scores every candidate for its query.
+    """Score every candidate for its query.
 
     Args:
         queries: ``[B, D]``.
-        candidates: ``[C, D]``, the same for every query, or ``[B, C, D]``.
+        candidates: ``[C, D]``, shared by all queries, or ``[B, C, D]``.
 
     Returns:
         Scores ``[B, C]``.

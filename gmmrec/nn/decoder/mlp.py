@@ -1,36 +1,37 @@
-"""A multi-layer perceptron on pairs."""
+"""Multi-layer perceptron on pairs of vectors."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.dropout import Dropout
 
 CELLS = 2**21
-"""Numbers that the widest layer of a chunk of pairs may hold: 8 MB."""
+"""Maximum number of cells in the widest layer of a chunk of pairs: 8 MB."""
 
 
 class MLPDecoder(nn.Module):
-    r"""Scores a pair by a perceptron on both vectors side by side, :math:`\mathrm{MLP}([\mathbf{q} \| \mathbf{c}])`.
+    r"""Score of a perceptron on both vectors concatenated, :math:`\mathrm{MLP}([\mathbf{q} \| \mathbf{c}])`.
 
-    The first layer is :math:`\mathbf{W}_q \mathbf{q} + \mathbf{W}_c \mathbf{c} + \mathbf{b}`: each half is computed once for a
-    vector and not once for a pair. Pairs are scored in chunks of candidates; nothing of the shape ``[B, C, H]`` is held.
+    The first layer is :math:`\mathbf{W}_q \mathbf{q} + \mathbf{W}_c \mathbf{c} + \mathbf{b}`: each half is computed once per vector
+    instead of once per pair. Pairs are scored in chunks of candidates; no ``[B, C, H]`` tensor is held.
 
     Args:
         query_dim: Width of a query.
-        candidate_dim: Width of a candidate; that of a query where not given.
+        candidate_dim: Width of a candidate (default: ``query_dim``).
         hidden: Widths of the hidden layers, at least one.
-        dropout: Share of the hidden units that is dropped while training.
-        activation: What stands behind every hidden layer.
+        dropout: Dropout probability of the hidden units.
+        activation: Activation after every hidden layer.
 
     Shapes:
-        - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]`` for all of them, or ``[B, C, candidate_dim]``
+        - **input:** queries ``[B, query_dim]``, candidates ``[C, candidate_dim]``, shared by all, or ``[B, C, candidate_dim]``
         - **output:** ``[B, C]``
 
     Raises:
-        ValueError: There is no hidden layer.
+        ValueError: ``hidden`` is empty.
     """
 
     def __init__(
@@ -52,11 +53,11 @@ class MLPDecoder(nn.Module):
         layers: list[nn.Module] = [activation(), Dropout(dropout)]
         for width, next_width in pairwise(hidden):
             layers += [nn.Linear(width, next_width), activation(), Dropout(dropout)]
-        self.rest = nn.Sequential(*layers, nn.Linear(hidden[-1], 1, bias=False))  # a bias would be the same for all
+        self.rest = nn.Sequential(*layers, nn.Linear(hidden[-1], 1, bias=False))  # a bias would be the same for all pairs
         self.width = max(hidden)
 
     def forward(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Scores every candidate for its query."""
+        """Score every candidate for its query."""
         left = self.query(queries).unsqueeze(1)  # [B, 1, H]
 
         def score(part: slice) -> Tensor:
@@ -64,4 +65,4 @@ class MLPDecoder(nn.Module):
             scores: Tensor = self.rest(left + right).squeeze(-1)
             return scores
 
-        return in_chunks(score, candidates.shape[-2], CELLS // (self.width * max(1, len(queries))))
+        return in_chunks(score, candidates.shape[-2], block_rows(CELLS, self.width * len(queries)))

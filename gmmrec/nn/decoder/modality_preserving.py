@@ -1,4 +1,4 @@
-"""Decoders that find the features of every modality again in a fused vector."""
+"""Decoders that reconstruct the features of every modality from a fused vector."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,18 +9,18 @@ from gmmrec.nn.loss import cosine_distance
 
 
 class ModalityPreservingDecoder(nn.Module):
-    r"""One small perceptron a modality, and how far what it decodes is from the raw features.
+    r"""One small perceptron per modality, and the distance of the decoded from the raw features.
 
     .. math:: \hat{\mathbf{f}}^m = \mathbf{W}_2^m\, \mathrm{ReLU}(\mathbf{W}_1^m \mathbf{z} + \mathbf{b}_1^m) + \mathbf{b}_2^m
 
-    A vector from which all features can be decoded has not lost them. The idea is that of MARIO (Kim et al., CIKM 2022); depth,
-    width and distances are our reconstruction.
+    A vector from which all features can be decoded has preserved them. The idea is from MARIO (Kim et al., CIKM 2022); depth, width
+    and distances are our reconstruction.
 
     Args:
         dim: Width of the fused vectors.
         feature_dims: Width of the features of every modality.
-        hidden: Width of the hidden layers; ``2 * dim`` where not given, 0 for linear decoders.
-        distance: ``1 - cos``, or the squared difference divided by the number of features.
+        hidden: Width of the hidden layers (default: ``2 * dim``); 0 for linear decoders.
+        distance: ``"cosine"``, ``1 - cos``, or ``"squared"``, the squared difference divided by the number of features.
 
     Shapes:
         - **input:** x ``[N, dim]``
@@ -42,21 +42,21 @@ class ModalityPreservingDecoder(nn.Module):
         self.decoders = nn.ModuleList(_decoder(dim, 2 * dim if hidden is None else hidden, width) for width in feature_dims)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Decodes the features of every modality."""
+        """Decode the features of every modality."""
         return [decoder(x) for decoder in self.decoders]
 
     def loss(self, x: Tensor, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Mean distance between decoded and raw features over the rows and modalities that exist; 0 where none does.
+        """Average the distance between decoded and raw features over the modalities present; 0 if there are none.
 
-        The raw features get no gradient, and what stands in a row that is missing is never read.
+        The raw features get no gradient, and the values of a missing modality are never read.
 
         Args:
             x: Fused vectors ``[N, dim]``.
             features: Raw features ``[N, feature_dims[m]]`` of every modality.
-            present: Which of them exist ``[N, M]``.
+            present: Mask of the modalities present ``[N, M]``.
 
         Returns:
-            One number.
+            A scalar.
         """
         total = x.new_zeros(())
         for decoded, raw, exists in zip(self(x), features, present.unbind(1), strict=True):

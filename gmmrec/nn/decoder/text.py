@@ -1,4 +1,4 @@
-"""A decoder of words: what somebody would write about something, one word after another."""
+"""Recurrent decoder of texts, word by word."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -12,41 +12,41 @@ from gmmrec.nn.fusion.region import ContextGate
 from gmmrec.nn.init import embedding_table
 
 BOUNDARY = 0
-"""A word id that is no word: the start where words are read, the end where they are foretold, and the padding behind it."""
+"""Word id of the start (as an input), the end (as a target), and the padding after it."""
 
 Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
-"""From the vectors of words ``[B, W]``, states ``[B, ...]`` and what stays the same at every word ``[B, ...]`` to the next states;
-the first of these is what the word after is foretold from."""
+"""Function from word vectors ``[B, W]``, states ``[B, ...]`` and constants ``[B, ...]``, the same at every word, to the next
+states; the first state predicts the next word."""
 
 
 class TextDecoder(nn.Module):
-    r"""A recurrent network that says word by word what is said about a pair: the review decoder of VECF (Chen et al., SIGIR 2019).
+    r"""Recurrent network that generates the text of a pair: the review decoder of VECF (Chen et al., SIGIR 2019).
 
     .. math::
         \mathbf{s}_0 = \tanh(\mathbf{U} [\mathbf{p} \| \mathbf{q}]), \qquad
         \mathbf{s}_t = \mathrm{RNN}([\mathbf{e}(w_t) \| \mathbf{c}_t], \mathbf{s}_{t-1}), \qquad
         p(w_{t+1}) = \mathrm{softmax}(\mathbf{W} \mathbf{s}_t + \mathbf{b})
 
-    with the context :math:`\mathbf{c}_t` of :class:`~gmmrec.nn.fusion.region.ContextGate`, whose gate is the picture's share. The
-    formulas are those of the code released for the paper (https://doi.org/10.1145/3331184.3331254); as in the paper's figure, and
-    not in that code, there is a context at the first word too. An LSTM's cell starts as its state does.
+    with the context :math:`\mathbf{c}_t` of :class:`~gmmrec.nn.fusion.region.ContextGate`, whose gate is the weight of the image.
+    The formulas are those of the code released for the paper (https://doi.org/10.1145/3331184.3331254); as in the paper's figure,
+    but not in that code, the first word has a context too. An LSTM's cell starts like its state.
 
-    Word id 0 is read as the start and foretold as the end, so the table of words needs no further rows. A text that fills its row
-    may have been cut: its end is not learned. Nothing is computed behind the end of a text, nor for a row without one.
+    Word id 0 is the start as an input and the end as a target, so the word table needs no further rows. A text that fills its row
+    may have been truncated, so its end is not learned. Nothing is computed after the end of a text, nor for a row without words.
 
     Args:
-        num_words: Rows of the table of words, id 0 included.
-        ids_dim: Width of the embeddings of user and item, side by side.
-        visual_dim: Width of the picture.
-        word_dim: Width of a word.
+        num_words: Rows of the word table, id 0 included.
+        ids_dim: Total width of the user and item embeddings.
+        visual_dim: Width of the image vector.
+        word_dim: Width of a word vector.
         state_dim: Width of the state.
         context_dim: Width of the context.
-        cell: Kind of recurrent network.
+        cell: Recurrent cell.
 
     Shapes:
-        - **input:** ids ``[B, ids_dim]``, visual ``[B, visual_dim]``, text ``[B, T]`` (word ids, 0 behind the last)
-        - **output:** negative log-likelihoods ``[B, T]``: of every word as it follows those before it, then of the end; 0 behind
-          it, and for a text without words
+        - **input:** ids ``[B, ids_dim]``, visual ``[B, visual_dim]``, text ``[B, T]`` (word ids, 0 after the last)
+        - **output:** negative log-likelihoods ``[B, T]``: of every word given the words before it, then of the end; 0 after it, and
+          for a text without words
     """
 
     def __init__(
@@ -70,27 +70,27 @@ class TextDecoder(nn.Module):
         self.output = nn.Linear(state_dim, num_words)
 
     def forward(self, ids: Tensor, visual: Tensor, text: Tensor) -> Tensor:
-        """How surprising each word of the texts is, given those before it."""
-        return surprise(text, self.words, self.output, self._first(ids), self.context.parts(visual, ids), self._next)
+        """Compute the negative log-likelihood of each word of the texts, given the words before it."""
+        return negative_log_likelihood(text, self.words, self.output, self._first(ids), self.context.parts(visual, ids), self._next)
 
     @torch.no_grad()
     def generate(self, ids: Tensor, visual: Tensor, num_words: int, *, forbidden: Sequence[int] = ()) -> Tensor:
-        """The likeliest word after every word, until the end.
+        """Decode texts greedily, until the end.
 
         Args:
             ids: ``[B, ids_dim]``.
             visual: ``[B, visual_dim]``.
-            num_words: How many at most.
-            forbidden: Words that are never said.
+            num_words: Maximum number of words.
+            forbidden: Word ids that are never generated.
 
         Returns:
-            Word ids ``[B, num_words]``; 0 behind the last.
+            Word ids ``[B, num_words]``; 0 after the last.
         """
         parts = self.context.parts(visual, ids)
         return most_likely_text(num_words, self.words, self.output, self._first(ids), parts, self._next, forbidden=forbidden)
 
     def _first(self, ids: Tensor) -> list[Tensor]:
-        """The state of a GRU, or state and cell of an LSTM."""
+        """Return the initial state of a GRU, or state and cell of an LSTM."""
         state = torch.tanh(self.start(ids))
         return [state] * (2 if isinstance(self.cell, nn.LSTMCell) else 1)
 
@@ -102,42 +102,42 @@ class TextDecoder(nn.Module):
         return [self.cell(x, state[0])]
 
 
-def surprise(
+def negative_log_likelihood(
     text: Tensor, words: Tensor, output: nn.Linear, state: Sequence[Tensor], parts: Sequence[Tensor], step: Step
 ) -> Tensor:
-    """Negative log-likelihoods of the words of texts, each given those before it.
+    """Compute the negative log-likelihood of each word of the texts, given the words before it.
 
-    A text is followed by its end, which is foretold too unless the text fills its row: then it may have been cut. Nothing is
-    computed behind the end, nor for a row without words; all words are foretold in one product, by
+    A text is followed by its end, which is predicted too unless the text fills its row and so may have been truncated. Nothing is
+    computed after the end, nor for a row without words; all words are predicted in one product, by
     :func:`~gmmrec.nn.classify.classify`.
 
     Args:
-        text: Word ids ``[B, T]``, 0 behind the last; nothing is read behind the first 0.
+        text: Word ids ``[B, T]``, 0 after the last; nothing is read after the first 0.
         words: Table of word vectors ``[V, W]``.
-        output: From a state to the logits of all words.
-        state: Before the first word.
-        parts: What stays the same at every word.
+        output: Map from a state to the logits of all words.
+        state: States before the first word.
+        parts: Constants, the same at every word.
         step: One step of the recurrent network.
 
     Returns:
-        ``[B, T]``; 0 where nothing is foretold.
+        ``[B, T]``; 0 where nothing is predicted.
     """
     text = text.long()
     num_rows, length = text.shape
     num_words = (text == BOUNDARY).cumsum(1).eq(0).sum(1)
     num_steps, order = torch.where(num_words > 0, num_words + 1, 0).clamp(max=length).sort(descending=True)
     text, state, parts = text[order], [s[order] for s in state], [part[order] for part in parts]
-    asked = num_steps > torch.arange(length, device=text.device)[:, None]  # [T, B], step by step, the longest texts first
-    read = F.embedding(F.pad(text, (1, 0), value=BOUNDARY)[:, :length], words)
+    is_target = num_steps > torch.arange(length, device=text.device)[:, None]  # [T, B], step by step, longest texts first
+    inputs = F.embedding(F.pad(text, (1, 0), value=BOUNDARY)[:, :length], words)
     states = []
-    for position, count in enumerate(filter(None, asked.sum(1).tolist())):
-        state = step(read[:count, position], [s[:count] for s in state], [part[:count] for part in parts])
+    for position, count in enumerate(filter(None, is_target.sum(1).tolist())):
+        state = step(inputs[:count, position], [s[:count] for s in state], [part[:count] for part in parts])
         states.append(state[0])
     if not states:
         return words.new_zeros(num_rows, length)
-    hidden, following = torch.cat(states), text.t()[asked]  # [W, state_dim], [W]
-    found = classify(hidden, output.weight, output.bias, following)
-    return found.new_zeros(length, num_rows).masked_scatter(asked, found).t()[order.argsort()]
+    hidden, targets = torch.cat(states), text.t()[is_target]  # [W, state_dim], [W]
+    loss = classify(hidden, output.weight, output.bias, targets)
+    return loss.new_zeros(length, num_rows).masked_scatter(is_target, loss).t()[order.argsort()]
 
 
 def most_likely_text(
@@ -150,25 +150,25 @@ def most_likely_text(
     *,
     forbidden: Sequence[int] = (),
 ) -> Tensor:
-    """The likeliest word after every word, until the end: word ids ``[B, num_words]``, 0 behind the last.
+    """Decode texts greedily, until the end: word ids ``[B, num_words]``, 0 after the last.
 
     Args:
-        num_words: How many at most.
-        words: As for :func:`surprise`, and so are the next ones.
-        output: From a state to the logits of all words.
-        state: Before the first word.
-        parts: What stays the same at every word.
+        num_words: Maximum number of words.
+        words: Table of word vectors ``[V, W]``.
+        output: Map from a state to the logits of all words.
+        state: States before the first word.
+        parts: Constants, the same at every word.
         step: One step of the recurrent network.
-        forbidden: Words that are never said.
+        forbidden: Word ids that are never generated.
     """
     word = torch.full((len(state[0]),), BOUNDARY, device=state[0].device)
     has_ended = torch.zeros_like(word, dtype=torch.bool)
-    said = []
+    text = []
     for _ in range(num_words):
         state = step(F.embedding(word, words), state, parts)
-        chances = output(state[0])
-        chances[:, list(forbidden)] = -torch.inf
-        word = chances.argmax(1).masked_fill(has_ended, BOUNDARY)
+        logits = output(state[0])
+        logits[:, list(forbidden)] = -torch.inf
+        word = logits.argmax(1).masked_fill(has_ended, BOUNDARY)
         has_ended |= word == BOUNDARY
-        said.append(word)
-    return torch.stack(said, dim=1)
+        text.append(word)
+    return torch.stack(text, dim=1)

@@ -1,4 +1,4 @@
-"""Layers over sequences: what was done, in the order in which it was done."""
+"""Layers over sequences of interactions."""
 
 from gmmrec.nn.sequence.attentional_gru import AttentionalGRU
 from gmmrec.nn.sequence.cloze import ClozeMasker, TiedHead

@@ -1,4 +1,4 @@
-"""A recurrence over what was done, in which every step counts as much as it matters to the item in question."""
+"""Recurrence over a history, in which attention to the candidate weighs every step."""
 
 from typing import Literal, NamedTuple
 
@@ -7,45 +7,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.additive import additive_logits
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 CELLS = 2**24
-"""Numbers a chunk of candidates may hold at once: 64 MB."""
+"""Maximum number of cells in a chunk of candidates: 64 MB."""
 
 CACHED = 2**19
-"""The same on a CPU without gradients: 2 MB, so that a state stays in the cache from step to step."""
+"""The same on a CPU without gradients: 2 MB, so that states stay in the cache between steps."""
 
 Mode = Literal["update", "input", "post", "plain"]
 
 
 class Packed(NamedTuple):
-    """Rows of a batch, longest first, and in each the steps that exist, pushed to the end: what is not there costs nothing."""
+    """Order of the rows in the batch, longest first, each with its steps moved to the end, so that missing steps cost nothing."""
 
     rows: Tensor
-    """``[N]``: which row stands where."""
+    """Original row at each position ``[N]``."""
     columns: Tensor
-    """``[N, L]``: which step of that row stands where."""
+    """Original step at each position of the row ``[N, L]``."""
     counts: list[int]
-    """How many rows have begun by each of the L places."""
+    """Number of rows that have started by each of the L positions."""
 
 
 class Steps(NamedTuple):
-    """A sequence as an :class:`AttentionalGRU` has read it: all that does not depend on candidates."""
+    """Candidate-independent part of an :class:`AttentionalGRU`."""
 
     tokens: Tensor
-    """``[N, L, dim]``, zeros where there is none."""
+    """Tokens ``[N, L, dim]``; zeros for missing ones."""
     mask: Tensor | None
-    """``[N, L]``; None where all are there."""
+    """Mask of the steps that exist ``[N, L]``; None if none is missing."""
     initial: Tensor
     """States before the first step ``[N, 1 or C, hidden]``."""
     inputs: Tensor
-    """What every step brings to the gates ``[L, N, 3 hidden]``, in the order of ``packed``, without bias."""
+    """Inputs of the gates at every step ``[L, N, 3 hidden]``, in the order of ``packed``, without bias."""
     packed: Packed | None
-    """None where nothing is missing, and for ``post``."""
+    """Order of the rows; None if no step is missing, and for ``post``."""
     keys: Tensor | None
-    """What relevance is computed from ``[N, L, ...]``."""
+    """Keys of the attention ``[N, L, ...]``."""
     states: Tensor | None
     """States after every step of an ordinary GRU ``[N, L, hidden]``, for ``post``."""
 
@@ -56,7 +57,7 @@ class Steps(NamedTuple):
 
 
 class AttentionalGRU(nn.Module):
-    r"""A gated recurrence whose update gate is scaled by the attention of a candidate to each step.
+    r"""Gated recurrence whose update gate is scaled by the attention of a candidate to each step.
 
     .. math::
         \alpha_l = \mathrm{softmax}_l (\mathbf{h}_l^\top \mathbf{W}_a \mathbf{c} / \sqrt{D}), \qquad
@@ -65,28 +66,28 @@ class AttentionalGRU(nn.Module):
         \mathbf{g}_l = (1 - \alpha_l \mathbf{z}_l) \odot \mathbf{g}_{l-1} + \alpha_l \mathbf{z}_l \odot \tilde{\mathbf{g}}_l
 
     Source: the GRU with attentional update gate of DIEN (Zhou et al., AAAI 2019), section 3.3, with the gated unit of Cho et al.
-    (EMNLP 2014). VLSNR (Han et al., 2022) names an attentional GRU, and this is our reading of it; ``input`` and ``post`` are two
-    others.
+    (EMNLP 2014). VLSNR (Han et al., 2022) names an attentional GRU, of which this is our reading; ``input`` and ``post`` are two
+    alternatives.
 
-    Every candidate has a recurrence of its own: a step costs :math:`6 H^2` operations for every row and candidate. What the steps
-    bring to the gates, :math:`\mathbf{W} \mathbf{h}_l`, is the same for all candidates, and one matrix product for all steps. The
-    loop is over steps, for all rows and candidates of a chunk together, and a row takes part from its first step on. With ``post``
-    and ``plain``, or without attention, there is one recurrence a row.
+    Every candidate has a separate recurrence: a step costs :math:`6 H^2` operations per row and candidate. The inputs of the gates,
+    :math:`\mathbf{W} \mathbf{h}_l`, are shared by all candidates and take one matrix product for all steps. The loop runs over
+    steps, for all rows and candidates of a chunk at once, and a row joins at its first step. With ``post`` and ``plain``, or
+    without attention, there is one recurrence per row.
 
     Args:
         dim: Width of tokens and queries.
         hidden: Width of a state, H.
-        mode: ``update`` as above; ``input``: an ordinary GRU reads scaled tokens :math:`\alpha_l \mathbf{h}_l`; ``post``: the
-            states of an ordinary GRU are summed up by additive attention,
+        mode: ``update``: as above; ``input``: an ordinary GRU reads scaled tokens :math:`\alpha_l \mathbf{h}_l`; ``post``: additive
+            attention pools the states of an ordinary GRU,
             :math:`\mathrm{softmax}_l (\mathbf{w}^\top \tanh(\mathbf{W}_k \mathbf{g}_l + \mathbf{W}_q \mathbf{c} + \mathbf{b}))`;
             ``plain``: the last state of an ordinary GRU, without attention.
-        attend: False gives every step the same share in place of attention.
+        attend: Whether to attend; False weighs all steps uniformly.
 
     Shapes:
-        - **input:** tokens ``[N, L, dim]``, query ``[N, C, dim]``, or ``[1, C, dim]`` for candidates that all rows share, mask
+        - **input:** tokens ``[N, L, dim]``, query ``[N, C, dim]``, or ``[1, C, dim]`` for candidates shared by all rows, mask
           ``[N, L]``, weights ``[N, C or 1, L]``, initial ``[N, C or 1, hidden]``
-        - **output:** ``[N, C, hidden]``, with C = 1 where nothing depends on candidates. Steps that are missing leave the state as
-          it is, so a row without any keeps the initial one (zeros where not given; with ``post`` zeros in any case)
+        - **output:** ``[N, C, hidden]``, with C = 1 if nothing depends on candidates. Missing steps leave the state unchanged, so a
+          row without steps keeps the initial state (default: zeros; always zeros with ``post``)
 
     >>> gru = AttentionalGRU(16, 8)
     >>> clicks, candidates = torch.randn(4, 10, 16), torch.randn(1, 300, 16)
@@ -117,23 +118,23 @@ class AttentionalGRU(nn.Module):
         weights: Tensor | None = None,
         initial: Tensor | None = None,
     ) -> Tensor:
-        """What has become of every row for each candidate, in chunks of candidates.
+        """Compute the final state of every row for each candidate, in chunks of candidates.
 
         Args:
-            tokens: The steps, oldest first.
-            query: The candidates.
-            mask: Which steps exist; None: all.
-            weights: Taken in place of attention.
+            tokens: Steps, oldest first.
+            query: Candidates.
+            mask: Mask of the steps that exist; None: all.
+            weights: Weights that replace attention.
             initial: States before the first step.
 
         Raises:
-            ValueError: There is neither a query nor weights, and the mode asks for one.
+            ValueError: The mode needs a query or weights, but there is neither.
         """
         steps = self.read(tokens, mask, initial)
         return self.follow(steps, query) if weights is None else self._follow(steps, weights)
 
     def read(self, tokens: Tensor, mask: Tensor | None = None, initial: Tensor | None = None) -> Steps:
-        """All that does not depend on candidates; arguments as in :meth:`forward`."""
+        """Compute the candidate-independent part; arguments as in :meth:`forward`."""
         tokens = hide_missing(tokens, mask)
         if mask is not None and bool(mask.all()):
             mask = None
@@ -147,7 +148,7 @@ class AttentionalGRU(nn.Module):
         return Steps(tokens, mask, initial, inputs, packed, self.relevance(tokens) if self.attend else None, None)
 
     def follow(self, steps: Steps, query: Tensor | None = None) -> Tensor:
-        """What has become of the rows for each candidate, ``[N, C, hidden]``."""
+        """Compute the final state of every row for each candidate, ``[N, C, hidden]``."""
         if self.mode == "plain":
             return self._follow(steps, None)
         if self.mode == "post" and self.attend and query is not None:
@@ -157,7 +158,7 @@ class AttentionalGRU(nn.Module):
         return self._follow(steps, self.weights(steps, query))
 
     def weights(self, steps: Steps, query: Tensor | None = None) -> Tensor:
-        """How much every step matters to each candidate ``[N, C, L]``; without attention equal shares ``[N, 1, L]``.
+        """Compute the weight of every step for each candidate ``[N, C, L]``; without attention uniform weights ``[N, 1, L]``.
 
         Raises:
             ValueError: There is no query.
@@ -165,7 +166,7 @@ class AttentionalGRU(nn.Module):
         if not self.attend or steps.keys is None:
             return uniform_weights(steps.tokens, steps.mask).unsqueeze(1)
         if query is None:
-            raise ValueError("an attentional GRU needs a query, the candidates; give their vectors [N, C, dim], or weights")
+            raise ValueError("an attentional GRU needs a query; pass candidate vectors [N, C, dim], or weights")
         if self.mode != "post":
             logits = query @ steps.keys.mT / query.shape[-1] ** 0.5
         elif len(query) == 1 and not torch.is_grad_enabled():
@@ -176,7 +177,7 @@ class AttentionalGRU(nn.Module):
         return masked_softmax(logits, None if steps.mask is None else steps.mask.unsqueeze(1))
 
     def _follow(self, steps: Steps, weights: Tensor | None) -> Tensor:
-        """With what every step matters to the candidates ``[N, C or 1, L]``."""
+        """Compute the final states, given the weights of the steps for the candidates ``[N, C or 1, L]``."""
         if steps.states is not None and weights is not None:
             return weights @ steps.states
         packed, initial = steps.packed, steps.initial
@@ -197,46 +198,46 @@ class AttentionalGRU(nn.Module):
         return last if packed is None else last[packed.rows.argsort()]
 
     def _chunk(self, steps: Steps, cells: int) -> int:
-        """How many candidates to take at once, if each needs so many numbers of a row."""
-        room = CELLS if torch.is_grad_enabled() or steps.tokens.device.type != "cpu" else CACHED
-        return room // max(1, steps.shape[0] * cells)
+        """Return the number of candidates per chunk, if each needs ``cells`` cells per row."""
+        budget = CELLS if torch.is_grad_enabled() or steps.tokens.device.type != "cpu" else CACHED
+        return block_rows(budget, steps.shape[0] * cells)
 
     def _run(self, inputs: Tensor, initial: Tensor, weights: Tensor | None, counts: list[int]) -> Tensor:
-        """The last states ``[N, C, hidden]`` of packed rows, of which ``counts[l]`` have begun by step l."""
-        state, shares = initial[:0], [None] * len(counts) if weights is None else weights.unbind(2)
-        positions = zip(inputs.unbind(), shares, counts, strict=True)  # unbound: the derivative of each is of its own size
-        for brought, share, count in positions:
+        """Return the final states ``[N, C, hidden]`` of packed rows, of which ``counts[l]`` have started by step l."""
+        state, step_weights = initial[:0], [None] * len(counts) if weights is None else weights.unbind(2)
+        positions = zip(inputs.unbind(), step_weights, counts, strict=True)  # unbound: each derivative has the size of one step
+        for step_inputs, weight, count in positions:
             if count > len(state):
                 state = torch.cat([state, initial[len(state) : count]])
             if count:
-                state = self._step(brought[:count], state, None if share is None else share[:count])
+                state = self._step(step_inputs[:count], state, None if weight is None else weight[:count])
         return torch.cat([state, initial[len(state) :]])
 
     def _step(self, inputs: Tensor, state: Tensor, weights: Tensor | None) -> Tensor:
-        """From states ``[n, C, hidden]`` to the next, with what the step brings ``[n, 3 hidden]`` and its weights ``[n, C]``."""
+        """Advance states ``[n, C, hidden]`` by a step with inputs ``[n, 3 hidden]`` and weights ``[n, C]``."""
         inputs, bias = inputs.unsqueeze(1), self.input.bias
         if weights is not None:
             weights = weights.unsqueeze(-1)
         inputs = weights * inputs + bias if self.mode == "input" and weights is not None else inputs + bias
         gates = F.linear(state, self.gates.weight).add_(inputs[..., : 2 * self.hidden]).sigmoid_()
         update, reset = gates.chunk(2, dim=-1)
-        made = F.linear(reset * state, self.made.weight).add_(inputs[..., 2 * self.hidden :]).tanh_()
+        proposal = F.linear(reset * state, self.made.weight).add_(inputs[..., 2 * self.hidden :]).tanh_()
         if self.mode == "update" and weights is not None:
             update = weights * update
-        return torch.lerp(state, made.to(state.dtype), update.to(state.dtype))
+        return torch.lerp(state, proposal.to(state.dtype), update.to(state.dtype))
 
     def _states(self, inputs: Tensor, state: Tensor, mask: Tensor | None) -> Tensor:
-        """States after every step ``[N, L, hidden]`` of an ordinary GRU; one that is missing leaves the state as it is."""
+        """Return the states after every step ``[N, L, hidden]`` of an ordinary GRU; a missing step leaves the state unchanged."""
         states = [state[:, :0]]
-        for position, brought in enumerate(inputs.unbind()):
-            after = self._step(brought, state, None)
-            state = after if mask is None else torch.where(mask[:, position, None, None], after, state)
+        for position, step_inputs in enumerate(inputs.unbind()):
+            next_state = self._step(step_inputs, state, None)
+            state = next_state if mask is None else torch.where(mask[:, position, None, None], next_state, state)
             states.append(state)
         return torch.cat(states, dim=1)
 
 
 def pack(mask: Tensor) -> Packed:
-    """How rows with the steps ``[N, L]`` that exist are to be put in order.
+    """Compute the packed order of rows whose steps exist by ``mask`` ``[N, L]``.
 
     >>> pack(torch.tensor([[False, False, True], [True, False, True]]))
     Packed(rows=tensor([1, 0]), columns=tensor([[1, 0, 2],
@@ -245,5 +246,5 @@ def pack(mask: Tensor) -> Packed:
     lengths = mask.sum(1)
     rows = lengths.argsort(descending=True, stable=True)
     columns = mask[rows].byte().argsort(dim=1, stable=True)
-    needed = torch.arange(mask.shape[1], 0, -1, device=mask.device)  # a row of this length has begun by each place
+    needed = torch.arange(mask.shape[1], 0, -1, device=mask.device)  # minimum length of a row that has started by each position
     return Packed(rows, columns, (lengths >= needed.unsqueeze(1)).sum(1).tolist())

@@ -1,4 +1,4 @@
-"""A set that is put together item by item, in view of a context: each item is guessed from those before it."""
+"""Autoregressive decoder of a set of items, given a context."""
 
 import torch
 from torch import Tensor, nn
@@ -10,30 +10,30 @@ from gmmrec.nn.masked import hide_missing
 
 
 class ContextDecoder(nn.Module):
-    r"""A Transformer decoder without positions: the generation network of POG (Chen et al., KDD 2019).
+    r"""Transformer decoder without positions: the generation network of POG (Chen et al., KDD 2019).
 
-    Every layer is one of :class:`~gmmrec.nn.fusion.set_attention.SetAttention` in which an item attends to itself and the items
-    before it, with a step between attention and the feed-forward layer that attends to the context :math:`\mathbf{K}`:
+    Every layer is one of :class:`~gmmrec.nn.fusion.set_attention.SetAttention`, in which an item attends to itself and the items
+    before it, with cross-attention to the context :math:`\mathbf{K}` between self-attention and the feed-forward layer:
 
     .. math:: \mathbf{Z}' = \mathrm{LN}(\mathbf{Z} + \mathrm{MHA}(\mathbf{Z}, \mathbf{K}, \mathbf{K}))
 
-    A context without any token adds nothing. A reconstruction of https://arxiv.org/abs/1905.01866: which networks there are and
-    what they attend to is the paper's, the algebra that of the standard decoder.
+    An empty context adds nothing. A reconstruction of https://arxiv.org/abs/1905.01866: the networks and their inputs are the
+    paper's, the algebra is that of the standard decoder.
 
     Args:
         dim: Width of the model and of the context.
         num_layers: Number of layers.
         num_heads: H.
         in_dim: Width of tokens; None for ``dim``.
-        out_dim: Width of the result; None for the width of tokens.
+        out_dim: Width of the output; None for the width of tokens.
         hidden: Width of the feed-forward layers; None for 4 times ``dim``.
-        dropout: Share of attention weights, and of what a layer adds, that is dropped in training.
+        dropout: Dropout probability of attention weights and sublayer outputs.
 
     Shapes:
         - **input:** tokens ``[B, N, in_dim]``, mask ``[B, N]``, context ``[B, M, dim]``, its mask ``[B, M]``, visible ``[N, N]``:
-          True where a token (the row) reads another; None: every token reads itself and those before it
-        - **output:** ``[B, N, out_dim]``; zeros in place of missing tokens. Weights of tokens ``[B, layers, H, N, N]`` and of the
-          context ``[B, layers, H, N, M]``
+          True where the token of the row attends to that of the column; None: every token attends to itself and those before it
+        - **output:** ``[B, N, out_dim]``; zeros for missing tokens. Weights of tokens ``[B, layers, H, N, N]`` and of the context
+          ``[B, layers, H, N, M]``
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ContextDecoder(nn.Module):
         visible: Tensor | None = None,
         return_weights: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """What follows every token, and the weights or None."""
+        """Return the prediction after every token, and the weights or None."""
         hidden, maps = self.transition(hide_missing(tokens, mask)), []
         if visible is None:
             visible = torch.ones(mask.shape[-1], mask.shape[-1], dtype=torch.bool, device=mask.device).tril()
@@ -72,36 +72,35 @@ class ContextDecoder(nn.Module):
         for layer in self.layers:
             hidden, weights = layer(hide_missing(hidden, mask), readable, context, context_mask, return_weights)
             maps.append(weights)
-        made = hide_missing(self.output(hidden), mask)
+        output = hide_missing(self.output(hidden), mask)
         if not return_weights:
-            return made, None
-        own, other = (torch.stack([hide_missing(w, mask.unsqueeze(-2)) for w in kind], 1) for kind in zip(*maps, strict=True))
-        return made, (own, other)
+            return output, None
+        hidden_maps = ([hide_missing(w, mask.unsqueeze(-2)) for w in kind] for kind in zip(*maps, strict=True))
+        self_maps, cross_maps = (torch.stack(kind, 1) for kind in hidden_maps)
+        return output, (self_maps, cross_maps)
 
     @torch.no_grad()
     def take_over(self, source: SetAttention) -> None:
-        """Copies all weights of a set attention of the same sizes; the attention to the context is silent until it has learned.
+        """Copy all weights of a set attention of the same sizes; the cross-attention starts with a zero output.
 
         Raises:
             ValueError: Sizes differ.
         """
-        own = dict(self.named_parameters())
-        given = {name: value for name, value in source.named_parameters() if name != "unknown"}  # what stands for a hidden item
-        wanted = {name for name in own if ".context" not in name}
-        if wanted != set(given) or any(own[name].shape != value.shape for name, value in given.items()):
-            raise ValueError(
-                "a decoder takes over a set attention of its own sizes; give both the same widths and numbers of layers"
-            )
-        for name, value in given.items():
-            own[name].copy_(value)
+        parameters = dict(self.named_parameters())
+        copied = {name: value for name, value in source.named_parameters() if name != "unknown"}  # the vector of a hidden item
+        expected = {name for name in parameters if ".context" not in name}
+        if expected != set(copied) or any(parameters[name].shape != value.shape for name, value in copied.items()):
+            raise ValueError("the set attention has other sizes than the decoder; give both the same widths and numbers of layers")
+        for name, value in copied.items():
+            parameters[name].copy_(value)
         for layer in self.layers:
             assert isinstance(layer, _Layer)
-            for silent in layer.context.output.parameters():
-                silent.zero_()
+            for parameter in layer.context.output.parameters():
+                parameter.zero_()
 
 
 class _Layer(nn.Module):
-    """Attention to what came before, attention to the context, a feed-forward layer, each with a residual and a normalisation."""
+    """Self-attention, cross-attention to the context and a feed-forward layer, each with a residual and a normalisation."""
 
     def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -114,9 +113,9 @@ class _Layer(nn.Module):
     def forward(
         self, tokens: Tensor, readable: Tensor, context: Tensor, context_mask: Tensor, return_weights: bool
     ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
-        messages, own = self.attention(tokens, tokens, readable, return_weights=return_weights)
+        messages, self_weights = self.attention(tokens, tokens, readable, return_weights=return_weights)
         mixed = self.norm(tokens + self.dropout(messages))
-        told, other = self.context(mixed, context, context_mask.unsqueeze(-2), return_weights=return_weights)
-        told = told * context_mask.any(-1)[:, None, None]  # the bias alone would speak where there is nothing to attend to
-        mixed = self.context_norm(mixed + self.dropout(told))
-        return self.hidden_norm(mixed + self.dropout(self.feed(mixed))), (own, other)
+        messages, cross_weights = self.context(mixed, context, context_mask.unsqueeze(-2), return_weights=return_weights)
+        messages = messages * context_mask.any(-1)[:, None, None]  # an empty context would yield the output bias
+        mixed = self.context_norm(mixed + self.dropout(messages))
+        return self.hidden_norm(mixed + self.dropout(self.feed(mixed))), (self_weights, cross_weights)

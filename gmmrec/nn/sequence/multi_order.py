@@ -1,4 +1,4 @@
-"""Attention of several orders: over tokens at several depths, then over the depths."""
+"""Multi-order attention: over tokens at several depths, then over the depths."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -13,33 +13,32 @@ Shortcut = Literal["last", "anchor"]
 
 
 class OrderWeights(NamedTuple):
-    """What counted how much: tokens inside every order, and the orders, order 0 first."""
+    """Attention weights of the tokens within every order, and of the orders, order 0 first."""
 
     token: Tensor
-    """``[..., K + 1, L]``; each row sums to 1, or to 0 where there is no token."""
+    """Weights of the tokens ``[..., K + 1, L]``; each row sums to 1, or to 0 without tokens."""
     order: Tensor
-    """``[..., K + 1]``; sums to 1."""
+    """Weights of the orders ``[..., K + 1]``; they sum to 1."""
 
     @property
     def shares(self) -> Tensor:
-        """Of each token in all orders together ``[..., L]``; sums to 1. The token of a shortcut has its 1 beside this."""
+        """Total weight of each token over all orders ``[..., L]``; sums to 1. The weight 1 of a shortcut is not included."""
         return torch.einsum("...k,...kl->...l", self.order, self.token)
 
 
 class SquashedAttention(nn.Module):
-    r"""Additive attention whose logits are squashed, so that no token is ever lost.
+    r"""Additive attention with squashed logits, so that every token keeps some weight.
 
     .. math:: a_j = \mathrm{softmax}_j \big( \sigma( \mathbf{v}^\top
         \tanh(\mathbf{W}_i \mathbf{x}_j + \mathbf{W}_u \mathbf{u} + \mathbf{b}) ) \big)
 
-    Of two tokens of a row none has more than e times the weight of the other. Without a guide :math:`\mathbf{W}_u \mathbf{u}` falls
-    away.
+    No token of a row has more than e times the weight of another. Without a guide, :math:`\mathbf{W}_u \mathbf{u}` is omitted.
 
     Args:
         dim: Width of tokens and guides.
         guided: Whether there is a guide.
-        dropout: Share of the input of both matrices that is dropped in training.
-        squash: Whether the sigmoid is applied; without it, this is ordinary additive attention.
+        dropout: Dropout probability of the inputs of both matrices.
+        squash: Whether to apply the sigmoid; without it, this is ordinary additive attention.
 
     Shapes:
         - **input:** tokens ``[..., L, D]``, mask ``[..., L]``, guide ``[..., D]``
@@ -54,23 +53,23 @@ class SquashedAttention(nn.Module):
         self.logit = nn.Linear(dim, 1, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None, guide: Tensor | None = None) -> Tensor:
-        """The weights of tokens; missing ones must be hidden already."""
+        """Compute the weights of tokens; missing tokens must already be hidden."""
         hidden = self.token(self.dropout(tokens))
         if self.guide is not None:
             hidden = hidden + self.guide(self.dropout(guide)).unsqueeze(-2)
         logits = self.logit(hidden.tanh()).squeeze(-1)
-        return masked_softmax(logits.sigmoid() if self.squash else logits, mask)  # masked after the sigmoid: it has no -inf
+        return masked_softmax(logits.sigmoid() if self.squash else logits, mask)  # masked after the sigmoid, which has no -inf
 
 
 class ResidualTower(nn.Module):
-    r"""Layers that add to what they get.
+    r"""Stack of residual layers.
 
     .. math:: \mathbf{x}_p = \mathrm{ReLU}(\mathbf{W}_p \mathbf{x}_{p-1} + \mathbf{b}_p + \mathbf{x}_{p-1})
 
     Args:
-        dim: Width.
-        num_layers: How many; 0 gives back what comes in.
-        dropout: Share of the input of a matrix that is dropped in training, not of what is added.
+        dim: Width of input and output.
+        num_layers: Number of layers; 0 returns the input.
+        dropout: Dropout probability of the inputs of the matrices, not of the residuals.
 
     Shapes:
         - **input:** ``[..., D]``
@@ -83,45 +82,45 @@ class ResidualTower(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(num_layers))
 
     def depths(self, x: Tensor) -> Iterator[Tensor]:
-        """``[..., D]`` as it comes in, and after every layer."""
+        """Yield the input ``[..., D]``, then the output of every layer."""
         yield x
         for layer in self.layers:
             x = torch.relu(layer(self.dropout(x)) + x)
             yield x
 
     def forward(self, x: Tensor) -> Tensor:
-        """After the last layer."""
+        """Return the output of the last layer."""
         *_, last = self.depths(x)
         return last
 
 
 class MultiOrderAttention(nn.Module):
-    r"""Tokens at K + 1 depths, each depth read by an attention of its own, and then an attention over the depths.
+    r"""Attention over tokens at each of K + 1 depths, then attention over the depths.
 
     .. math::
         \mathbf{z}_k = \sum_j a_j^k \mathbf{x}_j^k, \qquad \mathbf{h} = \sum_k \beta_k \mathbf{z}_k
 
-    where :math:`\mathbf{x}_j^k` and the anchor's :math:`\mathbf{u}^k` are what comes out of layer k of two residual towers,
-    :math:`a^k` a :class:`SquashedAttention` over tokens with the anchor as its guide, and :math:`\beta` one over orders, without a
-    guide. :math:`\mathbf{z}_0`, of the tokens as they are, may have a shortcut added: the last token, or the anchor. The individual
-    level of MARank (Yu et al., AAAI 2019, https://doi.org/10.1609/aaai.v33i01.33015709), from the released code.
+    where :math:`\mathbf{x}_j^k` and the anchor's :math:`\mathbf{u}^k` are the outputs of layer k of two residual towers,
+    :math:`a^k` is a :class:`SquashedAttention` over tokens guided by the anchor, and :math:`\beta` one over orders, without a
+    guide. A shortcut, the last token or the anchor, may be added to :math:`\mathbf{z}_0`, which pools the tokens as they are. The
+    individual level of MARank (Yu et al., AAAI 2019, https://doi.org/10.1609/aaai.v33i01.33015709), from the released code.
 
     Args:
         dim: Width of tokens and anchors.
-        num_orders: K; without any, tokens are read as they are.
-        dropout: Share of the input of every matrix that is dropped in training.
+        num_orders: K; with 0, only the tokens as they are.
+        dropout: Dropout probability of the inputs of all matrices.
         squash: See :class:`SquashedAttention`.
-        shortcut: What is added to :math:`\mathbf{z}_0`: the token in the last place (of a sequence, the newest), the anchor, or
-            nothing.
-        attention: ``mean`` gives all tokens that are there, and all orders, the same weight, without parameters; nothing of the
-            anchor is left then but its shortcut.
-        init_std: Standard deviation of all matrices; biases and the vectors of logits are then drawn from N(0, 1), as in the
-            released code. None for torch's own initial values.
+        shortcut: Vector added to :math:`\mathbf{z}_0`: the token at the last position (the newest of a sequence), the anchor, or
+            none.
+        attention: ``mean`` weighs all tokens present and all orders uniformly, without parameters; the anchor then enters through
+            its shortcut only.
+        init_std: Standard deviation of all matrices; biases and logit vectors are then drawn from N(0, 1), as in the released code.
+            None for torch's defaults.
 
     Shapes:
-        - **input:** tokens ``[..., L, D]``, mask ``[..., L]``, query ``[..., D]``, the anchor: a user, or an ID embedding; without
-          one, the mean of the tokens is it
-        - **output:** ``[..., D]``; zeros where there is no token. Weights are :class:`OrderWeights`
+        - **input:** tokens ``[..., L, D]``, mask ``[..., L]``, query ``[..., D]``, the anchor, such as a user or an ID embedding
+          (default: the mean of the tokens)
+        - **output:** ``[..., D]``; zeros without tokens. Weights are :class:`OrderWeights`
 
     >>> read = MultiOrderAttention(16)
     >>> history, user = torch.randn(4, 6, 16), torch.randn(4, 16)
@@ -160,20 +159,20 @@ class MultiOrderAttention(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None, *, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, OrderWeights]:
-        """Reads the tokens as the anchor sees them."""
+        """Pool the tokens, guided by the anchor."""
         tokens = hide_missing(tokens, mask)
         anchor = masked_mean(tokens, mask) if query is None else query
-        depths, read = list(self.tokens.depths(tokens)), []
+        depths, pooled = list(self.tokens.depths(tokens)), []
         if self.anchor is None:
             weights = [masked_softmax(torch.zeros_like(tokens[..., 0]), mask)] * len(depths)
         else:
             steps = zip(self.inside, depths, self.anchor.depths(anchor), strict=True)
             weights = [attend(depth, mask, guide) for attend, depth, guide in steps]
         for weight, depth in zip(weights, depths, strict=True):
-            read.append((weight.unsqueeze(-1) * depth).sum(-2))  # few tokens: twice as fast as a product of matrices
+            pooled.append((weight.unsqueeze(-1) * depth).sum(-2))  # few tokens: twice as fast as a matrix product
         if self.shortcut is not None:
-            read[0] = read[0] + (tokens[..., -1, :] if self.shortcut == "last" else anchor)
-        orders = torch.stack(read, dim=-2)  # [..., K + 1, D]
+            pooled[0] = pooled[0] + (tokens[..., -1, :] if self.shortcut == "last" else anchor)
+        orders = torch.stack(pooled, dim=-2)  # [..., K + 1, D]
         order = torch.zeros_like(orders[..., 0]).softmax(-1) if self.between is None else self.between(orders)
         fused = (order.unsqueeze(-1) * orders).sum(-2)
         if mask is not None:
@@ -183,6 +182,6 @@ class MultiOrderAttention(nn.Module):
 
 @torch.no_grad()
 def draw(module: nn.Module, std: float) -> None:
-    """Initial values of the released code of MARank: matrices N(0, std^2), biases and the vectors of logits N(0, 1)."""
+    """Initialise like the released code of MARank: matrices from N(0, std^2), biases and logit vectors from N(0, 1)."""
     for name, parameter in module.named_parameters():
         parameter.normal_(std=1.0 if name.endswith(("bias", "logit.weight")) else std)

@@ -1,4 +1,4 @@
-"""Attention that side information steers, and in which it is never seen."""
+"""Non-invasive attention: side information enters queries and keys, never values."""
 
 from typing import Literal
 
@@ -10,29 +10,29 @@ from gmmrec.nn.transformer import TransformerLayer, take, visible_mask
 
 
 class NonInvasiveLayer(nn.Module):
-    r"""A Transformer's layer whose queries and keys are made of IDs and side information, and whose values of IDs alone.
+    r"""Transformer layer with queries and keys from IDs and side information, and values from IDs only.
 
     .. math::
         \mathbf{R} = F(\mathbf{X}, \mathbf{S}^1, \dots, \mathbf{S}^M), \qquad
         \mathrm{A} = \mathrm{softmax}\left( \mathbf{R W}_Q (\mathbf{R W}_K)^\top / \sqrt{d} \right) \mathbf{X W}_V
 
-    and then as in every Transformer, with :math:`\mathbf{X}` in the residual connection. So what leaves the layer is of the same
-    kind as the IDs that enter it, and side information says only where to look. Source: NOVA (Liu et al., AAAI 2021), section 3.3;
-    it works on any tokens that have a vector of their own and some beside it, nodes of a neighbourhood as well as sequences.
+    followed by the rest of a Transformer layer, with :math:`\mathbf{X}` in the residual connection. The outputs thus live in the
+    same space as the IDs, and side information only steers attention. Source: NOVA (Liu et al., AAAI 2021), section 3.3; it applies
+    to any tokens with side vectors, nodes of a neighbourhood as well as sequences.
 
     Args:
         dim: Width of all vectors.
-        num_heads: Heads of the attention.
+        num_heads: Number of attention heads.
         num_sides: M.
         fusor: F, see :class:`~gmmrec.nn.fusion.side.SideFusion`.
-        gate: What becomes of the logits of a gate.
+        gate: Activation of the gate logits.
         hidden: Width of the feed-forward layer; None for four times ``dim``.
-        dropout: Share of what every step adds that is dropped in training.
-        attention_dropout: Share of the attention weights that is dropped in training.
+        dropout: Dropout probability of the sublayer outputs.
+        attention_dropout: Dropout probability of the attention weights.
 
     Shapes:
-        - **input:** ids ``[B, T, dim]``, sides ``[B, T, M, dim]``, visible ``[B, T or 1, T]`` or None (what may be looked at),
-          present ``[B, T, M]`` or None (which side information there is), positions ``[n]`` or None (tokens to finish)
+        - **input:** ids ``[B, T, dim]``, sides ``[B, T, M, dim]``, visible ``[B, T or 1, T]`` or None (tokens that may be attended
+          to), present ``[B, T, M]`` or None (side information present), positions ``[n]`` or None (tokens to return)
         - **output:** ``[B, T, dim]``, or ``[n, dim]``
     """
 
@@ -61,33 +61,33 @@ class NonInvasiveLayer(nn.Module):
         present: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """What every ID becomes among the others."""
-        made: Tensor = self.layer(ids, visible, guides=self.fuse(sides, present, ids), positions=positions)
-        return made
+        """Apply the layer to the IDs, or to those at the given positions."""
+        output: Tensor = self.layer(ids, visible, guides=self.fuse(sides, present, ids), positions=positions)
+        return output
 
     def weights(self, ids: Tensor, sides: Tensor, visible: Tensor | None = None, *, present: Tensor | None = None) -> Tensor:
-        """How much every token looks at every other, ``[B, H, T, T]``."""
+        """Return the attention weights ``[B, H, T, T]``."""
         return self.layer.weights(ids, visible, guides=self.fuse(sides, present, ids))
 
 
 class NonInvasiveTransformer(nn.Module):
-    """Layers of :class:`NonInvasiveLayer`, each with a fusion of its own; the side information is given to all of them anew.
+    """Stack of :class:`NonInvasiveLayer`, each with a separate fusion of the same side information.
 
     Args:
         dim: Width of all vectors.
-        num_sides: Kinds of side information.
-        num_layers: Layers.
-        num_heads: Heads of the attention.
-        fusor: How IDs and side information are joined.
-        gate: What becomes of the logits of a gate.
-        ffn_mult: Width of a feed-forward layer, in widths of a token.
-        dropout: Share of what every step adds that is dropped in training.
-        attention_dropout: Share of the attention weights that is dropped in training.
+        num_sides: Number of kinds of side information.
+        num_layers: Number of layers.
+        num_heads: Number of attention heads.
+        fusor: Fusion of IDs and side information.
+        gate: Activation of the gate logits.
+        ffn_mult: Width of the feed-forward layers as a multiple of ``dim``.
+        dropout: Dropout probability of the sublayer outputs.
+        attention_dropout: Dropout probability of the attention weights.
 
     Shapes:
-        - **input:** ids ``[B, T, dim]``, sides ``[B, T, M, dim]``, mask ``[B, T]`` or None, present ``[B, T, M]`` or None, places
-          ``[n]`` or None
-        - **output:** ``[B, T, dim]``, zeros in place of missing tokens; or the tokens at these positions among all, ``[n, dim]``
+        - **input:** ids ``[B, T, dim]``, sides ``[B, T, M, dim]``, mask ``[B, T]`` or None, present ``[B, T, M]`` or None,
+          positions ``[n]`` or None
+        - **output:** ``[B, T, dim]``, zeros for missing tokens; or the tokens at the given positions among all, ``[n, dim]``
 
     >>> import torch
     >>> encoder = NonInvasiveTransformer(8, 3)
@@ -132,7 +132,7 @@ class NonInvasiveTransformer(nn.Module):
         present: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """What every ID becomes among the others."""
+        """Encode the IDs."""
         ids, visible = hide_missing(ids, mask), visible_mask(ids, mask, causal=False)
         for number, layer in enumerate(self.layers, 1):
             ids = layer(ids, sides, visible, present=present, positions=positions if number == len(self.layers) else None)
@@ -141,7 +141,7 @@ class NonInvasiveTransformer(nn.Module):
         return ids if len(self.layers) else take(ids, positions)
 
     def weights(self, ids: Tensor, sides: Tensor, mask: Tensor | None = None, *, present: Tensor | None = None) -> Tensor:
-        """How much every token looks at every other in the last layer, ``[B, H, T, T]``."""
+        """Return the attention weights of the last layer, ``[B, H, T, T]``."""
         ids, visible = hide_missing(ids, mask), visible_mask(ids, mask, causal=False)
         for layer in self.layers[:-1]:
             ids = layer(ids, sides, visible, present=present)

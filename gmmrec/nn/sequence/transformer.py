@@ -1,4 +1,4 @@
-"""A Transformer over what was done, with learned vectors of how long ago."""
+"""Transformer over sequences, with learned positions counted from the end."""
 
 from collections.abc import Callable
 
@@ -12,12 +12,12 @@ from gmmrec.nn.transformer import TransformerEncoder
 
 
 class Recency(nn.Module):
-    """A learned vector for every place of a sequence, counted from its end: the last column is place 0.
+    """A learned vector for every position of a sequence, counted from its end: the last column is position 0.
 
-    So neither what is put in front of a sequence nor the width of a batch changes what a place means.
+    Neither the left pad nor the width of a batch thus changes the meaning of a position.
 
     Args:
-        max_length: Longest sequence.
+        max_length: Maximum length of a sequence.
         dim: Width of a vector.
         init_std: Standard deviation of the initial vectors.
 
@@ -34,41 +34,43 @@ class Recency(nn.Module):
         self.table = embedding_table(max_length, dim, init_std)
 
     def forward(self, length: int) -> Tensor:
-        """The vectors of a sequence of some length, ``[length, dim]``.
+        """Return the vectors of a sequence of the given length, ``[length, dim]``.
 
         Raises:
             ValueError: The sequence is longer than ``max_length``.
         """
         if length > len(self.table):
-            raise ValueError(f"a sequence has {length} places, but positions were made for {len(self.table)}; cut it or make more")
+            raise ValueError(
+                f"a sequence has {length} positions, but max_length is {len(self.table)}; shorten it or raise max_length"
+            )
         return self.table[:length].flip(0)
 
 
 class SequenceTransformer(nn.Module):
-    r"""Tokens joined with how long ago they were, among the others.
+    r"""Transformer encoder over tokens with positions.
 
     .. math:: \mathbf{H} = \mathrm{Transformer}(\mathrm{LN}(\mathbf{X} + \mathbf{P}))
 
     Source: BERT4Rec (Sun et al., CIKM 2019), sections 3.3 to 3.5; with ``causal``, the direction of SASRec (Kang and McAuley, ICDM
-    2018). Positions are counted from the newest token, where both papers count from the oldest one that is kept.
+    2018). Positions are counted from the newest token; both papers count from the oldest one that is kept.
 
     Args:
         dim: Width of a token.
-        max_length: Longest sequence.
-        num_layers: Layers.
-        num_heads: Heads of the attention.
-        ffn_mult: Width of a feed-forward layer, in widths of a token.
-        dropout: Share of the input, and of what every step adds, that is dropped in training.
-        attention_dropout: Share of the attention weights that is dropped in training.
-        causal: Whether a token sees only what was before it.
+        max_length: Maximum length of a sequence.
+        num_layers: Number of layers.
+        num_heads: Number of attention heads.
+        ffn_mult: Width of the feed-forward layers as a multiple of ``dim``.
+        dropout: Dropout probability of the input and of the sublayer outputs.
+        attention_dropout: Dropout probability of the attention weights.
+        causal: Whether a token attends only to itself and the tokens before it.
         init_std: Standard deviation of the initial positions.
 
     Shapes:
-        - **input:** tokens ``[B, L, dim]``, mask ``[B, L]`` or None, places ``[n]`` or None, bias ``[B, L or 1, L]`` of
+        - **input:** tokens ``[B, L, dim]``, mask ``[B, L]`` or None, positions ``[n]`` or None, bias ``[B, L or 1, L]`` of
           the attention logits, or None
-        - **output:** ``[B, L, dim]``, zeros in place of missing tokens; or the tokens at these places among all, ``[n, dim]``
+        - **output:** ``[B, L, dim]``, zeros for missing tokens; or the tokens at the given positions among all, ``[n, dim]``
 
-    >>> SequenceTransformer(8, 5)(torch.randn(3, 4, 8), places=torch.tensor([3, 7])).shape
+    >>> SequenceTransformer(8, 5)(torch.randn(3, 4, 8), positions=torch.tensor([3, 7])).shape
     torch.Size([2, 8])
     """
 
@@ -99,14 +101,14 @@ class SequenceTransformer(nn.Module):
         )
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None = None, places: Tensor | None = None, *, bias: Tensor | None = None
+        self, tokens: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
-        """What every token becomes among the others."""
-        made: Tensor = self.encoder(self._positioned(tokens, mask), mask, places, bias=bias)
-        return made
+        """Encode the tokens."""
+        encoded: Tensor = self.encoder(self._positioned(tokens, mask), mask, positions, bias=bias)
+        return encoded
 
     def weights(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """How much every token looks at every other in the last layer, ``[B, H, L, L]``."""
+        """Return the attention weights of the last layer, ``[B, H, L, L]``."""
         return self.encoder.weights(self._positioned(tokens, mask), mask)
 
     def _positioned(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
@@ -115,7 +117,7 @@ class SequenceTransformer(nn.Module):
 
 
 def last_positions(mask: Tensor) -> Tensor:
-    """Where the last columns of ``[B, L]`` stand among all places ``[B]``.
+    """Return the positions ``[B]`` of the last columns of ``[B, L]`` among all ``B L``.
 
     >>> last_positions(torch.ones(2, 3))
     tensor([2, 5])
@@ -124,14 +126,14 @@ def last_positions(mask: Tensor) -> Tensor:
 
 
 def encode_by_length(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *, rows: int = 64) -> Tensor:
-    """Encodes sequences some rows at a time, those of like length together, each part as wide as its longest.
+    """Encode sequences in chunks of similar length, each as wide as its longest sequence.
 
-    Most people did little and some did much: a table of histories is mostly padding, on which nothing need be spent.
+    Most users have short histories and a few have long ones, so a table of histories is mostly padding, which this skips.
 
     Args:
-        encode: From rows ``[b]`` and a width ``w`` to one vector a row ``[b, D]``, made of the last ``w`` columns alone.
-        mask: ``[B, L]``, True where there is something; sequences end in the last column.
-        rows: Rows of a part.
+        encode: Function from rows ``[b]`` and a width ``w`` to one vector per row ``[b, D]``, computed from the last ``w`` columns.
+        mask: ``[B, L]``, True where there is a token; sequences are left-padded.
+        rows: Rows per chunk.
 
     Returns:
         ``[B, D]``, in the order of the mask.
@@ -142,6 +144,6 @@ def encode_by_length(encode: Callable[[Tensor, int], Tensor], mask: Tensor, *, r
     """
     lengths, order = mask.sum(1).sort()
     longest = lengths.clamp(min=1).tolist()
-    parts = [encode(order[start : start + rows], longest[start : start + rows][-1]) for start in range(0, len(order), rows)]
-    together = torch.cat(parts) if parts else encode(order, 1)
-    return together[order.argsort()]
+    chunks = [encode(order[start : start + rows], longest[start : start + rows][-1]) for start in range(0, len(order), rows)]
+    encoded = torch.cat(chunks) if chunks else encode(order, 1)
+    return encoded[order.argsort()]

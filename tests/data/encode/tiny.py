@@ -1,4 +1,4 @@
-"""Encoders that are made on the spot, with answers known in advance, and pictures of one colour."""
+"""Small encoders with known results, and images of one colour."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class MeanColour:
-    """A picture's mean colour, and the mean colours of its regions; remembers what it was asked for."""
+    """Encoder by the mean colour of an image or of its regions, which records the batch sizes of its calls."""
 
     name = "mean-colour"
 
@@ -28,7 +28,7 @@ class MeanColour:
 
 
 class HashWords:
-    """Every word is a vector drawn from its own hash, a text their mean; unknown are words that begin with ``?``."""
+    """Encoder by the mean of word vectors drawn from the words' hashes; words that begin with ``?`` are unknown."""
 
     name = "hash-words"
 
@@ -52,7 +52,7 @@ class HashWords:
 
 
 def two_layer_net(dim=5):
-    """A small convolutional network whose map is a quarter as wide as its input."""
+    """Return a small convolutional network whose feature map is a quarter as wide as its input."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, dim, 3, stride=2, padding=1), nn.Dropout(0.9)
@@ -60,7 +60,7 @@ def two_layer_net(dim=5):
 
 
 def colour(row):
-    """Colour number ``row``; no two are alike."""
+    """Return the colour of a row; all rows have different ones."""
     return (10 + row % 200, 255 - row % 200, (37 * row) % 256)
 
 

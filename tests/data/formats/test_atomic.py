@@ -47,11 +47,11 @@ def test_a_header_without_types(tmp_path):
     ("vectors", "complaint"),
     [
         (("1 2", "3"), "item '11' has 1 numbers in 'image', but the first has 2"),
-        (("1 2", "3 x"), "no list of numbers"),
+        (("1 2", "3 x"), "does not hold lists of numbers"),
         (("", ""), "no vector"),
     ],
 )
-def test_vectors_that_do_not_fit(tmp_path, vectors, complaint):
+def test_invalid_vectors_are_refused(tmp_path, vectors, complaint):
     (tmp_path / "toy.inter").write_text(INTER)
     (tmp_path / "toy.item").write_text(f"item_id:token\timage:float_seq\n10\t{vectors[0]}\n11\t{vectors[1]}\n")
     with pytest.raises(DataError, match=complaint):

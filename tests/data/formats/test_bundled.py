@@ -2,7 +2,7 @@ from gmmrec.data.formats.bundled import bundled_names, read_bundled
 from gmmrec.data.load import load_dataset
 
 
-def test_every_bundled_set_loads_and_carries_its_licence(request):
+def test_every_bundled_data_set_loads_and_has_a_licence(request):
     for name in bundled_names():
         assert len(read_bundled(name).log)
         folder = request.config.rootpath / "gmmrec" / "data" / "bundled" / name
@@ -10,7 +10,7 @@ def test_every_bundled_set_loads_and_carries_its_licence(request):
         assert sum(path.stat().st_size for path in folder.iterdir()) < 4_000_000
 
 
-def test_movies_small_has_the_figures_of_its_readme():
+def test_movies_small_matches_its_readme():
     dataset = load_dataset("movies-small")
     assert (dataset.num_users, dataset.num_items, len(dataset.interactions)) == (671, 9066, 100_004)
     assert dataset.features["text"].present.all()
@@ -22,7 +22,7 @@ def test_movies_small_has_the_figures_of_its_readme():
     assert dataset.attributes["item"]["genres"][toy_story].startswith("Adventure|Animation")
 
 
-def test_text_of_movies_small_tells_genres_apart():
+def test_texts_of_movies_small_separate_genres():
     dataset = load_dataset("movies-small")
     vectors = dataset.features["text"].values
     vectors = vectors / vectors.norm(dim=1, keepdim=True)

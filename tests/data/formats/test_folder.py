@@ -14,7 +14,7 @@ def test_sequences_become_times(tmp_path):
     assert log.to_numpy().tolist() == [["u1", "a", 0], ["u1", "b", 1], ["u1", "a", 2], ["u2", "c", 0]]
 
 
-def test_lists_in_parts_become_a_split(tmp_path):
+def test_train_and_test_lists_become_a_split(tmp_path):
     (tmp_path / "train.txt").write_text("0 10 11\n1 10\n")
     (tmp_path / "test.txt").write_text("0 12 \n1 \n")
     log = read_folder(tmp_path, ColumnNames()).log
@@ -35,7 +35,7 @@ def test_usual_names_of_the_log(tmp_path, stem):
     assert tables.log.to_numpy().tolist() == [["1", "2"]]
 
 
-def test_a_split_beside_the_log_is_joined_by_pair(tmp_path):
+def test_a_split_table_is_joined_by_pair(tmp_path):
     (tmp_path / "checkins.csv").write_text("user,poi\n1,2\n1,3\n1,2\n")
     (tmp_path / "split.csv").write_text("user,poi,value,split\n1,3,1,tune\n1,2,2,test\n")
     assert read_folder(tmp_path, ColumnNames()).log["split"].tolist() == [2, 1, 2]
@@ -47,7 +47,7 @@ def test_a_split_beside_the_log_is_joined_by_pair(tmp_path):
         read_folder(tmp_path, ColumnNames())
 
 
-def test_a_folder_without_interactions_says_what_it_holds(tmp_path):
+def test_a_folder_without_interactions_is_refused_with_its_content(tmp_path):
     (tmp_path / "readme.md").write_text("x")
-    with pytest.raises(DataError, match=r"holds no interactions\.csv .* it holds 'readme\.md'"):
+    with pytest.raises(DataError, match=r"holds no interactions\.csv, .* \(it holds 'readme\.md'\)"):
         read_folder(tmp_path, ColumnNames())

@@ -22,7 +22,7 @@ def test_integers_in_an_object_column_are_integers():
     assert load_dataset(frame).vocabularies["user"].ids() == [1, 3]
 
 
-def test_an_index_that_was_filtered_does_no_harm():
+def test_a_filtered_index_is_ignored():
     frame = pd.DataFrame({"user": [9, 1, 2], "item": [9, 5, 6], "rating": [1.0, 2.0, 3.0], "split": ["train", "train", "test"]})
     dataset = load_dataset(frame[frame["user"] < 9])
     assert dataset.interactions.weight.tolist() == [2.0, 3.0]
@@ -36,7 +36,7 @@ def test_files_of_one_table(tmp_path):
     from_text, from_parquet = load_dataset(tmp_path / "ratings.csv.gz"), load_dataset(str(tmp_path / "ratings.parquet"))
     assert from_text.name == from_parquet.name == "ratings"
     assert from_text.vocabularies["user"].ids() == [7, 8]
-    assert from_parquet.vocabularies["user"].ids() == ["7", "8"]  # a Parquet file says what it means
+    assert from_parquet.vocabularies["user"].ids() == ["7", "8"]  # a Parquet file has column types
     assert from_parquet.interactions.time.tolist() == [1, 2]
 
 
@@ -84,12 +84,12 @@ def test_features_in_many_forms(given):
     assert dict(zip(ids, table.values.tolist(), strict=True)) == {"y": [1.0, 2.0], "x": [3.0, 4.0]}
 
 
-def test_an_array_alone_belongs_to_integer_ids():
+def test_an_array_without_ids_needs_integer_ids():
     log = pd.DataFrame({"user": [0, 1], "item": [1, 0]})
     dataset = load_dataset(log, features={"image": np.array([[1.0], [2.0], [3.0]])})
     assert dataset.vocabularies["item"].ids() == [0, 1, 2]
     assert dataset.features["image"].values.tolist() == [[1.0], [2.0], [3.0]]
-    with pytest.raises(DataError, match=r"modality 'image' has a row for every integer id.*; give it as \(ids, array\)"):
+    with pytest.raises(DataError, match=r"modality 'image' is indexed by integer ids.*; give it as \(ids, array\)"):
         load_dataset(LOG, features={"image": VECTORS})
 
 
@@ -103,17 +103,17 @@ def test_tokens_are_masked_one_by_one():
     assert dataset.features["words"].mask.tolist() == [[True, False, False], [False, True, True]]
 
 
-def test_facts_and_links():
+def test_triples_and_alignment():
     triples = pd.DataFrame({"head": ["p"], "relation": ["r"], "tail": ["q"]})
-    links = pd.DataFrame({"item": ["x"], "entity": ["q"]})
-    dataset = load_dataset(LOG, triples=triples, alignment=links, features={"entity_text": (["q"], [[1.0]])})
+    alignment = pd.DataFrame({"item": ["x"], "entity": ["q"]})
+    dataset = load_dataset(LOG, triples=triples, alignment=alignment, features={"entity_text": (["q"], [[1.0]])})
     assert dataset.vocabularies["entity"].ids() == ["q", "p"]
     assert dataset.triples.entity.tolist() == [0, -1]
     assert (dataset.triples.head.tolist(), dataset.triples.tail.tolist()) == ([1], [0])
     assert dataset.features["entity_text"].mask.tolist() == [True, False]
 
 
-def test_frames_beside_a_data_set_on_disk():
+def test_frames_extend_a_data_set_on_disk():
     plain = load_dataset("movies-small")
     dataset = load_dataset("movies-small", features={"image": ([1, 2], VECTORS), "clip": ([1], [[1.0]])}, modalities="image,clip")
     assert dataset.vocabularies["item"].ids() == plain.vocabularies["item"].ids()
@@ -121,17 +121,17 @@ def test_frames_beside_a_data_set_on_disk():
     assert int(dataset.features["clip"].present.sum()) == 1
 
 
-def test_columns_of_any_type_stay_what_they_are():
+def test_columns_keep_their_type():
     items = pd.DataFrame(
         {"item": ["x", "y"], "seen": pd.to_datetime(["2020-01-01", "2021-01-01"]), "tags": [["a"], []], "new": [True, False]}
     )
-    found = load_dataset(LOG, items=items).attributes["item"]
-    assert found["seen"].tolist() == items["seen"].tolist()
-    assert found["tags"].tolist() == [["a"], []]
-    assert found["new"].tolist() == [True, False]
+    attributes = load_dataset(LOG, items=items).attributes["item"]
+    assert attributes["seen"].tolist() == items["seen"].tolist()
+    assert attributes["tags"].tolist() == [["a"], []]
+    assert attributes["new"].tolist() == [True, False]
 
 
-def test_numbered_columns_and_an_index_are_columns_too():
+def test_numbered_columns_and_a_named_index_are_read():
     frame = pd.DataFrame([["a", "x", 1.0], ["b", "y", 2.0]])
     for names in ({"user_column": 0, "item_column": 1}, {"user_column": "0", "item_column": "1"}):
         assert load_dataset(frame, **names).vocabularies["item"].ids() == ["x", "y"]
@@ -149,7 +149,10 @@ def test_numbered_columns_and_an_index_are_columns_too():
         ({"features": {"image": (["x", "x"], VECTORS)}}, "modality 'image' has id 'x' more than once"),
         ({"features": {"image": (["x", None], VECTORS)}}, "modality 'image' row 1 has no value in column 'ids'"),
         ({"features": {"image": (["x"], VECTORS)}}, "modality 'image' has 2 rows in 'image' but 1 ids"),
-        ({"features": {"image": (["x", "y"], VECTORS[:, 0])}}, r"array 'image' has shape \(2,\), but features are \[rows, width\]"),
+        (
+            {"features": {"image": (["x", "y"], VECTORS[:, 0])}},
+            r"array 'image' has shape \(2,\), but features must be \[rows, width\]",
+        ),
         ({"features": {"image": (["x", "y"], [["a"], ["b"]])}}, "holds <U1 values; features must be numbers"),
         ({"features": {"image": (["x"], [[1.0, np.nan]])}}, "modality 'image' row 0 .item id 'x'. holds NaN or infinity"),
         ({"features": {"image": ([1, 2], VECTORS)}}, "item ids are strings such as 'x' in the interactions but integers such as 1"),

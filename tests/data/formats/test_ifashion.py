@@ -1,4 +1,4 @@
-"""iFashion's outfits are read as they are written."""
+"""Reader of iFashion outfits."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.data.formats.test_outfits import lists_of, outfits_of
 
 
 def ifashion(folder: Path) -> Path:
-    """Files as iFashion's are: text without quotes, titles with anything in them."""
+    """Write iFashion's files: text without quotes, titles with separators."""
     (folder / "outfit_data.txt").write_text("".join(f"o{n},i{n};i{n + 1};i{n + 2}\n" for n in range(20)))
     clicks = "".join(f"u{n % 5},i{n};i{(n + 7) % 20},o{n}\n" for n in range(0, 20, 2))
     (folder / "user_data.txt").write_text(clicks)
@@ -22,7 +22,7 @@ def test_ifashion(tmp_path):
     dataset = load_dataset(str(ifashion(tmp_path)))
     outfits = dataset.outfits
     assert outfits_of(dataset)[:2] == [["i0", "i1", "i2"], ["i2", "i3", "i4"]]
-    assert len(outfits) == 20  # ten clicks, and the ten that nobody clicked on
+    assert len(outfits) == 20  # ten clicks, and the ten outfits without clicks
     assert dataset.vocabularies["user"].ids(outfits.user[:3]) == ["u0", "u2", "u4"]
     assert outfits.user[10:].tolist() == [-1] * 10
     assert lists_of(dataset, outfits.history)[:2] == [["i0", "i7"], ["i2", "i9"]]
@@ -40,8 +40,8 @@ def test_ifashion(tmp_path):
         ("user_data.txt", "u1,i1;i2,o99\n", "names outfit o99, which outfit_data.txt does not list"),
         ("outfit_data.txt", "o1,i1;i2\no1,i2;i3\n", "outfit o1 more than once"),
         ("item_data.txt", "i1,5,http://p\n", "must be item_id,cate_id,pic_url,title"),
-        ("item_data.txt", "i1,5,http://p,t\n", "of which nothing else is known"),
-        ("outfit_data.txt", "o0,i1\n", "needs two or more"),
+        ("item_data.txt", "i1,5,http://p,t\n", "holds the unknown item"),
+        ("outfit_data.txt", "o0,i1\n", "needs at least two"),
     ],
 )
 def test_bad_lines_of_ifashion(tmp_path, file, text, message):

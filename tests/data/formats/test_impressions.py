@@ -1,6 +1,6 @@
-"""The layout of MIND, written out by hand: everything arrives in its place, and what is broken is said with file and line.
+"""Reader of the MIND layout: content of a hand-written folder, and errors with file and line.
 
-Covers :mod:`gmmrec.data.formats.news` too.
+Also covers :mod:`gmmrec.data.formats.news`.
 """
 
 import gzip
@@ -58,9 +58,9 @@ def mind(tmp_path: Path) -> Path:
 
 
 def lists(dataset: Dataset, name: str) -> list[list[str]]:
-    found = getattr(dataset.impressions, name)
+    rows = getattr(dataset.impressions, name)
     items = dataset.vocabularies["item"].ids()
-    return [[items[i] for i in found.take(torch.tensor([n])).values.tolist()] for n in range(len(found))]
+    return [[items[i] for i in rows.take(torch.tensor([n])).values.tolist()] for n in range(len(rows))]
 
 
 def log(dataset: Dataset) -> list[tuple[str, str, int]]:
@@ -69,17 +69,17 @@ def log(dataset: Dataset) -> list[tuple[str, str, int]]:
     return [(users[u], items[i], int(part)) for u, i, part in rows]
 
 
-def test_impressions_arrive_as_they_are_written(mind):
+def test_impressions_are_read_in_order(mind):
     dataset = load_dataset(mind)
-    shown = dataset.impressions
-    assert [dataset.vocabularies["user"].ids()[u] for u in shown.user.tolist()] == ["U1", "U2", "U1", "U1", "U3"]
+    impressions = dataset.impressions
+    assert [dataset.vocabularies["user"].ids()[u] for u in impressions.user.tolist()] == ["U1", "U2", "U1", "U1", "U3"]
     assert lists(dataset, "shown") == [["N3", "N4"], ["N3", "N1", "N2"], ["N4", "N3"], ["N4", "N2"], ["N1", "N3"]]
     assert lists(dataset, "history") == [["N1", "N2"], [], ["N1", "N2", "N3"], ["N1", "N2", "N3"], ["N2", "N4"]]
-    assert shown.clicked.int().tolist() == [1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 0]
+    assert impressions.clicked.int().tolist() == [1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 0]
     morning = int(np.datetime64("2019-11-13T08:36:57", "s").astype(int))
-    assert shown.time.tolist()[:2] == [morning, int(np.datetime64("2019-11-11T13:03:52", "s").astype(int))]
-    assert shown.part.tolist() == [0, 0, 1, 2, 2]  # the latest of train validates, dev tests
-    assert shown.history_time is None
+    assert impressions.time.tolist()[:2] == [morning, int(np.datetime64("2019-11-11T13:03:52", "s").astype(int))]
+    assert impressions.part.tolist() == [0, 0, 1, 2, 2]  # the latest of train is for validation, dev for test
+    assert impressions.history_time is None
 
 
 def test_interactions_are_clicks_in_the_part_of_their_impression_and_histories(mind):
@@ -87,7 +87,7 @@ def test_interactions_are_clicks_in_the_part_of_their_impression_and_histories(m
     assert sorted(log(dataset)) == [
         ("U1", "N1", 0),
         ("U1", "N2", 0),
-        ("U1", "N3", 0),  # clicked in training; later histories tell of it again
+        ("U1", "N3", 0),  # clicked in training, then repeated in later histories
         ("U1", "N4", 2),
         ("U2", "N1", 0),
         ("U2", "N2", 0),
@@ -97,11 +97,11 @@ def test_interactions_are_clicks_in_the_part_of_their_impression_and_histories(m
     ]
     time = dataset.interactions.time
     assert time.tolist() == sorted(time.tolist())
-    own = [item for user, item, _ in log(dataset) if user == "U1"]
-    assert own == ["N1", "N2", "N3", "N4"]
+    items = [item for user, item, _ in log(dataset) if user == "U1"]
+    assert items == ["N1", "N2", "N3", "N4"]
 
 
-def test_a_click_of_a_held_out_impression_does_not_train_because_later_histories_tell_of_it(tmp_path):
+def test_held_out_clicks_in_later_histories_are_not_trained_on(tmp_path):
     days = [f"{n}\tU1\t11/{n:02}/2019 8:00:00 AM\t{' '.join(f'N{k}' for k in range(n))}\tN{n}-1 N99-0" for n in range(1, 21)]
     write(tmp_path, "behaviors.tsv", days)
     dataset = load_dataset(tmp_path)
@@ -118,7 +118,7 @@ def test_impressions_of_the_same_second_stay_in_one_part(tmp_path):
     assert load_dataset(tmp_path).impressions.part.bincount().tolist() in ([8, 8, 8], [16, 0, 8])
 
 
-def test_news_have_titles_categories_and_entities_with_their_vectors(mind):
+def test_articles_have_titles_categories_and_entity_vectors(mind):
     dataset = load_dataset(mind)
     assert dataset.vocabularies["item"].ids() == ["N1", "N2", "N3", "N4", "N5"]
     items = dataset.attributes["item"]
@@ -129,11 +129,11 @@ def test_news_have_titles_categories_and_entities_with_their_vectors(mind):
     assert items["abstract"].isna().tolist() == [False, True, False, False, True]
     entity = dataset.features["entity"]
     assert torch.equal(entity.values[0], torch.tensor(np.stack([VECTORS["Q32096"], VECTORS["Q1439"]]), dtype=torch.float))
-    assert entity.mask.any(1).tolist() == [True, False, False, False, False]  # nothing is known of Q1, Q99 is not in a title
+    assert entity.mask.any(1).tolist() == [True, False, False, False, False]  # Q1 has no vector, Q99 is not in a title
     assert entity.tokens.labels("N1", 2) == ["Super_Bowl", "Texas"]
 
 
-def test_words_of_titles_get_vectors_where_there_are_any(mind):
+def test_words_of_titles_get_their_vectors(mind):
     write(mind, "word_embedding.vec", ["3 2", "the 1 0", "bowl 0 1", "sofa 5 5"])
     words = load_dataset(mind).features["words"]
     assert words.values.shape == (5, 2, 2)
@@ -167,41 +167,53 @@ def test_labels_of_entities_become_ones_and_zeros(tmp_path):
     assert table.present.sum() == 2
 
 
-def test_other_splits_would_train_on_held_out_clicks(mind):
-    with pytest.raises(DataError, match="choose 'given' instead of split 'random'"):
+def test_splits_that_would_train_on_held_out_clicks_are_refused(mind):
+    with pytest.raises(DataError, match="choose split 'given' instead of 'random'"):
         split_dataset(load_dataset(mind), SplitConfig("random"))
 
 
 def test_impressions_keep_all_their_items(mind):
-    with pytest.raises(DataError, match="k_core would take items out of the impressions"):
+    with pytest.raises(DataError, match="k_core would remove items from the impressions"):
         load_dataset(mind, k_core=2)
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "says"),
+    ("name", "line", "message"),
     [
-        ("behaviors.tsv", "9\tU1\t11/13/2019 8:36:57 AM\tN1", "behaviors.tsv line 4 has 4 fields, but an impression has five"),
+        (
+            "behaviors.tsv",
+            "9\tU1\t11/13/2019 8:36:57 AM\tN1",
+            "line 4 has 4 fields, but an impression must have five",
+        ),
         ("behaviors.tsv", "9\tU1\t2019-11-13\tN1\tN2-1", "behaviors.tsv line 4 has '2019-11-13' as its time"),
         ("behaviors.tsv", "9\tU1\t11/13/2019 8:36:57 AM\tN1\tN2", "behaviors.tsv line 4 has 'N2' as its items shown"),
         ("behaviors.tsv", "9\tU1\t11/13/2019 8:36:57 AM\tN1\t", "behaviors.tsv line 4 has '' as its items shown"),
         ("behaviors.tsv", "9\t\t11/13/2019 8:36:57 AM\tN1\tN2-1", "behaviors.tsv line 4 has '' as its user"),
         ("behaviors.tsv", "9\tU\t11/13/2019 8:36:57 AM\tN1 N2\tN2-1\t5", "behaviors.tsv line 1 has '' as its times of the history"),
-        ("news.tsv", "N9\tsports\tgolf\tTitle\tAbstract\taddress\t[]", "news.tsv line 4 has 7 fields, but news have eight"),
+        (
+            "news.tsv",
+            "N9\tsports\tgolf\tTitle\tAbstract\taddress\t[]",
+            "line 4 has 7 fields, but an article must have eight",
+        ),
         ("news.tsv", "N9\ta\tb\tc\td\te\tnothing\t[]", "news.tsv line 4 has 'nothing' as the entities of its title"),
-        ("news.tsv", 'N9\ta\tb\tc\td\te\t[{"Label": "x"}]\t[]', "news.tsv line 4 has .* no JSON list of objects with 'WikidataId'"),
-        ("news.tsv", NEWS[0], "news.tsv has news 'N1' twice"),
-        ("entity_embedding.vec", "Q5\t1.0", "entity_embedding.vec line 4 has 1 numbers, but the lines before it 100"),
+        (
+            "news.tsv",
+            'N9\ta\tb\tc\td\te\t[{"Label": "x"}]\t[]',
+            "line 4 has .* expected is a JSON list of objects",
+        ),
+        ("news.tsv", NEWS[0], "news.tsv has article 'N1' twice"),
+        ("entity_embedding.vec", "Q5\t1.0", "entity_embedding.vec line 4 has 1 numbers, but the lines before have 100"),
         ("entity_embedding.vec", "Q1\tx" + "\t0" * 99, "entity_embedding.vec line 4 holds something that is not a number"),
     ],
 )
-def test_what_is_broken_is_said_with_file_and_line(mind, name, line, says):
+def test_errors_name_file_and_line(mind, name, line, message):
     path = mind / "MINDsmall_train" / name
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         load_dataset(mind)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_impressions_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"holds no behaviors.tsv, nor does a folder 'train' in it"):
+    with pytest.raises(DataError, match=r"holds no behaviors.tsv, nor does a subfolder 'train'"):
         load_dataset(tmp_path, format="impressions")

@@ -1,4 +1,4 @@
-"""Outfits are read from a table."""
+"""Reader of outfit tables."""
 
 import gzip
 from pathlib import Path
@@ -13,8 +13,8 @@ from gmmrec.data.split import split_dataset
 
 
 def outfits_of(dataset: Dataset) -> list[list[object]]:
-    found = dataset.outfits.items
-    return [dataset.vocabularies["item"].ids(found.take(torch.tensor([n])).values) for n in range(len(found))]
+    outfits = dataset.outfits.items
+    return [dataset.vocabularies["item"].ids(outfits.take(torch.tensor([n])).values) for n in range(len(outfits))]
 
 
 def lists_of(dataset: Dataset, lists) -> list[list[object]]:
@@ -48,12 +48,12 @@ def test_a_table_beside_interactions(tmp_path):
     assert table.values[:2].sum(1).tolist() == [1, 1]
     assert not torch.equal(table.values[0], table.values[1])
     assert split_dataset(dataset).outfits is dataset.outfits
-    with pytest.raises(DataError, match="k_core would take items out"):
+    with pytest.raises(DataError, match="k_core would remove items"):
         load_dataset(str(tmp_path), k_core=2)
 
 
 @pytest.mark.parametrize("form", ["{} {}  {}", "{},{},{}", "{}, {} ,{}", "{};{};{}"])
-def test_items_have_blanks_commas_or_semicolons_between(tmp_path, form):
+def test_items_are_separated_by_spaces_commas_or_semicolons(tmp_path, form):
     outfits = [("a", "c", "b"), ("c", "b", "d")]
     lines = [f'"{form.format(*items)}","{form.format(*items[:1] * 3)}"' for items in outfits]
     log = "user,item\n" + "".join(f"u,{item}\n" for item in "abcd")
@@ -62,12 +62,12 @@ def test_items_have_blanks_commas_or_semicolons_between(tmp_path, form):
     assert lists_of(dataset, dataset.outfits.history) == [["a"] * 3, ["c"] * 3]
 
 
-def test_ids_may_hold_commas_where_blanks_stand_between(tmp_path):
+def test_ids_separated_by_spaces_may_hold_commas(tmp_path):
     dataset = load_dataset(str(write_table(tmp_path, 'items\n"a,1 b;2"\nc d\n"a,1 c"\n')))
     assert outfits_of(dataset) == [["a,1", "b;2"], ["c", "d"], ["a,1", "c"]]
 
 
-def test_a_text_file_with_a_line_an_outfit(tmp_path):
+def test_a_text_file_with_one_outfit_per_line(tmp_path):
     (tmp_path / "outfits.txt").write_text("7 9\n\n 9 8 7 \n8 7\n")
     (tmp_path / "items.csv").write_text("item,category\n7,shoes\n8,hats\n9,\n")
     dataset = load_dataset(str(tmp_path))
@@ -75,7 +75,7 @@ def test_a_text_file_with_a_line_an_outfit(tmp_path):
     assert dataset.outfits.category.tolist() == [0, 1, -1]
 
 
-def test_outfits_alone_are_interactions_of_their_makers_and_a_tenth_validates(tmp_path):
+def test_outfits_alone_interact_with_their_items_and_a_tenth_is_for_validation(tmp_path):
     lines = [f"o{n},{n}:5 {n + 1}:7 {n + 2}:{n % 3},{'test' if n < 4 else 'train'}" for n in range(40)]
     write_table(tmp_path, "outfit,items,split\n" + "\n".join(lines) + "\n")
     (tmp_path / "categories.csv").write_text("category,name\n5,Dresses\n7,Hats\n")
@@ -85,26 +85,26 @@ def test_outfits_alone_are_interactions_of_their_makers_and_a_tenth_validates(tm
     assert dataset.outfits.part[:4].tolist() == [2] * 4
     assert dataset.outfits.user is None
     assert len(dataset.interactions) == 120
-    maker = dataset.vocabularies["user"].ids(dataset.interactions.user[:4])
-    assert maker == ["o0", "o0", "o0", "o1"]
+    users = dataset.vocabularies["user"].ids(dataset.interactions.user[:4])
+    assert users == ["o0", "o0", "o0", "o1"]
     parts = dataset.given_split.view(40, 3)
     assert torch.equal(parts[:, 0].long(), dataset.outfits.part)
     assert bool((parts == parts[:, :1]).all())
     assert dataset.attributes["item"]["title"].tolist()[:3] == ["Dresses", "Hats", "0"]
 
 
-def test_questions_beside_a_table(tmp_path):
+def test_evaluation_tasks_beside_a_table(tmp_path):
     write_table(tmp_path, "outfit,items,split\na,1:5 2:7 3:6,test\nb,1:5 2:6,test\nc,1:7 2:6,train\nd,1:5 2:6,train\n")
-    blanks = "outfit,blank_position,candidates,answer\na,2,b_1:5 a_2:7 c_1:7 b_2:6,1\nb,1,b_1:5 a_1:5 a_2:7 a_3:6,0\n"
-    sets = "label,items\n1,a_1:5 a_2:7 a_3:6\n0,b_1:5 a_2:7\n"
-    for name, text in (("fitb_test_derived", blanks), ("compatibility_test_derived", sets)):
+    fill_in_the_blank = "outfit,blank_position,candidates,answer\na,2,b_1:5 a_2:7 c_1:7 b_2:6,1\nb,1,b_1:5 a_1:5 a_2:7 a_3:6,0\n"
+    compatibility = "label,items\n1,a_1:5 a_2:7 a_3:6\n0,b_1:5 a_2:7\n"
+    for name, text in (("fitb_test_derived", fill_in_the_blank), ("compatibility_test_derived", compatibility)):
         (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(text.encode()))
-    found = load_dataset(str(tmp_path))
-    assert lists_of(found, found.outfits.blanks.items) == [["a_1", "a_3"], ["b_2"]]
-    assert lists_of(found, found.outfits.blanks.candidates) == [["b_1", "a_2", "c_1", "b_2"], ["b_1", "a_1", "a_2", "a_3"]]
-    assert found.outfits.blanks.right.tolist() == [False, True, False, False, True, False, False, False]
-    assert lists_of(found, found.outfits.compatibilities.items) == [["a_1", "a_2", "a_3"], ["b_1", "a_2"]]
-    assert found.outfits.compatibilities.real.tolist() == [True, False]
+    dataset = load_dataset(str(tmp_path))
+    assert lists_of(dataset, dataset.outfits.blanks.items) == [["a_1", "a_3"], ["b_2"]]
+    assert lists_of(dataset, dataset.outfits.blanks.candidates) == [["b_1", "a_2", "c_1", "b_2"], ["b_1", "a_1", "a_2", "a_3"]]
+    assert dataset.outfits.blanks.right.tolist() == [False, True, False, False, True, False, False, False]
+    assert lists_of(dataset, dataset.outfits.compatibilities.items) == [["a_1", "a_2", "a_3"], ["b_1", "a_2"]]
+    assert dataset.outfits.compatibilities.real.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_questions_beside_a_table(tmp_path):
         ("outfit,things\n1,a b\n", "no column 'items'"),
         ("outfit,items\n1,a\n", "outfit 1 has 1 items"),
         ("outfit,items\n1,a b a\n", "holds item a twice"),
-        ('items\n"a,b"\na b\n', "has the items 'a,b'; put blanks between ids in all lines, or commas"),
+        ('items\n"a,b"\na b\n', "has the items 'a,b'; separate ids by spaces in all lines, by commas"),
         ('items\n"a, b"\n"a,b;c"\n', "has the items 'a, b'"),
         ('items\na b\n"a ;b c"\n', "has the items 'a ;b c'"),
         ('items\n"a,b"\n"b,c,"\n', "has the items 'a,b'"),
-        ("outfit,items,split\n1,a b,later\n", "the split 'later'"),
-        ("outfit,items,user\n1,a b,u\n", r"no interactions\.csv of theirs"),
+        ("outfit,items,split\n1,a b,later\n", "the split label 'later'"),
+        ("outfit,items,user\n1,a b,u\n", r"no interactions\.csv with their log"),
         ("outfit,items\n", "no outfits below its header"),
     ],
 )
@@ -127,7 +127,7 @@ def test_bad_tables(tmp_path, outfits, message):
         load_dataset(str(write_table(tmp_path, outfits)))
 
 
-def test_items_that_nobody_knows(tmp_path):
+def test_unknown_items_are_refused(tmp_path):
     write_table(tmp_path, "outfit,items\n1,a b\n", "user,item\nu,a\n")
-    with pytest.raises(DataError, match="holds item 'b', of which nothing else is known"):
+    with pytest.raises(DataError, match="holds the unknown item 'b'"):
         load_dataset(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Polyvore's outfits are read as they are written."""
+"""Reader of Polyvore outfits."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.data.formats.test_outfits import lists_of, outfits_of
 
 
 def polyvore(folder: Path) -> Path:
-    """Files as Polyvore's are: lists of sets with all that the web site said of them."""
+    """Write Polyvore's files: lists of outfits with all fields of the web site."""
 
     def outfit(number: int, *kinds: int) -> dict[str, object]:
         items = [
@@ -65,13 +65,13 @@ def test_bad_files_of_polyvore(tmp_path):
     with pytest.raises(DataError, match="line 2 is 'yes 13_1'"):
         load_dataset(str(folder))
     (folder / "fill_in_blank_test.json").write_text(json.dumps([{"question": ["14_1"], "answers": ["12_1", "13_1"]}]))
-    with pytest.raises(DataError, match="question 0 has 0 answers of its own outfit"):
+    with pytest.raises(DataError, match="entry 0 has 0 answers of the same outfit"):
         load_dataset(str(folder))
     (folder / "train_no_dup.json").write_text('[{"set_id": "1", "items": [{"name": "x"}]}]')
     with pytest.raises(DataError, match="an outfit without 'index'"):
         load_dataset(str(folder))
     (folder / "train_no_dup.json").write_text("[{")
-    with pytest.raises(DataError, match="is no JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         load_dataset(str(folder))
     polyvore(tmp_path)
     (folder / "valid_no_dup.json").unlink()

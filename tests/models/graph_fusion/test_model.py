@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.freedom import FREEDOM, FREEDOMConfig
-from gmmrec.models.graph_fusion import GraphFusion, GraphFusionConfig, Parts
+from gmmrec.models.graph_fusion import GraphFusion, GraphFusionConfig
 from gmmrec.models.hcgcn import HCGCN, HCGCNConfig
 from gmmrec.models.lattice import LATTICE, LATTICEConfig
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
@@ -17,14 +17,11 @@ from gmmrec.models.mario import MARIO, MARIOConfig
 from gmmrec.models.mcptr import MCPTR, MCPTRConfig
 from gmmrec.models.mgat import MGAT, MGATConfig
 from gmmrec.models.mmgcn import MMGCN, MMGCNConfig
-from gmmrec.nn.conv.light import LightPropagation
-from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.behaviour_aware import BehaviourAwareFusion
 from gmmrec.nn.fusion.co_attention import CoAttention
 from gmmrec.nn.fusion.co_transformer import CoTransformerLayer
 from gmmrec.nn.fusion.correlation import CorrelationAwareFusion
 from gmmrec.nn.fusion.cross_modal import CrossModalFusion
-from gmmrec.nn.fusion.mean import SumFusion
 from gmmrec.nn.fusion.multi_level import MEncoder
 from gmmrec.nn.fusion.mutual import MutualAttentionFusion
 from gmmrec.nn.fusion.personalised import PersonalisedAttention
@@ -185,26 +182,6 @@ class TestCombinations(RecommenderContract):
         return settings.get("ids") not in ("mf", "mcptr") or settings["content"] not in ("mcptr", {"text": "linear"})
 
 
-def test_parts_by_object_take_the_place_of_named_ones() -> None:
-    graph = toy_graph()
-
-    class Doubled(nn.Module):
-        def forward(self, tokens: Tensor, mask: Tensor | None = None, query: Tensor | None = None) -> Tensor:
-            return 2 * SumFusion()(tokens, mask)
-
-    config = GraphFusionConfig(dim=D, content="linear", fusion="sum", item_graph="none")
-    parts = Parts(ids=LightPropagation(1), content={"image": ContentEncoder(6, D, num_layers=2)}, fuse_item=Doubled())
-    torch.manual_seed(0)
-    model = GraphFusion(graph.schema, config, parts)
-    with torch.no_grad():
-        encoded, views = model.encode(graph), model._views(graph)
-    hidden = views.item[1] * graph.features["image"].present[:, None]
-    torch.testing.assert_close(encoded["item"], 2 * (views.item[0] + hidden + views.item[2]))
-    assert model.ids is parts.ids
-    assert model.content[0] is parts.content["image"]
-    assert isinstance(model.content[1], ContentEncoder)
-
-
 class ByHand(nn.Module):
     """A fusion of another signature in a place that is called with tokens and mask; tokens that come back are averaged."""
 
@@ -251,7 +228,7 @@ def test_fusions_of_other_signatures_plug_in_by_hand(name: str) -> None:
     torch.manual_seed(0)
     build, call = BY_HAND[name]
     fuse, config = ByHand(build(), call), GraphFusionConfig(dim=D, content="linear", item_graph="none")
-    model = GraphFusion(graph.schema, config, Parts(fuse_item=fuse)).eval()
+    model = GraphFusion(graph.schema, config, {"fusion": lambda dim, num_tokens: fuse}).eval()
     views = model._views(graph)
     torch.testing.assert_close(model.encode(graph)["item"], fuse(torch.stack(views.item, 1), views.present))
 

@@ -22,41 +22,41 @@ def loss_of(module):
     return lambda weights, x: functional_call(module, weights, (x,)).square().sum() + x.sum()
 
 
-def descended(module, x):
-    """A copy of the module after plain gradient descent."""
-    own = copy.deepcopy(module)
+def adapted_copy(module, x):
+    """Return a copy of the module after plain gradient descent."""
+    reference = copy.deepcopy(module)
     for _ in range(STEPS):
-        gradients = torch.autograd.grad(own(x).square().sum(), list(own.parameters()))
+        gradients = torch.autograd.grad(reference(x).square().sum(), list(reference.parameters()))
         with torch.no_grad():
-            for weight, gradient in zip(own.parameters(), gradients, strict=True):
+            for weight, gradient in zip(reference.parameters(), gradients, strict=True):
                 weight -= LR * gradient
-    return own
+    return reference
 
 
 @pytest.mark.parametrize("tracked", [True, False])
-def test_equals_gradient_descent_of_a_copy_for_every_task(tracked):
+def test_inner_loop_matches_gradient_descent_on_a_copy_per_task(tracked):
     module, support, query = setting()
     before = copy.deepcopy(module.state_dict())
-    with torch.set_grad_enabled(tracked):  # adapts without gradients, too
+    with torch.set_grad_enabled(tracked):  # also adapts under no_grad
         weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support,), steps=STEPS, lr=LR)
-        answers = call_with_own_weights(module, weights, (query,))
+        outputs = call_with_own_weights(module, weights, (query,))
     for n in range(5):
-        own = descended(module, support[n])
-        for name, weight in own.named_parameters():
+        reference = adapted_copy(module, support[n])
+        for name, weight in reference.named_parameters():
             torch.testing.assert_close(weights[name][n], weight)
-        torch.testing.assert_close(answers[n], own(query[n]))
+        torch.testing.assert_close(outputs[n], reference(query[n]))
     assert all(torch.equal(before[name], weight) for name, weight in module.state_dict().items())
 
 
-def test_first_order_gradient_is_the_mean_of_those_at_the_adapted_weights():
+def test_first_order_gradient_is_the_mean_over_tasks_at_adapted_weights():
     module, support, query = setting()
     weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support,), steps=STEPS, lr=LR)
     call_with_own_weights(module, weights, (query,)).square().sum((1, 2)).mean().backward()
     expected = [torch.zeros_like(weight) for weight in module.parameters()]
     for n in range(5):
-        own = descended(module, support[n])
+        reference = adapted_copy(module, support[n])
         for total, gradient in zip(
-            expected, torch.autograd.grad(own(query[n]).square().sum(), list(own.parameters())), strict=True
+            expected, torch.autograd.grad(reference(query[n]).square().sum(), list(reference.parameters())), strict=True
         ):
             total += gradient / 5
     for weight, gradient in zip(module.parameters(), expected, strict=True):
@@ -64,13 +64,13 @@ def test_first_order_gradient_is_the_mean_of_those_at_the_adapted_weights():
 
 
 @pytest.mark.parametrize("norm", [nn.Tanh(), nn.LayerNorm(4), nn.LayerNorm(4, elementwise_affine=False)])
-def test_second_order_gradient_goes_through_the_steps(norm):
+def test_second_order_gradient_differentiates_through_the_steps(norm):
     module, support, query = setting()
     module[1] = norm.double()
 
     def outer(*flat):
-        begin = dict(zip((name for name, _ in module.named_parameters()), flat, strict=True))
-        weights = inner_loop(loss_of(module), begin, (support,), steps=2, lr=LR, first_order=False)
+        initial = dict(zip((name for name, _ in module.named_parameters()), flat, strict=True))
+        weights = inner_loop(loss_of(module), initial, (support,), steps=2, lr=LR, first_order=False)
         return call_with_own_weights(module, weights, (query,)).square().mean()
 
     assert torch.autograd.gradcheck(outer, tuple(module.parameters()))
@@ -87,7 +87,7 @@ def test_both_orders_take_the_same_steps():
         torch.testing.assert_close(weight, steps[1][name])
 
 
-def test_attention_has_second_derivatives_here():
+def test_attention_has_second_derivatives():
     torch.manual_seed(0)
     module = SequenceTransformer(8, 4, num_layers=1, causal=True)
     x, bias = torch.randn(3, 4, 8), torch.randn(3, 4, 4)
@@ -100,7 +100,7 @@ def test_attention_has_second_derivatives_here():
     assert all(weight.grad is not None for weight in module.parameters())
 
 
-def test_without_steps_all_have_the_same_weights():
+def test_zero_steps_leave_shared_weights():
     module, support, query = setting()
     weights = inner_loop(loss_of(module), dict(module.named_parameters()), (support, None), steps=0, lr=LR)
     torch.testing.assert_close(call_with_own_weights(module, weights, (query,)), module(query))

@@ -13,25 +13,27 @@ def fusion(**settings):
     return PredictionAttentionFusion(S, (4,), **settings).double()
 
 
-def test_equals_the_formulas_written_out():
+def test_matches_the_reference():
     fuse, states, scores = fusion(), random(N, M, S), random(N, M, C, seed=1)
     fused, weights = fuse(states, scores, MASK)
     first, second = fuse.layers[0], fuse.layers[2]
     for n in range(N):
-        chances, rows = [], []
+        unnormalised, rows = [], []
         for m in range(M):
             if MASK[n, m]:
                 x = (states[n, m] - states[n, m].mean()) / (states[n, m].var(correction=0) + 1e-5).sqrt()
                 x = x * fuse.norm.weight + fuse.norm.bias
                 logit = second.weight @ (first.weight @ x + first.bias).clamp(min=0) + second.bias
-                chances.append(logit.clamp(min=0).exp())
+                unnormalised.append(logit.clamp(min=0).exp())
                 rows.append((scores[n, m] - scores[n, m].mean()) / scores[n, m].std(correction=0))
-        expected = sum(c * r for c, r in zip(chances, rows, strict=True)) / sum(chances) if rows else torch.zeros(C).double()
+        expected = (
+            sum(c * r for c, r in zip(unnormalised, rows, strict=True)) / sum(unnormalised) if rows else torch.zeros(C).double()
+        )
         torch.testing.assert_close(fused[n], expected.expand(C), rtol=1e-6, atol=1e-7)
         assert weights[n][~MASK[n]].abs().sum() == 0
 
 
-def test_weights_are_positive_and_sum_to_1_and_equal_states_have_equal_ones():
+def test_weights_are_positive_sum_to_one_and_are_uniform_for_equal_states():
     fuse = fusion()
     weights = fuse.weights(random(N, M, S))
     assert bool((weights > 0).all())
@@ -41,7 +43,7 @@ def test_weights_are_positive_and_sum_to_1_and_equal_states_have_equal_ones():
 
 
 @pytest.mark.parametrize("m", range(M))
-def test_a_constant_or_a_positive_factor_on_one_row_of_scores_changes_nothing(m):
+def test_fusion_is_invariant_to_shift_and_scale_of_a_score_row(m):
     fuse, states, scores = fusion(), random(N, M, S), random(N, M, C, seed=1)
     changed = scores.clone()
     changed[:, m] = 3 * changed[:, m] + 100
@@ -50,15 +52,15 @@ def test_a_constant_or_a_positive_factor_on_one_row_of_scores_changes_nothing(m)
     assert not torch.allclose(plain(states, changed)[0], plain(states, scores)[0])
 
 
-def test_what_is_missing_is_never_read():
+def test_masked_values_are_never_read():
     fuse, states, scores = fusion(), random(N, M, S), random(N, M, C, seed=1)
     hidden = ~MASK.unsqueeze(-1)
     expected = fuse(states, scores, MASK)
-    found = fuse(states.masked_fill(hidden, torch.nan), scores.masked_fill(hidden, torch.nan), MASK)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    actual = fuse(states.masked_fill(hidden, torch.nan), scores.masked_fill(hidden, torch.nan), MASK)
+    assert all(torch.equal(*pair) for pair in zip(actual, expected, strict=True))
 
 
-def test_logits_are_at_least_0_where_wanted():
+def test_relu_logits_are_nonnegative():
     fuse, states = fusion(), random(N, M, S)
     with torch.no_grad():
         fuse.layers[-1].bias.fill_(-100)

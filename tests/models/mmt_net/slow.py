@@ -1,4 +1,4 @@
-"""MMT-Net in double precision, one pair at a time, and the data that it is compared on."""
+"""Reference implementation of MMT-Net in float64, one pair at a time, and its test data."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ HOUR = 3600
 
 
 def timed(num_users: int = U, num_items: int = I, seed: int = 0) -> Dataset:
-    """The checkerboard, an interaction every five hours."""
+    """The checkerboard with one interaction every five hours."""
     dataset, _ = checkerboard(num_users, num_items, seed=seed)
     log = dataset.interactions
     time = 5 * HOUR * torch.randperm(len(log), generator=torch.Generator().manual_seed(seed))
@@ -29,7 +29,7 @@ def build(dataset: Dataset | None = None, seed: int = 0, **settings) -> tuple[MM
     torch.manual_seed(seed)
     graph = toy_graph(dataset or timed())
     model = MMTNet(graph.schema, MMTNetConfig(**{"dim": 8, **settings})).eval()
-    for p in model.parameters():  # as after some training: no zeros, no ones
+    for p in model.parameters():  # as if trained: neither zeros nor ones
         if p.dim() < 2 or bool((p == 0).all()):
             torch.nn.init.normal_(p, std=0.5)
     return model, model.prepare(graph)
@@ -43,45 +43,50 @@ def events(dataset: Dataset, count: int = 6) -> Batch[ContextQuery]:
 
 
 def slow_score(model: MMTNet, graph: MultimodalGraph, user: int, event: list[float], item: int, *, without: int | None = None):
-    """One pair in loops and doubles; the user's past does without the item ``without``, and so does that item's own."""
+    """Score one pair in float64; the interaction of the user with the item ``without`` is excluded from both histories."""
     weight = {name: value.double() for name, value in model.state_dict().items()}
     ends = graph.edges(("user", "interacts", "item")).edge_index.as_tensor().t().tolist()
-    past = [i for u, i in ends if u == user and i != without]
-    fans = [u for u, i in ends if i == item and not (i == without and u == user)]
+    history = [i for u, i in ends if u == user and i != without]
+    users = [u for u, i in ends if i == item and not (i == without and u == user)]
 
     def standard(kind: str, degree: int) -> float:
         degrees = graph.degree(kind).double().log1p()
         return float((math.log1p(degree) - degrees.mean()) / degrees.std(correction=0))
 
-    profile, own, far = [], [], []
+    profile, attributes, distances = [], [], []
     present = {"user": [], "item": []}
     for name in ("image", "text"):
         table = graph.features[name]
         rows = table.values[table.mask].double()
         scale = rows.std(0, correction=0)
         features = (table.values.double() - rows.mean(0)) / torch.where(scale > 0, scale, 1.0)
-        having = [i for i in past if bool(table.mask[i])]
-        mean = sum((features[i] for i in having), torch.zeros(table.dim).double()) / max(1, len(having))
-        here = bool(table.mask[item])
-        x = features[item] if here else torch.zeros(table.dim).double()
+        with_features = [i for i in history if bool(table.mask[i])]
+        mean = sum((features[i] for i in with_features), torch.zeros(table.dim).double()) / max(1, len(with_features))
+        is_present = bool(table.mask[item])
+        x = features[item] if is_present else torch.zeros(table.dim).double()
         distance = float((mean - x).square().mean().sqrt())
         profile.append(mean)
-        own.append(x)
-        present["user"].append(float(bool(having)))
-        present["item"].append(float(here))
-        far.append(math.log(distance + 0.1) if having and here else 0.0)
+        attributes.append(x)
+        present["user"].append(float(bool(with_features)))
+        present["item"].append(float(is_present))
+        distances.append(math.log(distance + 0.1) if with_features and is_present else 0.0)
 
     def column(values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64)
 
-    historical = [column([standard("user", len(past))]), *profile, column(present["user"]), column([standard("item", len(fans))])]
-    groups = [column(event), torch.cat(historical), torch.cat([*own, column(present["item"]), column(far)])]
+    historical = [
+        column([standard("user", len(history))]),
+        *profile,
+        column(present["user"]),
+        column([standard("item", len(users))]),
+    ]
+    groups = [column(event), torch.cat(historical), torch.cat([*attributes, column(present["item"]), column(distances)])]
     shifted = []
     for m, group in enumerate(groups):
-        silent = torch.cat([torch.zeros_like(g) if n == m else g for n, g in enumerate(groups)])
+        others = torch.cat([torch.zeros_like(g) if n == m else g for n, g in enumerate(groups)])
         rows = slice(sum(len(g) for g in groups[:m]), sum(len(g) for g in groups[: m + 1]))
-        said = torch.tanh(weight["context.others.weight"][rows] @ silent + weight["context.others.bias"][rows])
-        shifted.append(group + weight["context.factor"][m] * said)
+        shift = torch.tanh(weight["context.others.weight"][rows] @ others + weight["context.others.bias"][rows])
+        shifted.append(group + weight["context.factor"][m] * shift)
     c = torch.cat(shifted)
     z = torch.relu(weight["context.first.weight"] @ c + weight["context.first.bias"])
     layer = "context.layers.0."

@@ -18,20 +18,20 @@ from tests.memory import Largest
 from tests.models.mmt_net.slow import HOUR, build, events, slow_score, timed
 
 
-def test_scores_equal_the_equations_in_loops() -> None:
+def test_scores_match_the_reference() -> None:
     dataset = timed()
     model, graph = build(dataset)
     batch = events(dataset)
     with torch.no_grad():
-        found = model.score(model.encode(graph), batch.query, torch.arange(I))
+        actual = model.score(model.encode(graph), batch.query, torch.arange(I))
     for position, user in enumerate(batch.query.user.tolist()):
         event = batch.query.context[position].tolist()
         expected = [slow_score(model, graph, user, event, item) for item in range(I)]
-        assert found[position].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert actual[position].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["bce", "squared"])
-def test_the_loss_equals_the_equations_and_an_event_is_no_part_of_its_own_past(kind) -> None:
+def test_loss_matches_the_reference_and_excludes_the_event_from_its_history(kind) -> None:
     dataset = timed()
     model, graph = build(dataset, loss=kind, l2=0.3)
     batch = events(dataset)
@@ -42,15 +42,15 @@ def test_the_loss_equals_the_equations_and_an_event_is_no_part_of_its_own_past(k
             score = slow_score(
                 model, graph, user, batch.query.context[position].tolist(), item, without=int(batch.positive[position])
             )
-            wanted = float(column == 0)
-            losses.append(math.log1p(math.exp(score if column else -score)) if kind == "bce" else (score - wanted) ** 2)
+            label = float(column == 0)
+            losses.append(math.log1p(math.exp(score if column else -score)) if kind == "bce" else (score - label) ** 2)
             squares += float(model.items[item].detach().square().sum())
     terms = model.loss(graph, batch)
     assert float(terms[kind].detach()) == pytest.approx(sum(losses) / len(losses), rel=1e-4)
     assert float(terms["l2"].detach()) == pytest.approx(0.3 * squares / (2 * len(batch)), rel=1e-5)
 
 
-def test_who_has_a_single_item_has_no_past_when_it_is_learned() -> None:
+def test_user_with_a_single_item_has_an_empty_history_in_training() -> None:
     dataset = timed()
     log = dataset.interactions
     lonely = replace(dataset, interactions=log.take((log.user != 4) | (log.item == log.item[log.user == 4][0])))
@@ -61,7 +61,7 @@ def test_who_has_a_single_item_has_no_past_when_it_is_learned() -> None:
     assert not bool(side.profile.any())
 
 
-def test_the_context_module_is_homogeneous_of_its_order() -> None:
+def test_context_module_is_homogeneous_of_its_order() -> None:
     model, _ = build(order=3)
     model.context.activation = lambda x: x
     for p in (model.context.factor, model.context.first.bias, *(layer.bias for layer in model.context.layers)):
@@ -70,14 +70,14 @@ def test_the_context_module_is_homogeneous_of_its_order() -> None:
     torch.testing.assert_close(model.context(2 * context), 8 * model.context(context), rtol=1e-4, atol=1e-5)
 
 
-def test_shared_modules_do_not_know_how_many_users_and_items_there_are() -> None:
+def test_shared_modules_are_independent_of_the_number_of_nodes() -> None:
     sizes = []
     for dataset in (timed(), timed(40, 30)):
         model, graph = build(dataset)
         shared = [p for module in model._shared() for p in module.parameters()]
         sizes.append(sum(p.numel() for p in shared))
-        own = sum(p.numel() for p in model.parameters()) - sizes[-1]
-        assert own == (dataset.num_users + dataset.num_items) * (model.config.dim + 1) + model.config.dim + 1
+        specific = sum(p.numel() for p in model.parameters()) - sizes[-1]
+        assert specific == (dataset.num_users + dataset.num_items) * (model.config.dim + 1) + model.config.dim + 1
     assert sizes[0] == sizes[1]
     target, graph = build(timed(40, 30), transfer="layers")
     assert target.start_from(build()[0])
@@ -85,20 +85,20 @@ def test_shared_modules_do_not_know_how_many_users_and_items_there_are() -> None
         assert target.score(target.encode(graph), ContextQuery(torch.arange(40)), torch.arange(30)).shape == (40, 30)
 
 
-def test_the_residuals_begin_as_nothing() -> None:
+def test_residuals_are_zero_at_initialisation() -> None:
     dataset = timed()
     source, graph = build(dataset)
     torch.manual_seed(1)
     target = MMTNet(graph.schema, MMTNetConfig(dim=8, transfer="drr"))
     target.prepare(graph)
     assert target.start_from(source)
-    for name in ("users", "items", "user_bias", "item_bias"):  # the same domain, so that all the rest must agree
+    for name in ("users", "items", "user_bias", "item_bias"):  # the same domain, so all else must agree
         getattr(target, name).data = getattr(source, name).data.clone()
     query = events(dataset).query
     with torch.no_grad():
-        ours, theirs = (model.score(model.encode(graph), query, torch.arange(I)) for model in (target, source))
-    assert torch.equal(ours, theirs)
-    assert not torch.allclose(theirs, score_all(source, graph)[query.user])  # the contexts do say something
+        actual, expected = (model.score(model.encode(graph), query, torch.arange(I)) for model in (target, source))
+    assert torch.equal(actual, expected)
+    assert not torch.allclose(expected, score_all(source, graph)[query.user])  # the event contexts matter
 
 
 def settings(**changes) -> dict:
@@ -112,16 +112,17 @@ def trained(dataset: Dataset, folder=None, **changes) -> gmmrec.runs.run.Run:
 
 
 @pytest.mark.parametrize("transfer", ["drr", "layers"])
-def test_only_what_is_the_targets_own_is_trained_on_frozen_modules(transfer, tmp_path, monkeypatch) -> None:
+def test_frozen_modules_are_unchanged_and_target_specific_ones_are_trained(transfer, tmp_path, monkeypatch) -> None:
     source = trained(timed(), tmp_path / "source").model
-    begun, take_over = dict[str, Tensor](), MMTNet.start_from
 
-    def remember(model: MMTNet, of: MMTNet) -> bool:
-        taken = take_over(model, of)
-        begun.update({name: p.detach().clone() for name, p in model.named_parameters()})
-        return taken
+    initial, start_from = dict[str, Tensor](), MMTNet.start_from
 
-    monkeypatch.setattr(MMTNet, "start_from", remember)
+    def recording_start(model: MMTNet, source: MMTNet) -> bool:
+        started = start_from(model, source)
+        initial.update({name: p.detach().clone() for name, p in model.named_parameters()})
+        return started
+
+    monkeypatch.setattr(MMTNet, "start_from", recording_start)
     target = trained(timed(30, 20, seed=1), init_from=str(tmp_path / "source"), model={"transfer": transfer}).model
     before, after = source.state_dict(), target.state_dict()
     for name in before:
@@ -132,13 +133,13 @@ def test_only_what_is_the_targets_own_is_trained_on_frozen_modules(transfer, tmp
         assert all(p.grad is None for module in target._shared() for p in module.parameters())
         assert not any(p.requires_grad for module in target._shared() for p in module.parameters())
     shared = ("projections.", "context.", "reshape.")
-    still = {name for name, p in target.named_parameters() if torch.equal(p, begun[name])}
-    assert still == {name for name in begun if name.startswith(shared) and transfer == "drr"}
-    assert {"users", "items", "user_bias", "item_bias", "context_bias.weight"} < begun.keys()
-    assert ("adapters.pair.outer.weight" in begun) == (transfer == "drr")
+    unchanged = {name for name, p in target.named_parameters() if torch.equal(p, initial[name])}
+    assert unchanged == {name for name in initial if name.startswith(shared) and transfer == "drr"}
+    assert {"users", "items", "user_bias", "item_bias", "context_bias.weight"} < initial.keys()
+    assert ("adapters.pair.outer.weight" in initial) == (transfer == "drr")
 
 
-def test_a_context_of_ones_changes_no_embedding_and_of_zeros_leaves_the_biases() -> None:
+def test_context_of_ones_leaves_embeddings_and_of_zeros_leaves_biases() -> None:
     model, graph = build()
     encoded = model.encode(graph)
     last = model.context.layers[-1]
@@ -146,18 +147,18 @@ def test_a_context_of_ones_changes_no_embedding_and_of_zeros_leaves_the_biases()
     for value in (1.0, 0.0):
         last.bias.data.fill_(value)
         with torch.no_grad():
-            found = model.score(encoded, ContextQuery(torch.arange(U)), torch.arange(I))
+            actual = model.score(encoded, ContextQuery(torch.arange(U)), torch.arange(I))
             sides = [
                 torch.relu(model.reshape[kind].layers[0](value * table))
                 for kind, table in (("user", model.users), ("item", model.items))
             ]
             biases = model.user_bias + model.item_bias.t() + model.context_bias(torch.full((8,), value))
-            torch.testing.assert_close(found, sides[0] @ sides[1].t() + biases)
-    rest = found - model.user_bias.detach() - model.item_bias.detach().t()
+            torch.testing.assert_close(actual, sides[0] @ sides[1].t() + biases)
+    rest = actual - model.user_bias.detach() - model.item_bias.detach().t()
     torch.testing.assert_close(rest, rest[0, 0].expand(U, I))
 
 
-def test_the_bias_of_a_context_that_all_candidates_share_ranks_nothing() -> None:
+def test_bias_of_a_shared_context_does_not_change_the_ranking() -> None:
     dataset = timed()
     batch = events(dataset)
     for groups, shared in ((("interactional",), True), (("interactional", "attributional"), False)):
@@ -172,7 +173,7 @@ def test_the_bias_of_a_context_that_all_candidates_share_ranks_nothing() -> None
         assert results[0][1] != pytest.approx(results[1][1])
 
 
-def test_groups_are_shifted_by_the_others_and_not_at_first() -> None:
+def test_groups_are_shifted_by_the_others_except_at_initialisation() -> None:
     graph = toy_graph(timed())
     model = MMTNet(graph.schema, MMTNetConfig(dim=8))
     context = torch.randn(model.context.group.numel())
@@ -192,14 +193,14 @@ def test_groups_are_shifted_by_the_others_and_not_at_first() -> None:
 def test_shapes() -> None:
     model, graph = build()
     user, item = model._users(graph), model._items(graph)
-    asked = model._in_event(user.at(torch.arange(3)), ContextQuery(torch.arange(3)))
-    scores, outputs = model._pairs(type(asked)(*(v.unsqueeze(1) for v in asked)), item)
+    sides = model._in_event(user.at(torch.arange(3)), ContextQuery(torch.arange(3)))
+    scores, outputs = model._pairs(type(sides)(*(v.unsqueeze(1) for v in sides)), item)
     assert scores.shape == (3, I)
     assert {name: output.shape for name, output in outputs.items()} == dict.fromkeys(("context", "user", "item"), (3, I, 8))
     assert model.score(model.encode(graph), ContextQuery(torch.arange(2)), torch.ones(2, 4, dtype=torch.long)).shape == (2, 4)
 
 
-def test_what_is_not_known_of_an_event_is_the_mean_of_training() -> None:
+def test_missing_event_context_is_the_mean_of_training() -> None:
     dataset = timed()
     model, graph = build(dataset)
     log = dataset.interactions
@@ -212,13 +213,15 @@ def test_what_is_not_known_of_an_event_is_the_mean_of_training() -> None:
     torch.testing.assert_close(model.event_mean, mean)
     with torch.no_grad():
         encoded = model.encode(graph)
-        silent, said = (model.score(encoded, ContextQuery(log.user[:3], c), torch.arange(I)) for c in (None, mean.expand(3, -1)))
-    torch.testing.assert_close(silent, said)
+        without_context, with_mean = (
+            model.score(encoded, ContextQuery(log.user[:3], c), torch.arange(I)) for c in (None, mean.expand(3, -1))
+        )
+    torch.testing.assert_close(without_context, with_mean)
     model.loss(graph, batches[0])
-    torch.testing.assert_close(model.event_mean, mean)  # learned in training alone
+    torch.testing.assert_close(model.event_mean, mean)  # updated in training only
 
 
-def test_an_events_context_decides() -> None:
+def test_scores_depend_on_the_event_context() -> None:
     model, graph = build()
     query = ContextQuery(torch.zeros(2, dtype=torch.long), time_context(torch.tensor([0, 60 * HOUR])))
     with torch.no_grad():
@@ -226,16 +229,16 @@ def test_an_events_context_decides() -> None:
     assert not torch.allclose(noon, night)
 
 
-def test_chunks_of_any_size_give_the_same_scores(monkeypatch) -> None:
+def test_chunk_size_does_not_change_scores(monkeypatch) -> None:
     model, graph = build()
     whole = score_all(model, graph)
     monkeypatch.setattr("gmmrec.models.mmt_net.model.CELLS", 1)
-    with Largest() as seen:
+    with Largest() as largest:
         torch.testing.assert_close(score_all(model, graph), whole)
-    assert seen.numel < U * I * model.config.dim  # no vectors of all pairs
+    assert largest.numel < U * I * model.config.dim  # no vectors of all pairs
 
 
-def test_the_moments_of_the_source_are_kept_and_pulled_towards() -> None:
+def test_moment_term_pulls_outputs_towards_the_source() -> None:
     dataset = timed()
     source, graph = build(dataset)
     batch = events(dataset)
@@ -253,7 +256,7 @@ def test_the_moments_of_the_source_are_kept_and_pulled_towards() -> None:
     assert bool(target.adapters["context"].outer.weight.grad.any())
 
 
-def test_wide_modalities_are_projected_by_what_domains_share() -> None:
+def test_wide_modalities_are_projected_by_shared_modules() -> None:
     source, graph = build(feature_dim=4, transfer="none")
     assert source.widths == {"image": 4, "text": 4}
     target, _ = build(feature_dim=4, transfer="layers", seed=1)
@@ -262,7 +265,7 @@ def test_wide_modalities_are_projected_by_what_domains_share() -> None:
     assert bool(torch.isfinite(score_all(target, graph)).all())
 
 
-def test_features_of_users_are_columns_too() -> None:
+def test_user_features_are_context_columns() -> None:
     dataset = timed()
     ages = gmmrec.FeatureTable("age", torch.rand(U, 1), torch.arange(U) != 3, node_type="user")
     model, graph = build(replace(dataset, features={**dataset.features, "age": ages}))
@@ -272,27 +275,27 @@ def test_features_of_users_are_columns_too() -> None:
     assert bool(torch.isfinite(score_all(model, graph)).all())
 
 
-def test_without_features_there_are_degrees_and_events() -> None:
+def test_without_features_degrees_and_events_remain() -> None:
     model, graph = build(replace(timed(), features={}))
     assert bool(torch.isfinite(score_all(model, graph)).all())
-    with pytest.raises(ValueError, match="the only group of the context is 'attributional', but there are no features"):
+    with pytest.raises(ValueError, match="the only context group is 'attributional', but there are no features"):
         build(replace(timed(), features={}), groups=("attributional",))
 
 
-def test_a_run_recommends_without_a_context_and_to_newcomers(tmp_path) -> None:
-    made = trained(timed(), tmp_path / "run")
+def test_run_recommends_without_a_context_and_to_new_users(tmp_path) -> None:
+    run = trained(timed(), tmp_path / "run")
     loaded = gmmrec.runs.run.Run.load(tmp_path / "run")
     frame = loaded.recommend(["u0", "u5"], k=3)
     assert frame["user_id"].tolist() == ["u0"] * 3 + ["u5"] * 3
-    assert frame.equals(made.recommend(["u0", "u5"], k=3))
-    known = loaded.recommend(k=3, histories=[[2, 4], [1]])
-    assert set(known["item_id"][:3]).isdisjoint({2, 4})
+    assert frame.equals(run.recommend(["u0", "u5"], k=3))
+    new_users = loaded.recommend(k=3, histories=[[2, 4], [1]])
+    assert set(new_users["item_id"][:3]).isdisjoint({2, 4})
     assert loaded.similar_items([2], k=4)["similar_id"].nunique() == 4
-    assert loaded.evaluate("test").mean() == made.results["test"].mean()
-    assert len(loaded.evaluate("test")) == len(made.split.test)  # a question an event
+    assert loaded.evaluate("test").mean() == run.results["test"].mean()
+    assert len(loaded.evaluate("test")) == len(run.split.test)  # one query per event
 
 
-def test_without_transfer_a_run_starts_from_the_vectors_of_its_ids(tmp_path) -> None:
+def test_without_transfer_a_run_starts_from_id_vectors(tmp_path) -> None:
     source = trained(timed(), tmp_path / "source", split={"strategy": "random", "seed": 0})
     target = MMTNet(toy_graph(timed()).schema, MMTNetConfig(dim=8))
     gmmrec.runs.recipe.start_from(target, timed(), source.split, str(tmp_path / "source"))
@@ -308,7 +311,7 @@ def test_without_transfer_a_run_starts_from_the_vectors_of_its_ids(tmp_path) -> 
     ],
     ids=["order", "modalities", "model"],
 )
-def test_sources_that_do_not_fit_are_refused(source, message) -> None:
+def test_incompatible_sources_are_refused(source, message) -> None:
     with pytest.raises(ValueError, match=message):
         build(transfer="drr")[0].start_from(source())
 
@@ -337,6 +340,6 @@ def test_contexts_of_another_width_are_refused() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(changes, message) -> None:
+def test_invalid_settings_are_refused(changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         MMTNetConfig(**changes)

@@ -4,7 +4,7 @@ import torch
 from gmmrec.models.mmt_net.moments import RunningMoments
 
 
-def test_batches_count_alike_until_they_fade() -> None:
+def test_batches_have_equal_weights_until_they_decay() -> None:
     moments = RunningMoments(2, momentum=0.25)
     batches = [torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(n)) + n for n in range(6)]
     for batch in batches[:4]:
@@ -18,7 +18,7 @@ def test_batches_count_alike_until_they_fade() -> None:
         torch.testing.assert_close(moments.mean, 0.75 * before + 0.25 * batch.mean((0, 1)))
 
 
-def test_the_distance_is_zero_for_the_same_moments_and_has_its_gradient() -> None:
+def test_distance_is_zero_for_equal_moments_and_has_correct_gradients() -> None:
     moments, x = RunningMoments(3).double(), torch.randn(8, 3, dtype=torch.float64)
     moments.update(x)
     torch.testing.assert_close(moments.distance(x[torch.randperm(8)]), torch.zeros((), dtype=torch.float64))
@@ -28,14 +28,14 @@ def test_the_distance_is_zero_for_the_same_moments_and_has_its_gradient() -> Non
     assert torch.autograd.gradcheck(moments.distance, other)
 
 
-def test_columns_that_never_change_have_a_derivative() -> None:
+def test_constant_columns_have_finite_gradients() -> None:
     moments, x = RunningMoments(2), torch.zeros(4, 2, requires_grad=True)
     moments.update(torch.ones(4, 2))
     moments.distance(x).backward()
     assert bool(torch.isfinite(x.grad).all())
 
 
-def test_what_is_remembered_goes_with_the_weights() -> None:
+def test_moments_are_saved_with_the_weights() -> None:
     moments, other = RunningMoments(2), RunningMoments(2)
     assert moments.is_empty
     moments.update(torch.tensor([[1.0, 2.0], [5.0, 2.0]]))

@@ -1,4 +1,4 @@
-"""NRPA: an independent dense form in float64, and invariants of the paper."""
+"""NRPA against a dense reference implementation in float64, and its invariants."""
 
 from dataclasses import replace
 
@@ -33,18 +33,18 @@ SETTINGS = [
 U, I = 10, 8  # noqa: E741
 
 
-def whole(dataset: Dataset) -> MultimodalGraph:
-    nothing = dataset.interactions.take(torch.arange(0))
-    return build_graph(dataset, Split(dataset.interactions, nothing, nothing))
+def training_graph(dataset: Dataset) -> MultimodalGraph:
+    empty = dataset.interactions.take(torch.arange(0))
+    return build_graph(dataset, Split(dataset.interactions, empty, empty))
 
 
-def made(**settings) -> tuple[NRPA, MultimodalGraph, Dataset]:
-    """A model in float64 with weights that make every part count, and a graph in which one review is missing."""
+def build(**settings) -> tuple[NRPA, MultimodalGraph, Dataset]:
+    """Build a float64 model with random weights, and a graph in which one review is missing."""
     dataset, _ = rated_checkerboard(U, I)
     review = dataset.interactions.review.clone()
     review[3] = -1
     dataset = replace(dataset, interactions=replace(dataset.interactions, review=review))
-    graph = whole(dataset)
+    graph = training_graph(dataset)
     torch.manual_seed(0)
     model = NRPA(graph.schema, NRPAConfig(**{**SMALL, **settings}))
     with torch.no_grad():
@@ -59,7 +59,7 @@ def batch_of(dataset: Dataset, index: Tensor | None = None) -> Batch[RatingQuery
 
 
 def slow_words(reader: Reader, table: Tensor, tokens: Tensor, node: int) -> tuple[Tensor, Tensor]:
-    """d_j and alpha of one review, word by word, from equations 1 to 4 of the notes."""
+    """Compute d_j and alpha of one review, word by word."""
     words = [int(t) for t in tokens if t > 0]
     vectors = [table[w - 1] for w in words]
     half = reader.config.window // 2
@@ -81,11 +81,13 @@ def slow_words(reader: Reader, table: Tensor, tokens: Tensor, node: int) -> tupl
 
 
 def slow_vector(model: NRPA, reader: Reader, dataset: Dataset, node: int, without: int | None) -> Tensor:
-    """p of one node, from its reviews but that of one other end."""
+    """Compute p of one node from its reviews, except the one shared with node ``without``."""
     log = dataset.interactions
-    own, other = (log.user, log.item) if reader.kind == "user" else (log.item, log.user)
+    nodes, other = (log.user, log.item) if reader.kind == "user" else (log.item, log.user)
     rows = [
-        int(log.review[e]) for e in range(len(log)) if int(own[e]) == node and int(other[e]) != without and int(log.review[e]) >= 0
+        int(log.review[e])
+        for e in range(len(log))
+        if int(nodes[e]) == node and int(other[e]) != without and int(log.review[e]) >= 0
     ]
     d = [slow_words(reader, model.table, dataset.reviews.tokens[row], node)[0] for row in rows]
     if not d:
@@ -110,8 +112,8 @@ def slow_prediction(model: NRPA, dataset: Dataset, user: int, item: int, *, is_t
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_scores_are_those_of_the_equations(settings):
-    model, graph, dataset = made(**settings)
+def test_scores_match_the_reference(settings):
+    model, graph, dataset = build(**settings)
     scores = model.score(model.encode(graph), RatingQuery(torch.arange(U)), torch.arange(I))
     for user, item in ((0, 0), (3, 5), (9, 7), (4, 1)):
         is_known = bool(((dataset.interactions.user == user) & (dataset.interactions.item == item)).any())
@@ -121,8 +123,8 @@ def test_scores_are_those_of_the_equations(settings):
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_the_loss_is_that_of_the_equations_without_the_target_review(settings):
-    model, graph, dataset = made(**settings)
+def test_loss_matches_the_reference_without_the_target_review(settings):
+    model, graph, dataset = build(**settings)
     batch = batch_of(dataset, torch.tensor([0, 3, 7, 11, 12]))
     pairs = zip(batch.query.user.tolist(), batch.positive.tolist(), strict=True)
     predicted = torch.stack([slow_prediction(model, dataset, user, item, is_target=True) for user, item in pairs])
@@ -136,8 +138,8 @@ def test_the_loss_is_that_of_the_equations_without_the_target_review(settings):
 
 
 def random_reviews() -> tuple[Reader, Tensor, Tensor, Tensor]:
-    """A reader of users, a table, reviews [2, 3, 5] of which the last has two words and another is no review, and IDs."""
-    model, _, _ = made()
+    """Return the user side, a word table, reviews ``[2, 3, 5]``, one of two words and one empty, and IDs."""
+    model, _, _ = build()
     tokens = torch.randint(1, 10, (2, 3, 5), generator=torch.Generator().manual_seed(5))
     tokens[1, 2, 2:] = 0
     tokens[0, 1] = 0
@@ -160,7 +162,7 @@ def test_shapes_and_weights():
     assert not bool(beta[~present].any())
 
 
-def test_words_count_by_who_reads():
+def test_word_weights_depend_on_the_user():
     reader, table, tokens, ids = random_reviews()
     same = tokens[1:].expand(2, -1, -1)
     _, alpha = reader.read(same, table, ids)
@@ -173,14 +175,14 @@ def test_words_count_by_who_reads():
     torch.testing.assert_close(alpha[:, 2], torch.tensor([0.5, 0.5, 0, 0, 0]).double().expand(2, -1))
 
 
-def test_the_order_of_reviews_does_not_matter():
+def test_vectors_are_invariant_to_the_order_of_reviews():
     reader, table, tokens, ids = random_reviews()
     order = torch.tensor([2, 0, 1])
     present = (tokens > 0).any(-1)
     p, beta = reader.pool(reader.read(tokens, table, ids)[0], present, ids)
-    other, turned = reader.pool(reader.read(tokens[:, order], table, ids)[0], present[:, order], ids)
-    torch.testing.assert_close(other, p)
-    torch.testing.assert_close(turned, beta[:, order])
+    reordered, reordered_beta = reader.pool(reader.read(tokens[:, order], table, ids)[0], present[:, order], ids)
+    torch.testing.assert_close(reordered, p)
+    torch.testing.assert_close(reordered_beta, beta[:, order])
 
 
 def test_padding_changes_nothing():
@@ -193,7 +195,7 @@ def test_padding_changes_nothing():
     torch.testing.assert_close(reader.pool(wide_d, (wider > 0).any(-1), ids)[0], p)
 
 
-def test_a_word_counts_through_its_review_alone():
+def test_word_affects_only_its_own_review():
     reader, table, tokens, ids = random_reviews()
     changed = tokens.clone()
     changed[1, 0, 2] = tokens[1, 0, 2] % 9 + 1
@@ -202,21 +204,21 @@ def test_a_word_counts_through_its_review_alone():
     assert differs.tolist() == [[False] * 3, [True, False, False]]
 
 
-def test_without_factors_it_is_linear_regression():
-    """That the machine equals the double sum, tests/nn/decoder/test_factorization_machine.py shows."""
-    model, graph, _ = made()
+def test_zero_factors_give_linear_regression():
+    """The factorisation machine itself is tested in tests/nn/decoder/test_factorization_machine.py."""
+    model, graph, _ = build()
     with torch.no_grad():
         for factors in model.machine.factors:
             factors.zero_()
     encoded = model.encode(graph)
     scores = model.score(encoded, RatingQuery(torch.arange(U)), torch.arange(I))
-    of_user, of_item = (encoded[kind] @ model.machine.weights[side] for side, kind in enumerate(("user", "item")))
+    user_scores, item_scores = (encoded[kind] @ model.machine.weights[side] for side, kind in enumerate(("user", "item")))
     biases = model.users.bias[:, None] + model.items.bias
-    torch.testing.assert_close(scores, model.offset + biases + of_user[:, None] + of_item)
+    torch.testing.assert_close(scores, model.offset + biases + user_scores[:, None] + item_scores)
 
 
-def test_ids_act_through_the_attention_alone():
-    model, graph, dataset = made(biases=False)
+def test_ids_act_only_through_attention():
+    model, graph, dataset = build(biases=False)
     with torch.no_grad():
         for reader in (model.users, model.items):
             for pool in (reader.words, reader.reviews):
@@ -233,30 +235,30 @@ def test_ids_act_through_the_attention_alone():
 
 
 @pytest.mark.parametrize("limit", [50, 3])
-def test_the_target_review_is_never_in_its_own_input(limit):
-    """Whatever stands in the review of a pair, its predicted rating is the same, and no gradient comes from it."""
-    model, _, dataset = made(max_reviews=limit)
+def test_target_review_never_leaks_into_its_prediction(limit):
+    """The predicted rating of a pair is independent of its review, and so is the gradient."""
+    model, _, dataset = build(max_reviews=limit)
     log = dataset.interactions
     unused = 1
     assert not bool((dataset.reviews.tokens == unused).any())
     for edge in (0, 5, 9, 14):
-        batch, beside = batch_of(dataset, torch.tensor([edge])), torch.arange(len(log)) != edge
-        others = [batch_of(dataset, torch.nonzero((own == own[edge]) & beside).flatten()) for own in (log.user, log.item)]
+        batch, is_other = batch_of(dataset, torch.tensor([edge])), torch.arange(len(log)) != edge
+        others = [batch_of(dataset, torch.nonzero((end == end[edge]) & is_other).flatten()) for end in (log.user, log.item)]
         losses = []
         for word in (2, 5, 7, unused):
             tokens = dataset.reviews.tokens.clone()
             tokens[int(log.review[edge])] = word
-            graph = whole(replace(dataset, reviews=replace(dataset.reviews, tokens=tokens)))
-            losses.append([model.loss(graph, asked)["mse"] for asked in (batch, *others)])
+            graph = training_graph(replace(dataset, reviews=replace(dataset.reviews, tokens=tokens)))
+            losses.append([model.loss(graph, predicted)["mse"] for predicted in (batch, *others)])
         target, *elsewhere = zip(*losses, strict=True)
         assert len({loss.item() for loss in target}) == 1
         (gradient,) = torch.autograd.grad(target[-1], model.table)
         assert not bool(gradient[unused - 1].any())
         assert bool(gradient.any())
-        if limit == 50:  # for other ratings, the user's and the item's, it does count
-            for found in elsewhere:
-                assert len({loss.item() for loss in found}) == 4
-                assert bool(torch.autograd.grad(found[-1], model.table)[0][unused - 1].any())
+        if limit == 50:  # other ratings of the user and of the item do depend on it
+            for changed in elsewhere:
+                assert len({loss.item() for loss in changed}) == 4
+                assert bool(torch.autograd.grad(changed[-1], model.table)[0][unused - 1].any())
 
 
 def test_held_out_reviews_are_not_read():
@@ -266,39 +268,39 @@ def test_held_out_reviews_are_not_read():
     tokens = dataset.reviews.tokens.clone()
     tokens[log.review[part <= 1]] = 9
     torch.manual_seed(0)
-    found = []
+    actual = []
     for reviews in (dataset.reviews, replace(dataset.reviews, tokens=tokens)):
         graph = build_graph(replace(dataset, reviews=reviews), split)
         torch.manual_seed(0)
-        found.append(NRPA(graph.schema, NRPAConfig(**SMALL)).encode(graph))
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        actual.append(NRPA(graph.schema, NRPAConfig(**SMALL)).encode(graph))
+    assert all(torch.equal(actual[0][name], actual[1][name]) for name in actual[0])
 
 
-def test_reviews_of_those_who_have_many_are_drawn_evenly():
+def test_reviews_beyond_the_limit_are_sampled_evenly():
     count, limit = 23, 4
     log = Interactions(torch.zeros(count, dtype=torch.long), torch.arange(count), weight=torch.ones(count))
     dataset, _ = rated_checkerboard(U, count)
     vocabularies = {"user": Vocabulary(range(2), name="user"), "item": Vocabulary(range(count))}
     dataset = Dataset("one", vocabularies, replace(log, review=torch.arange(count)), reviews=dataset.reviews)
-    graph = whole(dataset)
+    graph = training_graph(dataset)
     reader = Reader("user", ITEM_USER, 2, NRPAConfig(**{**SMALL, "max_reviews": limit}))
-    often = torch.zeros(count)
+    counts = torch.zeros(count)
     for start in torch.linspace(0, 0.999, 500):
         chosen = reader.choose(graph, torch.tensor([0, 1]), float(start))
         assert chosen.tokens.shape == (2, limit, 4)
         assert len(set(chosen.other[0].tolist())) == limit
-        assert chosen.other[1].tolist() == [-1] * limit  # nobody wrote nothing
+        assert chosen.other[1].tolist() == [-1] * limit  # a user without reviews
         assert not bool(chosen.tokens[1].any())
-        often[chosen.other[0]] += 1
+        counts[chosen.other[0]] += 1
         assert torch.equal(chosen.tokens[0], dataset.reviews.tokens[chosen.other[0]])
-    assert often.min() > 0.8 * 500 * limit / count
-    assert often.max() < 1.2 * 500 * limit / count
-    every = Reader("item", USER_ITEM, count, NRPAConfig(**SMALL)).choose(graph, torch.arange(count), 0.7)
-    assert torch.equal(every.tokens[:, 0], dataset.reviews.tokens[:count])
+    assert counts.min() > 0.8 * 500 * limit / count
+    assert counts.max() < 1.2 * 500 * limit / count
+    complete = Reader("item", USER_ITEM, count, NRPAConfig(**SMALL)).choose(graph, torch.arange(count), 0.7)
+    assert torch.equal(complete.tokens[:, 0], dataset.reviews.tokens[:count])
 
 
-def test_every_epoch_reads_other_reviews_and_evaluation_reads_all():
-    model, graph, dataset = made(max_reviews=2)
+def test_epochs_sample_reviews_and_evaluation_reads_all():
+    model, graph, dataset = build(max_reviews=2)
     generator = torch.Generator().manual_seed(0)
     losses, vectors = set(), []
     for _ in range(4):
@@ -306,37 +308,37 @@ def test_every_epoch_reads_other_reviews_and_evaluation_reads_all():
         losses.add(model.loss(graph, batch_of(dataset))["mse"].item())
         vectors.append(model.encode(graph)["user"])
     assert len(losses) > 1
-    everything = made()[0].encode(graph)["user"]  # the same weights, which read up to 50 reviews
+    expected = build()[0].encode(graph)["user"]  # the same weights with a limit of 50 reviews
     for other in vectors:
-        torch.testing.assert_close(other, everything)
+        torch.testing.assert_close(other, expected)
 
 
-def test_who_has_no_review_gets_zeros_and_a_finite_gradient():
-    model, _, dataset = made()
+def test_users_without_reviews_get_zeros_and_finite_gradients():
+    model, _, dataset = build()
     log = dataset.interactions
-    quiet = replace(dataset, interactions=replace(log, review=log.review.masked_fill(log.user == 2, -1)))
-    graph = whole(quiet)
+    without_reviews = replace(dataset, interactions=replace(log, review=log.review.masked_fill(log.user == 2, -1)))
+    graph = training_graph(without_reviews)
     assert not bool(model.encode(graph)["user"][2].any())
-    sum(model.loss(graph, batch_of(quiet)).values()).backward()
+    sum(model.loss(graph, batch_of(without_reviews)).values()).backward()
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
 
 
 def test_chunks_of_nodes_change_nothing(monkeypatch):
-    model, graph, _ = made()
+    model, graph, _ = build()
     expected = model.encode(graph)
     monkeypatch.setattr("gmmrec.models.nrpa.model.CELLS", 1)
-    found = model.encode(graph)
+    actual = model.encode(graph)
     for name, vectors in expected.items():
-        torch.testing.assert_close(found[name], vectors)
+        torch.testing.assert_close(actual[name], vectors)
 
 
-def test_biases_begin_with_those_of_the_closed_form_and_are_then_left_alone():
-    _, graph, _ = made()
+def test_biases_are_initialised_in_closed_form_only_once():
+    _, graph, _ = build()
     model, bias = NRPA(graph.schema, NRPAConfig(**SMALL, shrinkage=2)), Bias(graph.schema, BiasConfig(shrinkage=2))
     model.prepare(graph)
     bias.prepare(graph)
-    for own, theirs in ((model.offset, bias.mean), (model.users.bias, bias.users), (model.items.bias, bias.items)):
-        torch.testing.assert_close(own.data, theirs)
+    for actual, expected in ((model.offset, bias.mean), (model.users.bias, bias.users), (model.items.bias, bias.items)):
+        torch.testing.assert_close(actual.data, expected)
     with torch.no_grad():
         model.offset.fill_(1.5)
         model.users.bias.zero_()
@@ -345,13 +347,13 @@ def test_biases_begin_with_those_of_the_closed_form_and_are_then_left_alone():
     assert not bool(model.users.bias.any())
 
 
-def test_what_cannot_be_done_is_said():
-    _, graph, dataset = made()
+def test_invalid_use_is_refused():
+    _, graph, dataset = build()
     with pytest.raises(ValueError, match="NRPA reads reviews, but the data set has none; name their column with review_column"):
         NRPA(replace(graph.schema, num_words=0))
     bare = replace(batch_of(dataset), rating=None)
     with pytest.raises(ValueError, match="NRPA learns from ratings, but the batch has none"):
-        made()[0].loss(graph, bare)
+        build()[0].loss(graph, bare)
     with pytest.raises(ValueError, match="window must be an odd number of words, but is 2"):
         NRPAConfig(window=2)
     with pytest.raises(ValueError, match="personalised must be one of"):

@@ -7,7 +7,7 @@ from gmmrec.models.nrpa.review import ReviewEncoder
 V, W, D = 30, 5, 7
 
 
-def made(window: int = 3) -> tuple[ReviewEncoder, torch.Tensor]:
+def build(window: int = 3) -> tuple[ReviewEncoder, torch.Tensor]:
     torch.manual_seed(0)
     encoder = ReviewEncoder(W, D, window).double()
     with torch.no_grad():
@@ -17,27 +17,27 @@ def made(window: int = 3) -> tuple[ReviewEncoder, torch.Tensor]:
 
 @pytest.mark.parametrize("window", [1, 3, 5])
 @pytest.mark.parametrize("num_texts", [2, 40])  # fewer words than the table has, and more
-def test_it_is_the_convolution_of_pytorch(window, num_texts):
-    encoder, table = made(window)
+def test_matches_the_convolution_of_pytorch(window, num_texts):
+    encoder, table = build(window)
     tokens = torch.randint(V, (num_texts, 6), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
     vectors = F.pad(table, (0, 0, 1, 0))[tokens.long()]  # [n, T, W], zeros for padding
     expected = F.conv1d(vectors.transpose(1, 2), encoder.weight.permute(2, 1, 0), encoder.bias, padding="same").relu()
     torch.testing.assert_close(encoder(tokens, table), expected.transpose(1, 2))
 
 
-def test_gradients_are_those_of_the_convolution():
-    encoder, table = made()
+def test_gradients_match_the_convolution_of_pytorch():
+    encoder, table = build()
     tokens = torch.randint(V, (40, 6), generator=torch.Generator().manual_seed(1))
     table.requires_grad_()
-    found = torch.autograd.grad(encoder(tokens, table).square().sum(), (table, encoder.weight))
+    actual = torch.autograd.grad(encoder(tokens, table).square().sum(), (table, encoder.weight))
     vectors = F.pad(table, (0, 0, 1, 0))[tokens]
     slow = F.conv1d(vectors.transpose(1, 2), encoder.weight.permute(2, 1, 0), encoder.bias, padding="same").relu()
-    for ours, theirs in zip(found, torch.autograd.grad(slow.square().sum(), (table, encoder.weight)), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for gradient, expected in zip(actual, torch.autograd.grad(slow.square().sum(), (table, encoder.weight)), strict=True):
+        torch.testing.assert_close(gradient, expected)
 
 
-def test_any_leading_axes_and_no_texts():
-    encoder, table = made()
+def test_leading_axes_and_empty_input():
+    encoder, table = build()
     tokens = torch.randint(V, (3, 4, 6), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(encoder(tokens, table)[2], encoder(tokens[2], table))
     assert encoder(tokens[:, :0], table).shape == (3, 0, 6, D)

@@ -1,4 +1,4 @@
-"""POG and FOM in double precision, one head and one query at a time."""
+"""Reference implementation of POG and FOM in float64, one head and one query at a time, and its test data."""
 
 import math
 from dataclasses import replace
@@ -17,12 +17,12 @@ from gmmrec.testing import I, U, checkerboard, toy_graph
 SMALL: dict[str, Any] = {"dim": 8, "hidden_dim": 12, "num_heads": 2}
 
 
-def built(*, seed: int = 0, **settings: Any) -> tuple[POG, MultimodalGraph]:
+def build(*, seed: int = 0, **settings: Any) -> tuple[POG, MultimodalGraph]:
     graph = toy_graph(with_kinds())
     torch.manual_seed(seed)
     model = POG(graph.schema, POGConfig(**{**SMALL, **settings})).eval()
     if model.again is not None:
-        model.again.data.fill_(0.7)  # it begins at 0
+        model.again.data.fill_(0.7)  # initialised to 0
     return model, graph
 
 
@@ -32,7 +32,7 @@ def with_kinds() -> Any:
     return replace(dataset, features={**dataset.features, "category": FeatureTable("category", kinds)})
 
 
-def question(num: int = 6, *, seed: int = 0) -> OutfitQuery:
+def make_query(num: int = 6, *, seed: int = 0) -> OutfitQuery:
     generator = torch.Generator().manual_seed(seed)
     outfit = torch.stack([torch.randperm(I, generator=generator)[:5] for _ in range(num)])
     mask = torch.rand(num, 5, generator=generator) < 0.7
@@ -69,7 +69,7 @@ def slow_items(model: POG, graph: MultimodalGraph) -> Tensor:
 
 
 def attended(w: dict[str, Tensor], name: str, queries: Tensor, tokens: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of each query to all tokens, one head and one query at a time."""
+    """Compute multi-head attention of each query over all tokens, one head and one query at a time."""
     q, k, v = (
         x @ w[f"{name}.{part}.weight"].T + w[f"{name}.{part}.bias"]
         for part, x in (("query", queries), ("key", tokens), ("value", tokens))
@@ -104,38 +104,38 @@ def slow_set(w: dict[str, Tensor], name: str, x: Tensor, config: POGConfig) -> T
 
 
 def slow_gen(w: dict[str, Tensor], x: Tensor, history: Tensor, config: POGConfig) -> Tensor:
-    """What follows the first 0, 1, ..., all items: each a hidden place; the context is left out where there is none."""
+    """Return predictions after the first 0, 1, ..., all items, each at a masked position; an empty history has no context."""
     if not len(history):
-        return torch.stack([slow_place(w, x[:t], None, config) for t in range(len(x) + 1)])
+        return torch.stack([slow_position(w, x[:t], None, config) for t in range(len(x) + 1)])
     positioned = history + w["recency.table"][: len(history)].flip(0) if config.positions else history
     context = slow_set(w, "per", positioned, config)
-    return torch.stack([slow_place(w, x[:t], context, config) for t in range(len(x) + 1)])
+    return torch.stack([slow_position(w, x[:t], context, config) for t in range(len(x) + 1)])
 
 
-def slow_place(w: dict[str, Tensor], x: Tensor, context: Tensor | None, config: POGConfig) -> Tensor:
-    """The guess at a hidden place behind items that each read themselves and those before them."""
+def slow_position(w: dict[str, Tensor], x: Tensor, context: Tensor | None, config: POGConfig) -> Tensor:
+    """Return the prediction at a masked position after causally attended items."""
     h = perceptron(w, "gen.transition", torch.cat([x, w["start"][None]]))
     for n in range(config.num_layers):
         layer = f"gen.layers.{n}"
         messages = torch.cat([attended(w, f"{layer}.attention", h[t : t + 1], h[: t + 1], config.num_heads) for t in range(len(h))])
         z = normal(w, f"{layer}.norm", h + messages)
-        told = 0.0 if context is None else attended(w, f"{layer}.context", z, context, config.num_heads)
-        z = normal(w, f"{layer}.context_norm", z + told)
+        read = 0.0 if context is None else attended(w, f"{layer}.context", z, context, config.num_heads)
+        z = normal(w, f"{layer}.context_norm", z + read)
         h = normal(w, f"{layer}.hidden_norm", z + perceptron(w, f"{layer}.feed", z))
     return h[-1] @ w["gen.output.weight"].T
 
 
-def slow_guess(model: POG, x: Tensor, items: list[int], history: list[int]) -> Tensor:
+def slow_prediction(model: POG, x: Tensor, items: list[int], history: list[int]) -> Tensor:
     w = weights_of(model)
     if model.config.personal:
         return slow_gen(w, x[items], x[history], model.config)[-1]
     return slow_set(w, "fom", torch.cat([x[items], w["fom.unknown"][None]]), model.config)[-1]
 
 
-def had(model: POG, history: list[int]) -> Tensor:
-    """What every item gains by having been had."""
+def repeat_bonus(model: POG, history: list[int]) -> Tensor:
+    """Return every item's bonus for being in the history."""
     return torch.tensor([0.7 if model.config.repeats and i in history else 0.0 for i in range(I)], dtype=torch.double)
 
 
 def rows_of(values: Tensor, mask: Tensor) -> list[list[int]]:
-    return [line[there].tolist() for line, there in zip(values, mask, strict=True)]
+    return [row[row_mask].tolist() for row, row_mask in zip(values, mask, strict=True)]

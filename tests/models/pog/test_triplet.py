@@ -1,11 +1,11 @@
-"""Triplets cost what their distances say, and are drawn of the right kinds."""
+"""The triplet loss, and the categories of drawn triplets."""
 
 import torch
 
 from gmmrec.models.pog.triplet import draw_triplets, triplet_margin
 
 
-def test_nothing_is_lost_where_the_other_is_far_and_the_margin_where_both_are_the_same():
+def test_triplet_loss_is_zero_beyond_the_margin_and_the_margin_for_equal_distances():
     torch.manual_seed(0)
     anchor, same = torch.randn(5, 3), torch.randn(5, 3)
     far = anchor + 10 * torch.nn.functional.normalize(torch.randn(5, 3), dim=1)
@@ -15,7 +15,7 @@ def test_nothing_is_lost_where_the_other_is_far_and_the_margin_where_both_are_th
     torch.testing.assert_close(triplet_margin(anchor, same, far - 8, 4.0), torch.tensor(expected))
 
 
-def test_kinds_of_what_is_drawn():
+def test_drawn_triplets_have_the_right_kinds():
     torch.manual_seed(0)
     kind = torch.tensor([0, 1, 1, 0, 2, -1, 1, -1])
     seen = set()
@@ -27,5 +27,5 @@ def test_kinds_of_what_is_drawn():
         assert bool((kind[anchor] != kind[other]).all())
         assert bool((kind[torch.cat([anchor, same, other])] >= 0).all())
         seen |= set(zip(anchor.tolist(), same.tolist(), other.tolist(), strict=True))
-    assert len(seen) == 2 * 4 + 3 * 2 * 3  # all there are; the only one of kind 2 is no anchor
+    assert len(seen) == 2 * 4 + 3 * 2 * 3  # all possible triplets; the only item of kind 2 is not an anchor
     assert draw_triplets(torch.tensor([3, 3]), 4)[0].numel() == 0

@@ -19,11 +19,11 @@ GIVEN = {"slots": "given", "regions": "parts", "num_slots": A}
 LEARNED = {"regions": "parts", "num_slots": 3}
 ALL = {"num_slots": 3}
 FORMS = [GIVEN, {**GIVEN, "score": "bilinear"}, LEARNED, ALL, {**GIVEN, "attribute_vectors": False}]
-NOTHING, ONE = 5, 7  # items with no attribute at all, with only one
+NOTHING, ONE = 5, 7  # items without attributes and with a single one
 
 
 def data() -> Dataset:
-    """The checkerboard with four parts of every picture, some of which do not apply."""
+    """The checkerboard with four attributes per image, some of which do not apply."""
     dataset, _ = checkerboard(U, I)
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(I, A, generator=generator) < 0.7
@@ -53,7 +53,7 @@ def batch() -> Batch[UserQuery]:
 
 
 def slow(model: SAERS, graph: MultimodalGraph, user: int, item: int) -> tuple[float, dict[str, list[float]], list[float]]:
-    """In float64 for one pair: the score, the weights of tokens by modality, the weights of attributes."""
+    """Return score, token weights by modality and attribute weights of one pair, in float64."""
     weight = {name: p.detach().double() for name, p in model.named_parameters()}
     config = model.config
     tokens, positions = [], []
@@ -83,7 +83,9 @@ def slow(model: SAERS, graph: MultimodalGraph, user: int, item: int) -> tuple[fl
     if image.present[item]:
         f = image.pooled[item].double()
         x += float(weight["visual"][user] @ weight["embed"] @ (f / f.norm() if config.unit_features else f))
-    found = {name: [0.0] * graph.features[name].values[0].view(-1, graph.features[name].dim).shape[0] for name in model.tables}
+    token_weights = {
+        name: [0.0] * graph.features[name].values[0].view(-1, graph.features[name].dim).shape[0] for name in model.tables
+    }
     attributes = [0.0] * (A if given else config.num_slots)
     if z:
         if config.attention == "mean":
@@ -91,30 +93,30 @@ def slow(model: SAERS, graph: MultimodalGraph, user: int, item: int) -> tuple[fl
         elif config.score == "bilinear":
             logits = torch.stack([(weight["attend.query.weight"] @ t) @ a for a in z])
         else:
-            asked = weight["attend.query.weight"] @ t + weight["attend.query.bias"]
+            query = weight["attend.query.weight"] @ t + weight["attend.query.bias"]
             logits = torch.stack(
-                [weight["attend.logit.weight"][0] @ (asked + weight["attend.key.weight"] @ a).clamp(min=0) for a in z]
+                [weight["attend.logit.weight"][0] @ (query + weight["attend.key.weight"] @ a).clamp(min=0) for a in z]
             )
         al = logits.softmax(0)
         x += float(t @ sum(share * a for share, a in zip(al, z, strict=True)))
         for k, share in zip(kinds, al.tolist(), strict=True):
             attributes[k] = share
         for (name, k), share in zip(positions, (al @ shares).tolist(), strict=True):
-            found[name][k] = share
-    return x, found, attributes
+            token_weights[name][k] = share
+    return x, token_weights, attributes
 
 
 # Invariants
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
+def test_weights_sum_to_one_over_attributes_that_apply(settings) -> None:
     model, graph = build(**settings)
     query, item = pairs()
     with torch.no_grad():
         encoded = model.encode(graph)
         weights = model.attribute_weights(encoded, query, item)
-        seen = model.attend.score_rows(encoded["user"][:, -D:], encoded.slots.values, encoded.slots.present, torch.arange(I))
+        semantic = model.attend.score_rows(encoded["user"][:, -D:], encoded.slots.values, encoded.slots.present, torch.arange(I))
     present = encoded.slots.present[item]
     assert weights.shape == (U * I, model.config.num_slots)
     assert bool((weights >= 0).all())
@@ -122,12 +124,12 @@ def test_weights_are_shares_of_the_attributes_that_apply(settings) -> None:
     torch.testing.assert_close(weights.sum(1), present.any(1).float())
     if "regions" in settings:
         assert not bool(present[item == NOTHING].any())
-        assert bool((seen[:, NOTHING] == 0).all())
-    assert bool(torch.isfinite(seen).all())
+        assert bool((semantic[:, NOTHING] == 0).all())
+    assert bool(torch.isfinite(semantic).all())
 
 
 @pytest.mark.parametrize("score", ["mlp", "bilinear"])
-def test_equal_attributes_count_alike(score) -> None:
+def test_equal_attributes_have_uniform_weights(score) -> None:
     dataset = data()
     parts = dataset.features["parts"]
     same = FeatureTable("parts", parts.values[:, :1].expand(-1, A, -1).clone(), parts.mask)
@@ -139,37 +141,37 @@ def test_equal_attributes_count_alike(score) -> None:
         encoded = model.encode(graph)
         weights = model.attribute_weights(encoded, query, item)
         fused = model.attend(torch.nn.functional.normalize(same.values, dim=-1)[item], same.mask[item], model.tastes[query.user])
-    there = same.mask[item].any(1)
+    present = same.mask[item].any(1)
     expected = same.mask[item] / same.mask[item].sum(1, keepdim=True).clamp(min=1)
     torch.testing.assert_close(weights, expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(fused[there], encoded.slots.values[item, 0][there])
+    torch.testing.assert_close(fused[present], encoded.slots.values[item, 0][present])
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_users_weigh_the_same_item_differently_unless_their_matrix_is_zero(settings) -> None:
+def test_weights_depend_on_the_user_unless_the_query_matrix_is_zero(settings) -> None:
     model, graph = build(**settings)
     query, item = UserQuery(torch.arange(U)), torch.zeros(U, dtype=torch.int64)
     with torch.no_grad():
         weights = model.attribute_weights(model.encode(graph), query, item)
         differs = (weights[1:] - weights[0]).abs().amax(1) > 1e-4
-        assert float(differs.float().mean()) > 0.8  # ReLU may be closed for a user
+        assert float(differs.float().mean()) > 0.8  # the ReLU may be inactive for a user
         model.attend.query.weight.zero_()
         weights = model.attribute_weights(model.encode(graph), query, item)
     torch.testing.assert_close(weights, weights[:1].expand(U, -1))
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_features_of_attributes_that_do_not_apply_change_nothing(settings) -> None:
+def test_masked_attributes_change_nothing(settings) -> None:
     model, graph = build(**settings)
     changed = MultimodalGraph(graph.data, graph.schema)
-    parts = changed.features["parts"]  # which hides what does not apply; as if it did not
+    parts = changed.features["parts"]  # tables zero masked values; undo it
     object.__setattr__(parts, "values", parts.values.masked_fill(~parts.mask.unsqueeze(-1), 9.0))
     assert torch.equal(score_all(model, changed), score_all(model, graph))
     first, second = (model.loss(g, batch())["bpr"] for g in (graph, changed))
     assert torch.equal(first, second)
 
 
-def test_the_loss_is_ln_2_for_equal_scores_and_falls_when_the_positive_rises() -> None:
+def test_loss_is_ln_2_for_equal_scores_and_decreases_with_the_positive_score() -> None:
     model, graph = build(**GIVEN)
     triples = replace(batch(), negative=batch().positive[:, None])
     assert float(model.loss(graph, triples)["bpr"].detach()) == pytest.approx(math.log(2))
@@ -184,29 +186,29 @@ def test_the_loss_is_ln_2_for_equal_scores_and_falls_when_the_positive_rises() -
 
 
 @pytest.mark.parametrize("settings", [*FORMS, {**GIVEN, "attention": "mean"}], ids=str)
-def test_the_top_attributes_fall_in_weight_apply_and_match_the_forward_pass(settings) -> None:
+def test_top_attributes_are_sorted_apply_and_match_the_reference(settings) -> None:
     model, graph = build(**settings)
     query, item = UserQuery(torch.tensor([0, 1, 2, 3])), torch.tensor([0, NOTHING, ONE, 4])
     with torch.no_grad():
         encoded = model.encode(graph)
-        found, weights = model.top_attributes(encoded, query, item, 3)
-    assert found.shape == weights.shape == (4, 3)
+        actual, weights = model.top_attributes(encoded, query, item, 3)
+    assert actual.shape == weights.shape == (4, 3)
     for row in range(4):
         *_, attributes = slow(model, graph, int(query.user[row]), int(item[row]))
         order = sorted((a for a, share in enumerate(attributes) if share > 0), key=lambda a: -attributes[a])[:3]
-        assert sorted(found[row].tolist()) == sorted(order + [-1] * (3 - len(order)))
+        assert sorted(actual[row].tolist()) == sorted(order + [-1] * (3 - len(order)))
         assert weights[row].tolist() == pytest.approx([attributes[a] for a in order] + [0.0] * (3 - len(order)), abs=1e-6)
-        assert [attributes[a] for a in found[row].tolist() if a >= 0] == pytest.approx(
+        assert [attributes[a] for a in actual[row].tolist() if a >= 0] == pytest.approx(
             weights[row][: len(order)].tolist(), abs=1e-6
         )
 
 
-# The whole, switches, settings
+# The whole model, switches, settings
 
 
 @pytest.mark.parametrize("unit_features", [True, False])
 @pytest.mark.parametrize("settings", [*FORMS, {**GIVEN, "attention": "mean"}, {**ALL, "attention": "mean"}], ids=str)
-def test_scores_and_weights_of_tokens_equal_the_dense_formula(settings, unit_features) -> None:
+def test_scores_and_token_weights_match_the_dense_reference(settings, unit_features) -> None:
     model, graph = build(**settings, unit_features=unit_features)
     scores = score_all(model, graph).double()
     query, item = UserQuery(torch.tensor([0, 0, 1, 2, 5])), torch.tensor([0, 3, NOTHING, ONE, 11])
@@ -216,26 +218,26 @@ def test_scores_and_weights_of_tokens_equal_the_dense_formula(settings, unit_fea
     for row, (user, i) in enumerate(zip(query.user.tolist(), item.tolist(), strict=True)):
         x, tokens, attributes = slow(model, graph, user, i)
         assert float(scores[user, i]) == pytest.approx(x, abs=1e-5)
-        for name, found in weights.items():
-            assert found[row].view(-1).tolist() == pytest.approx(tokens[name], abs=1e-5)
-        total = sum(float(found[row].sum()) for found in weights.values())
+        for name, actual in weights.items():
+            assert actual[row].view(-1).tolist() == pytest.approx(tokens[name], abs=1e-5)
+        total = sum(float(actual[row].sum()) for actual in weights.values())
         assert total == pytest.approx(float(any(attributes)), abs=1e-5)
     if settings.get("regions") is None:
         assert [weights[name].dim() for name in ("image", "text", "parts")] == [1, 1, 2]
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_vectors_of_all_pairs_are_never_held(settings, monkeypatch) -> None:
+def test_vectors_of_all_pairs_are_never_materialised(settings, monkeypatch) -> None:
     monkeypatch.setattr("gmmrec.nn.fusion.attribute.CELLS", 1)
     monkeypatch.setitem(BLOCK_CELLS, "cpu", 1)
     model, graph = build(**settings)
-    with Largest() as seen:
+    with Largest() as largest:
         score_all(model, graph)
-    assert seen.numel < U * I * D
+    assert largest.numel < U * I * D
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=str)
-def test_the_loss_equals_the_dense_formula(settings) -> None:
+def test_loss_matches_the_dense_reference(settings) -> None:
     model, graph = build(**settings, l2=0.3)
     triples = batch()
     terms = []
@@ -245,11 +247,11 @@ def test_the_loss_equals_the_dense_formula(settings) -> None:
     user = triples.query.user
     squares = sum(float(table[user].detach().square().sum()) for table in (model.users, model.visual, model.tastes))
     squares += sum(float(table[triples.candidates].detach().square().sum()) for table in (model.items, model.offsets))
-    found = {name: float(term.detach()) for name, term in model.loss(graph, triples).items()}
-    assert found == pytest.approx({"bpr": sum(terms) / len(terms), "l2": 0.3 * squares / (2 * len(triples))}, rel=1e-5)
+    actual = {name: float(term.detach()) for name, term in model.loss(graph, triples).items()}
+    assert actual == pytest.approx({"bpr": sum(terms) / len(terms), "l2": 0.3 * squares / (2 * len(triples))}, rel=1e-5)
 
 
-def test_switches_take_their_parameters_with_them() -> None:
+def test_switches_remove_their_parameters() -> None:
     def names(**settings) -> set[str]:
         return {name.split(".")[0] for name, _ in build(**settings)[0].named_parameters()}
 
@@ -264,12 +266,12 @@ def test_switches_take_their_parameters_with_them() -> None:
 
 @pytest.mark.parametrize("off", ["semantic_space", "global_space", "ids"])
 @pytest.mark.parametrize("attention", ["preference", "mean"])
-def test_a_switch_leaves_out_its_term(off, attention) -> None:
+def test_switch_removes_its_score_term(off, attention) -> None:
     model, graph = build(**GIVEN, attention=attention)
     other, _ = build(**GIVEN, attention=attention, **{off: False})
     with torch.no_grad():
-        for name, own in other.named_parameters():
-            own.copy_(model.get_parameter(name))
+        for name, parameter in other.named_parameters():
+            parameter.copy_(model.get_parameter(name))
         encoded = model.encode(graph)
         part = {
             "ids": model.users @ model.items.T,
@@ -282,7 +284,7 @@ def test_a_switch_leaves_out_its_term(off, attention) -> None:
     assert loss == pytest.approx(float(torch.nn.functional.softplus(scores[:, 1:] - scores[:, :1]).mean()), rel=1e-5)
 
 
-def test_an_item_without_interactions_lives_by_its_features() -> None:
+def test_item_without_interactions_is_scored_by_its_features_alone() -> None:
     dataset = data()
     model, graph = build(replace(dataset, interactions=dataset.interactions.take(dataset.interactions.item != 4)), **GIVEN)
     before = score_all(model, graph)[:, 4]
@@ -291,7 +293,7 @@ def test_an_item_without_interactions_lives_by_its_features() -> None:
     assert torch.equal(score_all(model, graph)[:, 4], before)
 
 
-def test_the_picture_is_the_modality_called_image_or_the_first_or_the_one_named() -> None:
+def test_image_modality_is_the_named_one_then_image_then_the_first() -> None:
     assert build()[0].image == "image"
     assert build(image="parts")[0].image == "parts"
     dataset = data()
@@ -301,7 +303,7 @@ def test_the_picture_is_the_modality_called_image_or_the_first_or_the_one_named(
     assert bool(torch.isfinite(score_all(model, graph)).all())
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_use_is_refused() -> None:
     with pytest.raises(ValueError, match="SAERS needs at least one modality of the items"):
         build(replace(data(), features={}))
     with pytest.raises(ValueError, match="the items have no modality 'part'; choose one of image, text, parts"):
@@ -329,6 +331,6 @@ def test_what_cannot_be_is_refused() -> None:
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(settings, message) -> None:
+def test_invalid_settings_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         SAERSConfig(**settings)

@@ -16,30 +16,30 @@ def build(hidden: int = 0) -> tuple[SemanticExtraction, Tensor, Tensor]:
     return net, torch.randn(N, GRID[0] * GRID[1], D).double(), classes
 
 
-def test_logits_are_of_the_mean_region() -> None:
+def test_logits_are_computed_from_the_mean_region() -> None:
     net, regions, _ = build()
     for head, logits in zip(net.heads, net(regions), strict=True):
         torch.testing.assert_close(logits, regions.mean(1) @ head.weight.T + head.bias)
 
 
 @pytest.mark.parametrize("hidden", [0, 5])
-def test_gradients_of_average_pooling_and_a_linear_map_are_its_weights(hidden) -> None:
+def test_activation_maps_by_gradient_and_by_weight_agree(hidden) -> None:
     net, regions, classes = build(hidden)
     maps = net.maps(regions)
-    found = net.activation_maps(maps, classes, by="gradient")
-    assert found.shape == (N, 3, *GRID)
+    actual = net.activation_maps(maps, classes, by="gradient")
+    assert actual.shape == (N, 3, *GRID)
     for n in range(N):
         for a in range(3):
             weight = net.heads[a].weight[classes[n, a]] / (GRID[0] * GRID[1])
             expected = torch.einsum("c,chw->hw", weight, maps[n]).clamp(min=0)
-            torch.testing.assert_close(found[n, a], expected.detach())
-    assert bool((found >= 0).all())
-    assert bool(found.any())
-    torch.testing.assert_close(net.activation_maps(maps, classes), found)
+            torch.testing.assert_close(actual[n, a], expected.detach())
+    assert bool((actual >= 0).all())
+    assert bool(actual.any())
+    torch.testing.assert_close(net.activation_maps(maps, classes), actual)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.7])
-def test_the_box_lies_in_the_map_and_holds_the_maximum(threshold) -> None:
+def test_box_lies_in_the_map_and_contains_the_maximum(threshold) -> None:
     maps = torch.rand(200, 5, 7, generator=torch.Generator().manual_seed(0)).pow(3)
     top, left, bottom, right = largest_boxes(maps, threshold).unbind(-1)
     row, column = maps.flatten(1).argmax(1) // 7, maps.flatten(1).argmax(1) % 7
@@ -47,11 +47,11 @@ def test_the_box_lies_in_the_map_and_holds_the_maximum(threshold) -> None:
     assert bool(((left >= 0) & (left <= column) & (column < right) & (right <= 7)).all())
 
 
-def test_boxes_by_hand() -> None:
+def test_boxes_of_small_examples() -> None:
     maps = torch.tensor(
         [
-            [[0.0, 9.0, 0.0, 3.0], [0.0, 8.0, 7.0, 0.0], [0.0, 0.0, 0.0, 0.0]],  # touching at a corner is no connection
-            [[9.0, 0.0, 0.0, 0.0], [0.0, 0.0, 5.0, 5.0], [0.0, 0.0, 5.0, 0.0]],  # the maximum stands alone
+            [[0.0, 9.0, 0.0, 3.0], [0.0, 8.0, 7.0, 0.0], [0.0, 0.0, 0.0, 0.0]],  # diagonal neighbours are not connected
+            [[9.0, 0.0, 0.0, 0.0], [0.0, 0.0, 5.0, 5.0], [0.0, 0.0, 5.0, 0.0]],  # the maximum is isolated
             [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]],
         ]
     )
@@ -61,18 +61,18 @@ def test_boxes_by_hand() -> None:
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
-def test_pooling_takes_the_regions_in_the_box(pool) -> None:
+def test_pooling_reads_the_regions_in_the_box(pool) -> None:
     _, regions, _ = build()
     boxes = torch.tensor([[[0, 0, 3, 4], [1, 2, 2, 3], [0, 1, 2, 4]]]).expand(N, 3, 4)
-    found = pool_boxes(regions, boxes, GRID, pool=pool)
+    actual = pool_boxes(regions, boxes, GRID, pool=pool)
     grid = regions.view(N, *GRID, D)
     for n in range(N):
         for a, (top, left, bottom, right) in enumerate(boxes[n].tolist()):
-            own = grid[n, top:bottom, left:right].reshape(-1, D)
-            torch.testing.assert_close(found[n, a], own.mean(0) if pool == "mean" else own.amax(0))
+            box = grid[n, top:bottom, left:right].reshape(-1, D)
+            torch.testing.assert_close(actual[n, a], box.mean(0) if pool == "mean" else box.amax(0))
 
 
-def test_the_loss_ignores_attributes_without_labels() -> None:
+def test_loss_ignores_unlabelled_attributes() -> None:
     net, regions, labels = build()
     labels[1:3, 0] = labels[4] = -1
     before = labelled_loss(net(regions), labels)
@@ -91,8 +91,8 @@ def test_the_loss_ignores_attributes_without_labels() -> None:
     assert all(bool(p.grad.any()) for p in net.parameters())
 
 
-def test_it_finds_where_the_attribute_is() -> None:
-    """Every picture shows one of three patterns in one place and another attribute's pattern elsewhere."""
+def test_localises_attributes() -> None:
+    """Every image shows one of three patterns in one region, and another attribute's pattern in another."""
     torch.manual_seed(0)
     labels, patterns = torch.randint(3, (300, 2)), torch.eye(6)
     regions, positions = 0.1 * torch.randn(300, 12, 6), torch.stack([torch.randperm(12)[:2] for _ in range(300)])
@@ -108,11 +108,11 @@ def test_it_finds_where_the_attribute_is() -> None:
     assert float((maps.argmax(2) == positions).float().mean()) > 0.95
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_input_is_refused() -> None:
     net, regions, _ = build()
     with pytest.raises(ValueError, match="a grid of 3 x 4 needs 12 regions, but there are 11"):
         net(regions[:, 1:])
-    with pytest.raises(ValueError, match="a column of labels for each of 3 attributes, but there are 2"):
+    with pytest.raises(ValueError, match="one column for each of 3 attributes, but have 2"):
         labelled_loss(net(regions), torch.zeros(N, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="threshold must be at least 0 and below 1, but is 1"):
         largest_boxes(torch.ones(2, 2), 1.0)

@@ -34,19 +34,19 @@ def row(whole: Scene, position: int) -> Scene:
     return Scene(whole.summary[part], [x[part] for x in whole.tokens], [x[part] for x in whole.masks])
 
 
-def step(decoder: CommentDecoder, word: int, state: Tensor, of: Scene) -> tuple[Tensor, Tensor]:
-    """One word read by the formulas: the state after it, and the logits of the next."""
-    seen, logits = [], []
+def step(decoder: CommentDecoder, word: int, state: Tensor, images: Scene) -> tuple[Tensor, Tensor]:
+    """Read one word by the formulas; return the next state and the logits of the next word."""
+    contexts, logits = [], []
     for s in range(2):
-        rows = [n for n in range(of.tokens[s].shape[1]) if of.masks[s][0, n]]
+        rows = [n for n in range(images.tokens[s].shape[1]) if images.masks[s][0, n]]
         if not rows:
             continue
-        f = of.tokens[s][0, rows]
+        f = images.tokens[s][0, rows]
         hidden = torch.tanh(f @ decoder.look.token[s].weight.T + decoder.look.state[s].weight @ state)
         z = (hidden @ decoder.look.logit[s].weight[0]).softmax(0) @ f
-        seen.append(z)
+        contexts.append(z)
         logits.append(state @ decoder.look.source.weight.T @ z)
-    context = torch.stack(logits).softmax(0) @ torch.stack(seen)
+    context = torch.stack(logits).softmax(0) @ torch.stack(contexts)
     x, cell = torch.cat([decoder.words[word], context]), decoder.cell
     (r_in, z_in, n_in), (r_out, z_out, n_out) = (
         (cell.weight_ih @ x + cell.bias_ih).chunk(3),
@@ -58,49 +58,49 @@ def step(decoder: CommentDecoder, word: int, state: Tensor, of: Scene) -> tuple[
 
 
 @torch.no_grad()
-def test_every_word_costs_what_the_formulas_say() -> None:
+def test_losses_equal_the_formulas() -> None:
     decoder, whole = build(), scene()
     expected = torch.zeros(len(TEXTS), T).double()
     for position, words in enumerate(TEXTS.tolist()):
-        of, before = row(whole, position), 0
-        state = torch.tanh(decoder.start.weight @ of.summary[0] + decoder.start.bias)
+        images, previous = row(whole, position), 0
+        state = torch.tanh(decoder.start.weight @ images.summary[0] + decoder.start.bias)
         for n, word in enumerate(words):
-            if words[0] == 0 or (n > 0 and before == 0):
+            if words[0] == 0 or (n > 0 and previous == 0):
                 break
-            state, logits = step(decoder, before, state, of)
+            state, logits = step(decoder, previous, state, images)
             expected[position, n] = -float(logits.log_softmax(0)[word])
-            before = word
+            previous = word
     torch.testing.assert_close(decoder(whole, TEXTS), expected)
-    assert (expected > 0).sum(1).tolist() == [4, 5, 0, 2, 5]  # the words and the end, but for the text that fills its row
+    assert (expected > 0).sum(1).tolist() == [4, 5, 0, 2, 5]  # the words and the end, except for the text that fills its row
 
 
 @torch.no_grad()
-def test_says_the_likeliest_word_after_every_word_until_the_end() -> None:
+def test_generation_is_greedy_until_the_end() -> None:
     decoder, whole = build(), scene()
     decoder.output.bias[0] += 1.5
     found, ends = decoder.generate(whole, 6, forbidden=[1]), []
     for position in range(len(TEXTS)):
-        of, word, said = row(whole, position), 0, []
-        state = torch.tanh(decoder.start.weight @ of.summary[0] + decoder.start.bias)
+        images, word, text = row(whole, position), 0, []
+        state = torch.tanh(decoder.start.weight @ images.summary[0] + decoder.start.bias)
         for _ in range(6):
-            state, logits = step(decoder, word, state, of)
+            state, logits = step(decoder, word, state, images)
             logits[1] = -math.inf
             word = int(logits.argmax())
-            said.append(word)
+            text.append(word)
             if word == 0:
                 break
-        assert found[position].tolist() == said + [0] * (6 - len(said))
-        ends.append(len(said))
+        assert found[position].tolist() == text + [0] * (6 - len(text))
+        ends.append(len(text))
     assert len(set(ends)) > 1
 
 
 def test_distributions_of_words_sum_to_one() -> None:
     decoder, whole = build(), scene()
     (state,) = decoder.step(decoder.words[TEXTS[:, 0].long()], decoder.first(whole), decoder.parts(whole))
-    chances = decoder.output(state).softmax(1)
-    assert chances.shape == (len(TEXTS), V)
-    torch.testing.assert_close(chances.sum(1), torch.ones(len(TEXTS)).double())
-    for word in range(V):  # what the loss says of every word is the logarithm of its chance
+    probability = decoder.output(state).softmax(1)
+    assert probability.shape == (len(TEXTS), V)
+    torch.testing.assert_close(probability.sum(1), torch.ones(len(TEXTS)).double())
+    for word in range(V):  # the loss of every word is its negative log probability
         texts = TEXTS[:1].clone()
         texts[0, 1] = word
         after = decoder(row(whole, 0), texts)[0, 1]
@@ -109,16 +109,16 @@ def test_distributions_of_words_sum_to_one() -> None:
         torch.testing.assert_close(after, -decoder.output(state).log_softmax(1)[0, word])
 
 
-def test_at_every_word_the_map_over_all_regions_sums_to_one() -> None:
+def test_attention_maps_sum_to_one_at_every_word() -> None:
     maps = build().image_attention(scene(), TEXTS)
     assert maps.shape == (len(TEXTS), T, 5)
     torch.testing.assert_close(maps.sum(2), torch.ones(len(TEXTS), T).double())
-    there = torch.cat(MASKS, 1)
-    assert bool((maps.transpose(1, 2)[~there] == 0).all())
-    assert bool((maps.transpose(1, 2)[there] > 0).all())
+    exists = torch.cat(MASKS, 1)
+    assert bool((maps.transpose(1, 2)[~exists] == 0).all())
+    assert bool((maps.transpose(1, 2)[exists] > 0).all())
 
 
-def test_padding_and_missing_texts_count_nothing() -> None:
+def test_padding_and_missing_texts_have_no_loss() -> None:
     decoder, whole = build(), scene()
     with torch.no_grad():
         wide = whole._replace(
@@ -127,14 +127,14 @@ def test_padding_and_missing_texts_count_nothing() -> None:
         torch.testing.assert_close(decoder(wide, TEXTS), decoder(whole, TEXTS))
         torch.testing.assert_close(decoder(whole, F.pad(TEXTS, (0, 3)))[[0, 2, 3, 4], :T], decoder(whole, TEXTS)[[0, 2, 3, 4]])
         assert not bool(decoder(whole, F.pad(TEXTS, (0, 3)))[:, T + 1 :].any())
-        beyond = TEXTS.clone()
-        beyond[[0, 2, 3], -1] = 6
-        torch.testing.assert_close(decoder(whole, beyond), decoder(whole, TEXTS), rtol=0, atol=0)
+        garbage = TEXTS.clone()
+        garbage[[0, 2, 3], -1] = 6
+        torch.testing.assert_close(decoder(whole, garbage), decoder(whole, TEXTS), rtol=0, atol=0)
     found = decoder(whole, torch.zeros_like(TEXTS))
     assert found.tolist() == torch.zeros(len(TEXTS), T).tolist()
 
 
-def test_a_word_matters_to_itself_and_to_what_follows_only() -> None:
+def test_word_affects_only_its_own_and_later_losses() -> None:
     decoder, whole = build(), scene()
     with torch.no_grad():
         before = decoder(whole, TEXTS)
@@ -148,26 +148,26 @@ def test_a_word_matters_to_itself_and_to_what_follows_only() -> None:
 
 
 @torch.no_grad()
-def test_beams_fall_in_score_and_teacher_forcing_agrees() -> None:
+def test_beam_scores_are_descending_and_equal_teacher_forcing() -> None:
     decoder, whole, length = build(), scene(), 4
     decoder.output.bias[0] -= 0.3
     found = decoder.search(whole, length, width=4)
     assert found.chosen.shape == (len(TEXTS), 4, length)
     assert bool((found.score.diff(dim=1) <= 0).all())
     lengths = found.lengths
-    assert 0 < int((lengths < length).sum()) < lengths.numel()  # some end, some are as long as they may be
+    assert 0 < int((lengths < length).sum()) < lengths.numel()  # some texts end, some have the maximum length
     for position in range(4):
         text = found.chosen[:, position].clamp(min=0)
-        cost = decoder(whole, text).sum(1)
-        written = lengths[:, position] > 0  # a text without words is no text to the loss
-        torch.testing.assert_close(found.score[written, position], -cost[written])
+        loss = decoder(whole, text).sum(1)
+        written = lengths[:, position] > 0  # a text without words has no loss
+        torch.testing.assert_close(found.score[written, position], -loss[written])
         for n in range(len(TEXTS)):
             assert bool((text[n, : lengths[n, position]] > 0).all())
             assert not bool(text[n, lengths[n, position] :].any())
 
 
 @torch.no_grad()
-def test_a_beam_of_one_is_greedy_and_a_wide_one_finds_the_best() -> None:
+def test_beam_of_one_is_greedy_and_a_wide_one_finds_the_best() -> None:
     decoder, whole = build(), scene()
     decoder.output.bias[0] += 1.5
     for forbidden in ([], [1, 4]):
@@ -176,26 +176,26 @@ def test_a_beam_of_one_is_greedy_and_a_wide_one_finds_the_best() -> None:
         assert not bool(torch.isin(one, torch.tensor(forbidden)).any())
     pairs = torch.cartesian_prod(torch.arange(1, V), torch.arange(V))  # all texts of one or two words
     for position in range(len(TEXTS)):
-        of = row(whole, position)
+        images = row(whole, position)
         many = Scene(
-            of.summary.expand(len(pairs), -1),
-            [x.expand(len(pairs), -1, -1) for x in of.tokens],
-            [x.expand(len(pairs), -1) for x in of.masks],
+            images.summary.expand(len(pairs), -1),
+            [x.expand(len(pairs), -1, -1) for x in images.tokens],
+            [x.expand(len(pairs), -1) for x in images.masks],
         )
-        beams = decoder.search(of, 2, width=V * V)
+        beams = decoder.search(images, 2, width=V * V)
         found = beams.chosen[0, beams.lengths[0] > 0][0].clamp(min=0)
         assert found.tolist() == pairs[decoder(many, pairs).sum(1).argmin()].tolist()
 
 
 @torch.no_grad()
-def test_the_same_again_is_the_same() -> None:
+def test_search_is_deterministic() -> None:
     decoder, whole = build(), scene()
-    one, other = (decoder.search(whole, 5) for _ in range(2))
-    assert torch.equal(one.chosen, other.chosen)
-    assert torch.equal(one.score, other.score)
+    first, second = (decoder.search(whole, 5) for _ in range(2))
+    assert torch.equal(first.chosen, second.chosen)
+    assert torch.equal(first.score, second.score)
 
 
-def test_learns_what_is_said_of_two_pairs() -> None:
+def test_learns_the_comments_on_two_pairs() -> None:
     torch.manual_seed(0)
     decoder = CommentDecoder(V, 2, 2, word_dim=4, state_dim=8)
     masks = [torch.ones(2, 1, dtype=torch.bool)] * 2

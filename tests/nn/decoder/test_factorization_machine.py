@@ -16,7 +16,7 @@ def slow(machine: FactorizationMachine, query: Tensor, candidate: Tensor) -> flo
 
 
 @pytest.mark.parametrize("candidate_dim", [None, 4])
-def test_equals_the_sum_over_all_products(candidate_dim) -> None:
+def test_score_is_the_sum_over_all_products(candidate_dim) -> None:
     torch.manual_seed(0)
     machine = FactorizationMachine(3, candidate_dim, factors=2).double()
     with torch.no_grad():
@@ -28,7 +28,7 @@ def test_equals_the_sum_over_all_products(candidate_dim) -> None:
         torch.testing.assert_close(machine(queries, candidates), torch.tensor(expected).double())
 
 
-def test_two_numbers_by_hand() -> None:
+def test_two_features_by_hand() -> None:
     machine = FactorizationMachine(1, factors=2)
     with torch.no_grad():
         for parameter, value in zip(machine.parameters(), ([2.0], [3.0], [[1.0, 2.0]], [[5.0, 7.0]]), strict=True):

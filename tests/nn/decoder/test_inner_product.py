@@ -8,7 +8,7 @@ def test_shared_candidates_are_scored_for_every_query() -> None:
     assert inner_product(queries, candidates).tolist() == [[11, 1, 17], [-4, 0, -6]]
 
 
-def test_own_candidates_are_scored_for_their_query_only() -> None:
+def test_separate_candidates_are_scored_for_their_query_only() -> None:
     generator = torch.Generator().manual_seed(0)
     queries, candidates = torch.randn(3, 5, generator=generator), torch.randn(3, 4, 5, generator=generator)
     slow = torch.tensor([[sum((queries[b] * candidates[b, c]).tolist()) for c in range(4)] for b in range(3)])

@@ -19,7 +19,7 @@ def slow(decoder: MLPDecoder, query: Tensor, candidate: Tensor) -> float:
 
 @pytest.mark.parametrize("cells", [1, 60, 2**21])
 @pytest.mark.parametrize("hidden", [(6,), (6, 5, 3)])
-def test_equals_the_perceptron_on_every_pair(hidden, cells, monkeypatch) -> None:
+def test_scores_equal_the_perceptron_on_every_pair(hidden, cells, monkeypatch) -> None:
     monkeypatch.setattr(mlp, "CELLS", cells)
     torch.manual_seed(0)
     decoder = MLPDecoder(3, 4, hidden=hidden)
@@ -32,7 +32,7 @@ def test_equals_the_perceptron_on_every_pair(hidden, cells, monkeypatch) -> None
             torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
-def test_no_layer_sees_more_pairs_than_a_chunk_has(monkeypatch) -> None:
+def test_layers_get_one_chunk_at_a_time(monkeypatch) -> None:
     monkeypatch.setattr(mlp, "CELLS", 60)
     decoder, sizes = MLPDecoder(3, hidden=(6,)), []
     decoder.rest.register_forward_hook(lambda module, inputs, output: sizes.append(inputs[0].numel()))
@@ -42,22 +42,22 @@ def test_no_layer_sees_more_pairs_than_a_chunk_has(monkeypatch) -> None:
     assert len(sizes) == 10
 
 
-def test_gradients_do_not_depend_on_chunks(monkeypatch) -> None:
+def test_chunks_do_not_change_gradients(monkeypatch) -> None:
     torch.manual_seed(0)
     decoder, queries, candidates = MLPDecoder(3, hidden=(6, 4)), torch.randn(2, 3), torch.randn(7, 3)
     whole = torch.autograd.grad(decoder(queries, candidates).square().sum(), list(decoder.parameters()))
     monkeypatch.setattr(mlp, "CELLS", 1)
     parts = torch.autograd.grad(decoder(queries, candidates).square().sum(), list(decoder.parameters()))
-    for one, other in zip(whole, parts, strict=True):
-        torch.testing.assert_close(one, other)
+    for actual, expected in zip(parts, whole, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
-def test_without_a_hidden_layer_the_remedy_is_named() -> None:
+def test_empty_hidden_is_rejected_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="use the bilinear decoder instead"):
         MLPDecoder(3, hidden=())
 
 
-def test_the_activation_is_a_choice() -> None:
+def test_activation_is_configurable() -> None:
     torch.manual_seed(0)
     decoder = MLPDecoder(2, hidden=(3, 4), activation=torch.nn.Sigmoid)
     query, candidate = torch.randn(1, 2), torch.randn(1, 2)

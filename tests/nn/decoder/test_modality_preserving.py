@@ -27,7 +27,7 @@ def decode(decoder: torch.nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("distance", ["cosine", "squared"])
 @pytest.mark.parametrize("hidden", [None, 0, 3])
-def test_the_loss_equals_the_dense_formula(hidden, distance) -> None:
+def test_loss_equals_the_dense_formula(hidden, distance) -> None:
     decoder = build(hidden=hidden, distance=distance)
     x, features = inputs()
     distances = []
@@ -42,34 +42,34 @@ def test_the_loss_equals_the_dense_formula(hidden, distance) -> None:
     assert float(decoder.loss(x, features, PRESENT).detach()) == pytest.approx(sum(distances) / len(distances), rel=1e-5)
 
 
-def test_the_hidden_layer_is_twice_as_wide_as_the_input() -> None:
+def test_hidden_width_defaults_to_twice_the_input_width() -> None:
     assert [decoder[0].out_features for decoder in build().decoders] == [2 * D, 2 * D]
 
 
 @pytest.mark.parametrize("distance", ["cosine", "squared"])
-def test_missing_rows_are_never_read_and_raw_features_get_no_gradient(distance) -> None:
+def test_missing_modalities_are_never_read_and_raw_features_get_no_gradient(distance) -> None:
     results = []
-    for hidden in (0.0, torch.nan):
+    for filler in (0.0, torch.nan):
         decoder = build(distance=distance)
         x, features = inputs()
         x.requires_grad_()
-        raw = [f.masked_fill(~PRESENT[:, m, None], hidden).requires_grad_() for m, f in enumerate(features)]
+        raw = [f.masked_fill(~PRESENT[:, m, None], filler).requires_grad_() for m, f in enumerate(features)]
         decoder.loss(x, raw, PRESENT).backward()
         assert all(f.grad is None for f in raw)
         assert x.grad[3].tolist() == [0] * D  # has no modality
         assert bool((x.grad[[0, 1, 2, 4, 5]] != 0).any(1).all())
         results.append([x.grad, *(p.grad for p in decoder.parameters())])
-    for calm, wild in zip(*results, strict=True):
-        assert torch.equal(calm, wild)
+    for expected, actual in zip(*results, strict=True):
+        assert torch.equal(actual, expected)
 
 
-def test_without_any_features_the_loss_is_zero() -> None:
+def test_loss_without_features_is_zero() -> None:
     x, features = inputs()
     loss = build().loss(x, features, torch.zeros_like(PRESENT))
     loss.backward()
     assert float(loss.detach()) == 0
 
 
-def test_an_unknown_distance_is_refused() -> None:
+def test_unknown_distance_is_rejected() -> None:
     with pytest.raises(ValueError, match="distance must be 'cosine' or 'squared'"):
         build(distance="l1")

@@ -1,4 +1,4 @@
-"""The recurrence is that of the equations, one row, candidate and number after the other."""
+"""The recurrence follows the equations for every row and candidate."""
 
 import math
 
@@ -23,12 +23,12 @@ def build(mode: str = "update", **settings) -> AttentionalGRU:
 
 
 def sample(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens, candidates, and a mask with an empty row, a full one and holes."""
+    """Return tokens, candidates, and a mask with an empty row, a full row and gaps."""
     return random(N, L, D, seed=seed), random(N, C, D, seed=seed + 1), random_mask(N, L, seed=seed + 2)
 
 
 def slow_step(gru: AttentionalGRU, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Update gate and proposal."""
+    """Return update gate and proposal."""
     wz, wr, wg = gru.input.weight.split(H)
     bz, br, bg = gru.input.bias.split(H)
     uz, ur = gru.gates.weight.split(H)
@@ -41,13 +41,13 @@ def slow_relevance(gru: AttentionalGRU, tokens: list[Tensor], c: Tensor) -> list
 
 
 def slow(gru: AttentionalGRU, tokens: list[Tensor], c: Tensor) -> Tensor:
-    """One row, without what is missing, and one candidate."""
+    """Compute the final state of one row, without its missing steps, for one candidate."""
     g, states = torch.zeros(H).double(), []
     shares = slow_relevance(gru, tokens, c) if gru.mode in ("update", "input") else [1.0] * len(tokens)
     for h, share in zip(tokens, shares, strict=True):
-        z, made = slow_step(gru, share * h if gru.mode == "input" else h, g)
+        z, proposal = slow_step(gru, share * h if gru.mode == "input" else h, g)
         z = share * z if gru.mode == "update" else z
-        g = (1 - z) * g + z * made
+        g = (1 - z) * g + z * proposal
         states.append(g)
     if gru.mode != "post":
         return g
@@ -57,7 +57,7 @@ def slow(gru: AttentionalGRU, tokens: list[Tensor], c: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("mode", [*MODES, "plain"])
-def test_equals_the_equations_in_loops(mode) -> None:
+def test_states_equal_the_equations_in_loops(mode) -> None:
     gru, (tokens, query, mask) = build(mode), sample()
     found = gru(tokens, query, mask).expand(-1, C, -1)
     expected = [[slow(gru, list(tokens[n][mask[n]]), query[n, c]) for c in range(C)] for n in range(N)]
@@ -65,7 +65,7 @@ def test_equals_the_equations_in_loops(mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_weights_sum_to_one_and_what_is_missing_has_none(mode) -> None:
+def test_weights_sum_to_one_and_missing_steps_have_none(mode) -> None:
     gru, (tokens, query, mask) = build(mode), sample()
     weights = gru.weights(gru.read(tokens, mask), query)
     assert weights.shape == (N, C, L)
@@ -74,7 +74,7 @@ def test_weights_sum_to_one_and_what_is_missing_has_none(mode) -> None:
     assert bool((weights.transpose(1, 2)[mask] > 0).all())
 
 
-def test_without_attention_the_state_stays_and_with_all_of_it_it_is_an_ordinary_gru() -> None:
+def test_weights_of_zero_keep_the_state_and_weights_of_one_make_an_ordinary_gru() -> None:
     gru, (tokens, _, mask) = build(), sample()
     start = random(N, C, H, seed=5)
     nothing = gru(tokens, mask=mask, weights=torch.zeros(N, C, L).double(), initial=start)
@@ -86,8 +86,8 @@ def test_without_attention_the_state_stays_and_with_all_of_it_it_is_an_ordinary_
     torch.testing.assert_close(everything, build("plain")(tokens, mask=mask))
 
 
-def test_the_ordinary_gru_is_that_of_torch_where_both_are_defined() -> None:
-    """Torch applies the reset gate behind a product, and its update gate keeps what ours replaces: equal if nothing is reset."""
+def test_ordinary_gru_equals_that_of_torch_without_resets() -> None:
+    """Torch applies the reset gate after the product, and its update gate keeps what ours replaces: equal if nothing is reset."""
     gru, (tokens, _, _) = build(), sample()
     gru.input.bias.data[H : 2 * H] = 100.0  # r = 1
     other = nn.GRU(D, H, batch_first=True).double()
@@ -103,21 +103,21 @@ def test_the_ordinary_gru_is_that_of_torch_where_both_are_defined() -> None:
     torch.testing.assert_close(found[:, 0], other(tokens)[1][0])
 
 
-def test_every_state_lies_between_the_last_one_and_what_is_proposed() -> None:
+def test_every_state_lies_between_the_previous_one_and_the_proposal() -> None:
     gru, (tokens, query, _) = build(), sample()
-    before = torch.zeros(N, C, H).double()
+    previous = torch.zeros(N, C, H).double()
     steps = gru.read(tokens)
     weights = gru.weights(steps, query)
     for position in range(L):
         after = gru(tokens[:, : position + 1], weights=weights[:, :, : position + 1])
-        made = torch.stack(
-            [torch.stack([slow_step(gru, tokens[n, position], before[n, c])[1] for c in range(C)]) for n in range(N)]
+        proposal = torch.stack(
+            [torch.stack([slow_step(gru, tokens[n, position], previous[n, c])[1] for c in range(C)]) for n in range(N)]
         )
-        least, most = torch.minimum(before, made), torch.maximum(before, made)
+        least, most = torch.minimum(previous, proposal), torch.maximum(previous, proposal)
         assert bool(((after >= least - 1e-12) & (after <= most + 1e-12)).all())
         assert bool((after.abs() <= 1).all())
-        before = after
-    torch.testing.assert_close(before, gru(tokens, query))
+        previous = after
+    torch.testing.assert_close(previous, gru(tokens, query))
 
 
 @pytest.mark.parametrize("mode", [*MODES, "plain"])
@@ -127,7 +127,7 @@ def test_order_matters(mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_candidates_do_not_see_each_other(mode) -> None:
+def test_candidates_are_independent(mode) -> None:
     gru, (tokens, query, mask) = build(mode), sample()
     whole = gru(tokens, query, mask)
     for c in range(C):
@@ -136,41 +136,41 @@ def test_candidates_do_not_see_each_other(mode) -> None:
 
 @pytest.mark.parametrize("mode", [*MODES, "plain"])
 @pytest.mark.parametrize("attend", [True, False])
-def test_missing_steps_are_never_read_and_change_nothing(mode, attend) -> None:
+def test_missing_steps_are_never_read_and_leave_the_state_unchanged(mode, attend) -> None:
     gru, (tokens, query, mask) = build(mode, attend=attend), sample()
     assert_never_read(lambda x: gru(x, query, mask), tokens, mask, gru)
-    assert bool((gru(tokens, query, mask)[0] == 0).all())  # nothing is there
+    assert bool((gru(tokens, query, mask)[0] == 0).all())  # no step exists
     wider = torch.cat([tokens, random(N, 2, D, seed=8)], dim=1), query, torch.cat([mask, torch.zeros(N, 2).bool()], dim=1)
     torch.testing.assert_close(gru(*wider), gru(tokens, query, mask))
 
 
 @pytest.mark.parametrize("mode", [*MODES, "plain"])
-def test_chunks_and_shared_candidates_change_nothing(mode, monkeypatch) -> None:
+def test_chunks_and_shared_candidates_do_not_change_the_output(mode, monkeypatch) -> None:
     gru, (tokens, query, mask) = build(mode), sample()
     whole = gru(tokens, query, mask)
     gradient = torch.autograd.grad(whole.square().sum(), gru.input.weight)[0]
     monkeypatch.setattr(attentional_gru, "CELLS", 1)
     monkeypatch.setattr(attentional_gru, "CACHED", 1)
-    again = gru(tokens, query, mask)
-    torch.testing.assert_close(again, whole)
-    torch.testing.assert_close(torch.autograd.grad(again.square().sum(), gru.input.weight)[0], gradient)
+    chunked = gru(tokens, query, mask)
+    torch.testing.assert_close(chunked, whole)
+    torch.testing.assert_close(torch.autograd.grad(chunked.square().sum(), gru.input.weight)[0], gradient)
     with torch.no_grad():
         torch.testing.assert_close(gru(tokens, query, mask), whole)
         torch.testing.assert_close(gru(tokens, query[:1], mask), gru(tokens, query[:1].expand(N, -1, -1), mask))
 
 
-def test_without_attention_all_steps_count_alike() -> None:
+def test_without_attention_weights_are_uniform() -> None:
     gru, (tokens, query, mask) = build(attend=False), sample()
     shares = (mask.double() / mask.sum(1, keepdim=True).clamp(min=1)).unsqueeze(1)
     torch.testing.assert_close(gru(tokens, query, mask), gru(tokens, mask=mask, weights=shares))
     assert gru(tokens, query, mask).shape == (N, 1, H)
 
 
-def test_a_query_is_asked_for() -> None:
-    with pytest.raises(ValueError, match="an attentional GRU needs a query, the candidates"):
+def test_missing_query_is_rejected() -> None:
+    with pytest.raises(ValueError, match="an attentional GRU needs a query; pass candidate vectors"):
         build()(sample()[0])
 
 
-def test_only_four_modes() -> None:
+def test_unknown_mode_is_rejected() -> None:
     with pytest.raises(ValueError, match="mode must be 'update', 'input', 'post' or 'plain', but is 'pre'"):
         AttentionalGRU(D, H, "pre")

@@ -1,4 +1,4 @@
-"""The decoder looks back and at its context, and nowhere else."""
+"""The decoder attends to earlier tokens and its context only."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def parts() -> tuple[ContextDecoder, torch.Tensor, torch.Tensor, torch.Tensor, t
     return decoder, torch.randn(B, N, 6), mask, torch.randn(B, M, 8), context_mask
 
 
-def test_later_items_change_nothing_before_them():
+def test_later_items_do_not_affect_earlier_ones():
     decoder, tokens, mask, context, context_mask = parts()
     expected, _ = decoder(tokens, mask, context, context_mask)
     for t in range(N - 1):
@@ -28,9 +28,9 @@ def test_later_items_change_nothing_before_them():
         assert not torch.allclose(found[0, t + 1], expected[0, t + 1])
 
 
-def test_weights_sum_to_one_over_what_is_there_and_is_not_later():
+def test_weights_sum_to_one_over_visible_tokens():
     decoder, tokens, mask, context, context_mask = parts()
-    made, weights = decoder(tokens, mask, context, context_mask, return_weights=True)
+    output, weights = decoder(tokens, mask, context, context_mask, return_weights=True)
     own, other = weights
     assert own.shape == (B, 2, 2, N, N)
     assert other.shape == (B, 2, 2, N, M)
@@ -40,22 +40,22 @@ def test_weights_sum_to_one_over_what_is_there_and_is_not_later():
     assert bool((other.masked_select(~context_mask[:, None, None, None].expand_as(other)) == 0).all())
     torch.testing.assert_close(other.sum(-1)[:2], mask[:2, None, None].expand(-1, 2, 2, -1).float())
     assert bool((other[2] == 0).all())
-    assert bool((made[~mask] == 0).all())
+    assert bool((output[~mask] == 0).all())
 
 
-def test_who_reads_whom_may_be_told():
+def test_visibility_is_configurable():
     decoder, tokens, mask, context, context_mask = parts()
     visible = torch.eye(N, dtype=torch.bool)
     found, weights = decoder(tokens, mask, context, context_mask, visible=visible, return_weights=True)
     torch.testing.assert_close(weights[0][0], visible.float().expand(2, 2, -1, -1))
     other = tokens.clone()
     other[:, 0] += 3
-    again, _ = decoder(other, mask, context, context_mask, visible=visible)
-    torch.testing.assert_close(again[:, 1:], found[:, 1:])
-    assert not torch.allclose(again[0, 0], found[0, 0])
+    changed, _ = decoder(other, mask, context, context_mask, visible=visible)
+    torch.testing.assert_close(changed[:, 1:], found[:, 1:])
+    assert not torch.allclose(changed[0, 0], found[0, 0])
 
 
-def test_what_is_missing_is_never_read():
+def test_missing_tokens_are_never_read():
     decoder, tokens, mask, context, context_mask = parts()
     expected, _ = decoder(tokens, mask, context, context_mask)
     hidden = tokens.masked_fill(~mask[..., None], torch.nan), context.masked_fill(~context_mask[..., None], torch.nan)
@@ -63,7 +63,7 @@ def test_what_is_missing_is_never_read():
     assert torch.equal(found, expected)
 
 
-def test_a_context_of_nothing_adds_nothing():
+def test_empty_context_adds_nothing():
     decoder, tokens, mask, context, context_mask = parts()
     expected, _ = decoder(tokens, mask, context[:, :0], context_mask[:, :0])
     found, _ = decoder(tokens, mask, context, torch.zeros_like(context_mask))
@@ -74,18 +74,18 @@ def test_a_context_of_nothing_adds_nothing():
     torch.testing.assert_close(found[2], expected[2])
 
 
-def test_a_set_attention_is_taken_over_bit_for_bit():
+def test_set_attention_is_copied_bit_for_bit():
     decoder, *_ = parts()
     torch.manual_seed(7)
     source = SetAttention(8, num_layers=2, num_heads=2, in_dim=6)
     before = {name: value.clone() for name, value in decoder.state_dict().items()}
     decoder.take_over(source)
-    theirs = source.state_dict()
+    copied = source.state_dict()
     for name, value in decoder.state_dict().items():
         if ".context.output" in name:
             assert not bool(value.any())
         else:
-            assert torch.equal(value, before[name] if ".context" in name else theirs[name])
+            assert torch.equal(value, before[name] if ".context" in name else copied[name])
     with pytest.raises(ValueError, match="sizes"):
         decoder.take_over(SetAttention(8, num_layers=3, num_heads=2, in_dim=6))
     with pytest.raises(ValueError, match="sizes"):

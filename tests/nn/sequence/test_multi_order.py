@@ -1,4 +1,4 @@
-"""Multi-order attention equals a slow version of its equations, with the bounds that the sigmoid sets to its weights."""
+"""Multi-order attention equals its equations in loops, and the sigmoid bounds its weights."""
 
 import math
 
@@ -22,7 +22,7 @@ def layer(**settings) -> MultiOrderAttention:
 
 
 def slow_weights(attention: SquashedAttention, x: Tensor, u: Tensor | None) -> Tensor:
-    """``[n]`` in float64 for the tokens ``[n, D]`` that are there."""
+    """Compute weights ``[n]`` in float64 for the present tokens ``[n, D]``."""
     w, b = attention.token.weight.double(), attention.token.bias.double()
     logits = []
     for row in x:
@@ -33,33 +33,33 @@ def slow_weights(attention: SquashedAttention, x: Tensor, u: Tensor | None) -> T
 
 
 def slow_tower(tower: ResidualTower, x: Tensor) -> list[Tensor]:
-    found = [x]
+    depths = [x]
     for linear in tower.layers:
         x = torch.clamp(linear.weight.double() @ x + linear.bias.double() + x, min=0)
-        found.append(x)
-    return found
+        depths.append(x)
+    return depths
 
 
 def slow(module: MultiOrderAttention, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """h ``[D]``, weights of tokens ``[K + 1, n]`` and of orders ``[K + 1]`` for tokens ``[n, D]`` and an anchor ``[D]``."""
+    """Return h ``[D]``, token weights ``[K + 1, n]`` and order weights ``[K + 1]`` for tokens ``[n, D]`` and an anchor ``[D]``."""
     x, u = x.double(), u.double()
     depths = [slow_tower(module.tokens, row) for row in x]
     anchors = slow_tower(module.anchor, u)
-    read, weights = [], []
+    pooled, weights = [], []
     for k in range(K + 1):
         rows = torch.stack([depth[k] for depth in depths])
         weights.append(slow_weights(module.inside[k], rows, anchors[k]))
-        read.append(sum(a * row for a, row in zip(weights[-1], rows, strict=True)))
+        pooled.append(sum(a * row for a, row in zip(weights[-1], rows, strict=True)))
     if module.shortcut is not None:
-        read[0] = read[0] + (x[-1] if module.shortcut == "last" else u)
-    order = slow_weights(module.between, torch.stack(read), None)
-    return sum(b * z for b, z in zip(order, read, strict=True)), torch.stack(weights), order
+        pooled[0] = pooled[0] + (x[-1] if module.shortcut == "last" else u)
+    order = slow_weights(module.between, torch.stack(pooled), None)
+    return sum(b * z for b, z in zip(order, pooled, strict=True)), torch.stack(weights), order
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("shortcut", ["last", "anchor", None])
 @pytest.mark.parametrize("init_std", [None, 0.5])
-def test_it_equals_the_slow_formula(shortcut, init_std):
+def test_output_equals_the_formula_in_loops(shortcut, init_std):
     module, (tokens, anchor) = layer(shortcut=shortcut, init_std=init_std), inputs()
     mask = torch.ones(N, L, dtype=torch.bool)
     mask[1, :4] = False
@@ -98,11 +98,11 @@ def test_the_sigmoid_bounds_every_weight():
         assert bool((found.amax(-1) / found.amin(-1) <= math.e + 1e-5).all())
     plain = layer(squash=False, init_std=100.0)
     _, weights = plain(tokens, None, anchor, return_weights=True)
-    assert float(weights.token.max()) > 0.5  # ordinary attention keeps no such bound
+    assert float(weights.token.max()) > 0.5  # ordinary attention has no such bound
 
 
 @torch.no_grad()
-def test_without_weights_order_zero_is_the_mean_and_the_newest():
+def test_zero_weights_yield_the_mean_plus_the_newest_token():
     tokens, anchor = inputs()
     torch.manual_seed(0)
     module = MultiOrderAttention(D, 0)
@@ -115,7 +115,7 @@ def test_without_weights_order_zero_is_the_mean_and_the_newest():
 
 
 @torch.no_grad()
-def test_without_weights_and_biases_towers_rectify():
+def test_tower_with_zero_parameters_is_a_relu():
     x = inputs()[0]
     tower = ResidualTower(D, 2)
     for parameter in tower.parameters():
@@ -126,7 +126,7 @@ def test_without_weights_and_biases_towers_rectify():
 
 
 @torch.no_grad()
-def test_values_under_the_mask_are_never_read_and_nothing_gives_zeros():
+def test_missing_tokens_are_never_read_and_empty_rows_yield_zeros():
     tokens, anchor = inputs()
     mask = torch.ones(N, L, dtype=torch.bool)
     mask[0], mask[1, :3] = False, False
@@ -140,7 +140,7 @@ def test_values_under_the_mask_are_never_read_and_nothing_gives_zeros():
 
 
 @torch.no_grad()
-def test_the_mean_has_no_attention_and_counts_all_alike():
+def test_mean_has_no_attention_and_uniform_weights():
     module, (tokens, anchor) = layer(attention="mean"), inputs()
     assert {name.split(".")[0] for name, _ in module.named_parameters()} == {"tokens"}
     depths = list(module.tokens.depths(tokens))
@@ -149,14 +149,14 @@ def test_the_mean_has_no_attention_and_counts_all_alike():
 
 
 @torch.no_grad()
-def test_without_an_anchor_the_mean_is_one():
+def test_anchor_defaults_to_the_mean():
     module, (tokens, _) = layer(), inputs()
     torch.testing.assert_close(module(tokens), module(tokens, None, tokens.mean(1)))
     assert not torch.allclose(module(tokens), module(tokens, None, -tokens.mean(1)))
 
 
 @torch.no_grad()
-def test_dropout_takes_from_what_is_multiplied_and_not_from_what_is_added():
+def test_dropout_acts_on_matrix_inputs_and_not_on_residuals():
     tower = ResidualTower(D, 3, dropout=1.0)
     for linear in tower.layers:
         linear.bias.zero_()
@@ -166,7 +166,7 @@ def test_dropout_takes_from_what_is_multiplied_and_not_from_what_is_added():
 
 
 @torch.no_grad()
-def test_initial_values_are_those_of_the_released_code():
+def test_initial_values_follow_the_released_code():
     torch.manual_seed(0)
     module = MultiOrderAttention(64, 2, init_std=0.01)
     for name, parameter in module.named_parameters():
@@ -174,6 +174,6 @@ def test_initial_values_are_those_of_the_released_code():
         assert float(parameter.std()) == pytest.approx(expected, rel=0.4)
 
 
-def test_bad_settings_are_said():
+def test_invalid_settings_are_rejected():
     with pytest.raises(ValueError, match="shortcut must be 'last', 'anchor' or None"):
         MultiOrderAttention(4, shortcut="first")

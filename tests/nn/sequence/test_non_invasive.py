@@ -1,4 +1,4 @@
-"""The layer of NOVA; tests named ``test_k`` are what must hold of it by the paper."""
+"""The properties of NOVA's layer that follow from the paper."""
 
 import math
 
@@ -24,7 +24,7 @@ def build(fusor: str = "gate", gate: str = "softmax", *, num_sides: int = M, **s
 
 
 def slow_fused(layer: NonInvasiveLayer, fusor: str, gate: str, vector: Tensor, sides: list[Tensor]) -> Tensor:
-    """Of one place; ``sides`` are those that are there."""
+    """Fuse one position; ``sides`` are those present."""
     features = [vector, *sides]
     if fusor == "add":
         return sum(features)
@@ -34,9 +34,9 @@ def slow_fused(layer: NonInvasiveLayer, fusor: str, gate: str, vector: Tensor, s
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_equals_the_formula_in_loops(fusor, gate) -> None:
+def test_output_equals_the_formula_in_loops(fusor, gate) -> None:
     layer, ids, sides = build(fusor, gate), IDS.clone().requires_grad_(), SIDES.clone().requires_grad_()
-    made = layer(ids, sides, VISIBLE, present=PRESENT)
+    output = layer(ids, sides, VISIBLE, present=PRESENT)
     attention, ffn, size = layer.layer.attention, layer.layer.ffn, D // H
     expected = []
     for b in range(B):
@@ -46,8 +46,8 @@ def test_equals_the_formula_in_loops(fusor, gate) -> None:
             parts = {t: torch.cat([ids[b, t], *(sides[b, t, m] * PRESENT[b, t, m] for m in range(M))]) for t in positions}
             fused = {t: project.weight @ part + project.bias for t, part in parts.items()}
         else:
-            there = {t: [sides[b, t, m] for m in range(M) if PRESENT[b, t, m]] for t in positions}
-            fused = {t: slow_fused(layer, fusor, gate, ids[b, t], there[t]) for t in positions}
+            present = {t: [sides[b, t, m] for m in range(M) if PRESENT[b, t, m]] for t in positions}
+            fused = {t: slow_fused(layer, fusor, gate, ids[b, t], present[t]) for t in positions}
         for t in positions:
             heads = []
             for h in range(H):
@@ -57,7 +57,7 @@ def test_equals_the_formula_in_loops(fusor, gate) -> None:
                 heads.append(sum(share * attention.value(ids[b, s])[part] for share, s in zip(shares, positions, strict=True)))
             mixed = layer_norm(ids[b, t] + attention.output(torch.cat(heads)), layer.layer.norm)
             expected.append(layer_norm(mixed + ffn(mixed), layer.layer.ffn_norm))
-    assert_same(made[MASK], torch.stack(expected), layer, ids, sides)
+    assert_same(output[MASK], torch.stack(expected), layer, ids, sides)
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
@@ -68,22 +68,22 @@ def test_values_are_free_of_side_information(fusor, gate) -> None:
     changed = not torch.allclose(layer(IDS, SIDES, VISIBLE), layer(IDS, OTHERS, VISIBLE))
     assert changed
     assert torch.equal(*values)
-    assert torch.equal(layer(IDS[:, :1], SIDES[:, :1]), layer(IDS[:, :1], OTHERS[:, :1]))  # one token can only look at itself
+    assert torch.equal(layer(IDS[:, :1], SIDES[:, :1]), layer(IDS[:, :1], OTHERS[:, :1]))  # a single token attends only to itself
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_without_queries_attention_is_even_and_side_information_changes_nothing(fusor, gate) -> None:
+def test_zero_queries_make_attention_uniform_and_side_information_irrelevant(fusor, gate) -> None:
     layer = build(fusor, gate)
     with torch.no_grad():
         layer.layer.attention.query.weight.zero_()
         layer.layer.attention.query.bias.zero_()
-    even = (MASK / MASK.sum(1, keepdim=True)).double()
-    torch.testing.assert_close(layer.weights(IDS, SIDES, VISIBLE), even[:, None, None].expand(B, H, T, T))
+    uniform = (MASK / MASK.sum(1, keepdim=True)).double()
+    torch.testing.assert_close(layer.weights(IDS, SIDES, VISIBLE), uniform[:, None, None].expand(B, H, T, T))
     assert torch.equal(layer(IDS, SIDES, VISIBLE), layer(IDS, OTHERS, VISIBLE))
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_side_information_acts_through_the_attention_alone(fusor, gate) -> None:
+def test_side_information_acts_through_attention_only(fusor, gate) -> None:
     layer, sides = build(fusor, gate), SIDES.clone().requires_grad_()
     factor = random(B, H, T, T, seed=5)
     by_weights = torch.autograd.grad((layer.weights(IDS, sides, VISIBLE) * factor).sum(), sides)[0]
@@ -97,7 +97,7 @@ def test_side_information_acts_through_the_attention_alone(fusor, gate) -> None:
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_attention_rows_sum_to_one_and_hide_what_is_masked(fusor, gate) -> None:
+def test_attention_rows_sum_to_one_and_skip_masked_tokens(fusor, gate) -> None:
     layer = build(fusor, gate)
     assert layer(IDS, SIDES, VISIBLE).shape == IDS.shape
     weights = layer.weights(IDS, SIDES, VISIBLE)
@@ -106,7 +106,7 @@ def test_attention_rows_sum_to_one_and_hide_what_is_masked(fusor, gate) -> None:
     assert bool((weights.masked_select(~MASK[:, None, None].expand_as(weights)) == 0).all())
 
 
-def test_without_side_information_it_is_ordinary_self_attention() -> None:
+def test_without_side_information_the_layer_is_ordinary_self_attention() -> None:
     layer = build("add", num_sides=0)
     plain = TransformerLayer(D, H, 8).double()
     plain.load_state_dict(layer.layer.state_dict())
@@ -114,13 +114,13 @@ def test_without_side_information_it_is_ordinary_self_attention() -> None:
 
 
 @pytest.mark.parametrize(("fusor", "gate"), FUSORS)
-def test_with_the_same_side_information_everywhere_the_order_does_not_matter(fusor, gate) -> None:
+def test_constant_side_information_makes_the_order_irrelevant(fusor, gate) -> None:
     layer, order, constant = build(fusor, gate), torch.tensor([2, 0, 3, 1]), SIDES[:1, :1].expand(B, T, M, D)
     torch.testing.assert_close(layer(IDS[:, order], constant, VISIBLE[..., order]), layer(IDS, constant, VISIBLE)[:, order])
     assert not torch.allclose(layer(IDS[:, order], SIDES, VISIBLE[..., order]), layer(IDS, SIDES, VISIBLE)[:, order])
 
 
-def test_a_gate_without_logits_weighs_all_sources_alike() -> None:
+def test_gate_with_zero_logits_weighs_sources_uniformly() -> None:
     layer = build("gate", "softmax")
     weights = layer.fuse(SIDES, None, IDS, return_weights=True)[1]
     assert weights.shape == (B, T, M + 1)
@@ -132,7 +132,7 @@ def test_a_gate_without_logits_weighs_all_sources_alike() -> None:
         torch.testing.assert_close(layer.fuse(SIDES, None, IDS), factor * total)
 
 
-def test_side_information_that_is_not_there_is_never_read() -> None:
+def test_missing_side_information_is_never_read() -> None:
     model = NonInvasiveTransformer(D, M, num_heads=H).double().eval()
     hidden = SIDES.masked_fill(~PRESENT.unsqueeze(-1), torch.nan)
     assert torch.equal(model(IDS, hidden, MASK, present=PRESENT), model(IDS, SIDES, MASK, present=PRESENT))
@@ -146,7 +146,7 @@ def test_padding_is_never_read() -> None:
     torch.testing.assert_close(model(ids, sides, MASK), model(IDS, SIDES, MASK))
 
 
-def test_side_information_is_given_to_every_layer_anew() -> None:
+def test_every_layer_gets_the_original_side_information() -> None:
     torch.manual_seed(0)
     model = NonInvasiveTransformer(D, M, num_heads=H).double().eval()
     first, second = model.layers

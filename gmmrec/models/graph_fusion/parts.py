@@ -1,0 +1,117 @@
+"""Parts of your own in GraphFusion: builders by role, in place of the parts that settings name.
+
+=================== ========================================== ======================================= ==================
+role                built as                                   called as                               replaces
+=================== ========================================== ======================================= ==================
+``fusion``          ``(dim, num_tokens)``                      ``(tokens [N, M, D], mask [N, M])``     ``fusion``
+``encoder``         ``(dim, num_layers)``                      ``(ids, edges)``, pairs (user, item)    ``ids``
+``content``         ``(num_users, feature_dim, dim,            ``(features [I, F])``, or as below      ``content``
+                    num_layers)``
+``content.image``   likewise                                   likewise                                ``content`` of one
+                                                                                                       modality
+``decoder``         ``(dim)``                                  ``(queries, candidates)``, to scores    ``decoder``
+=================== ========================================== ======================================= ==================
+
+A fusion is built once for items and once for users, as far as they have more than one view; for users the mask is None. A content
+encoder with a parameter ``preference`` ``[U, P]`` provides views of users too, and is called as
+``(preference, features, present, ids, edges)``, to a pair of users and items; see :mod:`gmmrec.nn.encoder`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from gmmrec.nn.encoder.by_name import contents
+
+Builder: TypeAlias = Callable[..., Any]
+"""A class or a function that builds a part."""
+NO_PARTS: Mapping[str, Builder] = MappingProxyType({})
+OWN = "own"
+"""What stands in place of a name where a part is the caller's own."""
+ARGUMENTS = {
+    "fusion": "dim, num_tokens",
+    "encoder": "dim, num_layers",
+    "content": "num_users, feature_dim, dim, num_layers",
+    "decoder": "dim",
+}
+"""Arguments of builders by role."""
+
+
+class OwnParts:
+    """Builders by role.
+
+    Args:
+        builders: By role.
+        modalities: Those of the items.
+
+    Raises:
+        ValueError: A role is unknown, or no builder stands there.
+    """
+
+    def __init__(self, builders: Mapping[str, Builder], modalities: tuple[str, ...]) -> None:
+        roles = [*ARGUMENTS, *(f"content.{name}" for name in modalities)]
+        for role, builder in builders.items():
+            if role not in roles:
+                raise ValueError(f"GraphFusion has no part {role!r}; its roles are {', '.join(roles)}")
+            if isinstance(builder, nn.Module) or not callable(builder):
+                made = f"{role}({ARGUMENTS[role.partition('.')[0]]})"
+                raise ValueError(
+                    f"the part {role!r} must be a class or a function that is called as {made}, but is an object of type "
+                    f"{type(builder).__name__}; give its class, or a function that returns it"
+                )
+        self.builders = dict(builders)
+        self._built: set[str] = set()
+
+    def __contains__(self, role: str) -> bool:
+        return role in self.builders
+
+    def contents(self, modalities: tuple[str, ...], wanted: str | Mapping[str, str]) -> dict[str, str]:
+        """Return the kind of content encoder of every modality that has one; :data:`OWN` where it is the caller's."""
+        named = contents(modalities, wanted)
+        kinds = {name: OWN if self.content_role(name) in self else named.get(name) for name in modalities}
+        return {name: kind for name, kind in kinds.items() if kind is not None}
+
+    def content_role(self, modality: str) -> str:
+        """Return the role that builds the encoder of a modality."""
+        own = f"content.{modality}"
+        return own if own in self else "content"
+
+    def build(self, role: str, *arguments: int) -> Any:
+        """Build a part.
+
+        Raises:
+            ValueError: The builder takes other arguments, or builds no module.
+        """
+        self._built.add(role)
+        builder, wanted = self.builders[role], ARGUMENTS[role.partition(".")[0]]
+        name = getattr(builder, "__qualname__", type(builder).__name__)
+        try:
+            inspect.signature(builder).bind(*arguments)
+        except TypeError as error:
+            raise ValueError(f"the part {role!r} is built as {name}({wanted}), but {name}: {error}; let it take these") from None
+        built = builder(*arguments)
+        if not (isinstance(built, nn.Module) or (role == "decoder" and callable(built))):
+            raise ValueError(f"the part {role!r} must be an nn.Module, but {name} built an object of type {type(built).__name__}")
+        return built
+
+    def check_used(self) -> None:
+        """Refuse parts that the settings leave no room for.
+
+        Raises:
+            ValueError: A part was not built.
+        """
+        unused = [role for role in self.builders if role not in self._built]
+        if unused:
+            why = {
+                "fusion": "no node has more than one view; set content",
+                "content": "no modality is left for it; give data with one",
+            }
+            raise ValueError(f"the part {unused[0]!r} is not used, as {why[unused[0]]}, or leave it out")
+
+
+def preference_of(encoder: nn.Module) -> Tensor | None:
+    """Return the table of users of a content encoder; None where it reads features alone."""
+    return dict(encoder.named_parameters(recurse=False)).get("preference")
