@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="movies-small-next")
     parser.add_argument("--graph", default="lightgcn")
     parser.add_argument("--sequence", default="marank")
-    parser.add_argument("--epochs", type=int, help="most epochs of the sequence model, however it starts")
+    parser.add_argument("--epochs", type=int, help="maximum epochs of the sequence model, with either initialisation")
     flags = command.start(parser)
     lab = Lab("graph_meets_sequence", METRICS, data=flags.data)
     if not flags.tables_only:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def cells_of(dataset: str, graph: str, sequence: str, epochs: int | None) -> dict[str, Cell]:
-    """The graph model, and the sequence model alone and started from it, by their names in the table."""
+    """Cells of the graph model, the sequence model alone, and the one initialised from the graph, by their names in the table."""
     limit = {"train.epochs": epochs} if epochs else {}
     settings = merged(first_point(dataset, sequence), limit) | {"model_name": sequence}
     started = f"{sequence} from {graph}"
@@ -51,7 +51,7 @@ def cells_of(dataset: str, graph: str, sequence: str, epochs: int | None) -> dic
 
 
 def measure(lab: Lab, cells: dict[str, Cell], seeds: list[int], made_by: str) -> None:
-    """Runs all seeds of each, and compares all with the sequence model alone."""
+    """Run all seeds of each, and compare all with the sequence model alone."""
     names = graph, alone, started = tuple(cells)
     results: dict[str, list[Results]] = {name: [] for name in names}
     dataset = cells[graph].dataset
@@ -74,7 +74,7 @@ def tables(lab: Lab) -> dict[str, str]:
 
 
 def table(lab: Lab, dataset: str, rows: list[Row]) -> str:
-    """A row per model, and the differences to the sequence model alone."""
+    """Page with one row per model, and the differences to the sequence model alone."""
     lines = []
     for (model,), found in by(rows, "model").items():
         costs = [shown(average(found, column), ".0f") for column in ("epochs", "best_epoch", "training_seconds")]
@@ -82,9 +82,9 @@ def table(lab: Lab, dataset: str, rows: list[Row]) -> str:
     settings = {row["model"]: json.loads(row["settings"]) for row in rows}
     named = ", ".join(f"{name} `{json.dumps(found)}`" for name, found in settings.items() if " from " not in name)
     about = (
-        f"Means over seeds {', '.join(map(str, seeds_of(rows)))}; one question a user, the whole catalogue "
-        "ranked, items known from "
-        f"{rows[0]['masked']} left out; seconds of training, on a machine that did other work as well. Made by "
+        f"Means over seeds {', '.join(map(str, seeds_of(rows)))}; one query per user; the whole catalogue "
+        "ranked, except items of "
+        f"{rows[0]['masked']}; seconds of training, on a shared machine. Made by "
         f"`{rows[0]['command']}`. Settings: {named}."
     )
     header = ["model", *METRICS, "epochs", "best epoch", "seconds"]

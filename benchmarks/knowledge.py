@@ -1,11 +1,11 @@
-"""What a knowledge graph adds to recommendation: GraphFusion with and without it, on MovieLens-100K with its facts.
+"""Knowledge in recommendation: GraphFusion with and without a knowledge graph, on MovieLens-100K with its triples.
 
     python benchmarks/knowledge.py -d ml-100k [--seeds 0 1 2] [--tables-only]
 
-All take the same split, the same settings and early stopping; all facts are in the graph (``split.facts: 0``), which is fair, for
-they are about movies, not about who watched them. Items are linked to entities; no features of items are used. Where entities have
-features, one row more says what these add. Results are kept in benchmarks/results/knowledge.csv, run folders below runs/knowledge;
-the table goes to benchmarks/tables/knowledge.md. A data set with features is made by
+All variants have the same split, settings and early stopping; all triples are in the graph (``split.facts: 0``), which is fair,
+since they are about movies, not about users. Items are aligned with entities; no item features are used. If entities have
+features, one more row includes them. Results are kept in benchmarks/results/knowledge.csv, run folders below runs/knowledge;
+the table goes to benchmarks/tables/knowledge.md. To make a data set with features:
 
     gmmrec data convert -d ml-100k --to folder --out films
     for name in image text; do cp runs/content/movie-knowledge/${name}_feat.npz films/entity_${name}_feat.npz; done
@@ -35,11 +35,11 @@ WITH_FEATURES = "two steps, entities with features"
 
 def main() -> None:
     parser = command.parser(__doc__, threads=1, data=False)
-    parser.add_argument("-d", "--data", help="a data set with items that are linked to the entities of facts")
+    parser.add_argument("-d", "--data", help="data set with items that are aligned with entities of triples")
     parser.add_argument("--epochs", type=int, default=60)
     flags = command.start(parser)
     if flags.data is None and not flags.tables_only:
-        parser.error("expected a data set with facts, but none is named; add -d ml-100k, or --tables-only")
+        parser.error("expected a data set with triples, but none is named; add -d ml-100k, or --tables-only")
     lab = Lab("knowledge", METRICS, by_variant=True)
     if not flags.tables_only:
         measure(lab, flags.data, flags.seeds, flags.epochs)
@@ -47,10 +47,10 @@ def main() -> None:
 
 
 def measure(lab: Lab, data: str, seeds: list[int], epochs: int) -> None:
-    """Runs all variants and seeds."""
+    """Run all variants and seeds."""
     dataset = gmmrec.load_dataset(data)
     if dataset.triples is None:
-        raise SystemExit(f"expected facts in {data}, but it has none; name a data set with a knowledge graph")
+        raise SystemExit(f"expected triples in {data}, but it has none; name a data set with a knowledge graph")
     entity_features = [name for name, table in dataset.features.items() if table.node_type == "entity"]
     variants = VARIANTS | ({WITH_FEATURES: VARIANTS["two steps"]} if entity_features else {})
     for name, changes in variants.items():
@@ -81,15 +81,15 @@ def tables(lab: Lab) -> dict[str, str]:
 
 
 def section(dataset: str, rows: list[Row]) -> str:
-    """A row per variant."""
+    """Section with one row per variant."""
     lines = []
     for (variant,), found in by(rows, "variant").items():
         lines.append([variant, *spreads(found, METRICS), shown(average(found, "cpu_seconds"), ".0f")])
     about = (
         f"{len(seeds_of(rows))} seeds, mean and standard deviation on the test part; ID embeddings with light propagation, no "
-        f"features of items; {int(rows[0]['facts']):,} facts. Made by `python benchmarks/knowledge.py -d {dataset}`."
+        f"item features; {int(rows[0]['facts']):,} triples. Made by `python benchmarks/knowledge.py -d {dataset}`."
     )
-    return f"## {dataset}\n\n{about}\n\n{markdown(['GraphFusion', *METRICS, 'CPU s a seed'], lines)}"
+    return f"## {dataset}\n\n{about}\n\n{markdown(['GraphFusion', *METRICS, 'CPU s per seed'], lines)}"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Missing ends of facts: MKGformer, what it is without text, pictures or its fusions, and TransE, DistMult and ComplEx of PyG.
+"""Link prediction: MKGformer, its ablations without text, pictures or fusions, and TransE, DistMult and ComplEx of PyG.
 
-All are asked the same questions, both ends of every test fact, and ranked among all entities with the other right answers left out
-(``gmmrec.evaluation.link_prediction``); validation facts decide which epoch is tested. The baselines are those of
-``torch_geometric.nn.kge`` with the
-loss that they have there (one corrupted fact each), and, named ``softmax``, DistMult and ComplEx with the loss that MKGformer has
-here: the right answer among all entities, from either end.
+All have the same queries, both ends of every test triple, and rank all entities except the other known answers
+(``gmmrec.evaluation.link_prediction``); validation triples choose the epoch. The baselines are those of
+``torch_geometric.nn.kge`` with their own loss (one corrupted triple each), and, named ``softmax``, DistMult and ComplEx with the
+loss of MKGformer here: a softmax over all entities, from either end.
 
     python benchmarks/links.py -d runs/content/movie-knowledge
     python benchmarks/links.py -d mkg-y --epochs 10
@@ -12,7 +11,7 @@ here: the right answer among all entities, from either end.
 
 Results are kept in benchmarks/results/links.csv; the tables go to benchmarks/tables/links-DATA.md.
 
-With ``--grid benchmarks/configs/mkg-y/mkgformer.yaml`` validation facts also decide MKGformer's settings, among those of the grid.
+With ``--grid benchmarks/configs/mkg-y/mkgformer.yaml`` validation triples also choose MKGformer's settings from the grid.
 """
 
 import argparse
@@ -57,7 +56,7 @@ from lab.tables import by, markdown, page, seeds_of, shown, write
 METRICS = ("mrr", "hits@1", "hits@3", "hits@10", "mean_rank")
 HEADER = ("model", "MRR", "Hits@1", "Hits@3", "Hits@10", "mean rank")
 NAMES = {"movie-knowledge": "links-movies"}
-"""Names of tables, where they are not those of the data."""
+"""Names of tables that differ from those of the data."""
 KINDS: dict[str, type[KGEModel]] = {"transe": TransE, "distmult": DistMult, "complex": ComplEx}
 
 
@@ -66,15 +65,15 @@ class EmbeddingsConfig:
     """Settings of the baselines."""
 
     kind: str = "distmult"
-    """Which of them."""
+    """Kind of embedding."""
     dim: int = 64
-    """Numbers of a vector (complex numbers count twice)."""
+    """Embedding width (complex numbers count twice)."""
     softmax: bool = False
-    """Whether the right answer is learned among all entities, not against one corrupted fact."""
+    """Softmax over all entities instead of one corrupted triple."""
 
 
 class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
-    """A model of ``torch_geometric.nn.kge``, asked for all entities at once by matrix products."""
+    """A model of ``torch_geometric.nn.kge`` that scores all entities at once by matrix products."""
 
     def __init__(self, schema: GraphSchema, config: EmbeddingsConfig = EmbeddingsConfig()) -> None:
         super().__init__(schema, config)
@@ -82,11 +81,11 @@ class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
         self.model = KINDS[config.kind](schema.num_nodes[ENTITY], schema.num_relations, channels)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Nothing is passed along edges."""
+        """Return nothing: there is no propagation."""
         return Encoded({})
 
     def score(self, encoded: Encoded, query: LinkPredictionQuery, candidates: Tensor) -> Tensor:
-        """What the model says of every fact, candidates ``[C]`` being its other end."""
+        """Scores of the triples with candidates ``[C]`` as the other end."""
         model, count = self.model, self.schema.num_relations
         backwards = (query.relation >= count)[:, None]
         row = query.relation % count
@@ -96,15 +95,15 @@ class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
             return -torch.cdist(known + torch.where(backwards, -relation, relation), other, p=model.p_norm)
         if isinstance(model, ComplEx):
             turn = torch.where(backwards, -model.rel_emb_im(row), model.rel_emb_im(row))
-            imaginary, theirs = model.node_emb_im(query.head), model.node_emb_im(candidates)
+            imaginary, other_imaginary = model.node_emb_im(query.head), model.node_emb_im(candidates)
             real = known * relation - imaginary * turn
-            scores: Tensor = real @ other.t() + (known * turn + imaginary * relation) @ theirs.t()
+            scores: Tensor = real @ other.t() + (known * turn + imaginary * relation) @ other_imaginary.t()
             return scores
         products: Tensor = (known * relation) @ other.t()
         return products
 
     def loss(self, graph: MultimodalGraph, batch: Batch[LinkPredictionQuery]) -> dict[str, Tensor]:
-        """PyG's own loss, or that of the right answer among all."""
+        """Compute PyG's own loss, or the softmax over all entities."""
         count, head = self.schema.num_relations, batch.query.head
         if self.config.softmax:
             scores = self.score(Encoded({}), batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
@@ -115,7 +114,7 @@ class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
 
 
 def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[AnyRecommender], Any, float]]:
-    """What is compared, by name: data, model, settings, learning rate."""
+    """Compared models by name: data, class, settings, learning rate."""
     found: dict[str, tuple[Dataset, type[AnyRecommender], Any, float]] = {}
     for kind, label in (("transe", "TransE"), ("distmult", "DistMult"), ("complex", "ComplEx")):
         found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim), 1e-2
@@ -132,8 +131,8 @@ def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Data
         found["MKGformer, text only"] = select_modalities(dataset, texts), MKGformer, config, args.lr
         found["MKGformer, pictures only"] = select_modalities(dataset, pictures), MKGformer, config, args.lr
         found["MKGformer without PGI"] = dataset, MKGformer, replace(config, use_pgi=False), args.lr
-    found["MKGformer, neither"] = select_modalities(dataset, []), MKGformer, config, args.lr
-    found["MKGformer, links alone"] = dataset, MKGformer, replace(config, stage="links"), args.lr
+    found["MKGformer, neither text nor pictures"] = select_modalities(dataset, []), MKGformer, config, args.lr
+    found["MKGformer, link prediction only"] = dataset, MKGformer, replace(config, stage="links"), args.lr
     return found
 
 
@@ -146,7 +145,7 @@ def fit(
     look: Callable[[AnyRecommender], float],
     seed: int,
 ) -> tuple[AnyRecommender, History]:
-    """A model with the weights of its best epoch, and how that came."""
+    """Model with the weights of its best epoch, and its history."""
     torch.manual_seed(seed)
     model = model_class(graph.schema, config)
     generator = torch.Generator().manual_seed(seed)
@@ -167,10 +166,10 @@ def points_of(file: Path, settings: TrainConfig, config: MKGformerConfig) -> lis
 
 def main() -> None:
     parser = command.plain_parser(__doc__, threads=torch.get_num_threads())
-    parser.add_argument("-d", "--data", help="a data set with facts")
-    parser.add_argument("--only", help="names, separated by semicolons")
+    parser.add_argument("-d", "--data", help="data set with triples")
+    parser.add_argument("--only", help="names of models, separated by semicolons")
     parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=30, help="at most (default 30); the baselines get four times as many")
+    parser.add_argument("--epochs", type=int, default=30, help="maximum (default 30); four times as many for the baselines")
     parser.add_argument("--patience", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--objective", choices=("bce", "softmax"), default="softmax", help="of MKGformer")
@@ -183,14 +182,14 @@ def main() -> None:
     flags = command.start(parser)
     store = Store("links", keys=("dataset", "model", "seed"))
     if flags.data is None and not flags.tables_only:
-        parser.error("expected a data set with facts, but none is named; add -d, or --tables-only")
+        parser.error("expected a data set with triples, but none is named; add -d, or --tables-only")
     if not flags.tables_only:
         measure(flags, store, f"python benchmarks/links.py {command.given(parser, flags)}")
     write(tables(store))
 
 
 def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
-    """Trains and asks all whose rows are not there with these settings, and keeps every row at once."""
+    """Train and evaluate all models without a row for these settings, and keep every row immediately."""
     dataset = gmmrec.load_dataset(flags.data)
     split = gmmrec.split_dataset(dataset, generator=torch.Generator().manual_seed(0))
     task = LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
@@ -214,7 +213,7 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
         if known is not None and known.get("digest") == digest({"points": tried}):
             continue
         graph = build_graph(data, split)
-        started, look = time.process_time(), partial(looked, graph=graph, task=asked["valid"])
+        started, look = time.process_time(), partial(validated, graph=graph, task=asked["valid"])
         fits = [fit(model_class, graph, c, s, task, look, flags.seed) for s, c in points]
         best = max(range(len(fits)), key=lambda number: fits[number][1].best_value or 0.0)
         (model, history), spent = fits[best], time.process_time() - started
@@ -229,13 +228,13 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
 
 
 def links_of(task: LinkPredictionTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
-    """The questions about the facts of one part of the split."""
+    """Evaluation task of the triples of one split part."""
     found = task.evaluation_tasks(part)["link_prediction"]
     return cast(LinkPredictionEvaluation, found)
 
 
-def looked(model: AnyRecommender, graph: MultimodalGraph, task: LinkPredictionEvaluation) -> float:
-    """The validation metric that decides which epoch is tested."""
+def validated(model: AnyRecommender, graph: MultimodalGraph, task: LinkPredictionEvaluation) -> float:
+    """Validation metric that chooses the epoch."""
     return monitored_value(model, graph=graph, task=task, monitor="link_prediction/mrr", config=EvalConfig(bootstrap=0))
 
 
@@ -245,9 +244,9 @@ def tables(store: Store) -> dict[str, str]:
 
 
 def table(dataset: str, rows: list[Row]) -> str:
-    """A row per model."""
+    """Page with one row per model."""
     groups = list(dict.fromkeys(column for row in rows for column in row if column.startswith("mrr, ")))
-    header = [*(name for name in HEADER), *(group.replace("mrr", "MRR") for group in groups), "epochs", "CPU s"]
+    header = [*(name for name in HEADER), *(group.replace("mrr, facts", "MRR, triples") for group in groups), "epochs", "CPU s"]
     lines = []
     for row in rows:
         cells = [*(shown(number(row, metric)) for metric in METRICS[:-1]), shown(number(row, METRICS[-1]), ".0f")]
@@ -259,12 +258,12 @@ def table(dataset: str, rows: list[Row]) -> str:
     seeds = ", ".join(map(str, seeds_of(rows)))
     commands = " and ".join(f"`{found}`" for found in dict.fromkeys(row["command"] for row in rows))
     about = (
-        f"{questions:,} questions (both ends of {questions // 2:,} test facts) among "
-        f"{int(first['entities']):,} entities, other right "
-        f"answers left out; {batches}{first['dim']} numbers a vector, seed {seeds}. Made by {commands}."
+        f"{questions:,} queries (both ends of {questions // 2:,} test triples) among "
+        f"{int(first['entities']):,} entities, other known "
+        f"answers excluded; {batches}width {first['dim']}, seed {seeds}. Made by {commands}."
     )
     name = NAMES.get(dataset, f"links-{dataset}")
-    return page(f"Missing ends of facts: {dataset}", about, markdown(header, lines), name=name)
+    return page(f"Link prediction: {dataset}", about, markdown(header, lines), name=name)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Outfits: which item fills a blank, and which sets are real, for models that complete outfits and for controls.
+"""Outfits: fill in the blank and compatibility, for models that complete outfits and for controls.
 
-Rows: what is worn most; categories (or items) that are worn together more often than chance would have it (PMI); a Siamese network
-that brings items of one outfit near to each other; FOM, which guesses a hidden item from the others; POG, which reads the user's
-history and begins with that FOM, as the paper has it and with its additions; the same POG asked without histories; and NOR, where
-the data have regions of pictures, with and without mutual attention. All answer the same questions: those that come with the data,
-or every item of every test outfit in turn, beside three items of other test outfits, drawn ROUNDS times. Means and tests are over
-outfits. Validation chooses the epoch and nothing else.
+Rows: popularity; the pointwise mutual information (PMI) of categories (or items) in outfits; a Siamese network with similar vectors
+for items of one outfit; FOM, which predicts a masked item from the others; POG, which reads the user's history and is initialised
+from that FOM, as in the paper and with additions; the same POG without histories; and NOR, for data with regions of pictures, with
+and without mutual attention. All have the same queries: those that come with the data, or every item of every test outfit in turn,
+beside three items of other test outfits, sampled ROUNDS times. Means and tests are over outfits. Validation chooses the epoch only.
 
-Values per question are kept below runs/outfits, results in benchmarks/results/outfits.csv; what is there is not run again, and an
+Values per query are kept below runs/outfits, results in benchmarks/results/outfits.csv; existing ones are not run again, and an
 interrupted run resumes. The table goes to benchmarks/tables/outfits-DATA.md.
 
     python benchmarks/outfits.py -d polyvore-outfits --models popularity pmi siamese fom --no-ids --batch-size 512 --epochs 8
@@ -56,21 +55,21 @@ TITLES = {
     "pmi": "PMI of categories",
     "siamese": "Siamese network",
     "fom": "FOM",
-    "pog": "POG, begun with FOM",
-    "pog-alone": "the same POG, told no histories",
+    "pog": "POG, initialised from FOM",
+    "pog-alone": "the same POG without histories",
     "repeats": "POG with `repeats`",
-    "repeats-alone": "the same, told no histories",
-    "nor": "NOR, matching alone",
+    "repeats-alone": "the same without histories",
+    "nor": "NOR, matching only",
     "nor-mean": "the same without mutual attention",
 }
 MODELS = tuple(TITLES)
 COUNTED = ("popularity", "pmi")
-"""Not trained, so every seed gives the same."""
+"""Untrained models, independent of the seed."""
 SHOWN = {"fill_in_the_blank": "accuracy", "compatibility": "auc"}
 UNIMPORTANT = ("data", "models", "seeds", "threads", "tables_only")
-"""Flags that leave a row as it is."""
+"""Flags without effect on a row."""
 ROUNDS = 10
-"""Draws of wrong candidates for each blank."""
+"""Samples of irrelevant candidates per blank."""
 
 
 class Control(nn.Module):
@@ -267,7 +266,7 @@ class Bench:
 
 
 def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_by: str) -> None:
-    """Runs all rows, and keeps what came out in place of an earlier outcome on the same data."""
+    """Run all rows, and keep the results instead of earlier ones on the same data."""
     bench = Bench(flags)
     found: dict[str, list[tuple[dict[str, Results], float]]] = {name: [] for name in flags.models}
     for seed in flags.seeds:  # a whole comparison first, then the next seed
@@ -300,7 +299,7 @@ NAMES = ("blanks: accuracy", "blanks: AUC", "compatibility: AUC")
 
 
 def values(results: dict[str, Results], *, alone: bool) -> dict[str, float]:
-    """Means of one run, with their intervals if no other seed says how far they may be off."""
+    """Means of one run, with their intervals if it is the only seed."""
     found: dict[str, float] = {}
     for task, metric in COLUMNS:
         found[f"{task}/{metric}"] = results[task].mean()[metric]
@@ -316,13 +315,13 @@ def tables(store: Store, tests: Significance) -> dict[str, str]:
 
 
 def table(dataset: str, rows: list[Row], tests: Significance) -> str:
-    """All rows as means of seeds, and each against FOM (or the last row, where FOM was not asked)."""
+    """Page of means over seeds, and each model against FOM (or the last row, if FOM is missing)."""
     first = rows[0]
     sizes = [int(first[name]) if name in first else None for name in ("blanks", "outfits", "sets")]
-    asked = "" if None in sizes else "{:,} blanks in {:,} test outfits, {:,} sets; a".format(*sizes)
+    counts = "" if None in sizes else "{:,} blanks in {:,} test outfits, {:,} sets for compatibility. ".format(*sizes)
     about = (
-        f"{asked or 'A'} candidate that scores as much as the right one counts as standing before it. 95 % intervals (one seed) in "
-        "brackets, deviations between seeds behind ±. Seconds are those of a machine that did other things meanwhile."
+        f"{counts}A tie with the relevant candidate counts as an error. 95 % intervals (one seed) in "
+        "parentheses, or ± the standard deviation between seeds. Seconds on a shared machine."
     )
     lines = []
     for (name,), found in by(rows, "model").items():
@@ -331,11 +330,11 @@ def table(dataset: str, rows: list[Row], tests: Significance) -> str:
     header = ["model", "seeds", *NAMES, "seconds"]
     made_by = f"Made by `{first['command']}`."
     significance = tests.markdown(dataset)
-    return page(f"Outfits of {dataset}", made_by, about, markdown(header, lines), *significance, name=f"outfits-{dataset}")
+    return page(f"Outfits: {dataset}", made_by, about, markdown(header, lines), *significance, name=f"outfits-{dataset}")
 
 
 def cell(rows: list[Row], metric: str) -> str:
-    """The mean over seeds and their deviation, or the interval of the only one."""
+    """Mean over seeds and standard deviation, or the interval of a single seed."""
     digits = int(rows[0].get("digits", "4"))
     text = spread(summarise(rows, metric), alone=False, digits=digits)
     ends = [rows[0].get(f"{metric} {end}") for end in ("low", "high")]
@@ -345,15 +344,15 @@ def cell(rows: list[Row], metric: str) -> str:
 
 def main() -> None:
     parser = command.parser(__doc__, seeds=(0,), threads=1, data=False)
-    parser.add_argument("-d", "--data", help="a data set with outfits")
-    parser.add_argument("--modalities", nargs="+", help="all, if not said")
+    parser.add_argument("-d", "--data", help="data set with outfits")
+    parser.add_argument("--modalities", nargs="+", help="modalities to use (default: all)")
     parser.add_argument("--models", nargs="+", default=list(MODELS[:8]), choices=MODELS)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--dim", type=int, default=64, help="width of items and of networks")
-    parser.add_argument("--layers", type=int, default=2, help="of every network")
-    parser.add_argument("--no-ids", action="store_true", help="items are known by their features alone")
-    parser.add_argument("--length", type=int, default=20, help="items of a history")
+    parser.add_argument("--layers", type=int, default=2, help="number of layers of every network")
+    parser.add_argument("--no-ids", action="store_true", help="use only item features, no ID embeddings")
+    parser.add_argument("--length", type=int, default=20, help="history length")
     flags = command.start(parser)
     if flags.data is None and not flags.tables_only:
         parser.error("expected a data set with outfits, but none is named; add -d, or --tables-only")
