@@ -31,7 +31,7 @@ demo: setup  ## Train MGAT on the bundled movies and show what it recommends
 	$(BIN)/python benchmarks/demo.py
 
 test: lint  ## Everything that must pass before a commit: lint, then all tests and the examples of the docstrings
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # mypy refuses a misspelt setting in any model; tests/test_recommender.py plants one at every place and sees that it does.
 lint: setup  ## Style, types, import rules, and the rules of the house (tests/house)

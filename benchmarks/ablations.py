@@ -1,11 +1,12 @@
-"""Ablations: every model with its chosen settings, and without one part (or with one that it lacks).
+"""Ablations: every model with its chosen settings, and without one part (or with an additional one).
 
     python benchmarks/ablations.py [--datasets tiktok movies-small] [--models mgat mario] [--seeds 0 1 2] [--tables-only]
 
-The settings are those that ``accuracy.py`` chose on validation; an ablation changes only what ABLATIONS lists. Results are kept in
-benchmarks/results/ablations.csv, run folders below runs/ablations (those of full models below runs/accuracy); finished runs are not
-repeated. The tables in benchmarks/tables/ablations-DATASET.md compare the sign that the papers claim (worse without the part) with
-the one found: differences of test metrics, paired by user, over all seeds, that also exceed the variation between seeds.
+The settings are those that ``accuracy.py`` chose on validation; an ablation changes the settings in ABLATIONS and nothing else.
+Results are kept in benchmarks/results/ablations.csv, run folders below runs/ablations (those of full models below runs/accuracy);
+existing ones are not run again. The papers claim a worse result without each part; the tables in
+benchmarks/tables/ablations-DATASET.md have the differences found: of test metrics, paired by user, over all seeds, and significant
+only if they also exceed the variation between seeds.
 """
 
 import logging
@@ -35,9 +36,9 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "without the gate": {"model.gate": "none"},
         "without {modality}": {"data.modalities": "others"},
         "with two layers": {"model.num_layers": 2},
-        "light flow in its place": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "none", "content": "light"}},
-        "with ID embeddings that flow, too": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light", "content": "mgat"}},
-        "ID embeddings that flow, alone": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light"}},
+        "light propagation instead": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "none", "content": "light"}},
+        "with propagated ID embeddings, too": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light", "content": "mgat"}},
+        "propagated ID embeddings alone": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light"}},
         "the same with three layers": {"model_name": "graph-fusion", "model": LIGHT | {"ids": "light", "num_layers": 3}},
     },
     "hcgcn": {
@@ -74,7 +75,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "irn": {
         "mean instead of attention": {"model.attention": "mean"},
-        "towers that do not share": {"model.share": "none"},
+        "towers without exchange": {"model.share": "none"},
         "without {modality}": {"data.modalities": "others"},
     },
     "nova-bert": {
@@ -104,12 +105,12 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "nrpa": {
         "mean instead of attention": {"model.attention": "mean"},
-        "attention alike for everybody": {"model.personalised": "none"},
+        "the same attention for all users": {"model.personalised": "none"},
         "without biases": {"model.biases": False},
     },
     "mmt-net": {
         "a plain layer on the context": {"model.order": 1},
-        "groups that do not shift each other": {"model.residual": False},
+        "without shifts between groups": {"model.residual": False},
         "without the event's context": {"model.groups": ["historical", "attributional"]},
         "without the past": {"model.groups": ["interactional", "attributional"]},
         "without attributes": {"model.groups": ["interactional", "historical"]},
@@ -123,7 +124,7 @@ def main() -> None:
     parser = command.parser(__doc__)
     parser.add_argument("--datasets", nargs="+", default=["tiktok", "movies-small"])
     parser.add_argument("--models", nargs="+", default=list(ABLATIONS))
-    parser.add_argument("--variants", nargs="+", default=[""], help="run only variants whose name contains one of these words")
+    parser.add_argument("--variants", nargs="+", default=[""], help="words; run only variants whose names contain one of them")
     flags = command.start(parser)
     lab, full = (Lab(name, METRICS, data=flags.data) for name in ("ablations", "accuracy"))
     for dataset in () if flags.tables_only else flags.datasets:
@@ -137,26 +138,26 @@ def main() -> None:
 
 
 def ablate(lab: Lab, full: Lab, cell: Cell, seeds: list[int], words: list[str]) -> None:
-    """Run the variants of a model whose names contain one of the words, and compare all finished variants with the full model."""
+    """Run the variants of one model whose names contain one of the words, and compare all existing ones with the full model."""
     path = path_of(cell.dataset, lab.data)
     modalities = list(load_dataset(path, modalities=cell.settings.get("data", {}).get("modalities")).features)
     folders: dict[str, list[Path]] = {}
     for made in [cell, *variants(cell, modalities, path)]:
-        where = full if made.variant == FULL else lab
+        own = full if made.variant == FULL else lab
         cells = [Cell(made.dataset, made.model, made.settings, seed, made.variant) for seed in seeds]
         is_selected = made.variant == FULL or any(word in made.variant for word in words)
-        if not is_selected and not all((where.folder(one) / REPORT).is_file() for one in cells):
+        if not is_selected and not all((own.folder(one) / REPORT).is_file() for one in cells):
             continue
         for one in cells:
-            lab.record(one, where.report(one))
-        folders[made.variant] = [where.folder(one) for one in cells]
-        distances = {f"avg.diff {modality}": difference(folders[made.variant][0], modality) for modality in modalities}
-        lab.record(cells[0], where.report(cells[0]), distances)
+            lab.record(one, own.report(one))
+        folders[made.variant] = [own.folder(one) for one in cells]
+        apart = {f"avg.diff {modality}": difference(folders[made.variant][0], modality) for modality in modalities}
+        lab.record(cells[0], own.report(cells[0]), apart)
     compare_all(lab, cell, folders)
 
 
 def variants(cell: Cell, modalities: list[str], path: str) -> list[Cell]:
-    """Return the declared variants of a model that differ from its full form; titles with ``{modality}`` give one per modality."""
+    """Declared variants of a model that differ from its full form, one per modality where the title has a placeholder."""
     found = []
     for title, changes in ABLATIONS[cell.model].items():
         for modality in modalities if "{modality}" in title else [""]:
@@ -175,7 +176,7 @@ def variants(cell: Cell, modalities: list[str], path: str) -> list[Cell]:
 
 
 def compare_all(lab: Lab, cell: Cell, folders: dict[str, list[Path]]) -> None:
-    """Test every variant against the full model, and store a verdict by the first metric."""
+    """Test every variant against the full model, and keep a verdict in words by the first metric."""
     if len(folders) < 2:
         return
     for position, metric in enumerate(metrics_of(folders[FULL][0])):
@@ -189,7 +190,7 @@ def compare_all(lab: Lab, cell: Cell, folders: dict[str, list[Path]]) -> None:
 
 
 def metrics_of(folder: Path) -> tuple[str, str]:
-    """Return the compared metrics: of ratings or impressions if the run was evaluated on them, else of the ranking."""
+    """Compared metrics: rating errors if ratings are predicted, impression metrics if the data have them, else ranking metrics."""
     if (folder / file_of("rating")).is_file():
         return "rmse", "mae"
     is_shown = (folder / file_of("impressions")).is_file()
@@ -197,11 +198,11 @@ def metrics_of(folder: Path) -> tuple[str, str]:
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """Render a page per data set, with a section per model."""
-    head = "Test figures, paired by user; each part says which seeds, and what made it."
+    """A page per data set, with a section per model."""
+    head = "Test metrics, paired by user; seeds and command are given per model."
     return {
         f"ablations-{dataset}": page(
-            f"What every part is worth on {dataset}",
+            f"Ablations on {dataset}",
             head,
             *(section(lab, dataset, model, of_model) for (model,), of_model in by(rows, "model").items()),
         )
@@ -210,7 +211,7 @@ def tables(lab: Lab) -> dict[str, str]:
 
 
 def section(lab: Lab, dataset: str, model: str, rows: list[Row]) -> str:
-    """Render means and deviations over seeds, p-values of differences to the full model, and distances to raw similarities."""
+    """Section of means and deviations over the seeds, p-values against the full model, and distances from raw similarities."""
     tests = lab.significance.rows(dataset=dataset, study=model)
     metrics = list(dict.fromkeys(row["metric"] for row in tests))
     p_values = {(row["metric"], row["run"]): number(row, "p") for row in tests}
@@ -223,19 +224,19 @@ def section(lab: Lab, dataset: str, model: str, rows: list[Row]) -> str:
             p = p_values.get((metric, variant))
             cells += [spread(summarise(found, metric), alone=False), shown(None if variant == FULL else p)]
         lines.append([*cells, verdicts.get(variant, ""), *(shown(mean_of(found, name), ".3f") for name in differences)])
-    header = ["variant", *(name for metric in metrics for name in (metric, f"p ({metric})")), "beside the full model", *differences]
+    header = ["variant", *(name for metric in metrics for name in (metric, f"p ({metric})")), "vs. the full model", *differences]
     seeds = " ".join(map(str, seeds_of(rows)))
     made = f"python benchmarks/ablations.py --datasets {dataset} --models {model} --seeds {seeds}"
     return f"## {model}\n\nSeeds {seeds.replace(' ', ', ')}. Made by `{made}`.\n\n{markdown(header, lines)}"
 
 
 def mean_of(rows: list[Row], column: str) -> float | None:
-    """Return the value of a column that only one of the rows has."""
+    """Value of a column that only one of the rows has."""
     return next((value for row in rows if (value := number(row, column)) is not None), None)
 
 
 def difference(folder: Path, modality: str) -> float:
-    """Return the average difference between similarities of item vectors and of raw features."""
+    """Average difference between the similarities of the item vectors and those of the raw features."""
     run = gmmrec.load(folder)
     dataset = load_dataset(run.config.data, modalities=None)
     with torch.no_grad():

@@ -1,12 +1,12 @@
-"""Accuracy of all models: settings chosen on validation from a declared grid, runs of all seeds, tables.
+"""Accuracy of all models: settings chosen on validation from a declared grid, then all seeds, then tables.
 
     python benchmarks/accuracy.py [--datasets tiktok amazon-baby] [--models lightgcn mgat] [--seeds 0 1 2] [--tables-only]
 
 A cell is a data set, a model, a point of its grid and a seed. Its row in benchmarks/results/accuracy.csv or its run folder below
 runs/accuracy marks it as finished, and an interrupted one resumes, so the script can be stopped and started at any time. Delete
-rows to measure them again. Settings stand in benchmarks/configs/DATASET/MODEL.yaml: the sections of a run, and ``grid``: for
-every searched setting the values tried (seed 0, compared by the monitored validation metric). What all models of a data set
-share, and where its data are if they have another name, stands in benchmarks/configs/DATASET/dataset.yaml where there is one.
+rows to measure them again. Settings are in benchmarks/configs/DATASET/MODEL.yaml: the sections of a run, and ``grid``, the values
+of every searched setting (tried with seed 0, compared by the monitored validation metric alone). Settings that all models of a data
+set share, and the name of its data if it differs, are in benchmarks/configs/DATASET/dataset.yaml, if it exists.
 Tables go to benchmarks/tables/DATASET.md, summaries to benchmarks/tables/accuracy.md and to the README.
 """
 
@@ -29,9 +29,9 @@ from lab.summary import SHOWN
 from lab.tables import line, page, shown, spreads, write
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
-"""Metrics of every data set, next to errors of ratings and metrics of impressions where available."""
+"""Columns for every data set; rating errors and impression metrics are added if there are any."""
 COMPACT = ("hm-fashion-sample", "movies-small", "tiktok")
-"""Data sets of the compact summary in the README."""
+"""Data sets of the compact summary, if the README has its mark."""
 EARLIER = " (earlier grid)"
 COSTS = ("points tried", "epochs", "s per epoch", "peak MiB")
 logger = logging.getLogger("accuracy")
@@ -54,11 +54,11 @@ def main() -> None:
 
 
 def test(lab: Lab, dataset: str) -> None:
-    """Compare all models of a data set, paired by question; keep the earlier tests if a model has no run folders."""
+    """Compare all models of a data set, paired by query; leave the tests as they are if values per query of a model are missing."""
     rows = summary.of_dataset(lab.store, dataset)
     folders = {name: folders_of(lab, dataset, found) for name, found in rows.items()}
     if missing := [name for name, found in folders.items() if not found]:
-        logger.warning("%s: tests are not updated, as run folders are missing for %s", dataset, ", ".join(missing))
+        logger.warning("%s: the tests are not updated, because there are no run folders of %s", dataset, ", ".join(missing))
         return
     digests = {name: found[0]["digest"] for name, found in rows.items()}
     for task, metrics in tested(rows).items():
@@ -86,14 +86,14 @@ def tested(rows: dict[str, list[Row]]) -> dict[str, tuple[str, ...]]:
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """Render all tables, by name."""
+    """All tables, by name."""
     found = {dataset: table(lab, dataset) for dataset in dict.fromkeys(row["dataset"] for row in lab.store.rows)}
-    about = "All models on all data sets; each links to its own table, with settings, deviations, significance, seconds and memory."
+    about = "All models on all data sets; the links lead to tables with settings, deviations, significance, seconds and memory."
     return found | {"accuracy": page("Accuracy", about, summary.full(lab.store, "."))}
 
 
 def table(lab: Lab, dataset: str) -> str:
-    """Means and deviations over the seeds, the settings, and the significance of each model against the best of the others."""
+    """Page of means and deviations over the seeds, the settings, and the significance of each model against the best."""
     rows = summary.of_dataset(lab.store, dataset)
     metrics = [*METRICS, *(metric for metric in (*ERRORS, *SHOWN) if summary.has(rows, metric))]
     ordered = order(rows, SHOWN[0] if SHOWN[0] in metrics else DEFAULT_MONITOR)
@@ -111,51 +111,51 @@ def table(lab: Lab, dataset: str) -> str:
         for name, found in settings.items()
     ]
     return page(
-        dataset, head(lab, dataset, rows), "\n".join(lines), *published(dataset, rows), "Settings chosen:", "\n".join(chosen),
+        dataset, head(lab, dataset, rows), "\n".join(lines), *published(dataset, rows), "Chosen settings:", "\n".join(chosen),
         *tests(lab, dataset, rows), name=dataset
     )  # fmt: skip
 
 
 def head(lab: Lab, dataset: str, rows: dict[str, list[Row]]) -> str:
-    """Return the paragraph on the setup of the measurements."""
+    """Describe the measurement."""
     first = next(iter(rows.values()))[0]
     monitors = {json.loads(found[0]["settings"]).get("monitor", DEFAULT_MONITOR) for found in rows.values()}
     shared = grid.shared_as_written(dataset)
-    common = f" Settings that all models share: `{json.dumps(shared)}`." if shared else ""
+    common = f" Settings shared by all models: `{json.dumps(shared)}`." if shared else ""
     commits = " and ".join(dict.fromkeys(row["commit"] for found in rows.values() for row in found if "commit" in row))
     return (
-        f"{first['questions']} test users, the whole catalogue ranked, items known from {first['masked']} left out.{common} "
+        f"{first['questions']} test users; the whole catalogue ranked, except items of {first['masked']}.{common} "
         f"Settings chosen on validation ({' or '.join(sorted(monitors))}) from the grids in "
         f"`benchmarks/configs/{dataset}`; mean and "
-        f'standard deviation over the seeds; "earlier grid": chosen from one that has been replaced since, to be run again. '
+        f'standard deviation over the seeds; "earlier grid": chosen from a grid that has been replaced since, to be run again. '
         f"{spent(lab, dataset)} Made by `python benchmarks/accuracy.py --datasets {dataset}` at {commits}."
     )
 
 
 def published(dataset: str, rows: dict[str, list[Row]]) -> list[str]:
-    """Return published results next to ours; empty if none are known for the data set."""
+    """Return published results beside ours; an empty list if there are none."""
     known = yaml.safe_load((BENCHMARKS / "published.yaml").read_text(encoding="utf-8")).get(dataset)
     if known is None:
         return []
     lines = ["| model | reported recall@20 | here | reported ndcg@20 | here |", "|---|---:|---:|---:|---:|"]
     for name, (recall, ndcg) in known["rows"].items():
-        means = [summarise(rows.get(name, []), metric) for metric in ("recall@20", "ndcg@20")]
-        cells = ["" if found is None else f"{found.mean:.4f}" for found in means]
+        own = [summarise(rows.get(name, []), metric) for metric in ("recall@20", "ndcg@20")]
+        cells = ["" if found is None else f"{found.mean:.4f}" for found in own]
         lines.append(line([name, f"{recall:.4f}", cells[0], f"{ndcg:.4f}", cells[1]]))
-    return [f"Beside what others report: {known['source']}.", "\n".join(lines)]
+    return [f"Comparison with published results: {known['source']}.", "\n".join(lines)]
 
 
 def tests(lab: Lab, dataset: str, rows: dict[str, list[Row]]) -> list[str]:
-    """Return the tests of every model against the best, and the names of models measured since."""
-    parts = {False: "question by question (seeds averaged first)", True: "rating by rating"}
+    """Tables of every model against the best, paired by query, and the names of models measured since."""
+    parts = {False: "paired by query (seeds averaged first)", True: "paired by rating"}
     text: list[str] = []
     for is_rating, how in parts.items():
         made = [found for found in lab.significance.comparisons(dataset) if (found.metric in ERRORS) == is_rating]
-        text += [f"Each against the best, {how}:"] if made else []
+        text += [f"Each model against the best, {how}:"] if made else []
         text += [found.to_markdown() for found in made]
     tested = {(row["run"], row.get("digest")) for row in lab.significance.rows(dataset=dataset)}
     if since := [name for name, found in rows.items() if tested and (name, found[0]["digest"]) not in tested]:
-        text.append(f"Measured since, and not in these tests: {', '.join(since)}.")
+        text.append(f"Measured since, so not in these tests: {', '.join(since)}.")
     return text
 
 

@@ -1,8 +1,8 @@
-"""Best results on a data set: a search over GraphFusion, then a blend with closed forms; everything chosen on validation.
+"""Best result on a data set: a search over GraphFusion, then a blend with closed forms; all choices made on validation.
 
     python benchmarks/best.py [--dataset tiktok] [--seeds 0 1 2] [--tables-only]
 
-The points of every family (one learns by BPR, one by softmax) are tried with seed 0 and compared by the monitored validation
+The points of every family (one with BPR, one with softmax) are tried with seed 0 and compared by the monitored validation
 metric; the best of each is trained with all seeds. Both are then blended (``gmmrec blend``) with the runs that ``accuracy.py``
 chose for BLENDED, weights chosen on validation too: for every seed alone, and once with all seeds together. Runs are kept beside
 those of ``accuracy.py``, blends below runs/best, results in benchmarks/results/best.csv; the table goes to
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measure(lab: Lab, single: Lab, dataset: str, seeds: Sequence[int]) -> None:
-    """Search every family, train the best of each, and blend."""
+    """Search every family, train the best point of each, and blend."""
     ours = {family: of_family(lab, single, dataset, family, seeds) for family in FAMILIES}
     settings = chosen(dataset)
     closed = [recorded(lab, single, name, Cell(dataset, name, settings[name])) for name in BLENDED if name in settings]
@@ -70,7 +70,7 @@ def measure(lab: Lab, single: Lab, dataset: str, seeds: Sequence[int]) -> None:
 
 
 def of_family(lab: Lab, single: Lab, dataset: str, family: str, seeds: Sequence[int]) -> list[Path]:
-    """Return the run folders of the best point of a family, one per seed."""
+    """Run folders of the best point of a family, one per seed."""
     label, found = f"{MODEL}, {family}", []
     for point in FAMILIES[family]:
         cell = Cell(dataset, MODEL, merged(BASE, point))
@@ -84,14 +84,14 @@ def of_family(lab: Lab, single: Lab, dataset: str, family: str, seeds: Sequence[
 
 
 def recorded(lab: Lab, single: Lab, label: str, cell: Cell) -> Path:
-    """Store the results of a cell in a row of the table, and return its run folder."""
+    """Keep the results of a cell in a row of the table, and return its run folder."""
     report = single.report(cell)
     lab.record(Cell(cell.dataset, label, cell.settings, cell.seed), report)
     return single.folder(cell)
 
 
 def blended(lab: Lab, dataset: str, label: str, parts: Sequence[Path], seed: int) -> None:
-    """Blend runs unless the same blend exists, and store its results."""
+    """Blend runs unless the same blend exists, and keep its results."""
     names = [str(part) for part in parts]
     folder = lab.runs / dataset / f"blend-{digest({'parts': names})}"
     if not (folder / "metrics.json").is_file():
@@ -105,12 +105,12 @@ def blended(lab: Lab, dataset: str, label: str, parts: Sequence[Path], seed: int
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """Render a page per data set."""
+    """A page per data set."""
     return {f"best-{dataset}": table(lab, dataset) for (dataset,) in by(lab.store.rows, "dataset")}
 
 
 def table(lab: Lab, dataset: str) -> str:
-    """Render test metrics, the weights of the largest blend, and the search."""
+    """Page of test metrics, the weights of the largest blend, and the search."""
     rows = by(lab.store.select(dataset=dataset, part="test"), "model")
     lines = [[name, str(count_runs(found)), *spreads(found, METRICS)] for (name,), found in rows.items()]
     tried = lab.store.select(dataset=dataset, part="valid")
@@ -120,12 +120,12 @@ def table(lab: Lab, dataset: str) -> str:
     ]
     weights = rows[(OF_ALL,)][-1]["weights"].replace(" ", ", ") if (OF_ALL,) in rows else ""
     return page(
-        f"The best on {dataset}",
-        f"Everything chosen on validation ({BASE['monitor']}); test figures, training items left out, mean and deviation over the "
-        f"seeds. Made by `python benchmarks/best.py --dataset {dataset}`.",
-        markdown(["what", "runs", *METRICS], lines),
-        f"Weights of the last row (every family's seeds in order, then {' and '.join(BLENDED)}): {weights}." if weights else "",
-        f"The search: validation, seed 0, from `{json.dumps(BASE)}`.",
+        f"Best results on {dataset}",
+        f"All choices made on validation ({BASE['monitor']}); test metrics, training items masked, mean and standard deviation "
+        f"over the seeds. Made by `python benchmarks/best.py --dataset {dataset}`.",
+        markdown(["model", "runs", *METRICS], lines),
+        f"Weights of the last row (all seeds of each family in order, then {' and '.join(BLENDED)}): {weights}." if weights else "",
+        f"Search on validation, seed 0, starting from `{json.dumps(BASE)}`:",
         markdown(["family", "point", BASE["monitor"], ""], points),
     )
 

@@ -1,15 +1,15 @@
-"""Meta-learning for cold-start users and items: MML, and MML without one of its parts.
+"""Meta-learning for cold users and items: MML and its ablations.
 
     python benchmarks/cold_sequences.py [--datasets hm-fashion-next] [--split cold_users] [--seeds 0 1 2] [--epochs 100] [--small]
 
-The 30 % newest users are held out from training (``cold_users``): the model gets their history, adapts to it, and predicts their
-last event; the one before it is for validation. All other users are for training. With ``--split cold_items`` 20 % of the items are
-held out for test instead and 10 % for validation, and every event with one of them is predicted. Settings are those of
-``configs/DATASET/mml.yaml``, the first point of its grid; a variant changes only what VARIANTS lists. ``adapt_steps: 0`` is
-evaluated with the same trained weights. Early stopping uses the validation part; stage by stage, each of the three stops
-separately. Values per question are kept below runs/cold_sequences, results in benchmarks/results/cold_sequences.csv; finished runs
-are not repeated. Tables in benchmarks/tables/cold-sequences-DATASET.md (cold-items-DATASET.md): means of the seeds by group, and
-which differences to the full model, paired by question, are unlikely by chance. A cold user has one question.
+The newest users, three of ten, are not trained on (``cold_users``): the model gets their history, adapts to it, and is evaluated on
+their last event; the one before it validates. All other users train. With ``--split cold_items`` two items of ten are held out
+instead, and every event with one of them is a query; one of ten validates. Settings are the first point of the grid in
+``configs/DATASET/mml.yaml``; a variant changes the settings in VARIANTS and nothing else. ``adapt_steps: 0`` uses the same trained
+weights. Early stopping monitors the validation part; stage by stage, each of the three stops by itself. Values per query are kept
+below runs/cold_sequences, results in benchmarks/results/cold_sequences.csv; existing ones are not computed again. Tables in
+benchmarks/tables/cold-sequences-DATASET.md (cold-items-DATASET.md) have means over the seeds by group, and mark the significant
+differences to the full model, paired by query. A cold user has one query.
 """
 
 import argparse
@@ -49,16 +49,16 @@ SPLITS: dict[str, dict[str, Any]] = {
 }
 FILES = {"cold_users": "cold-sequences", "cold_items": "cold-items"}
 ASKED = {
-    "cold_users": "People who came last, of whom nothing is trained on, are asked for their last event",
-    "cold_items": "Every event with an item that nobody has taken in training is asked for, among all items",
+    "cold_users": "The queries are the last events of the newest users, who are not in the training data",
+    "cold_items": "The queries are all events with items without training interactions, ranked among all items",
 }
-FULL, UNADAPTED = "MML", "MML, not adapted when asked"
+FULL, UNADAPTED = "MML", "MML without adaptation at test time"
 VARIANTS: dict[str, dict[str, Any]] = {
     FULL: {},
     "stage by stage": {"model.stage": "learners"},
     "without meta-learning": {"model.meta": False},
     "second order": {"model.first_order": False},
-    "all learners alike": {"model.fusion": "mean"},
+    "uniform weights of the learners": {"model.fusion": "mean"},
     "without the generator": {"model.generator": False},
 }
 SMALL = {"model.dim": 32, "model.num_layers": 1, "model.inner_steps": 2, "model.adapt_steps": 2}
@@ -70,12 +70,10 @@ logger = logging.getLogger("cold_sequences")
 def main() -> None:
     parser = command.parser(__doc__)
     parser.add_argument("--datasets", nargs="+", default=["hm-fashion-next"])
-    parser.add_argument("--split", choices=SPLITS, default="cold_users", help="who or what is cold")
-    parser.add_argument(
-        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants to run next to the full model"
-    )
-    parser.add_argument("--epochs", type=int, help="maximum number of epochs, overriding the settings")
-    parser.add_argument("--small", action="store_true", help="half the width, one layer, two steps: for a quick look")
+    parser.add_argument("--split", choices=SPLITS, default="cold_users", help="cold users or items")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants besides the full model")
+    parser.add_argument("--epochs", type=int, help="maximum, instead of that of the settings")
+    parser.add_argument("--small", action="store_true", help="half as wide, one layer, two steps: for a first look")
     flags = command.start(parser)
     lab = opened(Lab("cold_sequences", METRICS, data=flags.data))
     for dataset in () if flags.tables_only else flags.datasets:
@@ -86,13 +84,13 @@ def main() -> None:
 
 
 def opened(lab: Lab) -> Lab:
-    """Return the lab with the split among the key columns of its rows."""
+    """Return the lab with the split among the keys of its rows."""
     lab.store = Store(lab.name, lab.store.path.parent, KEYS)
     return lab
 
 
 def measure(lab: Lab, dataset: str, flags: argparse.Namespace, made_by: str) -> None:
-    """Run all variants and seeds, and replace the stored means by group."""
+    """Run all variants and seeds, and keep means by group instead of those of other settings."""
     changes = (
         SPLITS[flags.split] | ({} if flags.epochs is None else {"train.epochs": flags.epochs}) | (SMALL if flags.small else {})
     )
@@ -107,8 +105,8 @@ def measure(lab: Lab, dataset: str, flags: argparse.Namespace, made_by: str) -> 
                 where = {"dataset": dataset, "split": flags.split, "variant": name, "digest": cell.digest, "seed": seed}
                 about = {"settings": as_json(settings), "command": made_by, "commit": commit()}
                 for group in (EVERYTHING, *results.groups):
-                    size = {"group": group, "questions": len(results.group(group).position)}
-                    rows.append(where | size | {metric: results.mean(group)[metric] for metric in METRICS} | about)
+                    asked = {"group": group, "questions": len(results.group(group).position)}
+                    rows.append(where | asked | {metric: results.mean(group)[metric] for metric in METRICS} | about)
     lab.store.replace(rows, dataset=dataset, split=flags.split)
     for metric in METRICS if len(found) > 1 else ():
         for group in (EVERYTHING, *found[FULL][0].groups):
@@ -118,7 +116,7 @@ def measure(lab: Lab, dataset: str, flags: argparse.Namespace, made_by: str) -> 
 
 
 def answers(lab: Lab, cell: Cell) -> dict[str, Results]:
-    """Return the test results of a variant (of the full model also without adaptation); run it if they are missing."""
+    """Test results of one variant, and of the full model also without adaptation; computed if they do not exist."""
     folder = lab.folder(cell)
     names = (FULL, UNADAPTED) if cell.variant == FULL else (cell.variant,)
     if not all((folder / file_of(str(number))).is_file() for number in range(len(names))):
@@ -137,7 +135,7 @@ def answers(lab: Lab, cell: Cell) -> dict[str, Results]:
 
 
 def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, RankingEvaluation[HistoryQuery]]:
-    """Train a model, in three stages if ``stage`` is ``learners``; return it with its graph and the test task."""
+    """Trained model (in three stages if the settings name the first), its graph, and the test task."""
     dataset = load_dataset(config.data)
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     task = NextItemTask(TaskInputs(split, dataset.num_users, dataset.num_items, config.train, settings=config.model))
@@ -158,11 +156,11 @@ def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, RankingEvaluation[
 
 
 def groups_of(graph: MultimodalGraph, questions: RankingEvaluation[HistoryQuery]) -> dict[str, Group]:
-    """Return groups of users by history length, and of items by whether they are in training."""
+    """Users by the number of known events; items by whether they have training interactions."""
     length, cold = questions.query.mask.sum(1), graph.degree("item") == 0
     groups = {}
     for low, high in ((2, 4), (5, 14), (15, 10**9)):
-        name = f"{low} to {high} events known" if high < 10**9 else f"{low} events known, or more"
+        name = f"{low} to {high} known events" if high < 10**9 else f"{low} or more known events"
         group = (length >= low) & (length <= high)
         if bool(group.any()):
             groups[name] = Group(group, "questions")
@@ -170,13 +168,13 @@ def groups_of(graph: MultimodalGraph, questions: RankingEvaluation[HistoryQuery]
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """A page per data set and per what is cold."""
+    """A page per data set and split."""
     pages = by(lab.store.rows, "dataset", "split")
     return {f"{FILES[split]}-{dataset}": table(lab, dataset, split, rows) for (dataset, split), rows in pages.items()}
 
 
 def table(lab: Lab, dataset: str, split: str, rows: list[Row]) -> str:
-    """Render means by group, with a star where the paired difference to the full model has p below 0.05."""
+    """Page of means by group, with a star where the paired difference to the full model is significant."""
     stars = {
         (row["metric"], row["group"], row["run"]) for row in lab.significance.rows(dataset=dataset, study=split) if "verdict" in row
     }
@@ -190,14 +188,14 @@ def table(lab: Lab, dataset: str, split: str, rows: list[Row]) -> str:
                 mean = summarise(of_variant, metric)
                 cells.append(shown(None if mean is None else mean.mean) + ("*" if (metric, group, name) in stars else ""))
             lines.append(cells)
-        sections.append(f"## {metric}\n\n{markdown(['group', 'questions', *names], lines)}")
-    who = "People" if split == "cold_users" else "Items"
+        sections.append(f"## {metric}\n\n{markdown(['group', 'queries', *names], lines)}")
+    who = "users" if split == "cold_users" else "items"
     about = (
-        f"{ASKED[split]}; means of seeds {', '.join(map(str, seeds_of(rows)))}. A star: the difference to the "
+        f"{ASKED[split]}; means of seeds {', '.join(map(str, seeds_of(rows)))}. *: the difference to the "
         "full model, paired by "
-        f"question, has p below 0.05; not corrected for the number of comparisons. Made by `{rows[0]['command']}`."
+        f"query, has p below 0.05, not corrected for the number of comparisons. Made by `{rows[0]['command']}`."
     )
-    return page(f"{who} of whom little is known, on {dataset}", about, *sections)
+    return page(f"Cold {who} on {dataset}", about, *sections)
 
 
 if __name__ == "__main__":

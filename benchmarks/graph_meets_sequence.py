@@ -1,12 +1,12 @@
-"""Sequence models initialised from a graph model: alone, and with the graph model's user and item vectors.
+"""A graph gives a sequence model its vectors: the sequence model alone, and started from a graph model's users and items.
 
     python benchmarks/graph_meets_sequence.py [--dataset movies-small-next] [--graph lightgcn] [--sequence marank] [--seeds 0 1 2]
         [--epochs 60] [--tables-only]
 
-Settings are those of benchmarks/configs/DATASET (see benchmarks/accuracy.py), the first value of every grid, and the same
-for both initialisations. The graph model is trained on the training part only, and the run of every seed starts from the graph of
+Settings are those of benchmarks/configs/DATASET (see benchmarks/accuracy.py), the first value of every grid; both ways to start
+the sequence model have the same ones. The graph sees the training part alone, and the run of every seed starts from the graph of
 its seed. Run folders are kept below runs/graph_meets_sequence, results in benchmarks/results/graph_meets_sequence.csv. The table
-goes to benchmarks/tables/graph-meets-sequence-DATASET.md: metrics and costs of every model, and differences paired by user.
+goes to benchmarks/tables/graph-meets-sequence-DATASET.md: what every model finds, what it took, and differences paired by user.
 """
 
 import json
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="movies-small-next")
     parser.add_argument("--graph", default="lightgcn")
     parser.add_argument("--sequence", default="marank")
-    parser.add_argument("--epochs", type=int, help="maximum number of epochs of the sequence model")
+    parser.add_argument("--epochs", type=int, help="maximum epochs of the sequence model, with either initialisation")
     flags = command.start(parser)
     lab = Lab("graph_meets_sequence", METRICS, data=flags.data)
     if not flags.tables_only:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def cells_of(dataset: str, graph: str, sequence: str, epochs: int | None) -> dict[str, Cell]:
-    """Return the graph model, and the sequence model alone and initialised from it, by name in the table."""
+    """Cells of the graph model, the sequence model alone, and the one initialised from the graph, by their names in the table."""
     limit = {"train.epochs": epochs} if epochs else {}
     settings = merged(first_point(dataset, sequence), limit) | {"model_name": sequence}
     started = f"{sequence} from {graph}"
@@ -51,7 +51,7 @@ def cells_of(dataset: str, graph: str, sequence: str, epochs: int | None) -> dic
 
 
 def measure(lab: Lab, cells: dict[str, Cell], seeds: list[int], made_by: str) -> None:
-    """Run all seeds of each model, and compare them with the sequence model alone."""
+    """Run all seeds of each, and compare all with the sequence model alone."""
     names = graph, alone, started = tuple(cells)
     results: dict[str, list[Results]] = {name: [] for name in names}
     dataset = cells[graph].dataset
@@ -68,13 +68,13 @@ def measure(lab: Lab, cells: dict[str, Cell], seeds: list[int], made_by: str) ->
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """Render a page per data set."""
+    """A page per data set."""
     pages = by(lab.store.rows, "dataset")
     return {f"graph-meets-sequence-{dataset}": table(lab, dataset, rows) for (dataset,), rows in pages.items()}
 
 
 def table(lab: Lab, dataset: str, rows: list[Row]) -> str:
-    """A row per model, and the differences to the sequence model alone."""
+    """Page with one row per model, and the differences to the sequence model alone."""
     lines = []
     for (model,), found in by(rows, "model").items():
         costs = [shown(average(found, column), ".0f") for column in ("epochs", "best_epoch", "training_seconds")]
@@ -82,9 +82,9 @@ def table(lab: Lab, dataset: str, rows: list[Row]) -> str:
     settings = {row["model"]: json.loads(row["settings"]) for row in rows}
     named = ", ".join(f"{name} `{json.dumps(found)}`" for name, found in settings.items() if " from " not in name)
     about = (
-        f"Means over seeds {', '.join(map(str, seeds_of(rows)))}; one question a user, the whole catalogue "
-        "ranked, items known from "
-        f"{rows[0]['masked']} left out; seconds of training, on a machine that did other work as well. Made by "
+        f"Means over seeds {', '.join(map(str, seeds_of(rows)))}; one query per user; the whole catalogue "
+        "ranked, except items of "
+        f"{rows[0]['masked']}; seconds of training, on a shared machine. Made by "
         f"`{rows[0]['command']}`. Settings: {named}."
     )
     header = ["model", *METRICS, "epochs", "best epoch", "seconds"]

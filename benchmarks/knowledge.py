@@ -1,11 +1,11 @@
-"""Recommendation with a knowledge graph: GraphFusion with and without it, on MovieLens-100K with its triples.
+"""Knowledge in recommendation: GraphFusion with and without a knowledge graph, on MovieLens-100K with its triples.
 
     python benchmarks/knowledge.py -d ml-100k [--seeds 0 1 2] [--tables-only]
 
-All variants share split, settings and early stopping. All triples are in the graph (``split.triples: 0``): they describe movies,
-not who watched them, so nothing leaks. Items are aligned with entities; features of items are not used. If entities have features,
-one more row uses them. Results are kept in benchmarks/results/knowledge.csv, run folders below runs/knowledge; the table goes to
-benchmarks/tables/knowledge.md. A data set with features is made by
+All variants have the same split, settings and early stopping; all triples are in the graph (``split.triples: 0``), which is fair,
+since they are about movies, not about users. Items are aligned with entities; no item features are used. If entities have
+features, one more row includes them. Results are kept in benchmarks/results/knowledge.csv, run folders below runs/knowledge;
+the table goes to benchmarks/tables/knowledge.md. To make a data set with features:
 
     gmmrec data convert -d ml-100k --to folder --out films
     for name in image text; do cp runs/content/movie-knowledge/${name}_feat.npz films/entity_${name}_feat.npz; done
@@ -35,7 +35,7 @@ WITH_FEATURES = "two steps, entities with features"
 
 def main() -> None:
     parser = command.parser(__doc__, threads=1, data=False)
-    parser.add_argument("-d", "--data", help="data set with items aligned with entities of a knowledge graph")
+    parser.add_argument("-d", "--data", help="data set with items that are aligned with entities of triples")
     parser.add_argument("--epochs", type=int, default=60)
     flags = command.start(parser)
     if flags.data is None and not flags.tables_only:
@@ -65,7 +65,7 @@ def measure(lab: Lab, data: str, seeds: list[int], epochs: int) -> None:
 
 
 def settings_of(changes: dict[str, Any], epochs: int) -> dict[str, Any]:
-    """Return the settings of a variant."""
+    """Settings of a variant."""
     return {
         "model": {"item_graph": "none", **changes},
         "train": {"lr": 5e-3, "epochs": epochs, "patience": 8, "progress": False},
@@ -75,21 +75,21 @@ def settings_of(changes: dict[str, Any], epochs: int) -> dict[str, Any]:
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """Render one page, with a section per data set."""
+    """One page, with a section per data set."""
     sections = [section(dataset, rows) for (dataset,), rows in by(lab.store.rows, "dataset").items()]
     return {"knowledge": page("Knowledge in recommendation", *sections, name="knowledge")}
 
 
 def section(dataset: str, rows: list[Row]) -> str:
-    """Render a row per variant."""
+    """Section with one row per variant."""
     lines = []
     for (variant,), found in by(rows, "variant").items():
         lines.append([variant, *spreads(found, METRICS), shown(average(found, "cpu_seconds"), ".0f")])
     about = (
         f"{len(seeds_of(rows))} seeds, mean and standard deviation on the test part; ID embeddings with light propagation, no "
-        f"features of items; {int(rows[0]['triples']):,} triples. Made by `python benchmarks/knowledge.py -d {dataset}`."
+        f"item features; {int(rows[0]['triples']):,} triples. Made by `python benchmarks/knowledge.py -d {dataset}`."
     )
-    return f"## {dataset}\n\n{about}\n\n{markdown(['GraphFusion', *METRICS, 'CPU s a seed'], lines)}"
+    return f"## {dataset}\n\n{about}\n\n{markdown(['GraphFusion', *METRICS, 'CPU s per seed'], lines)}"
 
 
 if __name__ == "__main__":

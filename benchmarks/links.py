@@ -1,9 +1,9 @@
 """Link prediction: MKGformer, its ablations without text, pictures or fusions, and TransE, DistMult and ComplEx of PyG.
 
-All models predict both ends of every test triple, ranked among all entities with other known answers filtered out
-(``gmmrec.evaluation.link_prediction``); validation triples select the epoch. The baselines are those of ``torch_geometric.nn.kge``
-with the loss that they have there (one corrupted triple each), and, as ``softmax``, DistMult and ComplEx with MKGformer's loss: the
-cross-entropy of the answer among all entities, from either end.
+All have the same queries, both ends of every test triple, and rank all entities except the other known answers
+(``gmmrec.evaluation.link_prediction``); validation triples choose the epoch. The baselines are those of
+``torch_geometric.nn.kge`` with their own loss (one corrupted triple each), and, named ``softmax``, DistMult and ComplEx with the
+loss of MKGformer here: a softmax over all entities, from either end.
 
     python benchmarks/links.py -d runs/content/movie-knowledge
     python benchmarks/links.py -d mkg-y --epochs 10
@@ -11,7 +11,7 @@ cross-entropy of the answer among all entities, from either end.
 
 Results are kept in benchmarks/results/links.csv; the tables go to benchmarks/tables/links-DATA.md.
 
-With ``--grid benchmarks/configs/mkg-y/mkgformer.yaml`` validation triples also select MKGformer's settings from the grid.
+With ``--grid benchmarks/configs/mkg-y/mkgformer.yaml`` validation triples also choose MKGformer's settings from the grid.
 """
 
 import argparse
@@ -56,7 +56,7 @@ from lab.tables import by, markdown, page, seeds_of, shown, write
 METRICS = ("mrr", "hits@1", "hits@3", "hits@10", "mean_rank")
 HEADER = ("model", "MRR", "Hits@1", "Hits@3", "Hits@10", "mean rank")
 NAMES = {"movie-knowledge": "links-movies"}
-"""Names of tables, where they are not those of the data."""
+"""Names of tables that differ from those of the data."""
 KINDS: dict[str, type[KGEModel]] = {"transe": TransE, "distmult": DistMult, "complex": ComplEx}
 
 
@@ -65,15 +65,15 @@ class EmbeddingsConfig:
     """Settings of the baselines."""
 
     kind: str = "distmult"
-    """Name of the model."""
+    """Kind of embedding."""
     dim: int = 64
     """Embedding width (complex numbers count twice)."""
     softmax: bool = False
-    """Train with cross-entropy over all entities, not against one corrupted triple."""
+    """Softmax over all entities instead of one corrupted triple."""
 
 
 class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
-    """Model of ``torch_geometric.nn.kge`` that scores all entities at once by matrix products."""
+    """A model of ``torch_geometric.nn.kge`` that scores all entities at once by matrix products."""
 
     def __init__(self, schema: GraphSchema, config: EmbeddingsConfig = EmbeddingsConfig()) -> None:
         super().__init__(schema, config)
@@ -81,11 +81,11 @@ class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
         self.model = KINDS[config.kind](schema.num_nodes[ENTITY], schema.num_relations, channels)
 
     def encode(self, graph: MultimodalGraph) -> Encoded:
-        """Return nothing; there is no message passing."""
+        """Return nothing: there is no propagation."""
         return Encoded({})
 
     def score(self, encoded: Encoded, query: LinkPredictionQuery, candidates: Tensor) -> Tensor:
-        """Score every triple, with candidates ``[C]`` as its other end."""
+        """Scores of the triples with candidates ``[C]`` as the other end."""
         model, count = self.model, self.schema.num_relations
         backwards = (query.relation >= count)[:, None]
         row = query.relation % count
@@ -103,7 +103,7 @@ class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
         return products
 
     def loss(self, graph: MultimodalGraph, batch: Batch[LinkPredictionQuery]) -> dict[str, Tensor]:
-        """Return PyG's loss, or the cross-entropy over all entities."""
+        """Compute PyG's own loss, or the softmax over all entities."""
         count, head = self.schema.num_relations, batch.query.head
         if self.config.softmax:
             scores = self.score(Encoded({}), batch.query, torch.arange(graph.num_nodes(ENTITY), device=head.device))
@@ -114,7 +114,7 @@ class Embeddings(Recommender[LinkPredictionQuery, EmbeddingsConfig]):
 
 
 def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Dataset, type[AnyRecommender], Any, float]]:
-    """Return the compared models by name: data, model, settings, learning rate."""
+    """Compared models by name: data, class, settings, learning rate."""
     found: dict[str, tuple[Dataset, type[AnyRecommender], Any, float]] = {}
     for kind, label in (("transe", "TransE"), ("distmult", "DistMult"), ("complex", "ComplEx")):
         found[label] = dataset, Embeddings, EmbeddingsConfig(kind, args.dim), 1e-2
@@ -131,8 +131,8 @@ def variants(dataset: Dataset, args: argparse.Namespace) -> dict[str, tuple[Data
         found["MKGformer, text only"] = select_modalities(dataset, texts), MKGformer, config, args.lr
         found["MKGformer, pictures only"] = select_modalities(dataset, pictures), MKGformer, config, args.lr
         found["MKGformer without PGI"] = dataset, MKGformer, replace(config, use_pgi=False), args.lr
-    found["MKGformer, neither"] = select_modalities(dataset, []), MKGformer, config, args.lr
-    found["MKGformer, links alone"] = dataset, MKGformer, replace(config, stage="links"), args.lr
+    found["MKGformer, neither text nor pictures"] = select_modalities(dataset, []), MKGformer, config, args.lr
+    found["MKGformer, link prediction only"] = dataset, MKGformer, replace(config, stage="links"), args.lr
     return found
 
 
@@ -142,18 +142,18 @@ def fit(
     config: Any,
     settings: TrainConfig,
     task: LinkPredictionTask,
-    validate: Callable[[AnyRecommender], float],
+    look: Callable[[AnyRecommender], float],
     seed: int,
 ) -> tuple[AnyRecommender, History]:
-    """Train a model; return it with the weights of its best epoch, and its history."""
+    """Model with the weights of its best epoch, and its history."""
     torch.manual_seed(seed)
     model = model_class(graph.schema, config)
     generator = torch.Generator().manual_seed(seed)
-    return model, Trainer(settings).fit(model, graph, task.batches, validate, generator=generator, monitor="link_prediction/mrr")
+    return model, Trainer(settings).fit(model, graph, task.batches, look, generator=generator, monitor="link_prediction/mrr")
 
 
 def points_of(file: Path, settings: TrainConfig, config: MKGformerConfig) -> list[tuple[TrainConfig, MKGformerConfig]]:
-    """Return the settings of every point of a grid."""
+    """The settings of every point of a grid."""
     grid, points = yaml.safe_load(file.read_text(encoding="utf-8"))["grid"], []
     for choice in itertools.product(*grid.values()):
         changes: dict[str, dict[str, Any]] = {"train": {}, "model": {}}
@@ -167,9 +167,9 @@ def points_of(file: Path, settings: TrainConfig, config: MKGformerConfig) -> lis
 def main() -> None:
     parser = command.plain_parser(__doc__, threads=torch.get_num_threads())
     parser.add_argument("-d", "--data", help="data set with triples")
-    parser.add_argument("--only", help="names, separated by semicolons")
+    parser.add_argument("--only", help="names of models, separated by semicolons")
     parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=30, help="at most (default 30); the baselines get four times as many")
+    parser.add_argument("--epochs", type=int, default=30, help="maximum (default 30); four times as many for the baselines")
     parser.add_argument("--patience", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--objective", choices=("bce", "softmax"), default="softmax", help="of MKGformer")
@@ -189,17 +189,13 @@ def main() -> None:
 
 
 def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
-    """Train and evaluate all models without a row of these settings, and store every row at once."""
+    """Train and evaluate all models without a row for these settings, and keep every row immediately."""
     dataset = gmmrec.load_dataset(flags.data)
     split = gmmrec.split_dataset(dataset, generator=torch.Generator().manual_seed(0))
     task = LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
-    evaluation_tasks = {"valid": links_of(task, "valid"), "test": links_of(task, "test")}
+    asked = {"valid": links_of(task, "valid"), "test": links_of(task, "test")}
     whole = build_graph(dataset, split)
-    about: dict[str, Any] = {
-        "questions": len(evaluation_tasks["test"]),
-        "entities": whole.num_nodes(ENTITY),
-        "batches": task.num_batches,
-    }
+    about: dict[str, Any] = {"questions": len(asked["test"]), "entities": whole.num_nodes(ENTITY), "batches": task.num_batches}
     about |= {"batch_size": flags.batch_size, "dim": flags.dim, "command": made_by, "commit": commit()}
     only = flags.only.split(";") if flags.only else None
     for name, (data, model_class, config, lr) in variants(dataset, flags).items():
@@ -217,40 +213,38 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
         if known is not None and known.get("digest") == digest({"points": tried}):
             continue
         graph = build_graph(data, split)
-        started, validate = time.process_time(), partial(validated, graph=graph, task=evaluation_tasks["valid"])
-        fits = [fit(model_class, graph, c, s, task, validate, flags.seed) for s, c in points]
+        started, look = time.process_time(), partial(validated, graph=graph, task=asked["valid"])
+        fits = [fit(model_class, graph, c, s, task, look, flags.seed) for s, c in points]
         best = max(range(len(fits)), key=lambda number: fits[number][1].best_value or 0.0)
-        (model, history), seconds = fits[best], time.process_time() - started
-        found = evaluate_link_prediction(
-            model, graph, evaluation_tasks["test"], groups=link_groups(whole, evaluation_tasks["test"]), bootstrap=0
-        )
+        (model, history), spent = fits[best], time.process_time() - started
+        found = evaluate_link_prediction(model, graph, asked["test"], groups=link_groups(whole, asked["test"]), bootstrap=0)
         row = where | {"digest": digest({"points": tried}), "settings": json.dumps(tried[best])}
         row |= {metric: found.mean()[metric] for metric in METRICS}
         row |= {f"mrr, {group}": found.mean(group)["mrr"] for group in found.groups if group.startswith("triples")}
-        row |= {"best_epoch": history.best_epoch, "epochs": len(history.epochs), "cpu_seconds": seconds}
+        row |= {"best_epoch": history.best_epoch, "epochs": len(history.epochs), "cpu_seconds": spent}
         store.put(row | about)
         print(name, {metric: round(found.mean()[metric], 4) for metric in METRICS}, flush=True)
         write(tables(store))
 
 
 def links_of(task: LinkPredictionTask, part: Literal["valid", "test"]) -> LinkPredictionEvaluation:
-    """Return the link-prediction task of a split part."""
+    """Evaluation task of the triples of one split part."""
     found = task.evaluation_tasks(part)["link_prediction"]
     return cast(LinkPredictionEvaluation, found)
 
 
 def validated(model: AnyRecommender, graph: MultimodalGraph, task: LinkPredictionEvaluation) -> float:
-    """Return the validation metric that selects the epoch."""
+    """Validation metric that chooses the epoch."""
     return monitored_value(model, graph=graph, task=task, monitor="link_prediction/mrr", config=EvalConfig(bootstrap=0))
 
 
 def tables(store: Store) -> dict[str, str]:
-    """Render a page per data set."""
+    """A page per data set."""
     return {NAMES.get(name, f"links-{name}"): table(name, rows) for (name,), rows in by(store.rows, "dataset").items()}
 
 
 def table(dataset: str, rows: list[Row]) -> str:
-    """Render a row per model."""
+    """Page with one row per model."""
     groups = list(dict.fromkeys(column for row in rows for column in row if column.startswith("mrr, ")))
     header = [*(name for name in HEADER), *(group.replace("mrr", "MRR") for group in groups), "epochs", "CPU s"]
     lines = []
@@ -264,9 +258,9 @@ def table(dataset: str, rows: list[Row]) -> str:
     seeds = ", ".join(map(str, seeds_of(rows)))
     commands = " and ".join(f"`{found}`" for found in dict.fromkeys(row["command"] for row in rows))
     about = (
-        f"{questions:,} questions (both ends of {questions // 2:,} test triples) among "
+        f"{questions:,} queries (both ends of {questions // 2:,} test triples) among "
         f"{int(first['entities']):,} entities, other known "
-        f"answers filtered out; {batches}{first['dim']} numbers per vector, seed {seeds}. Made by {commands}."
+        f"answers excluded; {batches}width {first['dim']}, seed {seeds}. Made by {commands}."
     )
     name = NAMES.get(dataset, f"links-{dataset}")
     return page(f"Link prediction: {dataset}", about, markdown(header, lines), name=name)

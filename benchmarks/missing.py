@@ -1,10 +1,10 @@
-"""Missing pictures and cold items: recall without features or interactions of some items.
+"""Missing pictures and cold items: recall without features or interactions of items.
 
     python benchmarks/missing.py [--dataset tiktok] [--models mgat freedom] [--seeds 0 1 2] [--tables-only]
 
 Two studies, with the settings that ``accuracy.py`` chose on validation. "missing": 0, 30 and 60 % of the image rows are masked at
-random, the usual split. "cold": 20 % of the items lose their training interactions, so that only features describe them; held-out
-interactions stay, and recall is of all, warm and cold items, each ranked among all items. Results are kept in
+random, the usual split. "cold": 20 % of the items lose their training interactions, so that only their features are known;
+held-out interactions stay, and recall is that of all, warm and cold items, ranked among all items. Results are kept in
 benchmarks/results/missing.csv, run folders below runs/missing; the table goes to benchmarks/tables/missing-DATASET.md.
 """
 
@@ -47,12 +47,12 @@ def main() -> None:
 
 
 def missing(share: float) -> str:
-    """Return the name of a variant."""
+    """Name of a variant."""
     return f"{share:.0%} of images missing"
 
 
 def measure(lab: Lab, cell: Cell) -> None:
-    """Run a cell on its reduced data unless its row exists, and store recall by group."""
+    """Run a cell on its reduced data unless its row exists, and keep recall by group."""
     if lab.store.find(**cell.key()) is not None:
         return
     config = cell.config(path_of(cell.dataset, lab.data))
@@ -69,7 +69,7 @@ def measure(lab: Lab, cell: Cell) -> None:
 
 
 def with_cold_items(dataset: Dataset, config: SplitConfig, share: float) -> Dataset:
-    """Return the data set with given split parts, without the training interactions of a random share of the items."""
+    """Data set with a given split, without the training interactions of a random share of the items."""
     split = split_dataset(dataset, config, torch.Generator().manual_seed(config.seed))
     cold = torch.randperm(dataset.num_items, generator=torch.Generator().manual_seed(0))[: int(share * dataset.num_items)]
     train = split.train.take(~torch.isin(split.train.item, cold))
@@ -80,17 +80,17 @@ def with_cold_items(dataset: Dataset, config: SplitConfig, share: float) -> Data
 
 
 def groups_of(report: dict[str, Any]) -> dict[str, float]:
-    """Return recall by group, for groups that have it."""
+    """Recall by group, for groups that have it."""
     return {name: group["metrics"][METRIC] for name, group in report["groups"].items() if METRIC in group["metrics"]}
 
 
 def tables(lab: Lab) -> dict[str, str]:
-    """Render a page per data set."""
+    """A page per data set."""
     return {f"missing-{dataset}": table(dataset, rows) for (dataset,), rows in by(lab.store.rows, "dataset").items()}
 
 
 def table(dataset: str, rows: list[Row]) -> str:
-    """Render a row per model: recall with missing pictures, and by group on the cold split."""
+    """Page with one row per model: recall with missing pictures, and on the cold split by group."""
     columns = {f"{METRIC}, {missing(share)}": (missing(share), METRIC) for share in SHARES}
     columns |= {f"{COLD}, {group}": (COLD, METRIC if group == "all" else f"{METRIC}, {group}") for group in GROUPS}
     lines = []
@@ -100,7 +100,7 @@ def table(dataset: str, rows: list[Row]) -> str:
     about = (
         f"{METRIC}, mean of seeds {', '.join(map(str, seeds_of(rows)))}. Left: image rows masked at random. "
         "Right: 20 % of the items "
-        "without their training interactions; what is held out of warm items, and of cold ones, every one ranked among all items. "
+        "without their training interactions; held-out interactions with warm and with cold items, ranked among all items. "
         f"Made by `python benchmarks/missing.py --dataset {dataset}`."
     )
     return page(f"Missing pictures and cold items on {dataset}", about, markdown(["model", *columns], lines))

@@ -1,13 +1,13 @@
-"""Matching garments and commenting on them: NOR with and without mutual attention, and the quality of its comments.
+"""Matching garments and comments on them: NOR with and without mutual attention, and the quality of its comments.
 
     python benchmarks/outfit_comments.py [--folder runs/content/garment-pairs] [--seeds 0 1 2] [--tables-only]
 
-The data set is made by ``data_scripts/garment_pairs.py``; garments are described by picture regions only. Every test pair gives two
-queries: the lower garment for the upper one, and the reverse, among all garments of that kind in the catalogue. The comment on a
-pair comes from a beam search of width three; it is compared with the shop's text, unseen in training, next to two copied texts: the
-most frequent one in training, and that of the training pair with the most similar pictures. Settings are the same for all variants
-and not tuned; training stops at the best validation AUC of fill in the blank. The table goes to
-benchmarks/tables/outfit-comments.md, rendered from benchmarks/results/outfit_comments.csv; runs and texts are kept below
+The data set is made by ``data_scripts/garment_pairs.py``; garments have no features but the regions of their pictures. Every test
+pair is two queries: the lower garment for the upper one, and the reverse, among all garments of that kind in the catalogue. The
+comment on a pair is found by a beam search of width three and compared with the shop's description, which is not in the training
+data; two baselines copy a text: the most frequent one of training, and that of the training pair with the most similar pictures.
+Settings are the same for all variants and not tuned; training stops at the best validation AUC of fill in the blank. The table
+goes to benchmarks/tables/outfit-comments.md, rendered from benchmarks/results/outfit_comments.csv; runs and texts are kept below
 runs/outfit-comments, and an interrupted run resumes.
 """
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measure(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, float]:
-    """Return the metrics of one run, and write its comments to a text file."""
+    """Train and evaluate one run, and keep its comments as text."""
     started = time.perf_counter()
     path = path_of(name, seed, epochs)
     model, train = SETTINGS["model"] | VARIANTS[name], SETTINGS["train"] | {"epochs": epochs}
@@ -78,7 +78,7 @@ def measure(dataset: Dataset, name: str, seed: int, epochs: int) -> dict[str, fl
     result = {"seconds": time.perf_counter() - started} | matching(dataset, finished)
     if model["comment_weight"]:
         texts = comments(dataset, finished)
-        result |= text_metrics(texts, shop_texts(dataset))
+        result |= text_metrics(texts, descriptions(dataset))
         path.with_suffix(".txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     logger.info("%s, seed %d: %s", name, seed, {key: round(value, 4) for key, value in result.items()})
     return result
@@ -89,13 +89,13 @@ def path_of(name: str, seed: int | str, epochs: int) -> Path:
 
 
 def pairs(dataset: Dataset, part: int) -> Tensor:
-    """Rows of the garments ``[n, 2]`` of every pair of one part, upper then lower."""
+    """Rows of the garments ``[n, 2]`` of every pair of one split part, upper then lower."""
     assert dataset.outfits is not None
     return dataset.outfits.items.values.view(-1, 2)[dataset.outfits.part == part]
 
 
 def described(dataset: Dataset, *parts: int) -> tuple[Tensor, Tensor]:
-    """The pairs of some parts that have a text, and their texts."""
+    """Pairs of some split parts that have a text, and their texts."""
     assert dataset.outfits is not None
     assert dataset.outfits.text is not None
     chosen = torch.isin(dataset.outfits.part, torch.tensor(parts)) & dataset.outfits.text.any(1)
@@ -103,13 +103,13 @@ def described(dataset: Dataset, *parts: int) -> tuple[Tensor, Tensor]:
 
 
 def alone(garments: Tensor) -> OutfitQuery:
-    """Outfits of one garment each ``[n]``, for nobody."""
+    """Outfits of one garment each ``[n]``, without a user."""
     return OutfitQuery(torch.full_like(garments, -1), garments[:, None], torch.ones_like(garments, dtype=torch.bool)[:, None])
 
 
 @torch.no_grad()
 def matching(dataset: Dataset, finished: Run) -> dict[str, float]:
-    """AUC and reciprocal rank of the right garment among all of its kind, in both directions."""
+    """AUC and reciprocal rank of the relevant garment among all of its kind, in both directions."""
     assert dataset.outfits is not None
     assert dataset.outfits.category is not None
     encoded, test, result = finished.model.encode(finished.graph), pairs(dataset, TEST), {}
@@ -117,17 +117,17 @@ def matching(dataset: Dataset, finished: Run) -> dict[str, float]:
         kind = dataset.outfits.category[test[0, asked]]
         candidates = torch.nonzero(dataset.outfits.category == kind).flatten()
         scores = finished.model.score(encoded, alone(test[:, given]), candidates)
-        right = candidates == test[:, asked, None]
-        own = scores[right][:, None]
+        is_relevant = candidates == test[:, asked, None]
+        own = scores[is_relevant][:, None]
         better, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
-        position = better + equal / 2  # equal ones are met half-way
+        position = better + equal / 2  # ties count half
         result[f"auc of {name}"] = float((1 - position / (len(candidates) - 1)).mean())
         result[f"mrr of {name}"] = float((1 / (1 + position)).mean())
     return result
 
 
 def comments(dataset: Dataset, finished: Run) -> list[str]:
-    """Return the model's comments on the test pairs that have a text."""
+    """Comments of the model on the test pairs that have a text."""
     assert dataset.reviews is not None
     with torch.no_grad():
         encoded = finished.model.encode(finished.graph)
@@ -136,29 +136,29 @@ def comments(dataset: Dataset, finished: Run) -> list[str]:
     return plain(model.comment(encoded, alone(upper), lower, max_words=WORDS), dataset.reviews.words)
 
 
-def shop_texts(dataset: Dataset) -> list[str]:
-    """Return the shop's texts on the same pairs; words unknown to training stay as unknown, which no comment matches."""
+def descriptions(dataset: Dataset) -> list[str]:
+    """Descriptions of the same pairs by the shop; words unknown in training are kept as unknown, and never matched."""
     assert dataset.reviews is not None
     return plain(described(dataset, TEST)[1], dataset.reviews.words)
 
 
 def baselines(dataset: Dataset) -> dict[str, list[str]]:
-    """Return copied texts: the most frequent one, and that of the most similar training pair."""
+    """Copied texts: the most frequent one, and that of the most similar training pair."""
     assert dataset.reviews is not None
     known, texts = described(dataset, 0)
     words = ("", "?", *dataset.reviews.words[2:])  # two rare words are not the same word
-    copied, pictures = plain(texts, words), F.normalize(dataset.features["regions"].pooled, dim=1)
-    queries = described(dataset, TEST)[0]
-    alike = sum(pictures[queries[:, side]] @ pictures[known[:, side]].T for side in (0, 1))
+    said, pictures = plain(texts, words), F.normalize(dataset.features["regions"].pooled, dim=1)
+    asked = described(dataset, TEST)[0]
+    alike = sum(pictures[asked[:, side]] @ pictures[known[:, side]].T for side in (0, 1))
     assert isinstance(alike, Tensor)
     return {
-        "the most frequent text of training": [most_frequent(copied)] * len(queries),
-        "the text of the most similar training pair": [copied[position] for position in alike.argmax(1).tolist()],
+        "the most frequent text of training": [most_frequent(said)] * len(asked),
+        "the text of the most similar training pair": [said[position] for position in alike.argmax(1).tolist()],
     }
 
 
 def popular(dataset: Dataset) -> dict[str, float]:
-    """Return the metrics of ranking garments by their number of training pairs."""
+    """The same metrics for ranking garments by their number of training pairs."""
     assert dataset.outfits is not None
     assert dataset.outfits.category is not None
     count = torch.bincount(pairs(dataset, 0).flatten(), minlength=dataset.num_items).float()
@@ -175,10 +175,10 @@ def popular(dataset: Dataset) -> dict[str, float]:
 
 
 def keep(store: Store, dataset: Dataset, epochs: int) -> None:
-    """Store the results so far, and those of the baselines, in place of earlier ones."""
+    """Keep all results so far, and those that need no model, instead of earlier ones."""
     assert dataset.outfits is not None
     assert dataset.outfits.category is not None
-    truth, chance = shop_texts(dataset), dict[str, float]()
+    truth, chance = descriptions(dataset), dict[str, float]()
     for kind, side in (("lower", 1), ("upper", 0)):
         count = int((dataset.outfits.category == dataset.outfits.category[pairs(dataset, TEST)[0, side]]).sum())
         chance |= {f"auc of {kind}": 0.5, f"mrr of {kind}": sum(1 / (1 + n) for n in range(count)) / count}
@@ -193,7 +193,7 @@ def keep(store: Store, dataset: Dataset, epochs: int) -> None:
 
 
 def tables(store: Store) -> dict[str, str]:
-    """Render the page of all results so far."""
+    """The page of all results so far."""
     rows = store.select(dataset=DATASET)
     if not rows:
         return {}
@@ -202,21 +202,21 @@ def tables(store: Store) -> dict[str, str]:
         "Matching garments, and comments on them",
         f"{first['training_pairs']} training pairs of an upper and a lower garment that were bought together, "
         f"{first['test_pairs']} "
-        f"later test pairs, {first['garments']} garments known by 7 x 7 regions of their pictures; means of "
-        "seeds, with the deviation "
-        f"between them; at most {first['epochs']} epochs. Made by `python benchmarks/outfit_comments.py`, which says how.",
-        "Which garment goes with the given one, among all of its kind:",
+        f"later test pairs, {first['garments']} garments with 7 x 7 regions of their pictures; means over "
+        "seeds, with the standard deviation "
+        f"between them; at most {first['epochs']} epochs. Made by `python benchmarks/outfit_comments.py` (see its docstring).",
+        "Rank of the garment that goes with the given one, among all of its kind:",
         table("ranking", rows, MATCHING),
-        f"What is said of {first['texts']} test pairs, against the shop's own words on the two products, none "
-        "of which training has "
-        "seen (H&M's customers write no comments):",
+        f"Comments on {first['texts']} test pairs, compared with the shop's descriptions of the two products, none "
+        "of which are in the training "
+        "data (H&M's customers write no comments):",
         table("comment", rows, COMMENT),
     )
     return {"outfit-comments": text}
 
 
 def table(title: str, rows: Sequence[Row], metrics: Sequence[str]) -> str:
-    """Render a row per ranking or text, with the number of seeds for models."""
+    """Table with one row per ranking or text, and the number of seeds for models."""
     lines = []
     for (name,), found in by(rows, "model").items():
         measured = [row for row in found if metrics[0] in row]

@@ -1,14 +1,13 @@
-"""Outfits: fill in the blank and compatibility, for models that complete outfits and for baselines.
+"""Outfits: fill in the blank and compatibility, for models that complete outfits and for controls.
 
-Rows: popularity; pointwise mutual information (PMI) of categories (or items); a Siamese network that embeds items of one outfit
-close to each other; FOM, which predicts a masked item from the others; POG, which reads the user's history and is initialised with
-that FOM, as in the paper and with its additions; the same POG without histories; and NOR, if the data have regions of pictures,
-with and without mutual attention. All share the same evaluation tasks: those of the data, or every item of every test outfit in
-turn, next to three items of other test outfits, drawn ROUNDS times. Means and tests are over outfits. Validation selects the epoch
-only.
+Rows: popularity; the pointwise mutual information (PMI) of categories (or items) in outfits; a Siamese network with similar vectors
+for items of one outfit; FOM, which predicts a masked item from the others; POG, which reads the user's history and is initialised
+from that FOM, as in the paper and with additions; the same POG without histories; and NOR, for data with regions of pictures, with
+and without mutual attention. All have the same queries: those that come with the data, or every item of every test outfit in turn,
+beside three items of other test outfits, sampled ROUNDS times. Means and tests are over outfits. Validation chooses the epoch only.
 
-Values per question are kept below runs/outfits, results in benchmarks/results/outfits.csv; finished runs are not repeated, and
-interrupted ones resume. The table goes to benchmarks/tables/outfits-DATA.md.
+Values per query are kept below runs/outfits, results in benchmarks/results/outfits.csv; existing ones are not run again, and an
+interrupted run resumes. The table goes to benchmarks/tables/outfits-DATA.md.
 
     python benchmarks/outfits.py -d polyvore-outfits --models popularity pmi siamese fom --no-ids --batch-size 512 --epochs 8
     python benchmarks/outfits.py -d runs/content/hm-baskets --no-ids --dim 128 --layers 1 --seeds 0 1 2
@@ -56,21 +55,21 @@ TITLES = {
     "pmi": "PMI of categories",
     "siamese": "Siamese network",
     "fom": "FOM",
-    "pog": "POG, begun with FOM",
-    "pog-alone": "the same POG, told no histories",
+    "pog": "POG, initialised from FOM",
+    "pog-alone": "the same POG without histories",
     "repeats": "POG with `repeats`",
-    "repeats-alone": "the same, told no histories",
-    "nor": "NOR, matching alone",
+    "repeats-alone": "the same without histories",
+    "nor": "NOR, matching only",
     "nor-mean": "the same without mutual attention",
 }
 MODELS = tuple(TITLES)
 COUNTED = ("popularity", "pmi")
-"""Models without training, which are the same for every seed."""
+"""Untrained models, independent of the seed."""
 SHOWN = {"fill_in_the_blank": "accuracy", "compatibility": "auc"}
 UNIMPORTANT = ("data", "models", "seeds", "threads", "tables_only")
-"""Flags that do not affect a row."""
+"""Flags without effect on a row."""
 ROUNDS = 10
-"""Draws of negative candidates for each fill-in-the-blank task."""
+"""Samples of irrelevant candidates per blank."""
 
 
 class Control(nn.Module):
@@ -267,7 +266,7 @@ class Bench:
 
 
 def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_by: str) -> None:
-    """Run all rows, and replace the stored results on the data set."""
+    """Run all rows, and keep the results instead of earlier ones on the same data."""
     bench = Bench(flags)
     found: dict[str, list[tuple[dict[str, Results], float]]] = {name: [] for name in flags.models}
     for seed in flags.seeds:  # a whole comparison first, then the next seed
@@ -300,7 +299,7 @@ NAMES = ("fill in the blank: accuracy", "fill in the blank: AUC", "compatibility
 
 
 def values(results: dict[str, Results], *, alone: bool) -> dict[str, float]:
-    """Return the means of one run, with their intervals if there is only one seed."""
+    """Means of one run, with their intervals if it is the only seed."""
     found: dict[str, float] = {}
     for task, metric in COLUMNS:
         found[f"{task}/{metric}"] = results[task].mean()[metric]
@@ -311,18 +310,20 @@ def values(results: dict[str, Results], *, alone: bool) -> dict[str, float]:
 
 
 def tables(store: Store, tests: Significance) -> dict[str, str]:
-    """Render a page per data set."""
+    """A page per data set."""
     return {f"outfits-{name}": table(name, rows, tests) for (name,), rows in by(store.rows, "dataset").items()}
 
 
 def table(dataset: str, rows: list[Row], tests: Significance) -> str:
-    """Render all rows as means over seeds, and tests of each against FOM (or the last row, without FOM)."""
+    """Page of means over seeds, and each model against FOM (or the last row, if FOM is missing)."""
     first = rows[0]
     sizes = [int(first[name]) if name in first else None for name in ("fill_in_the_blank", "outfits", "sets")]
-    counts = "" if None in sizes else "{:,} fill-in-the-blank tasks on {:,} test outfits, {:,} sets; a".format(*sizes)
+    counts = (
+        "" if None in sizes else "{:,} fill-in-the-blank tasks in {:,} test outfits, {:,} sets for compatibility. ".format(*sizes)
+    )
     about = (
-        f"{counts or 'A'} candidate that ties with the relevant one is ranked before it. 95 % intervals (one seed) in "
-        "brackets, deviations between seeds behind ±. Seconds are those of a machine that did other things meanwhile."
+        f"{counts}A tie with the relevant candidate counts as an error. 95 % intervals (one seed) in "
+        "parentheses, or ± the standard deviation between seeds. Seconds on a shared machine."
     )
     lines = []
     for (name,), found in by(rows, "model").items():
@@ -331,11 +332,11 @@ def table(dataset: str, rows: list[Row], tests: Significance) -> str:
     header = ["model", "seeds", *NAMES, "seconds"]
     made_by = f"Made by `{first['command']}`."
     significance = tests.markdown(dataset)
-    return page(f"Outfits of {dataset}", made_by, about, markdown(header, lines), *significance, name=f"outfits-{dataset}")
+    return page(f"Outfits: {dataset}", made_by, about, markdown(header, lines), *significance, name=f"outfits-{dataset}")
 
 
 def cell(rows: list[Row], metric: str) -> str:
-    """Render mean and deviation over seeds, or the interval of a single seed."""
+    """Mean over seeds and standard deviation, or the interval of a single seed."""
     digits = int(rows[0].get("digits", "4"))
     text = spread(summarise(rows, metric), alone=False, digits=digits)
     ends = [rows[0].get(f"{metric} {end}") for end in ("low", "high")]
@@ -345,15 +346,15 @@ def cell(rows: list[Row], metric: str) -> str:
 
 def main() -> None:
     parser = command.parser(__doc__, seeds=(0,), threads=1, data=False)
-    parser.add_argument("-d", "--data", help="a data set with outfits")
-    parser.add_argument("--modalities", nargs="+", help="all by default")
+    parser.add_argument("-d", "--data", help="data set with outfits")
+    parser.add_argument("--modalities", nargs="+", help="modalities to use (default: all)")
     parser.add_argument("--models", nargs="+", default=list(MODELS[:8]), choices=MODELS)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--dim", type=int, default=64, help="width of items and of networks")
-    parser.add_argument("--layers", type=int, default=2, help="of every network")
-    parser.add_argument("--no-ids", action="store_true", help="use features of items only")
-    parser.add_argument("--length", type=int, default=20, help="items of a history")
+    parser.add_argument("--layers", type=int, default=2, help="number of layers of every network")
+    parser.add_argument("--no-ids", action="store_true", help="use only item features, no ID embeddings")
+    parser.add_argument("--length", type=int, default=20, help="history length")
     flags = command.start(parser)
     if flags.data is None and not flags.tables_only:
         parser.error("expected a data set with outfits, but none is named; add -d, or --tables-only")

@@ -1,14 +1,15 @@
-"""Transfer from a dense region to sparse ones: MMT-Net alone, with the source's modules fine-tuned, and with them frozen.
+"""Transfer from a dense region to sparse ones: MMT-Net alone, and with the modules of the source, fine-tuned or frozen.
 
     python data_scripts/regions.py foursquare-us-regions --out runs/content/foursquare
     python benchmarks/transfer.py [--data runs/content/foursquare] [--source new-york] [--regions phoenix seattle] [--seeds 0 1 2]
         [--share 0.1] [--tables-only]
 
-Every way to train has the same grid of learning rates and of the spread of initial embeddings; the point whose validation
-recall@20 is best on average over the regions (seed 0) serves all regions and seeds. With --share the regions are made even
-sparser. Run folders are kept below runs/transfer, results in benchmarks/results/transfer.csv; finished runs are not repeated,
-and interrupted ones resume. The table has recall@20 and ndcg@20 over held-out visits (given user and time, all new venues of the
-region ranked), the cost of training, and the differences to training alone over all regions together, paired by visit.
+Every training method has the same grid of learning rates and standard deviations of initial embeddings; the point with the best
+validation recall@20 on average over the regions (seed 0) is used for all regions and seeds. With --share the regions are made even
+sparser. Run folders are kept below runs/transfer, results in benchmarks/results/transfer.csv; existing ones are not run again, and
+an interrupted run resumes. The table has recall@20 and ndcg@20 over held-out visits (a query is a user and a time; all venues of
+the region except known ones are ranked), the cost of training, and the differences to training alone over all regions, paired by
+visit.
 """
 
 import json
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("runs/content/foursquare"))
     parser.add_argument("--source", default="new-york")
     parser.add_argument("--regions", nargs="+", default=REGIONS)
-    parser.add_argument("--share", type=float, default=1.0, help="share of the regions' training visits that is kept")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the regions' training visits to keep")
     flags = command.start(parser)
     store, tests = Store("transfer", keys=KEYS), Significance("transfer")
     if not flags.tables_only:
@@ -68,14 +69,14 @@ def main() -> None:
 def measure(
     store: Store, tests: Significance, data: Path, source: str, regions: list[str], seeds: list[int], share: float, made_by: str
 ) -> None:
-    """Train the source, search every way to train, run the seeds, and replace the stored results."""
+    """Train the source, search every training method, run the seeds, and keep the results instead of earlier ones."""
     out, name = RUNS / data.name, data.name
     teacher = out / source
     report_of(teacher, data / source, {"train": TRAIN | SOURCE, "model": MODEL}, 0)
     about = {"source": source, "share": share, "command": made_by, "commit": commit(), "teacher_seconds": cost_of(teacher)}
     if share < 1:
         name = f"{name}-{round(100 * share)}"
-        data, out = sparser(data, regions, share, out.with_name(name)), out.with_name(name)
+        data, out = thinned(data, regions, share, out.with_name(name)), out.with_name(name)
     chosen = {way: best_point(way, data, out, regions, teacher) for way in WAYS}
     folders: dict[str, dict[str, list[Path]]] = {region: {way: [] for way in WAYS} for region in regions}
     rows: list[dict[str, Any]] = []
@@ -97,17 +98,17 @@ def measure(
 
 
 def settings_of(way: str, rate: float, init_std: float) -> dict[str, Any]:
-    """Return the settings of a point of the grid."""
+    """Settings of a point of the grid."""
     return {"train": TRAIN | {"lr": rate}, "model": MODEL | {"transfer": WAYS[way], "init_std": init_std}}
 
 
 def folder_of(out: Path, region: str, way: str, settings: dict[str, Any], seed: int) -> Path:
-    """Return the folder of a run."""
+    """Folder of a run."""
     return out / region / f"{way}-{digest(settings)}-seed{seed}"
 
 
 def best_point(way: str, data: Path, out: Path, regions: list[str], teacher: Path) -> dict[str, Any]:
-    """Return the point with the best mean validation recall over the regions, with seed 0."""
+    """Point with the best validation recall on average over the regions, with seed 0."""
 
     def validated(settings: dict[str, Any]) -> float:
         start = None if way == "alone" else teacher
@@ -117,8 +118,8 @@ def best_point(way: str, data: Path, out: Path, regions: list[str], teacher: Pat
     return max((settings_of(way, *point) for point in GRID), key=validated)
 
 
-def sparser(data: Path, regions: list[str], share: float, out: Path) -> Path:
-    """Write the regions with a share of their training visits, drawn with seed 0; venues and held-out visits stay."""
+def thinned(data: Path, regions: list[str], share: float, out: Path) -> Path:
+    """Folder with the same regions and a share of their training visits, drawn with seed 0; venues and test stay the same."""
     for region in regions:
         folder = out / "data" / region
         if folder.is_dir():
@@ -132,7 +133,7 @@ def sparser(data: Path, regions: list[str], share: float, out: Path) -> Path:
 
 
 def report_of(folder: Path, data: Path, settings: dict[str, Any], seed: int, source: Path | None = None) -> Report:
-    """Return the report of a run; train it if it is missing, resume it if it was interrupted."""
+    """Report of one run; computed if it does not exist, resumed if it was interrupted."""
     if not (folder / "cpu.json").is_file():
         values = {"data": {"path": str(data)}, "seed": seed, "eval": {"bootstrap": 0, "ks": (20,)}, **settings}
         if source is not None:
@@ -145,21 +146,21 @@ def report_of(folder: Path, data: Path, settings: dict[str, Any], seed: int, sou
 
 
 def cost_of(folder: Path) -> float:
-    """Return the processor seconds of a run."""
+    """CPU seconds of a run."""
     return float(read_json(folder / "cpu.json")["cpu_seconds"])
 
 
 def popularity(folder: Path) -> tuple[int, dict[str, float]]:
-    """Return the number of training visits in a run's region, and the metrics of popularity there."""
+    """Number of training visits of a run's region, and metrics of popularity there."""
     run_ = gmmrec.load(folder)
     sizes = len(run_.vocabularies["user"]), len(run_.vocabularies["item"])
-    task = ContextTask(TaskInputs(run_.split, *sizes)).ranking("test")
-    found = evaluate(Popularity(run_.graph.schema), run_.graph, task, ks=(20,), bootstrap=0)
+    questions = ContextTask(TaskInputs(run_.split, *sizes)).ranking("test")
+    found = evaluate(Popularity(run_.graph.schema), run_.graph, questions, ks=(20,), bootstrap=0)
     return len(run_.split.train), found.mean()
 
 
 def compare_all(tests: Significance, name: str, folders: dict[str, dict[str, list[Path]]]) -> None:
-    """Store means over the visits of all regions, and differences to training alone, paired by visit (means over seeds)."""
+    """Keep means over the visits of all regions, and differences to training alone, paired by visit (means over seeds)."""
     rows: list[dict[str, Any]] = []
     for metric in METRICS:
         values = {
@@ -178,39 +179,39 @@ def compare_all(tests: Significance, name: str, folders: dict[str, dict[str, lis
 
 
 def seed_mean(results: list[Results], metric: str) -> torch.Tensor:
-    """Return the mean over seeds per question ``[Q]``; all runs answer the same questions."""
+    """Mean over seeds per query ``[Q]``; all seeds have the same queries."""
     first = results[0]
     if any(not torch.equal(first.relevant, other.relevant) for other in results):
-        raise ValueError("runs of one region answered different questions; remove runs/transfer and start again")
+        raise ValueError("expected the same queries in all runs of a region, but they differ; remove runs/transfer and start again")
     return torch.stack([found.values[metric].double() for found in results]).mean(0)
 
 
 def tables(store: Store, tests: Significance) -> dict[str, str]:
-    """Render a page per data set."""
+    """A page per data set."""
     return {f"transfer-{name}": table(name, rows, tests) for (name,), rows in by(store.rows, "dataset").items()}
 
 
 def table(name: str, rows: list[Row], tests: Significance) -> str:
-    """Render rows by region and way to train, popularity first; then all regions together."""
+    """Page by region and training method, popularity first; then all regions together."""
     first = rows[0]
     share = float(first["share"])
     kept = f", {share:.0%} of the regions' training visits" if share < 1 else ""
     base = name.rsplit("-", 1)[0] if share < 1 else name
     points = {row["way"]: json.loads(row["settings"]) for row in rows if "settings" in row}
-    settings = ", ".join(f"{way} {found['train']['lr']:g} and {found['model']['init_std']:g}" for way, found in points.items())
+    chosen = ", ".join(f"{way} {found['train']['lr']:g} and {found['model']['init_std']:g}" for way, found in points.items())
     seeds = seeds_of([row for row in rows if row["way"] != "popularity"])
     about = (
-        f"Learning rates and spreads of initial embeddings chosen on validation: {settings}. Means over seeds "
-        f"{', '.join(map(str, seeds))}; seconds of one CPU thread for a run, evaluations included; the source took "
+        f"Learning rates and standard deviations of initial embeddings chosen on validation: {chosen}. Means over seeds "
+        f"{', '.join(map(str, seeds))}; seconds of one CPU thread per run, evaluation included; the source took "
         f"{float(first['teacher_seconds']):.0f} s, once. Made by `{first['command']}`."
     )
-    header = ["region", "way", *METRICS, "best epoch", "seconds"]
-    parts = [markdown(header, by_region(rows)), "## All regions together", together(tests.rows(dataset=name))]
+    header = ["region", "training", *METRICS, "best epoch", "seconds"]
+    parts = [markdown(header, by_region(rows)), "## All regions", together(tests.rows(dataset=name))]
     return page(f"Transfer from {first['source']} ({base}{kept})", about, *parts)
 
 
 def by_region(rows: list[Row]) -> list[list[str]]:
-    """Render a row per region and way to train, popularity first."""
+    """One row per region and training method, popularity first."""
     lines = []
     for (region,), found in by(rows, "region").items():
         ways = by(sorted(found, key=lambda row: row["way"] != "popularity"), "way")
@@ -223,7 +224,7 @@ def by_region(rows: list[Row]) -> list[list[str]]:
 
 
 def together(rows: list[Row]) -> str:
-    """Render means and differences over the visits of all regions."""
+    """Table of means and differences over the visits of all regions."""
     lines, metric = [], ""
     for row in rows:
         cells = [row["metric"] if row["metric"] != metric else "", row["run"], f"{float(row['mean']):.4f}"]
@@ -232,7 +233,7 @@ def together(rows: list[Row]) -> str:
             cells += [f"{float(row['difference']):+.4f}", f"{low:+.4f} to {high:+.4f}", f"{float(row['p']):.2g}"]
         lines.append(cells + [""] * (6 - len(cells)))
         metric = row["metric"]
-    return markdown(["metric", "way", "mean", "difference", "95 % interval", "p"], lines)
+    return markdown(["metric", "training", "mean", "difference", "95 % interval", "p"], lines)
 
 
 if __name__ == "__main__":

@@ -72,12 +72,12 @@ def test_only_declaring_classes_offer_an_ability():
         (
             AcceptsParts,
             {"own_parts": property(lambda self: {})},
-            "Mine declares AcceptsParts, but has no method with_parts(schema, config, parts); write it, or leave the ability out",
+            "Mine declares AcceptsParts, but has no method with_parts(schema, config, parts); implement it, or drop the ability",
         ),
         (
             AcceptsParts,
             {"own_parts": property(lambda self: {}), "with_parts": lambda self, schema, config, parts: None},
-            "Mine.with_parts must be a class method, as in AcceptsParts; write @classmethod above it",
+            "Mine.with_parts must be a class method, as in AcceptsParts; decorate it with @classmethod",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Search for settings on validation in a declared grid, and runs of all seeds with them."""
+"""Choice of settings on validation from a declared grid, and runs of all seeds with them."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ DEFAULT_MONITOR = "recall@20"
 def search(lab: Lab, dataset: str, model: str, seeds: Sequence[int]) -> None:
     """Choose the settings of one model with seed 0 on validation, and run all seeds with them.
 
-    Results of settings that were chosen earlier are dropped once the new ones are there.
+    Results of earlier choices are dropped once the new ones are complete.
     """
     points = grid.points(dataset, model, lab.configs)
     if (settings := known(lab, dataset, model, points)) is None:
@@ -26,13 +26,13 @@ def search(lab: Lab, dataset: str, model: str, seeds: Sequence[int]) -> None:
         for seed in seeds:
             row = lab.finished(Cell(dataset, model, settings, seed), extra={"points": len(points)})
             if number(row, "epochs") == 0:
-                break  # closed form: the same for every seed
+                break  # fitted in closed form: every seed gives the same
     kept = [row for row in lab.store.select(dataset=dataset, model=model, part="test") if row["digest"] == chosen]
     lab.store.replace(kept, dataset=dataset, model=model, part="test")
 
 
 def known(lab: Lab, dataset: str, model: str, points: Sequence[Settings]) -> Settings | None:
-    """Return the settings that an earlier search over the same points chose, or None."""
+    """Settings that an earlier search over the same points chose."""
     declared = {grid.digest(point) for point in points}
     for row in lab.store.select(dataset=dataset, model=model, part="test"):
         if row["digest"] in declared and row.get("points") == str(len(points)):
@@ -47,7 +47,7 @@ def is_complete(rows: Sequence[Row], seeds: Sequence[int]) -> bool:
 
 
 def best(lab: Lab, dataset: str, model: str, points: Sequence[Settings]) -> Settings:
-    """Return the point with the best monitored validation metric, with seed 0."""
+    """Point with the best monitored validation metric, with seed 0."""
     if len(points) == 1:
         return points[0]
     validated: dict[float, Settings] = {}
@@ -59,30 +59,30 @@ def best(lab: Lab, dataset: str, model: str, points: Sequence[Settings]) -> Sett
 
 
 def is_declared(lab: Lab, dataset: str, model: str, digest: str) -> bool:
-    """Return whether settings are a point of the current grid, not of an earlier one."""
+    """Return whether settings are a point of the declared grid, not of an earlier one."""
     return digest in {grid.digest(point) for point in grid.points(dataset, model, lab.configs)}
 
 
 def spent(lab: Lab, dataset: str) -> str:
-    """Return a sentence on the number and time of runs on a data set, with those on earlier grids apart."""
+    """Number and duration of the runs of a data set, separately for grids that have been replaced since."""
     rows = [row for row in lab.store.select(dataset=dataset) if row.get("seconds")]
     unique = {(row["model"], row["digest"], row.get(SEED, "")): row for row in rows if "model" in row}
     declared = [row for (model, digest, _), row in unique.items() if is_declared(lab, dataset, model, digest)]
     earlier = [row for (model, digest, _), row in unique.items() if not is_declared(lab, dataset, model, digest)]
-    declared += lab.store.select(dataset=dataset, part="spent")  # summaries of runs before rows were stored
+    declared += lab.store.select(dataset=dataset, part="spent")  # summaries of runs from before rows were kept
     earlier += lab.store.select(dataset=dataset, part="spent on earlier grids")
-    text = f"All {_runs_and_hours(declared)}, grid points included."
-    return f"{text} {_runs_and_hours(earlier)} more, on grids that have been replaced since." if earlier else text
+    text = f"All {_duration(declared)}, grid points included."
+    return f"{text} Earlier grids: {_duration(earlier)}." if earlier else text
 
 
-def _runs_and_hours(rows: Sequence[Row]) -> str:
+def _duration(rows: Sequence[Row]) -> str:
     hours = sum(float(row["seconds"]) for row in rows) / 3600
     runs = sum(int(row.get(RUNS, "1")) for row in rows)
     return f"{runs} runs took {hours:.1f} hours of one thread"
 
 
 def order(rows: dict[str, list[Row]], metric: str) -> list[str]:
-    """Return models ordered by a metric, best first; those without it last."""
+    """Models ordered by a metric, best first; those without it last."""
 
     def rank(name: str) -> tuple[bool, float]:
         found = summarise(rows[name], metric)

@@ -1,4 +1,4 @@
-"""Paired tests, stored as CSV next to the results, as values per question stay in the run folders."""
+"""Outcomes of paired tests, kept as CSV beside the results, since the values per query stay in the run folders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -17,15 +17,15 @@ from lab.results import Row, Store, number
 KEYS = ("dataset", "study", "metric", "group", "run")
 TESTS = ("difference", "low", "high", "p", "p_holm", "p_wilcoxon", "deviation")
 ABOUT: dict[str, Any] = {"unit": "user", "lower_is_better": False, "sampled": 0, "sampled_by": "uniform"}
-"""Columns on the setup of a comparison, with the value of an empty cell."""
+"""Columns on the kind of comparison, with the value of an empty cell."""
 
 
 class Significance:
     """Comparisons of one benchmark.
 
     Args:
-        name: Name of the benchmark.
-        folder: Folder of the CSV files.
+        name: Of the benchmark.
+        folder: Of the CSV files.
     """
 
     def __init__(self, name: str, folder: Path = RESULTS) -> None:
@@ -43,7 +43,7 @@ class Significance:
         digests: Mapping[str, str] | None = None,
         unit: str | None = None,
     ) -> Comparison:
-        """Compare runs, paired by question, and replace the stored outcome; ``unit`` names what is paired."""
+        """Compare runs, paired by query, and keep the outcome instead of an earlier one; ``unit`` names the pairs."""
         found = compare(runs, metric=metric, group=group, reference=reference)
         found = found if unit is None else replace(found, unit=unit)
         self.keep(found, dataset=dataset, study=study, digests=digests)
@@ -58,14 +58,14 @@ class Significance:
         digests: Mapping[str, str] | None = None,
         verdicts: Mapping[str, str] | None = None,
     ) -> None:
-        """Store a comparison in place of an earlier one.
+        """Keep a comparison instead of an earlier one.
 
         Args:
-            found: The comparison.
-            dataset: Data set of the runs.
-            study: Name of the comparison, if there are several on the data set.
-            digests: Digests of the settings by run.
-            verdicts: Verdict by run, in words.
+            found: Its outcome.
+            dataset: On which it was made.
+            study: Name among several comparisons on that data set.
+            digests: Of the settings of each run.
+            verdicts: In words, of each run.
         """
         where = {"dataset": dataset, "study": study, "metric": found.metric, "group": found.group}
         about: dict[str, Any] = {"reference": found.reference, "questions": found.num_users, "left_out": found.left_out}
@@ -86,17 +86,17 @@ class Significance:
         self.store.replace(rows, **where)
 
     def rows(self, **where: str) -> list[Row]:
-        """Return stored rows, such as those of one data set, in the order of the tables."""
+        """Rows in the order of the tables, filtered by columns such as the data set."""
         return self.store.select(**where)
 
     def comparisons(self, dataset: str, study: str = "") -> list[Comparison]:
-        """Return all stored comparisons of a data set."""
+        """All comparisons of a data set."""
         rows = self.rows(dataset=dataset, study=study)
         keys = dict.fromkeys((row["metric"], row["group"]) for row in rows)
         return [_comparison([row for row in rows if (row["metric"], row["group"]) == key]) for key in keys]
 
     def markdown(self, dataset: str, study: str = "") -> list[str]:
-        """Return all stored comparisons of a data set as tables with notes."""
+        """All comparisons of a data set, as tables with their notes."""
         return [found.to_markdown() for found in self.comparisons(dataset, study)]
 
 
@@ -113,21 +113,21 @@ def _comparison(rows: Sequence[Row]) -> Comparison:
 
 
 def verdict(metric: str, line: Line, full: Sequence[float], variant: Sequence[float]) -> str:
-    """Return the verdict on a variant by one metric; the papers claim "worse" for every ablated part.
+    """Verdict on a variant by one metric; the papers claim "worse" for every part that is left out.
 
-    p covers the variation between users, not between seeds, so a difference must also exceed twice its standard error over seeds.
-    With one seed that error is unknown.
+    p covers the choice of users for these trained models, but not that of seeds. So a difference must also be twice its standard
+    error between the seeds. With one seed that error is unknown.
 
     >>> line = Line("without", 3, 0.08, -0.01, p=0.0001)
     >>> verdict("recall@20", line, [0.091, 0.089, 0.090], [0.080, 0.081, 0.079])
     'worse'
     >>> verdict("recall@20", line, [0.080, 0.100, 0.090], [0.081, 0.095, 0.064])
-    'no more than seeds differ'
+    'within seed variation'
     """
     if line.p is None or line.difference is None or line.p >= 0.05:
-        return "no difference shown"
-    sign = "worse" if (line.difference < 0) != (metric in ERRORS) else "better"
+        return "not significant"
+    direction = "worse" if (line.difference < 0) != (metric in ERRORS) else "better"
     if len(full) < 2:
-        return f"{sign} (one seed)"
+        return f"{direction} (one seed)"
     error = sqrt(variance(full) / len(full) + variance(variant) / len(variant))
-    return sign if abs(line.difference) > 2 * error else "no more than seeds differ"
+    return direction if abs(line.difference) > 2 * error else "within seed variation"

@@ -11,16 +11,16 @@ FULL = "<!-- accuracy: begin (made by `python benchmarks/accuracy.py --tables-on
 COMPACT = "<!-- accuracy, compact: begin (made by `python benchmarks/accuracy.py --tables-only`) -->"
 END = "<!-- accuracy: end -->"
 SHOWN = ("impressions/auc", "impressions/mrr", "impressions/ndcg@5", "impressions/ndcg@10")
-"""Metrics of impressions."""
+"""Impression metrics, for data with impressions."""
 RATING = "Ratings (rmse / mae, lower is better)"
-IMPRESSION = "What of all that was shown is clicked (auc / ndcg@10)"
-NEXT = "What comes next (recall@10, the hit rate / ndcg@10)"
-RANKING = "All that a user will like (recall@20 / ndcg@20)"
+IMPRESSION = "Impressions (auc / ndcg@10)"
+NEXT = "Next item (recall@10, the hit rate / ndcg@10)"
+RANKING = "Collaborative ranking (recall@20 / ndcg@20)"
 Kind = tuple[str, tuple[str, str]]
 
 
 def full(store: Store, tables: str = "benchmarks/tables") -> str:
-    """Render a table for every kind of evaluation, with all data sets that have it; ``tables`` is the target of links."""
+    """One table per evaluation task, with all of its data sets; ``tables`` is the folder the links lead to."""
     kinds: dict[Kind, dict[str, dict[str, list[Row]]]] = {}
     for dataset in sorted({row["dataset"] for row in store.select(part="test")}):
         rows = of_dataset(store, dataset)
@@ -32,17 +32,17 @@ def full(store: Store, tables: str = "benchmarks/tables") -> str:
 
 
 def compact(store: Store, chosen: Sequence[str], tables: str = "benchmarks/tables", *, most: int = 12) -> str:
-    """Render one table of a few data sets with the same evaluation, with the models of the best mean rank.
+    """One table of a few data sets with the same evaluation task, with the models of the best average rank.
 
     Raises:
-        ValueError: The data sets differ in their evaluation, or one has no results.
+        ValueError: The data sets have different evaluation tasks, or one has no results.
     """
     found = {dataset: of_dataset(store, dataset) for dataset in chosen}
     if empty := [dataset for dataset, rows in found.items() if not rows]:
         raise ValueError(f"expected results of {', '.join(empty)} in {store.path.name}, but there are none; run accuracy.py first")
     kinds = {kind_of(dataset, rows) for dataset, rows in found.items()}
     if len(kinds) > 1:
-        raise ValueError(f"expected data sets with the same evaluation, but {', '.join(chosen)} differ; choose others")
+        raise ValueError(f"expected data sets with the same evaluation task, but {', '.join(chosen)} differ; choose others")
     title, metrics = next(iter(kinds))
     ranks: dict[str, list[float]] = {}
     for rows in found.values():
@@ -55,7 +55,7 @@ def compact(store: Store, chosen: Sequence[str], tables: str = "benchmarks/table
 
 
 def fill(text: str, store: Store, chosen: Sequence[str]) -> str:
-    """Return a page with its summary, full or compact by the marks in it, rendered again."""
+    """Render the summary of a page anew: the full or the compact one, by the mark in the page."""
     if FULL in text:
         text = between(text, FULL, END, full(store))
     if COMPACT in text:
@@ -64,7 +64,7 @@ def fill(text: str, store: Store, chosen: Sequence[str]) -> str:
 
 
 def of_dataset(store: Store, dataset: str) -> dict[str, list[Row]]:
-    """Return the test rows of a data set, by model."""
+    """Test rows of a data set, by model."""
     return {model: rows for (model,), rows in by(store.select(dataset=dataset, part="test"), "model").items()}
 
 
@@ -74,7 +74,7 @@ def has(rows: Mapping[str, list[Row]], metric: str) -> bool:
 
 
 def kind_of(dataset: str, rows: Mapping[str, list[Row]]) -> Kind:
-    """Return the kind of evaluation of a data set, in words, and the two metrics to show."""
+    """Title and the two metrics of the evaluation task of a data set."""
     if has(rows, "rmse"):
         return RATING, ("rmse", "mae")
     if has(rows, SHOWN[0]):
@@ -87,10 +87,10 @@ def kind_of(dataset: str, rows: Mapping[str, list[Row]]) -> Kind:
 def table(
     metrics: tuple[str, str], found: Mapping[str, Mapping[str, list[Row]]], tables: str, *, only: Sequence[str] | None = None
 ) -> str:
-    """Render a row per model and a column per data set, the best on the last data set first."""
+    """Table with one row per model and one column per data set; the best on the last data set first."""
     last = list(found.values())[-1]
     models = {model for rows in found.values() for model in rows if has({model: rows[model]}, metrics[0])}
-    names = [model for model in last if model in models] if len(found) == 1 else sorted(models)  # ties keep their order
+    names = [model for model in last if model in models] if len(found) == 1 else sorted(models)  # ties keep this order
     ordered = order({model: last.get(model, []) for model in names if only is None or model in only}, metrics[0])
     lines = [line(["model", *(f"[{name}]({tables}/{name}.md)" for name in found)]), "|---|" + "---:|" * len(found)]
     lines += [line([model, *(pair(rows.get(model, []), metrics) for rows in found.values())]) for model in ordered]
@@ -98,6 +98,6 @@ def table(
 
 
 def pair(rows: Sequence[Row], metrics: tuple[str, str]) -> str:
-    """Render two means in one cell; empty if the model has none."""
+    """Two means in one cell; empty if the model has none."""
     means = [summarise(rows, metric) for metric in metrics]
     return "" if None in means else " / ".join(f"{found.mean:.4f}" for found in means if isinstance(found, Summary))

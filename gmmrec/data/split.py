@@ -111,7 +111,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
         raise DataError(f"impressions of {dataset.name} have given parts; choose split 'given' instead of {strategy!r}")
     if strategy == "given":
         if dataset.given_split is None:
-            raise DataError(f"{dataset.name} gives no split; choose another strategy, such as 'random'")
+            raise DataError(f"{dataset.name} has no given split; choose another strategy, such as 'random'")
         part = complete(log, dataset.given_split, config.valid, generator)
     elif strategy == "random":
         part = random(log, config.valid, config.test, generator)

@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.normalize import unit_rows
 from gmmrec.typing import USER_ITEM
 
@@ -28,7 +29,7 @@ def interaction_gram(graph: MultimodalGraph, dtype: torch.dtype = torch.float64)
     by_item = csr_array((np.ones(users.size, dtype=np.float32), (items, users)), shape=(num_items, num_users))
     by_user = by_item.T.tocsr()
     gram = torch.empty(num_items, num_items, dtype=dtype, device=graph.degree("item").device)
-    step = max(1, BLOCK_ENTRIES // max(1, num_items))
+    step = block_rows(BLOCK_ENTRIES, num_items)
     for start in range(0, num_items, step):
         gram[start : start + step] = torch.from_numpy((by_item[start : start + step] @ by_user).toarray()).to(gram.device)
     return gram

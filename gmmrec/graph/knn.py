@@ -11,6 +11,7 @@ from torch_geometric.nn.pool.knn import ApproxMIPSKNNIndex, KNNIndex, MIPSKNNInd
 
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.features import FeatureTable
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.nearest import BLOCK_BYTES, knn_excluding_self, order_by_similarity
 
 Weighting: TypeAlias = Literal["binary", "cosine"]
@@ -67,7 +68,7 @@ def knn_edges(
     if others + include_self <= 0:
         return torch.empty(2, 0, dtype=torch.long, device=rows.device), torch.empty(0, device=rows.device)
 
-    size = block_size or max(1, BLOCK_BYTES // (4 * rows.numel()))
+    size = block_size or block_rows(BLOCK_BYTES, 4 * rows.numel())
     search = knn_excluding_self(vectors, others, size) if backend == "exact" else _faiss(vectors, others, size, backend)
     similarity, neighbor = (torch.cat(parts) for parts in zip(*search, strict=True))
     if include_self:
@@ -81,7 +82,7 @@ def _faiss(vectors: Tensor, k: int, block_size: int, backend: Backend) -> Blocks
     """Search with FAISS; results as of :func:`~gmmrec.nn.nearest.knn_excluding_self`."""
     index = _faiss_index(vectors, backend)
     candidates = min(k + 1 if backend == "faiss" else 4 * k + 1, vectors.shape[0])  # including the row itself
-    step = max(1, min(block_size, BLOCK_BYTES // (4 * candidates * vectors.shape[1])))
+    step = min(block_size, block_rows(BLOCK_BYTES, 4 * candidates * vectors.shape[1]))
     for start in range(0, vectors.shape[0], step):
         block = vectors[start : start + step]
         position = index.search(block, candidates).index

@@ -15,6 +15,7 @@ from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import check_heads
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.cross_modal import CrossModalFusion, ScalarTokens, pool_groups
@@ -187,7 +188,7 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
 
         num_tokens = sum(tokens.values.shape[-2] for tokens in (users, items, images))
         limit = CACHED if users.values.device.type == "cpu" and not torch.is_grad_enabled() else CELLS
-        return in_chunks(score_chunk, candidates.shape[-1], limit // max(1, len(query) * num_tokens * FFN * self.config.dim))
+        return in_chunks(score_chunk, candidates.shape[-1], block_rows(limit, len(query) * num_tokens * FFN * self.config.dim))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """Return the binary cross-entropy of clicks; only the users and items of the batch are projected, each once."""
@@ -200,7 +201,7 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
         logits = in_chunks(
             lambda chunk: self._logits(users, items.at(position[:, chunk]), images.at(position[:, chunk])),
             position.shape[1],
-            CELLS // max(1, len(batch) * num_tokens * FFN * self.config.dim),
+            block_rows(CELLS, len(batch) * num_tokens * FFN * self.config.dim),
         )
         clicks = torch.zeros_like(logits)
         clicks[:, 0] = 1.0

@@ -16,6 +16,7 @@ from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Weighting
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.decoder.history import history_scores
 from gmmrec.nn.memory import check_memory
 from gmmrec.nn.propagate import weighted_sum
@@ -106,7 +107,7 @@ class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded],
         num_items = graph.num_nodes("item")
         degree = graph.degree("item").clamp(min=1)
         weights = torch.empty(num_items, num_items, device=degree.device)
-        block_size = max(1, BLOCK_ENTRIES // num_items)
+        block_size = block_rows(BLOCK_ENTRIES, num_items)
         for block in torch.arange(num_items, device=degree.device).split(block_size):
             unit = torch.zeros(num_items, len(block), device=degree.device)
             unit[block, torch.arange(len(block), device=degree.device)] = 1.0

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import WeighsModalities
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.modality_preserving import ModalityPreservingDecoder
 from gmmrec.nn.encoder.content import ContentEncoder
@@ -188,7 +189,7 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
         tokens = hide_missing(tokens, present)
         total = tokens.new_zeros(tokens.shape if self.config.granularity == "vector" else present.shape)
         edge_index = graph.edges(USER_ITEM).edge_index.as_tensor()
-        for user, item in (part.unbind() for part in edge_index.split(max(1, CELLS // tokens[0].numel()), dim=1)):
+        for user, item in (part.unbind() for part in edge_index.split(block_rows(CELLS, tokens[0].numel()), dim=1)):
             weights = self.fuse(tokens[item], present[item], users[user], return_weights=True)[1]
             total.index_add_(0, item, weights)
         if total.dim() == 2:

@@ -15,6 +15,7 @@ from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.candidate_aware import CandidateAwareAttention
@@ -166,7 +167,7 @@ class MMRec(Recommender[HistoryQuery, MMRecConfig, MMRecEncoded], Attends, Reads
         """
         rows = torch.arange(graph.num_nodes(ITEM), device=graph.degree(ITEM).device)
         width = sum(graph.features[name].mask[:1].numel() + 1 for name in self.names) * self.config.dim
-        parts = [self._news(graph, part) for part in rows.split(max(1, CELLS // width))]
+        parts = [self._news(graph, part) for part in rows.split(block_rows(CELLS, width))]
         vectors, present = torch.cat([part.vectors for part in parts]), torch.cat([part.present for part in parts])
         weights = [torch.cat(blocks) for blocks in zip(*(part.weights for part in parts), strict=True)]
         return MMRecEncoded({ITEM: vectors.sum(1)}, News(vectors, present, weights))
@@ -233,7 +234,7 @@ class MMRec(Recommender[HistoryQuery, MMRecConfig, MMRecEncoded], Attends, Reads
             return self.look.score(clicks, exists, *_at(vectors, present, candidates[..., part]))
 
         num_modalities = present.shape[1]
-        return in_chunks(score, candidates.shape[-1], CELLS // (history.numel() * num_modalities**2))
+        return in_chunks(score, candidates.shape[-1], block_rows(CELLS, history.numel() * num_modalities**2))
 
 
 def _at(vectors: Tensor, present: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import Attends, GeneratesText
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.comment import CommentDecoder, Scene
 from gmmrec.nn.encoder.token import TokenEncoder
@@ -157,7 +158,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
 
         num_tokens, width = left.tokens.shape[1:]
         cells = 2 * num_tokens * (1 if candidates.dim() == 1 else self.config.attention_hidden) + 2 * width
-        return in_chunks(score, candidates.shape[-1], CELLS // max(1, max(len(given), len(query)) * cells))
+        return in_chunks(score, candidates.shape[-1], block_rows(CELLS, max(len(given), len(query)) * cells))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[OutfitQuery]) -> dict[str, Tensor]:
         """Cross-entropy of pairs and that of the words of comments, both divided by the number of queries.

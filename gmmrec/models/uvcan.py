@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import Attends
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.encoder.token import TokenEncoder
 from gmmrec.nn.fusion.co_attention import CoAttention, GuidedAttention, Shares, first_shares
@@ -150,7 +151,7 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
 
         num_tokens, dim = items.values.shape[1:]
         width = 1 if self._holds_shares_only and candidates.dim() == 1 else max(dim, self.config.hidden or 1)  # per pair
-        return in_chunks(score, candidates.shape[-1], CELLS // max(1, len(query) * num_tokens * width))
+        return in_chunks(score, candidates.shape[-1], block_rows(CELLS, len(query) * num_tokens * width))
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:
         """BPR or cross-entropy; only the features of the batch's users and items are projected."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import Attends, GeneratesText
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
 from gmmrec.nn.decoder.inner_product import inner_product
@@ -291,7 +292,7 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
 
         num_regions, width = items.merged.shape[1:]
         cells = num_regions * width if rows.dim() == 2 else max(num_regions, width)
-        return in_chunks(score, rows.shape[-1], CELLS // max(1, len(users) * cells))
+        return in_chunks(score, rows.shape[-1], block_rows(CELLS, len(users) * cells))
 
     def _logits(self, users: Tensor, items: Tensor) -> Tensor:
         """``P`` of users ``[B, d]`` and user-specific items ``[C, d]`` or ``[B, C, d]``."""

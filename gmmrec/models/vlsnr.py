@@ -14,6 +14,7 @@ from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import MultiHeadAttention, attend
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.dropout import Dropout
@@ -183,7 +184,7 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
         """Return the news vectors ``item`` ``[I, d]``, each computed once, in chunks, and their token weights."""
         rows = torch.arange(graph.num_nodes(ITEM), device=graph.degree(ITEM).device)
         sizes = self._tokens(graph, rows[:1]).sizes
-        news = [self._news(graph, part) for part in rows.split(max(1, CELLS // (sum(sizes) * self.config.dim)))]
+        news = [self._news(graph, part) for part in rows.split(block_rows(CELLS, sum(sizes) * self.config.dim))]
         vectors, weights = (torch.cat(parts) for parts in zip(*news, strict=True))
         return VLSNREncoded({ITEM: vectors}, weights, sizes)
 
@@ -280,4 +281,4 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
             return (self._reader(clicks, vectors) * vectors).sum(-1)
 
         cells = history.shape[0] * (clicks.mask.shape[1] + 2 * self.config.dim)  # per candidate
-        return in_chunks(score, candidates.shape[-1], CELLS // max(1, cells))
+        return in_chunks(score, candidates.shape[-1], block_rows(CELLS, cells))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from gmmrec.nn.blocks import block_rows
+
 LARGEST = 10.0
 """Largest input for which the product of four exponentials of twice its value, :math:`e^{80}`, fits a float32."""
 
@@ -56,9 +58,9 @@ def rectified_logits(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """
     x, y, weight = x.detach(), y.detach(), weight.detach()
     logits, negative = torch.mv(y, weight).repeat(len(x), 1), -y
-    cells = max(1, _cells(x) // max(1, x.shape[1]))
+    cells = block_rows(_cells(x), x.shape[1])
     columns = max(1, min(len(y), cells))
-    rows = max(1, cells // columns)
+    rows = block_rows(cells, columns)
     for i in range(0, len(x), rows):
         for j in range(0, len(y), columns):
             logits[i : i + rows, j : j + columns] += torch.maximum(x[i : i + rows, None], negative[j : j + columns]) @ weight
@@ -97,7 +99,7 @@ def _products(x: Tensor) -> Tensor:
 
 def _by_tangents(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     logits = x.new_empty(x.shape[0], y.shape[0])
-    step = max(1, _cells(x) // x.shape[1])
+    step = block_rows(_cells(x), x.shape[1])
     for row in range(x.shape[0]):
         for j in range(0, y.shape[0], step):
             torch.mv((y[j : j + step] + x[row]).tanh_(), weight, out=logits[row, j : j + step])
@@ -112,4 +114,4 @@ def _cells(x: Tensor) -> int:
 def _block(x: Tensor, y: Tensor) -> tuple[int, int]:
     """Return the rows and columns of a block: on a CPU 32 rows, on a GPU 512, or all rows if there are fewer."""
     rows = min(x.shape[0], 32 if x.device.type == "cpu" else 512)
-    return rows, min(y.shape[0], max(1, _cells(x) // rows))
+    return rows, min(y.shape[0], block_rows(_cells(x), rows))

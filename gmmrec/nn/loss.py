@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.normalize import unit_rows
 
 BLOCK_CELLS = {"cpu": 2**18}  # products held at once: 1 MB, which stays in the cache
@@ -78,7 +79,7 @@ class _SoftmaxLoss(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, count: Tensor, w: Tensor, bound: float) -> Tensor:
         counted, transposed = count[:, None] * y, y.t().contiguous()
         loss, grad_x, grad_y = x.new_zeros(()), torch.empty_like(x), torch.zeros_like(y)
-        size = max(1, BLOCK_CELLS.get(x.device.type, LARGEST_BLOCK_CELLS) // len(y))
+        size = block_rows(BLOCK_CELLS.get(x.device.type, LARGEST_BLOCK_CELLS), len(y))
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
             logits = x[rows] @ transposed  # [b, B]

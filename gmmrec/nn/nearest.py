@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from gmmrec.nn.blocks import block_rows
+
 BLOCK_BYTES = 64 * 2**20
 
 
@@ -26,7 +28,7 @@ def knn_excluding_self(vectors: Tensor, k: int, block_size: int | None = None) -
     >>> position.flatten()
     tensor([2, 2, 1])
     """
-    block_size = block_size or max(1, BLOCK_BYTES // (vectors.element_size() * max(1, len(vectors))))
+    block_size = block_size or block_rows(BLOCK_BYTES, vectors.element_size() * len(vectors))
     for start in range(0, vectors.shape[0], block_size):
         similarity = vectors[start : start + block_size] @ vectors.T
         row = torch.arange(similarity.shape[0], device=vectors.device)
@@ -54,7 +56,7 @@ def knn_among(vectors: Tensor, pool: Tensor, k: int, block_size: int | None = No
     >>> row.flatten()
     tensor([1, 0, 1])
     """
-    block_size = block_size or max(1, BLOCK_BYTES // (vectors.element_size() * max(1, len(pool))))
+    block_size = block_size or block_rows(BLOCK_BYTES, vectors.element_size() * len(pool))
     chosen = vectors[pool]
     for start in range(0, len(vectors), block_size):
         similarity = vectors[start : start + block_size] @ chosen.T

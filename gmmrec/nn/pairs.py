@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gmmrec.nn.blocks import block_rows
+
 BLOCK_CELLS = {"cpu": 2**18}  # cells of the pairs in a block: 1 MB, which fits the cache
 LARGEST_BLOCK_CELLS = 2**26
 
@@ -119,5 +121,5 @@ def _hidden(products: Tensor, row: Tensor, index: Tensor, w: Tensor | None, x: T
 
 def _blocks(row: Tensor, query: Tensor) -> Iterator[slice]:
     cells = BLOCK_CELLS.get(query.device.type, LARGEST_BLOCK_CELLS)
-    step = max(1, cells // query[0].numel())
+    step = block_rows(cells, query[0].numel())
     return (slice(start, start + step) for start in range(0, len(row), step))

@@ -8,13 +8,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gmmrec.nn.blocks import block_rows
+
 BLOCK_BYTES = {"cpu": 4 * 2**20}  # gathered rows that stay in the cache until multiplied
 LARGEST_BLOCK_BYTES = 256 * 2**20
 
 
 def _blocks(table: Tensor, rows: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
     """Yield slices of the result and the table rows that belong there; views if all rows are used."""
-    size = BLOCK_BYTES.get(table.device.type, LARGEST_BLOCK_BYTES) // max(1, table.shape[1] * table.element_size())
+    size = block_rows(BLOCK_BYTES.get(table.device.type, LARGEST_BLOCK_BYTES), table.shape[1] * table.element_size())
     size, count = max(1, size), _count(table, rows)
     for start in range(0, count, size):
         position = slice(start, min(start + size, count))

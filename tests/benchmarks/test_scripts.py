@@ -22,7 +22,7 @@ def test_ablations_compare_every_variant_with_the_full_model(tmp_path):
     assert len(lab.store.rows) == 8
     text = ablations.tables(lab)["ablations-toy"]
     assert "## freedom\n\nSeeds 0, 1." in text
-    assert "| variant | recall@20 | p (recall@20) | ndcg@20 | p (ndcg@20) | beside the full model | avg.diff image |" in text
+    assert "| variant | recall@20 | p (recall@20) | ndcg@20 | p (ndcg@20) | vs. the full model | avg.diff image |" in text
     tested = {row["run"] for row in lab.significance.rows(dataset="toy", study="freedom") if "verdict" in row}
     assert tested == variants - {"full"}
 

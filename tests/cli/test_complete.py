@@ -77,7 +77,7 @@ def test_pictures_in_the_data_folder_make_a_page(folder, capsys, caplog, tmp_pat
     flags = ["complete", str(copy), "--items", "2", "-k", "1", "--min-items", "4"]
     image.new("RGB", (3, 2)).save(pictures / "hat.png")
     assert main(flags) == 0  # pictures were not requested, so outfits are completed without them
-    assert "page not written: no picture in pictures" in caplog.text
+    assert "page not written: no image or subfolder of images in pictures" in caplog.text
     assert "wrote" not in capsys.readouterr().out
     assert not (copy / "outfits.html").exists()
     image.new("RGB", (3, 2)).save(pictures / "2.png")
@@ -97,7 +97,7 @@ def test_the_page_has_comments_and_omits_unknown_categories(tmp_path):
 def test_mistakes_are_reported_in_one_sentence(folder, capsys, tmp_path):
     for flags, words in (
         (["--items", "99"], "unknown item id 99"),
-        (["--items", "3", "--images", str(tmp_path)], "it holds no pictures at all"),
+        (["--items", "3", "--images", str(tmp_path)], "it holds no images"),
         (["--items", "3", "--image-column", "category"], "give both"),
         (["--items", "3", "--page", str(tmp_path / "x.png")], "must end in .html"),
         (["--items", "3,4", "--max-items", "2"], "max_items"),

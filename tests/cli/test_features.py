@@ -47,7 +47,7 @@ def test_pictures_by_id(data, capsys):
     code, out, _ = run(capsys, "-d", data, "--image", data / "pictures", "--encoder", "e")
     assert code == 0
     assert "modality image  2 of 4 items, 3 numbers each (float16)\n" in out
-    assert "missing         2, masked: '9' (no picture), 'x' (no picture); all are in image_feat.missing.csv\n" in out
+    assert "missing         2, masked: '9' (no image), 'x' (no image); all are in image_feat.missing.csv\n" in out
     vector, present = values_of(data, "image", "007")
     assert present
     assert torch.allclose(vector * 255, torch.tensor(colour(0)).float(), atol=0.1)
@@ -120,8 +120,8 @@ def test_tables_of_other_layouts_do_not_read_feature_files(data, tmp_path, capsy
         (("--text", "titel"), "no column 'titel' (did you mean 'title'?)"),
         (("--text", "title", "--regions", "7"), "apply to --image"),
         (("--text", "title", "--name", "a/b"), "letters, digits"),
-        (("--text", "title", "--name", "user_bio"), "would not be read as features of items"),
-        (("--image", "nowhere"), "there is no folder 'nowhere'"),
+        (("--text", "title", "--name", "user_bio"), "would not be read as item features"),
+        (("--image", "nowhere"), "there is no image folder 'nowhere'"),
         (("--image", ".", "--tokens", "7"), "--tokens applies to --text"),
         (("--text", "title", "--batch_size", "0"), "batch_size must be greater than 0"),
     ],

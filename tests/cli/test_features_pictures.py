@@ -50,7 +50,7 @@ def test_a_broken_picture_is_masked_and_listed(data, monkeypatch, capsys):
     with (data / "image_feat.missing.csv").open(newline="") as file:
         (_, *listed) = csv.reader(file)
     assert [item for item, _ in listed] == ["5", "9", "11"]
-    assert [reason.split(":")[0] for _, reason in listed] == ["5.png cannot be read", "9.png cannot be read", "no picture"]
+    assert [reason.split(":")[0] for _, reason in listed] == ["5.png cannot be read", "9.png cannot be read", "no image"]
 
 
 def test_an_interrupted_run_is_resumed(data, monkeypatch, capsys):

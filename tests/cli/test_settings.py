@@ -65,7 +65,7 @@ def test_a_missing_title_column_is_refused(shop, capsys):
     assert (
         main(["data", "describe", "-d", str(shop), "--user-column", "who", "--item-column", "what", "--title-column", "labl"]) == 2
     )
-    assert "no column 'labl' for title_column (did you mean 'label'?)" in capsys.readouterr().err
+    assert "no item column 'labl' for title_column (did you mean 'label'?)" in capsys.readouterr().err
 
 
 def test_lists_are_read_with_and_without_brackets():

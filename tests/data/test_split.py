@@ -175,7 +175,7 @@ def test_users_of_test_alone_are_reported(caplog):
     [
         (log_of([2, 2]), None, "random", "split 'random' of toy (4 interactions) has an empty valid part"),
         (log_of([5]), torch.tensor([0, 0, 0, 1, 1]), "given", "split 'given' of toy (5 interactions) has an empty test part"),
-        (log_of([5]), None, "given", "toy gives no split"),
+        (log_of([5]), None, "given", "toy has no given split"),
         (log_of([5]), None, "by_time", "split 'by_time' needs times"),
         (log_of([5]), None, "leave_last_out", "split 'leave_last_out' needs times"),
         (log_of([5]), None, "cold_users", "split 'cold_users' needs times"),

@@ -142,7 +142,7 @@ def test_merging_keeps_ratings_and_reviews():
 def test_merging_different_reviews_is_rejected():
     dataset, split = reviewed_data()
     other = replace(dataset, reviews=replace(dataset.reviews, tokens=dataset.reviews.tokens.roll(1, 1)))
-    with pytest.raises(ValueError, match="graph 1 has another text of some interactions"):
+    with pytest.raises(ValueError, match="graph 1 differs in the text of some interactions"):
         merge([build_graph(dataset, split), build_graph(other, split)])
 
 

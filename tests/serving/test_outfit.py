@@ -13,7 +13,7 @@ from gmmrec.runs.run import Run
 from gmmrec.serving.outfit import complete
 from gmmrec.tasks.query import OutfitQuery
 from gmmrec.testing import checkerboard, with_outfits
-from tests.models.pog.test_model import built, question
+from tests.models.pog.slow import build, make_query
 
 POOL = torch.tensor([1, 3, 4, 8, 9, 11, 16])
 
@@ -33,8 +33,8 @@ def run(request: Any) -> Run:
 
 @pytest.mark.parametrize("personal", [True, False])
 def test_generated_items_are_distinct_from_the_pool_and_within_the_size_limits(personal):
-    model, graph = built(personal=personal)
-    query, encoded = question(), model.encode(graph)
+    model, graph = build(personal=personal)
+    query, encoded = make_query(), model.encode(graph)
     found = complete(model, encoded, query, POOL, width=8, min_new=1, max_new=3)
     assert found.chosen.shape == (6, 8, 3)
     for n in range(6):
@@ -78,8 +78,8 @@ def told_again(model: Any, encoded: Any, query: OutfitQuery, pool: torch.Tensor,
 @pytest.mark.parametrize("personal", [True, False])
 @pytest.mark.parametrize("width", [1, 6])
 def test_scores_decrease_and_equal_those_of_rescoring_the_outfit(personal, width):
-    model, graph = built(personal=personal)
-    query = question()
+    model, graph = build(personal=personal)
+    query = make_query()
     with torch.no_grad():
         encoded = model.encode(graph)
         pool = torch.arange(17)
@@ -97,12 +97,12 @@ def test_scores_decrease_and_equal_those_of_rescoring_the_outfit(personal, width
 
 @pytest.mark.parametrize("personal", [True, False])
 def test_a_beam_of_one_is_greedy(personal):
-    model, graph = built(personal=personal, seed=1)
+    model, graph = build(personal=personal, seed=1)
     lengths = set()
     with torch.no_grad():
         encoded = model.encode(graph)
         for n in range(6):
-            query = question().take(torch.tensor([n]))
+            query = make_query().take(torch.tensor([n]))
             found = complete(model, encoded, query, POOL, width=1, min_new=1, max_new=3).chosen[0, 0].tolist()
             rows, chosen = query.outfit[query.outfit_mask].tolist(), [-1, -1, -1]
             for position in range(3):
@@ -120,10 +120,10 @@ def test_a_beam_of_one_is_greedy(personal):
 
 
 def test_at_most_one_item_per_category():
-    model, graph = built(personal=False)
+    model, graph = build(personal=False)
     kind = torch.arange(17) % 4
     kind[16] = -1
-    query = question()
+    query = make_query()
     found = complete(model, model.encode(graph), query, torch.arange(17), width=5, min_new=1, max_new=5, kind=kind)
     for n in range(6):
         told = {int(kind[i]) for i in query.outfit[n][query.outfit_mask[n]] if int(kind[i]) >= 0}

@@ -84,7 +84,7 @@ def test_new_users_of_a_model_that_cannot_tell_them_apart_are_warned_of(service,
     vocabularies = {"user": service.users, "item": service.items}
     Service(model, service.graph, vocabularies, service.seen).recommend(histories=[[0]], k=3)
     (message,) = caplog.messages
-    assert message == "Popularity does not declare that it scores new users by their histories: they may all get the same list"
+    assert message == "Popularity does not declare that it folds in new users: they may all get the same list"
 
 
 def test_histories_are_cut_where_the_model_declares_a_length(service):

@@ -16,6 +16,7 @@ from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mmt_net.moments import RunningMoments
 from gmmrec.models.mmt_net.standardize import Standardize
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.fusion.context import ContextFusion, ContextModulation, ResidualAdapter
 from gmmrec.nn.init import embedding_table
@@ -214,7 +215,7 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         user = self._in_event(encoded.user_side.at(query.user), query)
         user = Side(*(values.unsqueeze(1) for values in user))
         width = sum(self._columns(part).numel() for part in PARTS) + 4 * self.config.dim
-        step = CELLS // max(1, len(query) * width)
+        step = block_rows(CELLS, len(query) * width)
         return in_chunks(lambda part: self._pairs(user, item.at(candidates[..., part]))[0], candidates.shape[-1], step)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[ContextQuery]) -> dict[str, Tensor]:

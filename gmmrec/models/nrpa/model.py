@@ -12,6 +12,7 @@ from gmmrec.config import check_literals, check_non_negative, check_positive, ch
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.nrpa.review import ReviewEncoder
 from gmmrec.nn.biases import rating_biases
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.decoder.factorization_machine import FactorizationMachine
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.fusion.personalised import PersonalisedAttention
@@ -230,7 +231,7 @@ class NRPA(Recommender[RatingQuery, NRPAConfig, NRPAEncoded]):
             budget = CELLS // (words * self.config.num_filters)
             parts, first = [], 0
             while first < len(order):
-                last = first + max(1, budget // max(1, int(counts[first])))
+                last = first + block_rows(budget, int(counts[first]))
                 parts.append(self._read(reader, graph, order[first:last], None))
                 first = last
             position = order.argsort()

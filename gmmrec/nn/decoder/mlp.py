@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.dropout import Dropout
 
@@ -64,4 +65,4 @@ class MLPDecoder(nn.Module):
             scores: Tensor = self.rest(left + right).squeeze(-1)
             return scores
 
-        return in_chunks(score, candidates.shape[-2], CELLS // (self.width * max(1, len(queries))))
+        return in_chunks(score, candidates.shape[-2], block_rows(CELLS, self.width * len(queries)))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.additive import rectified_logits
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.init import embedding_table
@@ -124,7 +125,7 @@ class AttributeFusion(nn.Module):
             return (weights * torch.einsum("bd,cad->bca", query, values[part])).sum(-1)
 
         hidden_width = keys.shape[-1] if self.logit is not None and torch.is_grad_enabled() else 1
-        return in_chunks(score, len(values), CELLS // max(1, len(query) * values.shape[1] * hidden_width))
+        return in_chunks(score, len(values), block_rows(CELLS, len(query) * values.shape[1] * hidden_width))
 
     def _all_logits(self, query: Tensor, key: Tensor) -> Tensor:
         """Compute the logits of all pairs ``[B, c, A]`` from the outputs of :attr:`query` and :attr:`key`."""
@@ -148,7 +149,7 @@ class AttributeFusion(nn.Module):
                 weights = masked_softmax(self._logits(queries, _take(keys, position)), mask[position])
             return (weights * (taken @ query[:, None, :, None]).squeeze(-1)).sum(-1)
 
-        return in_chunks(score, rows.shape[1], CELLS // max(1, len(query) * values[0].numel()))
+        return in_chunks(score, rows.shape[1], block_rows(CELLS, len(query) * values[0].numel()))
 
 
 def _take(tokens: Tensor, rows: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.masked import hide_missing, masked_softmax
 from gmmrec.nn.pairs import PairNetwork, pair_logits
@@ -136,7 +137,7 @@ class InterestAttention(nn.Module):
             both = torch.cat([exponentials * products, exponentials]).t().contiguous()  # [N, 2c]
             return self._divide(F.embedding_bag(position, both, indptr[:-1], mode="sum"))
 
-        return in_chunks(score, len(query), CELLS // len(rows))
+        return in_chunks(score, len(query), block_rows(CELLS, len(rows)))
 
     def _score_separate(
         self, query: Tensor, tokens: Tensor, index: Tensor, indptr: Tensor, query_ids: Tensor, token_ids: Tensor
@@ -153,7 +154,7 @@ class InterestAttention(nn.Module):
             return self._divide(segment_sum(both, bounds - bounds[0])).t()
 
         count, num_targets = query.shape[:2]
-        return in_chunks(score, count, count * PAIRS // max(1, len(index) * num_targets)).t()
+        return in_chunks(score, count, block_rows(count * PAIRS, len(index) * num_targets)).t()
 
     def _divide(self, sums: Tensor) -> Tensor:
         """Divide weighted sums by a power of the sums of weights, given side by side ``[B, 2C]``."""
@@ -181,7 +182,7 @@ class InterestAttention(nn.Module):
             return query.new_zeros(len(query), len(tokens))
         network, dim, width = self._network(query, tokens), query.shape[1], len(self.hidden.bias)
         room = CACHED if query.device.type == "cpu" and not torch.is_grad_enabled() else LARGEST_BLOCK
-        step = max(1, room // (width * COLUMNS))
+        step = block_rows(room, width * COLUMNS)
         blocks = []
         for j in range(0, len(tokens), COLUMNS):
             columns, logits = slice(j, j + COLUMNS), []

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.additive import additive_logits
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
@@ -102,7 +103,7 @@ class ModalityAwareFusion(nn.Module):
         cells = query.shape[0] * tokens.shape[1] * (1 if blocks else tokens.shape[2])  # per candidate
         room = CELLS if blocks or torch.is_grad_enabled() or query.device.type != "cpu" else CACHED
         return in_chunks(
-            lambda part: score(query, tokens[part], None if mask is None else mask[part]), len(tokens), room // max(1, cells)
+            lambda part: score(query, tokens[part], None if mask is None else mask[part]), len(tokens), block_rows(room, cells)
         )
 
     def seen(self, query: Tensor, tokens: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ class ModalityAwareFusion(nn.Module):
         def score(part: slice) -> Tensor:
             return (self.seen(query, tokens, mask, rows[:, part]) @ query.unsqueeze(-1)).squeeze(-1)
 
-        return in_chunks(score, rows.shape[1], CELLS // max(1, len(query) * tokens[0].numel()))
+        return in_chunks(score, rows.shape[1], block_rows(CELLS, len(query) * tokens[0].numel()))
 
     def _score_pairs(self, query: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         fused: Tensor = self(tokens, mask, query.unsqueeze(1))  # [B, c, D]

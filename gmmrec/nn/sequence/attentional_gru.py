@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.nn.additive import additive_logits
+from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing, masked_softmax
@@ -199,7 +200,7 @@ class AttentionalGRU(nn.Module):
     def _chunk(self, steps: Steps, cells: int) -> int:
         """Return the number of candidates per chunk, if each needs ``cells`` cells per row."""
         budget = CELLS if torch.is_grad_enabled() or steps.tokens.device.type != "cpu" else CACHED
-        return budget // max(1, steps.shape[0] * cells)
+        return block_rows(budget, steps.shape[0] * cells)
 
     def _run(self, inputs: Tensor, initial: Tensor, weights: Tensor | None, counts: list[int]) -> Tensor:
         """Return the final states ``[N, C, hidden]`` of packed rows, of which ``counts[l]`` have started by step l."""

@@ -75,8 +75,9 @@ class ContextDecoder(nn.Module):
         output = hide_missing(self.output(hidden), mask)
         if not return_weights:
             return output, None
-        own, other = (torch.stack([hide_missing(w, mask.unsqueeze(-2)) for w in kind], 1) for kind in zip(*maps, strict=True))
-        return output, (own, other)
+        hidden_maps = ([hide_missing(w, mask.unsqueeze(-2)) for w in kind] for kind in zip(*maps, strict=True))
+        self_maps, cross_maps = (torch.stack(kind, 1) for kind in hidden_maps)
+        return output, (self_maps, cross_maps)
 
     @torch.no_grad()
     def take_over(self, source: SetAttention) -> None:
@@ -89,9 +90,7 @@ class ContextDecoder(nn.Module):
         copied = {name: value for name, value in source.named_parameters() if name != "unknown"}  # the vector of a hidden item
         expected = {name for name in parameters if ".context" not in name}
         if expected != set(copied) or any(parameters[name].shape != value.shape for name, value in copied.items()):
-            raise ValueError(
-                "a decoder takes over a set attention of its own sizes; give both the same widths and numbers of layers"
-            )
+            raise ValueError("the set attention has other sizes than the decoder; give both the same widths and numbers of layers")
         for name, value in copied.items():
             parameters[name].copy_(value)
         for layer in self.layers:
@@ -114,9 +113,9 @@ class _Layer(nn.Module):
     def forward(
         self, tokens: Tensor, readable: Tensor, context: Tensor, context_mask: Tensor, return_weights: bool
     ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
-        messages, own = self.attention(tokens, tokens, readable, return_weights=return_weights)
+        messages, self_weights = self.attention(tokens, tokens, readable, return_weights=return_weights)
         mixed = self.norm(tokens + self.dropout(messages))
-        messages, other = self.context(mixed, context, context_mask.unsqueeze(-2), return_weights=return_weights)
+        messages, cross_weights = self.context(mixed, context, context_mask.unsqueeze(-2), return_weights=return_weights)
         messages = messages * context_mask.any(-1)[:, None, None]  # an empty context would yield the output bias
         mixed = self.context_norm(mixed + self.dropout(messages))
-        return self.hidden_norm(mixed + self.dropout(self.feed(mixed))), (own, other)
+        return self.hidden_norm(mixed + self.dropout(self.feed(mixed))), (self_weights, cross_weights)
