@@ -98,7 +98,7 @@ def test_tests_are_kept_and_models_measured_since_are_named(tmp_path):
     lab.significance.keep(Comparison("recall@20", "all", "good", 9, 0, lines), dataset="a", digests={"good": digest({})})
     text = accuracy.tables(Lab("accuracy", results=tmp_path))["a"]
     assert "| worse | 1 | 0.2000 | -0.4000 | -0.5000 to -0.3000 | 0.01 | 0.02 | 0.03 |" in text
-    assert "Measured since, and not in these tests: bad." in text
+    assert "Measured since, so not in these tests: bad." in text
 
 
 def test_a_kept_comparison_says_what_was_paired_as_before(tmp_path):
