@@ -99,7 +99,7 @@ def run(heading, folder, monkeypatch):
 
 
 def test_recipe_for_files_of_parts(monkeypatch):
-    dataset = run("Parts in files of their own", "amazon-cross-domain", monkeypatch)
+    dataset = run("One file per split part", "amazon-cross-domain", monkeypatch)
     assert (dataset.num_users, len(dataset.interactions)) == (4998, 50558 + 3698)
     assert dataset.given_split.long().bincount().tolist() == [50558, 0, 3698]
 
