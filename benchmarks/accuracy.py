@@ -124,7 +124,7 @@ def head(lab: Lab, dataset: str, rows: dict[str, list[Row]]) -> str:
     common = f" Settings shared by all models: `{json.dumps(shared)}`." if shared else ""
     commits = " and ".join(dict.fromkeys(row["commit"] for found in rows.values() for row in found if "commit" in row))
     return (
-        f"{first['questions']} test users; the whole catalogue ranked, except items of {first['masked']}.{common} "
+        f"{first['queries']} test users; the whole catalogue ranked, except items of {first['masked']}.{common} "
         f"Settings chosen on validation ({' or '.join(sorted(monitors))}) from the grids in "
         f"`benchmarks/configs/{dataset}`; mean and "
         f'standard deviation over the seeds; "earlier grid": chosen from a grid that has been replaced since, to be run again. '

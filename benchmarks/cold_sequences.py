@@ -105,7 +105,7 @@ def measure(lab: Lab, dataset: str, flags: argparse.Namespace, made_by: str) -> 
                 where = {"dataset": dataset, "split": flags.split, "variant": name, "digest": cell.digest, "seed": seed}
                 about = {"settings": as_json(settings), "command": made_by, "commit": commit()}
                 for group in (EVERYTHING, *results.groups):
-                    asked = {"group": group, "questions": len(results.group(group).position)}
+                    asked = {"group": group, "queries": len(results.group(group).position)}
                     rows.append(where | asked | {metric: results.mean(group)[metric] for metric in METRICS} | about)
     lab.store.replace(rows, dataset=dataset, split=flags.split)
     for metric in METRICS if len(found) > 1 else ():
@@ -121,13 +121,13 @@ def answers(lab: Lab, cell: Cell) -> dict[str, Results]:
     names = (FULL, UNADAPTED) if cell.variant == FULL else (cell.variant,)
     if not all((folder / file_of(str(number))).is_file() for number in range(len(names))):
         started = time.perf_counter()
-        model, graph, questions = trained(cell.config(path_of(cell.dataset, lab.data)))
+        model, graph, ranking = trained(cell.config(path_of(cell.dataset, lab.data)))
         folder.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(names):
             if name == UNADAPTED:
                 model.config = replace(model.config, adapt_steps=0)
             results = evaluate(
-                model, graph, questions, metrics=("recall", "ndcg"), ks=(10, 20), groups=groups_of(graph, questions), bootstrap=0
+                model, graph, ranking, metrics=("recall", "ndcg"), ks=(10, 20), groups=groups_of(graph, ranking), bootstrap=0
             )
             results.save(folder, str(number))
             logger.info("%s %s seed %d: %.0f s, %s", cell.dataset, name, cell.seed, time.perf_counter() - started, results.mean())
@@ -155,15 +155,15 @@ def trained(config: RunConfig) -> tuple[MML, MultimodalGraph, RankingEvaluation[
     return model, graph, task.ranking("test", config.eval.mask)
 
 
-def groups_of(graph: MultimodalGraph, questions: RankingEvaluation[HistoryQuery]) -> dict[str, Group]:
+def groups_of(graph: MultimodalGraph, ranking: RankingEvaluation[HistoryQuery]) -> dict[str, Group]:
     """Users by the number of known events; items by whether they have training interactions."""
-    length, cold = questions.query.mask.sum(1), graph.degree("item") == 0
+    length, cold = ranking.query.mask.sum(1), graph.degree("item") == 0
     groups = {}
     for low, high in ((2, 4), (5, 14), (15, 10**9)):
         name = f"{low} to {high} known events" if high < 10**9 else f"{low} or more known events"
         group = (length >= low) & (length <= high)
         if bool(group.any()):
-            groups[name] = Group(group, "questions")
+            groups[name] = Group(group, "queries")
     return groups | {"known items": Group(~cold, "items"), "new items": Group(cold, "items")}
 
 
@@ -183,7 +183,7 @@ def table(lab: Lab, dataset: str, split: str, rows: list[Row]) -> str:
     for metric in METRICS:
         lines = []
         for (group,), found in by(rows, "group").items():
-            cells = [group, found[0]["questions"]]
+            cells = [group, found[0]["queries"]]
             for (name,), of_variant in by(found, "variant").items():
                 mean = summarise(of_variant, metric)
                 cells.append(shown(None if mean is None else mean.mean) + ("*" if (metric, group, name) in stars else ""))

@@ -59,7 +59,7 @@ def read(folder: Path) -> tuple[Pairs, Pairs]:
         parts = [frame[frame["split"] == part] for part in ("train", "test")]
         train, test = (Pairs(torch.tensor(p["user"].to_numpy()), torch.tensor(p["item"].to_numpy())) for p in parts)
         return train, test
-    print(f"no data set in {folder}: questions are drawn at random")
+    print(f"no data set in {folder}: queries are drawn at random")
     generator = torch.Generator().manual_seed(0)
     sizes = (118_551, 20_559)
     drawn = [[torch.randint(high, (n,), generator=generator) for high in (NUM_USERS, NUM_ITEMS)] for n in sizes]
@@ -67,15 +67,15 @@ def read(folder: Path) -> tuple[Pairs, Pairs]:
 
 
 def prepare(train: Pairs, test: Pairs) -> tuple[LightGCN, MultimodalGraph, RankingEvaluation[UserQuery]]:
-    """A LightGCN without layers (its encoding is its factors), and one question a user."""
+    """A LightGCN without layers (its encoding is its factors), and one query a user."""
     log = Interactions(train.user, train.item)
     nothing = log.take(torch.arange(0))
     vocabularies = {"user": Vocabulary(range(NUM_USERS), name="user"), "item": Vocabulary(range(NUM_ITEMS), name="item")}
     graph = build_graph(Dataset("users and items", vocabularies, log, {}), Split(log, nothing, nothing))
     everybody = torch.arange(NUM_USERS)  # one relevant item at least, so that all users are ranked
     filled = Pairs(torch.cat([test.user, everybody]), torch.cat([test.item, everybody % NUM_ITEMS]))
-    questions = RankingEvaluation(UserQuery(everybody), filled.by_user(), train.by_user(), "train")
-    return LightGCN(graph.schema, LightGCNConfig(dim=DIM, num_layers=0)), graph, questions
+    ranking = RankingEvaluation(UserQuery(everybody), filled.by_user(), train.by_user(), "train")
+    return LightGCN(graph.schema, LightGCNConfig(dim=DIM, num_layers=0)), graph, ranking
 
 
 def bare(users: torch.Tensor, items: torch.Tensor, chunk_size: int) -> torch.Tensor:
@@ -86,19 +86,19 @@ def bare(users: torch.Tensor, items: torch.Tensor, chunk_size: int) -> torch.Ten
 def measure(data: Path, chunk_size: int, repeats: int) -> dict[str, float]:
     """Return the median seconds of every workload, run in turns."""
     torch.manual_seed(0)
-    model, graph, questions = prepare(*read(data))
+    model, graph, ranking = prepare(*read(data))
     users, items = model.users.detach(), model.items.detach()
-    groups = default_groups(graph, questions)
+    groups = default_groups(graph, ranking)
     works: dict[str, Callable[[], object]] = {
         BARE: lambda: bare(users, items, chunk_size),
         f"{BARE}, 2048 users at once": lambda: bare(users, items, 2048),
         "`evaluate`, recall@20 alone: a validation": lambda: evaluate(
-            model, graph, questions, metrics=("recall",), ks=(20,), chunk_size=chunk_size
+            model, graph, ranking, metrics=("recall",), ks=(20,), chunk_size=chunk_size
         ),
-        "`evaluate`, six metrics at 5, 10, 20 and 50": lambda: evaluate(model, graph, questions, chunk_size=chunk_size),
-        "the same, with groups": lambda: evaluate(model, graph, questions, groups=groups, chunk_size=chunk_size),
+        "`evaluate`, six metrics at 5, 10, 20 and 50": lambda: evaluate(model, graph, ranking, chunk_size=chunk_size),
+        "the same, with groups": lambda: evaluate(model, graph, ranking, groups=groups, chunk_size=chunk_size),
         "the same, with 1,000 resamples an interval": lambda: evaluate(
-            model, graph, questions, groups=groups, chunk_size=chunk_size
+            model, graph, ranking, groups=groups, chunk_size=chunk_size
         ).to_dict(),
     }
     return timed(works, repeats)

@@ -195,7 +195,7 @@ def measure(flags: argparse.Namespace, store: Store, made_by: str) -> None:
     task = LinkPredictionTask(TaskInputs(split, 0, 0, BatchConfig(batch_size=flags.batch_size)))
     asked = {"valid": links_of(task, "valid"), "test": links_of(task, "test")}
     whole = build_graph(dataset, split)
-    about: dict[str, Any] = {"questions": len(asked["test"]), "entities": whole.num_nodes(ENTITY), "batches": task.num_batches}
+    about: dict[str, Any] = {"queries": len(asked["test"]), "entities": whole.num_nodes(ENTITY), "batches": task.num_batches}
     about |= {"batch_size": flags.batch_size, "dim": flags.dim, "command": made_by, "commit": commit()}
     only = flags.only.split(";") if flags.only else None
     for name, (data, model_class, config, lr) in variants(dataset, flags).items():
@@ -253,12 +253,12 @@ def table(dataset: str, rows: list[Row]) -> str:
         cells += [shown(number(row, group)) for group in groups]
         lines.append([row["model"], *cells, f"{row['best_epoch']} of {row['epochs']}", shown(number(row, "cpu_seconds"), ".0f")])
     first = rows[0]
-    questions = int(first["questions"])
+    queries = int(first["queries"])
     batches = f"{first['batches']} batches of {first['batch_size']}; " if "batches" in first else ""
     seeds = ", ".join(map(str, seeds_of(rows)))
     commands = " and ".join(f"`{found}`" for found in dict.fromkeys(row["command"] for row in rows))
     about = (
-        f"{questions:,} queries (both ends of {questions // 2:,} test triples) among "
+        f"{queries:,} queries (both ends of {queries // 2:,} test triples) among "
         f"{int(first['entities']):,} entities, other known "
         f"answers excluded; {batches}width {first['dim']}, seed {seeds}. Made by {commands}."
     )

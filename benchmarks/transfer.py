@@ -154,8 +154,8 @@ def popularity(folder: Path) -> tuple[int, dict[str, float]]:
     """Number of training visits of a run's region, and metrics of popularity there."""
     run_ = gmmrec.load(folder)
     sizes = len(run_.vocabularies["user"]), len(run_.vocabularies["item"])
-    questions = ContextTask(TaskInputs(run_.split, *sizes)).ranking("test")
-    found = evaluate(Popularity(run_.graph.schema), run_.graph, questions, ks=(20,), bootstrap=0)
+    ranking = ContextTask(TaskInputs(run_.split, *sizes)).ranking("test")
+    found = evaluate(Popularity(run_.graph.schema), run_.graph, ranking, ks=(20,), bootstrap=0)
     return len(run_.split.train), found.mean()
 
 

@@ -114,7 +114,7 @@ class Lab:
         metrics = (report["monitor"],) if part == "valid" and "monitor" in report else self.metrics
         return {
             **{metric: report[part][metric] for metric in metrics if metric in report[part]},
-            "questions": report["num_questions"],
+            "queries": report["num_queries"],
             "masked": report["masked"],
             "epochs": timing["epochs"],
             "best_epoch": timing.get("best_epoch"),

@@ -68,7 +68,7 @@ class Significance:
             verdicts: In words, of each run.
         """
         where = {"dataset": dataset, "study": study, "metric": found.metric, "group": found.group}
-        about: dict[str, Any] = {"reference": found.reference, "questions": found.num_users, "left_out": found.left_out}
+        about: dict[str, Any] = {"reference": found.reference, "queries": found.num_users, "left_out": found.left_out}
         about |= {name: value for name, default in ABOUT.items() if (value := getattr(found, name)) != default}
         rows = [
             {
@@ -107,7 +107,7 @@ def _comparison(rows: Sequence[Row]) -> Comparison:
         tests = {name: value for name in TESTS if name in known and (value := number(row, name)) is not None}
         lines.append(Line(row["run"], int(row["seeds"]), float(row["mean"]), **tests))
     first = rows[0]
-    sizes = int(first["questions"]), int(first.get("left_out", "0"))
+    sizes = int(first["queries"]), int(first.get("left_out", "0"))
     about = {name: type(default)(first[name]) for name, default in ABOUT.items() if name in first}
     return Comparison(first["metric"], first["group"], first["reference"], *sizes, tuple(lines), **about)
 

@@ -30,16 +30,14 @@ PartScores = Callable[[Any], Tensor]
 """Function from a query of ``B`` rows to normalized scores ``[P, B, I]`` of all members."""
 
 
-def mixture_values(
-    part_scores: PartScores, questions: RankingEvaluation[Any], num_items: int, weights: Tensor, metric: str
-) -> Tensor:
+def mixture_values(part_scores: PartScores, task: RankingEvaluation[Any], num_items: int, weights: Tensor, metric: str) -> Tensor:
     """Return the mean of a metric for each of several mixtures.
 
     Scores are computed once for all mixtures, and held for one chunk of queries at a time.
 
     Args:
         part_scores: Scores of the members for all ``num_items`` items.
-        questions: Ranking task.
+        task: Ranking task.
         num_items: Number of candidates.
         weights: Weights ``[n, P]``, at least 0.
         metric: Metric such as ``"recall@20"``.
@@ -50,17 +48,17 @@ def mixture_values(
     name, k = parse_metric(metric)
     totals = torch.zeros(len(weights), dtype=torch.float64)
     size = block_rows(CELLS, weights.shape[1] * num_items)
-    for start in range(0, len(questions), size):
-        stop = min(start + size, len(questions))
-        line, excluded = members(questions.excluded, start, stop)
-        relevant = questions.relevant.take(torch.arange(start, stop, device=line.device))
-        scores = part_scores(questions.query.take(slice(start, stop)))
+    for start in range(0, len(task), size):
+        stop = min(start + size, len(task))
+        line, excluded = members(task.excluded, start, stop)
+        relevant = task.relevant.take(torch.arange(start, stop, device=line.device))
+        scores = part_scores(task.query.take(slice(start, stop)))
         scores[:, line, excluded] = -torch.inf
         pool = None if POOL * k * len(scores) > num_items else _pool(scores, POOL * k)
         for position, weight in enumerate(weights.tolist()):
             found = hits(_top(scores, pool, weight, k), relevant)
             totals[position] += METRICS[name](F.pad(found, (0, k - found.shape[1])), relevant.counts).double().sum().cpu()
-    return totals / len(questions)
+    return totals / len(task)
 
 
 class _Pool(NamedTuple):
@@ -109,7 +107,7 @@ def _mixture(scores: Tensor, weight: Sequence[float]) -> Tensor:
 
 
 def search_weights(
-    part_scores: PartScores, questions: RankingEvaluation[Any], num_items: int, num_parts: int, metric: str
+    part_scores: PartScores, task: RankingEvaluation[Any], num_items: int, num_parts: int, metric: str
 ) -> tuple[tuple[float, ...], float]:
     """Return the weights, summing to 1, that maximize a metric of the mixture, and its value.
 
@@ -119,7 +117,7 @@ def search_weights(
 
     Args:
         part_scores: Normalized scores of the members.
-        questions: Ranking task of the validation part.
+        task: Ranking task of the validation part.
         num_items: Number of candidates.
         num_parts: Number of members.
         metric: Metric such as ``"recall@20"``.
@@ -136,7 +134,7 @@ def search_weights(
         new = sorted({vector for vector in vectors if vector not in tried}, key=lambda v: (sum(x * x for x in v), v))
         if new:
             weights = torch.tensor(new, dtype=torch.float64) / units
-            means = mixture_values(part_scores, questions, num_items, weights, metric)
+            means = mixture_values(part_scores, task, num_items, weights, metric)
             tried.update(zip(new, means.tolist(), strict=True))
         best = max(tried, key=lambda v: tried[v])  # the first among equals
         logger.info("%d weight vectors tried, best val/%s %.4f at %s", len(tried), metric, tried[best], _text(best, units))

@@ -126,9 +126,9 @@ def _evaluate(
 CANDIDATES = EvaluationKind(
     name="candidates",
     task=CandidateEvaluation,
-    unit="questions",
-    paired_by="question",
-    headline="questions with given candidates",
+    unit="queries",
+    paired_by="query",
+    headline="queries with given candidates",
     evaluate=_evaluate,
     report=table_report,
 )

@@ -67,10 +67,11 @@ class Comparison:
         """Description of the comparison, in a sentence or two."""
         group = "" if self.group == EVERYTHING else f" (group: {self.group})"
         better = ", lower is better" if self.lower_is_better else ""
-        over = f"{self.num_users} {self.unit}s{group}"
+        units = f"{self.unit[:-1]}ies" if self.unit.endswith("y") else f"{self.unit}s"
+        over = f"{self.num_users} {units}{group}"
         note = f"{self.metric} over {over}{better}, differences to {self.reference}, paired by {self.unit}."
         if self.left_out:
-            note += f" Only common {self.unit}s count; {self.left_out} missing from some run are left out."
+            note += f" Only common {units} count; {self.left_out} missing from some run are left out."
         if any(row.deviation is not None for row in self.rows):
             note += " ± is the standard deviation between seeds, which intervals and p-values do not cover."
         if self.sampled:

@@ -23,7 +23,7 @@ from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 def evaluate(
     model: AnyRecommender,
     graph: MultimodalGraph,
-    questions: RankingEvaluation[Any],
+    task: RankingEvaluation[Any],
     *,
     metrics: tuple[str, ...] = EvalConfig.metrics,
     ks: tuple[int, ...] = EvalConfig.ks,
@@ -41,7 +41,7 @@ def evaluate(
     Args:
         model: A trained model, on the device of ``graph``.
         graph: Graph returned by ``model.prepare``.
-        questions: Ranking task, with a relevant item per query.
+        task: Ranking task, with a relevant item per query.
         metrics: Names in ``METRICS``.
         ks: Lengths of the lists, all taken from one ranking.
         groups: Groups reported besides the whole; see ``default_groups``.
@@ -56,11 +56,11 @@ def evaluate(
         ValueError: There are no queries, a metric is unknown, or the model scores NaN.
     """
     settings = EvalConfig(metrics=metrics, ks=ks, chunk_size=chunk_size, candidate_chunk=candidate_chunk, bootstrap=bootstrap)
-    if not len(questions):
+    if not len(task):
         raise ValueError("nothing to evaluate: no query has a relevant item; choose a split with a larger share")
-    target = questions.query.target
+    target = task.query.target
     count = graph.degree(target)
-    questions = questions.to(count.device)
+    task = task.to(count.device)
     num_items = count.numel()
 
     with evaluating(model):
@@ -75,21 +75,21 @@ def evaluate(
                 )
             return found.items
 
-        top = lists(questions)
-        values = _measure(hits(top, questions.relevant), questions.relevant.counts, settings)
+        top = lists(task)
+        values = _measure(hits(top, task.relevant), task.relevant.counts, settings)
         by_group = {}
         for name, group in (groups or {}).items():
             if group.only and num_sampled:
                 continue  # candidates are sampled among all items
             mask = group.mask.to(count.device)
-            if group.over == "questions":
+            if group.over == "queries":
                 position = mask.nonzero().flatten()
                 found = {metric: value[position] for metric, value in values.items()}
             else:
-                relevant = _restrict(questions.relevant, mask)
+                relevant = _restrict(task.relevant, mask)
                 position = relevant.counts.nonzero().flatten()
                 relevant = relevant.take(position)
-                part = lists(questions.take(position), mask) if group.only else top[position]
+                part = lists(task.take(position), mask) if group.only else top[position]
                 found = _measure(hits(part, relevant), relevant.counts, settings)
             if position.numel():
                 by_group[name] = GroupValues(position.cpu(), {metric: value.cpu() for metric, value in found.items()})
@@ -99,9 +99,9 @@ def evaluate(
     return Results(
         kind=RANKING,
         values={metric: value.cpu() for metric, value in values.items()},
-        query=questions.query.identity.cpu(),
-        relevant=fingerprint(questions.relevant).cpu(),
-        masked=questions.masked,
+        query=task.query.identity.cpu(),
+        relevant=fingerprint(task.relevant).cpu(),
+        masked=task.masked,
         groups=by_group,
         catalogue=catalogue,
         bootstrap=bootstrap,
@@ -165,9 +165,9 @@ def _one_metric(metric: str, config: EvalConfig) -> EvalConfig:
 RANKING = EvaluationKind(
     name="ranking",
     task=RankingEvaluation,
-    unit="questions",
+    unit="queries",
     paired_by="user",
-    headline="questions",
+    headline="queries",
     evaluate=_evaluate_ranking,
     report=ranking_report,
     groups=default_groups,

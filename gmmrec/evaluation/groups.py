@@ -17,23 +17,23 @@ class Group:
 
     Attributes:
         mask: Members of the group: ``[Q]`` or ``[I]``.
-        over: Whether the mask selects queries (``"questions"``) or items. In a group of items, only these count as relevant, and
+        over: Whether the mask selects queries (``"queries"``) or items. In a group of items, only these count as relevant, and
             queries without any are left out.
         only: Whether to rank the items of the group alone, not among the whole catalogue.
     """
 
     mask: Tensor
-    over: Literal["questions", "items"]
+    over: Literal["queries", "items"]
     only: bool = False
 
 
-def default_groups(graph: MultimodalGraph, questions: RankingEvaluation[Any]) -> dict[str, Group]:
+def default_groups(graph: MultimodalGraph, task: RankingEvaluation[Any]) -> dict[str, Group]:
     """Return the non-empty groups that every report shows.
 
     Items with and without training interactions (warm and cold; the cold ones also ranked among themselves), items that lack a
     modality, and users by quartiles of their number of training interactions.
     """
-    target = questions.query.target
+    target = task.query.target
     groups = {}
     cold = graph.degree(target) == 0
     if bool(cold.any()):
@@ -44,7 +44,7 @@ def default_groups(graph: MultimodalGraph, questions: RankingEvaluation[Any]) ->
         missing = ~graph.features[modality].present
         if bool(missing.any()):
             groups[f"items without {modality}"] = Group(missing, "items")
-    user = questions.query.users
+    user = task.query.users
     if target == ITEM and user is not None and bool((user >= 0).all()):  # -1 is no particular user
         groups |= activity_groups(graph.degree("user")[user.to(cold.device)])
     return groups
@@ -53,7 +53,7 @@ def default_groups(graph: MultimodalGraph, questions: RankingEvaluation[Any]) ->
 def activity_groups(degree: Tensor) -> dict[str, Group]:
     """Return queries in at most four bins of nearly equal size by the user's degree ``[Q]``, and a group of new users."""
     seen = degree > 0
-    groups = {} if bool(seen.all()) else {"users without training interactions": Group(~seen, "questions")}
+    groups = {} if bool(seen.all()) else {"users without training interactions": Group(~seen, "queries")}
     if not bool(seen.any()):
         return groups
     ordered = degree[seen].sort().values
@@ -62,6 +62,6 @@ def activity_groups(degree: Tensor) -> dict[str, Group]:
     start = int(ordered[0])
     for end in ends.long().tolist():
         span = f"{start}" if start == end else f"{start} to {end}"
-        groups[f"users with {span} training interactions"] = Group((degree >= start) & (degree <= end), "questions")
+        groups[f"users with {span} training interactions"] = Group((degree >= start) & (degree <= end), "queries")
         start = end + 1
     return groups

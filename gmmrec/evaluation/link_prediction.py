@@ -87,22 +87,22 @@ def filtered_ranks(scores: Tensor, answer: Tensor, known: RaggedSets) -> Tensor:
     """
     score = scores.gather(1, answer[:, None])  # [B, 1]
     above, level = (scores > score).sum(1), (scores == score).sum(1) - 1
-    question, other = known.groups, known.values
-    other_score, is_other = scores[question, other], other != answer[question]
-    above = above.index_add(0, question, ((other_score > score[question, 0]) & is_other).long(), alpha=-1)
-    level = level.index_add(0, question, ((other_score == score[question, 0]) & is_other).long(), alpha=-1)
+    query, other = known.groups, known.values
+    other_score, is_other = scores[query, other], other != answer[query]
+    above = above.index_add(0, query, ((other_score > score[query, 0]) & is_other).long(), alpha=-1)
+    level = level.index_add(0, query, ((other_score == score[query, 0]) & is_other).long(), alpha=-1)
     return 1 + above + level / 2
 
 
 def link_groups(graph: MultimodalGraph, task: LinkPredictionEvaluation) -> dict[str, Group]:
     """Return the groups that every report shows: by the predicted end, and by whether an end of the triple has a modality."""
     backwards = task.backwards.to(graph.degree(ENTITY).device)
-    groups = {"tails": Group(~backwards, "questions"), "heads": Group(backwards, "questions")}
+    groups = {"tails": Group(~backwards, "queries"), "heads": Group(backwards, "queries")}
     for modality in graph.schema.modalities(ENTITY):
         present = graph.features[modality].present
         has_modality = present[task.query.head.to(present.device)] | present[task.answer.to(present.device)]
-        groups[f"triples with {modality}"] = Group(has_modality, "questions")
-        groups[f"triples without {modality}"] = Group(~has_modality, "questions")
+        groups[f"triples with {modality}"] = Group(has_modality, "queries")
+        groups[f"triples without {modality}"] = Group(~has_modality, "queries")
     return {name: group for name, group in groups.items() if bool(group.mask.any()) and not bool(group.mask.all())}
 
 
@@ -119,8 +119,8 @@ def _evaluate(
 LINK_PREDICTION = EvaluationKind(
     name="link_prediction",
     task=LinkPredictionEvaluation,
-    unit="questions",
-    paired_by="question",
+    unit="queries",
+    paired_by="query",
     headline="triples with one end to predict among all entities; other true answers are not ranked",
     evaluate=_evaluate,
     report=table_report,

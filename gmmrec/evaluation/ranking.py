@@ -26,7 +26,7 @@ class Ranked(NamedTuple):
 def rank(
     model: AnyRecommender,
     encoded: Encoded,
-    questions: RankingEvaluation[Any],
+    task: RankingEvaluation[Any],
     num_candidates: int,
     *,
     k: int,
@@ -42,7 +42,7 @@ def rank(
     Args:
         model: Only its ``score`` is called; the caller sets evaluation mode and disables gradients.
         encoded: Encoding returned by ``model.encode``.
-        questions: Ranking task, on the device of ``encoded``.
+        task: Ranking task, on the device of ``encoded``.
         num_candidates: Number of nodes of the ranked type.
         k: Length of the lists.
         chunk_size: Queries scored at once.
@@ -55,16 +55,16 @@ def rank(
     Raises:
         ValueError: The model returns NaN, or scores of a wrong shape.
     """
-    device = questions.excluded.values.device
+    device = task.excluded.values.device
     candidates = torch.arange(num_candidates, device=device) if pool is None else pool.nonzero().flatten()
     column = torch.arange(num_candidates, device=device) if pool is None else torch.where(pool, pool.cumsum(0) - 1, -1)
     width = max(k + 1, candidate_chunk or block_rows(CELLS, chunk_size))
-    top = torch.full((len(questions), k), -1, device=device)
-    top_scores = torch.full((len(questions), k), -torch.inf, device=device)
-    for start in range(0, len(questions), chunk_size):
-        stop = min(start + chunk_size, len(questions))
-        query = questions.query.take(slice(start, stop))
-        line, excluded = members(questions.excluded, start, stop)
+    top = torch.full((len(task), k), -1, device=device)
+    top_scores = torch.full((len(task), k), -torch.inf, device=device)
+    for start in range(0, len(task), chunk_size):
+        stop = min(start + chunk_size, len(task))
+        query = task.query.take(slice(start, stop))
+        line, excluded = members(task.excluded, start, stop)
         excluded = column[excluded]
         best = torch.empty(stop - start, 0, device=device)
         rows = torch.empty(stop - start, 0, dtype=torch.long, device=device)
@@ -75,10 +75,8 @@ def rank(
             scores.view(-1)[line[here] * part.numel() + excluded[here] - left] = -torch.inf
             values, columns = top_columns(scores, k)
             if bool(values.isnan().any()):
-                question = start + int(values.isnan().any(1).nonzero()[0, 0])
-                raise ValueError(
-                    f"{type(model).__name__} returned NaN scores, first for query {question}; its training has diverged"
-                )
+                row = start + int(values.isnan().any(1).nonzero()[0, 0])
+                raise ValueError(f"{type(model).__name__} returned NaN scores, first for query {row}; its training has diverged")
             best, rows = torch.cat([best, values], 1), torch.cat([rows, part[columns]], 1)
             if left:  # both halves are ordered by (score, row), the left one with lower rows: a stable sort keeps that order
                 best, order = best.sort(dim=1, descending=True, stable=True)
@@ -91,7 +89,7 @@ def rank(
 def rank_sampled(
     model: AnyRecommender,
     encoded: Encoded,
-    questions: RankingEvaluation[Any],
+    task: RankingEvaluation[Any],
     degree: Tensor,
     count: int,
     *,
@@ -106,7 +104,7 @@ def rank_sampled(
     Args:
         model: Only its ``score`` is called.
         encoded: Encoding returned by ``model.encode``.
-        questions: Ranking task, on the device of ``encoded``.
+        task: Ranking task, on the device of ``encoded``.
         degree: Training interactions of every candidate ``[I]``.
         count: Number of candidates drawn per query.
         k: Length of the lists.
@@ -115,10 +113,10 @@ def rank_sampled(
     """
     generator = torch.Generator().manual_seed(0)
     chances = torch.ones(degree.numel()) if by == "uniform" else degree.float().cpu()
-    top = torch.full((len(questions), k), -1, device=degree.device)
-    top_scores = torch.full((len(questions), k), -torch.inf, device=degree.device)
-    for start in range(0, len(questions), chunk_size):
-        part = questions.take(torch.arange(start, min(start + chunk_size, len(questions)), device=degree.device))
+    top = torch.full((len(task), k), -1, device=degree.device)
+    top_scores = torch.full((len(task), k), -torch.inf, device=degree.device)
+    for start in range(0, len(task), chunk_size):
+        part = task.take(torch.arange(start, min(start + chunk_size, len(task)), device=degree.device))
         drawn = torch.multinomial(chances, len(part) * count, replacement=True, generator=generator).view(len(part), count)
         drawn = drawn.to(degree.device)
         line = torch.arange(len(part), device=degree.device)[:, None]
@@ -154,8 +152,8 @@ def hits(top: Tensor, relevant: RaggedSets) -> Tensor:
     tensor([[False,  True],
             [ True, False]])
     """
-    question = torch.arange(len(relevant), device=top.device)[:, None]
-    return relevant.contains(question, top.clamp(min=0)) & (top >= 0)
+    row = torch.arange(len(relevant), device=top.device)[:, None]
+    return relevant.contains(row, top.clamp(min=0)) & (top >= 0)
 
 
 def members(sets: RaggedSets, start: int, stop: int) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ def evaluate_ratings(
         graph: Graph returned by ``model.prepare``.
         ratings: Ratings to predict.
         clip: Whether to clip predictions to the range of the training ratings.
-        groups: Groups of ratings (``over="questions"``) reported besides the whole; see :func:`rating_groups`.
+        groups: Groups of ratings (``over="queries"``) reported besides the whole; see :func:`rating_groups`.
         chunk_size: Ratings predicted at once.
         bootstrap: Resamples per interval.
 
@@ -77,11 +77,11 @@ def rating_groups(graph: MultimodalGraph, ratings: RatingEvaluation[Any]) -> dic
     cold = graph.degree("item")[item] == 0
     groups = {}
     if bool(cold.any()):
-        groups = {"warm items": Group(~cold, "questions"), "cold items": Group(cold, "questions")}
+        groups = {"warm items": Group(~cold, "queries"), "cold items": Group(cold, "queries")}
     for modality in graph.schema.modalities():
         missing = ~graph.features[modality].present[item]
         if bool(missing.any()):
-            groups[f"items without {modality}"] = Group(missing, "questions")
+            groups[f"items without {modality}"] = Group(missing, "queries")
     return groups | activity_groups(graph.degree("user")[user])
 
 

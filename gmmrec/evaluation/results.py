@@ -142,12 +142,12 @@ class Results:
             "kind": self.kind.name,
             "masked": self.masked,
             **({"sampled": self.sampled, "sampled_by": self.sampled_by, "warning": SAMPLED} if self.sampled else {}),
-            "num_questions": len(self),
+            "num_queries": len(self),
             "metrics": self.mean(),
             "intervals": {metric: list(ends) for metric, ends in self.intervals().items()},
             "groups": {
                 name: {
-                    "num_questions": group.position.numel(),
+                    "num_queries": group.position.numel(),
                     "metrics": self.mean(name),
                     "intervals": {metric: list(ends) for metric, ends in self.intervals(name).items()},
                 }
@@ -157,14 +157,14 @@ class Results:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per group and metric: ``group, questions, metric, mean, low, high`` (interval ends, NaN for none)."""
+        """Return one row per group and metric: ``group, queries, metric, mean, low, high`` (interval ends, NaN for none)."""
         frame: pd.DataFrame = pd.DataFrame(
             [
                 (name, self.group(name).position.numel(), metric, mean, *self.intervals(name).get(metric, (float("nan"),) * 2))
                 for name in (EVERYTHING, *self.groups)
                 for metric, mean in self.mean(name).items()
             ],
-            columns=["group", "questions", "metric", "mean", "low", "high"],
+            columns=["group", "queries", "metric", "mean", "low", "high"],
         )
         return frame
 

@@ -45,10 +45,10 @@ class LinkPredictionTask:
         )
         self.answer = torch.cat([triples.tail, triples.head])
         keys = self.query.head * 2 * self.num_relations + self.query.relation
-        distinct, self._question = keys.unique(return_inverse=True)  # several triples share a query
-        self._known = RaggedSets.from_pairs(self._question, self.answer, len(distinct))
+        distinct, self._query_of = keys.unique(return_inverse=True)  # several triples share a query
+        self._known = RaggedSets.from_pairs(self._query_of, self.answer, len(distinct))
         self._train = torch.nonzero(self.part == TRAIN).flatten()
-        self._learned = RaggedLists.from_groups(self._question[self._train], self.answer[self._train], len(distinct))
+        self._learned = RaggedLists.from_groups(self._query_of[self._train], self.answer[self._train], len(distinct))
 
     @property
     def num_batches(self) -> int:
@@ -70,9 +70,9 @@ class LinkPredictionTask:
         negatives = UniformNegatives(seen, graph.num_nodes(ENTITY))
         for position in torch.randperm(self._train.numel(), generator=generator).split(self.config.batch_size):
             index = self._train[position]
-            question = self._question[index]
-            negative = negatives.draw(question, self.config.num_negatives, generator)
-            learned = self._learned.take(question)
+            query = self._query_of[index]
+            negative = negatives.draw(query, self.config.num_negatives, generator)
+            learned = self._learned.take(query)
             answers = torch.stack([learned.groups, learned.values], dim=1)
             yield graph, Batch(self.query.take(index), self.answer[index], negative, answers=answers)
 
@@ -83,12 +83,12 @@ class LinkPredictionTask:
             ValueError: The part is unknown or empty.
         """
         index = self._positions(part)
-        question, first = self._question[index].unique(return_inverse=True)
-        relevant = RaggedSets.from_pairs(first, self.answer[index], len(question))
-        example = torch.empty_like(question).scatter_(0, first, index)
-        known = self._known.take(question)
+        query, first = self._query_of[index].unique(return_inverse=True)
+        relevant = RaggedSets.from_pairs(first, self.answer[index], len(query))
+        example = torch.empty_like(query).scatter_(0, first, index)
+        known = self._known.take(query)
         other = ~relevant.contains(known.groups, known.values)
-        excluded = RaggedSets.from_pairs(known.groups[other], known.values[other], len(question))
+        excluded = RaggedSets.from_pairs(known.groups[other], known.values[other], len(query))
         return RankingEvaluation(self.query.take(example), relevant, excluded, "train+valid")
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
@@ -97,7 +97,7 @@ class LinkPredictionTask:
         All other true answers, from all parts, are left out of each ranking, regardless of ``mask``.
         """
         index = self._positions(part)
-        known = self._known.take(self._question[index])
+        known = self._known.take(self._query_of[index])
         backwards = self.query.relation[index] >= self.num_relations
         return {"link_prediction": LinkPredictionEvaluation(self.query.take(index), self.answer[index], known, backwards)}
 

@@ -60,7 +60,7 @@ def test_a_sequence_model_starts_from_the_graph_of_its_seed(tmp_path):
     assert "Means over seeds 0, 1;" in text
 
 
-def test_models_and_controls_answer_the_same_questions_on_outfits(tmp_path, monkeypatch):
+def test_models_and_controls_answer_the_same_queries_on_outfits(tmp_path, monkeypatch):
     dataset = with_outfits(checkerboard()[0])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(outfits.gmmrec, "load_dataset", lambda path, modalities: dataset)

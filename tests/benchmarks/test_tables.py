@@ -80,7 +80,7 @@ def small_lab(folder: Path) -> Lab:
             "settings": "{}",
             "points": 1,
         }
-        cost = {"questions": 9, "masked": "train", "epochs": 3, "seconds_per_epoch": 1.5, "peak_mib": 100.0, "seconds": 4.5}
+        cost = {"queries": 9, "masked": "train", "epochs": 3, "seconds_per_epoch": 1.5, "peak_mib": 100.0, "seconds": 4.5}
         lab.store.put(row | cost | {"recall@20": recall, "ndcg@20": recall / 2, "commit": "abc"})
     return lab
 

@@ -18,7 +18,7 @@ def table(num_parts, seed=0, decimals=6):
     return scores.mul(10**decimals).round().div(10**decimals)
 
 
-def questions(seed=0):
+def ranking(seed=0):
     generator = torch.Generator().manual_seed(seed)
     draw = torch.rand(Q, ITEMS, generator=generator)
     relevant, excluded = (draw < 0.04), (draw > 0.9)
@@ -32,10 +32,10 @@ def slow(scores, asked, weight, metric):
     name, k = parse_metric(metric)
     mixture = sum(float(w) * part.double() for w, part in zip(weight, scores, strict=True) if w > 0)
     values = []
-    for question in range(Q):
-        one = asked.take(torch.tensor([question]))
+    for query in range(Q):
+        one = asked.take(torch.tensor([query]))
         banned, answers = set(one.excluded.values.tolist()), set(one.relevant.values.tolist())
-        row = mixture[question].tolist()
+        row = mixture[query].tolist()
         order = sorted((i for i in range(ITEMS) if i not in banned and row[i] > -torch.inf), key=lambda i: (-row[i], i))[:k]
         hit = torch.tensor([[i in answers for i in order] + [False] * (k - len(order))])
         values.append(float(METRICS[name](hit, torch.tensor([len(answers)]))))
@@ -47,15 +47,15 @@ def slow(scores, asked, weight, metric):
 @pytest.mark.parametrize("decimals", [6, 0])
 def test_every_mixture_is_ranked_exactly(monkeypatch, pool, metric, decimals):
     monkeypatch.setattr(module, "POOL", pool)
-    monkeypatch.setattr(module, "CELLS", 3 * ITEMS * 10)  # chunks of 10 questions
-    scores, asked = table(3, decimals=decimals), questions()
+    monkeypatch.setattr(module, "CELLS", 3 * ITEMS * 10)  # chunks of 10 queries
+    scores, asked = table(3, decimals=decimals), ranking()
     weights = torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [0.5, 0.5, 0.0], [0.0, 0.125, 0.875]])
     found = mixture_values(lambda query: scores[:, query.user], asked, ITEMS, weights, metric)
     assert found.tolist() == pytest.approx([slow(scores, asked, weight, metric) for weight in weights.tolist()], abs=1e-6)
 
 
 def test_scores_are_computed_once_for_all_mixtures():
-    scores, asked, calls = table(2), questions(), []
+    scores, asked, calls = table(2), ranking(), []
 
     def ask(query):
         calls.append(len(query))
@@ -66,7 +66,7 @@ def test_scores_are_computed_once_for_all_mixtures():
 
 
 def test_minus_infinity_of_a_member_of_weight_zero_is_ignored():
-    scores, asked = table(2), questions()
+    scores, asked = table(2), ranking()
     scores[1] = -torch.inf
     found = mixture_values(lambda query: scores[:, query.user].clone(), asked, ITEMS, torch.tensor([[1.0, 0.0]]), "recall@5")
     assert float(found[0]) == pytest.approx(slow(scores, asked, (1, 0), "recall@5"), abs=1e-6)
@@ -74,7 +74,7 @@ def test_minus_infinity_of_a_member_of_weight_zero_is_ignored():
 
 def helpful(num_parts, good):
     """Members that each score the relevant items of a share of the queries, under noise."""
-    asked, scores = questions(), table(num_parts, seed=1)
+    asked, scores = ranking(), table(num_parts, seed=1)
     for position, share in enumerate(good):
         user, item = asked.relevant.groups, asked.relevant.values
         mine = user % len(good) == position

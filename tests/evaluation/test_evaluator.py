@@ -84,9 +84,9 @@ def mean(values):
 
 
 def test_equals_counting_by_hand(case):
-    graph, questions, known, relevant = case
+    graph, ranking, known, relevant = case
     model = Fixed(graph.schema)
-    results = evaluate(model, graph, questions, groups=default_groups(graph, questions), chunk_size=4, candidate_chunk=6)
+    results = evaluate(model, graph, ranking, groups=default_groups(graph, ranking), chunk_size=4, candidate_chunk=6)
     cold, missing = torch.arange(NUM_ITEMS) >= 15, torch.isin(torch.arange(NUM_ITEMS), torch.tensor([2, 16]))
     for k in (5, 10):
         assert results.mean()[f"recall@{k}"] == pytest.approx(mean(slow_recall(model, known, relevant, k)))
@@ -95,79 +95,79 @@ def test_equals_counting_by_hand(case):
             assert found == pytest.approx(mean(slow_recall(model, known, relevant & mask, k))), name
     among = results.mean("cold items among themselves")
     assert among["recall@5"] == 1
-    assert evaluate(model, graph, questions, ks=(2,), groups={"cold": Group(cold, "items", only=True)}).mean("cold")[
+    assert evaluate(model, graph, ranking, ks=(2,), groups={"cold": Group(cold, "items", only=True)}).mean("cold")[
         "recall@2"
     ] == pytest.approx(mean(slow_recall(model, known, relevant & cold, 2, cold)))
     assert "items without text" not in results.groups
     assert results.masked == "train"
-    assert results.query.tolist() == questions.query.user.tolist()
+    assert results.query.tolist() == ranking.query.user.tolist()
 
 
 def test_training_monitors_full_rankings_even_if_the_report_samples(case):
-    graph, questions, known, relevant = case
+    graph, ranking, known, relevant = case
     model, config = Fixed(graph.schema), EvalConfig(num_sampled=3, bootstrap=0)
     expected = mean(slow_recall(model, known, relevant, 5))
-    assert monitored_value(model, graph, questions, "recall@5", config) == pytest.approx(expected)
-    found = evaluate_task(model, graph, questions, replace(config, sampled_by="popularity"))
+    assert monitored_value(model, graph, ranking, "recall@5", config) == pytest.approx(expected)
+    found = evaluate_task(model, graph, ranking, replace(config, sampled_by="popularity"))
     assert found.mean()["recall@5"] > expected + 0.1
     assert (found.sampled, found.sampled_by) == (3, "popularity")
 
 
 def test_sampled_rankings_have_no_group_ranked_alone(case):
-    graph, questions, _, _ = case
+    graph, ranking, _, _ = case
     cold = Group(graph.degree("item") == 0, "items")
     groups = {"cold": cold, "alone": replace(cold, only=True)}
-    assert set(evaluate(Fixed(graph.schema), graph, questions, groups=groups).groups) == {"cold", "alone"}
-    assert set(evaluate(Fixed(graph.schema), graph, questions, groups=groups, num_sampled=3).groups) == {"cold"}
+    assert set(evaluate(Fixed(graph.schema), graph, ranking, groups=groups).groups) == {"cold", "alone"}
+    assert set(evaluate(Fixed(graph.schema), graph, ranking, groups=groups, num_sampled=3).groups) == {"cold"}
 
 
 def test_user_groups_are_quartiles_of_activity(case):
-    graph, questions, known, relevant = case
+    graph, ranking, known, relevant = case
     model = Fixed(graph.schema)
     graph.data["user"].degree = torch.arange(NUM_USERS).float()  # ten users with 1, 2, 3, 5, 6, ... 11; user 4 has no query
-    groups = default_groups(graph, questions)
-    results = evaluate(model, graph, questions, groups=groups)
+    groups = default_groups(graph, ranking)
+    results = evaluate(model, graph, ranking, groups=groups)
     names = [name for name in groups if name.startswith("users")]
     spans = ["1 to 3", "4 to 6", "7 to 9", "10 to 11"]
     assert names == ["users without training interactions", *(f"users with {span} training interactions" for span in spans)]
     together = torch.stack([groups[name].mask for name in names]).sum(0)
-    assert together.tolist() == [1] * len(questions)
+    assert together.tolist() == [1] * len(ranking)
     assert [int(groups[name].mask.sum()) for name in names] == [1, 3, 2, 3, 2]
     recall = slow_recall(model, known, relevant, 5)
     for name in names:
-        users = questions.query.user[groups[name].mask].tolist()
+        users = ranking.query.user[groups[name].mask].tolist()
         assert results.mean(name)["recall@5"] == pytest.approx(mean({user: recall[user] for user in users}))
 
 
 def test_no_cold_groups_without_cold_items(case):
-    graph, questions, *_ = case
+    graph, ranking, *_ = case
     graph.data["item"].degree = graph.data["item"].degree + 1
-    assert not any("cold" in name or "warm" in name for name in default_groups(graph, questions))
+    assert not any("cold" in name or "warm" in name for name in default_groups(graph, ranking))
 
 
 def test_encodes_once_in_evaluation_mode_and_restores_every_module(case):
-    graph, questions, *_ = case
+    graph, ranking, *_ = case
     model = Fixed(graph.schema)
     model.frozen.eval()
-    evaluate(model, graph, questions, chunk_size=2)
+    evaluate(model, graph, ranking, chunk_size=2)
     assert model.asked == [(False, False, False, False)]
     assert (model.training, model.dropout.training, model.frozen.training) == (True, True, False)
     assert torch.is_grad_enabled()
 
 
 def test_modes_are_restored_after_an_error(case):
-    graph, questions, *_ = case
+    graph, ranking, *_ = case
     model = Fixed(graph.schema)
     model.users.data[3] = torch.nan
     with pytest.raises(ValueError, match="Fixed returned NaN scores"):
-        evaluate(model, graph, questions)
+        evaluate(model, graph, ranking)
     assert model.training
 
 
 def test_an_empty_task_is_refused(case):
-    graph, questions, *_ = case
+    graph, ranking, *_ = case
     with pytest.raises(ValueError, match="nothing to evaluate"):
-        evaluate(Fixed(graph.schema), graph, questions.take(torch.empty(0, dtype=torch.long)))
+        evaluate(Fixed(graph.schema), graph, ranking.take(torch.empty(0, dtype=torch.long)))
 
 
 @pytest.mark.parametrize("wrong", [{"metrics": ("auc",)}, {"ks": (0,)}, {"ks": ()}, {"chunk_size": 0}, {"candidate_chunk": 0}])

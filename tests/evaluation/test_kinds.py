@@ -60,7 +60,7 @@ ORDER = EvaluationKind(
     headline="pairs of items put in order",
     evaluate=evaluate_order,
     report=table_report,
-    groups=lambda graph, task: {"first users": Group(task.query.user < 5, "questions")},
+    groups=lambda graph, task: {"first users": Group(task.query.user < 5, "queries")},
     lower_is_better=frozenset({"mistakes"}),
 )
 
@@ -92,7 +92,7 @@ def test_a_kind_added_in_one_file_is_monitored_reported_stored_and_compared(adde
         report = json.loads((folder / "metrics.json").read_text())
         assert report["test"]["order/mistakes"] == pytest.approx(mistakes)
         assert report["order"]["kind"] == "pair_order"
-        assert report["order"]["groups"]["first users"]["num_questions"] == int((task.query.user < 5).sum())
+        assert report["order"]["groups"]["first users"]["num_queries"] == int((task.query.user < 5).sum())
         found = load_results(folder, "order")
         assert found.to_dict() == run.other_results["order"]["test"].to_dict()
         assert f"{len(task)} pairs of items put in order; 95 % intervals in brackets." in found.to_markdown()

@@ -51,7 +51,7 @@ class Column(Table):
         return encoded["item"].expand(len(query), -1)
 
 
-def questions_of(excluded: torch.Tensor) -> RankingEvaluation[UserQuery]:
+def ranking_of(excluded: torch.Tensor) -> RankingEvaluation[UserQuery]:
     """Return one query per user; excluded is a mask [U, I]."""
     user, item = excluded.nonzero(as_tuple=True)
     num_users = excluded.shape[0]
@@ -84,7 +84,7 @@ def random_case(*, levels: int | None, share: float = 0.2):
 def test_equals_sorting_for_any_chunks(k, levels, chunk_size, candidate_chunk):
     table, excluded = random_case(levels=levels)
     top, scores = rank(
-        Table(), {"table": table}, questions_of(excluded), 29, k=k, chunk_size=chunk_size, candidate_chunk=candidate_chunk
+        Table(), {"table": table}, ranking_of(excluded), 29, k=k, chunk_size=chunk_size, candidate_chunk=candidate_chunk
     )
     assert top.tolist() == slow_rank(table, excluded, k)
     assert torch.equal(scores, table.gather(1, top.clamp(min=0)).masked_fill(top < 0, -torch.inf))
@@ -94,9 +94,9 @@ def test_equals_sorting_for_any_chunks(k, levels, chunk_size, candidate_chunk):
 def test_gpu_gives_the_same_order():
     for levels in (None, 3):
         table, excluded = random_case(levels=levels)
-        on_cpu = questions_of(excluded)
-        questions = RankingEvaluation(on_cpu.query.to("cuda"), on_cpu.relevant.to("cuda"), on_cpu.excluded.to("cuda"), "train")
-        top = rank(Table(), {"table": table.cuda()}, questions, 29, k=6, chunk_size=5, candidate_chunk=11).items
+        on_cpu = ranking_of(excluded)
+        ranking = RankingEvaluation(on_cpu.query.to("cuda"), on_cpu.relevant.to("cuda"), on_cpu.excluded.to("cuda"), "train")
+        top = rank(Table(), {"table": table.cuda()}, ranking, 29, k=6, chunk_size=5, candidate_chunk=11).items
         assert top.tolist() == slow_rank(table, excluded, 6)
 
 
@@ -104,7 +104,7 @@ def test_short_lists_are_padded_and_contain_no_excluded_items():
     table, excluded = random_case(levels=3, share=0.9)
     excluded[2] = True
     table[0, 0], excluded[0, 0] = -torch.inf, False
-    top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=6).items
+    top = rank(Table(), {"table": table}, ranking_of(excluded), 29, k=6).items
     assert top.tolist() == slow_rank(table, excluded, 6)
     assert top[2].tolist() == [-1] * 6
     assert 0 not in top[0]
@@ -114,14 +114,14 @@ def test_pool_restricts_the_ranking():
     table, excluded = random_case(levels=4)
     pool = torch.arange(29) % 3 == 1
     for candidate_chunk in (None, 2):
-        top = rank(Table(), {"table": table}, questions_of(excluded), 29, k=5, candidate_chunk=candidate_chunk, pool=pool).items
+        top = rank(Table(), {"table": table}, ranking_of(excluded), 29, k=5, candidate_chunk=candidate_chunk, pool=pool).items
         assert top.tolist() == slow_rank(table, excluded, 5, pool)
 
 
 def test_scores_that_are_a_view_are_not_modified():
     scores = torch.randn(29)
     _, excluded = random_case(levels=None)
-    top = rank(Column(), {"item": scores}, questions_of(excluded), 29, k=5).items
+    top = rank(Column(), {"item": scores}, ranking_of(excluded), 29, k=5).items
     assert top.tolist() == slow_rank(scores.expand(13, -1), excluded, 5)
     assert bool(scores.isfinite().all())
 
@@ -131,7 +131,7 @@ def test_nan_is_refused(candidate_chunk):
     table, excluded = random_case(levels=2)
     table[7, 28], excluded[7, 28] = torch.nan, False
     with pytest.raises(ValueError, match=r"Table returned NaN scores, first for query 7"):
-        rank(Table(), {"table": table}, questions_of(excluded), 29, k=3, chunk_size=4, candidate_chunk=candidate_chunk)
+        rank(Table(), {"table": table}, ranking_of(excluded), 29, k=3, chunk_size=4, candidate_chunk=candidate_chunk)
 
 
 class Whole(Table):
@@ -144,7 +144,7 @@ class Whole(Table):
 def test_wrong_shape_is_refused():
     table, excluded = random_case(levels=2)
     with pytest.raises(ValueError, match=r"Whole.score must return scores of shape \(13, 40\), but returned \(13, 29\)"):
-        rank(Whole(), {"table": table}, questions_of(excluded), 40, k=3)
+        rank(Whole(), {"table": table}, ranking_of(excluded), 40, k=3)
 
 
 def test_minus_one_is_never_a_hit():
@@ -160,10 +160,10 @@ def test_sampled_candidates_include_relevant_items_and_no_excluded_ones():
     excluded = RaggedSets.from_pairs(
         *((x[~relevant.contains(excluded.groups, excluded.values)]) for x in (excluded.groups, excluded.values)), 5
     )
-    questions = RankingEvaluation(UserQuery(torch.arange(5)), relevant, excluded, "train")
+    ranking = RankingEvaluation(UserQuery(torch.arange(5)), relevant, excluded, "train")
     degree = torch.arange(40.0)
     for by in ("uniform", "popularity"):
-        top, scores = rank_sampled(Picked(), {"table": table}, questions, degree, 12, k=40, by=by, chunk_size=2)
+        top, scores = rank_sampled(Picked(), {"table": table}, ranking, degree, 12, k=40, by=by, chunk_size=2)
         for n, row in enumerate(top):
             listed = row[row >= 0].tolist()
             assert scores[n, : len(listed)].tolist() == table[n, listed].tolist()
@@ -172,5 +172,5 @@ def test_sampled_candidates_include_relevant_items_and_no_excluded_ones():
             assert not set(listed) & set(excluded.take(torch.tensor([n])).values.tolist())
             assert table[n, listed].tolist() == sorted(table[n, listed].tolist(), reverse=True)
     assert torch.equal(
-        top, rank_sampled(Picked(), {"table": table}, questions, degree, 12, k=40, by="popularity", chunk_size=2).items
+        top, rank_sampled(Picked(), {"table": table}, ranking, degree, 12, k=40, by="popularity", chunk_size=2).items
     )

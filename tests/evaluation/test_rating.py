@@ -86,7 +86,7 @@ def test_groups_contain_only_their_ratings(graph):
     for name, rows in (("cold items", [4]), ("warm items", [0, 1, 2, 3, 5]), ("users without training interactions", [4, 5])):
         assert results.mean(name)["rmse"] == pytest.approx(rmse(TABLE[USER, ITEM][rows], TRUE[rows]))
     assert "users without training interactions" in results.to_markdown()
-    assert evaluate_ratings(Guesser(TABLE), graph, asked(), groups={"no": Group(torch.zeros(6) > 1, "questions")}).groups == {}
+    assert evaluate_ratings(Guesser(TABLE), graph, asked(), groups={"no": Group(torch.zeros(6) > 1, "queries")}).groups == {}
 
 
 def test_intervals_are_those_of_the_root(graph):

@@ -46,21 +46,21 @@ def test_no_intervals_without_resamples(results):
 def test_dictionary_is_json_and_complete(results):
     found = json.loads(json.dumps(results.to_dict()))
     assert found["masked"] == "train"
-    assert found["num_questions"] == 40
+    assert found["num_queries"] == 40
     assert found["metrics"] == results.mean()
     assert found["intervals"]["hit@5"] == list(results.intervals()["hit@5"])
-    assert found["groups"]["cold items"]["num_questions"] == 20
+    assert found["groups"]["cold items"]["num_queries"] == 20
     assert found["catalogue"] == {"coverage@5": 0.25}
 
 
 def test_frame_and_markdown(results):
     frame = results.to_frame()
     assert isinstance(frame, pd.DataFrame)
-    assert frame[["group", "questions"]].value_counts().to_dict() == {("all", 40): 2, ("cold items", 20): 2}
+    assert frame[["group", "queries"]].value_counts().to_dict() == {("all", 40): 2, ("cold items", 20): 2}
     text = results.to_markdown()
     low, high = results.intervals()["recall@5"]
     assert f"| {results.mean()['recall@5']:.4f} ({low:.4f} to {high:.4f}) |" in text
-    assert f"| cold items |        20 |   {results.mean('cold items')['recall@5']:.4f} |" in text
+    assert f"| cold items |      20 |   {results.mean('cold items')['recall@5']:.4f} |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(line) for line in tables[:3]}) == 1
     assert "items known from train are not ranked" in text

@@ -117,8 +117,8 @@ def full_report(results: Any) -> dict[str, Any]:
     return results.to_dict()
 
 
-def values_per_question(results: Any) -> list[Tensor]:
-    """Return the values of every metric per question."""
+def values_per_query(results: Any) -> list[Tensor]:
+    """Return the values of every metric per query."""
     return list(results.values.values())
 
 

@@ -94,7 +94,7 @@ def numbers(run: Any) -> Row:
     for part in access.PARTS:
         for task, results in access.evaluations(run, part).items():
             row |= {f"{part}: {task}: {metric}": value for metric, value in sorted(access.means(results).items())}
-            row[f"{part}: {task}: questions"] = digest(access.values_per_question(results))
+            row[f"{part}: {task}: queries"] = digest(access.values_per_query(results))
             row[f"{part}: {task}: report"] = digest_text(sorted(map(repr, leaves(access.full_report(results)))))
     for number, (terms, value) in enumerate(access.history(run), 1):
         row[f"epoch {number}: losses"] = sorted(terms)

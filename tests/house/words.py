@@ -39,6 +39,7 @@ WORDS = (
     Word(r"blanks(?!/)", "fill in the blank"),
     Word(r"real sets", "compatibility"),
     Word(r"facts", "triples"),
+    Word(r"questions", "queries, or the task that holds them"),
 )
 NOT_YET: frozenset[str] = frozenset()
 """Patterns that are counted, but not enforced yet."""

@@ -94,7 +94,7 @@ def test_run_reports_rating_errors_and_rankings(finished):
     for part in ("test", "valid"):
         assert 0 < report[part]["mae"] < report[part]["rmse"]
         assert 0 <= report[part]["recall@20"] <= 1
-    assert report["rating"]["num_questions"] == len(run.split.test)
+    assert report["rating"]["num_queries"] == len(run.split.test)
     assert load_results(folder, "rating").mean() == run.other_results["rating"]["test"].mean()
     loaded = gmmrec.load(folder)
     assert loaded.evaluate_all("test")["rating"].mean() == run.other_results["rating"]["test"].mean()

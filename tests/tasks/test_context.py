@@ -78,15 +78,15 @@ def test_negatives_are_never_training_items() -> None:
     ],
 )
 def test_every_new_event_of_a_part_is_a_query(mask, asked, excluded) -> None:
-    questions = task().ranking("test", mask)
-    assert questions.query.user.tolist() == [user for user, _, _ in asked]
-    assert questions.relevant.values.tolist() == [item for _, item, _ in asked]
-    assert questions.relevant.counts.tolist() == [1] * len(asked)
-    assert torch.equal(questions.query.context, time_context(torch.tensor([time for _, _, time in asked])))
+    ranking = task().ranking("test", mask)
+    assert ranking.query.user.tolist() == [user for user, _, _ in asked]
+    assert ranking.relevant.values.tolist() == [item for _, item, _ in asked]
+    assert ranking.relevant.counts.tolist() == [1] * len(asked)
+    assert torch.equal(ranking.query.context, time_context(torch.tensor([time for _, _, time in asked])))
     for position, (user, _, _) in enumerate(asked):
-        own = questions.excluded.take(torch.tensor([position]))
+        own = ranking.excluded.take(torch.tensor([position]))
         assert own.values.tolist() == excluded[user]
-    assert questions.masked == mask
+    assert ranking.masked == mask
 
 
 def test_a_log_without_times_has_no_context() -> None:

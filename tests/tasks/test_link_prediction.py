@@ -52,10 +52,10 @@ def test_evaluation_queries_both_ends_and_filters_answers_of_all_parts() -> None
 
 
 def test_rankings_exclude_the_answers_of_other_parts() -> None:
-    questions = task().ranking("valid")
-    (position,) = torch.nonzero(questions.query.head == 0).flatten().tolist()
-    assert questions.relevant.take(torch.tensor([position])).values.tolist() == [3]
-    assert questions.excluded.take(torch.tensor([position])).values.tolist() == [1, 2]
+    ranking = task().ranking("valid")
+    (position,) = torch.nonzero(ranking.query.head == 0).flatten().tolist()
+    assert ranking.relevant.take(torch.tensor([position])).values.tolist() == [3]
+    assert ranking.excluded.take(torch.tensor([position])).values.tolist() == [1, 2]
 
 
 def test_unusable_data_are_refused() -> None:

@@ -107,10 +107,10 @@ def test_it_learns_the_checkerboard():
     graph, task = toy_task()
     model, history = fit({"epochs": 30, "lr": 0.05}, validate=mean_margin(graph, task))
     scores = model.score(model.encode(graph), task.ranking("valid").query, torch.arange(task.num_items))
-    questions = task.ranking("valid")
-    scores[questions.excluded.groups, questions.excluded.values] = -torch.inf
+    ranking = task.ranking("valid")
+    scores[ranking.excluded.groups, ranking.excluded.values] = -torch.inf
     best = scores.argmax(1)
-    assert torch.equal(best % 2, questions.query.user % 2)  # even users like even items
+    assert torch.equal(best % 2, ranking.query.user % 2)  # even users like even items
     assert history.best_value > 3 * abs(history.epochs[0].value)
 
 

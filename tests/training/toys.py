@@ -68,11 +68,11 @@ def seeded(kind, graph, config, seed: int = 0):
 
 def mean_margin(graph: MultimodalGraph, task: CollaborativeTask):
     """Return a validation value: the mean margin of held-out likes over all items."""
-    questions = task.ranking("valid")
+    ranking = task.ranking("valid")
 
     def value(model) -> float:
         assert not model.training
-        scores = model.score(model.encode(graph), questions.query, torch.arange(task.num_items))
-        return float(scores[questions.relevant.groups, questions.relevant.values].mean() - scores.mean())
+        scores = model.score(model.encode(graph), ranking.query, torch.arange(task.num_items))
+        return float(scores[ranking.relevant.groups, ranking.relevant.values].mean() - scores.mean())
 
     return value
