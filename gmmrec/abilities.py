@@ -54,7 +54,7 @@ class AcceptsParts(Ability):
 
     @property
     @abstractmethod
-    def own_parts(self) -> Mapping[str, Any]:
+    def custom_parts(self) -> Mapping[str, Any]:
         """Custom parts by role, each a class or function that builds one."""
 
     @classmethod
@@ -120,14 +120,14 @@ class ScoresCompatibility(Ability):
         """Return one score per outfit ``[B]``; higher is better."""
 
 
-class EndsOutfits(Ability):
+class StopsOutfits(Ability):
     """A score for adding no further item.
 
     Used when outfits are completed. Without it, outfits grow to the maximum size requested.
     """
 
     @abstractmethod
-    def end_score(self, encoded: Any, query: Any) -> Tensor | None:
+    def stop_score(self, encoded: Any, query: Any) -> Tensor | None:
         """Return the score of stopping here ``[B]``, on the scale of ``score``, or None if it was not learned."""
 
 

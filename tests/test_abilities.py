@@ -71,12 +71,12 @@ def test_only_declaring_classes_offer_an_ability():
         ),
         (
             AcceptsParts,
-            {"own_parts": property(lambda self: {})},
+            {"custom_parts": property(lambda self: {})},
             "Mine declares AcceptsParts, but has no method with_parts(schema, config, parts); implement it, or drop the ability",
         ),
         (
             AcceptsParts,
-            {"own_parts": property(lambda self: {}), "with_parts": lambda self, schema, config, parts: None},
+            {"custom_parts": property(lambda self: {}), "with_parts": lambda self, schema, config, parts: None},
             "Mine.with_parts must be a class method, as in AcceptsParts; decorate it with @classmethod",
         ),
     ],

@@ -76,7 +76,7 @@ def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
 
 def to_text(found: "Extraction", name: str, owners: str = "items") -> str:
     """Return a summary of the extraction as aligned lines."""
-    from gmmrec.data.errors import shown
+    from gmmrec.data.errors import literal
 
     axis = f"{found.shape[1]} tokens of {found.shape[2]}" if len(found.shape) == 3 else f"{found.shape[1]}"
     rows = [(f"modality {name}", f"{found.shape[0]:,} of {found.items:,} {owners}, {axis} numbers each ({found.dtype})")]
@@ -86,7 +86,7 @@ def to_text(found: "Extraction", name: str, owners: str = "items") -> str:
     if found.resumed:
         rows += [("resumed", f"{found.resumed:,} {owners} were encoded by an earlier run")]
     if found.missing:
-        first = [f"{shown(item)} ({reason})" for item, reason in list(found.missing.items())[:SHOWN]]
+        first = [f"{literal(item)} ({reason})" for item, reason in list(found.missing.items())[:SHOWN]]
         more = ", …" if len(found.missing) > SHOWN else ""
         listing = found.path.with_suffix(".missing.csv").name
         rows += [("missing", f"{len(found.missing):,}, masked: {', '.join(first)}{more}; all are in {listing}")]

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gmmrec.data.columns import ALIASES, normalize_column_name
-from gmmrec.data.errors import DataError, listed, shown
+from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import read_tokens
 
@@ -101,10 +101,10 @@ def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | Non
     values = {name: array for name, array in arrays.items() if array.ndim > 1 and name != "mask"}
     if not values:
         raise DataError(
-            f"{path.name} holds no two-dimensional array (its arrays: {listed(arrays)}); save features as [rows, width]"
+            f"{path.name} holds no two-dimensional array (its arrays: {quote_names(arrays)}); save features as [rows, width]"
         )
     if len(keys) > 1:
-        raise DataError(f"{path.name} holds {len(keys)} id arrays ({listed(keys)}); keep one")
+        raise DataError(f"{path.name} holds {len(keys)} id arrays ({quote_names(keys)}); keep one")
     ids = None
     if keys:
         ((key, raw),) = keys.items()
@@ -127,7 +127,7 @@ def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.
         raise DataError(f"{path.name}: the ids {key!r} are {raw.dtype}; they must be integers or strings")
     keys: pd.Series[Any] = pd.Series(raw)
     if keys.duplicated().any():
-        raise DataError(f"{path.name} has id {shown(keys[keys.duplicated()].iloc[0])} more than once; keep one row for each id")
+        raise DataError(f"{path.name} has id {literal(keys[keys.duplicated()].iloc[0])} more than once; keep one row for each id")
     is_direct = normalize_column_name(key) in ("ids", "id", node_type, f"{node_type}id")
     if not is_direct and catalogue is not None and key in catalogue.columns:
         known = catalogue[[key, "id"]].dropna()
@@ -136,5 +136,5 @@ def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.
         return ids
     if is_direct or normalize_column_name(key) in ALIASES[node_type]:
         return keys
-    columns = "no table" if catalogue is None else f"the columns {listed(catalogue.columns)}"
+    columns = "no table" if catalogue is None else f"the columns {quote_names(catalogue.columns)}"
     raise DataError(f"{path.name}: ids {key!r} cannot be matched to {node_type}s ({columns}); name the array 'ids'")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError, shown
+from gmmrec.data.errors import DataError, literal
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
@@ -142,7 +142,7 @@ def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes:
         rows = _found(frame["item"], items)
         if bool((rows < 0).any()):
             unknown = frame["item"].iloc[int((rows < 0).int().argmax())]
-            raise DataError(f"an outfit of {tables.name} holds the unknown item {shown(unknown)}; add it to items.csv")
+            raise DataError(f"an outfit of {tables.name} holds the unknown item {literal(unknown)}; add it to items.csv")
         return RaggedLists.from_groups(torch.from_numpy(frame["group"].to_numpy(np.int64, copy=True)), rows, count)
 
     count = len(raw.part)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from gmmrec.data.columns import find_column, raw_ids
-from gmmrec.data.errors import DataError, shown
+from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table
 
 ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
@@ -34,7 +34,7 @@ def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str 
     ids = raw_ids(frame[key], path)
     if ids.duplicated().any():
         row = int(ids.duplicated().to_numpy().argmax())
-        raise DataError(f"{path.name} has {node_type} id {shown(ids[row])} more than once; keep one row for each id")
+        raise DataError(f"{path.name} has {node_type} id {literal(ids[row])} more than once; keep one row for each id")
     frame = frame.drop(columns=[key, *(["id"] if key != "id" and "id" in frame else [])])
     title = next((column for column in ("title", "movie_title", "name") if column in frame), None)
     if title is not None and title != "title":

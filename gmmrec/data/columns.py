@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.errors import DataError, did_you_mean, quote_names
 from gmmrec.data.files import cell, location
 from gmmrec.data.parts import PART_LABELS
 from gmmrec.data.times import unix_seconds
@@ -66,17 +66,17 @@ def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *
     if given is not None:
         if given not in columns:
             raise DataError(
-                f"{where} has no column {given!r}{nearest(given, columns)}; "
-                f"its columns are {listed(columns)}, so set {role}_column to one of them"
+                f"{where} has no column {given!r}{did_you_mean(given, columns)}; "
+                f"its columns are {quote_names(columns)}, so set {role}_column to one of them"
             )
         return given
     plain = {normalize_column_name(column): column for column in reversed(columns)}
     found = next((plain[alias] for alias in ALIASES[role] if alias in plain), None)
     if found is None and required:
-        guess = nearest(role, columns) or next((hint for a in ALIASES[role] if (hint := nearest(a, columns))), "")
+        guess = did_you_mean(role, columns) or next((hint for a in ALIASES[role] if (hint := did_you_mean(a, columns))), "")
         raise DataError(
-            f"{where} has no {role} column such as {listed(ALIASES[role], 3)}{guess}; "
-            f"its columns are {listed(columns)}, so rename one or set {role}_column"
+            f"{where} has no {role} column such as {quote_names(ALIASES[role], 3)}{guess}; "
+            f"its columns are {quote_names(columns)}, so rename one or set {role}_column"
         )
     return found
 

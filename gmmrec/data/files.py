@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from gmmrec.data.errors import DataError, shown
+from gmmrec.data.errors import DataError, literal
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
@@ -93,7 +93,7 @@ def location(path: Path | None, row: int) -> str:
 
 def cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
     """Return file, line, value and column of one cell, for messages."""
-    return f"{location(path, row)} has {shown(column.iloc[row])} in column {column.name!r}"
+    return f"{location(path, row)} has {literal(column.iloc[row])} in column {column.name!r}"
 
 
 @contextmanager

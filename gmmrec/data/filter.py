@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.errors import DataError, did_you_mean, quote_names
 from gmmrec.data.vocabulary import Vocabulary
 
 Duplicates = Literal["first", "last", "sum", "keep", "error"]
@@ -120,8 +120,8 @@ def select_modalities(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """
     for name in names:
         if name not in dataset.features:
-            known = f"it has {listed(dataset.features)}" if dataset.features else "it has none"
-            raise DataError(f"{dataset.name} has no features named {name!r}{nearest(name, list(dataset.features))}; {known}")
+            known = f"it has {quote_names(dataset.features)}" if dataset.features else "it has none"
+            raise DataError(f"{dataset.name} has no features named {name!r}{did_you_mean(name, list(dataset.features))}; {known}")
     return replace(dataset, features={name: dataset.features[name] for name in names})
 
 

@@ -12,7 +12,7 @@ from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.assemble import assemble
 from gmmrec.data.columns import ColumnNames
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.errors import DataError, did_you_mean, quote_names
 from gmmrec.data.files import TABLE_SUFFIXES, first_line
 from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, select_modalities, shift_times
 from gmmrec.data.formats.atomic import interaction_files, read_atomic
@@ -143,8 +143,8 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
         if config.path in bundled_names():
             return read_bundled(config.path)
         raise DataError(
-            f"there is no file, folder or bundled data set {config.path!r}{nearest(config.path, bundled_names())}; "
-            f"bundled data sets are {listed(bundled_names())}"
+            f"there is no file, folder or bundled data set {config.path!r}{did_you_mean(config.path, bundled_names())}; "
+            f"bundled data sets are {quote_names(bundled_names())}"
         )
     chosen = _format_of(path) if config.format == "auto" else config.format
     if chosen == "table":
@@ -167,7 +167,9 @@ def _format_of(path: Path) -> Format:
     """Return the format of a path, by its name and the header of its ``.inter`` file."""
     if path.is_file() and not path.name.endswith((".inter", ".inter.gz")):
         if not path.name.endswith(TABLE_SUFFIXES):
-            raise DataError(f"{path.name} is not a table; expected a folder or a file that ends in one of {listed(TABLE_SUFFIXES)}")
+            raise DataError(
+                f"{path.name} is not a table; expected a folder or a file that ends in one of {quote_names(TABLE_SUFFIXES)}"
+            )
         return "table"
     files = interaction_files(path if path.is_dir() else path.parent)
     if not files and is_impressions(path):
@@ -188,6 +190,6 @@ def with_titles(dataset: Dataset, column: str) -> Dataset:
     frame = dataset.attributes.get("item")
     if frame is None or column not in frame.columns:
         known = [] if frame is None else [str(name) for name in frame.columns]
-        available = f"its columns are {listed(known)}" if known else "it has no item table with attributes"
-        raise DataError(f"{dataset.name} has no item column {column!r} for title_column{nearest(column, known)}; {available}")
+        available = f"its columns are {quote_names(known)}" if known else "it has no item table with attributes"
+        raise DataError(f"{dataset.name} has no item column {column!r} for title_column{did_you_mean(column, known)}; {available}")
     return replace(dataset, attributes={**dataset.attributes, "item": frame.assign(title=frame[column])})

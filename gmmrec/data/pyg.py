@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.errors import DataError, listed
+from gmmrec.data.errors import DataError, quote_names
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.parts import TEST, TRAIN, VALID
@@ -71,7 +71,8 @@ def read_pyg(data: "HeteroData", source: Source) -> Found:
     for role, node_type in types.items():
         if node_type not in data.node_types:
             raise DataError(
-                f"the data has no node type {node_type!r}; it has {listed(data.node_types) or 'none'}, so set {role} to one of them"
+                f"the data has no node type {node_type!r}; it has {quote_names(data.node_types) or 'none'}, "
+                f"so set {role} to one of them"
             )
     if source.user == source.item:
         raise DataError(f"user and item are both {source.user!r}; name a node type of users and another one of items")
@@ -176,18 +177,20 @@ def _edge_type(data: "HeteroData", source: Source) -> tuple[str, str, str]:
         if not matching:
             raise DataError(
                 f"no edges {source.edge!r} join {source.user!r} and {source.item!r}; those that do are "
-                f"{listed(joining) or 'none'}; set edge to one of them"
+                f"{quote_names(joining) or 'none'}; set edge to one of them"
             )
     else:
         forward = [kind for kind in joining if kind[0] == source.user and not kind[1].startswith("rev_")]
         matching = forward or joining
         if not matching:
             raise DataError(
-                f"no edges join {source.user!r} and {source.item!r}; the edge types are {listed(data.edge_types) or 'none'}; "
+                f"no edges join {source.user!r} and {source.item!r}; the edge types are {quote_names(data.edge_types) or 'none'}; "
                 "set user and item to the ends of one of them"
             )
     if len(matching) > 1:
-        raise DataError(f"several edge types join {source.user!r} and {source.item!r}: {listed(matching)}; set edge to one of them")
+        raise DataError(
+            f"several edge types join {source.user!r} and {source.item!r}: {quote_names(matching)}; set edge to one of them"
+        )
     edge_type: tuple[str, str, str] = matching[0]
     return edge_type
 
@@ -234,7 +237,7 @@ def _column(store: Any, given: str | None, usual: Any, role: str, name: str, cou
         return None
     if given is not None and given not in store:
         raise DataError(
-            f"the edges {name} have no attribute {given!r}; they have {listed(store.keys())}, so set {role} to one of them"
+            f"the edges {name} have no attribute {given!r}; they have {quote_names(store.keys())}, so set {role} to one of them"
         )
     for attribute in usual if given is None else [given]:
         values = store.get(attribute)

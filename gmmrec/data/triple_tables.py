@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.columns import ALIASES, normalize_column_name, raw_ids
-from gmmrec.data.errors import DataError, listed, shown
+from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.parts import PART_LABELS
 
 
@@ -26,14 +26,14 @@ def triple_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         if column is None:
             raise DataError(
                 f"{path.name} has no column {role!r}; triples need head, relation and tail, but its columns are "
-                f"{listed(frame.columns)}"
+                f"{quote_names(frame.columns)}"
             )
         columns[role] = raw_ids(frame[column], path)
     if "split" in plain:
         parts = frame[plain["split"]].astype(str).str.lower().map(PART_LABELS)
         if parts.isna().any():
             odd = frame[plain["split"]][parts.isna()].iloc[0]
-            raise DataError(f"{path.name} has a triple of part {shown(odd)}; use 'train', 'valid' and 'test'")
+            raise DataError(f"{path.name} has a triple of part {literal(odd)}; use 'train', 'valid' and 'test'")
         columns["split"] = parts.astype(np.int8)
     table: pd.DataFrame = pd.DataFrame(columns)
     return table
@@ -52,11 +52,11 @@ def alignment_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         if column is None:
             raise DataError(
                 f"{path.name} has no column {role!r}; an alignment needs item and entity, but its columns are "
-                f"{listed(frame.columns)}"
+                f"{quote_names(frame.columns)}"
             )
         columns[role] = raw_ids(frame[column], path)
     table: pd.DataFrame = pd.DataFrame(columns)
     if table["item"].duplicated().any():
         repeated = table["item"][table["item"].duplicated()].iloc[0]
-        raise DataError(f"{path.name} aligns item {shown(repeated)} more than once; keep one entity for each item")
+        raise DataError(f"{path.name} aligns item {literal(repeated)} more than once; keep one entity for each item")
     return table

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.errors import shown
+from gmmrec.data.errors import literal
 
 
 class Vocabulary:
@@ -45,7 +45,7 @@ class Vocabulary:
         self._index = pd.Index(values, dtype="int64" if kinds == {int} else object)
         if not self._index.is_unique:
             repeated = self._index[self._index.duplicated()][0]
-            raise ValueError(f"{name} id {shown(repeated)} occurs more than once")
+            raise ValueError(f"{name} id {literal(repeated)} occurs more than once")
 
     def __len__(self) -> int:
         return len(self._ids)

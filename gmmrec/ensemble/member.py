@@ -54,7 +54,7 @@ class Member:
         return cls(
             *(name_of(type(model)), asdict(model.config), asdict(model.schema), type(model)),
             part_paths=part_paths(model),
-            parts={} if built is None else built.own_parts,
+            parts={} if built is None else built.custom_parts,
         )
 
     def build(self) -> AnyRecommender:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
-from gmmrec.data.errors import listed
+from gmmrec.data.errors import quote_names
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.edges import normalize
 from gmmrec.typing import ENTITY, ITEM, ITEM_USER, RELATED, USER, USER_ITEM, EdgeType, NodeType
@@ -147,7 +147,7 @@ def _inputs(tables: list[FeatureTable], degree: Tensor) -> Tensor:
 def _check_types(data: HeteroData) -> None:
     missing = [node_type for node_type in (USER, ITEM) if node_type not in data.node_types]
     if missing or USER_ITEM not in data.edge_types:
-        found = listed(data.node_types) or "none" if missing else listed(data.edge_types) or "none"
+        found = quote_names(data.node_types) or "none" if missing else quote_names(data.edge_types) or "none"
         what = f"node type {missing[0]!r}" if missing else f"edges {USER_ITEM}"
         raise ValueError(
             f"the data has no {what} (it has {found}), but a graph needs users and items as exported by MultimodalGraph.to_pyg(); "

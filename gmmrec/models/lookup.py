@@ -107,13 +107,13 @@ def part_paths(model: AnyRecommender) -> dict[str, str]:
         ValueError: A part has no importable name.
     """
     built = offered(model, AcceptsParts)
-    return {} if built is None else {role: part_path(role, part) for role, part in built.own_parts.items()}
+    return {} if built is None else {role: part_path(role, part) for role, part in built.custom_parts.items()}
 
 
 def part_names(model: AnyRecommender) -> dict[str, str]:
     """Return the paths of a model's custom parts, by role, or the ``repr`` of parts without an importable name."""
     built = offered(model, AcceptsParts)
-    own = {} if built is None else built.own_parts
+    own = {} if built is None else built.custom_parts
     return {role: class_path(part) if _has_name(part) else repr(part) for role, part in own.items()}
 
 

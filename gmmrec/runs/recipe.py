@@ -13,7 +13,7 @@ import torch
 
 from gmmrec.abilities import WarmStarts, offered
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import listed
+from gmmrec.data.errors import quote_names
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import Split, split_dataset
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
@@ -176,7 +176,7 @@ def fit(
         raise ValueError("fit() takes the path of the data as its first argument; leave data.path out of the settings")
     if isinstance(dataset, Dataset) and reading:
         raise ValueError(
-            f"the settings {listed(sorted(reading))} concern the reading of data, but {dataset.name} is already loaded; "
+            f"the settings {quote_names(sorted(reading))} concern the reading of data, but {dataset.name} is already loaded; "
             "give them to load_dataset(), or give fit() the path"
         )
     if isinstance(dataset, str | Path):

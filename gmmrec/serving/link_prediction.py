@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.errors import nearest
+from gmmrec.data.errors import did_you_mean
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
@@ -77,5 +77,5 @@ def _row(vocabulary: Vocabulary, raw_id: Hashable) -> int:
     if raw_id in vocabulary:
         return int(vocabulary.rows([raw_id])[0])
     known = vocabulary.ids()
-    hint = nearest(str(raw_id), [str(each) for each in known]) or f"; known ids begin with {', '.join(map(repr, known[:3]))}"
+    hint = did_you_mean(str(raw_id), [str(each) for each in known]) or f"; known ids begin with {', '.join(map(repr, known[:3]))}"
     raise KeyError(f"unknown {vocabulary.name} id {raw_id!r}{hint}")

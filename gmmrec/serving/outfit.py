@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.abilities import EndsOutfits, GeneratesText, ReadsHistories, offered
+from gmmrec.abilities import GeneratesText, ReadsHistories, StopsOutfits, offered
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import TRAIN
 from gmmrec.evaluation.text import plain
@@ -47,7 +47,7 @@ def complete(
         known = torch.where(query.outfit_mask, kind[query.outfit], -1)
         banned |= ((kinds[None, :, None] == known[:, None, :]) & (known >= 0)[:, None, :]).any(-1)
 
-    ending = offered(model, EndsOutfits)
+    ending = offered(model, StopsOutfits)
 
     def step(chosen: Tensor) -> tuple[Tensor, Tensor | None]:
         searches, width, length = chosen.shape
@@ -60,7 +60,7 @@ def complete(
             part.history,
             part.history_mask,
         )
-        end = None if ending is None else ending.end_score(encoded, extended)
+        end = None if ending is None else ending.stop_score(encoded, extended)
         scores = model.score(encoded, extended, pool).view(searches, width, -1)
         return scores, None if end is None else end.view(searches, width)
 

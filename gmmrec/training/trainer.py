@@ -195,9 +195,9 @@ class Trainer:
         optimizer = optimizer_class(weights, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
         settings: dict[str, Any] = {"model": type(model).__name__, "model_settings": repr(model.config)}
         own = offered(model, AcceptsParts)
-        if own is not None and own.own_parts:
+        if own is not None and own.custom_parts:
             settings["parts"] = {
-                role: part.__qualname__ if isinstance(part, type | FunctionType) else "" for role, part in own.own_parts.items()
+                role: part.__qualname__ if isinstance(part, type | FunctionType) else "" for role, part in own.custom_parts.items()
             }
         settings |= {"monitor": monitor, "mode": mode}
         settings |= {name: getattr(config, name) for name in _FIXED_ON_RESUME}

@@ -66,7 +66,7 @@ def told_again(model: Any, encoded: Any, query: OutfitQuery, pool: torch.Tensor,
         asked = replace(query, outfit=rows, outfit_mask=torch.ones_like(rows, dtype=torch.bool))
         logits = model.score(encoded, asked, pool)[0]
         logits[[c for c in range(len(pool)) if int(pool[c]) in rows[0].tolist()]] = -torch.inf
-        end = model.end_score(encoded, asked)
+        end = model.stop_score(encoded, asked)
         if end is not None:
             logits = torch.cat([logits, end if n >= least else torch.tensor([-torch.inf])])
         elif n == len(chosen):
@@ -108,7 +108,7 @@ def test_a_beam_of_one_is_greedy(personal):
             for position in range(3):
                 there = torch.tensor([rows], dtype=torch.long)
                 asked = replace(query, outfit=there, outfit_mask=there >= 0)
-                scores, end = model.score(encoded, asked, POOL)[0], model.end_score(encoded, asked)
+                scores, end = model.score(encoded, asked, POOL)[0], model.stop_score(encoded, asked)
                 scores[[c for c in range(len(POOL)) if int(POOL[c]) in rows]] = -torch.inf
                 if position and end is not None and float(end) > float(scores.max()):
                     break

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gmmrec.data.encode.encoders import ImageEncoder
 from gmmrec.data.encode.source import Encoded
-from gmmrec.data.errors import DataError, listed
+from gmmrec.data.errors import DataError, quote_names
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -129,8 +129,8 @@ def find_pictures(folder: Path, names: Sequence[Hashable | None]) -> list[Path |
     if not any(stem in by_name for stem in stems):
         raise DataError(
             f"no image or subfolder of images in {folder.name} is named after an id: it holds "
-            f"{listed((path.name for path in pictures), limit=3) or 'no images'}, but expected are names such as "
-            f"{listed((stem for stem in stems if stem), limit=3)}; rename the files, or set the column of the item table that "
+            f"{quote_names((path.name for path in pictures), limit=3) or 'no images'}, but expected are names such as "
+            f"{quote_names((stem for stem in stems if stem), limit=3)}; rename the files, or set the column of the item table that "
             f"holds their names (image column)"
         )
     for stem in stems:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from gmmrec.data.encode.encoders import TextEncoder
 from gmmrec.data.encode.source import Encoded
-from gmmrec.data.errors import DataError, listed, nearest
+from gmmrec.data.errors import DataError, did_you_mean, quote_names
 
 
 @runtime_checkable
@@ -79,7 +79,8 @@ def join_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     for column in columns:
         if column not in frame:
             raise DataError(
-                f"the table has no column {column!r}{nearest(column, frame.columns)}; choose one of {listed(frame.columns)}"
+                f"the table has no column {column!r}{did_you_mean(column, frame.columns)}; "
+                f"choose one of {quote_names(frame.columns)}"
             )
     spelled = [spell(frame[column]) for column in columns]
     return [". ".join(cell for cell in cells if cell) for cells in zip(*spelled, strict=True)]

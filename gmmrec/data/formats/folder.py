@@ -16,7 +16,7 @@ import pandas as pd
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import ATTRIBUTE_FILES, read_attributes
 from gmmrec.data.columns import ColumnNames, find_column, interaction_log
-from gmmrec.data.errors import DataError, listed, shown
+from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text
 from gmmrec.data.formats.outfits import category_features, outfit_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
@@ -74,7 +74,9 @@ def _recbole_triples(folder: Path) -> Path | None:
     if not files or find_file(folder, ("outfits",), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) or any(folder.glob("*.inter*")):
         return None
     if len(files) > 1:
-        raise DataError(f"folder {folder.name} holds {len(files)} tables of triples ({listed(p.name for p in files)}); keep one")
+        raise DataError(
+            f"folder {folder.name} holds {len(files)} tables of triples ({quote_names(p.name for p in files)}); keep one"
+        )
     return files[0]
 
 
@@ -115,7 +117,7 @@ def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
     files = sorted(path.name for path in folder.iterdir())
     raise DataError(
         f"folder {folder.name} holds no interactions.csv, ratings, reviews, checkins, sequences.txt or train.txt "
-        f"(it holds {listed(files) or 'nothing'}); add one, or give the path of the table itself"
+        f"(it holds {quote_names(files) or 'nothing'}); add one, or give the path of the table itself"
     )
 
 
@@ -148,7 +150,8 @@ def _join_split(log: pd.DataFrame, split: pd.DataFrame, path: Path) -> pd.DataFr
     if missing.any():
         user, item = (log[end].iloc[int(missing.argmax())] for end in ("user", "item"))
         raise DataError(
-            f"{path.name} has no row for user {shown(user)} and item {shown(item)}, which interact; add the pair or remove the file"
+            f"{path.name} has no row for user {literal(user)} and item {literal(item)}, "
+            f"which interact; add the pair or remove the file"
         )
     joined["split"] = joined["split"].astype(np.int8)
     return joined

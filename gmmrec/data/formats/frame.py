@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmmrec.data.arrays import check_array
 from gmmrec.data.attributes import attribute_table
 from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_ids
-from gmmrec.data.errors import DataError, listed, shown
+from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.files import read_table
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.triple_tables import alignment_table, triple_table
@@ -94,7 +94,7 @@ def _plain(frame: pd.DataFrame, where: Path) -> pd.DataFrame:
     frame = frame.reset_index(level=named).reset_index(drop=True) if named else frame.reset_index(drop=True)
     names = pd.Index([str(column) for column in frame.columns])
     if names.has_duplicates:
-        repeated = listed(names[names.duplicated()].unique())
+        repeated = quote_names(names[names.duplicated()].unique())
         raise DataError(f"{where.name} has more than one column {repeated}; rename or drop all but one")
     plain: pd.DataFrame = frame.set_axis(names, axis=1)
     return plain
@@ -160,7 +160,7 @@ def _stacked(vectors: Iterable[tuple[Any, Any]], source: str) -> tuple[list[Any]
     for raw_id, array in zip(ids, arrays, strict=True):
         if array.shape != arrays[0].shape:
             raise DataError(
-                f"{source} has shape {array.shape} for id {shown(raw_id)} but {arrays[0].shape} for the first; use one shape"
+                f"{source} has shape {array.shape} for id {literal(raw_id)} but {arrays[0].shape} for the first; use one shape"
             )
     return ids, np.stack(arrays)
 
@@ -185,5 +185,5 @@ def _ids(raw: Any, source: str) -> "pd.Series[Any]":
     values = raw.detach().cpu().numpy() if isinstance(raw, torch.Tensor) else raw
     ids = raw_ids(pd.Series(list(values), name="ids"), Path(source))
     if ids.duplicated().any():
-        raise DataError(f"{source} has id {shown(ids[ids.duplicated()].iloc[0])} more than once; keep one row for each id")
+        raise DataError(f"{source} has id {literal(ids[ids.duplicated()].iloc[0])} more than once; keep one row for each id")
     return ids

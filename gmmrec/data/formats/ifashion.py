@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, shown
+from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import read_text
 from gmmrec.data.formats.outfits import build_outfits, category_features, exploded, with_validation
 from gmmrec.data.tables import Tables
@@ -70,5 +70,5 @@ def _cells(path: Path, count: int, form: str) -> pd.DataFrame:
     frame: pd.DataFrame = lines.str.split(",", n=count - 1, expand=True)
     if frame.shape[1] < count or frame[count - 1].isna().any():
         short = int(frame[count - 1].isna().to_numpy().argmax()) if frame.shape[1] == count else 0
-        raise DataError(f"{path.name} holds the line {shown(lines[short])}, but every line must be {form}; fix it")
+        raise DataError(f"{path.name} holds the line {literal(lines[short])}, but every line must be {form}; fix it")
     return frame

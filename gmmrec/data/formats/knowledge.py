@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.arrays import read_features
-from gmmrec.data.errors import DataError, shown
+from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import first_line, read_text
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
@@ -118,7 +118,7 @@ def _catalogue(folder: Path, kind: str, used: set[str]) -> tuple[pd.DataFrame | 
             frame = texts
     if frame is not None and frame["id"].duplicated().any():
         raise DataError(
-            f"{folder.name} lists {kind} {shown(frame['id'][frame['id'].duplicated()].iloc[0])} twice; keep one line per {kind}"
+            f"{folder.name} lists {kind} {literal(frame['id'][frame['id'].duplicated()].iloc[0])} twice; keep one line per {kind}"
         )
     return frame, numbers
 

@@ -13,7 +13,7 @@ import pandas as pd
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import read_attribute_files
 from gmmrec.data.columns import ColumnNames, interaction_log
-from gmmrec.data.errors import DataError, listed
+from gmmrec.data.errors import DataError, quote_names
 from gmmrec.data.files import read_table
 from gmmrec.data.formats.atomic import interaction_files
 from gmmrec.data.tables import Tables
@@ -30,7 +30,7 @@ def read_mmrec(folder: Path, columns: ColumnNames) -> Tables:
     files = interaction_files(folder)
     if len(files) != 1:
         raise DataError(
-            f"folder {folder.name} holds {len(files)} .inter files ({listed(p.name for p in files)}); keep one per folder"
+            f"folder {folder.name} holds {len(files)} .inter files ({quote_names(p.name for p in files)}); keep one per folder"
         )
     log = interaction_log(read_table(files[0], separator="\t"), columns, files[0])
     features = read_features(folder, {})
@@ -52,7 +52,9 @@ def _mapping(path: Path, number_column: str) -> "pd.Series[str]":
     """Return raw ids by number (as text)."""
     frame = read_table(path)
     if number_column not in frame or frame.shape[1] != 2:
-        raise DataError(f"{path.name} has the columns {listed(frame.columns)}, but must have two, one of them {number_column!r}")
+        raise DataError(
+            f"{path.name} has the columns {quote_names(frame.columns)}, but must have two, one of them {number_column!r}"
+        )
     (raw,) = (column for column in frame if column != number_column)
     ids: pd.Series[str] = frame.set_index(number_column)[raw]
     return ids

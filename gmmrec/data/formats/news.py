@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import read_attribute_files
-from gmmrec.data.errors import DataError, shown
+from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import TABLE_SUFFIXES, describe_read_errors, find_file, read_table, read_text
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import TokenNames
@@ -99,7 +99,7 @@ def _news(path: Path) -> pd.DataFrame:
     table: pd.DataFrame = pd.DataFrame(rows, columns=[*NEWS[:6], "entities", "labels"]).replace({"": None})
     if table["id"].duplicated().any():
         raise DataError(
-            f"{path.name} has article {shown(table['id'][table['id'].duplicated()].iloc[0])} twice; keep one line per article"
+            f"{path.name} has article {literal(table['id'][table['id'].duplicated()].iloc[0])} twice; keep one line per article"
         )
     return table
 

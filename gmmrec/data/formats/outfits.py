@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.errors import DataError, listed, shown
+from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text
 from gmmrec.data.parts import PART_LABELS, TRAIN, SplitPart
 from gmmrec.data.tables import RawFeatures, RawOutfits
@@ -46,7 +46,7 @@ def outfit_table(path: Path) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | N
     frame = read_table(path) if is_table else pd.DataFrame({"items": [x for x in read_text(path).splitlines() if x.strip()]})
     if "items" not in frame:
         raise DataError(
-            f"{path.name} has no column 'items' (its columns are {listed(frame.columns)}); add the items of every outfit"
+            f"{path.name} has no column 'items' (its columns are {quote_names(frame.columns)}); add the items of every outfit"
         )
     if frame.empty:
         raise DataError(f"{path.name} holds no outfits below its header; export it again")
@@ -158,8 +158,8 @@ def _separator(cells: "pd.Series[str]", path: Path) -> str:
     odd = cells.str.contains(r"[,;]\s|\s[,;]|^\S*[,;]\S*$")
     if odd.any():
         raise DataError(
-            f"{path.name} has the items {shown(cells[odd].iloc[0])}; separate ids by spaces in all lines, by commas in all lines, "
-            "or by semicolons in all lines"
+            f"{path.name} has the items {literal(cells[odd].iloc[0])}; "
+            "separate ids by spaces in all lines, by commas in all lines, or by semicolons in all lines"
         )
     return " "
 
@@ -175,5 +175,5 @@ def exploded(column: "pd.Series[str]", separator: str | None) -> pd.DataFrame:
 def _parts(labels: "pd.Series[str]", path: Path) -> "NDArray[np.int64]":
     codes = labels.astype(str).str.lower().map(PART_LABELS)
     if codes.isna().any():
-        raise DataError(f"{path.name} has the split label {shown(labels[codes.isna()].iloc[0])}; use 'train', 'valid' and 'test'")
+        raise DataError(f"{path.name} has the split label {literal(labels[codes.isna()].iloc[0])}; use 'train', 'valid' and 'test'")
     return codes.to_numpy(np.int64)

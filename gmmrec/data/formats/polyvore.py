@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, shown
+from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import read_text
 from gmmrec.data.formats.outfits import build_outfits, category_features, exploded
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
@@ -91,7 +91,7 @@ def _compatibilities(path: Path) -> pd.DataFrame:
     cells = lines.str.split(n=1, expand=True)
     if cells.shape[1] != 2 or not cells[0].isin(["0", "1"]).all() or cells[1].isna().any():
         odd = int((~cells[0].isin(["0", "1"])).to_numpy().argmax()) if cells.shape[1] == 2 else 0
-        raise DataError(f"{path.name} line {odd + 1} is {shown(lines[odd])}, but must be 1 or 0 and the items of a set; fix it")
+        raise DataError(f"{path.name} line {odd + 1} is {literal(lines[odd])}, but must be 1 or 0 and the items of a set; fix it")
     sets = exploded(cells[1], None)
     sets["label"] = (cells[0] == "1").to_numpy()[sets["group"]]
     return sets

@@ -149,7 +149,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         return cls(schema, config, parts)
 
     @property
-    def own_parts(self) -> Mapping[str, Any]:
+    def custom_parts(self) -> Mapping[str, Any]:
         """Custom builders by role."""
         return self.own.builders
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.abilities import EndsOutfits, ReadsHistories, ScoresCompatibility, WarmStarts
+from gmmrec.abilities import ReadsHistories, ScoresCompatibility, StopsOutfits, WarmStarts
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.pog.triplet import draw_triplets, triplet_margin
@@ -88,7 +88,7 @@ class POGEncoded(Encoded):
     """Vectors that predictions are compared with, one row per item."""
 
 
-class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, EndsOutfits, WarmStarts, ReadsHistories):
+class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, StopsOutfits, WarmStarts, ReadsHistories):
     """Personalised outfit generation, item by item, for compatibility and for the user's taste.
 
     Trained in three stages, each a run from which the next one starts (``init_from``): item vectors (``learn: items``); FOM, which
@@ -169,7 +169,7 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         scores = prediction @ targets.t() if candidates.dim() == 1 else (targets @ prediction.unsqueeze(-1)).squeeze(-1)
         return scores + self._repeats(query, candidates)
 
-    def end_score(self, encoded: POGEncoded, query: OutfitQuery) -> Tensor | None:
+    def stop_score(self, encoded: POGEncoded, query: OutfitQuery) -> Tensor | None:
         """Score the end of the outfit ``[B]``; None for a model that does not predict the end."""
         return None if self.gen is None else self._completion(encoded["item"], query) @ self.end
 

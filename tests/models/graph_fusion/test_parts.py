@@ -55,7 +55,7 @@ def test_parts_of_ones_own_take_the_place_of_named_ones() -> None:
     assert built == [(D, 3), (U, graph.schema.feature_dims["image"], D, 3)]
     assert isinstance(model.ids, LightPropagation)
     assert [len(list(encoder.parameters())) for encoder in model.content] == [4, 2]  # a hidden layer, or none
-    assert model.own_parts == parts
+    assert model.custom_parts == parts
 
 
 def test_a_fusion_of_ones_own_is_built_for_users_and_for_items() -> None:

@@ -308,10 +308,10 @@ def test_invalid_input_is_refused():
 def test_only_pog_scores_the_end():
     model, graph = build()
     query, x = make_query(), slow_items(model, graph)
-    actual = model.end_score(model.encode(graph), query)
+    actual = model.stop_score(model.encode(graph), query)
     for n, (items, history) in enumerate(
         zip(rows_of(query.outfit, query.outfit_mask), rows_of(query.history, query.history_mask), strict=True)
     ):
         expected = slow_prediction(model, x, items, history) @ weights_of(model)["end"]
         torch.testing.assert_close(actual[n].double(), expected, rtol=1e-4, atol=1e-5)
-    assert build(personal=False)[0].end_score(model.encode(graph), query) is None
+    assert build(personal=False)[0].stop_score(model.encode(graph), query) is None
