@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def home_of(name: str) -> str:
     return homes[0]
 
 
+@cache
 def defined(path: Path) -> set[str]:
     """Return the names of the classes, functions and annotated values that a module defines."""
     names: set[str] = set()
