@@ -5,6 +5,7 @@ types are imported; a name read from a file must be in the table or an entry poi
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from importlib import import_module
@@ -180,7 +181,7 @@ def find_part(path: str) -> Any:
     """Import a class or a function by its path ``module:Name``.
 
     Raises:
-        ValueError: The path is malformed, or there is nothing at it.
+        ValueError: The path is malformed, there is nothing at it, or its module fails on import.
     """
     module, _, name = path.partition(":")
     if not all(each.isidentifier() for each in (*module.split("."), *name.split("."))):
@@ -189,6 +190,10 @@ def find_part(path: str) -> Any:
         found = import_module(module)
     except (ImportError, SyntaxError) as error:
         raise ValueError(f"cannot import {module!r} for {path!r}: {error}; check the name and the folder") from None
+    except Exception as error:  # whatever that module's own code raises
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        kind = type(error).__name__
+        raise ValueError(f"{module!r} fails on import, {frame.filename} line {frame.lineno}: {kind}: {error}; mend it") from error
     try:
         return reduce(getattr, name.split("."), found)
     except AttributeError:

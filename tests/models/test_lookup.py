@@ -83,6 +83,15 @@ def test_a_module_with_a_mistake_is_named(tmp_path, monkeypatch):
         find_part("mistaken_module:Mine")
 
 
+def test_a_module_that_fails_on_import_is_named_with_its_line(tmp_path, monkeypatch):
+    (tmp_path / "failing_module.py").write_text("import math\n\nrun = gmmrec.fit(math.pi)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"^'failing_module' fails on import, .*failing_module.py line 3: NameError: name 'gmmrec'"
+    ):
+        find_model("failing_module:Mine")
+
+
 @pytest.mark.parametrize("thing", [3, Recommender, Nested])
 def test_things_that_are_no_models_are_refused(thing):
     with pytest.raises(TypeError, match=r"is no model class; expected a subclass of Recommender"):
