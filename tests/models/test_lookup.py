@@ -86,9 +86,7 @@ def test_a_module_with_a_mistake_is_named(tmp_path, monkeypatch):
 def test_a_module_that_fails_on_import_is_named_with_its_line(tmp_path, monkeypatch):
     (tmp_path / "failing_module.py").write_text("import math\n\nrun = gmmrec.fit(math.pi)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(
-        ValueError, match=r"^'failing_module' fails on import, .*failing_module.py line 3: NameError: "
-    ):
+    with pytest.raises(ValueError, match=r"^'failing_module' fails on import, .*failing_module.py line 3: NameError: "):
         find_model("failing_module:Mine")
 
 
