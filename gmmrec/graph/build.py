@@ -52,7 +52,7 @@ class GraphConfig:
     user_co_occurrence: int = 0
     """Number of users with the most items in common connected to each user; 0 for none."""
     cache: bool = False
-    """Whether to cache nearest neighbours across runs in ``~/.cache/gmmrec``, keyed by the content of the features."""
+    """True to cache nearest neighbours across runs in ``~/.cache/gmmrec``, keyed by the content of the features."""
 
     def __post_init__(self) -> None:
         check_non_negative(knn=self.knn, co_occurrence=self.co_occurrence, user_co_occurrence=self.user_co_occurrence)

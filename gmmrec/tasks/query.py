@@ -20,7 +20,7 @@ class Query:
 
     target: ClassVar[NodeType] = "item"
     ranks_for_users: ClassVar[bool] = False
-    """Whether users alone make a query and scores only order items, as members of an ensemble require."""
+    """True if a query consists of users alone and scores serve only to order items, as members of an ensemble require."""
 
     def __len__(self) -> int:
         first: Tensor = getattr(self, fields(self)[0].name)

@@ -35,9 +35,9 @@ class Asking:
     batch: Callable[[QueryClass, Interactions, torch.Generator], Batch[Any]]
     """Function from interactions to one training batch of all of them."""
     names_items: bool = False
-    """Whether queries contain items: these represent the users, and the graph is never a subgraph."""
+    """True if queries contain items: these represent the users, and the graph is never a subgraph."""
     in_order: bool = False
-    """Whether the items of a query are a history, oldest first."""
+    """True if the items of a query are a history, oldest first."""
 
 
 def board(model_class: type[AnyRecommender]) -> tuple[Dataset, Tensor]:

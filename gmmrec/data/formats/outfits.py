@@ -138,7 +138,7 @@ def _derived(blank_path: Path, set_path: Path, items: pd.DataFrame) -> tuple[tup
     blank = frame["outfit"] + "_" + frame["blank_position"]
     wrong = ~candidates.loc[candidates["relevant"], "item"].reset_index(drop=True).eq(blank)
     if len(blank) != int(candidates["relevant"].sum()) or wrong.any():
-        raise DataError(f"{blank_path.name} names an answer that is not the item at its blank_position; draw the tasks again")
+        raise DataError(f"{blank_path.name} names an answer that is not the item at its blank_position; create the file again")
     outfit = items["item"].str.rsplit(pat="_", n=1).str[0]
     rest = pd.DataFrame({"outfit": frame["outfit"], "group": np.arange(len(frame))}).merge(
         pd.DataFrame({"outfit": outfit, "item": items["item"]}), on="outfit"
