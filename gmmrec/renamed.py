@@ -1,8 +1,9 @@
 """Renamed names, and the error that gives the new one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from types import ModuleType
+from typing import NoReturn
 
 RENAMED: dict[str, str] = {
     # metrics: an evaluation task, as it stands in front of its metrics
@@ -44,6 +45,11 @@ RENAMED: dict[str, str] = {
     "gmmrec.tasks.link": "gmmrec.tasks.link_prediction",
     "gmmrec.tasks.questions": "gmmrec.tasks.evaluation_tasks",
     "gmmrec.two_stage": "gmmrec.ensemble.two_stage",
+    # classes in modules that stayed; the module ends with ``refuse_old_names``
+    "gmmrec.data.outfits.Blanks": "gmmrec.data.outfits.FillInTheBlank",
+    "gmmrec.serving.outfit.EndsOutfits": "gmmrec.abilities.StopsOutfits",
+    "gmmrec.serving.outfit.WritesComments": "gmmrec.abilities.GeneratesText",
+    "gmmrec.tasks.query.LinkQuery": "gmmrec.tasks.query.LinkPredictionQuery",
 }
 """New names by old ones: metrics (``"TASK/"`` for all of a task), settings (``"train.lr"``), other flags (``"--knn"``),
 attributes (``"Run.exams"``), and modules by their whole path."""
@@ -90,6 +96,22 @@ def missing_attribute(owner: str, name: str) -> AttributeError:
     if old in RENAMED:
         return AttributeError(f"{old!r} is now called {RENAMED[old]!r}")
     return AttributeError(f"{owner!r} has no attribute {name!r}")
+
+
+def refuse_old_names(module: str) -> Callable[[str], NoReturn]:
+    """Return the ``__getattr__`` of a module with renamed classes.
+
+    It is assigned unless ``TYPE_CHECKING``: otherwise type checkers would let every misspelt name pass. The error of an old name is
+    an ``ImportError``, as Python replaces the message of an ``AttributeError`` in ``from module import name``.
+    """
+
+    def refuse(name: str) -> NoReturn:
+        error = missing_attribute(module, name)
+        if f"{module}.{name}" in RENAMED:
+            raise ImportError(str(error), name=module)
+        raise error
+
+    return refuse
 
 
 class RenamedModules(MetaPathFinder):

@@ -16,9 +16,10 @@ from gmmrec.renamed import RENAMED, refuse_renamed
 from gmmrec.runs.config import RunConfig, nested, read_config, sections_of
 from gmmrec.runs.run import Run
 
-MODULES = {old: new for old, new in RENAMED.items() if old.startswith("gmmrec.")}
+CLASSES = {old: new for old, new in RENAMED.items() if old.rpartition(".")[2][0].isupper() and old.startswith("gmmrec.")}
+MODULES = {old: new for old, new in RENAMED.items() if old.startswith("gmmrec.") and old not in CLASSES}
 ATTRIBUTES = {old: new for old, new in RENAMED.items() if old.startswith("Run.")}
-SETTINGS = {old: new for old, new in RENAMED.items() if old.count(".") == 1 and old not in {*MODULES, *ATTRIBUTES}}
+SETTINGS = {old: new for old, new in RENAMED.items() if old.count(".") == 1 and old not in {*MODULES, *CLASSES, *ATTRIBUTES}}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def test_no_new_name_is_an_old_one():
 
 
 def test_every_entry_is_of_a_known_kind():
-    rest = set(RENAMED) - set(MODULES) - set(ATTRIBUTES) - set(SETTINGS)
+    rest = set(RENAMED) - set(MODULES) - set(CLASSES) - set(ATTRIBUTES) - set(SETTINGS)
     assert all(old.endswith("/") for old in rest)  # add a test of the new names for whatever else comes
 
 
@@ -56,6 +57,16 @@ def test_modules_that_moved_are_told(old):
     import_module(MODULES[old])
     with pytest.raises(ModuleNotFoundError, match=f"^'{old}' is now called '{MODULES[old]}'$"):
         import_module(old)
+
+
+@pytest.mark.parametrize("old", CLASSES)
+def test_classes_that_were_renamed_are_told(old):
+    (module, _, name), (home, _, new) = old.rpartition("."), CLASSES[old].rpartition(".")
+    assert getattr(import_module(home), new).__name__ == new
+    with pytest.raises(ImportError, match=f"^'{old}' is now called '{CLASSES[old]}'$"):
+        exec(f"from {module} import {name}", {})
+    with pytest.raises(ImportError, match=f"cannot import name '{name}s'"):
+        exec(f"from {module} import {name}s", {})
 
 
 def test_old_names_of_the_package_are_told():

@@ -1,10 +1,12 @@
 """Outfits: sets of items worn, bought or shown together."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedLists
+from gmmrec.renamed import refuse_old_names
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,7 @@ class Outfits:
 
     def __len__(self) -> int:
         return len(self.items)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse_old_names(__name__)

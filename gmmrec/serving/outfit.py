@@ -1,6 +1,7 @@
 """Outfit completion, item by item: greedy or by beam search over a pool."""
 
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -12,6 +13,7 @@ from gmmrec.data.parts import TRAIN
 from gmmrec.evaluation.text import plain
 from gmmrec.nn.beam import Beams, beam_search
 from gmmrec.recommender import AnyRecommender, Encoded
+from gmmrec.renamed import refuse_old_names
 from gmmrec.serving.service import Service
 from gmmrec.tasks.next_item import Timeline
 from gmmrec.tasks.query import OutfitQuery
@@ -174,3 +176,7 @@ def _comments(model: GeneratesText, encoded: Encoded, outfit: Tensor, new: int, 
     column = torch.arange(len(outfit) - new, len(outfit), device=outfit.device)
     whole = OutfitQuery(torch.full_like(outfit[:1], -1), outfit[None], torch.ones_like(outfit[None], dtype=torch.bool))
     return plain(model.comment(encoded, whole.without(torch.zeros_like(column), column), outfit[column]), words)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse_old_names(__name__)

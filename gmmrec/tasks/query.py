@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from gmmrec.renamed import refuse_old_names
 from gmmrec.typing import NodeType
 
 
@@ -240,3 +241,7 @@ class Batch(Generic[Q]):
         """Return a copy on another device."""
         moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
         return replace(self, **moved)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse_old_names(__name__)

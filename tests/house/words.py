@@ -18,7 +18,7 @@ class Word(NamedTuple):
 WORDS = (
     Word(r"exams?", "evaluation task"),
     Word(r"told_apart", "distinguished"),
-    Word(r"CollaborativeConfig", "BatchSettings"),
+    Word(r"CollaborativeConfig", "TaskInputs"),
     Word(r"heard", "messages"),
     Word(r"sought", "relevant"),
     Word(r"equal_shares", "uniform_weights"),
