@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 import gmmrec
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.evaluator import evaluate
 from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.results import Results
@@ -182,7 +183,7 @@ def seed_mean(results: list[Results], metric: str) -> torch.Tensor:
     """Mean over seeds per query ``[Q]``; all seeds have the same queries."""
     first = results[0]
     if any(not torch.equal(first.relevant, other.relevant) for other in results):
-        raise ValueError("expected the same queries in all runs of a region, but they differ; remove runs/transfer and start again")
+        raise UsageError("expected the same queries in all runs of a region, but they differ; remove runs/transfer and start again")
     return torch.stack([found.values[metric].double() for found in results]).mean(0)
 
 

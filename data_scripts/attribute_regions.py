@@ -35,6 +35,7 @@ from torch import Tensor
 
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import UsageError
 from gmmrec.models.saers.semantic_extraction import UNLABELLED, SemanticExtraction, labelled_loss, largest_boxes, pool_boxes
 
 
@@ -127,7 +128,7 @@ def read_attributes(items: pd.DataFrame, columns: str, lists: str, optional: str
             applies.append(has)
             targets.append(np.ones(len(items), np.int64))
     if not names:
-        raise ValueError("there is no attribute to learn; name columns of items.csv with --columns or --lists")
+        raise UsageError("there is no attribute to learn; name columns of items.csv with --columns or --lists")
     return Attributes(names, classes, *(torch.from_numpy(np.stack(rows, 1)) for rows in (labels, applies, targets)))
 
 

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.formats.bundled import bundled_names
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import UsageError
 
 DAY = 86_400
 LOGS = ("interactions.", "ratings.", "split.", "behaviors.")
@@ -88,11 +89,11 @@ def impressions(
         generator: Source of randomness of the items shown and their order.
 
     Raises:
-        ValueError: The data set has no times.
+        UsageError: The data set has no times.
     """
     log = dataset.interactions
     if log.time is None:
-        raise ValueError(f"{dataset.name} has no times, which popularity needs; name a time_column")
+        raise UsageError(f"{dataset.name} has no times, which popularity needs; name a time_column")
     order = np.lexsort((log.user.numpy(), log.time.numpy()))
     user, item, time = (column.numpy()[order] for column in (log.user, log.item, log.time))
     begins = np.flatnonzero(np.diff(user, prepend=-1) | np.diff(time, prepend=-1))

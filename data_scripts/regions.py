@@ -25,6 +25,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gmmrec.errors import UsageError
+
 OUTSIDE = "other"
 DAY = 86_400
 HOUR = 3_600
@@ -63,7 +65,7 @@ def first_visits(source: Path) -> pd.DataFrame:
     visits = log.merge(split, on=["user", "poi"], how="left", validate="one_to_one")
     unknown = visits["split"].isna()
     if unknown.any():
-        raise ValueError(f"split.csv.gz has no part for {int(unknown.sum())} of the pairs in checkins.csv.gz; add them")
+        raise UsageError(f"split.csv.gz has no part for {int(unknown.sum())} of the pairs in checkins.csv.gz; add them")
     table: pd.DataFrame = visits.rename(columns={"poi": "item", "unix_time": "time"})[["user", "item", "time", "split"]]
     return table
 

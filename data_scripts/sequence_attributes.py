@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gmmrec.errors import UsageError
+
 SOURCE = "item2attributes.json"
 
 
@@ -30,12 +32,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     source = flags.folder / SOURCE
     if not source.is_file():
-        raise ValueError(f"folder {flags.folder.name} has no {SOURCE}; give one with the attributes of every item")
+        raise UsageError(f"folder {flags.folder.name} has no {SOURCE}; give one with the attributes of every item")
     attributes = {item: set(ids) for item, ids in json.loads(source.read_text(encoding="utf-8")).items()}
     counts = Counter(attribute for ids in attributes.values() for attribute in ids)
     kept = [attribute for attribute, count in counts.most_common() if count >= flags.min_count]
     if not kept:
-        raise ValueError(f"no attribute has {flags.min_count} items; lower --min-count")
+        raise UsageError(f"no attribute has {flags.min_count} items; lower --min-count")
     column = {attribute: position for position, attribute in enumerate(kept)}
     rows = {item: [column[attribute] for attribute in ids if attribute in column] for item, ids in attributes.items()}
     rows = {item: positions for item, positions in rows.items() if positions}

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 from typing_extensions import Self
 
+from gmmrec.errors import WrongTypeError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.recommender import AnyRecommender
 
@@ -63,7 +64,7 @@ class AcceptsParts(Ability):
         """Build the model with custom parts by role, each a class or function that builds one.
 
         Raises:
-            ValueError: A role is unknown.
+            UsageError: A role is unknown.
         """
 
 
@@ -161,7 +162,7 @@ class WarmStarts(Ability):
         """Copy weights from ``source``; return False if the ID tables are still to be filled.
 
         Raises:
-            ValueError: The source is of another kind or size.
+            UsageError: The source is of another kind or size.
         """
 
 
@@ -211,18 +212,20 @@ def _check_member(cls: type, ability: type, name: str) -> None:
     declared, actual = (inspect.getattr_static(owner, name) for owner in (ability, cls))
     if getattr(actual, "__isabstractmethod__", False):
         member = f"property {name}" if isinstance(declared, property) else f"method {name}({', '.join(_parameters(declared))})"
-        raise TypeError(f"{cls.__name__} declares {ability.__name__}, but has no {member}; implement it, or drop the ability")
+        raise WrongTypeError(f"{cls.__name__} declares {ability.__name__}, but has no {member}; implement it, or drop the ability")
     if isinstance(declared, property):
         if callable(actual):
-            raise TypeError(f"{cls.__name__}.{name} must be a property, as in {ability.__name__}; decorate it with @property")
+            raise WrongTypeError(f"{cls.__name__}.{name} must be a property, as in {ability.__name__}; decorate it with @property")
         return
     if isinstance(declared, classmethod) and not isinstance(actual, classmethod):
-        raise TypeError(f"{cls.__name__}.{name} must be a class method, as in {ability.__name__}; decorate it with @classmethod")
+        raise WrongTypeError(
+            f"{cls.__name__}.{name} must be a class method, as in {ability.__name__}; decorate it with @classmethod"
+        )
     names = _parameters(declared)
     parameters = _parameters(actual)
     extra = [p for p in list(parameters.values())[len(names) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if list(parameters)[: len(names)] != list(names) or any(p.default is p.empty for p in extra):
-        raise TypeError(
+        raise WrongTypeError(
             f"{cls.__name__}.{name} must take ({', '.join(names)}), as in {ability.__name__}, but takes "
             f"({', '.join(parameters)}); rename its parameters, and give extra ones a default"
         )

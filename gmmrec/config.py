@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from gmmrec.errors import UsageError
 from gmmrec.renamed import refuse_renamed
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -26,11 +27,11 @@ def check_positive(**fields: float) -> None:
     >>> check_positive(dim=0)
     Traceback (most recent call last):
     ...
-    ValueError: dim must be greater than 0, but is 0
+    gmmrec.errors.UsageError: dim must be greater than 0, but is 0
     """
     for name, value in fields.items():
         if not value > 0:
-            raise ValueError(f"{name} must be greater than 0, but is {value}")
+            raise UsageError(f"{name} must be greater than 0, but is {value}")
 
 
 def check_non_negative(**fields: float) -> None:
@@ -39,11 +40,11 @@ def check_non_negative(**fields: float) -> None:
     >>> check_non_negative(l2=-1)
     Traceback (most recent call last):
     ...
-    ValueError: l2 must be 0 or more, but is -1
+    gmmrec.errors.UsageError: l2 must be 0 or more, but is -1
     """
     for name, value in fields.items():
         if not value >= 0:
-            raise ValueError(f"{name} must be 0 or more, but is {value}")
+            raise UsageError(f"{name} must be 0 or more, but is {value}")
 
 
 def check_probability(**fields: float) -> None:
@@ -52,11 +53,11 @@ def check_probability(**fields: float) -> None:
     >>> check_probability(dropout=1.5)
     Traceback (most recent call last):
     ...
-    ValueError: dropout must lie between 0 and 1, but is 1.5
+    gmmrec.errors.UsageError: dropout must lie between 0 and 1, but is 1.5
     """
     for name, value in fields.items():
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie between 0 and 1, but is {value}")
+            raise UsageError(f"{name} must lie between 0 and 1, but is {value}")
 
 
 def check_choice(choices: Collection[Any], **fields: Any) -> None:
@@ -65,11 +66,11 @@ def check_choice(choices: Collection[Any], **fields: Any) -> None:
     >>> check_choice(("mean", "sum"), pooling="max")
     Traceback (most recent call last):
     ...
-    ValueError: pooling must be one of 'mean', 'sum', but is 'max'
+    gmmrec.errors.UsageError: pooling must be one of 'mean', 'sum', but is 'max'
     """
     for name, value in fields.items():
         if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, but is {value!r}")
+            raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, but is {value!r}")
 
 
 def check_literals(config: Any) -> None:
@@ -88,7 +89,7 @@ def check_literals(config: Any) -> None:
     >>> Settings("max")
     Traceback (most recent call last):
     ...
-    ValueError: pooling must be one of 'mean', 'sum', but is 'max'
+    gmmrec.errors.UsageError: pooling must be one of 'mean', 'sum', but is 'max'
     """
     annotations = get_type_hints(type(config))
     for field in fields(config):
@@ -154,7 +155,7 @@ def from_plain(section: type[T], values: Mapping[str, Any], where: str) -> T:
         where: Source of the values, for messages.
 
     Raises:
-        ValueError: A field is unknown, or a value is impossible.
+        UsageError: A field is unknown, or a value is impossible.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -167,7 +168,7 @@ def from_plain(section: type[T], values: Mapping[str, Any], where: str) -> T:
     known = [each.name for each in fields(section)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
-            raise ValueError(f"{where}: {unknown_setting(name, known)}")
+            raise UsageError(f"{where}: {unknown_setting(name, known)}")
     as_tuple = [name for name, value in values.items() if isinstance(value, list) and get_origin(hints[name]) is tuple]
     return section(**{**values, **{name: tuple(values[name]) for name in as_tuple}})
 
@@ -195,7 +196,7 @@ def read_settings(
         One dataclass instance per section.
 
     Raises:
-        ValueError: A setting is unknown (the message gives the nearest known name), has the wrong type or an impossible value.
+        UsageError: A setting is unknown (the message gives the nearest known name), has the wrong type or an impossible value.
     """
     parser, arguments = settings_parser(sections, prog=prog), bracketed(sections, arguments)
     known = [f"{name}.{field}" for name, section in sections.items() for field in (f.name for f in fields(section))]
@@ -211,7 +212,7 @@ def read_settings(
         filled = parser.parse_args(list(arguments), namespace=parser.parse_object(dict(values)))
         instances = parser.instantiate(filled)
     except ArgumentError as error:
-        raise ValueError(_in_one_sentence(str(error))) from None
+        raise UsageError(_in_one_sentence(str(error))) from None
     return {name: instances[name] for name in sections}
 
 
@@ -247,21 +248,21 @@ def _in_brackets(value: str) -> str:
     return value if value.startswith("[") else f"[{value}]"
 
 
-def unknown_setting(name: str, known: Collection[str]) -> ValueError:
+def unknown_setting(name: str, known: Collection[str]) -> UsageError:
     """Return the error for an unknown setting.
 
     Raises:
-        ValueError: The setting was renamed; the message gives the new name.
+        UsageError: The setting was renamed; the message gives the new name.
 
     >>> unknown_setting("train.lrr", ["train.lr", "model.dim"])
-    ValueError("unknown setting 'train.lrr'; the nearest known name is 'train.lr'")
+    UsageError("unknown setting 'train.lrr'; the nearest known name is 'train.lr'")
     """
     refuse_renamed(name)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     field = name.rsplit(".", 1)[-1]
     same_field = [other for other in known if other.rsplit(".", 1)[-1] == field]
     nearest = (same_field or near or ["none"])[0]
-    return ValueError(f"unknown setting {name!r}; the nearest known name is {nearest!r}")
+    return UsageError(f"unknown setting {name!r}; the nearest known name is {nearest!r}")
 
 
 def _in_one_sentence(message: str) -> str:

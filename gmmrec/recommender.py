@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, TypeVar
 
+from gmmrec.errors import UsageError, WrongTypeError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.tasks.query import Batch, Query
 from gmmrec.typing import NodeType
@@ -139,12 +140,12 @@ def encode(model: AnyRecommender, graph: MultimodalGraph) -> Encoded:
     """Encode a graph and check the type of the result, for evaluation and serving.
 
     Raises:
-        ValueError: The model returned anything but an :class:`Encoded`, such as a plain dictionary.
+        UsageError: The model returned anything but an :class:`Encoded`, such as a plain dictionary.
     """
     encoded = model.encode(graph)
     if not isinstance(encoded, Encoded):
         name = type(model).__name__
-        raise ValueError(
+        raise UsageError(
             f"{name}.encode must return an Encoded, but returned a {type(encoded).__name__}; write 'return Encoded({{...}})'"
         )
     return encoded
@@ -171,9 +172,9 @@ def _declared(cls: type, query_type: Any, config_class: Any) -> tuple[type[Query
     return query_type, config_class
 
 
-def _undeclared(cls: type) -> TypeError:
+def _undeclared(cls: type) -> WrongTypeError:
     name = cls.__name__
-    return TypeError(
+    return WrongTypeError(
         f"{name} must declare its query type and its config, a dataclass; "
         f"write 'class {name}(Recommender[UserQuery, {name}Config])'"
     )

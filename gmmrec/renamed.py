@@ -5,6 +5,8 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import NoReturn
 
+from gmmrec.errors import UsageError
+
 RENAMED: dict[str, str] = {
     # metrics: an evaluation task, as it stands in front of its metrics
     "blanks/": "fill_in_the_blank/",
@@ -18,6 +20,7 @@ RENAMED: dict[str, str] = {
     # modules
     "gmmrec.blending": "gmmrec.runs.combine",
     "gmmrec.checkpoint": "gmmrec.runs.checkpoint",
+    "gmmrec.data.errors": "gmmrec.errors",
     "gmmrec.data.lists": "gmmrec.data.ragged",
     "gmmrec.data.sources": "gmmrec.data.formats",
     "gmmrec.evaluation.choices": "gmmrec.evaluation.candidates",
@@ -74,16 +77,16 @@ def refuse_renamed(name: str) -> None:
     """Refuse a name that was renamed.
 
     Raises:
-        ValueError: The name is an old one; the message gives the new one.
+        UsageError: The name is an old one; the message gives the new one.
 
     >>> refuse_renamed("recall@20")
     >>> refuse_renamed("links/mrr")
     Traceback (most recent call last):
     ...
-    ValueError: 'links/mrr' is now called 'link_prediction/mrr'
+    gmmrec.errors.UsageError: 'links/mrr' is now called 'link_prediction/mrr'
     """
     if (new := new_name(name)) is not None:
-        raise ValueError(f"{name!r} is now called {new!r}")
+        raise UsageError(f"{name!r} is now called {new!r}")
 
 
 def missing_attribute(owner: str, name: str) -> AttributeError:

@@ -20,7 +20,6 @@ COVERED = {
     "data/encode/reduce.py": "data/encode/test_extract.py",
     "data/encode/regions.py": "data/encode/test_encoders.py",
     "data/encode/source.py": "data/encode/test_extract.py",
-    "data/errors.py": "data/test_columns.py",
     "data/impressions.py": "tasks/test_impressions.py",
     "data/outfits.py": "tasks/test_outfit.py",
     "data/pyg.py": "data/test_from_pyg.py",

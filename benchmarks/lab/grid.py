@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from gmmrec.errors import UsageError
 from lab.paths import CONFIGS, DATA, located
 
 Settings = dict[str, Any]
@@ -64,11 +65,11 @@ def first_point(dataset: str, model: str, configs: Path = CONFIGS) -> Settings:
     """Return the first point of a model's grid, for benchmarks without a search.
 
     Raises:
-        ValueError: The model has no settings for the data set.
+        UsageError: The model has no settings for the data set.
     """
     found = points(dataset, model, configs)
     if not found:
-        raise ValueError(
+        raise UsageError(
             f"expected the settings of {model} in {configs / dataset / f'{model}.yaml'}, but there is no such file; add it"
         )
     return found[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from gmmrec.errors import UsageError
 from lab import grid
 from lab.results import Row, Store, Summary, summarise
 from lab.search import order
@@ -35,14 +36,14 @@ def compact(store: Store, chosen: Sequence[str], tables: str = "benchmarks/table
     """One table of a few data sets with the same evaluation task, with the models of the best average rank.
 
     Raises:
-        ValueError: The data sets have different evaluation tasks, or one has no results.
+        UsageError: The data sets have different evaluation tasks, or one has no results.
     """
     found = {dataset: of_dataset(store, dataset) for dataset in chosen}
     if empty := [dataset for dataset, rows in found.items() if not rows]:
-        raise ValueError(f"expected results of {', '.join(empty)} in {store.path.name}, but there are none; run accuracy.py first")
+        raise UsageError(f"expected results of {', '.join(empty)} in {store.path.name}, but there are none; run accuracy.py first")
     kinds = {kind_of(dataset, rows) for dataset, rows in found.items()}
     if len(kinds) > 1:
-        raise ValueError(f"expected data sets with the same evaluation task, but {', '.join(chosen)} differ; choose others")
+        raise UsageError(f"expected data sets with the same evaluation task, but {', '.join(chosen)} differ; choose others")
     title, metrics = next(iter(kinds))
     ranks: dict[str, list[float]] = {}
     for rows in found.values():

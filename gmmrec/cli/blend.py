@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from gmmrec.cli.classes import add_class_flags, given_classes
+from gmmrec.errors import UsageError
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -55,4 +56,4 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--weights takes numbers separated by commas, such as 0.3,0.7, but got {text!r}") from None
+        raise UsageError(f"--weights takes numbers separated by commas, such as 0.3,0.7, but got {text!r}") from None

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gmmrec.errors import UsageError
+
 
 def add_class_flags(parser: argparse.ArgumentParser, *, with_model: bool = True) -> None:
     """Add ``-m``, unless the command has one already, and ``--module``."""
@@ -39,7 +41,7 @@ def given_parts(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the parts named on the command line, by role; a list if a role is given several times.
 
     Raises:
-        ValueError: A flag is not ROLE=MODULE:NAME, or names nothing that can be imported.
+        UsageError: A flag is not ROLE=MODULE:NAME, or names nothing that can be imported.
     """
     from gmmrec.models.lookup import find_part
 
@@ -49,7 +51,7 @@ def given_parts(arguments: argparse.Namespace) -> dict[str, Any]:
         role, equals, path = text.partition("=")
         module, colon, name = path.partition(":")
         if not (role and equals and module and colon and name):
-            raise ValueError(f"--module takes ROLE=MODULE:NAME, such as fusion=mine:MyFusion, but is {text!r}")
+            raise UsageError(f"--module takes ROLE=MODULE:NAME, such as fusion=mine:MyFusion, but is {text!r}")
         found.setdefault(role, []).append(find_part(path))
     return {role: parts[0] if len(parts) == 1 else parts for role, parts in found.items()}
 

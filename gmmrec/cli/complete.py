@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmrec.cli.classes import add_class_flags, given_classes
+from gmmrec.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gmmrec.runs.run import Run
 
     if arguments.image_column is not None and arguments.images is None:
-        raise ValueError("--image-column names the pictures in --images; give both")
+        raise UsageError("--image-column names the pictures in --images; give both")
     finished = Run.load(arguments.folder, **given_classes(arguments))
     items, users = finished.vocabularies["item"], finished.vocabularies["user"]
     pool = None
@@ -120,7 +121,7 @@ def _pictures(finished: "Run", frame: "pd.DataFrame", folder: Path, column: str 
     names: Sequence[Hashable | None] = ids
     if column is not None:
         if "item" not in finished.attributes:
-            raise ValueError("--image-column needs a table of items, but the run has none; name the pictures after the items")
+            raise UsageError("--image-column needs a table of items, but the run has none; name the pictures after the items")
         names = [name or None for name in join_columns(finished.attributes["item"], [column])]
     shown = set(frame["item_id"])
     return {raw: path for raw, path in zip(ids, find_pictures(folder, names), strict=True) if raw in shown}

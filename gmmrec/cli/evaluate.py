@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gmmrec.cli.classes import add_class_flags, given_classes
+from gmmrec.errors import UsageError
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,7 +46,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         config = replace(config, mask=arguments.mask)
     if arguments.ks:
         if not all(k.strip().isdigit() for k in arguments.ks.split(",")):
-            raise ValueError(f"--eval.ks takes list lengths separated by commas, such as 5,10,20, but got {arguments.ks!r}")
+            raise UsageError(f"--eval.ks takes list lengths separated by commas, such as 5,10,20, but got {arguments.ks!r}")
         config = replace(config, ks=tuple(int(k) for k in arguments.ks.split(",")))
     if arguments.num_sampled is not None:
         config = replace(config, num_sampled=arguments.num_sampled)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmrec.cli.classes import add_class_flags, given_classes
+from gmmrec.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,9 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     from gmmrec.runs.run import Run
 
     if arguments.images is not None and arguments.out is None:
-        raise ValueError("--images needs a file to draw into; add --out, such as --out why.png")
+        raise UsageError("--images needs a file to draw into; add --out, such as --out why.png")
     if arguments.image_column is not None and arguments.images is None:
-        raise ValueError("--image-column names the pictures in --images; give both")
+        raise UsageError("--image-column names the pictures in --images; give both")
     finished = Run.load(arguments.folder, **given_classes(arguments))
     user, item = (finished.vocabularies[kind].parse(getattr(arguments, kind)) for kind in ("user", "item"))
     found = finished.explanation(user, item)
@@ -78,7 +79,7 @@ def _picture(finished: "Run", item: object, folder: Path, column: str | None) ->
 
     ids = finished.vocabularies["item"].ids()
     if column is not None and "item" not in finished.attributes:
-        raise ValueError("--image-column needs a table of items, but the run has none; name the pictures after the items")
+        raise UsageError("--image-column needs a table of items, but the run has none; name the pictures after the items")
     names = ids if column is None else [name or None for name in join_columns(finished.attributes["item"], [column])]
     path = find_pictures(folder, names)[ids.index(item)]
     return None if path is None else open_picture(path)

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gmmrec.errors import UsageError
+
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
     from gmmrec.data.encode.extract import Extraction
@@ -62,7 +64,7 @@ def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
 
     if not dataset.vocabularies.get(arguments.of):
         (other,) = set(PLURAL) - {arguments.of}
-        raise ValueError(f"{dataset.name} has no {PLURAL[arguments.of]}; use --of {other}, or give another data set")
+        raise UsageError(f"{dataset.name} has no {PLURAL[arguments.of]}; use --of {other}, or give another data set")
     name = ("entity_" if arguments.of == "entity" else "") + (arguments.name or ("image" if arguments.image else "text"))
     folder = _folder(dataset, arguments, name)
     source = _pictures(dataset, arguments) if arguments.image else _texts(dataset, arguments)
@@ -76,7 +78,7 @@ def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
 
 def to_text(found: "Extraction", name: str, owners: str = "items") -> str:
     """Return a summary of the extraction as aligned lines."""
-    from gmmrec.data.errors import literal
+    from gmmrec.errors import literal
 
     axis = f"{found.shape[1]} tokens of {found.shape[2]}" if len(found.shape) == 3 else f"{found.shape[1]}"
     rows = [(f"modality {name}", f"{found.shape[0]:,} of {found.items:,} {owners}, {axis} numbers each ({found.dtype})")]
@@ -101,19 +103,19 @@ def _folder(dataset: "Dataset", arguments: argparse.Namespace, name: str) -> Pat
     from gmmrec.data.formats.atomic import interaction_files
 
     if not name.replace("_", "").replace("-", "").isalnum():
-        raise ValueError(f"a modality name consists of letters, digits, _ and -, but got {name!r}")
+        raise UsageError(f"a modality name consists of letters, digits, _ and -, but got {name!r}")
     if arguments.of == "item" and dataset.triples is not None and name.startswith("entity_"):
-        raise ValueError(f"{name}_feat.npz would be read as features of entities; choose another --name, or use --of entity")
+        raise UsageError(f"{name}_feat.npz would be read as features of entities; choose another --name, or use --of entity")
     if arguments.out is not None:
         return Path(arguments.out)
     folder = Path(arguments.data).expanduser()
     if not folder.is_dir() or any(":" in first_line(path) for path in interaction_files(folder)):
-        raise ValueError(
+        raise UsageError(
             f"feature files are read from data folders only, and {arguments.data} is not one; give --out, "
             "or convert it first: gmmrec data convert --to folder"
         )
     if name in dataset.features:
-        raise ValueError(f"{dataset.name} already has a modality {name!r}; choose another --name, or remove its file first")
+        raise UsageError(f"{dataset.name} already has a modality {name!r}; choose another --name, or remove its file first")
     return folder
 
 
@@ -123,7 +125,7 @@ def _pictures(dataset: "Dataset", arguments: argparse.Namespace) -> "Source":
     from gmmrec.data.encode.texts import join_columns
 
     if arguments.tokens is not None:
-        raise ValueError("--tokens applies to --text; for pictures, use --regions or --crops")
+        raise UsageError("--tokens applies to --text; for pictures, use --regions or --crops")
     ids = dataset.vocabularies[arguments.of].ids()
     column = arguments.image_column
     names = ids if column is None else [name or None for name in join_columns(_table(dataset, arguments.of), [column])]
@@ -137,7 +139,7 @@ def _texts(dataset: "Dataset", arguments: argparse.Namespace) -> "Source":
     from gmmrec.data.encode.texts import Texts, join_columns
 
     if arguments.regions is not None or arguments.crops or arguments.image_column is not None:
-        raise ValueError("--regions, --crops and --image-column apply to --image; for texts, use --tokens")
+        raise UsageError("--regions, --crops and --image-column apply to --image; for texts, use --tokens")
     texts = join_columns(_table(dataset, arguments.of), arguments.text.split(","))
     encoder = load_text_encoder(arguments.encoder, device=_device(arguments.device))
     return Texts(dataset.vocabularies[arguments.of].ids(), texts, encoder, tokens=arguments.tokens)
@@ -147,7 +149,7 @@ def _table(dataset: "Dataset", owner: str) -> Any:
     """Return the attributes of items or entities, without titles that merely repeat the id."""
     if owner not in dataset.attributes:
         plural = PLURAL[owner]
-        raise ValueError(f"{dataset.name} has no table of {plural}; add {plural}.csv with their ids and columns")
+        raise UsageError(f"{dataset.name} has no table of {plural}; add {plural}.csv with their ids and columns")
     frame = dataset.attributes[owner]
     if "title" not in frame:
         return frame
@@ -159,5 +161,5 @@ def _device(name: str) -> str:
     import torch  # not at the top: the command line answers --help without it
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda needs a GPU that torch can use, but found none; leave it out")
+        raise UsageError("--device cuda needs a GPU that torch can use, but found none; leave it out")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from gmmrec.cli.classes import add_class_flags, given_classes
+from gmmrec.errors import UsageError
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,7 +28,7 @@ def link(arguments: argparse.Namespace) -> int:
 
     finished = Run.load(arguments.folder, **given_classes(arguments))
     if "entity" not in finished.vocabularies:
-        raise ValueError(f"{arguments.folder} has no entities; give a run of a link-prediction model, such as mkgformer")
+        raise UsageError(f"{arguments.folder} has no entities; give a run of a link-prediction model, such as mkgformer")
     given = {end: text for end in ("head", "tail") if (text := getattr(arguments, end)) is not None}
     ids = {end: finished.vocabularies["entity"].parse(text) for end, text in given.items()}
     relation = finished.vocabularies["relation"].parse(arguments.relation)

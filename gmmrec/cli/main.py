@@ -1,4 +1,4 @@
-"""The ``gmmrec`` command: parse, call, print. Bad input ends in one sentence and exit code 2, never a traceback."""
+"""The ``gmmrec`` command: parse, call, print; :mod:`gmmrec.cli.failure` turns exceptions into one line."""
 
 import argparse
 import logging
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import gmmrec
 from gmmrec.cli import blend, compare, complete, data, doctor, evaluate, explain, graph, link, models, recommend, rerank, train
+from gmmrec.cli.failure import report
 from gmmrec.renamed import new_name
 
 COMMANDS = (train, evaluate, recommend, complete, link, explain, data, graph, models, compare, blend, rerank, doctor)
@@ -22,7 +23,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_commands(subparsers)
-    _remember_names(parser)
+    _finish_commands(parser)
     known, rest = parser.parse_known_args(arguments)
     for flag in rest:
         if (new := new_name(flag.partition("=")[0])) is not None:
@@ -48,19 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes again on exit
         return 0
-    except (ValueError, KeyError, OSError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"{known.prog}: {message}", file=sys.stderr)
-        return 2
+    except Exception as error:  # noqa: BLE001 (every exception ends in one line)
+        return report(error, known.prog, debug=known.debug)
 
 
-def _remember_names(parser: argparse.ArgumentParser) -> None:
-    """Store in every command its full name, such as ``gmmrec data convert``."""
+def _finish_commands(parser: argparse.ArgumentParser) -> None:
+    """Give every command ``--debug``, and store in it its full name, such as ``gmmrec data convert``."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
-                command.set_defaults(prog=command.prog)
-                _remember_names(command)
+                command.set_defaults(prog=command.prog, debug=False)
+                command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+                _finish_commands(command)
 
 
 if __name__ == "__main__":

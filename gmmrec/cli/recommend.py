@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmrec.cli.classes import add_class_flags, given_classes
+from gmmrec.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ def _write(frame: "pd.DataFrame", arguments: argparse.Namespace) -> int:
         try:
             frame.to_parquet(out, index=False)
         except ImportError:
-            raise ValueError(f"writing {out} needs pyarrow; install it with: pip install 'gmmrec[parquet]'") from None
+            raise UsageError(f"writing {out} needs pyarrow; install it with: pip install 'gmmrec[parquet]'") from None
     else:
-        raise ValueError(f"--out must end in .csv, .csv.gz, .tsv, .json or .parquet, but is {out}")
+        raise UsageError(f"--out must end in .csv, .csv.gz, .tsv, .json or .parquet, but is {out}")
     return 0

@@ -11,6 +11,7 @@ import yaml
 
 from gmmrec.cli.classes import add_class_flags, allow_working_folder, given_parts
 from gmmrec.cli.settings import describe_flags, expand
+from gmmrec.errors import UsageError
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,7 +61,7 @@ def train(arguments: argparse.Namespace) -> int:
     elif named:
         model_class = stored_model(str(named))
     else:
-        raise ValueError("no model given; use -m MODEL with a name listed by 'gmmrec models', or -m module:Class")
+        raise UsageError("no model given; use -m MODEL with a name listed by 'gmmrec models', or -m module:Class")
     if arguments.settings:
         settings_parser(sections_of(model_class)).print_help()
         return 0
@@ -68,7 +69,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.data:
         flags += ["--data.path", arguments.data]
     if not any(flag.split("=")[0] == "--data.path" for flag in flags) and "path" not in (values.get("data") or {}):
-        raise ValueError("no data set given; use -d DATA with a bundled name, such as movies-small, or a path")
+        raise UsageError("no data set given; use -d DATA with a bundled name, such as movies-small, or a path")
     own = given_parts(arguments)
     config = read_config(model_class, values, flags)
     given_again(arguments.config or arguments.out or Path(), config.parts, own)
@@ -89,16 +90,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the settings in a YAML file.
 
     Raises:
-        ValueError: The file is missing, is not YAML, or holds no settings.
+        UsageError: The file is missing, is not YAML, or holds no settings.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"settings file {path} does not exist") from None
+        raise UsageError(f"settings file {path} does not exist") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold sections such as 'train:', but holds a {type(values).__name__}")
+        raise UsageError(f"{path} must hold sections such as 'train:', but holds a {type(values).__name__}")
     return values

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gmmrec.data.columns import ALIASES, normalize_column_name
-from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import read_tokens
+from gmmrec.errors import DataError, literal, quote_names
 
 FEATURE_FILE = re.compile(r"(?P<name>.+?)_feat(ure)?s?\.(npy|npz)$")
 SOLE_ARRAYS = ("values", "feat", "features")

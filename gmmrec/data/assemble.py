@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError, literal
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
@@ -23,6 +22,7 @@ from gmmrec.data.reviews import Reviews, read_reviews
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import DataError, literal
 
 logger = logging.getLogger(__name__)
 

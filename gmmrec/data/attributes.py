@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from gmmrec.data.columns import find_column, raw_ids
-from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table
+from gmmrec.errors import DataError, literal
 
 ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
 """Recognized names of the tables of items and of users, without extensions."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, did_you_mean, quote_names
 from gmmrec.data.files import cell, location
 from gmmrec.data.parts import PART_LABELS
 from gmmrec.data.times import unix_seconds
+from gmmrec.errors import DataError, did_you_mean, quote_names
 
 logger = logging.getLogger(__name__)
 

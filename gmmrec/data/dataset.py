@@ -15,6 +15,7 @@ from gmmrec.data.pyg import Source, read_pyg
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -53,28 +54,28 @@ class Dataset:
             rows: Tensor = getattr(self.interactions, node_type)
             count = len(self.vocabularies[node_type])
             if rows.numel() and int(rows.max()) >= count:
-                raise ValueError(f"interactions name {node_type} row {int(rows.max())}, but there are {count} {node_type} ids")
+                raise UsageError(f"interactions name {node_type} row {int(rows.max())}, but there are {count} {node_type} ids")
         review = self.interactions.review
         if review is not None and review.numel():
             count = 0 if self.reviews is None else len(self.reviews)
             if not -1 <= int(review.min()) <= int(review.max()) < count:
-                raise ValueError(f"interactions name review row {int(review.max())}, but there are {count} reviews (-1 for none)")
+                raise UsageError(f"interactions name review row {int(review.max())}, but there are {count} reviews (-1 for none)")
         if self.triples is not None:
             for column, kind in (("head", "entity"), ("tail", "entity"), ("relation", "relation")):
                 rows = getattr(self.triples, column)
                 if rows.numel() and int(rows.max()) >= len(self.vocabularies[kind]):
                     count = len(self.vocabularies[kind])
-                    raise ValueError(f"triples name {kind} row {int(rows.max())}, but there are {count} {kind} ids")
+                    raise UsageError(f"triples name {kind} row {int(rows.max())}, but there are {count} {kind} ids")
         for table in self.features.values():
             count = len(self.vocabularies[table.node_type])
             if table.num_rows != count:
-                raise ValueError(f"features {table.name!r} have {table.num_rows} rows, but there are {count} {table.node_type} ids")
+                raise UsageError(f"features {table.name!r} have {table.num_rows} rows, but there are {count} {table.node_type} ids")
         for node_type, frame in self.attributes.items():
             count = len(self.vocabularies[node_type])
             if len(frame) != count:
-                raise ValueError(f"attributes of {node_type} have {len(frame)} rows, but there are {count} {node_type} ids")
+                raise UsageError(f"attributes of {node_type} have {len(frame)} rows, but there are {count} {node_type} ids")
         if self.given_split is not None and len(self.given_split) != len(self.interactions):
-            raise ValueError(
+            raise UsageError(
                 f"the given split has {len(self.given_split)} rows, but there are {len(self.interactions)} interactions"
             )
 

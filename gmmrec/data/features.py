@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.tokens import TokenNames
+from gmmrec.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class FeatureTable:
         tokens: Names of the tokens, for explanations; None if unknown.
 
     Raises:
-        ValueError: Shapes do not fit, or a present value is NaN or infinite.
+        UsageError: Shapes do not fit, or a present value is NaN or infinite.
     """
 
     name: str
@@ -35,12 +36,12 @@ class FeatureTable:
 
     def __post_init__(self) -> None:
         if self.values.dim() not in (2, 3):
-            raise ValueError(f"features {self.name!r} must be [N, D] or [N, T, D], but have shape {tuple(self.values.shape)}")
+            raise UsageError(f"features {self.name!r} must be [N, D] or [N, T, D], but have shape {tuple(self.values.shape)}")
         mask = self.mask
         if mask is None:
             mask = torch.ones(self.values.shape[:-1], dtype=torch.bool, device=self.values.device)
         if mask.shape != self.values.shape[:-1] or mask.dtype != torch.bool:
-            raise ValueError(
+            raise UsageError(
                 f"the mask of features {self.name!r} must be boolean with shape {tuple(self.values.shape[:-1])}, "
                 f"but is {mask.dtype} with shape {tuple(mask.shape)}"
             )
@@ -49,7 +50,7 @@ class FeatureTable:
             values = values.masked_fill(~mask.unsqueeze(-1), 0.0)
         if not bool(torch.isfinite(values).all()):
             row = int(torch.nonzero(~torch.isfinite(values))[0, 0])
-            raise ValueError(f"features {self.name!r} hold NaN or infinity in row {row}; fix the row or mask it as missing")
+            raise UsageError(f"features {self.name!r} hold NaN or infinity in row {row}; fix the row or mask it as missing")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "mask", mask)
 

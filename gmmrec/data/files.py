@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from gmmrec.data.errors import DataError, literal
+from gmmrec.errors import DataError, literal
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError, did_you_mean, quote_names
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import DataError, did_you_mean, quote_names
 
 Duplicates = Literal["first", "last", "sum", "keep", "error"]
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gmmrec.data.parts import SplitPart
 from gmmrec.data.ragged import RaggedLists
+from gmmrec.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Impressions:
         history_time: Time of every click of the histories, in the order of ``history.values``, or None.
 
     Raises:
-        ValueError: Columns differ in length.
+        UsageError: Columns differ in length.
     """
 
     user: Tensor
@@ -39,11 +40,11 @@ class Impressions:
         sizes |= {} if self.time is None else {"time": len(self.time)}
         for name, size in sizes.items():
             if size != len(self):
-                raise ValueError(f"impressions have {len(self)} users, but {size} values of {name!r}")
+                raise UsageError(f"impressions have {len(self)} users, but {size} values of {name!r}")
         if self.clicked.shape != self.shown.values.shape:
-            raise ValueError(f"{self.shown.values.numel()} items were shown, but there are {self.clicked.numel()} click labels")
+            raise UsageError(f"{self.shown.values.numel()} items were shown, but there are {self.clicked.numel()} click labels")
         if self.history_time is not None and self.history_time.shape != self.history.values.shape:
-            raise ValueError(f"histories hold {self.history.values.numel()} clicks, but {self.history_time.numel()} times")
+            raise UsageError(f"histories hold {self.history.values.numel()} clicks, but {self.history_time.numel()} times")
 
     def __len__(self) -> int:
         return self.user.numel()

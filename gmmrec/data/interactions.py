@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from gmmrec.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Interactions:
@@ -19,7 +21,7 @@ class Interactions:
         review: Row of the review in the data set's reviews ``[E]`` (int64), -1 for none; or None.
 
     Raises:
-        ValueError: Columns differ in length or hold negative rows.
+        UsageError: Columns differ in length or hold negative rows.
     """
 
     user: Tensor
@@ -31,9 +33,9 @@ class Interactions:
     def __post_init__(self) -> None:
         for name, column in self.columns().items():
             if column.shape != self.user.shape:
-                raise ValueError(f"column {name!r} has {tuple(column.shape)} values, but 'user' has {tuple(self.user.shape)}")
+                raise UsageError(f"column {name!r} has {tuple(column.shape)} values, but 'user' has {tuple(self.user.shape)}")
         if len(self) and min(int(self.user.min()), int(self.item.min())) < 0:
-            raise ValueError("interactions hold a negative row; look unknown ids up with Vocabulary.find and drop them first")
+            raise UsageError("interactions hold a negative row; look unknown ids up with Vocabulary.find and drop them first")
 
     def __len__(self) -> int:
         return self.user.numel()

@@ -12,7 +12,6 @@ from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.assemble import assemble
 from gmmrec.data.columns import ColumnNames
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError, did_you_mean, quote_names
 from gmmrec.data.files import TABLE_SUFFIXES, first_line
 from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, select_modalities, shift_times
 from gmmrec.data.formats.atomic import interaction_files, read_atomic
@@ -25,6 +24,7 @@ from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
 from gmmrec.data.formats.mmrec import read_mmrec
 from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
 from gmmrec.data.tables import Tables
+from gmmrec.errors import DataError, did_you_mean, quote_names
 
 logger = logging.getLogger(__name__)
 

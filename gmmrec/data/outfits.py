@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedLists
+from gmmrec.errors import UsageError
 from gmmrec.renamed import refuse_old_names
 
 
@@ -58,7 +59,7 @@ class Outfits:
         compatibilities: Given compatibility tasks, likewise.
 
     Raises:
-        ValueError: Columns differ in length.
+        UsageError: Columns differ in length.
     """
 
     items: RaggedLists
@@ -74,7 +75,7 @@ class Outfits:
         for name in ("part", "user", "history", "text"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self):
-                raise ValueError(f"there are {len(self)} outfits, but {len(column)} values of {name!r}")
+                raise UsageError(f"there are {len(self)} outfits, but {len(column)} values of {name!r}")
 
     def __len__(self) -> int:
         return len(self.items)

@@ -15,7 +15,7 @@ class SplitPart(str, Enum):
     >>> SplitPart("dev")
     Traceback (most recent call last):
     ...
-    ValueError: part must be one of 'train', 'valid', 'test', 'support', but is 'dev'
+    gmmrec.errors.UsageError: part must be one of 'train', 'valid', 'test', 'support', but is 'dev'
     """
 
     TRAIN = "train"

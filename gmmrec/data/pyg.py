@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.errors import DataError, quote_names
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.parts import TEST, TRAIN, VALID
 from gmmrec.data.times import YEAR_2100
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import DataError, quote_names
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData

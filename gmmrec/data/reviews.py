@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.interactions import Interactions
+from gmmrec.errors import UsageError
 
 PADDING, UNKNOWN = 0, 1
 LEAST = 2
@@ -27,7 +28,7 @@ class Reviews:
         words: Word of every id; the first two are ``""`` and ``"<unknown>"``.
 
     Raises:
-        ValueError: The tokens are not an int32 matrix, or exceed the number of words.
+        UsageError: The tokens are not an int32 matrix, or exceed the number of words.
     """
 
     tokens: Tensor
@@ -35,9 +36,9 @@ class Reviews:
 
     def __post_init__(self) -> None:
         if self.tokens.dim() != 2 or self.tokens.dtype != torch.int32:
-            raise ValueError(f"tokens must be int32 [R, T], but are {self.tokens.dtype} {tuple(self.tokens.shape)}")
+            raise UsageError(f"tokens must be int32 [R, T], but are {self.tokens.dtype} {tuple(self.tokens.shape)}")
         if self.tokens.numel() and not 0 <= int(self.tokens.min()) <= int(self.tokens.max()) < len(self.words):
-            raise ValueError(f"tokens must lie between 0 and {len(self.words) - 1}, the id of the last word")
+            raise UsageError(f"tokens must lie between 0 and {len(self.words) - 1}, the id of the last word")
 
     def __len__(self) -> int:
         return self.tokens.shape[0]

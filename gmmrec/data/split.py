@@ -13,12 +13,12 @@ from torch import Generator, Tensor
 
 from gmmrec.config import check_literals, check_positive
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import GIVEN_PARTS, SUPPORT, TEST, TRAIN, VALID, SplitPart
 from gmmrec.data.triples import Triples
+from gmmrec.errors import DataError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Split:
         """Return the interactions of one part.
 
         Raises:
-            ValueError: The name is not that of a part, or this split has no support part.
+            UsageError: The name is not that of a part, or this split has no support part.
 
         >>> train, valid, test = (Interactions(torch.tensor([n]), torch.tensor([n])) for n in range(3))
         >>> Split(train, valid, test).part("valid") is valid
@@ -59,7 +59,7 @@ class Split:
         part = SplitPart(part)
         log: Interactions | None = getattr(self, part.value)
         if log is None:
-            raise ValueError(f"this split has no {part} part; split with the strategy 'cold_users' to get one")
+            raise UsageError(f"this split has no {part} part; split with the strategy 'cold_users' to get one")
         return log
 
 
@@ -85,9 +85,9 @@ class SplitConfig:
         check_literals(self)
         check_positive(valid=self.valid, test=self.test)
         if not 0 <= self.triples < 0.5:
-            raise ValueError(f"triples must be at least 0 and below 0.5, so that training triples remain, but is {self.triples}")
+            raise UsageError(f"triples must be at least 0 and below 0.5, so that training triples remain, but is {self.triples}")
         if self.valid + self.test >= 1:
-            raise ValueError(f"valid and test must leave training data, but add up to {self.valid + self.test:g}")
+            raise UsageError(f"valid and test must leave training data, but add up to {self.valid + self.test:g}")
 
 
 def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generator: Generator | None = None) -> Split:

@@ -11,6 +11,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class SyntheticConfig:
         check_positive(num_clusters=self.num_clusters, **self.dims)
         check_probability(noise=self.noise, missing=self.missing)
         if self.num_clusters > self.num_items:
-            raise ValueError(f"num_clusters must be at most num_items ({self.num_items}), but is {self.num_clusters}")
+            raise UsageError(f"num_clusters must be at most num_items ({self.num_items}), but is {self.num_clusters}")
         limit = self.num_users * self.num_items // (2 * self.num_clusters)
         if self.num_interactions > limit:
-            raise ValueError(
+            raise UsageError(
                 f"num_interactions must be at most num_users * num_items / (2 * num_clusters) = {limit}, "
                 f"but is {self.num_interactions}"
             )

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.files import cell, location
+from gmmrec.errors import DataError
 
 YEAR_2100 = 4_102_444_800
 """Unix seconds of 2100-01-01; a later time is almost surely in milliseconds."""

@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gmmrec.errors import UsageError
+
 TokenKind: TypeAlias = Literal["grid", "crops", "names", "pieces", "numbered"]
 
 PIECES = "_pieces.csv.gz"
@@ -108,14 +110,14 @@ def read_maps(path: Path, node_id: Hashable, count: int) -> Maps | None:
         count: Number of tokens per node.
 
     Raises:
-        ValueError: The file has maps of another number of tokens.
+        UsageError: The file has maps of another number of tokens.
     """
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as file:
         arrays: dict[str, NDArray[Any]] = {name: file[name] for name in ("ids", "maps", "boxes")}
     if arrays["maps"].shape[1] != count:
-        raise ValueError(
+        raise UsageError(
             f"{path} has maps of {arrays['maps'].shape[1]} tokens but the run was trained with {count}; train it again, or restore "
             "the original file"
         )

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.columns import ALIASES, normalize_column_name, raw_ids
-from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.parts import PART_LABELS
+from gmmrec.errors import DataError, literal, quote_names
 
 
 def triple_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from gmmrec.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Triples:
@@ -17,7 +19,7 @@ class Triples:
         entity: Entity of every item of the data set ``[I]``, -1 for none; None without an alignment.
 
     Raises:
-        ValueError: Columns differ in length.
+        UsageError: Columns differ in length.
     """
 
     head: Tensor
@@ -29,7 +31,7 @@ class Triples:
     def __post_init__(self) -> None:
         for name in ("relation", "tail", "part"):
             if getattr(self, name).shape != self.head.shape:
-                raise ValueError(f"there are {len(self)} heads, but {getattr(self, name).numel()} values of {name!r}")
+                raise UsageError(f"there are {len(self)} heads, but {getattr(self, name).numel()} values of {name!r}")
 
     def __len__(self) -> int:
         return self.head.numel()

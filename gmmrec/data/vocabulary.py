@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.errors import literal
+from gmmrec.errors import UnknownIdError, UsageError, literal
 
 
 class Vocabulary:
@@ -21,7 +21,7 @@ class Vocabulary:
         name: Node type in the singular, for messages.
 
     Raises:
-        ValueError: Ids repeat, mix integers and strings, or are neither.
+        UsageError: Ids repeat, mix integers and strings, or are neither.
 
     >>> users = Vocabulary(["ann", "bob"], name="user")
     >>> users.rows(["bob", "ann"])
@@ -31,7 +31,7 @@ class Vocabulary:
     >>> users.rows(["eve"])
     Traceback (most recent call last):
     ...
-    KeyError: "unknown user id 'eve'; the 2 known ids begin with 'ann', 'bob'"
+    gmmrec.errors.UnknownIdError: unknown user id 'eve'; the 2 known ids begin with 'ann', 'bob'
     """
 
     def __init__(self, ids: Iterable[Hashable], *, name: str = "item") -> None:
@@ -39,13 +39,13 @@ class Vocabulary:
         kinds = {type(value) for value in values}
         if not kinds <= {int} and not kinds <= {str}:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise ValueError(f"{name} ids must be all integers or all strings, but are {names}; convert them to one type")
+            raise UsageError(f"{name} ids must be all integers or all strings, but are {names}; convert them to one type")
         self.name = name
         self._ids = values
         self._index = pd.Index(values, dtype="int64" if kinds == {int} else object)
         if not self._index.is_unique:
             repeated = self._index[self._index.duplicated()][0]
-            raise ValueError(f"{name} id {literal(repeated)} occurs more than once")
+            raise UsageError(f"{name} id {literal(repeated)} occurs more than once")
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -73,7 +73,7 @@ class Vocabulary:
         try:
             return int(text)
         except ValueError:
-            raise KeyError(f"unknown {self.name} id {text!r}; the ids are integers such as {self._ids[0]}") from None
+            raise UnknownIdError(f"unknown {self.name} id {text!r}; the ids are integers such as {self._ids[0]}") from None
 
     def find(self, ids: Sequence[Hashable]) -> Tensor:
         """Return rows ``[n]`` of raw ids, -1 for unknown ones."""
@@ -95,7 +95,7 @@ class Vocabulary:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             known = ", ".join(map(repr, self._ids[:2]))
             hint = f"the {len(self)} known ids begin with {known}" if known else f"the data set has no {self.name}s"
-            raise KeyError(f"unknown {self.name} id {unknown[0]!r}{more}; {hint}")
+            raise UnknownIdError(f"unknown {self.name} id {unknown[0]!r}{more}; {hint}")
         return rows
 
     def ids(self, rows: Tensor | None = None) -> list[Hashable]:

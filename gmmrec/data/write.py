@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.parts import GIVEN_PARTS
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import DataError
 
 logger = logging.getLogger(__name__)
 

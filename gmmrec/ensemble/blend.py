@@ -11,6 +11,7 @@ from gmmrec.abilities import CombinesModels, FoldsInUsers
 from gmmrec.config import check_literals, check_non_negative
 from gmmrec.ensemble.graphs import merge, view
 from gmmrec.ensemble.member import CELLS, Member, member_scores
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.normalize import unit_rows
@@ -39,10 +40,10 @@ class BlendConfig:
         object.__setattr__(self, "members", members)
         object.__setattr__(self, "weights", tuple(float(weight) for weight in self.weights))
         if not members or len(members) != len(self.weights):
-            raise ValueError(f"a blend needs one weight per model, but has {len(members)} models and {len(self.weights)} weights")
+            raise UsageError(f"a blend needs one weight per model, but has {len(members)} models and {len(self.weights)} weights")
         check_non_negative(**{f"weights[{position}]": weight for position, weight in enumerate(self.weights)})
         if not sum(self.weights) > 0:
-            raise ValueError(f"at least one weight must be greater than 0, but weights are {list(self.weights)}")
+            raise UsageError(f"at least one weight must be greater than 0, but weights are {list(self.weights)}")
         check_literals(self)
 
     @classmethod

@@ -7,6 +7,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from gmmrec.data.features import FeatureTable
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.typing import EdgeType
 
@@ -17,7 +18,7 @@ def merge(graphs: Sequence[MultimodalGraph]) -> MultimodalGraph:
     Relations that differ between graphs are prefixed with the position of their graph (``"0/frozen_knn"``).
 
     Raises:
-        ValueError: The graphs differ in their nodes, or in features of one name.
+        UsageError: The graphs differ in their nodes, or in features of one name.
     """
     first = graphs[0]
     data, features = HeteroData(), dict[str, FeatureTable]()
@@ -26,11 +27,11 @@ def merge(graphs: Sequence[MultimodalGraph]) -> MultimodalGraph:
             data[node_type][name] = value
     for position, graph in enumerate(graphs):
         if graph.schema.num_nodes != first.schema.num_nodes:
-            raise ValueError(f"graphs {position} and 0 differ in their numbers of nodes; use runs of the same data set")
+            raise UsageError(f"graphs {position} and 0 differ in their numbers of nodes; use runs of the same data set")
         for name, table in graph.features.items():
             known = features.setdefault(name, table)
             if not _same_features(known, table):
-                raise ValueError(
+                raise UsageError(
                     f"features {name!r} of graph {position} differ from those of earlier graphs; use runs of the same data set"
                 )
             data[table.node_type][name], data[table.node_type][f"{name}_mask"] = table.values, table.mask
@@ -41,7 +42,7 @@ def merge(graphs: Sequence[MultimodalGraph]) -> MultimodalGraph:
             merged: EdgeType = kind if kind in shared else (source, f"{position}/{name}", target)
             for key, value in graph.data[kind].items():
                 if key in ("rating", "text") and not torch.equal(data[merged].get(key, value), value):
-                    raise ValueError(
+                    raise UsageError(
                         f"graph {position} differs in the {key} of some interactions; use runs with the same data settings"
                     )
                 data[merged][key] = value

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from gmmrec.abilities import AcceptsParts, CombinesModels, offered
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, name_of, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender, Encoded
@@ -41,12 +42,12 @@ class Member:
         """Describe a trained model.
 
         Raises:
-            ValueError: The model is an ensemble itself, or does not rank items for users.
+            UsageError: The model is an ensemble itself, or does not rank items for users.
         """
         if offered(model, CombinesModels):
-            raise ValueError(f"a {type(model).__name__} cannot be a member of an ensemble; use the runs it is made of")
+            raise UsageError(f"a {type(model).__name__} cannot be a member of an ensemble; use the runs it is made of")
         if not model.query_type.ranks_for_users:
-            raise ValueError(
+            raise UsageError(
                 f"a member must rank items for users, but {name_of(type(model))} answers {model.query_type.__name__}; "
                 "use a run of another model"
             )

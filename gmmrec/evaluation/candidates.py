@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedLists, RaggedSets
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.report import table_report
@@ -42,7 +43,7 @@ def evaluate_candidates(
         One value per query under the names of :func:`candidate_metrics`.
 
     Raises:
-        ValueError: The model scores NaN.
+        UsageError: The model scores NaN.
     """
     task = task.to(graph.degree(task.query.target).device)
     with evaluating(model):
@@ -55,7 +56,7 @@ def evaluate_candidates(
             relevant[present] = part.label
             scores = model.score(encoded, part.query, candidates).float()
             if bool(scores[present].isnan().any()):
-                raise ValueError(f"{type(model).__name__} returned NaN scores; its training has diverged")
+                raise UsageError(f"{type(model).__name__} returned NaN scores; its training has diverged")
             parts.append(candidate_metrics(scores.masked_fill(~present, -torch.inf), relevant, present))
     values = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     groups = task.candidates.groups

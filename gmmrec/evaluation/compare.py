@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from gmmrec.errors import UnknownIdError, UsageError
 from gmmrec.evaluation.kinds import load_results, task_of_metric
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates
@@ -130,13 +131,13 @@ def compare(
         seed: Seed of both.
 
     Raises:
-        ValueError: There are fewer than two runs, one lacks the metric, or they did not answer the same queries.
-        KeyError: A run lacks the group, or there is no such reference.
+        UsageError: There are fewer than two runs, one lacks the metric, or they did not answer the same queries.
+        UnknownIdError: A run lacks the group, or there is no such reference.
     """
     if len(runs) < 2:
-        raise ValueError(f"a comparison needs at least two different runs, but got {len(runs)}")
+        raise UsageError(f"a comparison needs at least two different runs, but got {len(runs)}")
     if reference is not None and reference not in runs:
-        raise KeyError(f"there is no run {reference!r} to compare with; the runs are {', '.join(runs)}")
+        raise UnknownIdError(f"there is no run {reference!r} to compare with; the runs are {', '.join(runs)}")
     parts = {
         name: [whole.part(group) for whole in ([found] if isinstance(found, Results) else found)] for name, found in runs.items()
     }
@@ -144,7 +145,7 @@ def compare(
     column = metric.rpartition("/")[2]
     for name, part in members:
         if column not in part.values:
-            raise ValueError(f"run {name} has no values of {metric!r}; it has {', '.join(part.values)}")
+            raise UsageError(f"run {name} has no values of {metric!r}; it has {', '.join(part.values)}")
     positions = align(members)
     kind = members[0][1].kind
     lower_is_better = column in kind.lower_is_better
@@ -180,23 +181,23 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
     """Return the positions ``[n]`` of the common users in each named run, in the same order of users.
 
     Raises:
-        ValueError: The runs masked different items, ranked other candidates, or answered different queries.
+        UsageError: The runs masked different items, ranked other candidates, or answered different queries.
     """
     (first_name, first), *others = runs
     for name, run in others:
         if run.kind.name != first.kind.name:
-            raise ValueError(
+            raise UsageError(
                 f"{first_name} and {name} cannot be compared: the first holds results of {first.kind.name}, the second of "
                 f"{run.kind.name}; use the same evaluation task for both"
             )
         if run.masked != first.masked:
-            raise ValueError(
+            raise UsageError(
                 f"{first_name} and {name} cannot be compared: the first masks the items of {first.masked}, the second those of "
                 f"{run.masked}; evaluate both with the same mask"
             )
         ranked = [candidates(of.sampled, of.sampled_by) for of in (first, run)]
         if ranked[0] != ranked[1]:
-            raise ValueError(
+            raise UsageError(
                 f"{first_name} and {name} cannot be compared: the first ranked {ranked[0]}, the second {ranked[1]}; "
                 "evaluate both alike"
             )
@@ -206,13 +207,13 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
     common = first.query
     for name, run in runs:
         if torch.unique(run.query).numel() < len(run):
-            raise ValueError(
+            raise UsageError(
                 f"{name} has several queries for some users, so it can only be compared with runs of exactly the same queries"
             )
         common = common[torch.isin(common, run.query)]
     if not common.numel():
         names = " and ".join(name for name, _ in runs)
-        raise ValueError(f"{names} cannot be compared: they have no test user in common; use runs on the same split")
+        raise UsageError(f"{names} cannot be compared: they have no test user in common; use runs on the same split")
     common = common.sort().values
     positions = []
     for name, run in runs:
@@ -220,7 +221,7 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
         positions.append(order[torch.searchsorted(ordered, common)])
         differing = int((run.relevant[positions[-1]] != first.relevant[positions[0]]).sum())
         if differing:
-            raise ValueError(
+            raise UsageError(
                 f"{first_name} and {name} cannot be compared: {differing} of their {common.numel()} common users have different "
                 "test items; use runs on the same split of the same data set"
             )
@@ -236,11 +237,11 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
         metric: Metric to compare, which determines the results file.
 
     Raises:
-        ValueError: A folder holds no values per user, or is given twice.
+        UsageError: A folder holds no values per user, or is given twice.
     """
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
-        raise ValueError("a run folder is given twice; give each once")
+        raise UsageError("a run folder is given twice; give each once")
     names = [path.resolve().name for path in paths]
     labels = [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
     runs: dict[str, list[Results]] = {}
@@ -257,7 +258,7 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
 def _config_without_seed(folder: Path) -> Any:
     path = folder / "config.yaml"
     if not path.is_file():
-        raise ValueError(f"{folder} has no config.yaml, which is needed to group runs by seed; give folders of finished runs")
+        raise UsageError(f"{folder} has no config.yaml, which is needed to group runs by seed; give folders of finished runs")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config.pop("seed", None)
     config.get("run", {}).pop("seed", None)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.abilities import ScoresCompatibility, offered
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.report import table_report
@@ -38,7 +39,7 @@ def evaluate_compatibility(
         ``auc`` of every outfit, see :func:`shares`; the mean over all outfits is the AUC.
 
     Raises:
-        ValueError: The model scores NaN.
+        UsageError: The model scores NaN.
     """
     task = task.to(graph.degree(task.query.target).device)
     with evaluating(model):
@@ -46,7 +47,7 @@ def evaluate_compatibility(
         parts = torch.arange(len(task), device=task.label.device).split(chunk_size)
         found = torch.cat([compatibility_scores(model, encoded, task.query.take(part)) for part in parts]).float()
     if bool(found.isnan().any()):
-        raise ValueError(f"{type(model).__name__} returned NaN scores; its training has diverged")
+        raise UsageError(f"{type(model).__name__} returned NaN scores; its training has diverged")
     query = task.query
     rows = (query.outfit + 1).masked_fill(~query.outfit_mask, 0)
     number = (rows * -7046029254386353131 ^ rows).sum(1) * 2 + task.label  # the same for the same items in any order

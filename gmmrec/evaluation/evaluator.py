@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.catalogue import coverage, novelty
 from gmmrec.evaluation.groups import Group, default_groups
 from gmmrec.evaluation.metrics import METRICS, is_ranking_metric, parse_metric
@@ -53,11 +54,11 @@ def evaluate(
         sampled_by: Distribution of the sample.
 
     Raises:
-        ValueError: There are no queries, a metric is unknown, or the model scores NaN.
+        UsageError: There are no queries, a metric is unknown, or the model scores NaN.
     """
     settings = EvalConfig(metrics=metrics, ks=ks, chunk_size=chunk_size, candidate_chunk=candidate_chunk, bootstrap=bootstrap)
     if not len(task):
-        raise ValueError("nothing to evaluate: no query has a relevant item; choose a split with a larger share")
+        raise UsageError("nothing to evaluate: no query has a relevant item; choose a split with a larger share")
     target = task.query.target
     count = graph.degree(target)
     task = task.to(count.device)

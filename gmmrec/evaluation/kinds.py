@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from gmmrec.errors import UsageError, WrongTypeError
 from gmmrec.evaluation.candidates import CANDIDATES
 from gmmrec.evaluation.compatibility import COMPATIBILITY
 from gmmrec.evaluation.evaluator import RANKING
@@ -24,12 +25,12 @@ def kind_of(task: EvaluationTask) -> EvaluationKind:
     """Return the kind of an evaluation task, by its data class.
 
     Raises:
-        TypeError: No kind has this data class.
+        WrongTypeError: No kind has this data class.
     """
     by_type = {kind.task: kind for kind in KINDS.values()}
     if type(task) not in by_type:
         known = ", ".join(each.__name__ for each in by_type)
-        raise TypeError(
+        raise WrongTypeError(
             f"expected an evaluation task of one of the kinds {known}, but got {type(task).__name__}; add a row to KINDS"
         )
     return by_type[type(task)]
@@ -47,12 +48,12 @@ def monitored_value(
     """Compute one metric of an evaluation task at the lowest cost; see :func:`monitored_mode` for its direction.
 
     Raises:
-        ValueError: The evaluation task has no such metric.
+        UsageError: The evaluation task has no such metric.
     """
     kind, metric = kind_of(task), monitor.rpartition("/")[2]
     found = kind.evaluate(model, graph, task, kind.monitoring(metric, config), {}).mean()
     if metric not in found:
-        raise ValueError(f"monitor {monitor!r} is not a metric of this evaluation task; it has {', '.join(found)}")
+        raise UsageError(f"monitor {monitor!r} is not a metric of this evaluation task; it has {', '.join(found)}")
     return found[metric]
 
 
@@ -65,7 +66,7 @@ def task_of_metric(monitor: str) -> str:
     """Return the evaluation task of a metric; a bare name is a metric of the ranking, or an error of ratings.
 
     Raises:
-        ValueError: A bare name is neither, or the evaluation task was renamed.
+        UsageError: A bare name is neither, or the evaluation task was renamed.
 
     >>> task_of_metric("recall@20"), task_of_metric("rmse"), task_of_metric("impressions/auc")
     ('ranking', 'rating', 'impressions')
@@ -96,6 +97,6 @@ def load_results(folder: str | Path, task: str = RANKING.name) -> Results:
     """Read the values per query of one evaluation task of a finished run.
 
     Raises:
-        ValueError: The folder holds no such results, or they cannot be read.
+        UsageError: The folder holds no such results, or they cannot be read.
     """
     return Results.load(folder, task, KINDS)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.report import table_report
@@ -47,7 +48,7 @@ def evaluate_link_prediction(
         ``mean_rank``.
 
     Raises:
-        ValueError: The model scores NaN.
+        UsageError: The model scores NaN.
     """
     task = task.to(graph.degree(ENTITY).device)
     num_entities = graph.num_nodes(ENTITY)
@@ -58,7 +59,7 @@ def evaluate_link_prediction(
             part = task.take(index)
             scores = model.score(encoded, part.query, entities).float()
             if bool(scores.isnan().any()):
-                raise ValueError(f"{type(model).__name__} returned NaN scores; its training has diverged")
+                raise UsageError(f"{type(model).__name__} returned NaN scores; its training has diverged")
             ranks.append(filtered_ranks(scores, part.answer, part.known))
     rank = torch.cat(ranks).cpu()
     values = {"mrr": 1 / rank, **{f"hits@{k}": (rank <= k).float() for k in DEPTHS}, "mean_rank": rank}

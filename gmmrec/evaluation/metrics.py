@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from gmmrec.errors import UsageError
+
 
 def recall(hits: Tensor, num_relevant: Tensor) -> Tensor:
     """Share of all relevant items that are in the list (not of at most ``K``).
@@ -135,16 +137,16 @@ def parse_metric(text: str) -> tuple[str, int]:
     """Return the name and the list length of a metric.
 
     Raises:
-        ValueError: The name is unknown, or no list length follows it.
+        UsageError: The name is unknown, or no list length follows it.
 
     >>> parse_metric("recall@20")
     ('recall', 20)
-    >>> parse_metric("auc")
+    >>> parse_metric("auc")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: a metric is written NAME@K with NAME one of recall, ndcg, precision, hit, mrr, map (ndcg@20, say), but is 'auc'
+    gmmrec.errors.UsageError: a metric is written NAME@K with NAME one of recall, ndcg, ..., but is 'auc'
     """
     name, _, k = text.partition("@")
     if not is_ranking_metric(text):
-        raise ValueError(f"a metric is written NAME@K with NAME one of {', '.join(METRICS)} (ndcg@20, say), but is {text!r}")
+        raise UsageError(f"a metric is written NAME@K with NAME one of {', '.join(METRICS)} (ndcg@20, say), but is {text!r}")
     return name, int(k)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.features import FeatureTable
+from gmmrec.errors import UsageError
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.normalize import unit_rows
 
@@ -28,7 +29,7 @@ def average_difference(
         generator: Source of the random pairs, on the CPU.
 
     Raises:
-        ValueError: The numbers of rows differ, or fewer than two items have the modality.
+        UsageError: The numbers of rows differ, or fewer than two items have the modality.
 
     >>> features = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
     >>> average_difference(5 * features, FeatureTable("image", features))
@@ -37,12 +38,12 @@ def average_difference(
     0.6666666666666666
     """
     if vectors.shape[0] != table.num_rows:
-        raise ValueError(
+        raise UsageError(
             f"got {vectors.shape[0]} vectors for {table.num_rows} rows of {table.name!r}; give the vectors of all items"
         )
     rows = table.present.nonzero().flatten()
     if rows.numel() < 2:
-        raise ValueError(f"expected at least two items with {table.name!r}, but found {rows.numel()}; choose another modality")
+        raise UsageError(f"expected at least two items with {table.name!r}, but found {rows.numel()}; choose another modality")
     learned, raw = unit_rows(vectors.detach()[rows]), unit_rows(table.pooled[rows])
     if num_pairs is not None:
         return _of_random_pairs(learned, raw, num_pairs, generator)
@@ -58,7 +59,7 @@ def average_difference(
 
 def _of_random_pairs(learned: Tensor, raw: Tensor, num_pairs: int, generator: torch.Generator | None) -> float:
     if num_pairs < 1:
-        raise ValueError(f"num_pairs must be at least 1, but is {num_pairs}; leave it out for all pairs")
+        raise UsageError(f"num_pairs must be at least 1, but is {num_pairs}; leave it out for all pairs")
     count, device = raw.shape[0], raw.device
     total = torch.zeros((), dtype=torch.float64)
     step = block_rows(BLOCK, max(raw.shape[1], learned.shape[1]))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
+from gmmrec.errors import UsageError
 from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
@@ -53,7 +54,7 @@ def rank(
         Rows and scores ``[Q, k]``, padded with -1 where fewer than ``k`` candidates remain.
 
     Raises:
-        ValueError: The model returns NaN, or scores of a wrong shape.
+        UsageError: The model returns NaN, or scores of a wrong shape.
     """
     device = task.excluded.values.device
     candidates = torch.arange(num_candidates, device=device) if pool is None else pool.nonzero().flatten()
@@ -76,7 +77,7 @@ def rank(
             values, columns = top_columns(scores, k)
             if bool(values.isnan().any()):
                 row = start + int(values.isnan().any(1).nonzero()[0, 0])
-                raise ValueError(f"{type(model).__name__} returned NaN scores, first for query {row}; its training has diverged")
+                raise UsageError(f"{type(model).__name__} returned NaN scores, first for query {row}; its training has diverged")
             best, rows = torch.cat([best, values], 1), torch.cat([rows, part[columns]], 1)
             if left:  # both halves are ordered by (score, row), the left one with lower rows: a stable sort keeps that order
                 best, order = best.sort(dim=1, descending=True, stable=True)
@@ -131,7 +132,7 @@ def rank_sampled(
         scores = model.score(encoded, part.query, candidates.clamp(min=0)).float().masked_fill(candidates < 0, -torch.inf)
         values, columns = top_columns(scores, k)
         if bool(values.isnan().any()):
-            raise ValueError(f"{type(model).__name__} returned NaN scores; its training has diverged")
+            raise UsageError(f"{type(model).__name__} returned NaN scores; its training has diverged")
         found = candidates.gather(1, columns).masked_fill(values == -torch.inf, -1)
         top[start : start + len(part), : found.shape[1]] = found
         top_scores[start : start + len(part), : found.shape[1]] = values
@@ -168,7 +169,7 @@ def _scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates: Ten
     scores = model.score(encoded, query, candidates)
     expected = (len(query), candidates.numel())
     if scores.shape != expected:
-        raise ValueError(f"{type(model).__name__}.score must return scores of shape {expected}, but returned {tuple(scores.shape)}")
+        raise UsageError(f"{type(model).__name__}.score must return scores of shape {expected}, but returned {tuple(scores.shape)}")
     return scores.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 

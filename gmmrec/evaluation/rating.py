@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group, activity_groups
 from gmmrec.evaluation.metrics import ERRORS
@@ -46,7 +47,7 @@ def evaluate_ratings(
         ``"mae"``. A query is a pair, identified by ``user * I + item``.
 
     Raises:
-        ValueError: The model predicts NaN.
+        UsageError: The model predicts NaN.
     """
     ratings = ratings.to(graph.degree("user").device)
     with evaluating(model):
@@ -57,7 +58,7 @@ def evaluate_ratings(
             parts.append(model.score(encoded, ratings.query.take(part), ratings.item[part, None]).float().flatten())
     predicted = torch.cat(parts)
     if bool(predicted.isnan().any()):
-        raise ValueError(f"{type(model).__name__} predicts NaN ratings; its training has diverged")
+        raise UsageError(f"{type(model).__name__} predicts NaN ratings; its training has diverged")
     if clip:
         predicted = predicted.clamp(*ratings.bounds)
     values = {name: error(predicted, ratings.rating).cpu() for name, error in ERRORS.items()}

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
+from gmmrec.errors import UnknownIdError, UsageError
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.settings import EvalConfig
@@ -108,7 +109,7 @@ class Results:
         if name == EVERYTHING:
             return GroupValues(torch.arange(len(self)), self.values)
         if name not in self.groups:
-            raise KeyError(f"there is no group {name!r}; the groups are {', '.join((EVERYTHING, *self.groups))}")
+            raise UnknownIdError(f"there is no group {name!r}; the groups are {', '.join((EVERYTHING, *self.groups))}")
         return self.groups[name]
 
     def part(self, group: str) -> "Results":
@@ -202,20 +203,20 @@ class Results:
             kinds: Known kinds by name.
 
         Raises:
-            ValueError: The folder holds no such results, or they cannot be read.
+            UsageError: The folder holds no such results, or they cannot be read.
         """
         path = Path(folder) / file_of(task)
         if not path.is_file():
-            raise ValueError(f"{folder} has no {path.name}; give the folder of a finished run, or evaluate the run again")
+            raise UsageError(f"{folder} has no {path.name}; give the folder of a finished run, or evaluate the run again")
         try:
             with safe_open(path, framework="pt") as opened:
                 about = json.loads((opened.metadata() or {})["gmmrec"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
             kind = about.pop("kind")
         except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{path} is damaged or was not written by gmmrec ({error}); evaluate the run again") from None
+            raise UsageError(f"{path} is damaged or was not written by gmmrec ({error}); evaluate the run again") from None
         if kind not in kinds:
-            raise ValueError(f"{path} holds results of unknown kind {kind!r}; add it to KINDS, which has {', '.join(kinds)}")
+            raise UsageError(f"{path} holds results of unknown kind {kind!r}; add it to KINDS, which has {', '.join(kinds)}")
         groups: dict[str, GroupValues] = {}
         for key in tensors:
             name, slash, column = key.rpartition("/")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gmmrec.config import check_choice, check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.metrics import METRICS
 from gmmrec.tasks.evaluation_tasks import Mask
 
@@ -35,7 +36,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.ks:
-            raise ValueError(f"metrics and ks must hold at least one value each, but are {self.metrics} and {self.ks}")
+            raise UsageError(f"metrics and ks must hold at least one value each, but are {self.metrics} and {self.ks}")
         for name in self.metrics:
             check_choice(tuple(METRICS), metrics=name)
         for k in self.ks:

@@ -6,6 +6,8 @@ from types import ModuleType
 
 from torch import Tensor
 
+from gmmrec.errors import UsageError
+
 BOUNDARY = 0
 ROUGES = {"rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l"}
 """Names of the metrics by their name in rouge-score."""
@@ -22,7 +24,7 @@ def text_metrics(found: Sequence[str], references: Sequence[str]) -> dict[str, f
         references: Reference texts, one each.
 
     Raises:
-        ValueError: There are no texts, or their numbers differ.
+        UsageError: There are no texts, or their numbers differ.
         ImportError: sacrebleu or rouge-score is not installed.
 
     >>> scores = text_metrics(["a red shirt with a collar"], ["a red shirt with sleeves"])
@@ -30,7 +32,7 @@ def text_metrics(found: Sequence[str], references: Sequence[str]) -> dict[str, f
     {'bleu': 0.508, 'rouge-1': 0.727, 'rouge-2': 0.667, 'rouge-l': 0.727}
     """
     if not found or len(found) != len(references):
-        raise ValueError(
+        raise UsageError(
             f"expected as many generated texts as references, at least one, but got {len(found)} and {len(references)}"
         )
     sacrebleu, rouge = _libraries()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gmmrec.abilities import Attends, SplitsScores, WeighsModalities, offered
 from gmmrec.data.tokens import Maps, TokenKind, TokenNames, read_maps
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.typing import NodeType
@@ -98,7 +99,7 @@ def weights_of(
         item: Row of the item.
 
     Raises:
-        ValueError: The model has no attention or modality weights.
+        UsageError: The model has no attention or modality weights.
     """
     users, items = query.user, torch.tensor([item], device=graph.degree("item").device)
     if attending := offered(model, Attends):
@@ -108,7 +109,7 @@ def weights_of(
         return "weight", {name: value[0, 0].mean() for name, value in found.items()}
     if splitting := offered(model, SplitsScores):
         return "score", {name: value[0, 0] for name, value in splitting.modality_scores(graph, users, items[:, None]).items()}
-    raise ValueError(
+    raise UsageError(
         f"{type(model).__name__} has no attention to show; explain a model that weighs modalities (mario, mgat) or tokens "
         "(such as vecf or saers)"
     )

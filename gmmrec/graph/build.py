@@ -16,6 +16,7 @@ from gmmrec.data.parts import TRAIN
 from gmmrec.data.reviews import Reviews, training_texts
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
+from gmmrec.errors import UsageError
 from gmmrec.graph.cache import cached_edges, default_folder
 from gmmrec.graph.edges import cooccurrence_edges, normalize
 from gmmrec.graph.knn import knn_edges
@@ -76,7 +77,7 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
         config: Optional relations.
 
     Raises:
-        ValueError: The name of a modality collides with another node attribute.
+        UsageError: The name of a modality collides with another node attribute.
     """
     data = HeteroData()
     sizes = {USER: dataset.num_users, ITEM: dataset.num_items}
@@ -85,7 +86,7 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     tables = {name: table for name, table in dataset.features.items() if table.node_type in sizes}
     for name, table in tables.items():
         if name in ("num_nodes", "degree", "n_id") or name.removesuffix("_mask") in tables.keys() - {name}:
-            raise ValueError(f"modality {name!r} of {table.node_type} collides with another node attribute of that name; rename it")
+            raise UsageError(f"modality {name!r} of {table.node_type} collides with another node attribute of that name; rename it")
     for node_type, count in sizes.items():
         data[node_type].num_nodes = count
     for name, table in tables.items():

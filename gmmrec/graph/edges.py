@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.interactions import Interactions
+from gmmrec.errors import UsageError
 from gmmrec.typing import ITEM, NodeType
 
 CoOccurrence: TypeAlias = Literal["count", "cosine"]
@@ -75,7 +76,7 @@ def cooccurrence_edges(
         ``edge_index`` ``[2, E]``, neighbour to node, ascending by node and then best first, and ``weight`` ``[E]`` (float32).
 
     Raises:
-        ValueError: ``k`` is not positive or ``weighting`` is unknown.
+        UsageError: ``k`` is not positive or ``weighting`` is unknown.
 
     >>> log = Interactions(user=torch.tensor([0, 0, 1, 1, 1]), item=torch.tensor([0, 1, 0, 1, 2]))
     >>> cooccurrence_edges(log, 3, k=1)
@@ -129,7 +130,7 @@ def drop_edges(edge_index: Tensor, keep_count: int, probability: Tensor, generat
         Positions ``[keep_count]`` in ``edge_index``, ascending.
 
     Raises:
-        ValueError: ``keep_count`` is negative or exceeds the number of edges with a positive probability.
+        UsageError: ``keep_count`` is negative or exceeds the number of edges with a positive probability.
 
     >>> edges = torch.tensor([[0, 1, 2], [0, 0, 0]])
     >>> drop_edges(edges, 2, torch.tensor([0.5, 0.0, 0.1]), torch.Generator())
@@ -137,7 +138,7 @@ def drop_edges(edge_index: Tensor, keep_count: int, probability: Tensor, generat
     """
     possible = int((probability > 0).sum())
     if not 0 <= keep_count <= possible:
-        raise ValueError(
+        raise UsageError(
             f"keep_count must lie between 0 and {possible}, the number of edges with a positive probability, but is {keep_count}"
         )
     rate = probability.double()

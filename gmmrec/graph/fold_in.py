@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 
 from gmmrec.data.ragged import RaggedSets
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.typing import ITEM, ITEM_USER, USER
 
@@ -24,11 +25,11 @@ def with_new_users(graph: MultimodalGraph, histories: RaggedSets) -> MultimodalG
         histories: Items of every new user, as rows of ``graph``.
 
     Raises:
-        ValueError: A history contains an unknown item.
+        UsageError: A history contains an unknown item.
     """
     num_users, num_items, num_new = graph.num_nodes(USER), graph.num_nodes(ITEM), len(histories)
     if histories.values.numel() and not 0 <= int(histories.values.min()) <= int(histories.values.max()) < num_items:
-        raise ValueError(f"histories must name items 0 to {num_items - 1}, but hold {int(histories.values.max())}")
+        raise UsageError(f"histories must name items 0 to {num_items - 1}, but hold {int(histories.values.max())}")
     device = graph.degree(USER).device
     histories = histories.to(device)
     data = copy.copy(graph.data)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.utils import coalesce
 
 from gmmrec.config import check_choice
+from gmmrec.errors import UsageError
 from gmmrec.graph.edges import normalize
 from gmmrec.graph.knn import Backend, Weighting, knn_edges
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -63,7 +64,7 @@ def modality_shares(modalities: Sequence[str], weights: Mapping[str, float] | No
     """Return the share of every modality in the item graph; the shares sum to 1.
 
     Raises:
-        ValueError: There is no modality, or the weights name an unknown one.
+        UsageError: There is no modality, or the weights name an unknown one.
 
     >>> modality_shares(("image", "text"), None)
     {'image': 0.1, 'text': 0.9}
@@ -71,14 +72,14 @@ def modality_shares(modalities: Sequence[str], weights: Mapping[str, float] | No
     {'image': 0.25, 'audio': 0.75}
     """
     if not modalities:
-        raise ValueError(
+        raise UsageError(
             "an item graph needs features of at least one modality of the items, but there are none; add some or use lightgcn"
         )
     if weights is None:
         weights = {"image": 0.1, "text": 0.9} if set(modalities) == {"image", "text"} else dict.fromkeys(modalities, 1.0)
     unknown = [name for name in weights if name not in modalities]
     if unknown:
-        raise ValueError(
+        raise UsageError(
             f"modality_weights name {unknown[0]!r}, but the modalities of the items are {', '.join(map(repr, modalities))}"
         )
     total = sum(weights.values())

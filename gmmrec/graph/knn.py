@@ -11,6 +11,7 @@ from torch_geometric.nn.pool.knn import ApproxMIPSKNNIndex, KNNIndex, MIPSKNNInd
 
 from gmmrec.config import check_choice, check_positive
 from gmmrec.data.features import FeatureTable
+from gmmrec.errors import UsageError
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.nearest import BLOCK_BYTES, knn_excluding_self, order_by_similarity
 
@@ -49,7 +50,7 @@ def knn_edges(
         ``edge_index`` ``[2, E]``, neighbour to node, ascending by node and then nearest first, and ``weight`` ``[E]``.
 
     Raises:
-        ValueError: ``k`` is not positive, ``weighting`` or ``backend`` is unknown, or FAISS is not installed or has too few nodes.
+        UsageError: ``k`` is not positive, ``weighting`` or ``backend`` is unknown, or FAISS is not installed or has too few nodes.
 
     >>> table = FeatureTable("image", torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 1.0]]))
     >>> edge_index, weight = knn_edges(table, 2, weighting="cosine")
@@ -97,12 +98,12 @@ def _faiss_index(vectors: Tensor, backend: Backend) -> KNNIndex:
     try:
         import faiss  # noqa: F401
     except ImportError:
-        raise ValueError(f"the backend {backend!r} needs FAISS; run `pip install gmmrec[faiss]`") from None
+        raise UsageError(f"the backend {backend!r} needs FAISS; run `pip install gmmrec[faiss]`") from None
     if backend == "faiss":
         return MIPSKNNIndex(vectors)
     count, dim = vectors.shape
     if count < MIN_TRAINING:
-        raise ValueError(
+        raise UsageError(
             f"the backend 'faiss_approximate' needs at least {MIN_TRAINING} nodes for training, but only {count} have the "
             "modality; use 'exact'"
         )

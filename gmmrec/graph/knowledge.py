@@ -2,6 +2,7 @@
 
 import torch
 
+from gmmrec.errors import UsageError
 from gmmrec.graph.edges import normalize
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.typing import ALIGNED, ENTITY, RELATED, EdgeType
@@ -16,7 +17,7 @@ def with_knowledge(graph: MultimodalGraph) -> MultimodalGraph:
     Triples from an entity to itself are ignored.
 
     Raises:
-        ValueError: The graph has no triples, or no items aligned with entities.
+        UsageError: The graph has no triples, or no items aligned with entities.
     """
     check_aligned(graph.schema.relations)
     head, tail = graph.edges(RELATED).edge_index.as_tensor()
@@ -30,11 +31,11 @@ def check_aligned(relations: tuple[EdgeType, ...]) -> None:
     """Check that items are part of a knowledge graph.
 
     Raises:
-        ValueError: There are no triples, or no items aligned with entities.
+        UsageError: There are no triples, or no items aligned with entities.
     """
     if ALIGNED not in relations or RELATED not in relations:
         missing = "no triples" if RELATED not in relations else "triples, but no alignment"
-        raise ValueError(
+        raise UsageError(
             f"knowledge 'entity' needs items aligned with the entities of triples, but the data set has {missing}; "
             "add triples.csv and alignment.csv, or set knowledge to 'none'"
         )

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 from torch_geometric.utils import coalesce
 
+from gmmrec.errors import UsageError
 from gmmrec.graph.edges import normalize
 from gmmrec.graph.knn import Backend, knn_edges
 from gmmrec.graph.multimodal import Edges, GraphSchema, MultimodalGraph
@@ -50,14 +51,14 @@ class LatentGraph(nn.Module):
         backend: Backend of the neighbour search in raw features; the learned graph is always searched exactly.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, dim: int = 64, *, knn: int = 10, lam: float = 0.9, backend: Backend = "exact") -> None:
         super().__init__()
         self.modalities, self.knn, self.lam, self.backend = schema.modalities("item"), knn, lam, backend
         if not self.modalities:
-            raise ValueError(
+            raise UsageError(
                 "an item graph needs at least one modality of the items, but the data set has none; "
                 "add a feature file or use lightgcn"
             )

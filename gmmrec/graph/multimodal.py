@@ -12,6 +12,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from gmmrec.data.features import FeatureTable
+from gmmrec.errors import UnknownIdError
 from gmmrec.graph import pyg
 from gmmrec.nn.relations import Bipartite, Relation, UserItem
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
@@ -90,7 +91,7 @@ class MultimodalGraph:
         """
         if edge_type not in self.data.edge_types:
             known = ", ".join("-".join(t) for t in self.data.edge_types)
-            raise KeyError(f"the graph has no edges {'-'.join(edge_type)}; it has {known}")
+            raise UnknownIdError(f"the graph has no edges {'-'.join(edge_type)}; it has {known}")
         store = self.data[edge_type]
         return Edges(store["edge_index"], store.get("edge_weight"))
 
@@ -182,7 +183,7 @@ class MultimodalGraph:
         ``degree`` and ``edge_weight`` after a transform that removes interactions.
 
         Raises:
-            ValueError: Users, items or their interactions are missing, or an edge has an unknown node.
+            UsageError: Users, items or their interactions are missing, or an edge has an unknown node.
         """
         parsed = pyg.parse(data)
         return cls(parsed.data, GraphSchema(*parsed[1:]))

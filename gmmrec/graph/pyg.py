@@ -9,8 +9,8 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
-from gmmrec.data.errors import quote_names
 from gmmrec.data.features import FeatureTable
+from gmmrec.errors import UsageError, quote_names
 from gmmrec.graph.edges import normalize
 from gmmrec.typing import ENTITY, ITEM, ITEM_USER, RELATED, USER, USER_ITEM, EdgeType, NodeType
 
@@ -106,7 +106,7 @@ def parse(data: HeteroData) -> Parsed:
     """Parse the output of :func:`export`, even after PyG's transforms and loaders; edges may be unsorted.
 
     Raises:
-        ValueError: Users, items or their interactions are missing, or an edge has an unknown node.
+        UsageError: Users, items or their interactions are missing, or an edge has an unknown node.
     """
     _check_types(data)
     plain = HeteroData()
@@ -115,7 +115,7 @@ def parse(data: HeteroData) -> Parsed:
         num_nodes[node_type] = _copy_nodes(data, plain, node_type)
         for name, (values, mask) in _modalities(data, node_type).items():
             if name in owners:
-                raise ValueError(f"{node_type!r} and {owners[name]!r} both have a modality {name!r}; rename one of the attributes")
+                raise UsageError(f"{node_type!r} and {owners[name]!r} both have a modality {name!r}; rename one of the attributes")
             plain[node_type][name], plain[node_type][f"{name}_mask"] = values, mask
             dims[name], owners[name] = values.shape[-1], node_type
     for edge_type in data.edge_types:
@@ -149,7 +149,7 @@ def _check_types(data: HeteroData) -> None:
     if missing or USER_ITEM not in data.edge_types:
         found = quote_names(data.node_types) or "none" if missing else quote_names(data.edge_types) or "none"
         what = f"node type {missing[0]!r}" if missing else f"edges {USER_ITEM}"
-        raise ValueError(
+        raise UsageError(
             f"the data has no {what} (it has {found}), but a graph needs users and items as exported by MultimodalGraph.to_pyg(); "
             "read other data with Dataset.from_pyg(data, user=..., item=...) and build_graph"
         )
@@ -159,7 +159,7 @@ def _copy_nodes(data: HeteroData, plain: HeteroData, node_type: NodeType) -> int
     """Copy everything except the features; return the number of nodes in the whole graph."""
     store = data[node_type]
     if store.num_nodes is None:
-        raise ValueError(f"the number of {node_type} nodes is unknown; set data[{node_type!r}].num_nodes")
+        raise UsageError(f"the number of {node_type} nodes is unknown; set data[{node_type!r}].num_nodes")
     count = plain[node_type].num_nodes = int(store.num_nodes)
     for name in ("degree", "n_id"):
         if name in store:
@@ -170,7 +170,7 @@ def _copy_nodes(data: HeteroData, plain: HeteroData, node_type: NodeType) -> int
             del plain[node_type]["n_id"]  # a loader that took every node, in order
         return whole
     if "n_id" in store:
-        raise ValueError(
+        raise UsageError(
             f"the data is a subgraph of unknown size; set data[{node_type!r}].num_embeddings to the number of {node_type} nodes "
             "in the whole graph"
         )
@@ -207,12 +207,12 @@ def _copy_edges(store: Mapping[str, Any], plain: HeteroData, edge_type: EdgeType
     """Copy edges and their attributes, sorted by target and then by source."""
     name = "-".join(edge_type)
     if "edge_index" not in store:
-        raise ValueError(f"the edges {name} have no edge_index; pass the data as it was before ToSparseTensor")
+        raise UsageError(f"the edges {name} have no edge_index; pass the data as it was before ToSparseTensor")
     ends = store["edge_index"].as_tensor() if isinstance(store["edge_index"], EdgeIndex) else store["edge_index"]
     sizes = _sizes(plain, edge_type)
     for end, size in zip(ends, sizes, strict=True):
         if end.numel() and not 0 <= int(end.min()) <= int(end.max()) < size:
-            raise ValueError(f"the edges {name} contain node {int(end.max())}, but there are {size} nodes; correct num_nodes")
+            raise UsageError(f"the edges {name} contain node {int(end.max())}, but there are {size} nodes; correct num_nodes")
     order = torch.argsort(ends[1] * sizes[0] + ends[0], stable=True)
     plain[edge_type].edge_index = EdgeIndex(ends[:, order].contiguous(), sparse_size=sizes, sort_order="col")
     for key, value in store.items():

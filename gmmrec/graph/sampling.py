@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.loader.utils import filter_hetero_data
 from torch_geometric.sampler import BaseSampler, EdgeSamplerInput, HeteroSamplerOutput, NegativeSampling, NodeSamplerInput
 
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.typing import EdgeType, NodeType
 
@@ -119,7 +120,7 @@ class NeighborSampler(BaseSampler):
         negatives: Function from sources ``[B]`` and a count K to negative targets ``[B, K]`` (default: uniform draws).
 
     Raises:
-        ValueError: ``num_neighbors`` is empty or contains a number below -1.
+        UsageError: ``num_neighbors`` is empty or contains a number below -1.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class NeighborSampler(BaseSampler):
         negatives: Negatives | None = None,
     ) -> None:
         if not num_neighbors or min(num_neighbors) < -1:
-            raise ValueError(f"num_neighbors must hold a number (-1 for all) for every hop, but is {list(num_neighbors)}")
+            raise UsageError(f"num_neighbors must hold a number (-1 for all) for every hop, but is {list(num_neighbors)}")
         self.graph, self.num_neighbors = graph, tuple(num_neighbors)
         self.generator, self.negatives = generator, negatives
         self._worker: int | None = None
@@ -146,7 +147,7 @@ class NeighborSampler(BaseSampler):
         """Sample the neighbourhood of both ends of edges, and of negatives if ``neg_sampling`` is given.
 
         Raises:
-            ValueError: The mode of ``neg_sampling`` is not ``"triplet"``.
+            UsageError: The mode of ``neg_sampling`` is not ``"triplet"``.
         """
         source, _, target = index.input_type
         negative = self._draw_negatives(index.row, neg_sampling, target)  # [B, K], K = 0 without negatives
@@ -164,7 +165,7 @@ class NeighborSampler(BaseSampler):
         if neg_sampling is None:
             return sources.new_empty(sources.numel(), 0)
         if not neg_sampling.is_triplet():
-            raise ValueError(f"neg_sampling must be of mode 'triplet', but is {neg_sampling}")
+            raise UsageError(f"neg_sampling must be of mode 'triplet', but is {neg_sampling}")
         count = int(neg_sampling.amount)
         if self.negatives is not None:
             return self.negatives(sources, count)

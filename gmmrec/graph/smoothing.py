@@ -38,7 +38,7 @@ class ItemSmoothing(nn.Module):
         - **output:** ``[I, D]``
 
     Raises:
-        ValueError: ``kind`` is unknown, the items have no features, or a weight names an unknown modality.
+        UsageError: ``kind`` is unknown, the items have no features, or a weight names an unknown modality.
     """
 
     def __init__(

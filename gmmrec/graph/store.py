@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
+from gmmrec.errors import MissingFileError, UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 
 FORMAT = "gmmrec graph 1"
@@ -19,7 +20,7 @@ def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
     """Write a graph to a file.
 
     Raises:
-        ValueError: The graph holds a value that is not a tensor.
+        UsageError: The graph holds a value that is not a tensor.
     """
     data, tensors = graph.data, dict[str, Tensor]()
     owners = [*data.node_types, *data.edge_types]
@@ -28,7 +29,7 @@ def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
             if name == "num_nodes":
                 continue
             if not isinstance(value, Tensor):
-                raise ValueError(f"cannot save {name!r} of {owner!r}: expected a tensor, found {type(value).__name__}")
+                raise UsageError(f"cannot save {name!r} of {owner!r}: expected a tensor, found {type(value).__name__}")
             plain = value.as_tensor() if isinstance(value, EdgeIndex) else value
             tensors[f"{position}/{name}"] = plain.detach().cpu().clone(memory_format=torch.contiguous_format)
     schema = graph.schema
@@ -50,19 +51,19 @@ def load_graph(path: str | Path) -> MultimodalGraph:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is not a saved graph.
+        UsageError: The file is not a saved graph.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
+        raise MissingFileError(f"there is no file {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is not a mapping)
     except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is not a saved graph ({error}); write one with save_graph") from error
+        raise UsageError(f"{str(path)!r} is not a saved graph ({error}); write one with save_graph") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format")
-        raise ValueError(f"{str(path)!r} is not a saved graph: expected {FORMAT!r}, found {found!r}; write one with save_graph")
+        raise UsageError(f"{str(path)!r} is not a saved graph: expected {FORMAT!r}, found {found!r}; write one with save_graph")
     header = json.loads(metadata["graph"])
     owners = [owner if isinstance(owner, str) else tuple(owner) for owner in header["owners"]]
     data = HeteroData()

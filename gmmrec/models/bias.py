@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import NonPersonalized
 from gmmrec.config import check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.biases import rating_biases
 from gmmrec.nn.decoder.inner_product import inner_product
@@ -50,11 +51,11 @@ class Bias(Recommender[RatingQuery, BiasConfig], NonPersonalized):
         """Fit the biases to the ratings of the graph.
 
         Raises:
-            ValueError: The graph has no ratings.
+            UsageError: The graph has no ratings.
         """
         ratings = graph.attribute(USER_ITEM, "rating")
         if ratings is None:
-            raise ValueError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
+            raise UsageError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
         user, item = graph.edges(USER_ITEM).edge_index.as_tensor()
         rows, sizes = (graph.rows("user")[user], graph.rows("item")[item]), (len(self.users), len(self.items))
         fitted = rating_biases(*rows, ratings, sizes, shrinkage=self.config.shrinkage, num_rounds=self.config.num_rounds)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.decoder.inner_product import inner_product
@@ -46,7 +47,7 @@ class BM3Config:
         check_non_negative(num_layers=self.num_layers, modality_weight=self.modality_weight, norm_weight=self.norm_weight)
         check_non_negative(init_std=self.init_std)
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
+            raise UsageError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
 
 
 class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
@@ -61,14 +62,14 @@ class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
     number of modalities, and missing ones: an item's two terms are 0 for a modality it lacks, and nothing else changes.
 
     Raises:
-        ValueError: The items have no features, and modality_weight is greater than 0.
+        UsageError: The items have no features, and modality_weight is greater than 0.
     """
 
     def __init__(self, schema: GraphSchema, config: BM3Config = BM3Config()) -> None:
         super().__init__(schema, config)
         self.modalities = schema.modalities("item") if config.modality_weight > 0 else ()
         if config.modality_weight > 0 and not self.modalities:
-            raise ValueError(
+            raise UsageError(
                 "BM3 needs at least one modality of the items, but the data set has none; add a feature file or set "
                 "modality_weight to 0"
             )

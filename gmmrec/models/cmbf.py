@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import Attends
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.features import FeatureTable
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import check_heads
 from gmmrec.nn.blocks import block_rows
@@ -82,7 +83,7 @@ class CMBFConfig:
         check_literals(self)
         check_heads(self.dim, self.num_heads)
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
+            raise UsageError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
 
 
 @dataclass(frozen=True)
@@ -111,19 +112,19 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
     Scores are pairwise: each takes two or more Transformer layers. The single-modal image encoding is computed once per item.
 
     Raises:
-        ValueError: The items have no features, or lack those named by ``image``.
+        UsageError: The items have no features, or lack those named by ``image``.
     """
 
     def __init__(self, schema: GraphSchema, config: CMBFConfig = CMBFConfig()) -> None:
         super().__init__(schema, config)
         known = schema.modalities("item")
         if not known:
-            raise ValueError(
+            raise UsageError(
                 "CMBF needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
             )
         unknown = [name for name in config.image if name not in known]
         if unknown:
-            raise ValueError(f"image names {unknown[0]!r}, but the item modalities are {', '.join(known)}; choose from these")
+            raise UsageError(f"image names {unknown[0]!r}, but the item modalities are {', '.join(known)}; choose from these")
         self.images = config.image or known[:1]
         self.fields: dict[NodeType, tuple[str, ...]] = {
             "user": schema.modalities("user"),
@@ -225,10 +226,10 @@ class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
             tokens. Together they sum to 1; all are 0 for an item without image.
 
         Raises:
-            ValueError: There are no cross-modal layers.
+            UsageError: There are no cross-modal layers.
         """
         if self.fuse is None:
-            raise ValueError("CMBF with fusion 'concat' has no cross-modal attention to show; train it with fusion 'cross_modal'")
+            raise UsageError("CMBF with fusion 'concat' has no cross-modal attention to show; train it with fusion 'cross_modal'")
         users, fields = encoded.user_tokens.at(query.user), encoded.item_tokens.at(items)
         images = encoded.image_tokens.at(items)
         text = self._encoded_text(users, fields)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
+from gmmrec.errors import UsageError
 from gmmrec.graph.gram import add_feature_gram, interaction_gram
 from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
@@ -64,7 +65,7 @@ class EASEFeaturesConfig:
         if self.modality_weights is not None:
             check_non_negative(**{f"modality_weights[{name!r}]": value for name, value in self.modality_weights.items()})
             if not sum(self.modality_weights.values()) > 0:
-                raise ValueError(f"modality_weights must hold a number greater than 0, but are {dict(self.modality_weights)}")
+                raise UsageError(f"modality_weights must hold a number greater than 0, but are {dict(self.modality_weights)}")
 
 
 @dataclass(frozen=True)

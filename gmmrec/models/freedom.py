@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.item_graph import item_graph, modality_shares
 from gmmrec.graph.knn import Backend, Weighting
@@ -67,11 +68,11 @@ class FREEDOMConfig:
         check_non_negative(l2=self.l2, init_std=self.init_std)
         check_literals(self)
         if not 0 <= self.edge_dropout < 1:
-            raise ValueError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
+            raise UsageError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
         if self.modality_weights is not None:
             check_non_negative(**{f"modality_weights[{name!r}]": value for name, value in self.modality_weights.items()})
             if not sum(self.modality_weights.values()) > 0:
-                raise ValueError(f"modality_weights must hold a number greater than 0, but are {dict(self.modality_weights)}")
+                raise UsageError(f"modality_weights must hold a number greater than 0, but are {dict(self.modality_weights)}")
 
 
 class FREEDOM(Recommender[UserQuery, FREEDOMConfig], FoldsInUsers):

@@ -14,6 +14,7 @@ from torch_geometric import EdgeIndex
 from gmmrec.abilities import Attends, FoldsInUsers
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.ragged import RaggedSets
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.encoder.content import ContentEncoder
 from gmmrec.nn.fusion.cross_stitch import CrossStitch, CrossStitchFusion
@@ -62,7 +63,7 @@ class IRNConfig:
         check_non_negative(l2=self.l2, init_std=self.init_std)
         check_literals(self)
         if self.beta > 1:
-            raise ValueError(f"beta must be at most 1, but is {self.beta}")
+            raise UsageError(f"beta must be at most 1, but is {self.beta}")
 
 
 class Items(NamedTuple):
@@ -99,14 +100,14 @@ class IRN(Recommender[UserQuery, IRNConfig, IRNEncoded], Attends, FoldsInUsers):
     in the towers, and an item without features has its ID embeddings only.
 
     Raises:
-        ValueError: The items have no features.
+        UsageError: The items have no features.
     """
 
     def __init__(self, schema: GraphSchema, config: IRNConfig = IRNConfig()) -> None:
         super().__init__(schema, config)
         self.names = schema.modalities("item")
         if not self.names:
-            raise ValueError(
+            raise UsageError(
                 "IRN needs at least one modality of the items, but the data set has none; add a feature file or use ease"
             )
         num_modalities, num_items, dim = len(self.names), schema.num_nodes["item"], config.dim

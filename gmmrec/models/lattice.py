@@ -71,7 +71,7 @@ class LATTICE(Recommender[UserQuery, LATTICEConfig], FoldsInUsers):
     only neighbour. The paper does not consider such items.
 
     Raises:
-        ValueError: The items have no features.
+        UsageError: The items have no features.
     """
 
     def __init__(self, schema: GraphSchema, config: LATTICEConfig = LATTICEConfig()) -> None:

@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any
 
 from gmmrec.abilities import AcceptsParts, offered, offers
+from gmmrec.errors import UsageError, WrongTypeError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models import MODELS, installed_models
 from gmmrec.recommender import AnyRecommender, Recommender
@@ -43,12 +44,12 @@ def find_model(name: str | type[AnyRecommender]) -> type[AnyRecommender]:
     """Return a model class by name: built-in, entry point or ``module:Class``; a class is returned after a check.
 
     Raises:
-        ValueError: The name is unknown or not of a model; the message gives the nearest name.
-        TypeError: The object is not a model class.
+        UsageError: The name is unknown or not of a model; the message gives the nearest name.
+        WrongTypeError: The object is not a model class.
     """
     if not isinstance(name, str):
         if not _is_model(name):
-            raise TypeError(f"{getattr(name, '__name__', repr(name))} is no model class; {EXPECTED}")
+            raise WrongTypeError(f"{getattr(name, '__name__', repr(name))} is no model class; {EXPECTED}")
         return name
     if ":" in name:
         return _checked(find_part(name), name)
@@ -56,7 +57,7 @@ def find_model(name: str | type[AnyRecommender]) -> type[AnyRecommender]:
     if found is None:
         known = [*MODELS, *(point.name for point in installed_models())]
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown model {name!r}; the nearest known name is {nearest!r}, and a class of your own is module:Class")
+        raise UsageError(f"unknown model {name!r}; the nearest known name is {nearest!r}, and a class of your own is module:Class")
     return found
 
 
@@ -68,7 +69,7 @@ def stored_model(name: str, given: Iterable[type[AnyRecommender]] = ()) -> type[
         given: Classes that the caller trusts.
 
     Raises:
-        ValueError: The class is not built-in, declared or given.
+        UsageError: The class is not built-in, declared or given.
     """
     for model_class in given:
         if name == name_of(model_class) or _same(name, class_path(model_class)):
@@ -77,7 +78,7 @@ def stored_model(name: str, given: Iterable[type[AnyRecommender]] = ()) -> type[
     if found is None:
         handed = f", not {' or '.join(map(class_path, given))}" if given else ""
         typed = name if ":" in name and name.partition(":")[0] not in HOMELESS else "module:Class"
-        raise ValueError(
+        raise UsageError(
             f"the model is of the class {name}, which comes from outside gmmrec and is not imported by its name alone; "
             f"pass that class{handed}: model_class=… in Python, or -m {typed} on the command line"
         )
@@ -90,12 +91,12 @@ def build_model(
     """Return a model with initial weights, with custom parts if given.
 
     Raises:
-        ValueError: The model takes no parts, or none of these roles.
+        UsageError: The model takes no parts, or none of these roles.
     """
     if not parts:
         return model_class(schema, config)
     if not offers(model_class, AcceptsParts):
-        raise ValueError(f"{name_of(model_class)} takes no parts of your own; use graph-fusion, or leave parts out")
+        raise UsageError(f"{name_of(model_class)} takes no parts of your own; use graph-fusion, or leave parts out")
     with_parts: type[Any] = model_class
     built: AnyRecommender = with_parts.with_parts(schema, config, parts)
     return built
@@ -105,7 +106,7 @@ def part_paths(model: AnyRecommender) -> dict[str, str]:
     """Return the paths of a model's custom parts, by role.
 
     Raises:
-        ValueError: A part has no importable name.
+        UsageError: A part has no importable name.
     """
     built = offered(model, AcceptsParts)
     return {} if built is None else {role: part_path(role, part) for role, part in built.custom_parts.items()}
@@ -127,21 +128,21 @@ def given_parts(path: Path, stored: Mapping[str, str], given: Mapping[str, Any])
         given: Parts by role; a list if several models have a part of that role.
 
     Raises:
-        ValueError: A part is missing, or differs from the one that the model was built with.
+        UsageError: A part is missing, or differs from the one that the model was built with.
     """
     found = {}
     for role, name in stored.items():
         handed = given.get(role, ())
         handed = handed if isinstance(handed, list | tuple) else [handed]
         if not handed:
-            raise ValueError(
+            raise UsageError(
                 f"{path} holds a model with the {role} {name}, which is not imported by its name alone; "
                 f"pass it: parts={{{role!r}: …}} in Python, or --module {role}={name} on the command line"
             )
         fitting = [part for part in handed if _same(name, part_path(role, part))]
         if not fitting:
             others = " and ".join(part_path(role, part) for part in handed)
-            raise ValueError(f"{path} was trained with the {role} {name}, but {others} is given; pass the former")
+            raise UsageError(f"{path} was trained with the {role} {name}, but {others} is given; pass the former")
         found[role] = fitting[0]
     return found
 
@@ -150,10 +151,10 @@ def part_path(role: str, part: Any) -> str:
     """Return the path of a part, as ``module:Name``.
 
     Raises:
-        ValueError: The part has no importable name.
+        UsageError: The part has no importable name.
     """
     if not _has_name(part):
-        raise ValueError(
+        raise UsageError(
             f"the part {role!r} has no name by which it could be handed in again to load the run; give a class or a named "
             "function, or leave out the folder"
         )
@@ -173,7 +174,7 @@ def _declared(name: str) -> type[AnyRecommender] | None:
             try:
                 return _checked(point.load(), f"the entry point {name!r}")
             except (ImportError, AttributeError) as error:
-                raise ValueError(f"the entry point {name!r} ({point.value}) cannot be loaded: {error}; mend its package") from None
+                raise UsageError(f"the entry point {name!r} ({point.value}) cannot be loaded: {error}; mend its package") from None
     return None
 
 
@@ -181,25 +182,25 @@ def find_part(path: str) -> Any:
     """Import a class or a function by its path ``module:Name``.
 
     Raises:
-        ValueError: The path is malformed, there is nothing at it, or its module fails on import.
+        UsageError: The path is malformed, there is nothing at it, or its module fails on import.
     """
     module, _, name = path.partition(":")
     if not all(each.isidentifier() for each in (*module.split("."), *name.split("."))):
-        raise ValueError(f"{path!r} is no name of a class; write module:Class, such as mine:MyModel for the class in mine.py")
+        raise UsageError(f"{path!r} is no name of a class; write module:Class, such as mine:MyModel for the class in mine.py")
     try:
         found = import_module(module)
     except (ImportError, SyntaxError) as error:
-        raise ValueError(f"cannot import {module!r} for {path!r}: {error}; check the name and the folder") from None
+        raise UsageError(f"cannot import {module!r} for {path!r}: {error}; check the name and the folder") from None
     except Exception as error:  # whatever that module's own code raises
         frame = traceback.extract_tb(error.__traceback__)[-1]
         kind = type(error).__name__
-        raise ValueError(f"{module!r} fails on import, {frame.filename} line {frame.lineno}: {kind}: {error}; mend it") from error
+        raise UsageError(f"{module!r} fails on import, {frame.filename} line {frame.lineno}: {kind}: {error}; mend it") from error
     try:
         return reduce(getattr, name.split("."), found)
     except AttributeError:
         models = ", ".join(each for each, value in vars(found).items() if _is_model(value)) or "none"
         where = getattr(found, "__file__", None) or "built in"
-        raise ValueError(f"module {module!r} ({where}) has no {name!r}; its models are {models}") from None
+        raise UsageError(f"module {module!r} ({where}) has no {name!r}; its models are {models}") from None
 
 
 EXPECTED = "expected a subclass of Recommender[Query, Config]"
@@ -211,7 +212,7 @@ def _is_model(found: Any) -> bool:
 
 def _checked(found: Any, name: str) -> type[AnyRecommender]:
     if not _is_model(found):
-        raise ValueError(f"{name} is no model class; {EXPECTED}")
+        raise UsageError(f"{name} is no model class; {EXPECTED}")
     model_class: type[AnyRecommender] = found
     return model_class
 

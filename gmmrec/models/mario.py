@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import WeighsModalities
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.conv.light import LightPropagation
@@ -90,14 +91,14 @@ class MARIO(Recommender[UserQuery, MARIOConfig, MARIOEncoded], WeighsModalities)
     the interaction modality counts as missing for an item without training interactions.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: MARIOConfig = MARIOConfig()) -> None:
         super().__init__(schema, config)
         self.names = schema.modalities("item")
         if not self.names:
-            raise ValueError(
+            raise UsageError(
                 "MARIO needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
             )
         dims = [schema.feature_dims[name] for name in self.names]

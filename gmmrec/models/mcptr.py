@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
@@ -68,7 +69,7 @@ class MCPTRConfig:
         if self.contrast is not None:
             object.__setattr__(self, "contrast", tuple(self.contrast))
             if len(set(self.contrast)) != 2 or len(self.contrast) != 2:
-                raise ValueError(f"contrast must name two different modalities, but is {list(self.contrast)}")
+                raise UsageError(f"contrast must name two different modalities, but is {list(self.contrast)}")
 
 
 class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
@@ -88,14 +89,14 @@ class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
     users, who are in no user graph, are the mean of the vectors of their items.
 
     Raises:
-        ValueError: The items have no features, or ``contrast`` names a modality that they do not have.
+        UsageError: The items have no features, or ``contrast`` names a modality that they do not have.
     """
 
     def __init__(self, schema: GraphSchema, config: MCPTRConfig = MCPTRConfig()) -> None:
         super().__init__(schema, config)
         c, texts, names = config, schema.modalities(USER), schema.modalities(ITEM)
         if not names:
-            raise ValueError(
+            raise UsageError(
                 "MCPTR needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
             )
         self.contrast = contrasted(names, c.contrast) if c.contrast_weight > 0 else None
@@ -199,7 +200,7 @@ def contrasted(names: tuple[str, ...], requested: tuple[str, str] | None) -> tup
     """Return the two modalities to align; None if there is only one.
 
     Raises:
-        ValueError: A requested modality does not exist.
+        UsageError: A requested modality does not exist.
 
     >>> contrasted(("audio", "image", "text"), None), contrasted(("image", "title"), None), contrasted(("image",), None)
     (('text', 'image'), ('image', 'title'), None)
@@ -207,7 +208,7 @@ def contrasted(names: tuple[str, ...], requested: tuple[str, str] | None) -> tup
     if requested is not None:
         for name in requested:
             if name not in names:
-                raise ValueError(f"contrast names {name!r}, but the modalities of the items are {', '.join(map(repr, names))}")
+                raise UsageError(f"contrast names {name!r}, but the modalities of the items are {', '.join(map(repr, names))}")
         return requested
     if {"text", "image"} <= set(names):
         return ("text", "image")

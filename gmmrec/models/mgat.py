@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers, SplitsScores
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.mgat import MGATEncoder
@@ -60,13 +61,13 @@ class MGAT(Recommender[UserQuery, MGATConfig], SplitsScores, FoldsInUsers):
     item without any modality is the mean of all branches, to which only its ID embedding and its users contribute.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: MGATConfig = MGATConfig()) -> None:
         super().__init__(schema, config)
         if not schema.modalities("item"):
-            raise ValueError(
+            raise UsageError(
                 "MGAT needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
             )
         num_users = schema.num_nodes["user"]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.item_graph import item_graph
 from gmmrec.graph.knn import Backend
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -127,14 +128,14 @@ class MGCN(Recommender[UserQuery, MGCNConfig], FoldsInUsers):
     in the fuser, and so has a user whose items all lack it.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: MGCNConfig = MGCNConfig()) -> None:
         super().__init__(schema, config)
         self.modalities = schema.modalities("item")
         if not self.modalities:
-            raise ValueError(
+            raise UsageError(
                 "MGCN needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
             )
         self.users = embedding_table(schema.num_nodes["user"], config.dim, config.init_std)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import WarmStarts
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.encoder.token import TokenEncoder
@@ -73,7 +74,7 @@ class MKGformerConfig:
         check_probability(label_smoothing=self.label_smoothing, dropout=self.dropout)
         check_literals(self)
         if self.dim % self.num_heads:
-            raise ValueError(f"num_heads must divide dim, but {self.num_heads} does not divide {self.dim}")
+            raise UsageError(f"num_heads must divide dim, but {self.num_heads} does not divide {self.dim}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
     padding are masked, which the code does not do. Text is a sequence of tokens, images are a set of regions.
 
     Raises:
-        ValueError: The data set has no triples, or ``pictures`` names a modality that entities do not have; in ``prepare``: the
+        UsageError: The data set has no triples, or ``pictures`` names a modality that entities do not have; in ``prepare``: the
             stage is ``entities``, but entities have no descriptions.
     """
 
@@ -108,7 +109,7 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
         super().__init__(schema, config)
         c, num_entities = config, schema.num_nodes.get(ENTITY, 0)
         if not num_entities or not schema.num_relations:
-            raise ValueError("MKGformer needs triples, but the data set has none; add triples.csv with head, relation and tail")
+            raise UsageError("MKGformer needs triples, but the data set has none; add triples.csv with head, relation and tail")
         self.texts, self.pictures = text_and_image_modalities(schema.modalities(ENTITY), c.pictures)
         if not c.use_caf:
             self.pictures = ()
@@ -138,10 +139,10 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
     def start_from(self, source: AnyRecommender) -> bool:
         """Load all weights of a run on the same data, such as those of the first stage for the second."""
         if not isinstance(source, MKGformer):
-            raise ValueError(f"mkgformer continues a run of mkgformer, but init_from is a run of {type(source).__name__}")
+            raise UsageError(f"mkgformer continues a run of mkgformer, but init_from is a run of {type(source).__name__}")
         expected, weights = self.state_dict(), source.state_dict()
         if {name: x.shape for name, x in expected.items()} != {name: x.shape for name, x in weights.items()}:
-            raise ValueError(
+            raise UsageError(
                 "the run of init_from has other sizes, layers or modalities; fit both stages with the same data and settings"
             )
         self.load_state_dict(weights)
@@ -151,7 +152,7 @@ class MKGformer(Recommender[LinkPredictionQuery, MKGformerConfig, MKGformerEncod
         """Return the graph unchanged; raise a ValueError if stage ``entities`` has no descriptions to learn from."""
         described = [bool(graph.features[name].present.any()) for name in (*self.texts, *self.pictures)]
         if self.config.stage == "entities" and not any(described):
-            raise ValueError("stage 'entities' learns from descriptions of entities, but there are none; add features of entities")
+            raise UsageError("stage 'entities' learns from descriptions of entities, but there are none; add features of entities")
         return graph
 
     def encode(self, graph: MultimodalGraph) -> MKGformerEncoded:
@@ -257,7 +258,7 @@ def text_and_image_modalities(
     """Return the text modalities and the image modalities.
 
     Raises:
-        ValueError: ``pictures`` names a modality that does not exist.
+        UsageError: ``pictures`` names a modality that does not exist.
 
     >>> text_and_image_modalities(("name", "entity_image"), None)
     (('name',), ('entity_image',))
@@ -265,7 +266,7 @@ def text_and_image_modalities(
     for name in pictures or ():
         if name not in modalities:
             known = ", ".join(map(repr, modalities)) or "none"
-            raise ValueError(f"pictures names {name!r}, but the modalities of the entities are {known}")
+            raise UsageError(f"pictures names {name!r}, but the modalities of the entities are {known}")
     if pictures is None:
         pictures = tuple(name for name in modalities if any(part in name.lower() for part in PICTURES))
     return tuple(name for name in modalities if name not in pictures), tuple(name for name in modalities if name in pictures)

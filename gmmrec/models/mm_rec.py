@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.data.features import FeatureTable
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
@@ -135,14 +136,14 @@ class MMRec(Recommender[HistoryQuery, MMRecConfig, MMRecEncoded], Attends, Reads
     represented by their clicks alone.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: MMRecConfig = MMRecConfig()) -> None:
         super().__init__(schema, config)
         self.names = schema.modalities(ITEM)
         if not self.names:
-            raise ValueError("MM-Rec needs at least one modality of the items, but the data set has none; add a feature file")
+            raise UsageError("MM-Rec needs at least one modality of the items, but the data set has none; add a feature file")
         dim = config.dim
         self.streams = nn.ModuleList(
             Stream(schema.feature_dims[name], dim, unit=config.unit_features, init_std=config.init_std) for name in self.names

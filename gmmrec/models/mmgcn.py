@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.encoder.mmgcn import MMGCNEncoder
@@ -67,14 +68,14 @@ class MMGCN(Recommender[UserQuery, MMGCNConfig], FoldsInUsers):
     the paper does not consider, is the mean of all branches, to which only its ID embedding and its users contribute.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: MMGCNConfig = MMGCNConfig()) -> None:
         super().__init__(schema, config)
         self.modalities = schema.modalities("item")
         if not self.modalities:
-            raise ValueError(
+            raise UsageError(
                 "MMGCN needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
             )
         num_users = schema.num_nodes["user"]

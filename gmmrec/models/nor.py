@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import Attends, GeneratesText
 from gmmrec.config import check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
@@ -105,7 +106,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
     Neither the user nor their history is used.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: NORConfig = NORConfig()) -> None:
@@ -113,7 +114,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
         dim, hidden = config.dim, config.attention_hidden
         self.names = schema.modalities("item")
         if not self.names:
-            raise ValueError(
+            raise UsageError(
                 "NOR needs at least one modality of the items, but the data set has none; add a feature file, such as regions"
             )
         self.encoders = nn.ModuleList(TokenEncoder(schema.feature_dims[name], dim) for name in self.names)
@@ -229,7 +230,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
             Word ids ``[B, max_words]``, as in ``dataset.reviews.words``; 0 after the last word.
 
         Raises:
-            ValueError: The model was not trained on comments.
+            UsageError: The model was not trained on comments.
         """
         scene = self._scene(encoded, query.outfit, query.outfit_mask, items)
         return self._writer.search(scene, max_words, width=width, forbidden=[UNKNOWN]).chosen[:, 0].clamp(min=0)
@@ -241,7 +242,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
             ``[B, W, (L + 1) T]``: over the regions of the outfit's L garments and of the item; each map sums to 1.
 
         Raises:
-            ValueError: The model was not trained on comments.
+            UsageError: The model was not trained on comments.
         """
         return self._writer.image_attention(self._scene(encoded, query.outfit, query.outfit_mask, items), text)
 
@@ -253,7 +254,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
     @property
     def _writer(self) -> CommentDecoder:
         if self.write is None:
-            raise ValueError("NOR has no comment decoder; train it on outfits with text and a comment_weight greater than 0")
+            raise UsageError("NOR has no comment decoder; train it on outfits with text and a comment_weight greater than 0")
         return self.write
 
     def _tokens(self, graph: MultimodalGraph, rows: Tensor | None = None) -> Tokens:

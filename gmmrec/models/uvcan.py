@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import Attends
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
@@ -98,14 +99,14 @@ class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
     A missing token has weight 0. The ID token of a node without training interactions counts as missing.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: UVCANConfig = UVCANConfig()) -> None:
         super().__init__(schema, config)
         self.names: dict[NodeType, tuple[str, ...]] = {side: schema.modalities(side) for side in ("user", "item")}
         if not self.names["item"]:
-            raise ValueError(
+            raise UsageError(
                 "UVCAN needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
             )
         dim = config.dim

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.init import embedding_table
@@ -58,14 +59,14 @@ class VBPR(Recommender[UserQuery, VBPRConfig]):
     interactions is ranked by its content alone: its factors and its bias, trained as a negative only, are left out.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: VBPRConfig = VBPRConfig()) -> None:
         super().__init__(schema, config)
         self.modalities = schema.modalities("item")
         if not self.modalities:
-            raise ValueError(
+            raise UsageError(
                 "VBPR needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
             )
         num_users, num_items = schema.num_nodes["user"], schema.num_nodes["item"]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import Attends, GeneratesText
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
@@ -81,9 +82,9 @@ class VECFConfig:
         check_non_negative(review_weight=self.review_weight, l2=self.l2, init_std=self.init_std)
         check_literals(self)
         if self.vocabulary <= UNKNOWN:
-            raise ValueError(f"vocabulary must be at least 2, for padding and the unknown word, but is {self.vocabulary}")
+            raise UsageError(f"vocabulary must be at least 2, for padding and the unknown word, but is {self.vocabulary}")
         if self.merge == "concat" and self.dim < 2:
-            raise ValueError("merge 'concat' halves dim, so dim must be at least 2, but is 1")
+            raise UsageError("merge 'concat' halves dim, so dim must be at least 2, but is 1")
 
 
 class Items(NamedTuple):
@@ -131,7 +132,7 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
     MLP, only once per item: mixing the results for a pair gives the same.
 
     Raises:
-        ValueError: The items have no features at all, or not the modality named in ``regions``.
+        UsageError: The items have no features at all, or not the modality named in ``regions``.
     """
 
     def __init__(self, schema: GraphSchema, config: VECFConfig = VECFConfig()) -> None:
@@ -216,10 +217,10 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
             items: One item per user ``[B]``.
 
         Raises:
-            ValueError: The model reads no regions.
+            UsageError: The model reads no regions.
         """
         if not self.names:
-            raise ValueError("with image off and no reviews there is no attention over regions; set image to true")
+            raise UsageError("with image off and no reviews there is no attention over regions; set image to true")
         known = encoded.known
         assert known.present is not None
         weights = self._weights(F.embedding(query.user, encoded["user"]), known, items)
@@ -240,10 +241,10 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
             Word ids ``[B, max_words]``, as in ``dataset.reviews.words``; 0 after the last word.
 
         Raises:
-            ValueError: The model was not trained on reviews.
+            UsageError: The model was not trained on reviews.
         """
         if self.write is None:
-            raise ValueError("VECF has no review decoder; train it on data with reviews and a review_weight greater than 0")
+            raise UsageError("VECF has no review decoder; train it on data with reviews and a review_weight greater than 0")
         view = self._view(F.embedding(query.user, encoded["user"]), encoded.known, items)
         return self.write.generate(*view, max_words, forbidden=[UNKNOWN])
 
@@ -322,11 +323,11 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
 def _regions(name: str | None, modalities: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the modalities whose tokens are the regions."""
     if not modalities:
-        raise ValueError(
+        raise UsageError(
             "VECF needs at least one modality of the items, but the data set has none; add a feature file or set image to false"
         )
     if name is not None and name not in modalities:
-        raise ValueError(f"the items have no modality {name!r}; choose one of {', '.join(modalities)}")
+        raise UsageError(f"the items have no modality {name!r}; choose one of {', '.join(modalities)}")
     return modalities if name is None and "regions" not in modalities else (name or "regions",)
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import Attends, FeatureBased, ReadsHistories
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.attention import MultiHeadAttention, attend
 from gmmrec.nn.blocks import block_rows
@@ -79,7 +80,7 @@ class VLSNRConfig(HistoryConfig):
         check_literals(self)
         check_probability(dropout=self.dropout)
         if self.recurrence == "none" and not self.long_term:
-            raise ValueError("recurrence 'none' without long_term leaves nothing of a history; switch one of them on")
+            raise UsageError("recurrence 'none' without long_term leaves nothing of a history; switch one of them on")
 
 
 class ClickEncoder(nn.Module):
@@ -147,14 +148,14 @@ class VLSNR(Recommender[HistoryQuery, VLSNRConfig, VLSNREncoded], Attends, Reads
     reader without clicks, for whom all candidates score 0.
 
     Raises:
-        ValueError: The items have no features at all, and no ``ids``.
+        UsageError: The items have no features at all, and no ``ids``.
     """
 
     def __init__(self, schema: GraphSchema, config: VLSNRConfig = VLSNRConfig()) -> None:
         super().__init__(schema, config)
         c, self.names = config, schema.modalities(ITEM)
         if not self.names and not c.ids:
-            raise ValueError(
+            raise UsageError(
                 "VLSNR needs at least one modality of the items, but the data set has none; add a feature file or set ids: true"
             )
         attend, hidden = c.attention == "full", c.hidden or c.dim

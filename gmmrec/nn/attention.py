@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.dropout import drop
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
@@ -151,9 +152,9 @@ def rows_of(weights: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def check_heads(width: int, num_heads: int) -> None:
-    """Raise a ValueError unless the number of heads divides the width."""
+    """Raise a UsageError unless the number of heads divides the width."""
     if num_heads < 1 or width % num_heads:
-        raise ValueError(f"num_heads must divide the width {width}, but is {num_heads}")
+        raise UsageError(f"num_heads must divide the width {width}, but is {num_heads}")
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:

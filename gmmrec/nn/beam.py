@@ -7,6 +7,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from gmmrec.errors import UsageError
+
 Step: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 """Function from the columns of the pool chosen so far ``[B, W, t]`` to the logits of the next one ``[B, W, P]`` and of the end
 ``[B, W]`` (None if the model has no end)."""
@@ -64,7 +66,7 @@ def beam_search(
         repeats: Whether an element may be chosen again, as words may.
 
     Raises:
-        ValueError: ``width`` or ``max_length`` is not positive, or ``max_length`` is less than ``min_length``.
+        UsageError: ``width`` or ``max_length`` is not positive, or ``max_length`` is less than ``min_length``.
 
     >>> def step(chosen):
     ...     return torch.tensor([0.0, 1.0, 2.0]).expand(*chosen.shape[:2], 3), None
@@ -73,7 +75,7 @@ def beam_search(
              [1, 2]]])
     """
     if width < 1 or max_length < 1 or min_length > max_length:
-        raise ValueError(
+        raise UsageError(
             f"beam search needs width >= 1, max_length >= 1 and min_length <= max_length, but got width={width}, "
             f"min_length={min_length} and max_length={max_length}"
         )

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Collection
 from typing import Any, TypeVar, get_args
 
+from gmmrec.errors import UsageError
+
 T = TypeVar("T")
 
 
@@ -22,7 +24,7 @@ class Table(dict[str, T]):
     >>> folds["maen"]
     Traceback (most recent call last):
     ...
-    ValueError: unknown fold 'maen'; the nearest known name is 'mean'
+    gmmrec.errors.UsageError: unknown fold 'maen'; the nearest known name is 'mean'
     """
 
     def __init__(self, kind: str, entries: dict[str, T]) -> None:
@@ -33,14 +35,14 @@ class Table(dict[str, T]):
         raise unknown_name(self.kind, name, self)
 
 
-def unknown_name(kind: str, name: str, known: Collection[str]) -> ValueError:
+def unknown_name(kind: str, name: str, known: Collection[str]) -> UsageError:
     """Return the error for an unknown name.
 
     >>> unknown_name("decoder", "mpl", ["bilinear", "mlp"])
-    ValueError("unknown decoder 'mpl'; the nearest known name is 'mlp'")
+    UsageError("unknown decoder 'mpl'; the nearest known name is 'mlp'")
     """
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
-    return ValueError(f"unknown {kind} {name!r}; the nearest known name is {(nearest or ['none'])[0]!r}")
+    return UsageError(f"unknown {kind} {name!r}; the nearest known name is {(nearest or ['none'])[0]!r}")
 
 
 def check_choice(literal: Any, **values: object) -> None:
@@ -50,10 +52,10 @@ def check_choice(literal: Any, **values: object) -> None:
     >>> check_choice(Literal["mean", "max"], pool="maen")
     Traceback (most recent call last):
     ...
-    ValueError: pool must be 'mean' or 'max', but is 'maen'
+    gmmrec.errors.UsageError: pool must be 'mean' or 'max', but is 'maen'
     """
     choices = get_args(literal)
     for name, value in values.items():
         if value not in choices:
             known = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
-            raise ValueError(f"{name} must be {known}, but is {value!r}")
+            raise UsageError(f"{name} must be {known}, but is {value!r}")

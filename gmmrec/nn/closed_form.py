@@ -7,6 +7,8 @@ for Sparse Data*, WWW 2019, https://arxiv.org/abs/1905.03375.
 import torch
 from torch import Tensor
 
+from gmmrec.errors import UsageError
+
 
 def item_weights(gram: Tensor, reg: float, *, prior: Tensor | None = None) -> Tensor:
     r"""Minimise :math:`\|\mathbf{X} - \mathbf{X}\mathbf{B}\|^2 + \lambda \|\mathbf{B} - \mathbf{S}\|^2` with a zero diagonal of B.
@@ -30,7 +32,7 @@ def item_weights(gram: Tensor, reg: float, *, prior: Tensor | None = None) -> Te
         B ``[I, I]`` with the dtype of ``gram``: column j holds the weights that predict item j from the others.
 
     Raises:
-        ValueError: The matrix is too ill-conditioned for its dtype.
+        UsageError: The matrix is too ill-conditioned for its dtype.
 
     >>> item_weights(torch.tensor([[2.0, 1.0], [1.0, 1.0]]), reg=1.0)
     tensor([[0.0000, 0.3333],
@@ -49,7 +51,7 @@ def ridge_inverse(gram: Tensor, reg: float) -> Tensor:
     r"""Compute :math:`(\mathbf{G} + \lambda \mathbf{I})^{-1}` ``[I, I]`` by Cholesky factorisation; ``gram`` is overwritten.
 
     Raises:
-        ValueError: The matrix is too ill-conditioned for its dtype.
+        UsageError: The matrix is too ill-conditioned for its dtype.
 
     >>> ridge_inverse(torch.tensor([[2.0, 1.0], [1.0, 1.0]]), reg=1.0)
     tensor([[ 0.4000, -0.2000],
@@ -60,5 +62,5 @@ def ridge_inverse(gram: Tensor, reg: float) -> Tensor:
     failed = torch.empty((), dtype=torch.int32, device=gram.device)
     torch.linalg.cholesky_ex(factor, out=(factor, failed))
     if int(failed):
-        raise ValueError(f"a regularisation of {reg} is too small for {gram.dtype}; raise it, or compute in float64")
+        raise UsageError(f"a regularisation of {reg} is too small for {gram.dtype}; raise it, or compute in float64")
     return torch.cholesky_inverse(factor)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
+
 LEVELS = 2**16
 """Number of probabilities that 16 random bits can represent."""
 
@@ -28,7 +30,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         if not 0 <= p <= 1:
-            raise ValueError(f"p must be between 0 and 1, but is {p}")
+            raise UsageError(f"p must be between 0 and 1, but is {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from gmmrec.errors import UsageError
+
 GIB = 2**30
 
 
@@ -40,13 +42,13 @@ def check_memory(needed: int, what: str, remedy: str, device: torch.device | str
         device: Device of the memory.
 
     Raises:
-        ValueError: Less than ``needed`` is available.
+        UsageError: Less than ``needed`` is available.
 
     >>> check_memory(2**60, "a table of everything", "ask for less")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: a table of everything needs 1073741824.0 GiB of memory, but ... GiB are available; ask for less
+    gmmrec.errors.UsageError: a table of everything needs 1073741824.0 GiB of memory, but ... GiB are available; ask for less
     """
     available = available_memory(device)
     if available is not None and needed > available:
-        raise ValueError(f"{what} needs {needed / GIB:.1f} GiB of memory, but {available / GIB:.1f} GiB are available; {remedy}")
+        raise UsageError(f"{what} needs {needed / GIB:.1f} GiB of memory, but {available / GIB:.1f} GiB are available; {remedy}")

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 from torch_geometric import EdgeIndex
 
+from gmmrec.errors import UsageError
+
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
@@ -74,7 +76,7 @@ def _compress(group: Tensor, other: Tensor, num_groups: int, num_others: int) ->
         other = other[order]
     counts = torch.bincount(group, minlength=num_groups)
     if counts.numel() > num_groups:  # the kernels would read out of bounds
-        raise ValueError(f"edge_index names node {counts.numel() - 1}, but there are only {num_groups} nodes at that end")
+        raise UsageError(f"edge_index names node {counts.numel() - 1}, but there are only {num_groups} nodes at that end")
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     small = max(group.numel(), num_groups, num_others) < 2**31  # 32-bit indices are read faster
     dtype = torch.int32 if small else torch.int64

@@ -22,7 +22,7 @@ def write_outfits(frame: pd.DataFrame, path: str | Path, pictures: Mapping[Hasha
         heading: Title of the page.
 
     Raises:
-        ValueError: The path does not end in ``.html``, a picture cannot be read, or Pillow is not installed.
+        UsageError: The path does not end in ``.html``, a picture cannot be read, or Pillow is not installed.
     """
     outfits = [
         {

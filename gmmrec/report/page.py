@@ -7,6 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gmmrec.errors import UsageError
+
 ENVIRONMENT = Environment(
     loader=PackageLoader("gmmrec.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
@@ -22,11 +24,11 @@ def write_page(template: str, path: str | Path, **values: Any) -> Path:
         **values: Values by the names used in the template.
 
     Raises:
-        ValueError: The path has another suffix.
+        UsageError: The path has another suffix.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"the name of a page must end in .html, but is {path.name}; rename it")
+        raise UsageError(f"the name of a page must end in .html, but is {path.name}; rename it")
     text = ENVIRONMENT.get_template(template).render(**values)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -41,12 +43,12 @@ def embedded(picture: Path, side: int) -> str:
         side: Maximum length of the copy's longer side in pixels.
 
     Raises:
-        ValueError: The picture cannot be read, or Pillow is not installed.
+        UsageError: The picture cannot be read, or Pillow is not installed.
     """
     try:
         from PIL import Image
     except ImportError:
-        raise ValueError("pages with pictures need Pillow, which is not installed; run: pip install 'gmmrec[encoders]'") from None
+        raise UsageError("pages with pictures need Pillow, which is not installed; run: pip install 'gmmrec[encoders]'") from None
     written = io.BytesIO()
     try:
         with Image.open(picture) as opened:
@@ -54,5 +56,5 @@ def embedded(picture: Path, side: int) -> str:
             small.thumbnail((side, side))
             small.save(written, "JPEG", quality=80)
     except OSError as error:
-        raise ValueError(f"{picture.name} cannot be read as a picture ({error}); remove or replace it") from None
+        raise UsageError(f"{picture.name} cannot be read as a picture ({error}); remove or replace it") from None
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gmmrec.errors import UsageError
 from gmmrec.explain.attention import USER, Explanation, Part
 from gmmrec.report.overlay import COLOURS, SHADE, lay, scale
 
@@ -41,13 +42,13 @@ def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = N
         picture: Picture of the item; without one, grids, crops and maps are drawn on a blank square.
 
     Raises:
-        ValueError: matplotlib is not installed, or cannot write this file type.
+        UsageError: matplotlib is not installed, or cannot write this file type.
     """
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("drawing needs matplotlib, which is not installed; run: pip install 'gmmrec[pictures]'") from None
+        raise UsageError("drawing needs matplotlib, which is not installed; run: pip install 'gmmrec[pictures]'") from None
     path = Path(path)
     parts = [part for part in explanation.parts if part.kind == "whole" or part.total > 0]  # zeros are not drawn
     on_picture = [part for part in parts if part.kind in ("grid", "crops") or part.maps is not None]
@@ -70,7 +71,7 @@ def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = N
         try:
             figure.savefig(path)
         except ValueError as error:
-            raise ValueError(f"{path} cannot be drawn ({error}); give a name that ends in .png, .pdf or .svg") from None
+            raise UsageError(f"{path} cannot be drawn ({error}); give a name that ends in .png, .pdf or .svg") from None
     return path
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from gmmrec.config import to_plain
 from gmmrec.ensemble import ENSEMBLES
 from gmmrec.ensemble.member import Member
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, given_parts, name_of, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender
@@ -24,7 +25,7 @@ def save_model(model: AnyRecommender, path: Path) -> None:
     """Write weights, class, schema and settings to ``path``; together they rebuild the model without the data.
 
     Raises:
-        ValueError: A custom part has no importable name.
+        UsageError: A custom part has no importable name.
     """
     names: dict[type, str] = {model_class: name for name, model_class in ENSEMBLES.items()}
     parts = part_paths(model)
@@ -47,7 +48,7 @@ def load_model(path: Path, given: Given = None, parts: Mapping[str, Any] | None 
         parts: Custom parts that the model was built with, by role.
 
     Raises:
-        ValueError: The file is not a saved model, or names a class or a part that was not given.
+        UsageError: The file is not a saved model, or names a class or a part that was not given.
     """
     classes = (given,) if isinstance(given, type) else tuple(given or ())
     try:
@@ -55,9 +56,9 @@ def load_model(path: Path, given: Given = None, parts: Mapping[str, Any] | None 
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a safe_open is no mapping)
     except (SafetensorError, FileNotFoundError) as error:
-        raise ValueError(f"{path} is not a saved model ({error}); train one with 'gmmrec train --out DIR'") from error
+        raise UsageError(f"{path} is not a saved model ({error}); train one with 'gmmrec train --out DIR'") from error
     if not {"model", "schema", "config"} <= set(header):
-        raise ValueError(f"{path} holds tensors but no gmmrec model; train one with 'gmmrec train --out DIR'")
+        raise UsageError(f"{path} holds tensors but no gmmrec model; train one with 'gmmrec train --out DIR'")
     name, values = header["model"], json.loads(header["config"])
     schema = GraphSchema.from_dict(json.loads(header["schema"]))
     if name in ENSEMBLES:

@@ -15,6 +15,7 @@ from gmmrec.ensemble.blend import Blend, Scale, mix
 from gmmrec.ensemble.graphs import merge
 from gmmrec.ensemble.two_stage import TwoStage
 from gmmrec.ensemble.weights import search_weights
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -53,10 +54,10 @@ def blend(
         best value of the search.
 
     Raises:
-        ValueError: The runs differ in data or split, the weights do not fit, or a setting is unknown.
+        UsageError: The runs differ in data or split, the weights do not fit, or a setting is unknown.
     """
     if not runs:
-        raise ValueError("no run to blend; give at least one")
+        raise UsageError("no run to blend; give at least one")
     parse_metric(metric)
     check_choice(get_args(Scale), scale=scale)
     names = [f"run {position}" if isinstance(run, Run) else str(run) for position, run in enumerate(runs, 1)]
@@ -64,7 +65,7 @@ def blend(
     for name, run in zip(names[1:], loaded[1:], strict=True):
         check_same(names[0], loaded[0], name, run)
     if weights is not None and (len(weights) != len(runs) or min(weights) < 0 or not sum(weights) > 0):
-        raise ValueError(
+        raise UsageError(
             f"weights must be {len(runs)} numbers, one per run, none below 0 and not all 0, but are {', '.join(map(str, weights))}"
         )
 
@@ -113,7 +114,7 @@ def rerank(
         A run whose model is a :class:`~gmmrec.ensemble.two_stage.TwoStage`, evaluated like any other.
 
     Raises:
-        ValueError: The runs differ in data or split, one is a combination itself, or ``top`` is below 1.
+        UsageError: The runs differ in data or split, one is a combination itself, or ``top`` is below 1.
     """
     check_positive(top=top)
     names = [str(run) if not isinstance(run, Run) else name for name, run in (("the fast run", fast), ("the slow run", slow))]
@@ -166,16 +167,16 @@ def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
     """Refuse runs that cannot be combined: with other ids, another order of ids, or other interactions in a split part.
 
     Raises:
-        ValueError: The runs differ; the message states the difference.
+        UsageError: The runs differ; the message states the difference.
     """
     remedy = "use runs on the same data set and the same split"
     for node_type in ("user", "item"):
         if first.vocabularies[node_type] != run.vocabularies[node_type]:
-            raise ValueError(f"{first_name} and {name} cannot be combined: their {node_type} ids differ; {remedy}")
+            raise UsageError(f"{first_name} and {name} cannot be combined: their {node_type} ids differ; {remedy}")
     for part in GIVEN_PARTS:
         log, other = first.split.part(part), run.split.part(part)
         if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
-            raise ValueError(f"{first_name} and {name} cannot be combined: their {part} parts differ; {remedy}")
+            raise UsageError(f"{first_name} and {name} cannot be combined: their {part} parts differ; {remedy}")
 
 
 def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], float]:

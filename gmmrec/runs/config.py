@@ -10,6 +10,7 @@ from gmmrec.data.load import DataConfig
 from gmmrec.data.split import SplitConfig
 from gmmrec.ensemble.blend import Blend, BlendConfig
 from gmmrec.ensemble.two_stage import TwoStage, TwoStageConfig
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.kinds import task_of_metric
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import GraphConfig
@@ -139,7 +140,7 @@ def read_config(
         arguments: Flags ``--SECTION.FIELD VALUE``.
 
     Raises:
-        ValueError: A name is unknown or a value is impossible.
+        UsageError: A name is unknown or a value is impossible.
     """
     model_class, values = find_model(model), dict(values or {})
     parts = values.pop("parts", {})
@@ -159,14 +160,14 @@ def stored_config(values: Mapping[str, Any], model: AnyRecommender, where: str) 
         where: Name of the file, for messages.
 
     Raises:
-        ValueError: A section or a setting is missing or unknown.
+        UsageError: A section or a setting is missing or unknown.
     """
     sections: dict[str, type] = {"data": DataConfig, "split": SplitConfig, "eval": EvalConfig}
     if type(model) not in ENSEMBLES.values():
         sections |= {"graph": GraphConfig, "train": TrainSettings}
     missing = [name for name in sections if not isinstance(values.get(name), Mapping)]
     if missing:
-        raise ValueError(f"{where} has no section {missing[0]!r}; the file was changed since; train the run again")
+        raise UsageError(f"{where} has no section {missing[0]!r}; the file was changed since; train the run again")
     typed: dict[str, Any] = {
         name: from_plain(section, values[name], f"{where}, section {name!r}") for name, section in sections.items()
     }
@@ -191,6 +192,6 @@ def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[st
         if not owners:
             raise unknown_setting(name, [f.name for config in sections.values() for f in fields(config)])
         if len(owners) > 1:
-            raise ValueError(f"setting {name!r} is in {' and '.join(owners)}; give {owners[0]}={{{name!r}: …}}")
+            raise UsageError(f"setting {name!r} is in {' and '.join(owners)}; give {owners[0]}={{{name!r}: …}}")
         values.setdefault(owners[0], {})[name] = str(value) if isinstance(value, Path) else value
     return values

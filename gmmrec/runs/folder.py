@@ -19,6 +19,7 @@ from gmmrec.data.pack import packed, unpacked
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.results import Results
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
@@ -93,12 +94,12 @@ def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None 
         parts: The caller's parts that the model was built with, by role.
 
     Raises:
-        ValueError: The folder is not a finished run of this format, or names a class that was not given.
+        UsageError: The folder is not a finished run of this format, or names a class that was not given.
     """
     about = read_about(folder)
     missing = [name for name in (CONFIG, MODEL, GRAPH, SPLIT, VOCABULARIES) if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{folder} is not a finished run: {missing[0]} is missing; train it again")
+        raise UsageError(f"{folder} is not a finished run: {missing[0]} is missing; train it again")
     ids = _read_json(folder / VOCABULARIES)
     model = load_model(folder / MODEL, given, parts)
     config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
@@ -123,15 +124,15 @@ def read_about(folder: Path) -> dict[str, Any]:
     """Return the contents of ``run.json`` after a check of the format.
 
     Raises:
-        ValueError: The folder is no run folder, or has another format.
+        UsageError: The folder is no run folder, or has another format.
     """
     if not (folder / ABOUT).is_file():
         if (folder / CONFIG).is_file() and (folder / MODEL).is_file():
-            raise ValueError(f"{folder} was written before run folders had a format number; train the run again with this gmmrec")
-        raise ValueError(f"{folder} is not a finished run: {ABOUT} is missing; make one with 'gmmrec train --out {folder}'")
+            raise UsageError(f"{folder} was written before run folders had a format number; train the run again with this gmmrec")
+        raise UsageError(f"{folder} is not a finished run: {ABOUT} is missing; make one with 'gmmrec train --out {folder}'")
     about: dict[str, Any] = _read_json(folder / ABOUT)
     if about.get("format") != FORMAT:
-        raise ValueError(
+        raise UsageError(
             f"{folder} has the format {about.get('format')}, but this gmmrec ({gmmrec.__version__}) reads format {FORMAT}; "
             "read it with the gmmrec that wrote it, or train the run again"
         )
@@ -171,4 +172,4 @@ def _read_json(path: Path, default: Any = None) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); train the run again") from None
+        raise UsageError(f"{path} is damaged ({error}); train the run again") from None

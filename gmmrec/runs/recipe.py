@@ -13,9 +13,9 @@ import torch
 
 from gmmrec.abilities import WarmStarts, offered
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import quote_names
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import Split, split_dataset
+from gmmrec.errors import UsageError, quote_names
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
 from gmmrec.graph.build import build_graph
@@ -54,7 +54,7 @@ def run(
         classes: Your own model classes that the run of ``init_from`` may name.
 
     Raises:
-        ValueError: Data or settings cannot be used; the message gives the remedy.
+        UsageError: Data or settings cannot be used; the message gives the remedy.
     """
     if dataset is None:
         dataset = load_dataset(config.data)
@@ -83,7 +83,7 @@ def run(
         tasks = task.evaluation_tasks("valid", mask_of(config.eval, "valid"))
         monitored = task_of_metric(monitor)
         if monitored not in tasks:
-            raise ValueError(
+            raise UsageError(
                 f"monitor {monitor!r} belongs to the evaluation task {monitored!r}, which {config.model_name} does not have "
                 f"on this data; it has {' and '.join(tasks)}"
             )
@@ -166,16 +166,16 @@ def fit(
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:
-        ValueError: A setting is unknown or impossible, or concerns the reading of a data set that is already loaded; or a run to be
+        UsageError: A setting is unknown or impossible, or concerns the reading of a data set that is already loaded; or a run to be
             saved has a part without an importable name.
     """
     model_class = find_model(model)
     values = nested(settings, sections_of(model_class))
     reading = values.setdefault("data", {})
     if "path" in reading:
-        raise ValueError("fit() takes the path of the data as its first argument; leave data.path out of the settings")
+        raise UsageError("fit() takes the path of the data as its first argument; leave data.path out of the settings")
     if isinstance(dataset, Dataset) and reading:
-        raise ValueError(
+        raise UsageError(
             f"the settings {quote_names(sorted(reading))} concern the reading of data, but {dataset.name} is already loaded; "
             "give them to load_dataset(), or give fit() the path"
         )

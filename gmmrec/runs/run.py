@@ -14,6 +14,7 @@ from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.kinds import evaluate_task
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.settings import EvalConfig, mask_of
@@ -81,7 +82,7 @@ class Run:
         """Write the run folder and return its path.
 
         Raises:
-            ValueError: A custom part has no importable name.
+            UsageError: A custom part has no importable name.
         """
         results = {self.main: self.results, **self.other_results}
         stored = StoredRun(
@@ -104,7 +105,7 @@ class Run:
             parts: Your own parts that the model was trained with, by role, as passed to ``fit``.
 
         Raises:
-            ValueError: The folder is not a finished run, or names a class or a part that was not given.
+            UsageError: The folder is not a finished run, or names a class or a part that was not given.
         """
         stored = read_run(Path(folder), model_class, parts)
         return cls(
@@ -168,13 +169,13 @@ class Run:
 
         Raises:
             KeyError: An id is unknown; the message gives the nearest.
-            ValueError: The model does not predict links, or not exactly one end and a relation are given.
+            UsageError: The model does not predict links, or not exactly one end and a relation are given.
         """
         triples = self.split.triples
         if triples is None:
-            raise ValueError(f"{self.config.model_name} does not predict links; use a run of mkgformer")
+            raise UsageError(f"{self.config.model_name} does not predict links; use a run of mkgformer")
         if (head is None) == (tail is None) or relation is None:
-            raise ValueError("give a relation and one end of the triple, the head or the tail")
+            raise UsageError("give a relation and one end of the triple, the head or the tail")
         frame = self.attributes.get("entity")
         titles = None if frame is None or "title" not in frame else frame["title"].fillna("").astype(str)
         parts = (self.model, self.graph, self.vocabularies, triples, tail if head is None else head, relation, k)
@@ -191,7 +192,7 @@ class Run:
 
         Raises:
             KeyError: An id is unknown.
-            ValueError: The model has no attention to show.
+            UsageError: The model has no attention to show.
         """
         ids = {"user": user, "item": item}
         rows = {kind: int(self.vocabularies[kind].rows([ids[kind]])[0]) for kind in ids}

@@ -7,10 +7,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmrec.data.errors import did_you_mean
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UnknownIdError, UsageError, did_you_mean
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.typing import ENTITY
@@ -47,11 +47,11 @@ def complete(
         Columns ``entity_id``, ``score``, ``rank`` (from 1), and ``title`` if titles are given.
 
     Raises:
-        KeyError: An id is unknown; the message gives the nearest.
-        ValueError: ``k`` is not positive, or the model does not predict links.
+        UnknownIdError: An id is unknown; the message gives the nearest.
+        UsageError: ``k`` is not positive, or the model does not predict links.
     """
     if k < 1:
-        raise ValueError(f"k must be at least 1, but is {k}")
+        raise UsageError(f"k must be at least 1, but is {k}")
     rows = {name: _row(vocabularies[name], value) for name, value in (("entity", entity), ("relation", relation))}
     known = torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards])
     query = model.query_type.for_links(*known)
@@ -78,4 +78,4 @@ def _row(vocabulary: Vocabulary, raw_id: Hashable) -> int:
         return int(vocabulary.rows([raw_id])[0])
     known = vocabulary.ids()
     hint = did_you_mean(str(raw_id), [str(each) for each in known]) or f"; known ids begin with {', '.join(map(repr, known[:3]))}"
-    raise KeyError(f"unknown {vocabulary.name} id {raw_id!r}{hint}")
+    raise UnknownIdError(f"unknown {vocabulary.name} id {raw_id!r}{hint}")

@@ -10,6 +10,7 @@ from torch import Tensor
 from gmmrec.abilities import GeneratesText, ReadsHistories, StopsOutfits, offered
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import TRAIN
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.text import plain
 from gmmrec.nn.beam import Beams, beam_search
 from gmmrec.recommender import AnyRecommender, Encoded
@@ -105,24 +106,24 @@ def complete_outfit(
         known, and ``comment`` (on each added item, given the rest of the outfit) for models that generate them.
 
     Raises:
-        KeyError: An id is unknown.
-        ValueError: The model does not complete outfits, an item is given twice, or sizes contradict each other.
+        UnknownIdError: An id is unknown.
+        UsageError: The model does not complete outfits, an item is given twice, or sizes contradict each other.
     """
     if len(set(items)) < len(items):
-        raise ValueError("an item is given twice; give every item of the outfit once")
+        raise UsageError("an item is given twice; give every item of the outfit once")
     rows = service.items.rows(list(items))  # [n]
     query = _query(service, rows, user)
     usual = 0 if outfits is None else int(outfits.items.counts[outfits.part == TRAIN].bincount().argmax())
     least = len(rows) + 1 if min_items is None else min_items
     most = max(usual, least) if max_items is None else max_items
     if k < 1 or beam < 1 or not len(rows) < most or least > most:
-        raise ValueError(
+        raise UsageError(
             f"expected k and beam of 1 or more, max_items above {len(rows)} and min_items up to max_items, "
             f"but got k {k}, beam {beam}, max_items {most}, min_items {least}"
         )
     kind = None if outfits is None else outfits.category
     if one_per_category and kind is None:
-        raise ValueError("the items have no categories; leave one_per_category out")
+        raise UsageError("the items have no categories; leave one_per_category out")
     device = service.graph.degree("item").device
     choice = torch.arange(len(service.items)) if pool is None else torch.unique(service.items.rows(list(pool)))
     found = complete(
@@ -151,7 +152,7 @@ def complete_outfit(
             frame["comment"] = [""] * len(rows) + _comments(writer, service.encoded, whole.to(device), len(new), words)
         frames.append(frame)
     if not frames:
-        raise ValueError("the pool has no item to add; give a larger one")
+        raise UsageError("the pool has no item to add; give a larger one")
     outfits_found: pd.DataFrame = pd.concat(frames, ignore_index=True)
     return outfits_found
 

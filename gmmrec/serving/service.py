@@ -14,6 +14,7 @@ from gmmrec.abilities import FoldsInUsers, ReadsHistories, offered
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.ranking import Ranked, rank
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
@@ -83,12 +84,12 @@ class Service:
 
         Raises:
             KeyError: An id is unknown.
-            ValueError: ``k`` is not positive, or both users and histories are given.
+            UsageError: ``k`` is not positive, or both users and histories are given.
         """
         if k < 1:
-            raise ValueError(f"k must be at least 1, but is {k}")
+            raise UsageError(f"k must be at least 1, but is {k}")
         if users is not None and histories is not None:
-            raise ValueError("give users or histories, not both; call recommend once for each")
+            raise UsageError("give users or histories, not both; call recommend once for each")
         with torch.no_grad():
             if histories is not None:
                 names: list[Hashable] = [f"history-{i}" for i in range(len(histories))]
@@ -113,12 +114,12 @@ class Service:
 
         Raises:
             KeyError: An id is unknown.
-            ValueError: ``k`` is not positive, or the model has no vectors of items.
+            UsageError: ``k`` is not positive, or the model has no vectors of items.
         """
         if k < 1:
-            raise ValueError(f"k must be at least 1, but is {k}")
+            raise UsageError(f"k must be at least 1, but is {k}")
         if "item" not in self.encoded:
-            raise ValueError(f"{type(self.model).__name__} encodes no items to compare; take a run of a model that ranks items")
+            raise UsageError(f"{type(self.model).__name__} encodes no items to compare; take a run of a model that ranks items")
         rows = self.items.rows(items)
         vectors = F.normalize(self.encoded["item"], dim=-1)
         best = [_nearest(vectors, part, k) for part in rows.split(CHUNK)]
@@ -161,7 +162,7 @@ class Service:
     def _fold_in(self, histories: Sequence[Sequence[Hashable]]) -> tuple[RaggedSets, Encoded, Tensor]:
         lengths = torch.tensor([len(history) for history in histories])
         if not len(histories) or int(lengths.min()) == 0:
-            raise ValueError("every history needs at least one item id; for users without a history, recommend popular items")
+            raise UsageError("every history needs at least one item id; for users without a history, recommend popular items")
         items = self.items.rows([item for history in histories for item in history])
         if not offered(self.model, FoldsInUsers) and not offered(self.model, ReadsHistories):
             name = type(self.model).__name__

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from gmmrec.data.split import Split
+from gmmrec.errors import UsageError
 from gmmrec.tasks.collaborative import CollaborativeTask
 from gmmrec.tasks.context import ContextTask
 from gmmrec.tasks.impressions import ImpressionTask
@@ -27,11 +28,11 @@ def task_of(query_type: type[Query], split: Split) -> type[Task]:
     """Return the task of models with a query type, for a split.
 
     Raises:
-        ValueError: No task has such queries.
+        UsageError: No task has such queries.
     """
     if query_type not in TASKS:
         known = ", ".join(query.__name__ for query in TASKS)
-        raise ValueError(
+        raise UsageError(
             f"no task has queries of type {query_type.__name__}; set query_type to one of {known}, or add a row to TASKS"
         )
     return TASKS[query_type](split)

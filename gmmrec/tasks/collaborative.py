@@ -15,6 +15,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.reviews import training_texts
 from gmmrec.data.split import Split
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import Negatives, NeighborSampler, as_graph
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, EvaluationTask, Mask, RankingEvaluation
@@ -34,7 +35,7 @@ class CollaborativeTask:
             once in training reviews are unknown, as in the graph.
 
     Raises:
-        ValueError: There is no training interaction.
+        UsageError: There is no training interaction.
     """
 
     monitor: ClassVar[str] = "recall@20"
@@ -42,7 +43,7 @@ class CollaborativeTask:
     def __init__(self, inputs: TaskInputs) -> None:
         split, num_items, config = inputs.split, inputs.num_items, inputs.batches
         if not len(split.train):
-            raise ValueError("the training part is empty; expected at least one interaction")
+            raise UsageError("the training part is empty; expected at least one interaction")
         self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
         self.seen = self._by_user(split.train)
         self._users, self._items = self.seen.groups, self.seen.values
@@ -92,7 +93,7 @@ class CollaborativeTask:
             mask: Items of a user that are excluded from ranking.
 
         Raises:
-            ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
+            UsageError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
         """
         answers, excluded, _ = new_answers(self.split, self.num_users, part, mask)
         relevant = self._by_user(answers)
@@ -119,13 +120,13 @@ def new_answers(
     """Return the interactions of one part whose items may be ranked, the excluded items per user, and positions of the former.
 
     Raises:
-        ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
+        UsageError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
     """
     excluded = known_items(split, num_users, part, mask)
     answers = split.part(part)
     new = ~excluded.contains(answers.user, answers.item)
     if not bool(new.any()):
-        raise ValueError(f"the {part} part has no relevant item left: its users have them all in {mask}; use another mask")
+        raise UsageError(f"the {part} part has no relevant item left: its users have them all in {mask}; use another mask")
     return answers.take(new), excluded, torch.nonzero(new).flatten()
 
 
@@ -133,12 +134,12 @@ def known_items(split: Split, num_users: int, part: Literal["valid", "test"], ma
     """Return the items per user that are excluded from the rankings of one part.
 
     Raises:
-        ValueError: The part or the mask is unknown, or the mask covers the part itself.
+        UsageError: The part or the mask is unknown, or the mask covers the part itself.
     """
     check_choice(("valid", "test"), part=part)
     check_choice(get_args(Mask), mask=mask)
     if part == "valid" and mask == "train+valid":
-        raise ValueError("mask 'train+valid' would exclude every relevant item of part 'valid'; use mask 'train'")
+        raise UsageError("mask 'train+valid' would exclude every relevant item of part 'valid'; use mask 'train'")
     known = {"train": split.past, "train+valid": [*split.past, split.valid], "none": [split.train.take(slice(0, 0))]}[mask]
     user, item = (torch.cat([getattr(log, end) for log in known]) for end in ("user", "item"))
     return RaggedSets.from_pairs(user, item, num_users)

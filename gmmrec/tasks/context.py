@@ -54,7 +54,7 @@ class ContextTask:
         inputs: Split, sizes and batches.
 
     Raises:
-        ValueError: There is no training interaction.
+        UsageError: There is no training interaction.
     """
 
     monitor: ClassVar[str] = "recall@20"
@@ -100,7 +100,7 @@ class ContextTask:
             mask: Items of a user that are excluded from ranking.
 
         Raises:
-            ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
+            UsageError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
         """
         events, excluded, _ = new_answers(self.split, self.pairs.num_users, part, mask)
         query = ContextQuery(events.user, None if events.time is None else time_context(events.time))

@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from gmmrec.data.ragged import RaggedLists, RaggedSets
+from gmmrec.errors import UsageError
 from gmmrec.tasks.query import LinkPredictionQuery, OutfitQuery, Q
 
 Mask: TypeAlias = Literal["train", "train+valid", "none"]
@@ -71,7 +72,7 @@ class CandidateEvaluation(Generic[Q]):
         label: Whether each candidate is relevant ``[m]`` (bool), in the order of ``candidates.values``.
 
     Raises:
-        ValueError: A query has no relevant candidate, or only relevant ones.
+        UsageError: A query has no relevant candidate, or only relevant ones.
     """
 
     query: Q
@@ -82,7 +83,7 @@ class CandidateEvaluation(Generic[Q]):
         relevant = torch.zeros(len(self), dtype=torch.long, device=self.label.device)
         relevant.index_add_(0, self.candidates.groups, self.label.long())
         if not bool(((relevant > 0) & (relevant < self.candidates.counts)).all()):
-            raise ValueError("every query needs a relevant candidate and another one; leave out queries with only one kind")
+            raise UsageError("every query needs a relevant candidate and another one; leave out queries with only one kind")
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -134,7 +135,7 @@ class CompatibilityEvaluation:
         label: Whether each outfit is compatible ``[n]`` (bool).
 
     Raises:
-        ValueError: All labels are the same, or an outfit is empty.
+        UsageError: All labels are the same, or an outfit is empty.
     """
 
     query: OutfitQuery
@@ -142,11 +143,11 @@ class CompatibilityEvaluation:
 
     def __post_init__(self) -> None:
         if not 0 < int(self.label.sum()) < len(self.label):
-            raise ValueError(
+            raise UsageError(
                 f"expected compatible outfits and others, but {int(self.label.sum())} of {len(self.label)} are compatible"
             )
         if not bool(self.query.outfit_mask.any(1).all()):
-            raise ValueError("an outfit has no items; leave empty outfits out")
+            raise UsageError("an outfit has no items; leave empty outfits out")
 
     def __len__(self) -> int:
         return self.label.numel()

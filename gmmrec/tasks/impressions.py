@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gmmrec.data.parts import TRAIN
 from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.collaborative import known_items
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, EvaluationTask, Mask, RankingEvaluation
@@ -29,7 +30,7 @@ class ImpressionTask:
             which give the length of histories.
 
     Raises:
-        ValueError: There are no impressions, no usable training impression, or batches are sampled.
+        UsageError: There are no impressions, no usable training impression, or batches are sampled.
     """
 
     monitor: ClassVar[str] = "impressions/auc"
@@ -37,9 +38,9 @@ class ImpressionTask:
     def __init__(self, inputs: TaskInputs) -> None:
         split, num_users, num_items, config = inputs.split, inputs.num_users, inputs.num_items, inputs.batches
         if config.sampled:
-            raise ValueError("models of histories read all items and cannot train on sampled subgraphs; set sampled: false")
+            raise UsageError("models of histories read all items and cannot train on sampled subgraphs; set sampled: false")
         if split.impressions is None:
-            raise ValueError("the data set has no impressions; choose a data set that logs the items shown to users")
+            raise UsageError("the data set has no impressions; choose a data set that logs the items shown to users")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
         self.settings = inputs.settings if isinstance(inputs.settings, HistoryConfig) else HistoryConfig()
         self.impressions = split.impressions
@@ -52,7 +53,7 @@ class ImpressionTask:
         usable = (self.impressions.part == TRAIN) & (self._unclicked.counts > 0) & (lengths > 0)
         self._examples = torch.nonzero(usable[clicks.groups]).flatten()
         if not self._examples.numel():
-            raise ValueError("no training impression has a history, a clicked and an unclicked item; expected at least one")
+            raise UsageError("no training impression has a history, a clicked and an unclicked item; expected at least one")
         self._impression, self._item = clicks.groups[self._examples], clicks.values[self._examples]
         self._lengths = lengths[self._impression].clamp(max=self.settings.max_length)
 
@@ -91,14 +92,14 @@ class ImpressionTask:
             mask: Items of a user that are excluded from ranking; ``none`` where repeat consumption is common.
 
         Raises:
-            ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
+            UsageError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
         """
         excluded = known_items(self.split, self.num_users, part, mask)
         shown, clicked, user = self.impressions.shown, self.impressions.clicked, self.impressions.user
         impression, item = shown.groups[clicked], shown.values[clicked]
         new = self.impressions.of_part(part)[impression] & ~excluded.contains(user[impression], item)
         if not bool(new.any()):
-            raise ValueError(f"no impression of the {part} part has a click outside {mask}; use another mask or split")
+            raise UsageError(f"no impression of the {part} part has a click outside {mask}; use another mask or split")
         relevant = RaggedSets.from_pairs(impression[new], item[new], len(shown))
         position = torch.nonzero(relevant.counts).flatten()
         return RankingEvaluation(self.query(position), relevant.take(position), excluded.take(user[position]), mask)
@@ -107,11 +108,11 @@ class ImpressionTask:
         """Return all impressions of one part that have both a clicked and an unclicked item.
 
         Raises:
-            ValueError: There is none.
+            UsageError: There is none.
         """
         position = self.impressions.telling(part)
         if not position.numel():
-            raise ValueError(f"the {part} part has no impression with both a clicked and an unclicked item; use another split")
+            raise UsageError(f"the {part} part has no impression with both a clicked and an unclicked item; use another split")
         found = self.impressions.take(position)
         return CandidateEvaluation(self.query(position), found.shown, found.clicked)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from gmmrec.config import check_literals, check_positive
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
+from gmmrec.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class BatchConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "num_neighbors", tuple(self.num_neighbors))
         if not self.num_neighbors or min(self.num_neighbors) < -1:
-            raise ValueError(f"num_neighbors must hold a number for every hop, -1 for all, but is {list(self.num_neighbors)}")
+            raise UsageError(f"num_neighbors must hold a number for every hop, -1 for all, but is {list(self.num_neighbors)}")
         check_positive(batch_size=self.batch_size, num_negatives=self.num_negatives)
         check_literals(self)
 

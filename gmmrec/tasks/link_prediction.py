@@ -9,6 +9,7 @@ from torch import Tensor
 from gmmrec.config import check_choice
 from gmmrec.data.parts import TRAIN, SplitPart
 from gmmrec.data.ragged import RaggedLists, RaggedSets
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, LinkPredictionEvaluation, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
@@ -27,7 +28,7 @@ class LinkPredictionTask:
         inputs: A split with triples, and batches: negatives are drawn from all entities.
 
     Raises:
-        ValueError: There are no triples, none in the training part, or batches are sampled.
+        UsageError: There are no triples, none in the training part, or batches are sampled.
     """
 
     monitor: ClassVar[str] = "link_prediction/mrr"
@@ -35,9 +36,9 @@ class LinkPredictionTask:
     def __init__(self, inputs: TaskInputs) -> None:
         triples, config = inputs.split.triples, inputs.batches
         if triples is None or not bool((triples.part == TRAIN).any()):
-            raise ValueError("the data set has no training triples; add triples.csv with the columns head, relation and tail")
+            raise UsageError("the data set has no training triples; add triples.csv with the columns head, relation and tail")
         if config.sampled:
-            raise ValueError("link-prediction models compare all entities and cannot train on subgraphs; set sampled: false")
+            raise UsageError("link-prediction models compare all entities and cannot train on subgraphs; set sampled: false")
         self.config, self.num_relations = config, triples.num_relations
         self.part = triples.part.repeat(2)
         self.query = LinkPredictionQuery(
@@ -80,7 +81,7 @@ class LinkPredictionTask:
         """Return every distinct query of one part with all its answers there; answers from other parts are not ranked.
 
         Raises:
-            ValueError: The part is unknown or empty.
+            UsageError: The part is unknown or empty.
         """
         index = self._positions(part)
         query, first = self._query_of[index].unique(return_inverse=True)
@@ -105,5 +106,5 @@ class LinkPredictionTask:
         check_choice(("valid", "test"), part=part)
         index = torch.nonzero(self.part == SplitPart(part).code).flatten()
         if not index.numel():
-            raise ValueError(f"the {part} part has no triples; set split.triples to a share greater than 0")
+            raise UsageError(f"the {part} part has no triples; set split.triples to a share greater than 0")
         return index

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
+from gmmrec.errors import UsageError
 
 
 class UniformNegatives:
@@ -18,14 +19,14 @@ class UniformNegatives:
         pool: Items to draw from: rows ``[n]``, or their number if every item ``0 … pool - 1`` may be drawn.
 
     Raises:
-        ValueError: The pool is empty.
+        UsageError: The pool is empty.
     """
 
     def __init__(self, seen: RaggedSets, pool: Tensor | int) -> None:
         self._items = None if isinstance(pool, int) else torch.unique(pool)
         self._size = pool if isinstance(pool, int) else int(torch.unique(pool).numel())
         if self._size < 1:
-            raise ValueError("the pool of negatives is empty; expected at least one item")
+            raise UsageError("the pool of negatives is empty; expected at least one item")
         user, item = seen.groups, seen.values
         if self._items is None:
             user, position = user[item < self._size], item[item < self._size]
@@ -44,12 +45,12 @@ class UniformNegatives:
         """Draw negatives ``[B, count]`` for users ``[B]``, with replacement.
 
         Raises:
-            ValueError: A user has seen the whole pool.
+            UsageError: A user has seen the whole pool.
         """
         allowed = self._allowed[user]
         if self._has_exhausted and bool((allowed <= 0).any()):
             row = int(user[allowed <= 0][0])
-            raise ValueError(
+            raise UsageError(
                 f"user row {row} has seen all {self._size} items negatives are drawn from; "
                 "draw them from all items, or leave this user out of training"
             )
@@ -73,7 +74,7 @@ def uniform_negatives(user: Tensor, seen: RaggedSets, pool: Tensor | int, *, cou
         generator: Source of randomness.
 
     Raises:
-        ValueError: The pool is empty, or a user has seen all of it.
+        UsageError: The pool is empty, or a user has seen all of it.
 
     >>> seen = RaggedSets(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]))
     >>> uniform_negatives(torch.tensor([0, 0]), seen, 4, count=6, generator=torch.Generator().manual_seed(0)).unique()

@@ -10,6 +10,7 @@ from torch import Tensor
 from gmmrec.config import check_positive
 from gmmrec.data.interactions import Interactions, joined
 from gmmrec.data.ragged import RaggedSets, windows
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.collaborative import new_answers
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation
@@ -93,7 +94,7 @@ class NextItemTask:
         inputs: Split, sizes, batches, and the settings of the model, which give the length of histories.
 
     Raises:
-        ValueError: No user has two training interactions, or batches are sampled.
+        UsageError: No user has two training interactions, or batches are sampled.
     """
 
     monitor: ClassVar[str] = "recall@20"
@@ -101,7 +102,7 @@ class NextItemTask:
     def __init__(self, inputs: TaskInputs) -> None:
         split, num_users, num_items, config = inputs.split, inputs.num_users, inputs.num_items, inputs.batches
         if config.sampled:
-            raise ValueError("models of histories read all items and cannot train on sampled subgraphs; set sampled: false")
+            raise UsageError("models of histories read all items and cannot train on sampled subgraphs; set sampled: false")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
         self.settings = inputs.settings if isinstance(inputs.settings, HistoryConfig) else HistoryConfig()
         self._train = Timeline(split.train, num_users)
@@ -109,7 +110,7 @@ class NextItemTask:
         to_last = torch.bincount(self._train.user, minlength=num_users)[self._train.user] - 1 - rank
         self._examples = torch.nonzero((rank > 0) & (to_last % self.settings.stride == 0)).flatten()
         if not self._examples.numel():
-            raise ValueError("no user has two training interactions; next-item prediction needs at least one such user")
+            raise UsageError("no user has two training interactions; next-item prediction needs at least one such user")
         self._lengths = rank[self._examples].clamp(max=self.settings.max_length)
         seen = RaggedSets.from_pairs(split.train.user, split.train.item, num_users)
         pool = num_items if config.negatives_from == "all" else split.train.item
@@ -143,7 +144,7 @@ class NextItemTask:
             mask: Items of a user that are excluded from ranking; ``none`` where repeat consumption is common.
 
         Raises:
-            ValueError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
+            UsageError: The part or the mask is unknown, the mask covers the part itself, or no relevant item is left.
         """
         events, excluded, position_in_part = new_answers(self.split, self.num_users, part, mask)
         known = [*self.split.past, self.split.valid] + ([self.split.test] if part == "test" else [])

@@ -11,6 +11,7 @@ from gmmrec.config import check_choice, check_literals, check_positive
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import TRAIN
 from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEvaluation, EvaluationTask, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
@@ -52,7 +53,7 @@ class OutfitTask:
         inputs: A split with outfits, sizes, batches, and the settings of the model, which give the length of histories.
 
     Raises:
-        ValueError: There are no outfits, none in the training part, or batches are sampled.
+        UsageError: There are no outfits, none in the training part, or batches are sampled.
     """
 
     monitor: ClassVar[str] = "fill_in_the_blank/accuracy"
@@ -60,19 +61,19 @@ class OutfitTask:
     def __init__(self, inputs: TaskInputs) -> None:
         split, num_items, config, settings = inputs.split, inputs.num_items, inputs.batches, inputs.settings
         if config.sampled:
-            raise ValueError("outfit models compare all items and cannot train on sampled subgraphs; set sampled: false")
+            raise UsageError("outfit models compare all items and cannot train on sampled subgraphs; set sampled: false")
         if split.outfits is None:
-            raise ValueError("the data set has no outfits; choose another model, or a data set with outfits")
+            raise UsageError("the data set has no outfits; choose another model, or a data set with outfits")
         self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
         self.outfits: Outfits = split.outfits
         self.settings = settings if isinstance(settings, OutfitConfig) else OutfitConfig()
         items = self.outfits.items
         if int(items.counts.min()) < 2:
-            raise ValueError("an outfit needs at least two items, but found smaller ones; leave them out")
+            raise UsageError("an outfit needs at least two items, but found smaller ones; leave them out")
         self._outfit = items.groups  # outfit of every item
         self._examples = torch.nonzero(self.outfits.part[self._outfit] == 0).flatten()
         if not self._examples.numel():
-            raise ValueError("the training part has no outfits; expected at least one")
+            raise UsageError("the training part has no outfits; expected at least one")
         self.timeline = Timeline(split.train, inputs.num_users)
         no_histories = self.outfits.user is None or self.outfits.history is not None
         self._ends = None if no_histories else self._history_ends()
@@ -132,7 +133,7 @@ class OutfitTask:
             mask: Ignored: items of the outfit are not ranked, all others are, known to the user or not.
 
         Raises:
-            ValueError: The part is unknown or holds no outfit.
+            UsageError: The part is unknown or holds no outfit.
         """
         outfit = self._held_out(part)
         position = self._left_out(outfit, part)
@@ -159,7 +160,7 @@ class OutfitTask:
                 among newly drawn candidates; queries of the data are used as they are.
 
         Raises:
-            ValueError: The part is unknown or holds no outfit.
+            UsageError: The part is unknown or holds no outfit.
         """
         outfit, given = self._held_out(part), self.outfits.fill_in_the_blank
         if given is not None and part == "test":
@@ -196,7 +197,7 @@ class OutfitTask:
         check_choice(("valid", "test"), part=part)
         outfit = torch.nonzero(self.outfits.part == (1 if part == "valid" else 2)).flatten()
         if not outfit.numel():
-            raise ValueError(f"the {part} part has no outfits; use another split")
+            raise UsageError(f"the {part} part has no outfits; use another split")
         return outfit
 
     def _left_out(self, outfit: Tensor, part: Literal["valid", "test"]) -> Tensor:

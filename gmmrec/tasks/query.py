@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from gmmrec.errors import UsageError
 from gmmrec.renamed import refuse_old_names
 from gmmrec.typing import NodeType
 
@@ -46,9 +47,9 @@ class Query:
             history: Returns the histories of users; called if they are part of the query.
 
         Raises:
-            ValueError: The class needs more than users.
+            UsageError: The class needs more than users.
         """
-        raise ValueError(f"{cls.__name__} needs more than users")
+        raise UsageError(f"{cls.__name__} needs more than users")
 
     @classmethod
     def for_outfits(
@@ -57,18 +58,18 @@ class Query:
         """Return a query for the items that complete outfits ``[B, L]`` for users ``[B]``; see :class:`OutfitQuery`.
 
         Raises:
-            ValueError: The class does not complete outfits.
+            UsageError: The class does not complete outfits.
         """
-        raise ValueError("this model ranks items but does not complete outfits; use a run of one that does, such as pog")
+        raise UsageError("this model ranks items but does not complete outfits; use a run of one that does, such as pog")
 
     @classmethod
     def for_links(cls, head: Tensor, relation: Tensor) -> "LinkPredictionQuery":
         """Return a query for the entities linked by relations ``[B]`` to entities ``[B]``; see :class:`LinkPredictionQuery`.
 
         Raises:
-            ValueError: The class does not predict links.
+            UsageError: The class does not predict links.
         """
-        raise ValueError("this model does not predict links; use a run of one that does, such as mkgformer")
+        raise UsageError("this model does not predict links; use a run of one that does, such as mkgformer")
 
     def take(self, index: Tensor | slice) -> Self:
         """Return the queries at positions ``index``."""
@@ -140,10 +141,10 @@ class HistoryQuery(PersonalQuery):
         """Return a query for the next items of users ``[B]``, given the histories that ``history`` returns.
 
         Raises:
-            ValueError: No histories are given.
+            UsageError: No histories are given.
         """
         if history is None:
-            raise ValueError("this model needs the histories of users; give them")
+            raise UsageError("this model needs the histories of users; give them")
         return history(user)
 
 
@@ -164,7 +165,7 @@ class OutfitQuery(PersonalQuery):
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "Query":
         """Raise: outfits need more than users."""
-        raise ValueError("this model completes outfits and needs given items; use gmmrec complete")
+        raise UsageError("this model completes outfits and needs given items; use gmmrec complete")
 
     @classmethod
     def for_outfits(
@@ -198,7 +199,7 @@ class LinkPredictionQuery(Query):
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "Query":
         """Raise: link prediction has no users."""
-        raise ValueError("this model predicts links and needs an entity and a relation; use gmmrec link")
+        raise UsageError("this model predicts links and needs an entity and a relation; use gmmrec link")
 
     @classmethod
     def for_links(cls, head: Tensor, relation: Tensor) -> "LinkPredictionQuery":

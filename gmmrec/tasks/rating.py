@@ -10,6 +10,7 @@ from torch import Tensor
 from gmmrec.config import check_choice
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.reviews import training_texts
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
 from gmmrec.tasks.collaborative import CollaborativeTask, fork_generator
@@ -29,7 +30,7 @@ class RatingTask:
             of the positive.
 
     Raises:
-        ValueError: There are no training interactions, or they have no ratings.
+        UsageError: There are no training interactions, or they have no ratings.
     """
 
     monitor: ClassVar[str] = "rmse"
@@ -37,7 +38,7 @@ class RatingTask:
     def __init__(self, inputs: TaskInputs) -> None:
         split = inputs.split
         if split.train.weight is None:
-            raise ValueError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
+            raise UsageError("the interactions have no ratings to predict; set weight_column, or choose a model that ranks")
         self.split, self.config = split, inputs.batches
         self._ranking = CollaborativeTask(replace(inputs, reviews=None))
         self._train = split.train.distinct()
@@ -81,12 +82,12 @@ class RatingTask:
         """Return all ratings of one part, in the order of its interactions.
 
         Raises:
-            ValueError: The part is unknown or empty.
+            UsageError: The part is unknown or empty.
         """
         check_choice(("valid", "test"), part=part)
         held_out = self.split.part(part)
         if not len(held_out):
-            raise ValueError(f"the {part} part has no ratings to predict; use another split")
+            raise UsageError(f"the {part} part has no ratings to predict; use another split")
         known = _ratings(self._train)
         bounds = float(known.min()), float(known.max())
         return RatingEvaluation(RatingQuery(held_out.user), held_out.item, _ratings(held_out), bounds)

@@ -12,6 +12,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.split import Split
+from gmmrec.errors import UsageError
 from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
 from gmmrec.tasks.next_item import NextItemTask, Timeline
@@ -64,12 +65,12 @@ def asking(query_type: QueryClass) -> Asking:
     """Return the row of ``ASKING`` for a query type.
 
     Raises:
-        ValueError: The suite does not cover models of this type.
+        UsageError: The suite does not cover models of this type.
     """
     for base in query_type.__mro__:
         if base in ASKING:
             return ASKING[base]
-    raise ValueError(
+    raise UsageError(
         f"the contract suite covers models that rank items for users, not models of {query_type.__name__}; "
         "test this model on other toy data, such as gmmrec.testing.circle"
     )

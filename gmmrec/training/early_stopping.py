@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from gmmrec.errors import UsageError
+
 Mode = Literal["max", "min"]
 """Direction of a validation value: ``"max"`` if higher is better, ``"min"`` if lower is."""
 
@@ -38,10 +40,10 @@ class EarlyStopping:
         """Record the value of an epoch, and return whether it is the best so far.
 
         Raises:
-            ValueError: The value is NaN.
+            UsageError: The value is NaN.
         """
         if math.isnan(value):
-            raise ValueError(f"the validation value of epoch {epoch} is not a number; check the scores of the model")
+            raise UsageError(f"the validation value of epoch {epoch} is not a number; check the scores of the model")
         sign = 1 if self.mode == "max" else -1
         if self.best_value is not None and not sign * value > sign * self.best_value + self.min_delta:
             self.waited += 1

@@ -12,6 +12,7 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 from typing_extensions import Self
 
+from gmmrec.errors import UsageError
 from gmmrec.training.history import Epoch, History, HistoryFile
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,11 @@ class TermLog:
         """Record the terms of the next step.
 
         Raises:
-            ValueError: There are no terms, or a term of a recent step is not finite.
+            UsageError: There are no terms, or a term of a recent step is not finite.
         """
         self._step += 1
         if not terms:
-            raise ValueError(
+            raise UsageError(
                 f"the loss of step {self._step} of epoch {self._epoch} has no terms, but the model has weights to train"
             )
         for name, value in terms.items():
@@ -51,10 +52,10 @@ class TermLog:
         """Mean of each term over the steps that had it.
 
         Raises:
-            ValueError: A term is not finite, or there were no steps.
+            UsageError: A term is not finite, or there were no steps.
         """
         if not self._step:
-            raise ValueError(f"epoch {self._epoch} has no batches, so there is nothing to learn from")
+            raise UsageError(f"epoch {self._epoch} has no batches, so there is nothing to learn from")
         self._flush()
         return {name: total / count for name, (total, count) in self._sums.items()}
 
@@ -64,7 +65,7 @@ class TermLog:
             values = torch.stack([value for _, value in pairs]).double().tolist()
             for (step, _), value in zip(pairs, values, strict=True):
                 if not math.isfinite(value):
-                    raise ValueError(
+                    raise UsageError(
                         f"loss term {name!r} is {value} in step {step} of epoch {self._epoch}; "
                         "try a smaller learning rate, clip_norm, or precision 32-true"
                     )

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gmmrec.errors import UsageError
 from gmmrec.training.early_stopping import EarlyStopping
 from gmmrec.training.history import Epoch, History
 
@@ -86,7 +87,7 @@ class TrainingState:
         """Restore the state from a file, including torch's global random state.
 
         Raises:
-            ValueError: The file is missing or damaged, or belongs to another model, other data or other settings.
+            UsageError: The file is missing or damaged, or belongs to another model, other data or other settings.
         """
         groups, header = _read(path)
         _check_settings(path, header["settings"], json.loads(json.dumps(self.settings)))
@@ -138,25 +139,25 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     if not path.is_file():
-        raise ValueError(f"there is no training state {path} to resume from; start the run without resuming")
+        raise UsageError(f"there is no training state {path} to resume from; start the run without resuming")
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "random": {}, "optimizer": {}}
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
-                raise ValueError(f"{path} is not a training state of this version of gmmrec; start over without resuming")
+                raise UsageError(f"{path} is not a training state of this version of gmmrec; start over without resuming")
             for key in file.keys():  # noqa: SIM118 (not a dictionary)
                 group, name = key.split("/", 1)
                 groups[group][name] = file.get_tensor(key)
         return groups, json.loads(metadata["state"])
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"the training state {path} is damaged ({error}); start over without resuming") from None
+        raise UsageError(f"the training state {path} is damaged ({error}); start over without resuming") from None
 
 
 def _check_settings(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     for name in dict.fromkeys((*expected, *found)):
         if found.get(name) != expected.get(name):
-            raise ValueError(
+            raise UsageError(
                 f"the training state {path} was written with {name} = {found.get(name)}, but {name} is {expected.get(name)} now; "
                 "use the same settings, or start over without resuming"
             )
@@ -166,7 +167,7 @@ def _check_shapes(path: Path, found: Mapping[str, Tensor], expected: Mapping[str
     for name in dict.fromkeys((*expected, *found)):
         shapes = [tuple(side[name].shape) if name in side else "missing" for side in (found, expected)]
         if shapes[0] != shapes[1]:
-            raise ValueError(
+            raise UsageError(
                 f"the training state {path} belongs to other data or another model: weight {name!r} is {shapes[0]} there, "
                 f"but {shapes[1]} here; start over without resuming"
             )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from gmmrec.abilities import AcceptsParts, offered
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.query import Batch
@@ -119,7 +120,7 @@ class Trainer:
             resume: Resume from the training state in ``run_dir``; bit for bit on a CPU.
 
         Raises:
-            ValueError: A loss is not finite, an epoch has no batches, or the training state cannot be used.
+            UsageError: A loss is not finite, an epoch has no batches, or the training state cannot be used.
         """
         self.fabric.to_device(model)
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -128,7 +129,7 @@ class Trainer:
         state_file = None if run_dir is None else run_dir / STATE_FILE
         if resume:
             if state_file is None:
-                raise ValueError("resuming needs a run folder, but none was given")
+                raise UsageError("resuming needs a run folder, but none was given")
             state.load(state_file)
         elif state_file is not None:
             state_file.unlink(missing_ok=True)  # left by an older run, which must not be resumed

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError
 from gmmrec.recommender import AnyRecommender
 from gmmrec.typing import ITEM, USER, NodeType
 
@@ -37,29 +38,29 @@ def warm_start(
         Number of ids that keep their initial value, by node type.
 
     Raises:
-        ValueError: The model has no item table, vectors are missing, widths differ, or no ids are shared. Nothing is written then.
+        UsageError: The model has no item table, vectors are missing, widths differ, or no ids are shared. Nothing is written then.
     """
     name = type(model).__name__
     tables = {table_name: table for table_name, table in model.named_parameters(recurse=False) if table_name in TABLES}
     if ITEM not in {TABLES[table_name] for table_name in tables}:
-        raise ValueError(f"init_from fills id tables named {', '.join(TABLES)}, but {name} has no item table; leave init_from out")
+        raise UsageError(f"init_from fills id tables named {', '.join(TABLES)}, but {name} has no item table; leave init_from out")
     rows_of: dict[NodeType, Tensor] = {}
     for table_name, table in tables.items():
         node_type = TABLES[table_name]
         found = vectors.get(node_type)
         if found is None or found.layout != torch.strided:
-            raise ValueError(
+            raise UsageError(
                 f"init_from needs {node_type} vectors, but the run has none; use a run of a model that encodes users and items, "
                 "such as lightgcn"
             )
         if found.shape[1] != table.shape[1]:
-            raise ValueError(
+            raise UsageError(
                 f"the run of init_from has {node_type} vectors of width {found.shape[1]}, but those of {name} have width "
                 f"{table.shape[1]}; give both the same dim"
             )
         rows_of[node_type] = matching_rows(vocabularies[node_type], known[node_type])
         if not bool((rows_of[node_type] >= 0).any()):
-            raise ValueError(f"the run of init_from knows none of the {len(table)} {node_type} ids; use a run with the same ids")
+            raise UsageError(f"the run of init_from knows none of the {len(table)} {node_type} ids; use a run with the same ids")
     for table_name, table in tables.items():
         source = rows_of[TABLES[table_name]]
         rows = (source >= 0).nonzero().flatten()

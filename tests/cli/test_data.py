@@ -3,8 +3,8 @@ import json
 import pytest
 
 from gmmrec.cli.main import parse
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import DataError
 
 
 def run(*arguments):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from gmmrec.data.arrays import read_features
-from gmmrec.data.errors import DataError
+from gmmrec.errors import DataError
 
 
 def refused(folder, catalogues=None):

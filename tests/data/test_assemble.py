@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import DataError
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gmmrec.data.attributes import read_attributes
-from gmmrec.data.errors import DataError
+from gmmrec.errors import DataError
 
 
 def test_attributes_have_types_and_a_title(tmp_path):

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from gmmrec.data.columns import ColumnNames, interaction_log
-from gmmrec.data.errors import DataError
 from gmmrec.data.files import read_table
+from gmmrec.errors import DataError
 
 
 def log_of(tmp_path, text, name="interactions.csv", **columns):

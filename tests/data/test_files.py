@@ -4,8 +4,8 @@ import importlib.util
 import pandas as pd
 import pytest
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.files import line_of, read_table, read_text
+from gmmrec.errors import DataError
 
 TEXT = "user,item\n1,2\n3,4\n"
 

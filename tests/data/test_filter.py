@@ -2,9 +2,9 @@ import pandas as pd
 import pytest
 import torch
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.filter import drop_duplicates, hide_features, k_core, min_weight, select_modalities
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import DataError
 from gmmrec.testing import checkerboard
 
 

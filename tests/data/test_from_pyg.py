@@ -7,9 +7,9 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import RandomLinkSplit, ToUndirected
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
 from gmmrec.data.parts import TEST, TRAIN, VALID
 from gmmrec.data.split import split_dataset
+from gmmrec.errors import DataError
 from gmmrec.graph.build import build_graph
 from gmmrec.testing import rated_checkerboard
 

@@ -1,7 +1,7 @@
 import pytest
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import DataConfig, load_dataset
+from gmmrec.errors import DataError
 
 
 def test_an_unknown_name_lists_the_bundled_ones():

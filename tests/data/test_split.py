@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.split import SplitConfig, by_time, cold_items, cold_users, complete, leave_last_out, random, split_dataset
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import DataError
 
 
 def generator(seed=0):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.parts import TEST, TRAIN, VALID
 from gmmrec.data.triple_tables import alignment_table, triple_table
+from gmmrec.errors import DataError
 
 PATH = Path("triples.csv")
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.load import load_dataset
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.data.write import write_atomic, write_folder, write_mmrec
+from gmmrec.errors import DataError
 
 WRITERS = {"folder": write_folder, "mmrec": write_mmrec, "atomic": write_atomic}
 

@@ -31,6 +31,16 @@ NAMED = re.compile(r"(?:^|_)(?:name|kind|task|model|query)$")
 """Variables that hold the name of a kind, a task or a model."""
 QUESTION = re.compile(r"(What|Which|How|Whether|Who|Whose|Where|When|Why)\b")
 LEFT_OVER = re.compile(r"#.*\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+KIN = {
+    "ValueError": "UsageError",
+    "KeyError": "UnknownIdError",
+    "TypeError": "WrongTypeError",
+    "FileNotFoundError": "MissingFileError",
+    "RuntimeError": "UsageError",
+    "IndexError": "UsageError",
+    "OSError": "UsageError",
+}
+"""Error for people in place of a built-in exception."""
 _IMPERATIVES = (
     "add answer apply ask average bring build call carry check choose collect combine come compare compute copy count cut draw "
     "drop encode end explain fill find fit fuse get give hide hold join keep learn leave let load look make map mark mask match "
@@ -143,6 +153,13 @@ def nothing_left_over(source: Source, known: Vocabulary) -> Iterator[tuple[int, 
             yield number, f"{found[1]}; do it now, or leave it out"
 
 
+def errors_for_people(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
+    """Refuse built-in exceptions for bad input, which the command line takes for faults of gmmrec."""
+    for node in source.nodes if source.folder in ("gmmrec", "benchmarks", "data_scripts") else ():
+        if isinstance(node, ast.Raise) and node.exc and (name := last_name(getattr(node.exc, "func", node.exc))) in KIN:
+            yield node.lineno, f"{name}; raise {KIN[name]} of gmmrec.errors"
+
+
 def short_files(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
     """Refuse long files."""
     lines = source.text.count("\n")
@@ -181,6 +198,7 @@ RULES: Mapping[str, Rule] = {
     "docstring-question": no_question_words,
     "docstring-person": no_third_person,
     "left-over": nothing_left_over,
+    "errors-for-people": errors_for_people,
     "long-file": short_files,
     "numbered-test": tests_say_what_they_check,
 }

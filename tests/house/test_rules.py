@@ -146,3 +146,15 @@ def test_numbered_tests_are_found():
     names = ("test_k1_shapes", "test_8_sums", "test_check_2_sums", "test_k_core", "test_2d")
     text = "\n".join(f"def {name}(): ..." for name in names)
     assert found("numbered-test", text, "tests/test_mine.py") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("text", ["raise ValueError('no')", "raise KeyError(name)", "raise TypeError", "raise builtins.OSError(2)"])
+def test_built_in_exceptions_are_found(text):
+    assert len(found("errors-for-people", text)) == 1
+    assert found("errors-for-people", text, "tests/test_mine.py") == []
+
+
+def test_errors_for_people_and_exceptions_of_protocols_pass():
+    assert (
+        found("errors-for-people", "raise UsageError('no')\nraise AttributeError(name)\nraise missing_attribute(name)\nraise") == []
+    )

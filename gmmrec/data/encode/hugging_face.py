@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.data.encode.regions import regions
+from gmmrec.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,7 +64,7 @@ class HuggingFaceImages:
             return hidden
         side = math.isqrt(hidden.shape[1])  # class and register tokens precede the patches, too few for another row and column
         if pixels.shape[-1] != pixels.shape[-2]:
-            raise ValueError(f"{self.name} expects images that are not square; use an encoder with square input")
+            raise UsageError(f"{self.name} expects images that are not square; use an encoder with square input")
         patches: Tensor = hidden[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
         return patches
 
@@ -110,7 +111,7 @@ class HuggingFaceTexts:
         """Return the first ``count`` contextual token vectors, without special tokens, and their mask ``[B, count]``."""
         added = self._tokenizer.num_special_tokens_to_add()
         if count + added > self._longest:
-            raise ValueError(f"tokens must be at most {self._longest - added} for {self.name}, but is {count}")
+            raise UsageError(f"tokens must be at most {self._longest - added} for {self.name}, but is {count}")
         batch = self._batch(texts, count + added)
         is_word = (batch.pop("special_tokens_mask") == 0) & (batch["attention_mask"] == 1)  # [B, L]
         tower = getattr(self._model, "text_model", self._model)
@@ -143,14 +144,14 @@ def _load(auto_class: str, name: str) -> Any:
     try:
         import transformers
     except ImportError:
-        raise ValueError(
+        raise UsageError(
             f"the encoder {name!r} needs transformers, which is not installed; run: pip install 'gmmrec[encoders]'"
         ) from None
     try:
         return getattr(transformers, auto_class).from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(
+        raise UsageError(
             f"the encoder {name!r} cannot be loaded by {auto_class} ({reason}); give a vision model for images or a text model "
             "for texts, by its name on the Hugging Face hub or as a local folder, or one of the packaged encoders"
         ) from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gmmrec.data.encode.encoders import ImageEncoder
 from gmmrec.data.encode.source import Encoded
-from gmmrec.data.errors import DataError, quote_names
+from gmmrec.errors import DataError, UsageError, quote_names
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,7 +39,7 @@ class Pictures:
         crops: Whether to encode the four corners and the centre as a token axis instead of the whole image.
 
     Raises:
-        ValueError: Both regions and crops are set, the lists differ in length, or Pillow is not installed.
+        UsageError: Both regions and crops are set, the lists differ in length, or Pillow is not installed.
     """
 
     ids: Sequence[Hashable]
@@ -50,11 +50,11 @@ class Pictures:
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("PIL") is None:
-            raise ValueError("opening images needs Pillow, which is not installed; run: pip install 'gmmrec[encoders]'")
+            raise UsageError("opening images needs Pillow, which is not installed; run: pip install 'gmmrec[encoders]'")
         if self.regions is not None and self.crops:
-            raise ValueError("regions and crops cannot be combined; choose one token axis")
+            raise UsageError("regions and crops cannot be combined; choose one token axis")
         if len(self.ids) != len(self.paths):
-            raise ValueError(f"every item needs a path or None, but there are {len(self.paths)} for {len(self.ids)} items")
+            raise UsageError(f"every item needs a path or None, but there are {len(self.paths)} for {len(self.ids)} items")
 
     def settings(self) -> dict[str, object]:
         """Return the settings that determine the vectors besides the images."""
@@ -145,7 +145,7 @@ def open_picture(path: Path) -> "Image":
 
     Raises:
         OSError: The file is missing, damaged or not an image; rare defects raise others of :data:`BROKEN`.
-        ValueError: The image is so large that Pillow takes it for a decompression bomb.
+        UsageError: The image is so large that Pillow takes it for a decompression bomb.
     """
     from PIL import Image, ImageOps
 
@@ -157,7 +157,7 @@ def open_picture(path: Path) -> "Image":
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
             return picture.convert("RGB")
     except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def five_crops(picture: "Image") -> list["Image"]:

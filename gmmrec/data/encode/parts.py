@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gmmrec.data.encode.source import Encoded, Source
+from gmmrec.errors import UsageError
 
 Array = NDArray[Any]
 
@@ -49,7 +50,7 @@ def encode_part(source: Source, rows: range, batch_size: int, progress: Callable
         False; the ``missing`` rows and the ``reasons``.
 
     Raises:
-        ValueError: The encoder gives values that fit neither the batch nor each other.
+        UsageError: The encoder gives values that fit neither the batch nor each other.
     """
     order = sorted(rows, key=source.length)
     missing: dict[int, str] = {}
@@ -70,7 +71,7 @@ def encode_part(source: Source, rows: range, batch_size: int, progress: Callable
         progress(len(batch))
     widths = {block.shape[1:] for block in values}
     if len(widths) > 1:
-        raise ValueError(f"an encoder must give all batches the same number of tokens and width, but gave {sorted(widths)}")
+        raise UsageError(f"an encoder must give all batches the same number of tokens and width, but gave {sorted(widths)}")
     ascending = np.argsort(present)
     return {
         "rows": np.array(present, dtype=np.int64)[ascending] - rows.start,
@@ -112,7 +113,7 @@ def _checked(encoded: Encoded) -> tuple[Array, Array, dict[int, str]]:
     values = encoded.values.detach().float().cpu()
     mask = torch.ones(values.shape[:-1], dtype=torch.bool) if encoded.mask is None else encoded.mask.cpu()
     if values.dim() not in (2, 3) or len(values) != len(encoded.rows) or mask.shape != values.shape[:-1]:
-        raise ValueError(
+        raise UsageError(
             f"an encoder must give [B, D] or [B, T, D] values and a mask [B, T] for a batch of {len(encoded.rows)}, "
             f"but gave {tuple(values.shape)} and {tuple(mask.shape)}"
         )

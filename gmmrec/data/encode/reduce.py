@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmmrec.errors import UsageError
+
 Array = NDArray[Any]
 
 
@@ -43,13 +45,13 @@ class PrincipalComponents:
         The largest entry of every axis is positive, so that signs do not depend on the linear algebra library.
 
         Raises:
-            ValueError: ``dim`` is not less than the width or number of the vectors.
+            UsageError: ``dim`` is not less than the width or number of the vectors.
         """
         width = len(self._origin)
         if dim >= width:
-            raise ValueError(f"dim must be less than the encoder's width {width}, but is {dim}; leave it out to keep the width")
+            raise UsageError(f"dim must be less than the encoder's width {width}, but is {dim}; leave it out to keep the width")
         if dim >= self.count:
-            raise ValueError(f"dim must be less than the number of vectors, {self.count}, but is {dim}")
+            raise UsageError(f"dim must be less than the number of vectors, {self.count}, but is {dim}")
         shift = self._sum / self.count
         variance, axes = np.linalg.eigh(self._products / self.count - np.outer(shift, shift))  # ascending
         axes = axes.T[::-1][:dim]

@@ -3,6 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
+
 
 def regions(maps: Tensor, size: int) -> Tensor:
     """Return a feature map as ``size`` by ``size`` vectors, row by row from the top left.
@@ -15,7 +17,7 @@ def regions(maps: Tensor, size: int) -> Tensor:
         Vectors ``[B, size * size, D]``.
 
     Raises:
-        ValueError: The map is smaller than the grid.
+        UsageError: The map is smaller than the grid.
 
     >>> import torch
     >>> regions(torch.arange(16.0).view(1, 1, 4, 4), 2)[0, :, 0]
@@ -23,7 +25,7 @@ def regions(maps: Tensor, size: int) -> Tensor:
     """
     height, width = maps.shape[2:]
     if not 1 <= size <= min(height, width):
-        raise ValueError(
+        raise UsageError(
             f"a grid of {size} x {size} regions needs a feature map of that size, but the encoder's is {height} x {width}"
         )
     return F.adaptive_avg_pool2d(maps, size).flatten(2).transpose(1, 2)

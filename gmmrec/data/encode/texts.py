@@ -8,7 +8,7 @@ import pandas as pd
 
 from gmmrec.data.encode.encoders import TextEncoder
 from gmmrec.data.encode.source import Encoded
-from gmmrec.data.errors import DataError, did_you_mean, quote_names
+from gmmrec.errors import DataError, UsageError, did_you_mean, quote_names
 
 
 @runtime_checkable
@@ -31,7 +31,7 @@ class Texts:
         tokens: Number of tokens of a text, which become a token axis; None for one vector per text.
 
     Raises:
-        ValueError: The lists differ in length.
+        UsageError: The lists differ in length.
     """
 
     ids: Sequence[Hashable]
@@ -41,7 +41,7 @@ class Texts:
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.texts):
-            raise ValueError(f"there must be a text for every item, but there are {len(self.texts)} for {len(self.ids)} items")
+            raise UsageError(f"there must be a text for every item, but there are {len(self.texts)} for {len(self.ids)} items")
 
     def settings(self) -> dict[str, object]:
         """Return the settings that determine the vectors besides the texts."""

@@ -11,11 +11,11 @@ import pandas as pd
 
 from gmmrec.data.attributes import attribute_table
 from gmmrec.data.columns import ColumnNames, interaction_log
-from gmmrec.data.errors import DataError
 from gmmrec.data.files import find_file, read_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.triple_tables import alignment_table, triple_table
+from gmmrec.errors import DataError
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 

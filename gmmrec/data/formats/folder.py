@@ -16,12 +16,12 @@ import pandas as pd
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import ATTRIBUTE_FILES, read_attributes
 from gmmrec.data.columns import ColumnNames, find_column, interaction_log
-from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text
 from gmmrec.data.formats.outfits import category_features, outfit_table
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import Tables
 from gmmrec.data.triple_tables import alignment_table, triple_table
+from gmmrec.errors import DataError, literal, quote_names
 
 logger = logging.getLogger(__name__)
 

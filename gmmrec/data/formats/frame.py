@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from gmmrec.data.arrays import check_array
 from gmmrec.data.attributes import attribute_table
 from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_ids
-from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.files import read_table
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.triple_tables import alignment_table, triple_table
+from gmmrec.errors import DataError, literal, quote_names
 
 Vectors: TypeAlias = "ArrayLike | torch.Tensor"
 GivenFeatures: TypeAlias = "Vectors | Sequence[Any] | Mapping[Any, Any] | pd.DataFrame | pd.Series[Any]"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import read_text
 from gmmrec.data.formats.outfits import build_outfits, category_features, exploded, with_validation
 from gmmrec.data.tables import Tables
+from gmmrec.errors import DataError, literal
 
 IFASHION = ("outfit_data.txt", "user_data.txt", "item_data.txt")
 

@@ -26,10 +26,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.formats.news import find_plain_or_gzipped, numbered_lines, read_catalogue, read_entity_labels
 from gmmrec.data.parts import TEST, TRAIN
 from gmmrec.data.tables import RawImpressions, Tables
+from gmmrec.errors import DataError
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
 FOLDERS = {"train": TRAIN, "dev": TEST}

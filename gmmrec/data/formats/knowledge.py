@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.arrays import read_features
-from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import first_line, read_text
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
+from gmmrec.errors import DataError, literal
 
 STEMS = {part: (part.value, "dev") if part is SplitPart.VALID else (part.value,) for part in GIVEN_PARTS}
 """File names of every part, without extensions."""

@@ -13,10 +13,10 @@ import pandas as pd
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import read_attribute_files
 from gmmrec.data.columns import ColumnNames, interaction_log
-from gmmrec.data.errors import DataError, quote_names
 from gmmrec.data.files import read_table
 from gmmrec.data.formats.atomic import interaction_files
 from gmmrec.data.tables import Tables
+from gmmrec.errors import DataError, quote_names
 
 MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv", "itemID")}
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import read_attribute_files
-from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import TABLE_SUFFIXES, describe_read_errors, find_file, read_table, read_text
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import TokenNames
+from gmmrec.errors import DataError, literal
 
 NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 ENTITIES, WORDS, LABELS = 8, 24, 512

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.errors import DataError, literal, quote_names
 from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text
 from gmmrec.data.parts import PART_LABELS, TRAIN, SplitPart
 from gmmrec.data.tables import RawFeatures, RawOutfits
+from gmmrec.errors import DataError, literal, quote_names
 
 logger = logging.getLogger(__name__)
 

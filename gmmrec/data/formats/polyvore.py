@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.errors import DataError, literal
 from gmmrec.data.files import read_text
 from gmmrec.data.formats.outfits import build_outfits, category_features, exploded
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawOutfits, Tables
+from gmmrec.errors import DataError, literal
 
 POLYVORE = "{}_no_dup.json"
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gmmrec.config import check_choice, check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.knn import Weighting
 from gmmrec.nn.encoder.by_name import CONTENT_ENCODERS
 
@@ -97,12 +98,12 @@ class GraphFusionConfig:
         check_non_negative(preserve_weight=self.preserve_weight, contrast_weight=self.contrast_weight, l2=self.l2)
         check_non_negative(cluster_weight=self.cluster_weight, init_std=self.init_std)
         if not 0 <= self.edge_dropout < 1:
-            raise ValueError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
+            raise UsageError(f"edge_dropout must be at least 0 and less than 1, but is {self.edge_dropout}")
         if self.fusion == "modality_aware" and self.decoder != "inner_product":
-            raise ValueError(
+            raise UsageError(
                 f"modality_aware fusion scores by the inner product, but decoder is {self.decoder!r}; take another fusion"
             )
         if self.fusion == "modality_aware" and self.ranking != "bpr":
-            raise ValueError("modality_aware fusion scores single pairs, but ranking is 'softmax'; take another fusion, or 'bpr'")
+            raise UsageError("modality_aware fusion scores single pairs, but ranking is 'softmax'; take another fusion, or 'bpr'")
         if self.cluster_weight > 0 and self.ids != "hcgcn":
-            raise ValueError(f"cluster_weight needs clusters, but ids is {self.ids!r}; set ids to 'hcgcn' or the weight to 0")
+            raise UsageError(f"cluster_weight needs clusters, but ids is {self.ids!r}; set ids to 'hcgcn' or the weight to 0")

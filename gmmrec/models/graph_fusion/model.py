@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from gmmrec.abilities import AcceptsParts, FoldsInUsers
+from gmmrec.errors import UsageError
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
 from gmmrec.graph.knowledge import KNOWS, check_aligned, with_knowledge
@@ -82,7 +83,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         parts: Builders of your own by role, in place of parts by name; see :mod:`gmmrec.models.graph_fusion.parts`.
 
     Raises:
-        ValueError: The parts do not fit together, or name modalities that the items do not have.
+        UsageError: The parts do not fit together, or name modalities that the items do not have.
     """
 
     def __init__(
@@ -95,11 +96,11 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         flows = any(kind not in ("linear", "perceptron") for kind in self.kinds.values())
         ids = OWN if "encoder" in self.own else c.ids
         if ids == "none" and not flows:
-            raise ValueError(
+            raise UsageError(
                 "no view provides user vectors; set ids to 'light', or content to an encoder with a graph, such as 'mgat'"
             )
         if ids == OWN and c.cluster_weight > 0:
-            raise ValueError("cluster_weight needs the clusters of 'hcgcn', but the encoder is your own; set cluster_weight to 0")
+            raise UsageError("cluster_weight needs the clusters of 'hcgcn', but the encoder is your own; set cluster_weight to 0")
         shared = ids != "none" or bool({"mgat", "mmgcn", OWN} & set(self.kinds.values()))
         self.users = embedding_table(num_users, c.dim, c.init_std) if shared else None
         smooths = c.item_graph != "none" or c.knowledge != "none"
@@ -113,7 +114,7 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
         num_views = len(self.kinds) + (ids != "none")
         num_user_views = (ids != "none") + sum(preference_of(encoder) is not None for encoder in self.content)
         if not num_user_views:
-            raise ValueError("no view provides user vectors, as no content encoder has a preference; set ids to 'light'")
+            raise UsageError("no view provides user vectors, as no content encoder has a preference; set ids to 'light'")
         self.fuse_user = self.fuse_item = None
         if num_user_views > 1:
             self.fuse_user = self._fusion("mean" if c.fusion == "modality_aware" else c.fusion, num_user_views)
@@ -292,5 +293,5 @@ def fused(fusion: nn.Module | None, views: list[Tensor], present: Tensor | None 
     result: Tensor = fusion(torch.stack(views, dim=1), present)
     if result.shape != views[0].shape:
         made = f"{type(fusion).__name__} made {list(result.shape)} of {len(views)} views {list(views[0].shape)}"
-        raise ValueError(f"{made}; a fusion must return one vector per node, {list(views[0].shape)}")
+        raise UsageError(f"{made}; a fusion must return one vector per node, {list(views[0].shape)}")
     return result

@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.encoder.by_name import contents
 
 Builder: TypeAlias = Callable[..., Any]
@@ -48,17 +49,17 @@ class OwnParts:
         modalities: Modalities of the items.
 
     Raises:
-        ValueError: A role is unknown, or its value is not a builder.
+        UsageError: A role is unknown, or its value is not a builder.
     """
 
     def __init__(self, builders: Mapping[str, Builder], modalities: tuple[str, ...]) -> None:
         roles = [*ARGUMENTS, *(f"content.{name}" for name in modalities)]
         for role, builder in builders.items():
             if role not in roles:
-                raise ValueError(f"GraphFusion has no part {role!r}; its roles are {', '.join(roles)}")
+                raise UsageError(f"GraphFusion has no part {role!r}; its roles are {', '.join(roles)}")
             if isinstance(builder, nn.Module) or not callable(builder):
                 made = f"{role}({ARGUMENTS[role.partition('.')[0]]})"
-                raise ValueError(
+                raise UsageError(
                     f"the part {role!r} must be a class or a function that is called as {made}, but is an object of type "
                     f"{type(builder).__name__}; give its class, or a function that returns it"
                 )
@@ -83,7 +84,7 @@ class OwnParts:
         """Build a part.
 
         Raises:
-            ValueError: The builder takes other arguments, or builds no module.
+            UsageError: The builder takes other arguments, or builds no module.
         """
         self._built.add(role)
         builder, expected = self.builders[role], ARGUMENTS[role.partition(".")[0]]
@@ -91,17 +92,17 @@ class OwnParts:
         try:
             inspect.signature(builder).bind(*arguments)
         except TypeError as error:
-            raise ValueError(f"the part {role!r} is built as {name}({expected}), but {name}: {error}; let it take these") from None
+            raise UsageError(f"the part {role!r} is built as {name}({expected}), but {name}: {error}; let it take these") from None
         built = builder(*arguments)
         if not (isinstance(built, nn.Module) or (role == "decoder" and callable(built))):
-            raise ValueError(f"the part {role!r} must be an nn.Module, but {name} built an object of type {type(built).__name__}")
+            raise UsageError(f"the part {role!r} must be an nn.Module, but {name} built an object of type {type(built).__name__}")
         return built
 
     def check_used(self) -> None:
         """Refuse parts that the settings leave unused.
 
         Raises:
-            ValueError: A part was not built.
+            UsageError: A part was not built.
         """
         unused = [role for role in self.builders if role not in self._built]
         if unused:
@@ -109,7 +110,7 @@ class OwnParts:
                 "fusion": "no node has more than one view; set content",
                 "content": "no modality is left for it; give data with one",
             }
-            raise ValueError(f"the part {unused[0]!r} is not used, as {why[unused[0]]}, or leave it out")
+            raise UsageError(f"the part {unused[0]!r} is not used, as {why[unused[0]]}, or leave it out")
 
 
 def preference_of(encoder: nn.Module) -> Tensor | None:

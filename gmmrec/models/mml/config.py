@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
+from gmmrec.errors import UsageError
 from gmmrec.tasks.next_item import HistoryConfig
 
 
@@ -70,6 +71,6 @@ class MMLConfig(HistoryConfig):
         check_probability(dropout=self.dropout, replace_prob=self.replace_prob)
         check_literals(self)
         if self.stage == "generator" and not (self.generator and self.replace_prob):
-            raise ValueError("stage 'generator' needs generator: true and a replace_prob above 0; set them, or skip this stage")
+            raise UsageError("stage 'generator' needs generator: true and a replace_prob above 0; set them, or skip this stage")
         if self.stage == "fusion" and self.fusion != "attention":
-            raise ValueError(f"fusion {self.fusion!r} has nothing to learn in stage 'fusion'; skip this stage")
+            raise UsageError(f"fusion {self.fusion!r} has nothing to learn in stage 'fusion'; skip this stage")

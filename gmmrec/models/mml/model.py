@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from gmmrec.abilities import Attends, FeatureBased, ReadsHistories, StandardizesScores, WarmStarts
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mml.adaptive import AdaptiveTransformer, Episode
 from gmmrec.models.mml.config import MMLConfig
@@ -83,14 +84,14 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
     and scores them at its mean; a learner without any item of a history has weight 0.
 
     Raises:
-        ValueError: The items have no features at all.
+        UsageError: The items have no features at all.
     """
 
     def __init__(self, schema: GraphSchema, config: MMLConfig = MMLConfig()) -> None:
         super().__init__(schema, config)
         self.names = schema.modalities("item")
         if not self.names:
-            raise ValueError(
+            raise UsageError(
                 "MML needs at least one modality of the items, but the data set has none; add a feature file or use bert4rec"
             )
         dims, c = [schema.feature_dims[name] for name in self.names], config
@@ -130,7 +131,7 @@ class MML(Recommender[HistoryQuery, MMLConfig, MMLEncoded], Attends, WarmStarts,
             return False
         weights = source.state_dict()
         if {name: x.shape for name, x in self.state_dict().items()} != {name: x.shape for name, x in weights.items()}:
-            raise ValueError("the run of init_from has other items, features, sizes or modules; fit all stages on the same data")
+            raise UsageError("the run of init_from has other items, features, sizes or modules; fit all stages on the same data")
         self.load_state_dict(weights)
         return True
 

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 LEAST_VARIANCE = 1e-8
@@ -50,7 +51,7 @@ class PredictionAttentionFusion(nn.Module):
     ) -> None:
         super().__init__()
         if normalize not in ("zscore", "none"):
-            raise ValueError(f"normalize must be 'zscore' or 'none', but is {normalize!r}")
+            raise UsageError(f"normalize must be 'zscore' or 'none', but is {normalize!r}")
         self.normalize, self.relu_logits = normalize, relu_logits
         self.norm, self.layers = nn.LayerNorm(state_dim), nn.Sequential()
         for width, next_width in zip((state_dim, *hidden), hidden, strict=False):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers, WarmStarts
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.mmt_net.moments import RunningMoments
 from gmmrec.models.mmt_net.standardize import Standardize
@@ -76,7 +77,7 @@ class MMTNetConfig:
         check_non_negative(num_layers=self.num_layers, moment_weight=self.moment_weight, l2=self.l2, init_std=self.init_std)
         check_literals(self)
         if not self.groups:
-            raise ValueError(f"groups must name at least one of {', '.join(map(repr, GROUPS))}, but is empty")
+            raise UsageError(f"groups must name at least one of {', '.join(map(repr, GROUPS))}, but is empty")
 
 
 class Side(NamedTuple):
@@ -169,12 +170,12 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         """Load M1 and M3 of a source, the moments of their outputs, and its context bias as an initial value.
 
         Raises:
-            ValueError: The source is not an MMT-Net, or has another context or other widths.
+            UsageError: The source is not an MMT-Net, or has another context or other widths.
         """
         if self.config.transfer == "none":
             return False
         if not isinstance(source, MMTNet):
-            raise ValueError(
+            raise UsageError(
                 f"transfer {self.config.transfer!r} needs a run of mmt-net to start from, not of {type(source).__name__}"
             )
         pairs = list(zip((*self._shared(), self.context_bias), (*source._shared(), source.context_bias), strict=True))
@@ -182,7 +183,7 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
             [{name: v.shape for name, v in module.state_dict().items()} for module in side] for side in zip(*pairs, strict=True)
         ]
         if self.names != source.names or self.config.groups != source.config.groups or shapes[0] != shapes[1]:
-            raise ValueError(
+            raise UsageError(
                 "the source has another context or other widths, so its modules do not fit; give both runs the same modalities, "
                 "groups, dim, order, residual, num_layers, context_dim and feature_dim"
             )
@@ -255,7 +256,7 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         }
         layout = [sizes[group] for group in GROUPS if group in self.config.groups and any(sizes[group])]
         if not layout:
-            raise ValueError("the only context group is 'attributional', but there are no features; add groups or features")
+            raise UsageError("the only context group is 'attributional', but there are no features; add groups or features")
         return layout
 
     def _columns(self, part: str) -> Tensor:
@@ -321,7 +322,7 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
             return user
         event = self.event_mean.expand(len(query), -1) if query.context is None else query.context
         if event.shape[1] != len(self.event_mean):
-            raise ValueError(
+            raise UsageError(
                 f"contexts must have {len(self.event_mean)} columns, but have {event.shape[1]}; set context_dim to their number"
             )
         return user._replace(context=torch.cat([event, user.context], 1))
@@ -366,6 +367,6 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
             moments = self.moments[name]
             assert isinstance(moments, RunningMoments)
             if moments.is_empty:
-                raise ValueError("transfer 'drr' needs a source, but the model has none; name a finished run with init_from")
+                raise UsageError("transfer 'drr' needs a source, but the model has none; name a finished run with init_from")
             distances.append(moments.distance(output))
         return torch.stack(distances).sum()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.nrpa.review import ReviewEncoder
 from gmmrec.nn.biases import rating_biases
@@ -68,7 +69,7 @@ class NRPAConfig:
         check_probability(dropout=self.dropout)
         check_literals(self)
         if self.window % 2 == 0:
-            raise ValueError(f"window must be an odd number of words, but is {self.window}")
+            raise UsageError(f"window must be an odd number of words, but is {self.window}")
 
 
 class Chosen(NamedTuple):
@@ -189,13 +190,13 @@ class NRPA(Recommender[RatingQuery, NRPAConfig, NRPAEncoded]):
     encoded once per batch and once per evaluation; scoring a catalogue costs one matrix product.
 
     Raises:
-        ValueError: The data set has no reviews.
+        UsageError: The data set has no reviews.
     """
 
     def __init__(self, schema: GraphSchema, config: NRPAConfig = NRPAConfig()) -> None:
         super().__init__(schema, config)
         if not schema.num_words:
-            raise ValueError("NRPA reads reviews, but the data set has none; name their column with review_column")
+            raise UsageError("NRPA reads reviews, but the data set has none; name their column with review_column")
         self.table = embedding_table(schema.num_words - 1, config.word_dim, config.init_std)  # padding has no vector
         self.users = Reader("user", ITEM_USER, schema.num_nodes["user"], config)
         self.items = Reader("item", USER_ITEM, schema.num_nodes["item"], config)
@@ -250,10 +251,10 @@ class NRPA(Recommender[RatingQuery, NRPAConfig, NRPAEncoded]):
         """Squared error, and half the squared L2 norm of the batch's ID embeddings and biases.
 
         Raises:
-            ValueError: The batch has no ratings.
+            UsageError: The batch has no ratings.
         """
         if batch.rating is None:
-            raise ValueError("NRPA learns from ratings, but the batch has none; give it Batch(…, rating=…)")
+            raise UsageError("NRPA learns from ratings, but the batch has none; give it Batch(…, rating=…)")
         ends = (self.users, batch.query.user, batch.positive), (self.items, batch.positive, batch.query.user)
         p, q = (self._read(reader, graph, nodes, self._start, without=others) for reader, nodes, others in ends)
         biases = [reader.biases_of(graph, nodes) for reader, nodes, _ in ends]

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
+
 
 class ReviewEncoder(nn.Module):
     r"""Convolution over word vectors of NRPA (Liu et al., SIGIR 2019), with one output per word.
@@ -33,7 +35,7 @@ class ReviewEncoder(nn.Module):
     def __init__(self, word_dim: int, num_filters: int, window: int = 3) -> None:
         super().__init__()
         if window < 1 or window % 2 == 0:
-            raise ValueError(f"window must be an odd number of words, but is {window}")
+            raise UsageError(f"window must be an odd number of words, but is {window}")
         self.window = window
         self.weight = nn.Parameter(torch.empty(window, word_dim, num_filters))
         self.bias = nn.Parameter(torch.zeros(num_filters))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import ReadsHistories, ScoresCompatibility, StopsOutfits, WarmStarts
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.models.pog.triplet import draw_triplets, triplet_margin
 from gmmrec.nn.fusion.set_attention import SetAttention
@@ -77,7 +78,7 @@ class POGConfig(OutfitConfig):
         check_non_negative(margin=self.margin, init_std=self.init_std)
         check_literals(self)
         if self.attention == "mean" and self.score_space == "model":
-            raise ValueError("score_space 'model' compares with layers that attention 'mean' does not have; set score_space: item")
+            raise UsageError("score_space 'model' compares with layers that attention 'mean' does not have; set score_space: item")
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,9 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         super().__init__(schema, config)
         modalities, dim, width = schema.modalities("item"), config.dim, config.hidden_dim
         if not modalities and not config.ids:
-            raise ValueError("POG needs item features or ids, but the data set has no features and ids is false; set ids: true")
+            raise UsageError("POG needs item features or ids, but the data set has no features and ids is false; set ids: true")
         if config.learn == "items" and config.category not in modalities:
-            raise ValueError(
+            raise UsageError(
                 f"learn: items needs the modality {config.category!r} with item categories, but the data set has "
                 f"{', '.join(modalities) or 'none'}; set category, or skip this stage"
             )
@@ -138,13 +139,13 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
     def start_from(self, source: AnyRecommender) -> bool:
         """Load item vectors and networks of an earlier stage; FOM's network initialises outfit generation."""
         if not isinstance(source, POG):
-            raise ValueError(f"pog starts from an earlier stage of pog, but init_from is a run of {type(source).__name__}")
+            raise UsageError(f"pog starts from an earlier stage of pog, but init_from is a run of {type(source).__name__}")
         loaded, parameters = dict(source.named_parameters()), dict(self.named_parameters())
         shared = [name for name in parameters if name.partition(".")[0] in ("embed", "bias", "items")]
         if source.fom is None or self.gen is None:
             shared = [name for name in parameters if name in loaded or name in shared]
         if any(name not in loaded or loaded[name].shape != parameters[name].shape for name in shared):
-            raise ValueError("init_from is a run with other items, features or widths; give both the same data and the same sizes")
+            raise UsageError("init_from is a run with other items, features or widths; give both the same data and the same sizes")
         with torch.no_grad():
             for name in shared:
                 parameters[name].copy_(loaded[name])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import Attends
 from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.nn.fusion.attribute import AttributeFusion, SlotPooling, strongest
@@ -62,9 +63,9 @@ class SAERSConfig:
         check_non_negative(l2=self.l2, init_std=self.init_std)
         check_literals(self)
         if not (self.semantic_space or self.global_space or self.ids):
-            raise ValueError("semantic_space, global_space and ids are all off, so nothing is left to score with; switch one on")
+            raise UsageError("semantic_space, global_space and ids are all off, so nothing is left to score with; switch one on")
         if self.slots == "given" and self.semantic_space and self.regions is None:
-            raise ValueError("slots 'given' needs the modality whose tokens are attributes; name it in regions")
+            raise UsageError("slots 'given' needs the modality whose tokens are attributes; name it in regions")
 
 
 class Slots(NamedTuple):
@@ -102,7 +103,7 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
     ranked by its content alone.
 
     Raises:
-        ValueError: The items have no features at all, or not the modality named in ``image`` or ``regions``.
+        UsageError: The items have no features at all, or not the modality named in ``image`` or ``regions``.
     """
 
     def __init__(self, schema: GraphSchema, config: SAERSConfig = SAERSConfig()) -> None:
@@ -185,10 +186,10 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
             items: One item per user ``[B]``.
 
         Raises:
-            ValueError: The model has no semantic space.
+            UsageError: The model has no semantic space.
         """
         if encoded.slots is None:
-            raise ValueError("without a semantic space there are no attributes to weigh; set semantic_space to true")
+            raise UsageError("without a semantic space there are no attributes to weigh; set semantic_space to true")
         preference = F.embedding(query.user, encoded["user"][:, -self.config.dim :])
         weights: Tensor = self.attend.weights(preference, encoded.slots.values[items], encoded.slots.present[items])
         return weights
@@ -254,7 +255,7 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
 
     def _check_slots(self, mask: Tensor) -> None:
         if self.config.attribute_vectors and mask.shape[1] != self.config.num_slots:
-            raise ValueError(
+            raise UsageError(
                 f"{self.tables[0]!r} has {mask.shape[1]} attributes, but num_slots is {self.config.num_slots}; "
                 f"set num_slots to {mask.shape[1]}"
             )
@@ -263,11 +264,11 @@ class SAERS(Recommender[UserQuery, SAERSConfig, SAERSEncoded], Attends):
 def _named(name: str | None, names: tuple[str, ...]) -> str:
     """The modality called ``name``, or the first for None."""
     if not names:
-        raise ValueError(
+        raise UsageError(
             "SAERS needs at least one modality of the items, but the data set has none; add a feature file or use lightgcn"
         )
     if name is not None and name not in names:
-        raise ValueError(f"the items have no modality {name!r}; choose one of {', '.join(names)}")
+        raise UsageError(f"the items have no modality {name!r}; choose one of {', '.join(names)}")
     return name or names[0]
 
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.choice import check_choice
 
 Slope = Literal["weight", "gradient"]
@@ -58,11 +59,11 @@ class SemanticExtraction(nn.Module):
         """Compute the feature map that the classifiers read ``[N, channels, H, W]``.
 
         Raises:
-            ValueError: The regions do not fill the grid.
+            UsageError: The regions do not fill the grid.
         """
         height, width = self.grid
         if regions.shape[1] != height * width:
-            raise ValueError(
+            raise UsageError(
                 f"a grid of {height} x {width} needs {height * width} regions, but there are {regions.shape[1]}; "
                 "use the grid with which the regions were extracted"
             )
@@ -120,7 +121,7 @@ def labelled_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
     tensor(0.6931)
     """
     if labels.shape[1] != len(logits):
-        raise ValueError(f"labels need one column for each of {len(logits)} attributes, but have {labels.shape[1]}")
+        raise UsageError(f"labels need one column for each of {len(logits)} attributes, but have {labels.shape[1]}")
     terms = [
         F.cross_entropy(scores, label, ignore_index=UNLABELLED, reduction="sum")
         for scores, label in zip(logits, labels.unbind(1), strict=True)
@@ -145,7 +146,7 @@ def largest_boxes(maps: Tensor, threshold: float = 0.2) -> Tensor:
     tensor([0, 0, 3, 2])
     """
     if not 0 <= threshold < 1:
-        raise ValueError(f"threshold must be at least 0 and below 1, but is {threshold}")
+        raise UsageError(f"threshold must be at least 0 and below 1, but is {threshold}")
     height, width = maps.shape[-2:]
     boxes = [_box(activation, threshold) for activation in maps.detach().cpu().numpy().reshape(-1, height, width)]
     return torch.tensor(boxes, dtype=torch.int64, device=maps.device).view(*maps.shape[:-2], 4)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import MessagePassing
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.propagate import structure_of, weighted_sum
 
 SPARSE_COST = 10  # time of a multiplication in a sparse product, relative to one in a dense product
@@ -44,7 +45,7 @@ class ModalityConv(MessagePassing):
 
     def __init__(self, in_channels: int, out_channels: int, *, aggr: Literal["mean", "max"] = "mean", fused: bool = True) -> None:
         if aggr not in ("mean", "max"):
-            raise ValueError(f"aggr must be 'mean' or 'max', but is {aggr!r}")
+            raise UsageError(f"aggr must be 'mean' or 'max', but is {aggr!r}")
         super().__init__(aggr=aggr)
         self.in_channels, self.out_channels, self.fused = in_channels, out_channels, fused and aggr == "mean"
         self.lin = nn.Linear(in_channels, out_channels, bias=False)  # W1

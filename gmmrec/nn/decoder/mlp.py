@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.dropout import Dropout
@@ -31,7 +32,7 @@ class MLPDecoder(nn.Module):
         - **output:** ``[B, C]``
 
     Raises:
-        ValueError: ``hidden`` is empty.
+        UsageError: ``hidden`` is empty.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class MLPDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if not hidden:
-            raise ValueError(
+            raise UsageError(
                 "the MLP decoder needs at least one hidden layer, but hidden is empty; use the bilinear decoder instead"
             )
         self.query = nn.Linear(query_dim, hidden[0])

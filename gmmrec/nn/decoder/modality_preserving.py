@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.loss import cosine_distance
 
 
@@ -37,7 +38,7 @@ class ModalityPreservingDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if distance not in ("cosine", "squared"):
-            raise ValueError(f"distance must be 'cosine' or 'squared', but is {distance!r}")
+            raise UsageError(f"distance must be 'cosine' or 'squared', but is {distance!r}")
         self.distance = distance
         self.decoders = nn.ModuleList(_decoder(dim, 2 * dim if hidden is None else hidden, width) for width in feature_dims)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.classify import classify
 from gmmrec.nn.fusion.region import ContextGate
 from gmmrec.nn.init import embedding_table
@@ -62,7 +63,7 @@ class TextDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if cell not in ("gru", "lstm"):
-            raise ValueError(f"cell must be 'gru' or 'lstm', but is {cell!r}")
+            raise UsageError(f"cell must be 'gru' or 'lstm', but is {cell!r}")
         self.words = embedding_table(num_words, word_dim, 0.1)
         self.start = nn.Linear(ids_dim, state_dim, bias=False)
         self.context = ContextGate(state_dim, visual_dim, ids_dim, context_dim)

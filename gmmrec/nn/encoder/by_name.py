@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.choice import Table
 from gmmrec.nn.conv.light import LightPropagation
 from gmmrec.nn.conv.self_loop import SelfLoopPropagation
@@ -75,12 +76,12 @@ def propagation(kind: str, dim: int, num_layers: int, *, num_clusters: int = 8) 
     """Build a propagation by name; ``mf`` is the identity.
 
     Raises:
-        ValueError: The name is unknown.
+        UsageError: The name is unknown.
 
     >>> propagation("lihgt", 8, 2)
     Traceback (most recent call last):
     ...
-    ValueError: unknown propagation 'lihgt'; the nearest known name is 'light'
+    gmmrec.errors.UsageError: unknown propagation 'lihgt'; the nearest known name is 'light'
     """
     return PROPAGATIONS[kind](dim, num_layers, num_clusters)
 
@@ -109,7 +110,7 @@ def content_encoder(
         init_std: Standard deviation of the initial preferences; 0 for Xavier-uniform values.
 
     Raises:
-        ValueError: The name is unknown.
+        UsageError: The name is unknown.
     """
     return CONTENT_ENCODERS[kind](Sizes(num_users, feature_dim, dim, num_layers, modality_dim, num_clusters, init_std))
 
@@ -118,7 +119,7 @@ def contents(modalities: tuple[str, ...], kinds: str | Mapping[str, str]) -> dic
     """Return the kind of content encoder of every modality that has one.
 
     Raises:
-        ValueError: A named modality does not exist.
+        UsageError: A named modality does not exist.
 
     >>> contents(("image", "text"), "light"), contents(("image", "text"), {"text": "mgat"})
     ({'image': 'light', 'text': 'light'}, {'text': 'mgat'})
@@ -127,5 +128,5 @@ def contents(modalities: tuple[str, ...], kinds: str | Mapping[str, str]) -> dic
     for name in chosen:
         if name not in modalities:
             known = ", ".join(map(repr, modalities)) or "none"
-            raise ValueError(f"content names {name!r}, but the modalities of the items are {known}")
+            raise UsageError(f"content names {name!r}, but the modalities of the items are {known}")
     return {name: chosen[name] for name in modalities if chosen.get(name, "none") != "none"}

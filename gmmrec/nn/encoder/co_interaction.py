@@ -5,6 +5,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.conv.gated_attention import GatedAttentionConv
 from gmmrec.nn.conv.light import LightConv
 from gmmrec.nn.fusion.gate import GateFusion
@@ -34,7 +35,7 @@ class CoInteractionEncoder(nn.Module):
     def __init__(self, dim: int, num_layers: int = 2, *, layer: Literal["light", "attention"] = "light") -> None:
         super().__init__()
         if layer not in ("light", "attention"):
-            raise ValueError(f"layer must be 'light' or 'attention', but is {layer!r}")
+            raise UsageError(f"layer must be 'light' or 'attention', but is {layer!r}")
         self.is_light = layer == "light"
         self.layers = nn.ModuleList(
             LightConv() if self.is_light else GatedAttentionConv(dim, dim, gate="none", bias=False) for _ in range(num_layers)
@@ -105,7 +106,7 @@ class CoInteractionPropagation(nn.Module):
         - **output:** the same shapes
 
     Raises:
-        ValueError: The edges lack the user graph or the item graph.
+        UsageError: The edges lack the user graph or the item graph.
     """
 
     def __init__(self, dim: int, num_layers: int = 2) -> None:
@@ -116,5 +117,5 @@ class CoInteractionPropagation(nn.Module):
     def forward(self, x: UserItem, edges: Bipartite) -> UserItem:
         """Propagate on both graphs, then average the layers."""
         if edges.between_users is None or edges.between_items is None:
-            raise ValueError("the encoder needs a user graph and an item graph; give between_users and between_items")
+            raise UsageError("the encoder needs a user graph and an item graph; give between_users and between_items")
         return UserItem(self.user_graph(x.user, edges.between_users), self.item_graph(x.item, edges.between_items))

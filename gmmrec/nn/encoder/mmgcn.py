@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.conv.modality import ModalityConv
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.neighbourhood import edges_into
@@ -41,7 +42,7 @@ class MMGCNLayer(nn.Module):
         self, in_channels: int, dim: int, aggr: Literal["mean", "max"] = "mean", combine: Literal["add", "concat"] = "add"
     ) -> None:
         if combine not in ("add", "concat"):
-            raise ValueError(f"combine must be 'add' or 'concat', but is {combine!r}")
+            raise UsageError(f"combine must be 'add' or 'concat', but is {combine!r}")
         super().__init__()
         self.in_channels, self.combine = in_channels, combine
         self.conv = ModalityConv(in_channels, in_channels, aggr=aggr)  # W1

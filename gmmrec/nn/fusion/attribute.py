@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.additive import rectified_logits
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
@@ -60,7 +61,7 @@ class AttributeFusion(nn.Module):
     ) -> None:
         super().__init__()
         if score not in ("mlp", "bilinear", "mean"):
-            raise ValueError(f"score must be 'mlp', 'bilinear' or 'mean', but is {score!r}")
+            raise UsageError(f"score must be 'mlp', 'bilinear' or 'mean', but is {score!r}")
         hidden = hidden or dim
         is_mlp = score == "mlp"
         self.value = nn.Linear(token_dim or dim, dim)
@@ -75,10 +76,10 @@ class AttributeFusion(nn.Module):
         """Fuse the attributes of every item for its query.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         if query is None:
-            raise ValueError("attribute fusion needs a query; pass one vector for every row of tokens")
+            raise UsageError("attribute fusion needs a query; pass one vector for every row of tokens")
         values = self.values(hide_missing(tokens, mask))
         weights = self.weights(query, values, mask)
         fused = torch.einsum("...a,...ad->...d", weights, values)

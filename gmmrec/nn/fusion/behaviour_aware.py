@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.masked import hide_missing
 
@@ -37,7 +38,7 @@ class BehaviourAwareFusion(nn.Module):
     def __init__(self, dim: int, num_tokens: int, *, scale: Literal["paper", "code"] = "code") -> None:
         super().__init__()
         if scale not in ("paper", "code"):
-            raise ValueError(f"scale must be 'paper' or 'code', but is {scale!r}")
+            raise UsageError(f"scale must be 'paper' or 'code', but is {scale!r}")
         self.scale = scale
         self.share = GateFusion(dim, hidden=dim)  # W4, b4, q
         self.gates = nn.Linear(dim, num_tokens * dim)  # W3 and b3 of all modalities
@@ -48,10 +49,10 @@ class BehaviourAwareFusion(nn.Module):
         """Fuse the modalities of every node by its behaviour.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         if query is None:
-            raise ValueError("behaviour-aware fusion needs a query, the node's behaviour; pass one vector for every row of tokens")
+            raise UsageError("behaviour-aware fusion needs a query, the node's behaviour; pass one vector for every row of tokens")
         tokens = hide_missing(tokens, mask)
         shared, weights = self.share(tokens, mask, return_weights=True)
         gates = self.gates(query).sigmoid().view(tokens.shape)

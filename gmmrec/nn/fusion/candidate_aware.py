@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
@@ -50,7 +51,7 @@ class CandidateAwareAttention(nn.Module):
         """Compute the user vector for every candidate.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         tokens, _, weights = self._attend(tokens, mask, query, query_mask)
         user = weights.sum(-3).flatten(-2) @ tokens.flatten(-3, -2)  # [..., C, N M] and [..., N M, D]
@@ -68,7 +69,7 @@ class CandidateAwareAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the clicks, the inner products and the weights ``[..., C, M', N, M]``."""
         if query is None:
-            raise ValueError("candidate-aware attention needs a query, the candidates; pass their vectors [..., C, M, D]")
+            raise UsageError("candidate-aware attention needs a query, the candidates; pass their vectors [..., C, M, D]")
         tokens = hide_missing(tokens, None if mask is None else mask.expand(tokens.shape[:-1]))
         query = hide_missing(query, query_mask)
         products = query.flatten(-3, -2) @ tokens.flatten(-3, -2).mT  # [..., C M', N M]

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
@@ -264,6 +265,6 @@ def _attentions(dim: int, hidden: int | None, steps: int, score: Score, share_st
 
 def _check(steps: int, score: str, start: str) -> None:
     if steps < 0:
-        raise ValueError(f"steps must be at least 0, but is {steps}")
+        raise UsageError(f"steps must be at least 0, but is {steps}")
     if score not in ("product", "additive") or start not in ("mean", "first"):
-        raise ValueError(f"score must be 'product' or 'additive' and start 'mean' or 'first', but they are {score!r} and {start!r}")
+        raise UsageError(f"score must be 'product' or 'additive' and start 'mean' or 'first', but they are {score!r} and {start!r}")

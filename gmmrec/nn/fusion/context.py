@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing
 
@@ -52,9 +53,9 @@ class ContextFusion(nn.Module):
     ) -> None:
         super().__init__()
         if order < 1:
-            raise ValueError(f"order must be at least 1, but is {order}")
+            raise UsageError(f"order must be at least 1, but is {order}")
         if widths is not None and len(widths) != num_tokens:
-            raise ValueError(f"widths has {len(widths)} entries, but num_tokens is {num_tokens}; give one width per group")
+            raise UsageError(f"widths has {len(widths)} entries, but num_tokens is {num_tokens}; give one width per group")
         self.num_tokens, self.side_by_side, self.activation = num_tokens, widths is not None, activation
         sizes = [dim] * num_tokens if widths is None else list(widths)
         self.group: Tensor

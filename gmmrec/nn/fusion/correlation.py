@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.attention import rows_of
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing, masked_softmax
@@ -53,7 +54,7 @@ class CorrelationAwareFusion(nn.Module):
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be 'gelu' or 'relu', but is {activation!r}")
+            raise UsageError(f"activation must be 'gelu' or 'relu', but is {activation!r}")
         hidden = hidden or 4 * dim
         self.scale = scale
         self.own, self.gathered, self.output = nn.Linear(dim, hidden), nn.Linear(dim, hidden, bias=False), nn.Linear(hidden, dim)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.attention import attend
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing, masked_mean
@@ -108,7 +109,7 @@ class CrossModalFusion(nn.Module):
         """Pool both streams and concatenate them.
 
         Raises:
-            ValueError: The group sizes do not sum to the number of tokens.
+            UsageError: The group sizes do not sum to the number of tokens.
         """
         left, right, attention = self._read(left, right, left_mask, right_mask, return_weights)
         pooled = [*pool_groups(left, left_mask, self.left_groups), *pool_groups(right, right_mask, self.right_groups)]
@@ -117,7 +118,7 @@ class CrossModalFusion(nn.Module):
         if not return_weights:
             return fused
         if not attention:
-            raise ValueError("a fusion with num_layers=0 has no attention weights to return; use at least one layer")
+            raise UsageError("a fusion with num_layers=0 has no attention weights to return; use at least one layer")
         return fused, CrossModalWeights(*(torch.stack(maps, dim=-4) for maps in zip(*attention, strict=True)))
 
     def streams(
@@ -235,7 +236,7 @@ def pool_groups(tokens: Tensor, mask: Tensor | None, groups: Sequence[int] | Non
     """Average consecutive groups of tokens, from ``[..., T, D]`` to ``[..., D]`` each; ``groups`` None is one group.
 
     Raises:
-        ValueError: The group sizes do not sum to the number of tokens.
+        UsageError: The group sizes do not sum to the number of tokens.
 
     >>> torch.cat(pool_groups(torch.tensor([[5.0], [1.0], [3.0]]), None, (1, 2)))
     tensor([5., 2.])
@@ -243,6 +244,6 @@ def pool_groups(tokens: Tensor, mask: Tensor | None, groups: Sequence[int] | Non
     if groups is None:
         return [masked_mean(tokens, mask)]
     if sum(groups) != tokens.shape[-2]:
-        raise ValueError(f"groups {tuple(groups)} cover {sum(groups)} tokens, but there are {tokens.shape[-2]}; they must match")
+        raise UsageError(f"groups {tuple(groups)} cover {sum(groups)} tokens, but there are {tokens.shape[-2]}; they must match")
     masks = [None] * len(groups) if mask is None else mask.split(list(groups), dim=-1)
     return [masked_mean(part, present) for part, present in zip(tokens.split(list(groups), dim=-2), masks, strict=True)]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.fusion.concat import ConcatFusion
 from gmmrec.nn.masked import hide_missing
 
@@ -36,7 +37,7 @@ class CrossStitch(nn.Module):
     def __init__(self, dim: int, num_tokens: int, *, share: Share = "scalar") -> None:
         super().__init__()
         if share not in ("scalar", "gate", "none"):
-            raise ValueError(f"share must be 'scalar', 'gate' or 'none', but is {share!r}")
+            raise UsageError(f"share must be 'scalar', 'gate' or 'none', but is {share!r}")
         self.gate = nn.Parameter(_gates(dim, num_tokens)) if share == "gate" else None
         self.share = nn.Parameter(_shares(num_tokens)) if share == "scalar" else None
 

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
@@ -39,7 +40,7 @@ class GateFusion(nn.Module):
     ) -> None:
         super().__init__()
         if gate not in ("softmax", "sigmoid"):
-            raise ValueError(f"gate must be 'softmax' or 'sigmoid', but is {gate!r}")
+            raise UsageError(f"gate must be 'softmax' or 'sigmoid', but is {gate!r}")
         self.gate = gate
         bias = bias and (gate == "sigmoid" or num_tokens is not None)
         self.logits = nn.ModuleList(_logit(dim, hidden, bias=bias) for _ in range(num_tokens or 1))

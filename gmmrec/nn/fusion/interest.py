@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
 from gmmrec.nn.masked import hide_missing, masked_softmax
@@ -68,9 +69,9 @@ class InterestAttention(nn.Module):
     def __init__(self, dim: int, hidden: int | None = None, *, pair: Pair = "both", beta: float = 0.5) -> None:
         super().__init__()
         if pair not in ("concat", "prod", "both", "none"):
-            raise ValueError(f"pair must be 'concat', 'prod', 'both' or 'none', but is {pair!r}")
+            raise UsageError(f"pair must be 'concat', 'prod', 'both' or 'none', but is {pair!r}")
         if not 0 < beta <= 1:
-            raise ValueError(f"beta must be greater than 0 and at most 1, but is {beta}")
+            raise UsageError(f"beta must be greater than 0 and at most 1, but is {beta}")
         self.beta, self.pair = beta, pair
         if pair == "none":
             return
@@ -84,10 +85,10 @@ class InterestAttention(nn.Module):
         """Fuse the history for the target.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         if query is None:
-            raise ValueError("interest attention needs a query, the target item; pass one vector for every row of tokens")
+            raise UsageError("interest attention needs a query, the target item; pass one vector for every row of tokens")
         tokens = hide_missing(tokens, mask)
         weights = smoothed_softmax(self.logits(tokens, query), mask, self.beta)
         fused = torch.einsum("...m,...md->...d", weights, tokens)

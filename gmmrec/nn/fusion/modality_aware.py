@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.additive import additive_logits
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
@@ -48,7 +49,7 @@ class ModalityAwareFusion(nn.Module):
     ) -> None:
         super().__init__()
         if attention not in ("additive", "dot") or granularity not in ("scalar", "vector"):
-            raise ValueError(
+            raise UsageError(
                 "attention must be 'additive' or 'dot' and granularity 'scalar' or 'vector', "
                 f"but they are {attention!r} and {granularity!r}"
             )
@@ -63,10 +64,10 @@ class ModalityAwareFusion(nn.Module):
         """Fuse the tokens of every item for its query.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         if query is None:
-            raise ValueError("modality-aware fusion needs a query; pass one vector for every row of tokens")
+            raise UsageError("modality-aware fusion needs a query; pass one vector for every row of tokens")
         tokens = hide_missing(tokens, mask)
         logits = self._logits(self.query(query).unsqueeze(-2), self.key(tokens))
         weights = masked_softmax(logits, None if mask is None else mask.unsqueeze(-1), dim=-2)  # [..., M, 1 or D]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
@@ -76,12 +77,12 @@ class MultiSourceAttention(nn.Module):
         """Fuse all sources for every state.
 
         Raises:
-            ValueError: There is no query, or the number of sources is not that of the module.
+            UsageError: There is no query, or the number of sources is not that of the module.
         """
         if query is None:
-            raise ValueError("attention to several sources needs a query, the state; pass one for every row of tokens")
+            raise UsageError("attention to several sources needs a query, the state; pass one for every row of tokens")
         if len(tokens) != len(self.token):
-            raise ValueError(f"expected the tokens of {len(self.token)} sources, found {len(tokens)}; pass one tensor for each")
+            raise UsageError(f"expected the tokens of {len(self.token)} sources, found {len(tokens)}; pass one tensor for each")
         masks = [None] * len(tokens) if masks is None else masks
         tokens = [hide_missing(x, mask) for x, mask in zip(tokens, masks, strict=True)]
         fused, weights = self.mix(query, self.keys(tokens), tokens, masks)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.additive import additive_logits
 from gmmrec.nn.fusion.mean import uniform_weights
 from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
@@ -86,7 +87,7 @@ class MutualAttentionFusion(nn.Module):
         - **output:** left and right, ``[..., out_dim]`` each; zeros for a side without tokens. Weights ``[..., P]``, ``[..., Q]``
 
     Raises:
-        ValueError: ``share`` is set for sides of different widths.
+        UsageError: ``share`` is set for sides of different widths.
 
     >>> tops, bottoms = torch.randn(4, 49, 16), torch.randn(4, 49, 16)
     >>> (top, bottom), (top_weights, bottom_weights) = MutualAttentionFusion(16)(tops, bottoms, return_weights=True)
@@ -107,7 +108,7 @@ class MutualAttentionFusion(nn.Module):
         super().__init__()
         dims = left_dim, right_dim or left_dim
         if share and dims[0] != dims[1]:
-            raise ValueError(
+            raise UsageError(
                 f"sides that share their parameters must have the same width, but the widths are {dims[0]} and {dims[1]}"
             )
         make: Callable[[int, int], GuidedSum] = lambda dim, guide_dim: GuidedSum(  # noqa: E731 (used for both sides)

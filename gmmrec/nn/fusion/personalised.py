@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
@@ -46,10 +47,10 @@ class PersonalisedAttention(nn.Module):
         """Fuse the tokens, guided by the ID.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         if query is None:
-            raise ValueError("personalised attention needs a query, the ID embedding of a user or an item; pass one for every row")
+            raise UsageError("personalised attention needs a query, the ID embedding of a user or an item; pass one for every row")
         tokens = hide_missing(tokens, mask)
         query = self.harmony(F.relu(self.query(query)))  # q A: the query is mapped, not the tokens
         weights = masked_softmax(torch.einsum("...d,...md->...m", query, tokens), mask)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.attention import attend, check_heads, rows_of
 from gmmrec.nn.masked import hide_missing
 
@@ -62,7 +63,7 @@ class PrefixGuidedAttention(nn.Module):
         """Attend to the prefix, if any, and to the tokens.
 
         Raises:
-            ValueError: The prefix is a pair where tokens are expected, or vice versa.
+            UsageError: The prefix is a pair where tokens are expected, or vice versa.
         """
         tokens = hide_missing(tokens, mask)
         key, value, visible = self.key(tokens), self.value(tokens), mask
@@ -80,7 +81,7 @@ class PrefixGuidedAttention(nn.Module):
     def _keys_and_values(self, prefix: Tensor | tuple[Tensor, Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor]:
         if isinstance(prefix, Tensor) != (self.prefix is not None):
             expected = "tokens" if self.prefix is not None else "a pair of keys and values"
-            raise ValueError(f"with project_prefix={self.prefix is not None} the prefix must be {expected}")
+            raise UsageError(f"with project_prefix={self.prefix is not None} the prefix must be {expected}")
         if self.prefix is None or not isinstance(prefix, Tensor):
             return hide_missing(prefix[0], mask), hide_missing(prefix[1], mask)
         key, value = self.prefix(hide_missing(prefix, mask)).chunk(2, dim=-1)

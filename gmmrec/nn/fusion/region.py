@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.masked import hide_missing, masked_softmax
 
 
@@ -51,7 +52,7 @@ class RegionFusion(nn.Module):
     ) -> None:
         super().__init__()
         if score not in ("product", "sum"):
-            raise ValueError(f"score must be 'product' or 'sum', but is {score!r}")
+            raise UsageError(f"score must be 'product' or 'sum', but is {score!r}")
         is_product = score == "product"
         self.query = nn.Linear(query_dim or dim, hidden if is_product else 1, bias=not is_product)
         self.key = nn.Linear(dim, hidden if is_product else 1, bias=False)
@@ -63,10 +64,10 @@ class RegionFusion(nn.Module):
         """Fuse the regions of every image for its query.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         if query is None:
-            raise ValueError("region fusion needs a query; pass one vector for every row of tokens")
+            raise UsageError("region fusion needs a query; pass one vector for every row of tokens")
         tokens = hide_missing(tokens, mask)
         weights = self.weights(query, self.keys(tokens), mask)
         fused = torch.einsum("...r,...rd->...d", weights, tokens)  # pairs are broadcast without copying images
@@ -120,7 +121,7 @@ class VisualMerge(nn.Module):
     ) -> None:
         super().__init__()
         if mode not in ("mul", "add", "concat"):
-            raise ValueError(f"mode must be 'mul', 'add' or 'concat', but is {mode!r}")
+            raise UsageError(f"mode must be 'mul', 'add' or 'concat', but is {mode!r}")
         self.mode = mode
         self.scale = scale if scale is not None else 0.01 if mode == "mul" else 0.5
         width = (concat_dim or dim) if mode == "concat" else dim

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.fusion.concat import ConcatFusion
 from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.fusion.mean import SumFusion
@@ -51,7 +52,7 @@ class SideFusion(nn.Module):
     ) -> None:
         super().__init__()
         if form not in FORMS:
-            raise ValueError(f"form must be 'add', 'concat' or 'gate', but is {form!r}")
+            raise UsageError(f"form must be 'add', 'concat' or 'gate', but is {form!r}")
         self.fuse: nn.Module
         if form == "gate":
             self.fuse = GateFusion(dim, gate=gate, bias=False)
@@ -64,10 +65,10 @@ class SideFusion(nn.Module):
         """Fuse every ID vector with its side information.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         if query is None:
-            raise ValueError("side fusion needs a query, the ID vector; pass one for every row of tokens")
+            raise UsageError("side fusion needs a query, the ID vector; pass one for every row of tokens")
         tokens = torch.cat([query.unsqueeze(-2), tokens], dim=-2)
         if mask is not None:
             mask = torch.cat([mask.new_ones(*mask.shape[:-1], 1), mask], dim=-1)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.fusion.gate import GateFusion
 from gmmrec.nn.fusion.mean import MeanFusion
 from gmmrec.nn.transformer import TransformerEncoder
@@ -52,7 +53,7 @@ class VisionLanguageFusion(nn.Module):
     ) -> None:
         super().__init__()
         if pool not in ("additive", "mean"):
-            raise ValueError(f"pool must be 'additive' or 'mean', but is {pool!r}")
+            raise UsageError(f"pool must be 'additive' or 'mean', but is {pool!r}")
         self.read = TransformerEncoder(dim, num_layers=num_layers, num_heads=num_heads, ffn_mult=ffn_mult, dropout=dropout)
         self.pool: nn.Module = GateFusion(dim, hidden=dim) if pool == "additive" else MeanFusion()
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.additive import additive_logits
 from gmmrec.nn.blocks import block_rows
 from gmmrec.nn.chunks import in_chunks
@@ -98,7 +99,7 @@ class AttentionalGRU(nn.Module):
     def __init__(self, dim: int, hidden: int, mode: Mode = "update", *, attend: bool = True) -> None:
         super().__init__()
         if mode not in ("update", "input", "post", "plain"):
-            raise ValueError(f"mode must be 'update', 'input', 'post' or 'plain', but is {mode!r}")
+            raise UsageError(f"mode must be 'update', 'input', 'post' or 'plain', but is {mode!r}")
         self.hidden, self.mode, self.attend = hidden, mode, attend and mode != "plain"
         self.input = nn.Linear(dim, 3 * hidden)  # of z, r and g~
         self.gates = nn.Linear(hidden, 2 * hidden, bias=False)
@@ -128,7 +129,7 @@ class AttentionalGRU(nn.Module):
             initial: States before the first step.
 
         Raises:
-            ValueError: The mode needs a query or weights, but there is neither.
+            UsageError: The mode needs a query or weights, but there is neither.
         """
         steps = self.read(tokens, mask, initial)
         return self.follow(steps, query) if weights is None else self._follow(steps, weights)
@@ -161,12 +162,12 @@ class AttentionalGRU(nn.Module):
         """Compute the weight of every step for each candidate ``[N, C, L]``; without attention uniform weights ``[N, 1, L]``.
 
         Raises:
-            ValueError: There is no query.
+            UsageError: There is no query.
         """
         if not self.attend or steps.keys is None:
             return uniform_weights(steps.tokens, steps.mask).unsqueeze(1)
         if query is None:
-            raise ValueError("an attentional GRU needs a query; pass candidate vectors [N, C, dim], or weights")
+            raise UsageError("an attentional GRU needs a query; pass candidate vectors [N, C, dim], or weights")
         if self.mode != "post":
             logits = query @ steps.keys.mT / query.shape[-1] ** 0.5
         elif len(query) == 1 and not torch.is_grad_enabled():

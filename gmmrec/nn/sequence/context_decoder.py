@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.attention import MultiHeadAttention
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.fusion.set_attention import SetAttention
@@ -84,13 +85,13 @@ class ContextDecoder(nn.Module):
         """Copy all weights of a set attention of the same sizes; the cross-attention starts with a zero output.
 
         Raises:
-            ValueError: Sizes differ.
+            UsageError: Sizes differ.
         """
         parameters = dict(self.named_parameters())
         copied = {name: value for name, value in source.named_parameters() if name != "unknown"}  # the vector of a hidden item
         expected = {name for name in parameters if ".context" not in name}
         if expected != set(copied) or any(parameters[name].shape != value.shape for name, value in copied.items()):
-            raise ValueError("the set attention has other sizes than the decoder; give both the same widths and numbers of layers")
+            raise UsageError("the set attention has other sizes than the decoder; give both the same widths and numbers of layers")
         for name, value in copied.items():
             parameters[name].copy_(value)
         for layer in self.layers:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.masked import hide_missing, masked_mean, masked_softmax
 
@@ -142,7 +143,7 @@ class MultiOrderAttention(nn.Module):
     ) -> None:
         super().__init__()
         if shortcut not in ("last", "anchor", None) or attention not in ("multi_order", "mean"):
-            raise ValueError(
+            raise UsageError(
                 f"shortcut must be 'last', 'anchor' or None, and attention 'multi_order' or 'mean', "
                 f"but they are {shortcut!r} and {attention!r}"
             )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gmmrec.errors import UsageError
 from gmmrec.nn.dropout import Dropout
 from gmmrec.nn.init import embedding_table
 from gmmrec.nn.masked import hide_missing
@@ -37,10 +38,10 @@ class Recency(nn.Module):
         """Return the vectors of a sequence of the given length, ``[length, dim]``.
 
         Raises:
-            ValueError: The sequence is longer than ``max_length``.
+            UsageError: The sequence is longer than ``max_length``.
         """
         if length > len(self.table):
-            raise ValueError(
+            raise UsageError(
                 f"a sequence has {length} positions, but max_length is {len(self.table)}; shorten it or raise max_length"
             )
         return self.table[:length].flip(0)

@@ -13,8 +13,8 @@ import torch
 from gmmrec.data.encode.extract import extract
 from gmmrec.data.encode.images import Pictures, find_pictures
 from gmmrec.data.encode.texts import Texts
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import DataError
 from tests.data.encode.tiny import HashWords, MeanColour, colour, save_picture
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from gmmrec.data.encode.images import Pictures, find_pictures, five_crops, open_picture
-from gmmrec.data.errors import DataError
+from gmmrec.errors import DataError
 from tests.data.encode.tiny import MeanColour, colour, save_picture
 
 

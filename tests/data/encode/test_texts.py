@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from gmmrec.data.encode.texts import Texts, join_columns
-from gmmrec.data.errors import DataError
+from gmmrec.errors import DataError
 from tests.data.encode.tiny import HashWords
 
 

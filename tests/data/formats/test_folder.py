@@ -3,8 +3,8 @@ import gzip
 import pytest
 
 from gmmrec.data.columns import ColumnNames
-from gmmrec.data.errors import DataError
 from gmmrec.data.formats.folder import read_folder, read_lists
+from gmmrec.errors import DataError
 
 
 def test_sequences_become_times(tmp_path):

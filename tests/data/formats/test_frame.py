@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import DataError
 
 
 def test_a_frame_keeps_the_type_of_its_ids():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import DataError
 from tests.data.formats.test_outfits import lists_of, outfits_of
 
 

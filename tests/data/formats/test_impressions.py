@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import SplitConfig, split_dataset
+from gmmrec.errors import DataError
 
 ENTITY = (
     '[{"Label": "Super Bowl", "Type": "J", "WikidataId": "Q32096", "Confidence": 0.999, "OccurrenceOffsets": [4], '

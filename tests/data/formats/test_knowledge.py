@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import gmmrec
-from gmmrec.data.errors import DataError
 from gmmrec.data.filter import k_core
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import SplitConfig, split_dataset
 from gmmrec.data.write import write_folder
+from gmmrec.errors import DataError
 
 
 def write(folder, **files):

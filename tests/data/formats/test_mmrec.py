@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
+from gmmrec.errors import DataError
 
 
 def test_mmrec_layout(tmp_path):

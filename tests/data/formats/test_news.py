@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.formats.news import read_entity_labels, read_vectors
+from gmmrec.errors import DataError
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import split_dataset
+from gmmrec.errors import DataError
 
 
 def outfits_of(dataset: Dataset) -> list[list[object]]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gmmrec.data.errors import DataError
 from gmmrec.data.load import load_dataset
 from gmmrec.data.split import split_dataset
+from gmmrec.errors import DataError
 from tests.data.formats.test_outfits import lists_of, outfits_of
 
 

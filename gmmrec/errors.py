@@ -1,4 +1,8 @@
-"""DataError, and helpers for its messages."""
+"""Errors meant for people: one sentence that says what was expected, what was found where, and the remedy.
+
+The ``gmmrec`` command prints them and exits with 2; any other exception is a fault of gmmrec and leaves a traceback in a log.
+Each is also the built-in exception that Python programs expect.
+"""
 
 import difflib
 from collections.abc import Iterable
@@ -6,8 +10,27 @@ from collections.abc import Iterable
 import numpy as np
 
 
-class DataError(ValueError):
+class UsageError(ValueError):
+    """Impossible input or settings. ``str(error)`` is the sentence, also where the class is a ``KeyError``."""
+
+    def __str__(self) -> str:
+        return " ".join(str(argument) for argument in self.args)
+
+
+class DataError(UsageError):
     """Invalid data; the message names the location (file, line, column, id) and the remedy."""
+
+
+class UnknownIdError(UsageError, KeyError):
+    """An id or a name that does not exist; the message gives the nearest known one."""
+
+
+class WrongTypeError(UsageError, TypeError):
+    """An argument of a type that is not taken; the message says what is."""
+
+
+class MissingFileError(UsageError, FileNotFoundError):
+    """A file or folder that does not exist."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
