@@ -31,7 +31,7 @@ from gmmrec.evaluation.significance import bootstrap_intervals, sign_flip_test
 from gmmrec.models.popularity import Popularity
 from gmmrec.tasks.context import ContextTask
 from gmmrec.tasks.inputs import TaskInputs
-from gmmrec.training.resume import STATE_FILE
+from gmmrec.training.files import STATE_FILE
 from lab import command
 from lab.cells import Report, as_json, commit, read_json
 from lab.grid import digest

@@ -13,7 +13,7 @@ from typing import Any
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.runs.run import Run
-from gmmrec.training.resume import STATE_FILE
+from gmmrec.training.files import STATE_FILE
 from lab.grid import Settings, digest, path_of, portable
 from lab.paths import CONFIGS, DATA, RESULTS, ROOT, RUNS
 from lab.recipe import RunConfig, read_config, run

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.config import MAY_CHANGE, check_literals, check_non_negative, check_positive
 from gmmrec.data.assemble import assemble
 from gmmrec.data.columns import ColumnNames
 from gmmrec.data.dataset import Dataset
@@ -35,7 +35,7 @@ Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge", "out
 class DataConfig:
     """Location, format and filters of the data."""
 
-    path: str = "movies-small"
+    path: str = field(default="movies-small", metadata=MAY_CHANGE)
     """A folder, a table file, or the name of a bundled data set."""
     format: Format = "auto"
     """Format of the path; ``auto`` detects it."""
