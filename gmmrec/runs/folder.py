@@ -130,6 +130,12 @@ def read_config_of(stored: StoredFolder) -> dict[str, Any]:
     return read_yaml(stored.file(CONFIG))
 
 
+def report_of(folder: Path) -> dict[str, Any]:
+    """Return the report of the finished run in a folder, ``metrics.json``."""
+    found: dict[str, Any] = unchanging(folder, lambda: open_run(folder).json("metrics.json"))
+    return found
+
+
 def save_split(split: Split, path: Path) -> None:
     """Write a split to a file."""
     write_tensors(path, {name: column.clone() for name, column in packed(split).items()}, {})  # parts may share memory

@@ -92,7 +92,7 @@ def open_run(folder: Path) -> StoredFolder:
         UsageError: The folder is missing, holds no run or an unfinished one, or cannot be read by this version.
     """
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; make a run with 'gmmrec train --out {folder}'")
+        raise UsageError(f"{folder} is not a finished run: there is no such folder; make one with 'gmmrec train --out {folder}'")
     manifest = read_manifest(folder, REMEDY)
     if manifest is not None:
         if manifest.about.get("kind") != "run":

@@ -27,7 +27,7 @@ from gmmrec.runs.status import (
     state_of,
 )
 from gmmrec.storage.atomic import write_text
-from gmmrec.storage.lock import locked
+from gmmrec.storage.lock import locked, remove_if_empty
 from gmmrec.storage.manifest import MANIFEST, Staging, delete, read_manifest, write_manifest
 from gmmrec.training.files import STATE_FILE, TrainingFiles
 
@@ -45,6 +45,8 @@ class RunWriter:
     def __init__(self, folder: Path, status: Status | None) -> None:
         self.folder, self.status = folder, status
         self.resumes = status is not None
+        about = folder / ABOUT
+        self._before = about.read_bytes() if about.is_file() else None
 
     def begin(self, config: RunConfig, identity: Identity, data: str | None, environment: Mapping[str, Any]) -> TrainingFiles:
         """Write ``config.yaml`` and ``run.json`` before a training, and return the files that it writes.
@@ -122,6 +124,20 @@ class RunWriter:
         status.status = "finished"
         status.write(self.folder)
 
+    def abandon(self) -> None:
+        """Leave the folder as it was found if a new run ends before anything of it is worth keeping."""
+        status = self.status
+        if self.resumes or status is None or status.path(self.folder, STATE_FILE).is_file():
+            return
+        finished = read_manifest(self.folder, REMEDY)
+        listed = {ABOUT} if finished is None else {ABOUT, *finished.paths}
+        for name in set(status.files.values()) - listed:
+            delete(self.folder / name)
+        if self._before is not None:
+            (self.folder / ABOUT).write_bytes(self._before)
+        else:
+            delete(self.folder / ABOUT)
+
 
 @contextmanager
 def writing(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[RunWriter]:
@@ -141,6 +157,7 @@ def writing(folder: Path, *, resume: bool = False, overwrite: bool = False) -> I
         raise UsageError(f"{folder} is a file; give a folder for the run")
     if resume and not folder.is_dir():
         settings_to_resume(folder)  # refuses it, and makes no folder
+    is_new = not folder.exists()
     with locked(folder):
         state = state_of(folder)
         status = read_status(folder)
@@ -160,7 +177,14 @@ def writing(folder: Path, *, resume: bool = False, overwrite: bool = False) -> I
             raise UsageError(f"{folder} holds {what}{model}; {go_on}replace it with --overwrite, or give another folder")
         if state != "absent":
             _make_room(folder, status)
-        yield RunWriter(folder, None)
+        writer = RunWriter(folder, None)
+        try:
+            yield writer
+        except BaseException:
+            writer.abandon()
+            if is_new:
+                remove_if_empty(folder)
+            raise
 
 
 def _make_room(folder: Path, status: Status | None) -> None:

@@ -40,6 +40,15 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock."""
+    with suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {LOCK, HOLDER}:
+            for name in (HOLDER, LOCK):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
+
 def holder(folder: Path) -> str:
     """Return a description of the process that holds the lock, such as ``process 12 (since 09:30:12)``."""
     try:
