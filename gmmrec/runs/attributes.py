@@ -15,7 +15,7 @@ KINDS = ("text", "int64", "float64", "bool", "category", "datetime", "mixed")
 def to_plain(frame: pd.DataFrame) -> dict[str, Any]:
     """Return a table as plain data.
 
-    >>> to_plain(pd.DataFrame({"title": ["NA", None], "year": [1999, 2007]}))
+    >>> to_plain(pd.DataFrame({"title": pd.Series(["NA", None], dtype=object), "year": [1999, 2007]}))
     {'title': {'kind': 'mixed', 'values': ['NA', None]}, 'year': {'kind': 'int64', 'values': [1999, 2007]}}
     """
     return {str(name): _column(frame[name]) for name in frame.columns}
@@ -58,7 +58,7 @@ def _column(column: "pd.Series[Any]") -> dict[str, Any]:
     for kind in ("int64", "float64", "bool"):
         if column.dtype == kind:
             return {"kind": kind, "values": values}
-    return {"kind": "text" if all(isinstance(value, str) for value in values) else "mixed", "values": values}
+    return {"kind": "text" if isinstance(column.dtype, pd.StringDtype) else "mixed", "values": values}
 
 
 def _value(value: Any) -> Any:
@@ -81,10 +81,11 @@ def _series(kind: str, values: list[Any]) -> Any:
         return pd.Series(values, dtype=kind)
     if kind == "float64":
         return pd.Series([math.nan if value is None else float(value) for value in values], dtype="float64")
-    if any(not (value is None or isinstance(value, str | int | float | bool)) for value in values):
+    known = str if kind == "text" else str | int | float | bool
+    if any(not (value is None or isinstance(value, known)) for value in values):
         return None
     if kind == "datetime":
         return pd.Series(pd.to_datetime(values, format="ISO8601"))
     if kind == "category":
         return pd.Series(pd.Categorical(values))
-    return pd.Series(values, dtype=object)
+    return pd.Series(values, dtype=object if kind == "mixed" else "str")
