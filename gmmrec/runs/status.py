@@ -1,5 +1,6 @@
 """State of a run folder. ``run.json`` describes the latest training, the manifest lists the finished run."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,8 @@ from gmmrec.errors import UsageError
 from gmmrec.storage.atomic import write_json
 from gmmrec.storage.lock import holder, is_locked
 from gmmrec.storage.manifest import Manifest, StoredFolder, entry_of, free_name, read_json, read_manifest
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 3
 """Format of run folders."""
@@ -98,6 +101,7 @@ def open_run(folder: Path) -> StoredFolder:
         if manifest.about.get("kind") != "run":
             raise UsageError(f"{folder} holds {manifest.about.get('kind')!r}, not a run; give the folder of a run")
         _check_format(folder, manifest.about.get("format"))
+        _warn_of_newer(folder, manifest)
         return StoredFolder(folder, manifest, REMEDY)
     about = _about(folder)
     if about is None:
@@ -110,6 +114,15 @@ def open_run(folder: Path) -> StoredFolder:
             raise UsageError(f"{folder} is not a finished run: {missing[0]} is missing; {REMEDY}")
         return StoredFolder(folder, None, REMEDY)
     raise UsageError(unfinished(folder))
+
+
+def _warn_of_newer(folder: Path, manifest: Manifest) -> None:
+    try:
+        status = read_status(folder)
+    except UsageError:  # the finished run does not need it
+        return
+    if status is not None and status.status != "finished" and status.run != manifest.about.get("run"):
+        logger.warning("%s answers with its finished run; a newer run of %s in it is not finished", folder, status.model)
 
 
 def unfinished(folder: Path) -> str:

@@ -20,7 +20,9 @@ def test_runs_of_format_2_are_read(name):
     found = gmmrec.load(OLD / name).recommend(["u03", "u07"], k=3)
     expected = pd.DataFrame(EXPECTED[name])
     assert state_of(OLD / name) == "finished"
-    pd.testing.assert_frame_equal(found[["user_id", "item_id", "rank"]], expected[["user_id", "item_id", "rank"]], check_dtype=False)
+    pd.testing.assert_frame_equal(
+        found[["user_id", "item_id", "rank"]], expected[["user_id", "item_id", "rank"]], check_dtype=False
+    )
     assert found["score"].to_numpy() == pytest.approx(expected["score"].to_numpy(), rel=1e-5)
 
 
@@ -58,7 +60,9 @@ def test_a_folder_is_absent_unfinished_or_finished(tmp_path):
 def test_the_remedy_names_what_is_needed():
     folder = Path("runs/a")
     assert resume_remedy(folder, Status("1", "ease", data="/d")) == "resume it with 'gmmrec train --resume runs/a'"
-    assert resume_remedy(folder, Status("1", "shop:Mine", data="/d")) == "resume it with 'gmmrec train --resume runs/a -m shop:Mine'"
+    assert (
+        resume_remedy(folder, Status("1", "shop:Mine", data="/d")) == "resume it with 'gmmrec train --resume runs/a -m shop:Mine'"
+    )
     in_python = 'resume it in Python with gmmrec.fit(data, "ease", out="runs/a", resume=True)'
     assert resume_remedy(folder, Status("1", "ease")) == in_python
     assert resume_remedy(folder, Status("1", "__main__:Mine")) == in_python.replace('"ease"', "Mine")
