@@ -53,6 +53,7 @@ def train(arguments: argparse.Namespace) -> int:
     """Run the recipe and print the results."""
     from gmmrec.config import settings_parser
     from gmmrec.models.lookup import given_parts as given_again
+    from gmmrec.models.lookup import name_of
     from gmmrec.runs.config import merged, read_config, sections_of
     from gmmrec.runs.recipe import run
     from gmmrec.runs.status import read_yaml, settings_to_resume
@@ -64,7 +65,10 @@ def train(arguments: argparse.Namespace) -> int:
         values = with_data_of_run(values, folder)
     if arguments.config:
         values = merged(values, read_yaml(arguments.config))
-    model_class, typed = chosen_model(arguments, values.pop("model_name", None))
+    named = values.pop("model_name", None)
+    model_class, typed = chosen_model(arguments, named)
+    if arguments.resume and named is not None and name_of(model_class) != named:
+        values.pop("model", None)  # another model has other settings; that it is another is refused later
     if arguments.settings:
         settings_parser(sections_of(model_class)).print_help()
         return 0

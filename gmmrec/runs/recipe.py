@@ -19,7 +19,7 @@ from gmmrec.errors import UsageError, quote_names
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
 from gmmrec.graph.build import build_graph
-from gmmrec.models.lookup import build_model, find_model, part_names, part_paths, stored_model
+from gmmrec.models.lookup import build_model, find_model, name_of, part_names, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import RunConfig, merged, nested, read_config, sections_of
@@ -220,6 +220,8 @@ def fit(
     stored = settings_to_resume(folder) if resume and folder is not None else {}
     named = stored.pop("model_name", "mgat")
     model_class = find_model(model) if model is not None else stored_model(str(named))
+    if name_of(model_class) != named:  # another model has other settings; that it is another is refused later
+        stored.pop("model", None)
     values = nested(settings, sections_of(model_class))
     reading = dict(values.get("data", {}))
     if "path" in reading:
