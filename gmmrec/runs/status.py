@@ -151,9 +151,13 @@ def state_of(folder: Path) -> Literal["absent", "unfinished", "finished"]:
     >>> state_of(Path("no such folder"))
     'absent'
     """
-    if read_manifest(folder, REMEDY) is not None:
+    manifest = read_manifest(folder, REMEDY)
+    if manifest is not None:
         status = read_status(folder)
-        return "unfinished" if status is not None and status.status != "finished" else "finished"
+        if status is None or status.status == "finished":
+            return "finished"
+        is_listed = status.status == "saving" and status.run == manifest.about.get("run")
+        return "finished" if is_listed else "unfinished"
     about = _about(folder) if folder.is_dir() else None
     if about is None:
         return "absent"

@@ -26,7 +26,7 @@ from gmmrec.runs.status import (
     settings_to_resume,
     state_of,
 )
-from gmmrec.storage.atomic import write_text
+from gmmrec.storage.atomic import remove_partial_files, write_text
 from gmmrec.storage.lock import locked, remove_if_empty
 from gmmrec.storage.manifest import MANIFEST, Staging, delete, read_manifest, write_manifest
 from gmmrec.training.files import STATE_FILE, TrainingFiles
@@ -159,6 +159,7 @@ def writing(folder: Path, *, resume: bool = False, overwrite: bool = False) -> I
         settings_to_resume(folder)  # refuses it, and makes no folder
     is_new = not folder.exists()
     with locked(folder):
+        remove_partial_files(folder)
         state = state_of(folder)
         status = read_status(folder)
         if resume:

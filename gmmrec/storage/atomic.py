@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+_PARTIAL = re.compile(r"\.partial-[0-9a-f]{8}-")
 _NUMBER = re.compile(r"os error (\d+)")
 
 
@@ -46,6 +47,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # of a folder that is gone or fixed
             partial.unlink(missing_ok=True)
     flush_folder(path.parent)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder; the caller holds its lock."""
+    for path in folder.glob(".partial-*"):
+        if _PARTIAL.match(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 @contextmanager

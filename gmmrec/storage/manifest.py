@@ -179,6 +179,9 @@ class Staging:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.old = read_manifest(folder, remedy)
+        for name, entry in ({} if self.old is None else self.old.files).items():
+            if entry.path != name and _same_content(folder / name, folder / entry.path):
+                delete(folder / name)  # linked by a writer that was killed before it listed the name
         self.names: dict[str, str] = {}
         """Names in the folder by name."""
 
@@ -278,6 +281,14 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
+
+
+def _same_content(first: Path, second: Path) -> bool:
+    if not (first.is_file() and second.is_file()) or first.is_symlink():
+        return False
+    if first.samefile(second):
+        return True
+    return first.stat().st_size == second.stat().st_size and digest_of_file(first) == digest_of_file(second)
 
 
 def _link(source: Path, target: Path) -> None:
