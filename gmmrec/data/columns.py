@@ -76,9 +76,11 @@ def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *
         return None
     if given is not None:
         if given not in columns:
+            is_number = given.isdigit() and current_form().header == "first"
+            number = ", or header to 'none' to name columns by number" if is_number else ""
             raise DataError(
                 f"{where} has no column {given!r}{did_you_mean(given, columns)}; "
-                f"its columns are {quote_names(columns)}, so set {role}_column to one of them"
+                f"its columns are {quote_names(columns)}, so set {role}_column to one of them{number}"
             )
         return given
     plain = {normalize_column_name(column): column for column in reversed(columns)}
@@ -149,9 +151,9 @@ def _check_header(frame: pd.DataFrame, names: ColumnNames, where: str) -> None:
                 f"{where} is read without a header, so set {missing[0]}_column to the number of the {missing[0]} column; "
                 f"its first line is {cells}"
             )
-    elif set(missing) - known and (not known or is_headless([str(name) for name in first])):
+    elif (lost := [role for role in missing if role not in known]) and (not known or is_headless([str(name) for name in first])):
         raise DataError(
-            f"{where} has no {missing[0]} column such as {quote_names(ALIASES[missing[0]], 3)}, and its first line looks like data: "
+            f"{where} has no {lost[0]} column such as {quote_names(ALIASES[lost[0]], 3)}, and its first line looks like data: "
             f"{quote_names(first)}; add a line of column names, or set header to 'none' and name columns by number, such as "
             "user_column=1, item_column=2, weight_column=3, time_column=4"
         )

@@ -20,6 +20,8 @@ from gmmrec.data.text_form import BLANKS, current_form, detect_separator, encodi
 from gmmrec.errors import DataError, literal
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+TEXT_SUFFIXES = tuple(f".{name}{gz}" for name in ("txt", "dat", "data") for gz in ("", ".gz"))
+"""Further names of single text tables."""
 COLUMN_MARK = "\x1f"
 """Replacement of separators of several characters, which pandas would read slowly."""
 
@@ -87,6 +89,27 @@ def first_line(path: Path) -> str:
         return file.readline()
 
 
+def is_utf8(path: Path) -> bool:
+    """Return whether a text is UTF-8."""
+    try:
+        with _open(path) as file:
+            while file.read(2**20):
+                pass
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def read_beginning(path: Path, length: int = 2**20) -> str:
+    """Return the first characters of a text file.
+
+    Raises:
+        DataError: The file is empty, truncated or of another type than its name says.
+    """
+    with describe_read_errors(path), _open(path) as file:
+        return file.read(length)
+
+
 def line_of(path: Path, row: int) -> int:
     """Return the line number at which row ``row`` (0 is the first below the header) begins; quoted fields may span lines."""
     if path.name.endswith(JSON_SUFFIXES):
@@ -94,9 +117,10 @@ def line_of(path: Path, row: int) -> int:
             return next(islice((number for number, line in enumerate(file, 1) if line.strip()), row, None), row + 1)
     form, separator = current_form(), separator_of(path)
     num_read, begins = (0 if form.header == "none" else -1), 1
-    quoting = csv.QUOTE_MINIMAL if are_quotes(path, separator) else csv.QUOTE_NONE
+    mark = separator if len(separator) == 1 else COLUMN_MARK
+    is_quoted = are_quotes(path, separator)
     with _open(path) as file:
-        records = csv.reader(file, delimiter=separator if len(separator) == 1 else COLUMN_MARK, quoting=quoting)
+        records = csv.reader(file, delimiter=mark, quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE)
         for record in records:
             num_read += bool(record)  # blank lines are not rows
             if record and num_read == row + 1:

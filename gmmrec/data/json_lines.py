@@ -41,14 +41,14 @@ def read_objects(file: TextIO, name: str) -> pd.DataFrame:
     return frame
 
 
-def iter_objects(file: TextIO, name: str) -> Iterator[dict[str, Any]]:
+def iter_objects(file: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file one by one; see :func:`read_objects`."""
     lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
     first = next(lines, None)
     if first is None:
         return
     if first[1].lstrip().startswith("["):
-        yield from _listed(first[1] + file.read(), name)
+        yield from _listed("".join(chain([first[1]], file)), name)
         return
     parse = _parser(first[1])
     for number, line in chain([first], lines):

@@ -174,7 +174,10 @@ def with_decimal_points(column: "pd.Series[Any]", separator: str | None, where: 
                 "stand between thousands; set decimal to ',' or to '.'"
             )
         decimal = ","
+    numbers: pd.Series[Any]
     if decimal == ",":
-        return text.where(~has_comma, text.str.replace(".", "", regex=False)).str.replace(",", ".", regex=False)
-    is_grouped = text.str.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?").fillna(False)
-    return text.where(~is_grouped, text.str.replace(",", "", regex=False))
+        numbers = text.where(~has_comma, text.str.replace(".", "", regex=False)).str.replace(",", ".", regex=False)
+    else:
+        is_grouped = text.str.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?").fillna(False)
+        numbers = text.where(~is_grouped, text.str.replace(",", "", regex=False))
+    return numbers

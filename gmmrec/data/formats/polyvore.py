@@ -34,6 +34,7 @@ def read_polyvore(folder: Path) -> Tables:
     rows: list[tuple[int, str, str, str]] = []
     names: list[str] = []
     codes: list[int] = []
+    seen: dict[str, str] = {}
     for part in GIVEN_PARTS:
         path = folder / POLYVORE.format(part)
         if not path.is_file():
@@ -47,6 +48,10 @@ def read_polyvore(folder: Path) -> Tables:
                 ]
             except (KeyError, TypeError) as error:
                 raise DataError(f"{path.name} has an outfit without {error}; download the file again") from None
+            if outfit_id in seen:
+                where = f"twice in {path.name}" if seen[outfit_id] == path.name else f"in {seen[outfit_id]} and in {path.name}"
+                raise DataError(f"set {outfit_id} is {where}; keep it in one part, once")
+            seen[outfit_id] = path.name
             names.append(outfit_id)
             codes.append(part.code)
     table = pd.DataFrame(rows, columns=["group", "id", "category", "title"])
