@@ -188,12 +188,16 @@ def _check_beginning(path: Path) -> None:
 
 
 def _open(path: Path) -> io.TextIOWrapper:
-    raw = gzip.GzipFile(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    try:
-        return io.TextIOWrapper(raw, encoding=encoding_of(raw.peek(256)[:256], path.name), newline="")
-    except BaseException:
-        raw.close()
-        raise
+    return io.TextIOWrapper(_open_bytes(path), encoding=_encoding(path), newline="")
+
+
+def _encoding(path: Path) -> str:
+    with _open_bytes(path) as file:
+        return encoding_of(file.read(256), path.name)
+
+
+def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.GzipFile(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
 def separator_of(path: Path) -> str:

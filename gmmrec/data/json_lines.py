@@ -13,6 +13,8 @@ from gmmrec.errors import DataError
 JSON_SUFFIXES = tuple(f".{name}{gz}" for name in ("json", "jsonl", "ndjson") for gz in ("", ".gz"))
 CHUNK = 20_000
 """Number of objects turned into columns at once, which bounds the memory taken by dictionaries."""
+MOST_KEYS = 1_000
+"""Maximum number of different keys, since every key becomes a column."""
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -31,9 +33,12 @@ def read_objects(file: TextIO, name: str) -> pd.DataFrame:
         DataError: A line holds no object; the message gives its number.
     """
     objects = iter_objects(file, name)
-    chunks = []
+    chunks: list[pd.DataFrame] = []
+    keys: dict[Any, None] = {}
     while chunk := list(islice(objects, CHUNK)):
-        keys = dict.fromkeys(chain.from_iterable(chunk))
+        keys |= dict.fromkeys(chain.from_iterable(chunk))
+        if len(keys) > MOST_KEYS:
+            raise DataError(f"{name} has more than {MOST_KEYS:,} different keys, but every object should have the same few; fix it")
         chunks.append(pd.DataFrame({str(key): pd.Series([_text(entry.get(key)) for entry in chunk], dtype="str") for key in keys}))
     if not chunks:
         raise DataError(f"{name} holds no JSON objects; download it again")
@@ -53,7 +58,7 @@ def iter_objects(file: Iterator[str], name: str) -> Iterator[dict[str, Any]]:
     parse = _parser(first[1])
     for number, line in chain([first], lines):
         try:
-            entry = parse(line)
+            entry = parse(line.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
             raise DataError(
                 f"{name} line {number} is not a JSON object ({_reason(error)}), but every line must hold one, or the file one list "
@@ -74,7 +79,7 @@ def _parser(first: str) -> Callable[[str], Any]:
     except (ValueError, RecursionError):
         try:
             if isinstance(ast.literal_eval(first.strip()), dict):
-                return lambda line: ast.literal_eval(line.strip())
+                return ast.literal_eval
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             pass
     return json.loads

@@ -10,6 +10,8 @@ Outfits are in ``outfits``; see :mod:`gmmrec.data.formats.outfits`.
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from gmmrec.data.attributes import ATTRIBUTE_FILES, read_attributes
 from gmmrec.data.columns import ColumnNames, find_column, interaction_log
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table
 from gmmrec.data.formats.atomic import typed_form
-from gmmrec.data.formats.json_folder import json_attributes, json_interactions
+from gmmrec.data.formats.json_folder import find_json_tables, read_json_attributes
 from gmmrec.data.formats.lines import LineForm, check_sequences, form_of, part_files, read_lists, read_parts, table_parts
 from gmmrec.data.formats.outfits import category_features, outfit_table
 from gmmrec.data.parts import SplitPart
@@ -49,7 +51,9 @@ def read_folder(folder: Path, columns: ColumnNames, lines: LineForm | None = Non
         DataError: The folder holds no interactions, or one of its files is invalid.
     """
     attributes = {}
-    is_alone = not _has_text_log(folder) and json_interactions(folder, LOG_FILES, columns) is None
+    has_text_log = find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is not None
+    json_tables = find_json_tables(folder, columns, None if has_text_log else LOG_FILES)
+    is_alone = not has_text_log and "log" not in json_tables
     triple_path = find_file(folder, ("triples",), TABLE_SUFFIXES)
     if triple_path is None and is_alone:
         triple_path = _recbole_triples(folder)
@@ -57,11 +61,12 @@ def read_folder(folder: Path, columns: ColumnNames, lines: LineForm | None = Non
         path = find_file(folder, stems, TABLE_SUFFIXES)
         if path is not None:
             attributes[node_type] = read_attributes(path, node_type, getattr(columns, node_type, None))
-    if not is_alone:
-        attributes |= json_attributes(folder, columns, [node_type for node_type in ATTRIBUTE_FILES if node_type not in attributes])
+        elif node_type in json_tables and not is_alone:
+            attributes[node_type] = read_json_attributes(json_tables[node_type], node_type, getattr(columns, node_type))
+    read_log = partial(_log, folder, columns, lines, json_tables.get("log"))
     if triple_path is None:
-        return _with_outfits(folder, columns, attributes, lines, is_alone=is_alone)
-    log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else _log(folder, columns, lines)
+        return _with_outfits(folder, read_log, attributes, is_alone=is_alone)
+    log: pd.DataFrame = pd.DataFrame({"user": [], "item": []}) if is_alone else read_log()
     features = read_features(folder, attributes, "entity" if is_alone else "item", has_entities=True)
     alignment = _alignment(folder)
     with read_as(typed_form(triple_path) if triple_path.name.endswith(RECBOLE_TRIPLES) else current_form()):
@@ -94,12 +99,12 @@ def _recbole_triples(folder: Path) -> Path | None:
 
 
 def _with_outfits(
-    folder: Path, columns: ColumnNames, attributes: dict[str, pd.DataFrame], lines: LineForm | None, *, is_alone: bool
+    folder: Path, read_log: Callable[[], pd.DataFrame], attributes: dict[str, pd.DataFrame], *, is_alone: bool
 ) -> Tables:
     """Return interactions with outfits, if any; without interactions, every outfit interacts with its items."""
     path = find_file(folder, ("outfits",), (*TABLE_SUFFIXES, *TEXT_SUFFIXES))
     if path is None:
-        return Tables(folder.resolve().name, _log(folder, columns, lines), attributes, read_features(folder, attributes))
+        return Tables(folder.resolve().name, read_log(), attributes, read_features(folder, attributes))
     outfits, outfit_log, catalogue = outfit_table(path)
     if is_alone and outfits.user is not None:
         raise DataError(f"{path.name} names users, but folder {folder.name} has no interactions.csv with their log; add it")
@@ -108,7 +113,7 @@ def _with_outfits(
     features = read_features(folder, attributes)
     if "category" in attributes.get("item", ()) and all(table.name != "category" for table in features):
         features.append(category_features(attributes["item"], path.name))
-    log = outfit_log if is_alone else _log(folder, columns, lines)
+    log = outfit_log if is_alone else read_log()
     text_ids = frozenset({"user", "item"}) if catalogue is not None else frozenset()
     return Tables(folder.resolve().name, log, attributes, features, text_ids, outfits=outfits)
 
@@ -119,14 +124,8 @@ def line_files(folder: Path) -> list[Path]:
     return [] if has_log else list(part_files(folder).values())
 
 
-def _has_text_log(folder: Path) -> bool:
-    return find_file(folder, (*LOG_FILES, "sequences", "train"), (*TABLE_SUFFIXES, *TEXT_SUFFIXES)) is not None
-
-
-def _log(folder: Path, columns: ColumnNames, lines: LineForm | None) -> pd.DataFrame:
-    path = find_file(folder, LOG_FILES, TABLE_SUFFIXES)
-    if not _has_text_log(folder):
-        path = json_interactions(folder, LOG_FILES, columns)
+def _log(folder: Path, columns: ColumnNames, lines: LineForm | None, json_log: Path | None) -> pd.DataFrame:
+    path = json_log or find_file(folder, LOG_FILES, TABLE_SUFFIXES)
     if path is not None and lines is None:
         with read_as(columns.form):
             log = interaction_log(read_table(path), columns, path)

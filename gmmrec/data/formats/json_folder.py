@@ -25,54 +25,52 @@ logger = logging.getLogger(__name__)
 TITLES = ("title", "name")
 
 
-def json_interactions(folder: Path, stems: Sequence[str], columns: ColumnNames) -> Path | None:
-    """Return the file of interactions of a folder: one with a usual name, or the only one with users and items; or None.
+def find_json_tables(folder: Path, columns: ColumnNames, log_stems: Sequence[str] | None) -> dict[str, Path]:
+    """Return the JSON files of a folder by what they hold: ``log``, ``item`` and ``user``, as far as there are such files.
+
+    Args:
+        folder: The folder.
+        columns: Named columns.
+        log_stems: Usual names of interactions, which win without a look inside; None if the interactions are elsewhere.
 
     Raises:
         DataError: Several files may be the one.
     """
-    named = find_file(folder, stems, JSON_SUFFIXES)
-    if named is not None:
-        return named
-    found = {path: roles for path, roles in _roles(folder, columns).items() if {"user", "item"} <= roles}
-    rated = [path for path, roles in found.items() if "weight" in roles]
-    paths = rated if len(rated) == 1 else list(found)
-    if len(paths) > 1:
-        raise DataError(
-            f"folder {folder.name} holds {len(paths)} files of interactions ({quote_names(path.name for path in paths)}); "
-            "keep one, or give the path of one"
-        )
-    return paths[0] if paths else None
-
-
-def json_attributes(folder: Path, columns: ColumnNames, node_types: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Return the tables of attributes of a folder by node type; of repeated ids, the first line is kept.
-
-    Raises:
-        DataError: Several files may be the table of a node type, or an object is malformed.
-    """
-    tables = {}
     roles_by_path = _roles(folder, columns)
-    for node_type in node_types:
-        other = "user" if node_type == "item" else "item"
+    tables = {}
+    named = find_file(folder, log_stems or (), JSON_SUFFIXES)
+    found = {path: roles for path, roles in roles_by_path.items() if {"user", "item"} <= roles}
+    rated = [path for path, roles in found.items() if "weight" in roles]
+    if log_stems is not None and (named or found):
+        tables["log"] = named or _only(rated if len(rated) == 1 else list(found), folder, "files of interactions")
+    for node_type, other in (("item", "user"), ("user", "item")):
         path = find_file(folder, ATTRIBUTE_FILES[node_type], JSON_SUFFIXES)
-        found = [path for path, roles in roles_by_path.items() if {node_type, "title"} <= roles and other not in roles]
-        if path is None and len(found) > 1:
-            raise DataError(
-                f"folder {folder.name} holds {len(found)} tables of {node_type}s ({quote_names(p.name for p in found)}); keep one"
-            )
-        path = path or next(iter(found), None)
+        paths = [path for path, roles in roles_by_path.items() if {node_type, "title"} <= roles and other not in roles]
         if path is not None and node_type in roles_by_path.get(path, ()):
-            tables[node_type] = _table(path, node_type, getattr(columns, node_type))
+            tables[node_type] = path
+        elif paths:
+            tables[node_type] = _only(paths, folder, f"tables of {node_type}s")
     return tables
 
 
-def _table(path: Path, node_type: str, given: str | None) -> pd.DataFrame:
+def _only(paths: Sequence[Path], folder: Path, what: str) -> Path:
+    if len(paths) > 1:
+        names = quote_names(path.name for path in paths)
+        raise DataError(f"folder {folder.name} holds {len(paths)} {what} ({names}); keep one, or give the path of one file")
+    return paths[0]
+
+
+def read_json_attributes(path: Path, node_type: str, given: str | None) -> pd.DataFrame:
+    """Read the attributes of one node type; of objects with the same id, the first is kept.
+
+    Raises:
+        DataError: An object is malformed.
+    """
     frame = read_table(path)
     key = str(find_column(frame, node_type, given if given in frame else None, path.name))
     repeated = frame[key].duplicated() & frame[key].notna()
     if repeated.any():
-        logger.warning("%s: %d objects of %ss listed before are dropped", path.name, int(repeated.sum()), node_type)
+        logger.warning("%s: %d objects that repeat a known %s are dropped", path.name, int(repeated.sum()), node_type)
     return attribute_table(frame[~repeated].reset_index(drop=True), path, node_type, key)
 
 

@@ -68,6 +68,8 @@ def read_polyvore(folder: Path) -> Tables:
     listing = folder / "category_id.txt"
     if listing.is_file():
         lines = pd.Series(read_text(listing).splitlines()).str.strip().str.split(n=1, expand=True)
+        if lines.shape[1] != 2:
+            raise DataError(f"{listing.name} names no categories; every line must hold a number and a name")
         catalogue = catalogue.assign(category_name=catalogue["category"].map(dict(zip(lines[0], lines[1], strict=True))))
     features = [category_features(catalogue, POLYVORE.format(SplitPart.TRAIN))]
     return Tables(folder.resolve().name, log, {"item": catalogue}, features, frozenset({"user", "item"}), outfits=outfits)
