@@ -188,7 +188,8 @@ def _check_beginning(path: Path) -> None:
 
 
 def _open(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(_open_bytes(path), encoding=_encoding(path), newline="")
+    encoding = _encoding(path)
+    return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline="")
 
 
 def _encoding(path: Path) -> str:

@@ -16,12 +16,12 @@ from gmmrec.data.files import TABLE_SUFFIXES, TEXT_SUFFIXES, first_line
 from gmmrec.data.filter import Duplicates, drop_duplicates, k_core, min_weight, select_modalities, shift_times
 from gmmrec.data.formats.atomic import interaction_files, read_atomic
 from gmmrec.data.formats.bundled import bundled_names, read_bundled
-from gmmrec.data.formats.folder import line_files, read_folder
+from gmmrec.data.formats.folder import has_log, read_folder
 from gmmrec.data.formats.frame import GivenFeatures, read_frame, read_table_file, with_frames
 from gmmrec.data.formats.ifashion import is_ifashion, read_ifashion
 from gmmrec.data.formats.impressions import is_impressions, read_impressions
 from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
-from gmmrec.data.formats.lines import form_of
+from gmmrec.data.formats.lines import form_of, part_files
 from gmmrec.data.formats.mmrec import read_mmrec
 from gmmrec.data.formats.movielens import is_movielens, read_movielens
 from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
@@ -212,11 +212,11 @@ def _format_of(path: Path, header: Header) -> Format:
         return "outfits"
     if is_knowledge(path):
         return "knowledge"
-    lines = line_files(path)
-    if lines and header == "first":
-        form = form_of(lines)
+    parts = {} if has_log(path) else part_files(path)
+    if parts and header == "first":
+        form = form_of(list(parts.values()))
         return "knowledge" if form == "triples" else "folder" if form == "table" else form
-    return "movielens" if not lines and is_movielens(path) else "folder"
+    return "movielens" if not parts and not has_log(path) and is_movielens(path) else "folder"
 
 
 def with_titles(dataset: Dataset, column: str) -> Dataset:

@@ -118,10 +118,9 @@ def _with_outfits(
     return Tables(folder.resolve().name, log, attributes, features, text_ids, outfits=outfits)
 
 
-def line_files(folder: Path) -> list[Path]:
-    """Return the files of the parts whose lines a folder's interactions are read from; empty if they are elsewhere."""
-    has_log = find_file(folder, LOG_FILES, TABLE_SUFFIXES) or find_file(folder, ("sequences",), TEXT_SUFFIXES)
-    return [] if has_log else list(part_files(folder).values())
+def has_log(folder: Path) -> bool:
+    """Return whether a folder has interactions in the package's own layout: a table with a usual name, or sequences."""
+    return bool(find_file(folder, LOG_FILES, TABLE_SUFFIXES) or find_file(folder, ("sequences",), TEXT_SUFFIXES))
 
 
 def _log(folder: Path, columns: ColumnNames, lines: LineForm | None, json_log: Path | None) -> pd.DataFrame:

@@ -253,8 +253,7 @@ def _ratings(parts: Sequence[_Lines], columns: ColumnNames) -> list[pd.DataFrame
     """Read interactions from lines of user, item and optionally rating and time, in this order or with the time before."""
     names = columns
     if columns.form.header != "none":
-        cells = pd.concat([part.cells() for part in parts], ignore_index=True)
-        width = cells.shape[1]
+        width = int(np.bincount(np.concatenate([part.counts for part in parts])).argmax())
         for part in parts:
             if (part.counts != width).any() or width not in (2, 3, 4):
                 row = int((part.counts != width).argmax())
@@ -262,6 +261,7 @@ def _ratings(parts: Sequence[_Lines], columns: ColumnNames) -> list[pd.DataFrame
                     f"{part.path.name} line {part.numbers[row]} must hold user, item and optionally rating and time like the other "
                     f"lines, but is {part.lines[row][:60]!r}; fix it"
                 )
+        cells = pd.concat([part.cells() for part in parts], ignore_index=True)
         is_timed = width == 4 or (width == 3 and _is_time(cells[2]))
         usual = 3 if width == 4 else None
         time = next((column for column in (3, 2) if column < width and is_timed and _is_time(cells[column])), usual)
