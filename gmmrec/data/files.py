@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from gmmrec.data.json_lines import JSON_SUFFIXES, read_objects
-from gmmrec.data.text_form import BLANKS, current_form, detect_separator, encoding_of
+from gmmrec.data.text_form import SPACES, current_form, detect_separator, encoding_of
 from gmmrec.errors import DataError, literal
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -46,7 +46,7 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
         warnings.simplefilter("error", pd.errors.ParserWarning)
         separator = separator or separator_of(path)
         source: io.TextIOBase = file
-        if len(separator) > 1 and separator != BLANKS:
+        if len(separator) > 1 and separator != SPACES:
             source, separator, quoted = _marked(file, separator, path), COLUMN_MARK, False
         frame = pd.read_csv(
             source,

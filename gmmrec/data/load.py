@@ -50,7 +50,7 @@ class DataConfig:
     """Line of the table of interactions with the column names: the ``first``, or ``none``; columns are then named by number,
     from 1."""
     separator: str | None = None
-    """Text between the columns of the table of interactions, such as ``;``, ``::``, ``tab`` or ``space`` (any number of blanks);
+    """Text between the columns of the table of interactions, such as ``;``, ``::``, ``tab`` or ``space`` (any number of spaces);
     None detects it."""
     encoding: str | None = None
     """Encoding of all text files, such as ``latin-1`` or ``cp1252``; None reads UTF-8, and UTF-16 with a byte order mark."""

@@ -16,10 +16,10 @@ Header: TypeAlias = Literal["first", "none"]
 """Line with the names of the columns: the first, or none, in which case columns are named by number, from 1."""
 Decimal: TypeAlias = Literal[".", ","]
 
-BLANKS = r"\s+"
-"""Separator of columns separated by any number of blanks."""
+SPACES = r"\s+"
+"""Separator of columns separated by any number of spaces."""
 SEPARATORS = ("\t", ",", ";", "|", "::")
-NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "space": BLANKS, "blank": BLANKS, " ": BLANKS, "comma": ",", "semicolon": ";"}
+NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "space": SPACES, "blank": SPACES, " ": SPACES, "comma": ",", "semicolon": ";"}
 """Separators that are hard to type, by name."""
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -120,7 +120,7 @@ def detect_separator(lines: Sequence[str], usual: str) -> str:
 
     >>> detect_separator(["user;item;rating", "1;2;4,5"], ",")
     ';'
-    >>> detect_separator(["user item", "1 2"], ",") == BLANKS
+    >>> detect_separator(["user item", "1 2"], ",") == SPACES
     True
     """
     plain = [re.sub(r'"(?:[^"]|"")*"', "_", line) for line in lines]
@@ -131,7 +131,7 @@ def detect_separator(lines: Sequence[str], usual: str) -> str:
     if possible:
         return (even or possible)[0]
     counts = {len(line.split()) for line in plain}
-    return BLANKS if len(counts) == 1 and counts.pop() > 1 else usual
+    return SPACES if len(counts) == 1 and counts.pop() > 1 else usual
 
 
 def is_headless(columns: Sequence[str]) -> bool:

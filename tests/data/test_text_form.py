@@ -5,7 +5,7 @@ import pytest
 
 from gmmrec.data.files import line_of, read_table
 from gmmrec.data.load import DataConfig, load_dataset
-from gmmrec.data.text_form import BLANKS, TextForm, detect_separator, encoding_of, read_as, with_decimal_points
+from gmmrec.data.text_form import SPACES, TextForm, detect_separator, encoding_of, read_as, with_decimal_points
 from gmmrec.errors import DataError, UsageError
 
 
@@ -19,8 +19,8 @@ from gmmrec.errors import DataError, UsageError
         (["user,item;rating", "1,2;3", "1,2,9;3"], ",", ";"),  # only semicolons divide all lines evenly
         (["user|item", "1|2"], "\t", "|"),
         (["user::item", "1::2"], ",", "::"),
-        (["user  item", "1 2"], ",", BLANKS),
-        (["the title"], "\t", BLANKS),
+        (["user  item", "1 2"], ",", SPACES),
+        (["the title"], "\t", SPACES),
         (["item title", "7", "8"], "\t", "\t"),
         (["user", "1"], ",", ","),
         ([], ",", ","),

@@ -28,11 +28,16 @@ TEXTS = {"title": "{}2text.txt", "description": "{}2textlong.txt"}
 
 
 def is_knowledge(folder: Path) -> bool:
-    """Return whether a folder certainly holds triples in a text layout: it has a list of entities, or files named as OpenKE's."""
+    """Return whether a folder certainly holds triples: beside them it lists entities or relations, or their names are OpenKE's."""
     train = _part(folder, SplitPart.TRAIN)
     if train is None:
         return False
-    return train.name.endswith("2id.txt") or any((folder / name).is_file() for name in CATALOGUES["entity"])
+    lists = [
+        *CATALOGUES["entity"],
+        *CATALOGUES["relation"],
+        *(pattern.format(kind) for kind in CATALOGUES for pattern in TEXTS.values()),
+    ]
+    return train.name.endswith("2id.txt") or any((folder / name).is_file() for name in lists)
 
 
 def read_knowledge(folder: Path) -> Tables:

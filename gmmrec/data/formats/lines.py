@@ -19,7 +19,7 @@ import pandas as pd
 from gmmrec.data.columns import ALIASES, ColumnNames, interaction_log, normalize_column_name
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table, read_text
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
-from gmmrec.data.text_form import BLANKS, detect_separator, read_as
+from gmmrec.data.text_form import SPACES, detect_separator, read_as
 from gmmrec.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def form_of(paths: Sequence[Path]) -> LineForm:
         return "lists"
     width = int(counts[0])
     if width == 2:
-        return "lists" if parts[0].separator in (BLANKS, "\t") else "ratings"
+        return "lists" if parts[0].separator in (SPACES, "\t") else "ratings"
     if width in (3, 4):
         cells = pd.concat([part.cells() for part in parts], ignore_index=True)
         form, is_certain = (_form_of_four if width == 4 else _form_of_three)(cells, repeats)
@@ -170,14 +170,14 @@ class _Lines:
         is_blank = (raw.str.strip() == "").to_numpy()
         lines, numbers = raw[~is_blank].reset_index(drop=True), np.flatnonzero(~is_blank) + 1
         words = lines.str.count(r"\S+").to_numpy()
-        separator = BLANKS
+        separator = SPACES
         if lines.str.contains("\t").any():
             separator = "\t"
         elif (words == 1).all():
-            separator = detect_separator(lines.head(20).tolist(), BLANKS)
-        counts = words if separator == BLANKS else lines.str.count(re.escape(separator)).to_numpy() + 1
-        if separator == "\t" and (counts == 2).all() and (words > 2).any():  # user, tab, items separated by blanks
-            separator, counts = BLANKS, words
+            separator = detect_separator(lines.head(20).tolist(), SPACES)
+        counts = words if separator == SPACES else lines.str.count(re.escape(separator)).to_numpy() + 1
+        if separator == "\t" and (counts == 2).all() and (words > 2).any():  # user, tab, items separated by spaces
+            separator, counts = SPACES, words
         is_total = len(lines) > 1 and counts[0] == 1 and lines[0] == str(len(lines) - 1)  # OpenKE's number of triples
         start = int(is_total)
         return cls(path, lines.iloc[start:].reset_index(drop=True), numbers[start:], separator, counts[start:])
@@ -188,7 +188,7 @@ class _Lines:
         return bool(names & set(ALIASES["user"]) and names & set(ALIASES["item"]))
 
     def user(self) -> "pd.Series[str]":
-        pattern = r"^\s*(\S+)" if self.separator == BLANKS else f"^(.*?)(?:{re.escape(self.separator)}|$)"
+        pattern = r"^\s*(\S+)" if self.separator == SPACES else f"^(.*?)(?:{re.escape(self.separator)}|$)"
         return self.lines.str.extract(pattern, expand=False)
 
     def cells(self) -> pd.DataFrame:
@@ -198,7 +198,7 @@ class _Lines:
         return stripped
 
     def _split(self, line: str) -> list[str]:
-        return line.split() if self.separator == BLANKS else line.split(self.separator)
+        return line.split() if self.separator == SPACES else line.split(self.separator)
 
 
 def _check_ragged(parts: Sequence[_Lines], counts: "np.ndarray[Any, np.dtype[np.int64]]", *, repeats: bool) -> None:
