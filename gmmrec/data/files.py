@@ -153,7 +153,7 @@ def describe_read_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path.name} is truncated: its gzip data ends too early; copy or download it again") from None
     except UnicodeError as error:
         codec = current_form().encoding or "UTF-8"
-        where = f"byte {error.start}: {error.reason}" if isinstance(error, UnicodeDecodeError) else str(error)
+        where = f"byte {error.start}: {error.reason}" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
         raise DataError(f"{path.name} is not {codec} text ({where}); save it as UTF-8, or set encoding, such as latin-1") from None
     except pd.errors.EmptyDataError:
         raise DataError(f"{path.name} is empty, but must begin with a line of column names; export it again") from None

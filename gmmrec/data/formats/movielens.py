@@ -69,15 +69,15 @@ def read_movielens(path: Path, columns: ColumnNames) -> Tables:
     for name, (node_type, mark, names) in TABLES.items() if path.is_dir() else ():
         table = find_file(folder, (name,), ("", ".gz"))
         if table is not None and (name.startswith("u.") == ratings.name.startswith("u.")):
-            attributes[node_type] = attribute_table(_attributes(table, mark, names), table, node_type)
+            encoding = current_form().encoding or (None if is_utf8(table) else "latin-1")
+            with read_as(replace(current_form(), header="none", separator=mark, encoding=encoding, quoted=False)):
+                attributes[node_type] = attribute_table(_attributes(table, mark, names), table, node_type)
     return Tables(ratings.name if path.is_file() else folder.resolve().name, log, attributes)
 
 
 def _attributes(path: Path, separator: str, names: tuple[str, ...]) -> pd.DataFrame:
     """Read a table of attributes; flags of genres become one column of names."""
-    encoding = current_form().encoding or (None if is_utf8(path) else "latin-1")
-    with read_as(replace(current_form(), header="none", separator=separator, encoding=encoding, quoted=False)):
-        frame = read_table(path)
+    frame = read_table(path)
     if frame.shape[1] != len(names):
         raise DataError(
             f"{path.name} has {frame.shape[1]} columns, but must have {len(names)}, separated by {separator!r}: "

@@ -122,14 +122,14 @@ def test_parts_need_the_same_columns(tmp_path):
 
 
 @pytest.mark.parametrize("separator", ["\t", " "])
-def test_triples_with_tabs_or_blanks(tmp_path, separator):
+def test_triples_with_tabs_or_spaces(tmp_path, separator):
     dataset = load_dataset(write(tmp_path, {name: text.replace(" ", separator) for name, text in FACTS.items()}))
     assert len(dataset.triples) == len(TRIPLES)
     assert dataset.num_users == 0
     assert set(dataset.vocabularies["relation"].ids()) == {"/film/genre", "/award/nominee"}
 
 
-def test_triples_with_blanks_in_names(tmp_path):
+def test_triples_with_spaces_in_names(tmp_path):
     (tmp_path / "train.txt").write_text("New York\tis in\tUSA\nParis\tis in\tFrance\n")
     assert set(load_dataset(tmp_path).vocabularies["entity"].ids()) == {"New York", "USA", "Paris", "France"}
 

@@ -84,6 +84,7 @@ def test_other_files_of_these_names_are_tables(tmp_path):
         ("ratings.dat", RATINGS + "2::661\n", r"ratings\.dat line 4 has no value in column '4'"),
         ("movies.dat", "1193::Title\n", r"movies\.dat has 2 columns, but must have 3, separated by '::': item, title, genres"),
         ("movies.dat", "1193::A::x\n1193::B::y\n", r"movies\.dat has item id '1193' more than once"),
+        ("movies.dat", "1193::A::x\n::B::y\n", r"movies\.dat line 2 has no value in column 'item'"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, file, text, message):
