@@ -122,11 +122,14 @@ def test_parts_need_the_same_columns(tmp_path):
 
 
 @pytest.mark.parametrize("separator", ["\t", " "])
-def test_triples_with_tabs_or_spaces(tmp_path, separator):
+def test_triples_with_tabs_or_spaces(tmp_path, caplog, separator):
     dataset = load_dataset(write(tmp_path, {name: text.replace(" ", separator) for name, text in FACTS.items()}))
     assert len(dataset.triples) == len(TRIPLES)
     assert dataset.num_users == 0
     assert set(dataset.vocabularies["relation"].ids()) == {"/film/genre", "/award/nominee"}
+    assert not caplog.text
+    chain = load_dataset(write(tmp_path, {"train.txt": "a r b\nb s c\n", "test.txt": "c r d\n"}))  # no head occurs twice
+    assert len(chain.triples) == 3
 
 
 def test_triples_with_spaces_in_names(tmp_path):
