@@ -75,8 +75,8 @@ def _value(value: Any) -> Any:
 def _series(kind: str, values: list[Any]) -> Any:
     """Return a column, or None if its values are not of this kind."""
     if kind in ("int64", "bool"):
-        wanted = int if kind == "int64" else bool
-        if any(type(value) is not wanted for value in values):
+        expected = int if kind == "int64" else bool
+        if any(type(value) is not expected for value in values):
             return None
         return pd.Series(values, dtype=kind)
     if kind == "float64":

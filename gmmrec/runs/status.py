@@ -175,8 +175,8 @@ def old_manifest(folder: Path) -> Manifest | None:
     results = sorted(path.name for path in folder.glob("results_*.safetensors"))
     names = [name for name in (*REQUIRED, *optional, *results) if (folder / name).is_file()]
     own = [name for name in ("history.csv", "training_state.safetensors", "tensorboard") if (folder / name).exists()]
-    facts = {"kind": "run", "format": 2, "model": about.get("model"), "main": about.get("main", "ranking")}
-    return Manifest(facts, {name: entry_of(folder, name) for name in names}, tuple(own))
+    contents = {"kind": "run", "format": 2, "model": about.get("model"), "main": about.get("main", "ranking")}
+    return Manifest(contents, {name: entry_of(folder, name) for name in names}, tuple(own))
 
 
 def _about(folder: Path) -> dict[str, Any] | None:

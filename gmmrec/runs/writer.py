@@ -102,18 +102,18 @@ class RunWriter:
         status.write(self.folder)
         return staging
 
-    def commit(self, staging: Staging, facts: Mapping[str, Any]) -> None:
+    def commit(self, staging: Staging, contents: Mapping[str, Any]) -> None:
         """Make the results the contents of the folder.
 
         Args:
             staging: Where they were written.
-            facts: Facts about the run, for the manifest.
+            contents: Description of the run, for the manifest.
         """
         status = self.status
         assert status is not None
         state, board = status.files.get(STATE_FILE), status.files.get(BOARD)
         kept = {name: path for name, path in ((STATE_FILE, state), (BOARD, board)) if path and (self.folder / path).exists()}
-        about = {"kind": "run", "format": FORMAT, "gmmrec": gmmrec.__version__, "run": status.run, **facts}
+        about = {"kind": "run", "format": FORMAT, "gmmrec": gmmrec.__version__, "run": status.run, **contents}
         own = (ABOUT, *kept.values())
         settled = staging.commit({**about, "identity": digest_of(status.identity) if status.identity else None}, own)
         for name in (STATE_FILE, BOARD):  # what an older run has freed

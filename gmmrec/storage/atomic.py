@@ -67,7 +67,8 @@ def system_errors(path: Path) -> Iterator[None]:
         if found is None:
             raise
         number = int(found[1])
-        raise OSError(number, os.strerror(number), str(path)) from error
+        translated = OSError(number, os.strerror(number), str(path))
+        raise translated from error
 
 
 def write_text(path: Path, text: str) -> None:

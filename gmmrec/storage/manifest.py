@@ -44,7 +44,7 @@ class Manifest:
     """Contents of a folder.
 
     Attributes:
-        about: Kind, format and other facts about the contents, as plain data.
+        about: Kind, format and a description of the contents, as plain data.
         files: Files by name.
         own: Names of further files and folders of the same writer, such as the training state, which may change or disappear.
     """
@@ -195,7 +195,7 @@ class Staging:
         """Make the new files the contents of the folder, and delete the files of the old manifest that are no longer listed.
 
         Args:
-            about: Facts about the contents.
+            about: Description of the contents.
             own: Names of further files of the writer.
         """
         manifest = Manifest(about, {name: entry_of(self.folder, path) for name, path in self.names.items()}, tuple(own))
