@@ -8,6 +8,8 @@ from typing import Any
 NAMES = {"nan": float("nan"), "inf": float("inf")}
 """Names that the text of plain values may hold."""
 SPEC, FILES = "case.txt", "files"
+SHOWN = 400
+"""Bytes of a file that are shown."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,16 @@ class Odd:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Case:
     """Files by path, below a folder that is made for the case, and what is done with them in plain values."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        files = {name: content if len(content) <= SHOWN else content[:SHOWN] + b"..." for name, content in self.files.items()}
+        return f"Case({files!r}, {dict(self.spec)!r})"
 
     @property
     def size(self) -> int:

@@ -180,10 +180,17 @@ def _vectors(dataset: Dataset, name: str) -> dict[str, Any]:
 def _texts(dataset: Dataset, kind: str) -> dict[str, Any]:
     frame, ids = dataset.attributes[kind], dataset.vocabularies[kind].ids()
     return {
-        str(raw): {
-            column: value.strip() if isinstance(value, str) else value
-            for column, value in row.items()
-            if not (value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)) or value == "")
-        }
+        str(raw): {column: _text(column, value) for column, value in row.items() if _text(column, value)}
         for raw, row in zip(ids, frame.to_dict("records"), strict=True)
     }
+
+
+def _text(column: str, value: Any) -> str:
+    """Return an attribute as text; all but titles may be read back as numbers, and outer blanks are not kept."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    text = str(value).strip()
+    try:
+        return text if column == "title" else str(float(text))
+    except ValueError:
+        return text
