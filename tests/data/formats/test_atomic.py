@@ -69,3 +69,18 @@ def test_bad_cells_are_named_by_line(tmp_path):
     (tmp_path / "toy.inter").write_text(INTER + "2\t12\thigh\t7\n")
     with pytest.raises(DataError, match=r"toy\.inter line 4 has 'high' in column 'rating'"):
         load_dataset(tmp_path)
+
+
+def test_parts_with_different_columns_are_refused(tmp_path):
+    (tmp_path / "toy.train.inter").write_text("user_id:token\titem_id:token\n1\t10\n")
+    (tmp_path / "toy.valid.inter").write_text("user_id:token\titem_id:token\trating:float\n1\t11\t5\n")
+    with pytest.raises(
+        DataError, match=r"^toy\.valid\.inter has a column of the role 'weight', but toy\.train\.inter has none; give all"
+    ):
+        load_dataset(tmp_path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "toy.inter").write_text("user_id:token\titem_id:token\tuser_id:float\n1\t10\t3\n")
+    with pytest.raises(DataError, match=r"^toy\.inter has more than one column 'user_id'; rename or drop all but one$"):
+        load_dataset(tmp_path)
