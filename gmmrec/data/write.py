@@ -122,8 +122,8 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
                 raise DataError(f"features {table.name!r} have a token axis, which atomic files do not support; pool them first")
             if table.name in kinds or table.name == f"{node_type}_id":
                 raise DataError(
-                    f"{dataset.name} has a column and a modality {table.name!r} of {node_type}s, which atomic files do not support; "
-                    f"leave the modality out (modalities) or write another layout"
+                    f"{dataset.name} has a column and a modality {table.name!r} of {node_type}s, which atomic files do not "
+                    f"support; leave the modality out (modalities) or write another layout"
                 )
             frame[f"{table.name}:float_seq"] = _vectors(table)
         _write_atomic(frame, folder / f"{dataset.name}.{node_type}")
