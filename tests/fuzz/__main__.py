@@ -15,9 +15,9 @@ import torch
 from hypothesis import configuration
 
 from tests.fuzz.case import Case
-from tests.fuzz.judge import judge
 from tests.fuzz.long import run, summary
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.verdict import try_case
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name, case = Case.load(options.replay)
         TARGETS[name].prepare()
         with tempfile.TemporaryDirectory() as root:
-            verdict = judge(TARGETS[name], case, Path(root))
+            verdict = try_case(TARGETS[name], case, Path(root))
         print(f"{name}: {verdict.kind} {verdict.cause}\n{verdict.text}")
         return int(verdict.kind == "fault")
     targets = [TARGETS[name] for name in options.only or TARGETS]

@@ -73,7 +73,10 @@ def damaged_headers(draw: st.DrawFn, content: bytes) -> bytes:
     kind = draw(st.integers(0, 4))
     if kind == 0:
         return struct.pack("<Q", draw(st.sampled_from((0, 1, length - 1, length + 1, 2**31, 2**63, 2**64 - 1)))) + header + body
-    entries = json.loads(header)
+    try:
+        entries = json.loads(header)
+    except ValueError:  # damaged before
+        return content[: draw(st.integers(0, len(content)))]
     name = draw(st.sampled_from(sorted(entries)))
     if kind == 1:
         del entries[name]

@@ -18,8 +18,8 @@ from gmmrec.data.load import load_dataset
 from gmmrec.data.split import Split, SplitConfig, split_dataset
 from gmmrec.data.vocabulary import Vocabulary
 from tests.fuzz.case import Case
-from tests.fuzz.judge import Fault
 from tests.fuzz.values import made
+from tests.fuzz.verdict import Fault
 
 WRITERS = {"folder": write.write_folder, "mmrec": write.write_mmrec, "atomic": write.write_atomic}
 
@@ -186,7 +186,7 @@ def _texts(dataset: Dataset, kind: str) -> dict[str, Any]:
 
 
 def _text(column: str, value: Any) -> str:
-    """Return an attribute as text; all but titles may be read back as numbers, and outer blanks are not kept."""
+    """Return an attribute as text; all but titles may be read back as numbers, and outer white space is not kept."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return ""
     text = str(value).strip()

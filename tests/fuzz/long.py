@@ -19,7 +19,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.fuzz.case import Case
-from tests.fuzz.judge import Target, Verdict, judge, key_of
+from tests.fuzz.verdict import Target, Verdict, key_of, try_case
 
 CHUNK = 250
 """Cases of a process."""
@@ -165,7 +165,7 @@ def run_chunk(target: Target, number: int, size: int, start: int, root: Path, ou
 
     def one(case: Case) -> None:
         state.write_bytes(pickle.dumps((result, case)))
-        verdict = judge(target, case, work)
+        verdict = try_case(target, case, work)
         result.add(verdict)
         if verdict.kind == "fault" and (verdict.cause not in worst or case.size < worst[verdict.cause][0].size):
             worst[verdict.cause] = case, verdict
@@ -206,7 +206,7 @@ def shrunk(
         if calls["after"] > SHRINKS:
             return
         state.write_bytes(pickle.dumps((result, None)))
-        verdict = judge(target, case, work)
+        verdict = try_case(target, case, work)
         calls["after"] += bool(found)
         if verdict.cause == cause:
             found.append((case, verdict))

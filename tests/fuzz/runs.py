@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from gmmrec.cli.main import main
 from tests.fuzz.arrays import npz
 from tests.fuzz.case import Case
-from tests.fuzz.judge import Fault, command
-from tests.fuzz.layouts import damaged
+from tests.fuzz.damage import damaged
 from tests.fuzz.tables import damaged_bytes
+from tests.fuzz.verdict import Fault, command
 
 QUICK = ("--eval.bootstrap", "2", "--eval.ks", "2", "--monitor", "recall@2", "--train.progress", "false")
 EPOCHS = ("--train.epochs", "1", "--model.dim", "4", "--train.batch_size", "64")

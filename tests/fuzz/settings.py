@@ -10,12 +10,13 @@ import yaml
 from hypothesis import strategies as st
 
 import gmmrec
+from gmmrec.config import to_plain
 from gmmrec.errors import UsageError
 from gmmrec.models import MODELS
-from gmmrec.runs.config import TopConfig, sections_of
+from gmmrec.runs.config import sections_of
 from tests.fuzz.case import Case
-from tests.fuzz.judge import Refused, command
 from tests.fuzz.values import cells, made, odd_objects, plain_values, scalars
+from tests.fuzz.verdict import Refused, command
 
 NOWHERE = "nowhere/at all"
 READ = "there is no file, folder or bundled data set"
@@ -63,6 +64,12 @@ def settings_of(name: str) -> tuple[tuple[str, str], ...]:
     return tuple((section, each.name) for section, config in sections_of(MODELS[name]).items() for each in fields(config))
 
 
+@cache
+def default_of(name: str, section: str, field: str) -> Any:
+    """Return the default of a setting as plain data."""
+    return to_plain(getattr(sections_of(MODELS[name])[section](), field))
+
+
 models = st.sampled_from(sorted(MODELS))
 
 
@@ -74,9 +81,9 @@ def some_settings(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> tuple[str,
     for _ in range(draw(st.integers(1, 3))):
         section, field = draw(st.sampled_from(settings_of(model)))
         if (section, field) != ("data", "path"):
-            odd = draw(st.integers(0, 19))
-            field = draw(cells) if odd == 0 else field
-            found.append((section, field, draw(values)))
+            odd = draw(st.integers(0, 19))  # 0 for an unknown name, 12 and more for a value that is surely right
+            value = draw(values) if odd < 12 else default_of(model, section, field)
+            found.append((section, draw(cells) if odd == 0 else field, value))
     return model, found
 
 
@@ -106,7 +113,8 @@ def flag_cases(draw: st.DrawFn) -> Case:
     """Settings as flags."""
     model, found = draw(some_settings(st.one_of(scalars.map(str), cells, plain_values.map(str))))
     arguments = ["train", "-m", model, "-d", NOWHERE]
-    for section, field, value in found:
+    for section, field, plain in found:
+        value = "null" if plain is None else str(plain)
         flag = f"--{field}" if section == "run" else f"--{section}.{field}"
         form = draw(st.integers(0, 9))
         if form == 0:
@@ -153,6 +161,3 @@ def fit(case: Case, folder: Path) -> None:
     except UsageError as error:
         if READ not in str(error):
             raise
-
-
-TOP = tuple(each.name for each in fields(TopConfig))

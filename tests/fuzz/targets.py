@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz import commands, frames, ids, runs, settings
 from tests.fuzz.check import read
-from tests.fuzz.judge import Target
 from tests.fuzz.layouts import LAYOUTS, data_cases
+from tests.fuzz.verdict import Target
 
 HOSTILE = 9
 """Damaged cases for each valid one."""
@@ -30,7 +30,7 @@ TARGETS = {
         Target("settings as flags", settings.flag_cases(), settings.train, 6),
         Target("settings as keywords", settings.keyword_cases(), settings.fit, 6),
         Target("vocabularies", ids.vocabulary_cases, ids.look_up, 4),
-        Target("questions", ids.question_cases(), ids.ask, 10, prepare=ids.make_runs),
+        Target("methods of runs", ids.method_cases(), ids.ask, 10, prepare=ids.make_runs),
         Target("run folders", runs.run_cases(), runs.call, 14, writable=(".",), prepare=runs.templates),
         Target("command lines", commands.command_cases(), runs.call, 14, writable=(".",), prepare=runs.templates),
     )

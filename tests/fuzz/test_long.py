@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fuzz import __main__ as command
 from tests.fuzz import long
 from tests.fuzz.case import Case
-from tests.fuzz.judge import Target
+from tests.fuzz.verdict import Target
 
 CASES = st.lists(st.integers(0, 50), max_size=6).map(lambda found: Case({}, {"numbers": found}))
 

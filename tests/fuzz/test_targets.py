@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import Phase, given, settings
 
-from tests.fuzz.judge import judge
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.verdict import try_case
 
 CASES = 500
 LEAST = 10
@@ -21,7 +21,7 @@ def test_every_case_is_accepted_or_refused(name, tmp_path):
     @settings(max_examples=max(LEAST, CASES * target.weight // TOTAL), phases=(Phase.generate,))
     @given(target.cases)
     def run(case):
-        verdict = judge(target, case, root)
+        verdict = try_case(target, case, root)
         if verdict.kind == "fault":
             faults.append((case, verdict))
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from gmmrec.errors import DataError
 from tests.fuzz.case import Case, Odd
-from tests.fuzz.judge import Fault, Target, command, judge
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.verdict import Fault, Target, check_sentence, command, try_case
 
 
 def verdict_of(call, root, *, writable=(), seconds=5.0):
-    return judge(Target("planted", st.just(Case()), call, writable=writable), Case({"data/a.csv": b"x"}), root, seconds)
+    return try_case(Target("planted", st.just(Case()), call, writable=writable), Case({"data/a.csv": b"x"}), root, seconds)
 
 
 def raise_(error):
@@ -38,8 +38,6 @@ def test_a_result_is_accepted_and_a_sentence_is_a_refusal(tmp_path):
         (ValueError("pandas says no"), "ValueError"),
         (KeyError("user"), "KeyError"),
         (DataError(""), "Fault: an empty refusal"),
-        (DataError("two\nlines"), "Fault: a control character in a refusal"),
-        (DataError("red \x1b[31m"), "Fault: a control character in a refusal"),
         (DataError("x" * 5000), "Fault: an endless refusal"),
         (Fault("wrong pairs", [1]), "Fault: wrong pairs"),
     ],
@@ -50,7 +48,13 @@ def test_other_exceptions_and_bad_sentences_are_faults(error, cause, tmp_path):
     assert "Traceback" in found.text
 
 
-def test_the_place_in_the_sources_is_the_cause(tmp_path):
+@pytest.mark.parametrize("text", ["two\nlines", "red \x1b[31m", "a\x00b", "a\u2028b"])
+def test_sentences_are_one_printable_line(text):
+    with pytest.raises(Fault, match="control character"):
+        check_sentence(text)
+
+
+def test_the_function_in_the_sources_is_the_cause(tmp_path):
     def call(case, folder):
         from gmmrec.data.split import by_time
 

@@ -54,14 +54,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome of a case; a fault has a cause, equal for equal places in the code, and a text with the traceback."""
+    """Outcome of a case; a fault has a cause, equal for equal functions of gmmrec, and a text with the traceback."""
 
     kind: Kind
     cause: str = ""
     text: str = ""
 
 
-def judge(target: Target, case: Case, root: Path, seconds: float = SECONDS) -> Verdict:
+def try_case(target: Target, case: Case, root: Path, seconds: float = SECONDS) -> Verdict:
     """Run a case below ``root`` and return the verdict."""
     try:
         with emptied(root) as folder:
@@ -87,13 +87,13 @@ def judge(target: Target, case: Case, root: Path, seconds: float = SECONDS) -> V
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the type of an exception and the innermost place in gmmrec, or the message of a :class:`Fault`."""
+    """Return the type of an exception and the innermost function of gmmrec, or the message of a :class:`Fault`."""
     kind = type(error).__name__
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/gmmrec/" in frame.filename]
-    place = "" if not frames else f" in {frames[-1].filename.rpartition('/gmmrec/')[2]}:{frames[-1].name}"
+    position = "" if not frames else f" in {frames[-1].filename.rpartition('/gmmrec/')[2]}:{frames[-1].name}"
     if isinstance(error, Fault):
         return f"{kind}: {error.args[0]}"
-    return kind + place
+    return kind + position
 
 
 def key_of(cause: str) -> str:
@@ -148,8 +148,8 @@ def command(arguments: list[str]) -> str:
 
 
 def cause_in(log: str) -> str:
-    """Return the type of the exception and the innermost place in gmmrec from the text of a traceback."""
-    places = re.findall(r'File "[^"]*/gmmrec/([^"]+)", line \d+, in (\w+)', log)
+    """Return the type of the exception and the innermost function of gmmrec from the text of a traceback."""
+    positions = re.findall(r'File "[^"]*/gmmrec/([^"]+)", line \d+, in (\w+)', log)
     kinds = re.findall(r"^([A-Za-z_][\w.]*)(?::|$)", log, re.MULTILINE)
     kind = kinds[-1].rpartition(".")[2] if kinds else "unknown"
-    return kind + (f" in {places[-1][0]}:{places[-1][1]}" if places else "")
+    return kind + (f" in {positions[-1][0]}:{positions[-1][1]}" if positions else "")
