@@ -83,9 +83,10 @@ def check_array(
     Raises:
         DataError: Its shape or type is wrong; the message names ``source`` and ``name``.
     """
-    if array.ndim not in (2, 3) or array.shape[-1] == 0:
+    if array.ndim not in (2, 3) or 0 in array.shape:
         raise DataError(
-            f"{source}: array {name!r} has shape {array.shape}, but features must be [rows, width] or [rows, tokens, width]"
+            f"{source}: array {name!r} has shape {array.shape}, but features must be [rows, width] or [rows, tokens, width], "
+            "with at least one of each"
         )
     if array.dtype.kind not in "fiu":
         raise DataError(f"{source}: array {name!r} holds {array.dtype} values; features must be numbers")

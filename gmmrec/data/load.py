@@ -1,14 +1,16 @@
 """load_dataset: choice of a reader by the content of a path, then filtering by the settings."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from gmmrec.config import MAY_CHANGE, check_literals, check_non_negative, check_positive
+from gmmrec.config import MAY_CHANGE, check_literals, check_non_negative, check_positive, unknown_setting
 from gmmrec.data.assemble import assemble
 from gmmrec.data.columns import ColumnNames
 from gmmrec.data.dataset import Dataset
@@ -28,7 +30,7 @@ from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
 from gmmrec.data.json_lines import JSON_SUFFIXES
 from gmmrec.data.tables import Tables
 from gmmrec.data.text_form import Decimal, Header, TextForm, read_as
-from gmmrec.errors import DataError, did_you_mean, quote_names
+from gmmrec.errors import DataError, WrongTypeError, did_you_mean, literal, quote_names
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,15 @@ class DataConfig:
         check_literals(self)
         check_non_negative(k_core=self.k_core)
         check_positive(review_words=self.review_words)
+        for name, value in vars(self).items():
+            if name.endswith("_column") and (isinstance(value, bool) or not isinstance(value, str | int | None)):
+                raise WrongTypeError(f"{name} must be the name of a column, but is {literal(value)}")
+        for name, number in (("min_rating", 0 if self.min_rating is None else self.min_rating), ("utc_offset", self.utc_offset)):
+            if not (isinstance(number, Real) and math.isfinite(number)):
+                raise WrongTypeError(f"{name} must be a finite number, but is {literal(number)}")
+        names = self.modalities or []
+        if not (isinstance(names, str | list | tuple) and all(isinstance(name, str) for name in names)):
+            raise WrongTypeError(f"modalities must be a list of names, but is {literal(self.modalities)}")
         self.text_form()
 
     def text_form(self) -> TextForm:
@@ -125,11 +136,18 @@ def load_dataset(
 
     Raises:
         DataError: The path holds no data set, or its data is invalid; the message names file, line and remedy.
+        UsageError: A setting is unknown or impossible.
 
     >>> dataset = load_dataset("movies-small", min_rating=4)
     >>> dataset.num_users, dataset.num_items, len(dataset.interactions)
     (671, 9066, 51568)
     """
+    known = [field.name for field in fields(DataConfig)]
+    for name in settings:
+        if name not in known:
+            raise unknown_setting(name, known)
+    if features is not None and not isinstance(features, Mapping):
+        raise WrongTypeError(f"features must be a dictionary from modality to array, but is a {type(features).__name__}")
     if isinstance(source, DataConfig):
         config, frame = replace(source, **settings), None
     elif isinstance(source, pd.DataFrame):
@@ -143,7 +161,8 @@ def load_dataset(
     with read_as(TextForm(encoding=config.encoding)):
         tables = _read(config, columns) if frame is None else read_frame(frame, columns)
     attributes = {node_type: table for node_type, table in (("item", items), ("user", users)) if table is not None}
-    tables = with_frames(tables, columns, attributes=attributes, features=features or {}, triples=triples, alignment=alignment)
+    given = {} if features is None else features
+    tables = with_frames(tables, columns, attributes=attributes, features=given, triples=triples, alignment=alignment)
     dataset = assemble(tables, config.review_words)
     if config.title_column is not None:
         dataset = with_titles(dataset, config.title_column)

@@ -45,6 +45,8 @@ def alignment_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     Raises:
         DataError: A column is missing, or an item is aligned twice.
     """
+    if frame.empty:
+        raise DataError(f"{path.name} aligns no item with an entity; add lines below its header, or remove it")
     plain = {normalize_column_name(column): column for column in reversed(list(frame.columns))}
     columns = {}
     for role in ("item", "entity"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gmmrec.config import MAY_CHANGE, ON_RESUME, check_choice, check_literals, check_non_negative, check_positive
-from gmmrec.errors import UsageError
+from gmmrec.errors import UsageError, literal
 from gmmrec.evaluation.metrics import ERRORS, METRICS
 from gmmrec.tasks.evaluation_tasks import Mask
 
@@ -50,7 +50,13 @@ class EvalConfig:
 
 
 def mask_of(config: EvalConfig, part: str) -> Mask:
-    """Return the mask of the rankings of a split part: validation items cannot be excluded from validation itself."""
+    """Return the mask of the rankings of a split part: validation items cannot be excluded from validation itself.
+
+    Raises:
+        UsageError: The part is neither validation nor test.
+    """
+    if not isinstance(part, str) or part not in ("valid", "test"):
+        raise UsageError(f"part must be 'valid' or 'test', but is {literal(part)}")
     return "train" if part == "valid" and config.mask == "train+valid" else config.mask
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmmrec.data.arrays import read_features
+from gmmrec.data.arrays import check_array, read_features
 from gmmrec.errors import DataError
 
 
@@ -102,3 +102,9 @@ def test_files_without_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "image_feat.npz", values=np.ones((100, 10)))
     (tmp_path / "image_feat.npz").write_bytes((tmp_path / "image_feat.npz").read_bytes()[:5000])
     assert "damaged" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (2, 0), (2, 0, 3), (2,), (1, 1, 1, 1)])
+def test_features_of_no_rows_tokens_or_width_are_refused(shape):
+    with pytest.raises(DataError, match=r"^a\.npz: array 'image' has shape .*, but features must be \[rows, width\]"):
+        check_array("a.npz", "image", np.ones(shape))

@@ -6,6 +6,7 @@ Columns are separated by tabs, or by what stands between the names in the header
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
     if len(whole) > 1:
         raise DataError(f"folder {folder.name} holds {len(whole)} data sets ({', '.join(sorted(whole))}); keep one per folder")
     if parts:
-        logs = [_log(parts[part], columns).assign(split=np.int8(part.code)) for part in GIVEN_PARTS if part in parts]
+        logs = [_log(parts[part], columns).assign(split=np.int8(part.code)) for part in _present(parts)]
+        _check_columns({parts[part].name: part_log for part, part_log in zip(_present(parts), logs, strict=True)})
         log, name = pd.concat(logs, ignore_index=True), next(iter(parts.values())).name.split(".inter")[0].rsplit(".", 1)[0]
     else:
         ((name, path),) = whole.items()
@@ -67,6 +69,20 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
     triples = None if kg is None else triple_table(_typed_table(kg)[0], kg)
     alignment = None if link is None or kg is None else alignment_table(_typed_table(link)[0], link)
     return Tables(name, log, attributes, features, triples=triples, alignment=alignment)
+
+
+def _present(parts: Mapping[SplitPart, Path]) -> list[SplitPart]:
+    return [part for part in GIVEN_PARTS if part in parts]
+
+
+def _check_columns(logs: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse parts of which only some have times, ratings or reviews."""
+    (first, columns), *others = ((name, list(log.columns)) for name, log in logs.items())
+    for name, found in others:
+        odd = sorted(set(columns) ^ set(found))
+        if odd:
+            has, lacks = (first, name) if odd[0] in columns else (name, first)
+            raise DataError(f"{has} has a column of the role {odd[0]!r}, but {lacks} has none; give all parts the same columns")
 
 
 def _file(folder: Path, name: str, ending: str) -> Path | None:
@@ -95,6 +111,8 @@ def _typed_table(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
             raise DataError(
                 f"{path.name}: column {column!r} has no type; write it as {name + ':token'!r} or as {', '.join(TYPES[1:])}"
             )
+        if name in types:
+            raise DataError(f"{path.name} has more than one column {name!r}; rename or drop all but one")
         types[name] = kind
     return frame.set_axis(list(types), axis=1), types
 

@@ -169,7 +169,7 @@ def _stacked(vectors: Iterable[tuple[Any, Any]], source: str) -> tuple[list[Any]
 
 def _array(values: Any, source: str) -> NDArray[Any]:
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
+        values = values.detach().cpu().to_dense()
         values = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
     try:
         array: NDArray[Any] = np.asarray(values)

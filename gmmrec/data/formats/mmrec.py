@@ -16,7 +16,7 @@ from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.files import read_table
 from gmmrec.data.formats.atomic import interaction_files
 from gmmrec.data.tables import Tables
-from gmmrec.errors import DataError, quote_names
+from gmmrec.errors import DataError, literal, quote_names
 
 MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv", "itemID")}
 
@@ -56,6 +56,10 @@ def _mapping(path: Path, number_column: str) -> "pd.Series[str]":
             f"{path.name} has the columns {quote_names(frame.columns)}, but must have two, one of them {number_column!r}"
         )
     (raw,) = (column for column in frame if column != number_column)
+    for column in (number_column, raw):
+        if frame[column].duplicated().any():
+            repeated = frame[column][frame[column].duplicated()].iloc[0]
+            raise DataError(f"{path.name} has {literal(repeated)} twice in column {column!r}; keep one line for each id")
     ids: pd.Series[str] = frame.set_index(number_column)[raw]
     return ids
 

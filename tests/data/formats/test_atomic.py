@@ -89,3 +89,18 @@ def test_other_separators_stand_in_the_header(tmp_path, separator):
 def test_triples_with_other_separators(tmp_path):
     (tmp_path / "toy.kg").write_text("head_id:token,relation_id:token,tail_id:token\na,r,b\nb,r,c\n")
     assert len(load_dataset(tmp_path).triples) == 2
+
+
+def test_parts_with_different_columns_are_refused(tmp_path):
+    (tmp_path / "toy.train.inter").write_text("user_id:token\titem_id:token\n1\t10\n")
+    (tmp_path / "toy.valid.inter").write_text("user_id:token\titem_id:token\trating:float\n1\t11\t5\n")
+    with pytest.raises(
+        DataError, match=r"^toy\.valid\.inter has a column of the role 'weight', but toy\.train\.inter has none; give all"
+    ):
+        load_dataset(tmp_path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "toy.inter").write_text("user_id:token\titem_id:token\tuser_id:float\n1\t10\t3\n")
+    with pytest.raises(DataError, match=r"^toy\.inter has more than one column 'user_id'; rename or drop all but one$"):
+        load_dataset(tmp_path)

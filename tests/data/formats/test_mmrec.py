@@ -37,3 +37,11 @@ def test_mmrec_mappings_give_raw_ids(tmp_path):
     (tmp_path / "i_id_mapping.csv").write_text("asin\titemID\nB00X\t0\n")
     with pytest.raises(DataError, match=r"baby\.inter uses number 1, which i_id_mapping\.csv does not list"):
         load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "cell", "column"), [("a\t0\na\t1\n", "a", "asin"), ("a\t0\nb\t0\n", "0", "itemID")])
+def test_mappings_are_one_to_one(text, cell, column, tmp_path):
+    (tmp_path / "baby.inter").write_text("userID\titemID\tx_label\n0\t0\t0\n")
+    (tmp_path / "i_id_mapping.csv").write_text(f"asin\titemID\n{text}")
+    with pytest.raises(DataError, match=rf"^i_id_mapping\.csv has '{cell}' twice in column '{column}'; keep one line for each id$"):
+        load_dataset(tmp_path)
