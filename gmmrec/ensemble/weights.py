@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gmmrec.evaluation.metrics import METRICS, parse_metric
-from gmmrec.evaluation.ranking import hits, members, top_columns
+from gmmrec.evaluation.ranking import hits, members
+from gmmrec.evaluation.top import top_columns
 from gmmrec.nn.blocks import block_rows
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 
