@@ -40,8 +40,8 @@ def evaluate(
 ) -> Results:
     """Rank the whole catalogue for every query and measure the lists.
 
-    Metrics are expectations over a random order of tied candidates; coverage and novelty are those of the lists that are shown, with
-    ties in :func:`~gmmrec.evaluation.ranking.tie_order`.
+    Metrics are expectations over a random order of tied candidates; coverage and novelty are those of the lists that are
+    shown, with ties in :func:`~gmmrec.evaluation.ranking.tie_order`.
 
     The model is in evaluation mode without gradients (a model may enable them inside ``score``); its mode is restored afterwards.
 

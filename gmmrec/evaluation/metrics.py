@@ -4,8 +4,8 @@ All take ``hits`` ``[Q, K]`` (bool, True where the candidate at this position is
 the evaluator drops queries without a relevant item. A list shorter than ``K`` is padded with False. All return float32 ``[Q]``;
 the mean is taken later, so that intervals and groups can be computed from the values.
 
-Where candidates tie, :class:`~gmmrec.evaluation.ties.Hits` take the place of the mask, and the value is the expectation over a random
-order of the ties. All six are sums over ranks of one of its three numbers.
+Where candidates tie, :class:`~gmmrec.evaluation.ties.Hits` take the place of the mask, and the value is the expectation over a
+random order of the ties. All six are sums over ranks of one of its three numbers.
 """
 
 from collections.abc import Callable, Mapping

@@ -132,6 +132,7 @@ def rank_ties(
         for left in range(0, candidates.numel(), width):
             part = candidates[left : left + width]
             scores = tiled_scores(model, encoded, query, part)
+            scores = scores.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
             here = (excluded >= left) & (excluded < left + part.numel())
             scores.view(-1)[line[here] * part.numel() + excluded[here] - left] = -torch.inf
             here = (relevant >= left) & (relevant < left + part.numel())
@@ -191,7 +192,7 @@ def rank_sampled(
         drawn = drawn.masked_fill(excluded, -1).sort(1).values
         drawn[:, 1:] = drawn[:, 1:].masked_fill(drawn[:, 1:] == drawn[:, :-1], -1)
         candidates = torch.cat([relevant, drawn], 1)
-        scores = tiled_scores(model, encoded, part.query, candidates.clamp(min=0)).masked_fill(candidates < 0, -torch.inf)
+        scores = tiled_scores(model, encoded, part.query, candidates.clamp(min=0)).float().masked_fill(candidates < 0, -torch.inf)
         found = scores[part.relevant.groups, position]
         best = Top.of(scores, candidates, k, (candidates if order is None else order[candidates.clamp(min=0)]))
         if bool(best.scores.isnan().any()):

@@ -14,7 +14,7 @@ add in another order: the last of 7,051 identical items scored 1e-6 away from th
 
 
 def tiled_scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates: Tensor) -> Tensor:
-    """Return a model's scores ``[B, C]`` (float32), with the same bits for the same query and candidate in every block.
+    """Return a model's scores ``[B, C]``, with the same bits for the same query and candidate in every block.
 
     The block is filled up to multiples of 8 queries and 16 candidates with its last ones, whose scores are dropped. Within whole
     tiles, a product adds in an order that depends on the width alone. So identical candidates tie exactly, whatever is scored with
@@ -27,7 +27,7 @@ def tiled_scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates
         candidates: Rows ``[C]`` or ``[B, C]``.
 
     Returns:
-        A tensor of its own, free to be overwritten.
+        Scores in the precision of the model, perhaps a view of its state: copy before writing.
 
     Raises:
         UsageError: The model returns scores of a wrong shape.
@@ -36,7 +36,7 @@ def tiled_scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates
     if not queries or not count:
         return torch.empty(queries, count, device=candidates.device)
     row, column = full_tiles(queries, count, candidates.device)
-    if column.numel() > count:
+    if column.numel() > count and (count > 1 or candidates.dim() == 1):  # one candidate for each query is always one dot product
         candidates = candidates[..., column]
     if row.numel() > queries:
         query = query.take(row)
@@ -45,7 +45,7 @@ def tiled_scores(model: AnyRecommender, encoded: Encoded, query: Any, candidates
     expected = (len(query), candidates.shape[-1])
     if scores.shape != expected:
         raise UsageError(f"{type(model).__name__}.score must return scores of shape {expected}, but returned {tuple(scores.shape)}")
-    return scores[:queries, :count].to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    return scores[:queries, :count]
 
 
 def full_tiles(queries: int, candidates: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -63,9 +63,7 @@ class RankingEvaluation(Generic[Q]):
     def to(self, device: torch.device | str) -> "RankingEvaluation[Q]":
         """Return a copy on another device."""
         id_order = None if self.id_order is None else self.id_order.to(device)
-        return RankingEvaluation(
-            self.query.to(device), self.relevant.to(device), self.excluded.to(device), self.masked, id_order
-        )
+        return RankingEvaluation(self.query.to(device), self.relevant.to(device), self.excluded.to(device), self.masked, id_order)
 
 
 @dataclass(frozen=True)
