@@ -25,7 +25,7 @@ class EvalConfig:
     candidate_chunk: int | None = None
     """Candidates scored at once; by default as many as give 64 MB of scores."""
     bootstrap: int = 1000
-    """Resamples per 95 % interval; 0 for none."""
+    """Resamples per 95 % interval of fewer than 1,000 queries (of more, the interval has a closed form); 0 for no intervals."""
     clip_ratings: bool = True
     """Clip predicted ratings to the range of the training ratings before errors are measured."""
     num_sampled: int = 0

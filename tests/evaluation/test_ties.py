@@ -91,7 +91,7 @@ def test_a_constant_ranking_is_a_blind_guess_for_any_chunks(candidate_chunk):
     for pool in (None, torch.arange(150) % 3 > 0):
         ranked = rank_ties(Table(), scores, task, 150, k=20, chunk_size=4, candidate_chunk=candidate_chunk, pool=pool)
         answers = relevant if pool is None else relevant & pool
-        found = measure(RankedPart(ranked, task, pool), task_of(answers, excluded).relevant, settings)
+        found = measure(in_pool(ranked, task, pool), task_of(answers, excluded).relevant, settings)
         for query in range(9):
             count = int((~excluded[query] if pool is None else ~excluded[query] & pool).sum())
             assert int(ranked.tied[query]) == count
@@ -101,7 +101,7 @@ def test_a_constant_ranking_is_a_blind_guess_for_any_chunks(candidate_chunk):
                 assert values[query].item() == pytest.approx(expected, abs=1e-6), metric
 
 
-def RankedPart(ranked, task, pool):  # noqa: N802 (reads as the type that it returns)
+def in_pool(ranked, task, pool):
     """Return a ranking with the scores of the relevant items in the pool alone."""
     return ranked if pool is None else ranked._replace(relevant=ranked.relevant[pool[task.relevant.values]])
 
