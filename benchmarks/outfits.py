@@ -322,7 +322,7 @@ def table(dataset: str, rows: list[Row], tests: Significance) -> str:
         "" if None in sizes else "{:,} fill-in-the-blank tasks in {:,} test outfits, {:,} sets for compatibility. ".format(*sizes)
     )
     about = (
-        f"{counts}A tie with the relevant candidate counts as an error. 95 % intervals (one seed) in "
+        f"{counts}Tied candidates count as a random order. 95 % intervals (one seed) in "
         "parentheses, or ± the standard deviation between seeds. Seconds on a shared machine."
     )
     lines = []
