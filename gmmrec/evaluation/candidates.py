@@ -95,7 +95,7 @@ def candidate_metrics(scores: Tensor, relevant: Tensor, present: Tensor) -> dict
 
     def total(values: Tensor) -> Tensor:
         """Sum the values of the ranks of all relevant candidates ``[B]``."""
-        return (mean_over_ranks(values, above, tied.clamp(min=1)) * relevant).sum(1).float()
+        return (mean_over_ranks(values, above, tied.clamp(min=1)).float() * relevant).sum(1)
 
     found["mrr"] = total(1 / rank) / num_relevant
     gain = 1 / torch.log2(1.0 + rank)
