@@ -17,7 +17,7 @@ from gmmrec.errors import UnknownIdError, UsageError
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.settings import EvalConfig
-from gmmrec.evaluation.significance import bootstrap_intervals
+from gmmrec.evaluation.significance import mean_intervals
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
 from gmmrec.storage.atomic import write_tensors
@@ -80,7 +80,8 @@ class Results:
         masked: Excluded candidates: ``"train"``, ``"train+valid"``, ``"the outfit"``, ``"known answers"`` or ``"none"``.
         groups: Values of groups of queries or of relevant items.
         catalogue: Coverage and novelty of the lists, by name.
-        bootstrap: Resamples per interval; 0 for none.
+        bootstrap: Resamples per interval of a small group, see :func:`~gmmrec.evaluation.significance.mean_intervals`; 0 for no
+            intervals.
         seed: Seed of the resampling.
         sampled: Number of sampled candidates; 0 if all were ranked.
         sampled_by: Distribution of the sample, ``"uniform"`` or ``"popularity"``; unused if all were ranked.
@@ -129,7 +130,7 @@ class Results:
             return {}
         found = {}
         for name in (EVERYTHING, *self.groups):
-            means = bootstrap_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
+            means = mean_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
             found[name] = {metric: (finish(metric, low), finish(metric, high)) for metric, (low, high) in means.items()}
         return found
 

@@ -25,7 +25,7 @@ class EvalConfig:
     candidate_chunk: int | None = None
     """Candidates scored at once; by default as many as give 64 MB of scores."""
     bootstrap: int = field(default=1000, metadata=MAY_CHANGE)
-    """Resamples per 95 % interval; 0 for none."""
+    """Resamples per 95 % interval of fewer than 1,000 queries (of more, the interval has a closed form); 0 for no intervals."""
     clip_ratings: bool = field(
         default=True, metadata={ON_RESUME: lambda run: run.eval.clip_ratings if _metric(run.monitor) in ERRORS else None}
     )

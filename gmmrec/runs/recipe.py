@@ -91,7 +91,8 @@ def _run(
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = config.model_class
     known = (model_class, *((classes,) if isinstance(classes, type) else classes or ()))
-    inputs = TaskInputs(split, dataset.num_users, dataset.num_items, config.train, dataset.reviews, config.model)
+    sizes, order = (dataset.num_users, dataset.num_items), dataset.vocabularies[ITEM].order
+    inputs = TaskInputs(split, *sizes, config.train, dataset.reviews, config.model, order)
     task = task_of(model_class.query_type, split)(inputs)
     monitor = config.monitor or task.monitor
     config = replace(config, monitor=monitor)

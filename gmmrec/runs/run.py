@@ -236,8 +236,9 @@ class Run:
 
     def task(self) -> Task:
         """Return the task of the model's query type."""
-        sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
-        return task_of(self.model.query_type, self.split)(TaskInputs(self.split, *sizes, settings=self.model.config))
+        users, items = (self.vocabularies[kind] for kind in ("user", "item"))
+        inputs = TaskInputs(self.split, len(users), len(items), settings=self.model.config, item_order=items.order)
+        return task_of(self.model.query_type, self.split)(inputs)
 
 
 def load(folder: str | Path, model_class: Given = None, *, parts: Mapping[str, Any] | None = None) -> Run:
