@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gmmrec.data.columns import ALIASES, normalize_column_name
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import read_tokens
+from gmmrec.data.unread import note_file
 from gmmrec.errors import DataError, literal, quote_names
 
 FEATURE_FILE = re.compile(r"(?P<name>.+?)_feat(ure)?s?\.(npy|npz)$")
@@ -51,6 +52,7 @@ def read_features(
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays of an ``.npz`` by name, or that of an ``.npy`` as ``values``, without unpickling."""
+    note_file(path)
     with path.open("rb") as file:
         head = file.read(64)
     magic = b"PK" if path.suffix == ".npz" else b"\x93NUMPY"

@@ -24,6 +24,7 @@ from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
 from gmmrec.data.formats.mmrec import read_mmrec
 from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
 from gmmrec.data.tables import Tables
+from gmmrec.data.unread import note_folder, unread_of, watch_reading
 from gmmrec.errors import DataError, did_you_mean, quote_names
 
 logger = logging.getLogger(__name__)
@@ -116,10 +117,11 @@ def load_dataset(
         config, frame = DataConfig(path=str(source), **settings), None
     settings_by_role = {field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)}
     columns = ColumnNames(**{role: None if column is None else str(column) for role, column in settings_by_role.items()})
-    tables = _read(config, columns) if frame is None else read_frame(frame, columns)
+    with watch_reading() as reading:
+        tables = _read(config, columns) if frame is None else read_frame(frame, columns)
     attributes = {node_type: table for node_type, table in (("item", items), ("user", users)) if table is not None}
     tables = with_frames(tables, columns, attributes=attributes, features=features or {}, triples=triples, alignment=alignment)
-    dataset = assemble(tables, config.review_words)
+    dataset = replace(assemble(tables, config.review_words), unread=unread_of(reading))
     if config.title_column is not None:
         dataset = with_titles(dataset, config.title_column)
     before = len(dataset.interactions)
@@ -131,6 +133,10 @@ def load_dataset(
         dataset = shift_times(dataset, config.utc_offset)
     if config.min_rating is not None:
         dataset = min_weight(dataset, config.min_rating)
+    elif dataset.interactions.weight is not None and set(dataset.interactions.weight.unique().tolist()) == {0.0, 1.0}:
+        logger.warning(
+            "%s: ratings are 0 or 1, and those of 0 count as interactions too; if 0 is no like, set min_rating to 1", dataset.name
+        )
     if config.modalities is not None:
         names = config.modalities.split(",") if isinstance(config.modalities, str) else config.modalities
         dataset = select_modalities(dataset, names)
@@ -152,6 +158,8 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
             raise DataError(f"{path.name} is a folder, but format 'table' expects one file; give the path of the file")
         return read_table_file(path, columns)
     folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        note_folder(folder)
     if chosen in ("atomic", "mmrec") and not interaction_files(folder):
         raise DataError(f"folder {folder.name} holds no .inter file, which format {chosen!r} needs; remove the format setting")
     if chosen == "knowledge":
