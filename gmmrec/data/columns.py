@@ -87,7 +87,8 @@ def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *
 def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) -> pd.DataFrame:
     """Return the cleaned columns ``user``, ``item`` and, if present, ``time``, ``weight``, ``split`` and ``review``.
 
-    A weight called ``label``, ``click`` or ``liked`` gives a column ``liked`` too, False where it is 0 or less. Rows without a rating are dropped if other rows have one: a missing rating does not say that the user liked the item.
+    A weight called ``label``, ``click`` or ``liked`` gives a column ``liked`` too, False where it is 0 or less. Rows without a
+    rating are dropped if other rows have one: a missing rating does not say that the user liked the item.
 
     Args:
         frame: Table read from a file (all text) or given by the caller.

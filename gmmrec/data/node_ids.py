@@ -52,7 +52,12 @@ class NodeIds:
 
 
 def collect_ids(
-    node_type: str, sources: Sequence[Source], arrays: Sequence[RawFeatures], *, declared_text: bool = False, only_used: bool = False
+    node_type: str,
+    sources: Sequence[Source],
+    arrays: Sequence[RawFeatures],
+    *,
+    declared_text: bool = False,
+    only_used: bool = False,
 ) -> NodeIds:
     """Collect the ids of a node type.
 
@@ -106,7 +111,7 @@ def rows_of(column: "pd.Series[Any]", vocabulary: Vocabulary) -> NDArray[np.int6
     if vocabulary.is_integer and pd.api.types.is_integer_dtype(column):
         return vocabulary.find(column.tolist()).numpy()
     codes, distinct = pd.factorize(column)
-    texts = pd.Series(distinct, dtype=object).astype(str)
+    texts = pd.Series(distinct, dtype=object).astype(str).str.strip()
     rows = np.full(len(texts), -1)
     if vocabulary.is_integer:
         plain = are_integers(texts)
@@ -125,11 +130,13 @@ def hint(unknown: "pd.Series[Any]", vocabulary: Vocabulary) -> str:
 
 def _comparable(column: "pd.Series[Any]", is_integer: bool) -> "pd.Index[Any]":
     """Return the distinct ids of a table that adds none, without those of the other type."""
-    distinct = pd.Series(column.dropna().unique(), dtype=object).astype(str)
+    distinct = pd.Series(pd.Series(column.dropna().unique(), dtype=object).astype(str).str.strip().unique())
     return pd.Index(typed(distinct[are_integers(distinct)] if is_integer else distinct, is_integer))
 
 
-def _failed(overlaps: Sequence[Overlap], tables: "Mapping[str, pd.Index[Any]]", used: "pd.Index[Any]") -> dict[str, NDArray[np.bool_]]:
+def _failed(
+    overlaps: Sequence[Overlap], tables: "Mapping[str, pd.Index[Any]]", used: "pd.Index[Any]"
+) -> dict[str, NDArray[np.bool_]]:
     """Return which ids of a table look like failed matches, by table; tables that meet well vouch for the ids of the others."""
     well, doubtful = [used], []
     for overlap in overlaps:

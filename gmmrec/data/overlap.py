@@ -157,8 +157,8 @@ def refusal(overlap: Overlap, ids: Sequence[Any], lacking: Sequence[Any], match:
         match: Rule by which they would meet.
     """
     text = (
-        f"no id of {overlap.table} (such as {literal(ids[0])}) occurs among the {overlap.other_ids:,} {_plural(overlap.node_type)} of "
-        f"{overlap.other} (such as {literal(lacking[0])})"
+        f"no id of {overlap.table} (such as {literal(ids[0])}) occurs among the {overlap.other_ids:,} "
+        f"{_plural(overlap.node_type)} of {overlap.other} (such as {literal(lacking[0])})"
     )
     if match is None:
         return f"{text}; use the same ids in all tables, or leave this one out"
@@ -176,7 +176,8 @@ def warning(overlap: Overlap, ids: Sequence[Any], lacking: Sequence[Any], match:
         num_failed: Number of ids that are left out.
     """
     nodes = _plural(overlap.node_type)
-    text = f"{overlap.table}: {overlap.common:,} of {overlap.ids:,} ids occur among the {overlap.other_ids:,} {nodes} of {overlap.other}"
+    others = f"{overlap.other_ids:,} {nodes} of {overlap.other}"
+    text = f"{overlap.table}: {overlap.common:,} of {overlap.ids:,} ids occur among the {others}"
     if match is not None:
         text += f"; {match.rule}, {_count(match)} more would ({_example(match)})"
     elif len(ids):

@@ -30,9 +30,8 @@ def first_id(table: RawFeatures, ids: "pd.Index[Any]", *, is_integer: bool) -> i
     lowest, highest, count = int(ids.min()), int(ids.max()), len(table.values)
     if lowest < 0 or highest >= count + (lowest >= 1):
         wrong = lowest if lowest < 0 else highest
-        raise DataError(
-            f"{table.source} has {count:,} rows but {table.node_type} id {wrong} needs row {wrong}; add the missing rows, or {remedy}"
-        )
+        needs = f"{table.node_type} id {wrong} needs row {wrong}"
+        raise DataError(f"{table.source} has {count:,} rows but {needs}; add the missing rows, or {remedy}")
     if lowest == 0 or (highest < count and not _present(table, np.array([0])).any()):
         return 0
     if highest == count:
@@ -40,14 +39,14 @@ def first_id(table: RawFeatures, ids: "pd.Index[Any]", *, is_integer: bool) -> i
             logger.warning("%s: %s ids run from 1 to %d, so row 0 is read as id 1", table.source, table.node_type, count)
         else:
             logger.warning(
-                "%s has %d rows and %s ids run from %d to %d, so row 0 is read as id 1; if rows are numbered from 0, the row of id %d "
-                "is missing; to be certain, %s",
+                "%s has %d rows and %s ids run from %d to %d, so row 0 is read as id 1; if rows are numbered from 0, the row of "
+                "id %d is missing; to be certain, %s",
                 *(table.source, count, table.node_type, lowest, highest, highest, remedy),
             )
         return 1
     logger.warning(
-        "%s has %d rows and %s ids run from %d to %d, so row 0 is read as id 0; if it belongs to id 1, every vector is that of another "
-        "%s; to be certain, %s",
+        "%s has %d rows and %s ids run from %d to %d, so row 0 is read as id 0; if it belongs to id 1, every vector is that of "
+        "another %s; to be certain, %s",
         *(table.source, count, table.node_type, lowest, highest, table.node_type, remedy),
     )
     return 0

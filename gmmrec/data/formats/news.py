@@ -83,7 +83,7 @@ def _news(path: Path) -> pd.DataFrame:
     rows = []
     for number, line in numbered_lines(path):
         fields = line.split("\t")
-        if len(fields) != len(NEWS) or not fields[0]:
+        if len(fields) != len(NEWS) or not fields[0].strip():
             raise DataError(
                 f"{path.name} line {number} has {len(fields)} fields, but an article must have eight, separated by tabs, "
                 f"{NEWS[0]} to {NEWS[-1]}; fix it"
@@ -95,7 +95,7 @@ def _news(path: Path) -> pd.DataFrame:
                 f"{path.name} line {number} has {fields[6][:60]!r} as the entities of its title, but expected is a JSON list of "
                 "objects with 'WikidataId'; fix it"
             ) from None
-        rows.append((*fields[:6], list(labels), list(labels.values())))
+        rows.append((fields[0].strip(), *fields[1:6], list(labels), list(labels.values())))
     table: pd.DataFrame = pd.DataFrame(rows, columns=[*NEWS[:6], "entities", "labels"]).replace({"": None})
     if table["id"].duplicated().any():
         raise DataError(
