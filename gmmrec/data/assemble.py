@@ -116,7 +116,8 @@ def _liked(tables: Tables) -> pd.DataFrame:
             "%s: %d of %d interactions have a label of 0 or less and are left out; set weight_column to 'none' to count all",
             tables.name, int((~liked).sum()), len(liked),
         )  # fmt: skip
-    return tables.log[liked].reset_index(drop=True)
+    log: pd.DataFrame = tables.log[liked].reset_index(drop=True)
+    return log
 
 
 def _reviews(tables: Tables, num_words: int) -> tuple[Reviews | None, Tensor | None, Tensor | None]:
@@ -233,19 +234,20 @@ def _found(column: "pd.Series[Any]", vocabulary: Vocabulary) -> Tensor:
 
 def _feature_table(table: RawFeatures, positions: "NDArray[np.int64]", vocabulary: Vocabulary) -> FeatureTable:
     """Return the rows of an array at the rows of their ids, ``positions`` ``[n]``; those at -1 are left out."""
-    if (positions < 0).any():
-        kept = positions >= 0
-        positions, mask = positions[kept], None if table.mask is None else table.mask[kept]
-        table = replace(table, values=table.values[kept], mask=mask)
+    kept = np.flatnonzero(positions >= 0)
+    if len(kept) < len(positions):
+        positions, present_in = positions[kept], None if table.mask is None else table.mask[kept]
+        table = replace(table, values=table.values[kept], mask=present_in)
     rows = torch.from_numpy(positions)
     with np.errstate(over="ignore"):
         found = torch.from_numpy(table.values.astype(np.float32))
-    present = torch.ones(found.shape[:-1], dtype=torch.bool) if table.mask is None else torch.from_numpy(table.mask)
+    present = torch.ones(found.shape[:-1], dtype=torch.bool) if table.mask is None else torch.from_numpy(table.mask.copy())
     broken = ~torch.isfinite(found).all(-1) & present
     if bool(broken.any()):
         row = int(torch.nonzero(broken)[0, 0])
+        raw_id = vocabulary.ids(rows[row : row + 1])[0]
         raise DataError(
-            f"{table.source} row {row} ({table.node_type} id {vocabulary.ids(rows[row : row + 1])[0]!r}) holds NaN or infinity; "
+            f"{table.source} row {kept[row]} ({table.node_type} id {raw_id!r}) holds NaN or infinity; "
             f"fix the row, or set it to zeros to mark it as missing"
         )
     present &= (found != 0).any(-1)

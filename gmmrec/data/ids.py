@@ -37,7 +37,7 @@ def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     if not pd.api.types.is_string_dtype(column.dtype) or column.dtype == object:  # a text dtype holds nothing else
         values = column.to_numpy(dtype=object)
         kinds = set(map(type, values))
-        if all(issubclass(kind, Integral) and kind is not bool for kind in kinds):
+        if bool not in kinds and all(issubclass(kind, Integral) for kind in kinds):
             return _int64(pd.Series(values, name=name))
         if len({str if issubclass(kind, str) else kind for kind in kinds}) > 1:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))

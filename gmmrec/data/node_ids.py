@@ -79,10 +79,10 @@ def collect_ids(
     is_integer = _are_integers(new, node_type, declared_text=declared_text)
     ids: dict[str, pd.Index[Any]] = {}
     for source in sources:
-        column = pd.Index(pd.unique(typed(source.ids, is_integer))) if source.is_new else _comparable(source.ids, is_integer)
+        column = distinct(typed(source.ids, is_integer)) if source.is_new else _comparable(source.ids, is_integer)
         ids[source.table] = ids[source.table].union(column, sort=False) if source.table in ids else column
     uses, other = [source.table for source in sources if source.is_use], sources[-1].table
-    used = pd.Index(pd.unique(np.concatenate([ids[table] for table in uses])))
+    used = distinct(*(ids[table] for table in uses))
     tables = {table: column for table, column in ids.items() if table not in uses and len(column) and len(used)}
     overlaps = [Overlap.of(node_type, table, column, other, used) for table, column in tables.items()]
     overlaps += [Overlap.of(node_type, table, ids[table], other, ids[other]) for table in uses[:-1]]
@@ -94,7 +94,7 @@ def collect_ids(
     if arrays:
         covered = [named_rows(table, first[table.name], order) for table in arrays]
         catalogue = [] if new[0].is_use else [kept[new[0].table]]
-        order = pd.Index(pd.unique(np.concatenate([*catalogue, *covered, order])))
+        order = distinct(*catalogue, *covered, order)
         overlaps += [Overlap.of(node_type, table.source, rows, other, used) for table, rows in zip(arrays, covered, strict=True)]
     if only_used:
         order = order[order.isin(used)]
@@ -106,12 +106,19 @@ def typed(column: "pd.Series[Any]", is_integer: bool) -> NDArray[Any]:
     return column.to_numpy(dtype=np.int64) if is_integer else column.astype(str).to_numpy(dtype=object)
 
 
+def distinct(*ids: "NDArray[Any] | pd.Index[Any]") -> "pd.Index[Any]":
+    """Return the distinct ids of several columns, in order of appearance; strings as objects, in which pandas looks up fastest."""
+    joined = np.concatenate(ids)
+    index: pd.Index[Any] = pd.Index(pd.unique(joined), dtype=joined.dtype)
+    return index
+
+
 def rows_of(column: "pd.Series[Any]", vocabulary: Vocabulary) -> NDArray[np.int64]:
     """Return the row of every id ``[n]``, which may be of the other type than those of the vocabulary; -1 for unknown ones."""
     if vocabulary.is_integer and pd.api.types.is_integer_dtype(column):
         return vocabulary.find(column.tolist()).numpy()
-    codes, distinct = pd.factorize(column)
-    texts = pd.Series(distinct, dtype=object).astype(str).str.strip()
+    codes, known = pd.factorize(column)
+    texts = pd.Series(known, dtype=object).astype(str).str.strip()
     rows = np.full(len(texts), -1)
     if vocabulary.is_integer:
         plain = are_integers(texts)
@@ -130,8 +137,8 @@ def hint(unknown: "pd.Series[Any]", vocabulary: Vocabulary) -> str:
 
 def _comparable(column: "pd.Series[Any]", is_integer: bool) -> "pd.Index[Any]":
     """Return the distinct ids of a table that adds none, without those of the other type."""
-    distinct = pd.Series(pd.Series(column.dropna().unique(), dtype=object).astype(str).str.strip().unique())
-    return pd.Index(typed(distinct[are_integers(distinct)] if is_integer else distinct, is_integer))
+    texts = pd.Series(column.dropna().unique(), dtype=object).astype(str).str.strip()
+    return distinct(typed(texts[are_integers(texts)] if is_integer else texts, is_integer))
 
 
 def _failed(
@@ -141,12 +148,16 @@ def _failed(
     well, doubtful = [used], []
     for overlap in overlaps:
         ids = tables[overlap.table]
-        if overlap.share < LOW or _match(ids[~ids.isin(used)], ids, used) is not None:
+        if overlap.common in (overlap.ids, overlap.other_ids):
+            well.append(ids)
+        elif overlap.share < LOW or _match(ids[~ids.isin(used)], ids, used) is not None:
             doubtful.append(overlap)
         else:
             well.append(ids)
             _warn_of_shift(overlap, ids, used)
-    known, failed = pd.Index(pd.unique(np.concatenate(well))), {}
+    if not doubtful:
+        return {}
+    known, failed = distinct(*well), {}
     for overlap in doubtful:
         ids = tables[overlap.table]
         strange = ~ids.isin(known)
@@ -193,11 +204,11 @@ def _are_integers(sources: Sequence[Source], node_type: str, *, declared_text: b
         if pd.api.types.is_integer_dtype(source.ids):
             number = number or source
             continue
-        distinct = pd.Series(source.ids.unique(), dtype=object).astype(str)
-        plain = are_integers(distinct)
+        known = pd.Series(source.ids.unique(), dtype=object).astype(str)
+        plain = are_integers(known)
         if declared_text or not plain.all():
-            odd = odd or (source, distinct[~plain].iloc[0] if not plain.all() else distinct.iloc[0])
-            texts = texts or distinct.tolist()
+            odd = odd or (source, known[~plain].iloc[0] if not plain.all() else known.iloc[0])
+            texts = texts or known.tolist()
     if odd is None:
         return True
     if number is not None:
@@ -212,5 +223,4 @@ def _are_integers(sources: Sequence[Source], node_type: str, *, declared_text: b
 
 def _in_order(columns: "list[pd.Index[Any]]", is_integer: bool) -> "pd.Index[Any]":
     seen = np.sort(columns[-1]) if is_integer else columns[-1]
-    order: pd.Index[Any] = pd.Index(pd.unique(np.concatenate([*columns[:-1], seen])))
-    return order
+    return distinct(*columns[:-1], seen)

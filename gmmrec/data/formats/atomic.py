@@ -95,7 +95,8 @@ def _log(path: Path, columns: ColumnNames) -> pd.DataFrame:
         raise DataError(
             f"{path.name} has histories in {history!r}, but rows without a rating; fill in all of them or drop the column"
         )
-    return log.assign(history=frame[history])
+    log["history"] = frame[history]
+    return log
 
 
 def _vectors(path: Path, node_type: str) -> list[RawFeatures]:

@@ -60,10 +60,10 @@ def read_impressions(folder: Path) -> Tables:
         DataError: A file is missing, or a line is malformed; the message names file and line.
     """
     folders = _folders(folder)
-    for part, path in folders:
-        if part == "test" and not _has_labels(path):
+    for name, path in folders:
+        if name == "test" and not _has_labels(path):
             logger.warning("%s is not read: the items it shows have no labels, as its clicks are withheld", path.name)
-            folders = [(other, inner) for other, inner in folders if inner != path]
+            folders = [named for named in folders if named[1] != path]
     if not folders:
         raise DataError(f"folder {folder.name} holds no behaviors.tsv, nor does a subfolder 'train'; add the file")
     codes = Codes()
@@ -195,8 +195,8 @@ def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
     labelled = frame["shown"].str.fullmatch(LABELLED)
     if not labelled.any():
         raise DataError(
-            f"{path.name} of folder {folder.name} shows items without labels, such as {literal(frame['shown'][0][:60])}: its clicks "
-            "are withheld, so it can be neither learned from nor evaluated on; give the folder of train and dev instead"
+            f"{path.name} of folder {folder.name} shows items without labels, such as {literal(frame['shown'][0][:60])}: its "
+            "clicks are withheld, so it can be neither learned from nor evaluated on; give the folder of train and dev instead"
         )
     check(labelled.to_numpy(bool), "shown", "items shown, but expected are items as 'N1-1 N2-0' (1 for clicked); fix or drop it")
     history, num_history = codes.of(frame["history"])

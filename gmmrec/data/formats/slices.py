@@ -60,4 +60,5 @@ def expand(log: pd.DataFrame, name: str) -> pd.DataFrame:
     whole = whole.iloc[position.sort_values(["row", "to_end"], ascending=[True, False], kind="stable").index]
     if "time" not in whole:
         whole["time"] = whole.groupby("user", sort=False).cumcount()
-    return whole.reset_index(drop=True)
+    numbered: pd.DataFrame = whole.reset_index(drop=True)
+    return numbered
