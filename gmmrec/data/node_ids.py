@@ -81,11 +81,12 @@ def collect_ids(
     for source in sources:
         column = distinct(typed(source.ids, is_integer)) if source.is_new else _comparable(source.ids, is_integer)
         ids[source.table] = ids[source.table].union(column, sort=False) if source.table in ids else column
-    uses, other = [source.table for source in sources if source.is_use], sources[-1].table
+    *earlier, last = [source.table for source in sources if source.is_use]
+    uses, other = [*earlier, last], " and ".join([last, *(table.removeprefix("the ") for table in earlier)])
     used = distinct(*(ids[table] for table in uses))
     tables = {table: column for table, column in ids.items() if table not in uses and len(column) and len(used)}
     overlaps = [Overlap.of(node_type, table, column, other, used) for table, column in tables.items()]
-    overlaps += [Overlap.of(node_type, table, ids[table], other, ids[other]) for table in uses[:-1]]
+    overlaps += [Overlap.of(node_type, table, ids[table], last, ids[last]) for table in earlier]
     failed = _failed(overlaps[: len(tables)], tables, used)
     kept = {source.table: ids[source.table] for source in new}
     kept |= {table: kept[table][~mask] for table, mask in failed.items() if table in kept}
@@ -150,18 +151,20 @@ def _failed(
         ids = tables[overlap.table]
         if overlap.common in (overlap.ids, overlap.other_ids):
             well.append(ids)
-        elif overlap.share < LOW or _match(ids[~ids.isin(used)], ids, used) is not None:
-            doubtful.append(overlap)
+            continue
+        match = _match(ids[~ids.isin(used)], ids, used)
+        if overlap.share < LOW or match is not None:
+            doubtful.append((overlap, match))
         else:
             well.append(ids)
             _warn_of_shift(overlap, ids, used)
     if not doubtful:
         return {}
     known, failed = distinct(*well), {}
-    for overlap in doubtful:
+    for overlap, match in doubtful:
         ids = tables[overlap.table]
         strange = ~ids.isin(known)
-        match = _match(ids[strange], ids, used)
+        match = match if len(well) == 1 else _match(ids[strange], ids, used)
         share = Overlap.of(overlap.node_type, overlap.table, ids, overlap.other, known).share
         if share >= LOW and match is None:
             continue

@@ -19,7 +19,8 @@ FEW = 0.2
 EVIDENCE = 0.2
 """Share of the ids that do not meet which a rule must bring together."""
 
-
+PROOF = 0.9
+"""Share of them above which no further rule is tried."""
 PLURALS = {"entity": "entities"}
 
 
@@ -117,14 +118,15 @@ def likely_match(left: Sequence[str], right: Sequence[str]) -> Match | None:
     """
     if not len(left) or not len(right):
         return None
-    best: Match | None = None
+    best, fewer = None, min(len(left), len(right))
     for description, rewrite in RULES:
+        if best is not None and int(best.left.sum()) >= PROOF * fewer:
+            return best
         best = _better(best, description, left, right, [rewrite(text) for text in left], [rewrite(text) for text in right])
     numbers = [_numbers(left), _numbers(right)]
     if all(numbers):
         best = _better(best, "by number, without the letters before it", left, right, *numbers)
-    enough = EVIDENCE * min(len(left), len(right))
-    return best if best is not None and int(best.left.sum()) >= enough else None
+    return best if best is not None and int(best.left.sum()) >= EVIDENCE * fewer else None
 
 
 def _better(best: Match | None, rule: str, left: Sequence[str], right: Sequence[str], a: list[str], b: list[str]) -> Match | None:

@@ -5,6 +5,7 @@ Readers say what they read: :func:`note_file` a file, :func:`note_columns` the c
 """
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -88,18 +89,20 @@ def unread_of(reading: Reading) -> Unread:
     folder = reading.folder
     if folder is None:
         return Unread(reading.columns)
-    entries = sorted(path for path in folder.iterdir() if path.resolve() not in reading.files and not _is_about(path))
-    files = [path.name for path in entries if path.is_file()]
+    root = folder.resolve()
+    read = {path.name for path in reading.files if path.parent == root}  # a folder may hold a million pictures: no path of each
+    read |= {parent.name for path in reading.files for parent in path.parents if parent.parent == root}
+    with os.scandir(root) as entries:
+        unread = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name not in read and not _is_about(entry.name))
+    files = [name for name, is_folder in unread if not is_folder]
     data = [name for name in files if name.removesuffix(".gz").lower().endswith(DATA_FILE)]
     if data:
         more = f" and {len(data) - 8} more" if len(data) > 8 else ""
         are = "is" if len(data) == 1 else "are"
-        logger.warning("%s: %s%s %s not read", folder.resolve().name, ", ".join(data[:8]), more, are)
-    read_folders = {parent for path in reading.files for parent in path.parents}
-    folders = [f"{path.name}/" for path in entries if path.is_dir() and path.resolve() not in read_folders]
-    return Unread(reading.columns, (folders + files)[:LIMIT])
+        logger.warning("%s: %s%s %s not read", root.name, ", ".join(data[:8]), more, are)
+    return Unread(reading.columns, [*(f"{name}/" for name, is_folder in unread if is_folder), *files][:LIMIT])
 
 
-def _is_about(path: Path) -> bool:
-    name = path.name.lower()
+def _is_about(name: str) -> bool:
+    name = name.lower()
     return name.startswith((".", "__", *ABOUT)) or name.endswith(BESIDE)
