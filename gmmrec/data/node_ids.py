@@ -109,7 +109,7 @@ def typed(column: "pd.Series[Any]", is_integer: bool) -> NDArray[Any]:
 
 def distinct(*ids: "NDArray[Any] | pd.Index[Any]") -> "pd.Index[Any]":
     """Return the distinct ids of several columns, in order of appearance; strings as objects, in which pandas looks up fastest."""
-    joined = np.concatenate(ids)
+    joined = np.concatenate([np.asarray(column) for column in ids])
     index: pd.Index[Any] = pd.Index(pd.unique(joined), dtype=joined.dtype)
     return index
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,13 @@ from numpy.typing import NDArray
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import read_attribute_files
 from gmmrec.data.files import TABLE_SUFFIXES, describe_read_errors, find_file, read_table, read_text
+from gmmrec.data.node_ids import distinct, typed
+from gmmrec.data.overlap import LOW, Overlap, likely_match, refusal, warning
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import TokenNames
 from gmmrec.errors import DataError, literal
+
+logger = logging.getLogger(__name__)
 
 NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 ENTITIES, WORDS, LABELS = 8, 24, 512
@@ -69,7 +74,9 @@ def read_entity_labels(folders: Sequence[Path], ids: "pd.Series[Any]") -> list[R
     pairs = read_table(path)
     if not {"news", "entity"} <= set(pairs.columns):
         raise DataError(f"{path.name} needs the columns 'news' and 'entity', with one pair per line; add them")
-    pairs = pairs.dropna(subset=["news", "entity"]).drop_duplicates(["news", "entity"])
+    pairs = pairs.dropna(subset=["news", "entity"]).assign(news=lambda table: table["news"].str.strip())
+    pairs = pairs.drop_duplicates(["news", "entity"])
+    _check_meeting(path, distinct(typed(pairs["news"], False)), distinct(typed(ids, False)))
     frequent = pairs["entity"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:LABELS]
     row, column = pd.Index(ids.astype(str)).get_indexer(pairs["news"]), frequent.get_indexer(pairs["entity"])
     both = (row >= 0) & (column >= 0)
@@ -77,6 +84,17 @@ def read_entity_labels(folders: Sequence[Path], ids: "pd.Series[Any]") -> list[R
     values[row[both], column[both]] = 1
     present = np.asarray(values.any(axis=1))
     return [RawFeatures("entity", path.name, values, ids, present)]
+
+
+def _check_meeting(path: Path, named: "pd.Index[Any]", used: "pd.Index[Any]") -> None:
+    overlap = Overlap.of("item", path.name, named, "the folder", used)
+    if overlap.share >= LOW or not len(named):
+        return
+    strange, lacking = named[~named.isin(used)].tolist(), used[~used.isin(named)].tolist()
+    match = likely_match(strange, lacking)
+    if not overlap.common:
+        raise DataError(refusal(overlap, strange, lacking, match))
+    logger.warning("%s", warning(overlap, strange, lacking, match, num_failed=len(strange)))
 
 
 def _news(path: Path) -> pd.DataFrame:
