@@ -17,7 +17,7 @@ LARGEST = np.iinfo(np.int64).max
 
 
 def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
-    """Return a column as int64 or text ids without surrounding blanks, none of them missing.
+    """Return a column as int64 or text ids without surrounding white space, none of them missing.
 
     Categorical, nullable and unsigned columns become the type of their values.
 

@@ -78,7 +78,7 @@ RULES: tuple[Rule, ...] = (
     Rule("without folders and file endings", _without_path),
     Rule("regardless of letter case", str.casefold),
     Rule("in one Unicode form (NFKC)", lambda text: unicodedata.normalize("NFKC", text)),
-    Rule("without blanks, quotes, hyphens and other signs", _without_signs),
+    Rule("without spaces, quotes, hyphens and other signs", _without_signs),
     Rule("without the b'' of Python's bytes", lambda text: re.sub(r"^b(['\"])(.*)\1$", r"\2", text)),
     Rule(
         "regardless of letter case, signs, folders, endings and leading zeros",

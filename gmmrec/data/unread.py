@@ -42,7 +42,7 @@ class Unread:
 
 @dataclass
 class Reading:
-    """What has been read so far, and the folder of the data set, if it is one."""
+    """Files and columns noted so far, and the folder of the data set, if it is one."""
 
     folder: Path | None = None
     files: set[Path] = field(default_factory=set)

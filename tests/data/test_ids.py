@@ -33,7 +33,7 @@ def test_integers_of_any_type_are_integers(values, dtype):
 
 
 @pytest.mark.parametrize("dtype", [object, "str", "string", "string[pyarrow]", "category"])
-def test_texts_of_any_type_lose_surrounding_blanks_only(dtype):
+def test_texts_of_any_type_lose_surrounding_white_space_only(dtype):
     assert read(["a", " b\t", "a b", "007", "\u00a07"], dtype).tolist() == ["a", "b", "a b", "007", "7"]
 
 
@@ -81,7 +81,7 @@ def test_unsigned_ids_come_back_as_given_or_are_refused(tmp_path):
     assert load_dataset(tmp_path / "log.csv").vocabularies["user"].ids() == ["9223372036854775808", "9223372036854775807"]
 
 
-def test_blanks_around_ids_do_not_make_new_ones(tmp_path):
+def test_spaces_around_ids_do_not_make_new_ones(tmp_path):
     (tmp_path / "interactions.csv").write_text("user,item\na ,x\na, y\n")
     (tmp_path / "items.csv").write_text("item,title\nx ,X\ny,Y\n")
     dataset = load_dataset(tmp_path)

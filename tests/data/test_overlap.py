@@ -14,7 +14,7 @@ from gmmrec.data.overlap import Overlap, likely_match
         (["http://example.org/entity/Q1", "wd:Q2"], ["Q1", "Q2"], "without folders and file endings"),
         (["B00a", "b00B"], ["b00A", "B00b"], "regardless of letter case"),
         (["caf\u00e9"], ["cafe\u0301"], "in one Unicode form (NFKC)"),
-        (["B-001", "'B002'"], ["B001", "B002"], "without blanks, quotes, hyphens and other signs"),
+        (["B-001", "'B002'"], ["B001", "B002"], "without spaces, quotes, hyphens and other signs"),
         (["b'x'", "b'y'"], ["x", "y"], "without the b'' of Python's bytes"),
         (["item_7", "item_12"], ["7", "12"], "by number, without the letters before it"),
         (["i07", "i12"], ["product7", "product12"], "by number, without the letters before it"),

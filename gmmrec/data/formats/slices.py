@@ -23,7 +23,7 @@ def expand(log: pd.DataFrame, name: str) -> pd.DataFrame:
     history are put in the seconds before its row.
 
     Args:
-        log: Columns of :func:`~gmmrec.data.columns.interaction_log`, and ``history``: ids separated by blanks, or missing.
+        log: Columns of :func:`~gmmrec.data.columns.interaction_log`, and ``history``: ids separated by spaces, or missing.
         name: Name of the table, for messages.
 
     >>> log = pd.DataFrame({"user": ["u", "u"], "item": ["c", "d"], "history": ["a b", "b c"], "split": [0, 2]})

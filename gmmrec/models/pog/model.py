@@ -115,7 +115,7 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
                 f"{', '.join(modalities) or 'none'}; set category, or skip this stage"
             )
         maps = {name: nn.Linear(schema.feature_dims[name], dim, bias=False) for name in modalities}
-        odd = {name for name in modalities if not name or "." in name or hasattr(nn.ModuleDict(), name)}  # no names of modules
+        odd = {name for name in modalities if not name or "." in name or name in dir(nn.ModuleDict())}  # no names of modules
         self.embed = nn.ModuleDict({f"_{n}" if name in odd else name: maps[name] for n, name in enumerate(modalities)})
         self.bias = nn.Parameter(torch.zeros(dim)) if modalities else None  # b_e
         self.items = embedding_table(schema.num_nodes["item"], dim, config.init_std) if config.ids else None

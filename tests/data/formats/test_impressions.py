@@ -245,7 +245,7 @@ def test_with_a_test_folder_with_labels_dev_is_for_validation(mind):
     assert {("U1", "N4", 1), ("U3", "N1", 1), ("U2", "N4", 2)} <= set(log(dataset))
 
 
-def test_blanks_around_ids_of_articles_are_removed(mind):
+def test_spaces_around_ids_of_articles_are_removed(mind):
     news = mind / "MINDsmall_train" / "news.tsv"
     news.write_text(news.read_text().replace("N1\t", "N1 \t"))
     dataset = load_dataset(mind)
