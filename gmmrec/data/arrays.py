@@ -132,7 +132,7 @@ def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.
     """Return the raw ids of the rows, missing for keys outside the catalogue (features may cover a larger data set)."""
     if raw.dtype.kind not in "iuU":
         raise DataError(f"{path.name}: the ids {key!r} are {raw.dtype}; they must be integers or strings")
-    keys = raw_ids(pd.Series(raw, name=key), Path(f"array {key!r} of {path.name}"))
+    keys = raw_ids(pd.Series(raw, name=key), Path(f"the arrays of {path.name}"))
     if keys.duplicated().any():
         raise DataError(f"{path.name} has id {literal(keys[keys.duplicated()].iloc[0])} more than once; keep one row for each id")
     is_direct = normalize_column_name(key) in ("ids", "id", node_type, f"{node_type}id")

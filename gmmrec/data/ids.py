@@ -27,26 +27,27 @@ def raw_ids(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     missing = column.isna().to_numpy()
     if missing.any():
         raise _missing(missing, column, path)
-    name = column.name
+    name, where = column.name, path.name if path else "the frame"
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     if pd.api.types.is_float_dtype(column) or pd.api.types.is_bool_dtype(column):
-        raise DataError(f"column {name!r} holds {column.dtype} ids; convert them with .astype('int64') or .astype(str)")
+        raise DataError(f"column {name!r} of {where} holds {column.dtype} ids; convert them with .astype('int64') or .astype(str)")
     if pd.api.types.is_integer_dtype(column):
-        return _int64(column)
+        return _int64(column, where)
     if not pd.api.types.is_string_dtype(column.dtype) or column.dtype == object:  # a text dtype holds nothing else
         values = column.to_numpy(dtype=object)
         kinds = set(map(type, values))
         if bool not in kinds and all(issubclass(kind, Integral) for kind in kinds):
-            return _int64(pd.Series(values, name=name))
+            return _int64(pd.Series(values, name=name), where)
         if len({str if issubclass(kind, str) else kind for kind in kinds}) > 1:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise DataError(f"column {name!r} mixes ids of type {names}; convert them with .astype(str)")
+            raise DataError(f"column {name!r} of {where} mixes ids of type {names}; convert them with .astype(str)")
         if not all(issubclass(kind, str) for kind in kinds):
             kind = kinds.pop()
             remedy = ".str.decode('utf-8')" if kind is bytes else ".astype(str)"
             raise DataError(
-                f"column {name!r} holds ids of type {kind.__name__}, but ids must be integers or texts; convert them with {remedy}"
+                f"column {name!r} of {where} holds ids of type {kind.__name__}, but ids must be integers or texts; "
+                f"convert them with {remedy}"
             )
     return _stripped(column.reset_index(drop=True), path)
 
@@ -63,13 +64,13 @@ def are_integers(ids: "pd.Series[Any] | pd.Index[Any]") -> NDArray[np.bool_]:
     return plain
 
 
-def _int64(column: "pd.Series[Any]") -> "pd.Series[Any]":
+def _int64(column: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
     values = column.reset_index(drop=True)
     largest = int(values.max()) if len(values) else 0
     if largest > LARGEST or (len(values) and int(values.min()) < -LARGEST - 1):
         wrong = largest if largest > LARGEST else int(values.min())
         raise DataError(
-            f"column {column.name!r} holds the id {wrong}, which is not an integer of 64 bits with a sign; "
+            f"column {column.name!r} of {where} holds the id {wrong}, which is not an integer of 64 bits with a sign; "
             "convert the ids with .astype(str)"
         )
     return values.astype("int64")

@@ -204,6 +204,8 @@ def _are_integers(sources: Sequence[Source], node_type: str, *, declared_text: b
     """Return whether all ids of a node type are integers; a mix of integers and strings across tables is an error."""
     number, odd, texts = None, None, list[str]()
     for source in sources:
+        if not len(source.ids):
+            continue
         if pd.api.types.is_integer_dtype(source.ids):
             number = number or source
             continue

@@ -131,6 +131,6 @@ def test_ids_of_arrays_are_ids(tmp_path):
     (text,) = read_features(tmp_path, {})
     assert text.ids.tolist() == ["b", "a"]
     np.savez(tmp_path / "text_feat.npz", ids=np.array([2**63 + 1, 2], dtype=np.uint64), values=np.eye(2))
-    assert "column 'ids' holds the id 9223372036854775809" in refused(tmp_path)
+    assert "column 'ids' of the arrays of text_feat.npz holds the id 9223372036854775809" in refused(tmp_path)
     np.savez(tmp_path / "text_feat.npz", ids=np.array(["a", ""]), values=np.eye(2))
-    assert "array 'ids' of text_feat.npz row 1 has no value" in refused(tmp_path)
+    assert "the arrays of text_feat.npz row 1 has no value" in refused(tmp_path)

@@ -89,3 +89,18 @@ def test_spaces_around_ids_do_not_make_new_ones(tmp_path):
     (tmp_path / "items.csv").write_text("item,title\nx ,X\nx,Y\n")
     with pytest.raises(DataError, match=r"items.csv has item id 'x' more than once"):
         load_dataset(tmp_path)
+
+
+def test_the_table_is_named():
+    log = pd.DataFrame({"user": [1], "item": [1]})
+    with pytest.raises(DataError, match="column 'item' of the frame of items holds float64 ids"):
+        load_dataset(log, items=pd.DataFrame({"item": [1.0]}))
+    with pytest.raises(DataError, match="column 'ids' of modality 'image' mixes ids of type int, str"):
+        load_dataset(log, features={"image": ([1, "2"], [[1.0], [2.0]])})
+
+
+@pytest.mark.parametrize("dtype", [object, "str", "int64"])
+def test_a_table_without_rows_decides_no_type(dtype):
+    log, empty = pd.DataFrame({"user": [1], "item": ["x"]}), pd.DataFrame({"item": pd.Series([], dtype=dtype), "title": []})
+    assert load_dataset(log, items=empty).vocabularies["item"].ids() == ["x"]
+    assert load_dataset(log.assign(item=5), items=empty).vocabularies["item"].ids() == [5]
