@@ -46,7 +46,8 @@ def test_second_tables_of_the_same_kind_and_unknown_ones(folder, caplog):
 def test_a_file_that_was_only_looked_into_is_not_read(folder):
     (folder / "links.csv").write_text("movieId,imdbId\n1,2\n")
     (folder / "triples.csv").write_text("head,relation,tail\n1,r,2\n")
-    assert load_dataset(folder).unread.files == ["links.csv"]
+    (folder / "train.txt").write_text("a x\n")  # its first line decides whether the folder holds triples
+    assert load_dataset(folder).unread.files == ["links.csv", "train.txt"]
 
 
 def test_one_file_has_no_folder(folder):
