@@ -15,7 +15,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.node_ids import Source, collect_ids, hint, rows_of, typed
+from gmmrec.data.node_ids import Source, collect_ids, hint, rows_of, typed, warn_of_parts
 from gmmrec.data.outfits import Compatibilities, FillInTheBlank, Outfits
 from gmmrec.data.overlap import Overlap
 from gmmrec.data.parts import TRAIN
@@ -63,6 +63,8 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
             features[table.name] = _feature_table(table, rows_of(raw_ids, vocabulary), vocabulary)
         if node_type in tables.attributes:
             attributes[node_type] = _aligned(tables.attributes[node_type], vocabulary)
+        if not vocabulary.is_integer and node_type in tables.log and "split" in tables.log:
+            warn_of_parts(node_type, tables.log[node_type], tables.log["split"])
     if "liked" in tables.log:
         tables = replace(tables, log=_liked(tables))
     log = tables.log

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from gmmrec.data.ids import are_integers
 from gmmrec.data.overlap import FEW, LOW, Match, Overlap, likely_match, refusal, warning
+from gmmrec.data.parts import TRAIN
 from gmmrec.data.row_numbers import first_id, named_rows
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError, literal
 
+UNKNOWN = 0.05
+"""Share of the held-out ids without training below which their spelling is not looked into."""
 logger = logging.getLogger(__name__)
 
 
@@ -100,6 +103,28 @@ def collect_ids(
     if only_used:
         order = order[order.isin(used)]
     return NodeIds(Vocabulary(order.tolist(), name=node_type), first, overlaps)
+
+
+def warn_of_parts(node_type: str, column: "pd.Series[Any]", part: "pd.Series[int]") -> None:
+    """Warn of ids of held-out interactions that meet those of training by a rule alone, as if they came from another program.
+
+    Args:
+        node_type: Node type of the ids.
+        column: Raw ids of the interactions ``[E]``.
+        part: Part of each ``[E]``, a code of :class:`~gmmrec.data.parts.SplitPart`.
+    """
+    is_training = (part == TRAIN).to_numpy()
+    training, held_out = (distinct(typed(column[mask].drop_duplicates(), is_integer=False)) for mask in (is_training, ~is_training))
+    strange = held_out[~held_out.isin(training)]
+    if len(strange) < UNKNOWN * len(held_out):
+        return
+    match = likely_match(strange.tolist(), training[~training.isin(held_out)].tolist())
+    if match is not None:
+        logger.warning(
+            "%d of %d held-out %ss have no training interaction, but %s, %d of them would (%r is %r); write the ids of all parts "
+            "alike",
+            *(len(strange), len(held_out), node_type, match.rule, int(match.left.sum()), *match.example),
+        )
 
 
 def typed(column: "pd.Series[Any]", is_integer: bool) -> NDArray[Any]:

@@ -188,3 +188,17 @@ def test_a_data_set_of_triples_alone_has_nothing_to_meet(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert load_dataset(tmp_path).vocabularies["item"].ids() == ["a"]
     assert caplog.text == ""
+
+
+def test_parts_of_another_spelling_are_warned_of(tmp_path, caplog):
+    header = "user_id:token\titem_id:token\n"
+    rows = {"train": [f"{user}\t{item}" for user in range(10) for item in "ab"], "test": [f"{user}.0\ta" for user in range(10)]}
+    for part, lines in rows.items():
+        (tmp_path / f"s.{part}.inter").write_text(header + "\n".join(lines) + "\n")
+    load_dataset(tmp_path)
+    assert "10 of 10 held-out users have no training interaction, but without the ending '.0', 10 of them would" in caplog.text
+    assert "items have no training" not in caplog.text
+    caplog.clear()
+    (tmp_path / "s.test.inter").write_text(header + "\n".join(f"new{user}\ta" for user in "xyz") + "\n")
+    load_dataset(tmp_path)  # users who are new
+    assert caplog.text == ""
