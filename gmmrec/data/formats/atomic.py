@@ -3,8 +3,11 @@
 Columns of type ``float_seq`` in the item and user files are features, as are those of ``NAME.itememb`` and ``NAME.useremb``.
 ``NAME.train.inter``, ``NAME.valid.inter`` and ``NAME.test.inter`` instead of ``NAME.inter`` give a split. A column ``item_id_list``
 holds the items before; see :mod:`gmmrec.data.formats.slices`. ``NAME.kg`` holds triples, ``NAME.link`` aligns items with entities.
+Columns are separated by tabs, or by what stands between the names in the header.
 """
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,12 @@ import pandas as pd
 
 from gmmrec.data.attributes import attribute_table
 from gmmrec.data.columns import ColumnNames, find_column, interaction_log
-from gmmrec.data.files import find_file, read_table
+from gmmrec.data.files import find_file, first_line, read_table
 from gmmrec.data.formats.slices import SUFFIX, expand
 from gmmrec.data.ids import raw_ids
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
+from gmmrec.data.text_form import TextForm, current_form, read_as
 from gmmrec.data.triple_tables import alignment_table, triple_table
 from gmmrec.errors import DataError, literal, quote_names
 
@@ -84,6 +88,12 @@ def _file(folder: Path, name: str, ending: str) -> Path | None:
 
 
 def _log(path: Path, columns: ColumnNames) -> pd.DataFrame:
+    with read_as(typed_form(path)):
+        return _typed_log(path, columns)
+
+
+def _typed_log(path: Path, columns: ColumnNames) -> pd.DataFrame:
+    """Return the interactions of a file, with a column ``history`` of the items before if it has one."""
     frame, types = _typed_table(path)
     item = find_column(frame, "item", columns.item, path.name)
     history = next((name for name, kind in types.items() if kind == "token_seq" and name == f"{item}{SUFFIX}"), None)
@@ -113,9 +123,16 @@ def _vectors(path: Path, node_type: str) -> list[RawFeatures]:
     return [_features(column, path, frame[column], ids, node_type) for column in vectors]
 
 
+def typed_form(path: Path) -> TextForm:
+    """Return the form of a table with a typed header: its separator is what stands between a type and the next name."""
+    match = re.match(rf"[^:]+:(?:{'|'.join(sorted(TYPES, reverse=True))})(\t|::| +|[^\w\s])", first_line(path))
+    return replace(current_form(), separator=match.group(1).strip(" ") or "space" if match else "\t", quoted=False)
+
+
 def _typed_table(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return a table without the types in its header, and the types by column."""
-    frame = read_table(path, separator="\t", quoted=False)
+    with read_as(typed_form(path)):
+        frame = read_table(path)
     types = {}
     for column in frame.columns:
         name, _, kind = str(column).partition(":")

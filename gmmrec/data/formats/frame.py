@@ -16,6 +16,7 @@ from gmmrec.data.columns import ColumnNames, find_column, interaction_log
 from gmmrec.data.files import read_table
 from gmmrec.data.ids import raw_ids
 from gmmrec.data.tables import RawFeatures, Tables
+from gmmrec.data.text_form import read_as
 from gmmrec.data.triple_tables import alignment_table, triple_table
 from gmmrec.errors import DataError, literal, quote_names
 
@@ -27,7 +28,8 @@ array whose row ``i`` belongs to the integer id ``i``."""
 
 def read_table_file(path: Path, columns: ColumnNames) -> Tables:
     """Read a data set without features from one file."""
-    return read_frame(read_table(path), columns, path)
+    with read_as(columns.form):
+        return read_frame(read_table(path), columns, path)
 
 
 def read_frame(frame: pd.DataFrame, columns: ColumnNames, path: Path | None = None) -> Tables:

@@ -39,6 +39,9 @@ def read_ifashion(folder: Path) -> Tables:
         raise DataError(
             f"{IFASHION[0]} has outfit {known[0][known[0].duplicated()].iloc[0]} more than once; keep one line per outfit"
         )
+    if catalogue["id"].duplicated().any():
+        repeated = catalogue["id"][catalogue["id"].duplicated()].iloc[0]
+        raise DataError(f"{IFASHION[2]} has item {literal(repeated)} more than once; keep one line per item")
     unknown = ~clicks[2].isin(known[0])
     if unknown.any():
         raise DataError(f"{IFASHION[1]} names outfit {clicks[2][unknown].iloc[0]}, which {IFASHION[0]} does not list; add it")

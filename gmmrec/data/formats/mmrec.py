@@ -1,7 +1,7 @@
 """Reader of MMRec's layout: ``NAME.inter``, ``image_feat.npy`` and ``text_feat.npy``, whose row ``i`` belongs to item ``i``.
 
-``NAME.inter`` is tab-separated: userID, itemID, rating, timestamp, x_label (0 train, 1 validation, 2 test). Raw ids are those of
-``u_id_mapping.csv`` and ``i_id_mapping.csv``, if present, else the numbers themselves.
+``NAME.inter`` is separated by tabs, or by another mark that its header shows: userID, itemID, rating, timestamp, x_label (0 train,
+1 validation, 2 test). Raw ids are those of ``u_id_mapping.csv`` and ``i_id_mapping.csv``, if present, else the numbers themselves.
 """
 
 from dataclasses import replace
@@ -32,7 +32,7 @@ def read_mmrec(folder: Path, columns: ColumnNames) -> Tables:
         raise DataError(
             f"folder {folder.name} holds {len(files)} .inter files ({quote_names(p.name for p in files)}); keep one per folder"
         )
-    log = interaction_log(read_table(files[0], separator="\t"), columns, files[0])
+    log = interaction_log(read_table(files[0]), columns, files[0])
     features = read_features(folder, {})
     for node_type, (name, number_column) in MAPPINGS.items():
         if not (folder / name).is_file():

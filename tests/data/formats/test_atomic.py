@@ -114,3 +114,23 @@ def test_files_that_are_not_read_are_named(tmp_path, caplog):
     (tmp_path / "toy.link").write_text("item_id:token\tentity_id:token\n10\tm.1\n")
     assert load_dataset(tmp_path).unread.files == ["toy.link", "toy.net"]
     assert "toy.link, toy.net are not read" in caplog.text
+
+
+@pytest.mark.parametrize("separator", [",", " ", ";", "|", "::"])
+def test_other_separators_stand_in_the_header(tmp_path, separator):
+    """RecBole's setting field_separator."""
+    (tmp_path / "toy.inter").write_text(INTER.replace("\t", separator))
+    (tmp_path / "toy.item").write_text(f'item_id:token{separator}name:token\n10{separator}"A\n11{separator}B\n')
+    dataset = load_dataset(tmp_path)
+    assert dataset.vocabularies["item"].ids() == [10, 11]
+    assert dataset.interactions.weight.tolist() == [3.0, 4.5]
+    assert dataset.interactions.time.tolist() == [5, 6]
+    assert dataset.attributes["item"]["name"].tolist() == ['"A', "B"]
+    (tmp_path / "toy.inter").write_text((INTER + "2\t12\thigh\t7\n").replace("\t", separator))
+    with pytest.raises(DataError, match=r"toy\.inter line 4 has 'high' in column 'rating'"):
+        load_dataset(tmp_path)
+
+
+def test_triples_with_other_separators(tmp_path):
+    (tmp_path / "toy.kg").write_text("head_id:token,relation_id:token,tail_id:token\na,r,b\nb,r,c\n")
+    assert len(load_dataset(tmp_path).triples) == 2

@@ -19,6 +19,13 @@ def test_mmrec_layout(tmp_path):
     assert dataset.features["image"].values[3].tolist() == [7.0, 8.0]
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_other_separators_stand_in_the_header(tmp_path, separator):
+    text = "userID\titemID\trating\tx_label\n0\t1\t5.0\t0\n0\t2\t3.0\t1\n"
+    (tmp_path / "baby.inter").write_text(text.replace("\t", separator))
+    assert load_dataset(tmp_path).given_split.tolist() == [0, 1]
+
+
 def test_mmrec_mappings_give_raw_ids(tmp_path):
     (tmp_path / "baby.inter").write_text("userID\titemID\tx_label\n0\t1\t0\n")
     (tmp_path / "i_id_mapping.csv").write_text("asin\titemID\nB00X\t0\nB00Y\t1\n")
