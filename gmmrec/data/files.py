@@ -17,6 +17,7 @@ import pandas as pd
 
 from gmmrec.data.json_lines import JSON_SUFFIXES, read_objects
 from gmmrec.data.text_form import SPACES, current_form, detect_separator, encoding_of
+from gmmrec.data.unread import note_file
 from gmmrec.errors import DataError, literal
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -146,6 +147,7 @@ def cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
 @contextmanager
 def describe_read_errors(path: Path) -> Iterator[None]:
     """Convert errors of the standard library and pandas on a broken text file to :class:`DataError`."""
+    note_file(path)
     try:
         _check_beginning(path)
         yield
@@ -250,6 +252,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise DataError(f"{path.name} needs pyarrow, which is not installed; run: pip install 'gmmrec[parquet]'")
     import pyarrow
 
+    note_file(path)
     try:
         return pd.read_parquet(path, engine="pyarrow")
     except (pyarrow.ArrowException, OSError) as error:

@@ -30,6 +30,7 @@ from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
 from gmmrec.data.json_lines import JSON_SUFFIXES
 from gmmrec.data.tables import Tables
 from gmmrec.data.text_form import Decimal, Header, TextForm, read_as
+from gmmrec.data.unread import note_folder, unread_of, watch_reading
 from gmmrec.errors import DataError, WrongTypeError, did_you_mean, literal, quote_names
 
 logger = logging.getLogger(__name__)
@@ -158,12 +159,12 @@ def load_dataset(
     settings_by_role = {role: getattr(config, f"{role}_column") for role in roles}
     by_role = {role: None if column is None else str(column) for role, column in settings_by_role.items()}
     columns = ColumnNames(**by_role, form=config.text_form())
-    with read_as(TextForm(encoding=config.encoding)):
+    with watch_reading() as reading, read_as(TextForm(encoding=config.encoding)):
         tables = _read(config, columns) if frame is None else read_frame(frame, columns)
     attributes = {node_type: table for node_type, table in (("item", items), ("user", users)) if table is not None}
     given = {} if features is None else features
     tables = with_frames(tables, columns, attributes=attributes, features=given, triples=triples, alignment=alignment)
-    dataset = assemble(tables, config.review_words)
+    dataset = replace(assemble(tables, config.review_words), unread=unread_of(reading))
     if config.title_column is not None:
         dataset = with_titles(dataset, config.title_column)
     before = len(dataset.interactions)
@@ -175,6 +176,10 @@ def load_dataset(
         dataset = shift_times(dataset, config.utc_offset)
     if config.min_rating is not None:
         dataset = min_weight(dataset, config.min_rating)
+    elif dataset.interactions.weight is not None and set(dataset.interactions.weight.unique().tolist()) == {0.0, 1.0}:
+        logger.warning(
+            "%s: ratings are 0 or 1, and those of 0 count as interactions too; if 0 is no like, set min_rating to 1", dataset.name
+        )
     if config.modalities is not None:
         names = config.modalities.split(",") if isinstance(config.modalities, str) else config.modalities
         dataset = select_modalities(dataset, names)
@@ -196,6 +201,8 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
             raise DataError(f"{path.name} is a folder, but format 'table' expects one file; give the path of the file")
         return read_table_file(path, columns)
     folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        note_folder(folder)
     if chosen in ("atomic", "mmrec") and not interaction_files(folder):
         raise DataError(f"folder {folder.name} holds no .inter file, which format {chosen!r} needs; remove the format setting")
     if chosen == "knowledge":

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.columns import ALIASES, normalize_column_name, raw_ids
+from gmmrec.data.columns import ALIASES, normalize_column_name
+from gmmrec.data.ids import raw_ids
 from gmmrec.data.parts import PART_LABELS
+from gmmrec.data.tables import with_source
 from gmmrec.errors import DataError, literal, quote_names
 
 
@@ -61,4 +63,4 @@ def alignment_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if table["item"].duplicated().any():
         repeated = table["item"][table["item"].duplicated()].iloc[0]
         raise DataError(f"{path.name} aligns item {literal(repeated)} more than once; keep one entity for each item")
-    return table
+    return with_source(table, path.name)

@@ -1,7 +1,8 @@
 """Reader of RecBole's atomic files: ``NAME.inter``, ``NAME.item`` and ``NAME.user``, gzipped or not, with typed headers.
 
-Columns of type ``float_seq`` in the item and user files are features. ``NAME.train.inter``, ``NAME.valid.inter`` and
-``NAME.test.inter`` instead of ``NAME.inter`` give a split. ``NAME.kg`` holds triples, ``NAME.link`` aligns items with entities.
+Columns of type ``float_seq`` in the item and user files are features, as are those of ``NAME.itememb`` and ``NAME.useremb``.
+``NAME.train.inter``, ``NAME.valid.inter`` and ``NAME.test.inter`` instead of ``NAME.inter`` give a split. A column ``item_id_list``
+holds the items before; see :mod:`gmmrec.data.formats.slices`. ``NAME.kg`` holds triples, ``NAME.link`` aligns items with entities.
 Columns are separated by tabs, or by what stands between the names in the header.
 """
 
@@ -14,14 +15,18 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.attributes import attribute_table
-from gmmrec.data.columns import ColumnNames, interaction_log
+from gmmrec.data.columns import ColumnNames, find_column, interaction_log
 from gmmrec.data.files import find_file, first_line, read_table
+from gmmrec.data.formats.slices import SUFFIX, expand
+from gmmrec.data.ids import raw_ids
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.text_form import TextForm, current_form, read_as
 from gmmrec.data.triple_tables import alignment_table, triple_table
-from gmmrec.errors import DataError
+from gmmrec.errors import DataError, literal, quote_names
 
+VECTORS = {"item": "itememb", "user": "useremb"}
+"""Endings of the files of vectors, by node type."""
 TYPES = ("token", "float", "token_seq", "float_seq")
 
 
@@ -54,6 +59,8 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
     else:
         ((name, path),) = whole.items()
         log = _log(path, columns)
+    if "history" in log:
+        log = expand(log, f"{name}.inter")
     attributes: dict[str, pd.DataFrame] = {}
     features: list[RawFeatures] = []
     for node_type in ("item", "user"):
@@ -65,6 +72,13 @@ def read_atomic(folder: Path, columns: ColumnNames) -> Tables:
             ids = attributes[node_type]["id"]
             vectors = [column for column, kind in types.items() if kind == "float_seq"]
             features += [_features(column, table_path, frame[column], ids, node_type) for column in vectors]
+    for node_type, ending in VECTORS.items():
+        table_path = _file(folder, name, ending)
+        if table_path is not None:
+            features += _vectors(table_path, node_type)
+    repeated = [table.name for position, table in enumerate(features) if table.name in {t.name for t in features[:position]}]
+    if repeated:
+        raise DataError(f"two columns of vectors in folder {folder.name} are the modality {repeated[0]!r}; rename one of them")
     kg, link = _file(folder, name, "kg"), _file(folder, name, "link")
     triples = None if kg is None else triple_table(_typed_table(kg)[0], kg)
     alignment = None if link is None or kg is None else alignment_table(_typed_table(link)[0], link)
@@ -91,7 +105,38 @@ def _file(folder: Path, name: str, ending: str) -> Path | None:
 
 def _log(path: Path, columns: ColumnNames) -> pd.DataFrame:
     with read_as(typed_form(path)):
-        return interaction_log(_typed_table(path)[0], columns, path)
+        return _typed_log(path, columns)
+
+
+def _typed_log(path: Path, columns: ColumnNames) -> pd.DataFrame:
+    """Return the interactions of a file, with a column ``history`` of the items before if it has one."""
+    frame, types = _typed_table(path)
+    item = find_column(frame, "item", columns.item, path.name)
+    history = next((name for name, kind in types.items() if kind == "token_seq" and name == f"{item}{SUFFIX}"), None)
+    if history is None:
+        return interaction_log(frame, columns, path)
+    lengths = [name for name in types if name in ("item_length", f"{item}_length")]  # those of the history, which says so itself
+    log = interaction_log(frame.drop(columns=[history, *lengths]), columns, path)
+    if len(log) < len(frame):
+        raise DataError(
+            f"{path.name} has histories in {history!r}, but rows without a rating; fill in all of them or drop the column"
+        )
+    log["history"] = frame[history]
+    return log
+
+
+def _vectors(path: Path, node_type: str) -> list[RawFeatures]:
+    """Return the modalities of a table of ids and vectors."""
+    frame, types = _typed_table(path)
+    keys, vectors = ([name for name, kind in types.items() if (kind == "float_seq") is is_vector] for is_vector in (False, True))
+    if len(keys) != 1 or not vectors:
+        raise DataError(
+            f"{path.name} has the columns {quote_names(types)}, but must have one of ids and one or more of type float_seq"
+        )
+    ids = raw_ids(frame[keys[0]], path)
+    if ids.duplicated().any():
+        raise DataError(f"{path.name} has id {literal(ids[ids.duplicated()].iloc[0])} more than once; keep one row for each id")
+    return [_features(column, path, frame[column], ids, node_type) for column in vectors]
 
 
 def typed_form(path: Path) -> TextForm:

@@ -29,6 +29,7 @@ from gmmrec.data.parts import SplitPart
 from gmmrec.data.tables import Tables
 from gmmrec.data.text_form import current_form, read_as
 from gmmrec.data.triple_tables import alignment_table, triple_table
+from gmmrec.data.unread import note_file
 from gmmrec.errors import DataError, literal, quote_names
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ def _alignment(folder: Path) -> pd.DataFrame | None:
     if former is not None and find_column(read_table(former), "entity", None, former.name, required=False):
         new = former.name.replace("links", "alignment")
         raise DataError(f"{former.name} aligns items with entities, but this file is now called {new}; rename it")
+    if former is not None:
+        note_file(former, is_read=False)
     return None
 
 

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmmrec.data.arrays import check_array
 from gmmrec.data.attributes import attribute_table
-from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_ids
+from gmmrec.data.columns import ColumnNames, find_column, interaction_log
 from gmmrec.data.files import read_table
+from gmmrec.data.ids import raw_ids
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.data.text_form import read_as
 from gmmrec.data.triple_tables import alignment_table, triple_table

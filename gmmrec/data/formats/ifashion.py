@@ -74,4 +74,5 @@ def _cells(path: Path, count: int, form: str) -> pd.DataFrame:
     if frame.shape[1] < count or frame[count - 1].isna().any():
         short = int(frame[count - 1].isna().to_numpy().argmax()) if frame.shape[1] == count else 0
         raise DataError(f"{path.name} holds the line {literal(lines[short])}, but every line must be {form}; fix it")
-    return frame
+    stripped: pd.DataFrame = frame.apply(lambda column: column.str.strip())
+    return stripped

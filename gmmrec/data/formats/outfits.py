@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.columns import raw_ids
 from gmmrec.data.files import TABLE_SUFFIXES, location, read_table, read_text
+from gmmrec.data.ids import raw_ids
 from gmmrec.data.parts import PART_LABELS, TRAIN, SplitPart
 from gmmrec.data.tables import RawFeatures, RawOutfits
 from gmmrec.errors import DataError, literal, quote_names

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from gmmrec.data.load import load_dataset
@@ -69,6 +71,49 @@ def test_bad_cells_are_named_by_line(tmp_path):
     (tmp_path / "toy.inter").write_text(INTER + "2\t12\thigh\t7\n")
     with pytest.raises(DataError, match=r"toy\.inter line 4 has 'high' in column 'rating'"):
         load_dataset(tmp_path)
+
+
+def vectors(dataset, modality, kind):
+    table = dataset.features[modality]
+    return dict(zip(dataset.vocabularies[kind].ids(), table.values.tolist(), strict=True))
+
+
+def test_vectors_of_items_and_users_are_modalities(tmp_path):
+    (tmp_path / "toy.inter").write_text(INTER)
+    (tmp_path / "toy.itememb").write_text("iid:token\titem_emb:float_seq\n11\t0.5 2\n10\t3 4\n")
+    (tmp_path / "toy.useremb.gz").write_bytes(gzip.compress(b"uid:token\tuser_emb:float_seq\tage:float_seq\n1\t7\t30\n2\t8\t40\n"))
+    dataset = load_dataset(tmp_path)
+    assert vectors(dataset, "item_emb", "item") == {11: [0.5, 2.0], 10: [3.0, 4.0]}
+    assert vectors(dataset, "user_emb", "user") == {1: [7.0], 2: [8.0]}
+    assert vectors(dataset, "user_age", "user") == {1: [30.0], 2: [40.0]}
+    assert dataset.unread.files == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("iid:token\titem_emb:float_seq\n10\t1\n10\t2\n", "toy.itememb has id '10' more than once"),
+        ("iid:token\n10\n", "must have one of ids and one or more of type float_seq"),
+        ("iid:token\tb:token\tv:float_seq\n10\t1\t2\n", "must have one of ids"),
+        ("iid:token\tv:float_seq\n10\t1 2\n11\t3\n", "item '11' has 1 numbers in 'v', but the first has 2"),
+        ("iid:token\timage:float_seq\n10\t1 2\n", "two columns of vectors in folder .* are the modality 'image'"),
+        ("iid:token\tv:float_seq\nX1\t1 2\n", "no id of toy.itememb .such as 'X1'. occurs among the 2 items"),
+    ],
+)
+def test_invalid_tables_of_vectors_are_refused(tmp_path, text, complaint):
+    (tmp_path / "toy.inter").write_text(INTER)
+    (tmp_path / "toy.item").write_text("item_id:token\timage:float_seq\n10\t1 2\n")
+    (tmp_path / "toy.itememb").write_text(text)
+    with pytest.raises(DataError, match=complaint):
+        load_dataset(tmp_path)
+
+
+def test_files_that_are_not_read_are_named(tmp_path, caplog):
+    (tmp_path / "toy.inter").write_text(INTER)
+    (tmp_path / "toy.net").write_text("source_id:token\ttarget_id:token\n1\t2\n")
+    (tmp_path / "toy.link").write_text("item_id:token\tentity_id:token\n10\tm.1\n")
+    assert load_dataset(tmp_path).unread.files == ["toy.link", "toy.net"]
+    assert "toy.link, toy.net are not read" in caplog.text
 
 
 @pytest.mark.parametrize("separator", [",", " ", ";", "|", "::"])
