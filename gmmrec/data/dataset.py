@@ -89,6 +89,7 @@ class Dataset:
         edge: tuple[str, str, str] | str | None = None,
         rating: str | None = None,
         time: str | None = None,
+        time_format: str = "auto",
         name: str = "pyg",
     ) -> "Dataset":
         """Read users, items, interactions and features from a ``HeteroData``; other nodes and edges are ignored.
@@ -106,13 +107,14 @@ class Dataset:
             edge: Edge type between them, in either direction, or the name of its relation; required if there are several.
             rating: Edge attribute of ratings; None looks for a usual name such as ``rating`` or ``edge_label``, ``"none"`` ignores
                 ratings.
-            time: Edge attribute of times in seconds since 1970; likewise.
+            time: Edge attribute of times; likewise.
+            time_format: Form of the times, as in :class:`~gmmrec.data.load.DataConfig`.
             name: Name shown in reports.
 
         Raises:
             DataError: A type is missing or ambiguous, or an attribute cannot be used.
         """
-        found = read_pyg(data, Source(user, item, edge, rating, time))
+        found = read_pyg(data, Source(user, item, edge, rating, time, time_format))
         return cls(name, found.vocabularies, found.interactions, found.features, found.attributes, found.given_split)
 
     @property

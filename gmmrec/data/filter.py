@@ -32,7 +32,7 @@ def drop_duplicates(dataset: Dataset, keep: Duplicates = "first") -> Dataset:
     if keep == "keep" or not len(log):
         return dataset
     key = log.user * dataset.num_items + log.item
-    order = torch.arange(len(log)) if log.time is None else torch.argsort(log.time, stable=True)
+    order = torch.arange(len(log)) if log.moment is None else torch.argsort(log.moment, stable=True)
     if keep == "last":
         order = order.flip(0)
     order = order[torch.argsort(key[order], stable=True)]
@@ -103,7 +103,8 @@ def shift_times(dataset: Dataset, hours: float) -> Dataset:
     """
     log = dataset.interactions
     if log.time is None:
-        raise DataError(f"the interactions of {dataset.name} have no times to shift; leave utc_offset out or name a time_column")
+        have = "have no times to shift" if log.order is None else "have an order, but no dates to shift"
+        raise DataError(f"the interactions of {dataset.name} {have}; leave utc_offset out or name a time_column")
     seconds, impressions = round(hours * 3600), dataset.impressions
     if impressions is not None:
         times = {name: getattr(impressions, name) for name in ("time", "history_time")}

@@ -24,6 +24,7 @@ from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
 from gmmrec.data.formats.mmrec import read_mmrec
 from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
 from gmmrec.data.tables import Tables
+from gmmrec.data.times import check_time_format
 from gmmrec.errors import DataError, did_you_mean, quote_names
 
 logger = logging.getLogger(__name__)
@@ -44,8 +45,12 @@ class DataConfig:
     item_column: str | None = None
     """Column of item ids; None looks for a usual name such as ``item`` or ``movieId``."""
     time_column: str | None = None
-    """Column of times (Unix seconds or dates); None looks for a usual name such as ``timestamp`` or ``date``,
+    """Column of times (Unix times, dates or steps); None looks for a usual name such as ``timestamp`` or ``date``,
     ``none`` ignores times."""
+    time_format: str = "auto"
+    """Form of the times: ``s``, ``ms``, ``us`` or ``ns`` since 1970, ``yyyymmdd``, ``year``, ``spreadsheet`` or
+    ``spreadsheet_1904`` days, ``day_first`` or ``month_first`` dates, a pattern such as ``%d.%m.%Y %H:%M``, or ``order`` for
+    numbers that are no dates; ``auto`` recognises it, and refuses what could be two of them."""
     utc_offset: float = 0.0
     """Hours added to all times, so that hours and weekdays are local where the source gives UTC."""
     weight_column: str | None = None
@@ -73,6 +78,7 @@ class DataConfig:
         check_literals(self)
         check_non_negative(k_core=self.k_core)
         check_positive(review_words=self.review_words)
+        check_time_format(self.time_format)
 
 
 def load_dataset(
@@ -114,8 +120,10 @@ def load_dataset(
         config, frame = DataConfig(path="frame", **settings), source
     else:
         config, frame = DataConfig(path=str(source), **settings), None
-    settings_by_role = {field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)}
-    columns = ColumnNames(**{role: None if column is None else str(column) for role, column in settings_by_role.items()})
+    roles = [field.name for field in fields(ColumnNames) if field.name != "time_format"]
+    settings_by_role = {role: getattr(config, f"{role}_column") for role in roles}
+    named = {role: None if column is None else str(column) for role, column in settings_by_role.items()}
+    columns = ColumnNames(**named, time_format=config.time_format)
     tables = _read(config, columns) if frame is None else read_frame(frame, columns)
     attributes = {node_type: table for node_type, table in (("item", items), ("user", users)) if table is not None}
     tables = with_frames(tables, columns, attributes=attributes, features=features or {}, triples=triples, alignment=alignment)

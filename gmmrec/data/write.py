@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.parts import GIVEN_PARTS
+from gmmrec.data.times import written_times
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError
@@ -79,8 +80,9 @@ def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
     log = dataset.interactions
     columns: dict[str, Any] = {"userID": log.user.numpy(), "itemID": log.item.numpy()}
     columns["rating"] = 1.0 if log.weight is None else _decimal(log.weight.numpy())
-    if log.time is not None:
-        columns["timestamp"] = log.time.numpy()
+    times = written_times(log)
+    if times is not None:
+        columns["timestamp"] = times
     columns["x_label"] = dataset.given_split.numpy()
     pd.DataFrame(columns).to_csv(folder / f"{dataset.name}.inter", sep="\t", index=False)
     for node_type, name, number, raw in (
@@ -142,8 +144,9 @@ def _log(dataset: Dataset, user: str, item: str) -> pd.DataFrame:
     )
     if log.weight is not None:
         frame["weight"] = _decimal(log.weight.numpy())
-    if log.time is not None:
-        frame["timestamp"] = log.time.numpy()
+    times = written_times(log)
+    if times is not None:
+        frame["timestamp"] = times
     if dataset.given_split is not None:
         frame["split"] = LABELS[dataset.given_split.numpy()]
     return frame
