@@ -12,6 +12,7 @@ from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.pyg import Source, read_pyg
+from gmmrec.data.repeats import Repeats
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
@@ -36,6 +37,7 @@ class Dataset:
         impressions: Impressions, if the source has any.
         outfits: Outfits, if the source has any.
         triples: Triples over ``vocabularies["entity"]`` and ``vocabularies["relation"]``, if the source has any.
+        repeats: Events of the pairs whose weights were summed, from which splits sum anew; None if none were.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Dataset:
     impressions: Impressions | None = None
     outfits: Outfits | None = None
     triples: Triples | None = None
+    repeats: Repeats | None = None
 
     def __post_init__(self) -> None:
         for node_type in ("user", "item"):

@@ -17,10 +17,14 @@ from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import GIVEN_PARTS, SUPPORT, TEST, TRAIN, VALID, SplitPart
+from gmmrec.data.repeats import sums_within_parts
 from gmmrec.data.triples import Triples
 from gmmrec.errors import DataError, UsageError
 
 logger = logging.getLogger(__name__)
+
+NOWHERE = -1
+"""Code of a pair whose sum, as far as its part may know it, misses the minimum rating."""
 
 Strategy = Literal["auto", "given", "random", "leave_last_out", "by_time", "cold_items", "cold_users"]
 
@@ -109,6 +113,8 @@ def chosen_strategy(dataset: Dataset, strategy: Strategy, *, reads_histories: bo
 def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generator: Generator | None = None) -> Split:
     """Split a data set; users without a training interaction are kept and reported.
 
+    Weights that ``duplicates="sum"`` added up are summed anew, from nothing later than the part of each pair.
+
     Args:
         dataset: Data set to split.
         config: Strategy and shares.
@@ -137,6 +143,11 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
         part = cold_users(_timed(dataset, strategy, between_users=True), config.test)
     else:
         part = cold_items(log, config.valid, config.test, generator)
+    if dataset.repeats is not None:
+        weight = sums_within_parts(dataset.repeats, log, part, strategy, dataset.given_split)
+        log = replace(log, weight=weight)
+        if dataset.repeats.least is not None:
+            part = torch.where(weight >= dataset.repeats.least, part, NOWHERE)
     for name in GIVEN_PARTS:
         if not bool((part == name.code).any()):
             raise DataError(
