@@ -25,11 +25,20 @@ from gmmrec.data.formats.mmrec import read_mmrec
 from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
 from gmmrec.data.tables import Tables
 from gmmrec.data.times import check_time_format
-from gmmrec.errors import DataError, did_you_mean, quote_names
+from gmmrec.errors import DataError, UsageError, WrongTypeError, did_you_mean, quote_names
 
 logger = logging.getLogger(__name__)
 
 Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits", "impressions"]
+
+REMEDIES = {
+    "Dataset": "it is loaded already",
+    "HeteroData": "convert it with Dataset.from_pyg(…)",
+    "Interactions": "put it into a Dataset, with vocabularies",
+    "LazyFrame": "convert it with .collect().to_pandas()",
+    "Table": "convert it with .to_pandas()",
+}
+"""Conversions of other types, by their names; anything else is put into a DataFrame."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +117,14 @@ def load_dataset(
         settings: Fields of :class:`DataConfig`.
 
     Raises:
+        WrongTypeError: The source is nothing that is read as a data set, such as a list or an array.
         DataError: The path holds no data set, or its data is invalid; the message names file, line and remedy.
 
     >>> dataset = load_dataset("movies-small", min_rating=4)
     >>> dataset.num_users, dataset.num_items, len(dataset.interactions)
     (671, 9066, 51568)
     """
+    check_source(source, "load_dataset")
     if isinstance(source, DataConfig):
         config, frame = replace(source, **settings), None
     elif isinstance(source, pd.DataFrame):
@@ -143,6 +154,27 @@ def load_dataset(
         names = config.modalities.split(",") if isinstance(config.modalities, str) else config.modalities
         dataset = select_modalities(dataset, names)
     return k_core(dataset, config.k_core) if config.k_core else dataset
+
+
+def check_source(source: object, caller: str) -> None:
+    """Check that a value is read as a data set, so that nothing else, a bundled one least of all, stands in for it.
+
+    Raises:
+        WrongTypeError: It is neither a path or name, nor a DataFrame, nor settings; the message says how to convert it.
+        UsageError: The path is empty.
+    """
+    if isinstance(source, str | Path):
+        if not str(source).strip():
+            raise UsageError(f"the path given to {caller}() is empty; give a folder, a file or the name of a bundled data set")
+        return
+    if isinstance(source, pd.DataFrame | DataConfig):
+        return
+    kind = type(source).__name__
+    remedy = REMEDIES.get(kind, "put the interactions into pandas.DataFrame({'user': …, 'item': …})")
+    raise WrongTypeError(
+        f"{caller}() takes {'a Dataset, ' if caller == 'fit' else ''}a pandas DataFrame of interactions, the path of a folder or "
+        f"file, or the name of a bundled data set, but got {'None' if source is None else f'a value of type {kind}'}; {remedy}"
+    )
 
 
 def _read(config: DataConfig, columns: ColumnNames) -> Tables:

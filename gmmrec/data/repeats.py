@@ -39,9 +39,9 @@ def rows_of(repeats: Repeats, log: Interactions) -> Tensor:
     """Return the row of each event's pair in a log of distinct pairs ``[E]``, -1 where the pair was filtered out."""
     width = 1 + max(int(repeats.log.item.max()), int(log.item.max()))
     keys, order = (log.user * width + log.item).sort()
-    wanted = repeats.log.user * width + repeats.log.item
-    position = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-    return torch.where(keys[position] == wanted, order[position], -1)
+    pairs = repeats.log.user * width + repeats.log.item
+    position = torch.searchsorted(keys, pairs).clamp(max=len(keys) - 1)
+    return torch.where(keys[position] == pairs, order[position], -1)
 
 
 def sums_within_parts(repeats: Repeats, log: Interactions, part: Tensor, strategy: str, given: Tensor | None = None) -> Tensor:

@@ -123,9 +123,7 @@ def written_times(log: Interactions) -> NDArray[Any] | None:
     if log.nanosecond is None:
         whole: NDArray[np.int64] = seconds
         return whole
-    decimals = pd.Series(seconds).astype(str) + "." + pd.Series(fraction).astype(str).str.zfill(9)
-    texts_of: Any = decimals.to_numpy(object)
-    return texts_of
+    return np.char.add(np.char.add(seconds.astype(str), "."), np.char.zfill(fraction.astype(str), 9))
 
 
 def _form(whole: NDArray[np.int64]) -> str:
