@@ -114,7 +114,7 @@ def test_splits_keep_reviews(tmp_path):
     for part in ("train", "valid", "test"):
         assert torch.equal(getattr(again, part).review, getattr(split, part).review)
     texts = dataset.reviews.at(split.test.review)
-    position = torch.nonzero(dataset.interactions.time >= split.test.time.min()).flatten()
+    position = torch.nonzero(dataset.interactions.order >= split.test.order.min()).flatten()
     assert torch.equal(texts, dataset.reviews.at(dataset.interactions.review[position]))
 
 
