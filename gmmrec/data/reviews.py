@@ -135,10 +135,10 @@ class TrainingTexts:
 
 
 def training_texts(reviews: Reviews | None, split: "Split") -> TrainingTexts:
-    """Return the texts of a split in the words of its training part: those of interactions, and those about outfits."""
+    """Return the texts of a split in the words of its training part: of the first review of every pair, and of outfits."""
     outfits = split.outfits
     others = None if outfits is None or outfits.text is None else outfits.text[outfits.part == TRAIN]
-    return TrainingTexts(reviews, split.train, others)
+    return TrainingTexts(reviews, split.train if reviews is None else split.train.distinct(), others)
 
 
 def read_reviews(

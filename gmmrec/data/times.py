@@ -157,6 +157,8 @@ def _plain(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     """Return a column without missing values, of a type of NumPy."""
     _refuse_missing(column.isna().to_numpy(bool), column, path)
     dtype = column.dtype
+    if pd.api.types.is_datetime64_any_dtype(dtype) and not isinstance(dtype, pd.ArrowDtype):
+        return column
     if isinstance(dtype, pd.CategoricalDtype):
         return _plain(column.astype(dtype.categories.dtype), path)
     if isinstance(dtype, pd.PeriodDtype):
