@@ -91,7 +91,7 @@ def test_a_minimum_rating_counts_what_training_may_know():
     assert weights(dataset, split_dataset(dataset, SplitConfig("leave_last_out")).train) == {("u", "b"): 5, ("u", "c"): 5}
 
 
-def test_given_parts_are_summed_apart():
+def test_each_given_part_has_its_own_sums():
     frame = pd.DataFrame({"user": list("uuuuu"), "item": list("aaabc"), "weight": [2.0, 3.0, 100.0, 1.0, 1.0]})
     dataset = load_dataset(frame.assign(split=["train", "train", "test", "valid", "test"]), duplicates="sum")
     split = split_dataset(dataset)

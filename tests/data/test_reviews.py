@@ -156,7 +156,7 @@ def test_a_held_out_review_changes_no_weight(model):
     table["split"] = ["train"] * 16 + ["valid"] * 4 + ["test"] * 4
     other = table.copy()
     other.loc[16:, "reviewText"] = "zebra zebra actors good good good good"
-    regions = {"regions": (["x", "y"], torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0)))}
+    regions = {"regions": (["x", "y", "z"], torch.rand(3, 3, 4, generator=torch.Generator().manual_seed(0)))}
     datasets = [load_dataset(found, features=regions) for found in (table, other)]
     one, two = (fit(found, model, dim=4, epochs=2, progress=False).model.state_dict() for found in datasets)
     assert one.keys() == two.keys()
