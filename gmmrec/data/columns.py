@@ -15,7 +15,7 @@ from gmmrec.data.json_lines import JSON_SUFFIXES
 from gmmrec.data.labels import LABELS, are_numbers, as_numbers, is_label, warn_of_unread
 from gmmrec.data.parts import PART_LABELS
 from gmmrec.data.text_form import PLAIN, TextForm, current_form, is_headless, with_decimal_points
-from gmmrec.data.times import unix_seconds
+from gmmrec.data.times import read_times
 from gmmrec.data.unread import note_columns
 from gmmrec.errors import DataError, did_you_mean, literal, quote_names
 
@@ -55,6 +55,8 @@ class ColumnNames:
     review: str | None = None
     form: TextForm = PLAIN
     """Form of the table of interactions, if it is a text."""
+    time_format: str = "auto"
+    """Form of the times; see :func:`gmmrec.data.times.read_times`."""
 
 
 def normalize_column_name(column: str) -> str:
@@ -98,7 +100,7 @@ def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *
 
 
 def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) -> pd.DataFrame:
-    """Return the cleaned columns ``user``, ``item`` and, if present, ``time``, ``weight``, ``split`` and ``review``.
+    """Return the cleaned columns ``user``, ``item`` and, if present, those of times, ``weight``, ``split`` and ``review``.
 
     A weight called ``label``, ``click`` or ``liked`` gives a column ``liked`` too, False where it is 0 or less. Rows without a
     rating are dropped if other rows have one: a missing rating does not say that the user liked the item.
@@ -123,7 +125,6 @@ def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) 
     separator = separator_of(path) if path is not None and path.is_file() and not path.name.endswith(UNSEPARATED) else None
     for role, given, clean in (
         ("weight", names.weight, _numbers),
-        ("time", names.time, unix_seconds),
         ("split", names.split, _parts),
         ("review", names.review, _texts),
     ):
@@ -132,10 +133,15 @@ def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) 
             frame = frame.assign(**{column: as_numbers(frame[column])})
             column = column if given is not None or are_numbers(frame[column]) else None
         if column is not None:
-            values = with_decimal_points(frame[column], separator, where) if role in ("weight", "time") else frame[column]
+            values = with_decimal_points(frame[column], separator, where) if role == "weight" else frame[column]
             log[role] = clean(values, path)
         if given != "none":
             read[role] = column
+    time = find_column(frame, "time", names.time, where, required=False)
+    if time is not None:
+        log = log.assign(**read_times(with_decimal_points(frame[time], separator, where), path, names.time_format))
+    if names.time != "none":
+        read["time"] = time
     unread = [str(column) for column in frame if column not in {user, item, *read.values()}]
     note_columns(where, unread)
     warn_of_unread(where, [(column, normalize_column_name(column)) for column in unread], read)
@@ -180,7 +186,12 @@ def _numbers(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(f"{cell(column, row, path)}, which is not a finite number; fix it")
-    weights: pd.Series[Any] = numbers.astype(np.float32)
+    with np.errstate(over="ignore"):
+        weights: pd.Series[Any] = numbers.astype(np.float32)
+    too_large = np.isinf(weights.to_numpy(dtype=np.float32, na_value=np.nan))
+    if too_large.any():
+        row = int(too_large.argmax())
+        raise DataError(f"{cell(column, row, path)}, which is too large for a rating (the limit is 3.4e38); scale the column")
     return weights
 
 

@@ -13,8 +13,9 @@ import torch
 
 from gmmrec.abilities import WarmStarts, offered
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.load import load_dataset
-from gmmrec.data.split import Split, split_dataset
+from gmmrec.data.load import DataConfig, check_source, load_dataset
+from gmmrec.data.reviews import training_texts
+from gmmrec.data.split import Split, chosen_strategy, split_dataset
 from gmmrec.errors import UsageError, quote_names
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
@@ -88,8 +89,14 @@ def _run(
         source = place_of(config.data.path)
     else:  # record the data set that was used, not a default path
         config = replace(config, data=replace(config.data, path=dataset.name))
-    split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = config.model_class
+    strategy = chosen_strategy(dataset, config.split.strategy, reads_histories=model_class.query_type.reads_histories)
+    config = replace(config, split=replace(config.split, strategy=strategy))  # record the split that was used, not "auto"
+    split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
+    texts = training_texts(dataset.reviews, split)
+    dataset = replace(dataset, reviews=texts.reviews)
+    if split.outfits is not None and split.outfits.text is not None:
+        split = replace(split, outfits=replace(split.outfits, text=texts.numbered(split.outfits.text)))
     known = (model_class, *((classes,) if isinstance(classes, type) else classes or ()))
     sizes, order = (dataset.num_users, dataset.num_items), dataset.vocabularies[ITEM].order
     inputs = TaskInputs(split, *sizes, config.train, dataset.reviews, config.model, order)
@@ -139,7 +146,7 @@ def _run(
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, config, history=history)
     finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
-    finished.words = () if dataset.reviews is None else dataset.reviews.words
+    finished.words = texts.words
     started = time.perf_counter()
     evaluate_run(finished, config.eval)
     finished.report |= run_costs(history, time.perf_counter() - started)
@@ -188,7 +195,7 @@ def start_from(
 
 
 def fit(
-    dataset: Dataset | str | Path | pd.DataFrame,
+    dataset: Dataset | str | Path | pd.DataFrame | DataConfig,
     model: str | type[AnyRecommender] | None = None,
     *,
     out: str | Path | None = None,
@@ -214,9 +221,12 @@ def fit(
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:
+        WrongTypeError: ``dataset`` is nothing that is read as a data set, such as a list or an array.
         UsageError: A setting is unknown or impossible, or concerns the reading of a data set that is already loaded; a run to be
             saved has a part without an importable name; or ``out`` holds a run already.
     """
+    if not isinstance(dataset, Dataset):
+        check_source(dataset, "fit")
     folder = None if out is None else Path(out)
     stored = settings_to_resume(folder) if resume and folder is not None else {}
     named = stored.pop("model_name", "mgat")
@@ -234,8 +244,13 @@ def fit(
         )
     values = merged(stored, {**values, **values.pop("run", {})})
     reading = dict(values.setdefault("data", {}))
-    reading.pop("path", None)
-    values["data"] = {**reading, "path": str(dataset)} if isinstance(dataset, str | Path) else reading
+    if isinstance(dataset, DataConfig):
+        reading = {**vars(dataset), **{name: value for name, value in reading.items() if name != "path"}}
+    elif isinstance(dataset, str | Path):
+        reading["path"] = str(dataset)
+    else:
+        reading.pop("path", None)
+    values["data"] = reading
     config = read_config(model_class, values)
     if isinstance(dataset, pd.DataFrame):
         dataset = load_dataset(dataset, **reading)

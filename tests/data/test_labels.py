@@ -50,7 +50,7 @@ def test_a_label_of_zero_is_no_interaction_in_any_reader(tmp_path, values, caplo
 
 def test_a_like_after_a_refusal_counts():
     frame = pd.DataFrame({"user": [1, 1], "item": ["a", "a"], "click": [0, 1], "time": [1, 2]})
-    assert load_dataset(frame).interactions.time.tolist() == [2]
+    assert load_dataset(frame).interactions.order.tolist() == [2]
 
 
 def test_labels_keep_split_and_review():

@@ -27,12 +27,13 @@ def expand(log: pd.DataFrame, name: str) -> pd.DataFrame:
         name: Name of the table, for messages.
 
     >>> log = pd.DataFrame({"user": ["u", "u"], "item": ["c", "d"], "history": ["a b", "b c"], "split": [0, 2]})
-    >>> expand(log, "s.inter")[["user", "item", "time", "split"]].values.tolist()
+    >>> expand(log, "s.inter")[["user", "item", "order", "split"]].values.tolist()
     [['u', 'a', 0, 0], ['u', 'b', 1, 0], ['u', 'c', 2, 0], ['u', 'd', 3, 2]]
     """
     histories = log["history"].fillna("").astype(str)
-    order = pd.DataFrame({"part": log.get("split", 0), "time": log.get("time", 0), "length": histories.str.len()})
-    rows = order.sort_values(["part", "time", "length"], kind="stable").index
+    time = {"time": log.get("time", log.get("order", 0)), "nanosecond": log.get("nanosecond", 0)}
+    keys = pd.DataFrame({"part": log.get("split", 0), **time, "length": histories.str.len()}, index=log.index)
+    rows = keys.sort_values(list(keys), kind="stable").index
     log, histories = log.loc[rows].drop(columns="history").reset_index(drop=True), histories.loc[rows]
     codes = Codes()
     item = np.fromiter(map(codes.__getitem__, log["item"].astype(str)), np.int64, len(log))
@@ -59,6 +60,6 @@ def expand(log: pd.DataFrame, name: str) -> pd.DataFrame:
     position = pd.DataFrame({"row": np.concatenate([row, np.arange(len(log))]), "to_end": np.concatenate([to_end, 0 * user])})
     whole = whole.iloc[position.sort_values(["row", "to_end"], ascending=[True, False], kind="stable").index]
     if "time" not in whole:
-        whole["time"] = whole.groupby("user", sort=False).cumcount()
+        whole["order"] = whole.groupby("user", sort=False).cumcount()
     numbered: pd.DataFrame = whole.reset_index(drop=True)
     return numbered

@@ -21,7 +21,7 @@ def test_typed_headers(tmp_path):
     assert dataset.vocabularies["user"].ids() == [2, 1]
     assert dataset.interactions.user.tolist() == [1, 0]
     assert dataset.interactions.weight.tolist() == [3.0, 4.5]
-    assert dataset.interactions.time.tolist() == [5, 6]
+    assert dataset.interactions.order.tolist() == [5, 6]
     assert dataset.attributes["item"]["title"].tolist() == ['A "quoted" film', "B", "C"]
     assert dataset.features["image"].values.tolist() == [[1.0, 2.0], [0.0, 0.0], [3.0, 4.5]]
     assert dataset.features["image"].mask.tolist() == [True, False, True]
@@ -124,7 +124,7 @@ def test_other_separators_stand_in_the_header(tmp_path, separator):
     dataset = load_dataset(tmp_path)
     assert dataset.vocabularies["item"].ids() == [10, 11]
     assert dataset.interactions.weight.tolist() == [3.0, 4.5]
-    assert dataset.interactions.time.tolist() == [5, 6]
+    assert dataset.interactions.order.tolist() == [5, 6]
     assert dataset.attributes["item"]["name"].tolist() == ['"A', "B"]
     (tmp_path / "toy.inter").write_text((INTER + "2\t12\thigh\t7\n").replace("\t", separator))
     with pytest.raises(DataError, match=r"toy\.inter line 4 has 'high' in column 'rating'"):

@@ -16,10 +16,11 @@ def interactions(dataset):
     """Return time and part of every interaction."""
     users, items = (dataset.vocabularies[kind].ids() for kind in ("user", "item"))
     log = dataset.interactions
+    time = log.order if log.time is None else log.time
     parts = [0] * len(log) if dataset.given_split is None else dataset.given_split.tolist()
     return {
         (users[u], items[i]): (time, part)
-        for u, i, time, part in zip(log.user.tolist(), log.item.tolist(), log.time.tolist(), parts, strict=True)
+        for u, i, time, part in zip(log.user.tolist(), log.item.tolist(), time.tolist(), parts, strict=True)
     }
 
 
@@ -57,9 +58,10 @@ def test_repeats_of_a_first_history_are_kept(tmp_path):
 
 def test_times_of_rows_are_kept_and_labels_are_of_the_item_after(tmp_path):
     header = f"{HEADER}\ttimestamp:float\tlabel:float"
-    (tmp_path / "s.inter").write_text(f"{header}\nu\ta b\tc\t1000\t1\nu\ta b c\td\t2000\t0\n")
+    (tmp_path / "s.inter").write_text(f"{header}\nu\ta b\tc\t1600001000\t1\nu\ta b c\td\t1600002000\t0\n")
     dataset = load_dataset(tmp_path)
-    assert {pair: time for pair, (time, _) in interactions(dataset).items()} == {("u", "a"): 998, ("u", "b"): 999, ("u", "c"): 1000}
+    expected = {("u", "a"): 1600000998, ("u", "b"): 1600000999, ("u", "c"): 1600001000}
+    assert {pair: time for pair, (time, _) in interactions(dataset).items()} == expected
     assert "d" in dataset.vocabularies["item"].ids()
     assert dataset.interactions.weight.tolist() == [1, 1, 1]
 
