@@ -63,7 +63,8 @@ def run(
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = config.model_class
     known = (model_class, *((classes,) if isinstance(classes, type) else classes or ()))
-    inputs = TaskInputs(split, dataset.num_users, dataset.num_items, config.train, dataset.reviews, config.model)
+    sizes, users = (dataset.num_users, dataset.num_items), dataset.vocabularies[USER]
+    inputs = TaskInputs(split, *sizes, config.train, dataset.reviews, config.model, users)
     task = task_of(model_class.query_type, split)(inputs)
     monitor = config.monitor or task.monitor
     config = replace(config, monitor=monitor)

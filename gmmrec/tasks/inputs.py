@@ -6,6 +6,7 @@ from typing import Any, Literal
 from gmmrec.config import check_literals, check_positive
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
+from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import UsageError
 
 
@@ -43,6 +44,7 @@ class TaskInputs:
         batches: Settings of training batches.
         reviews: Review texts, for models that learn from them.
         settings: Settings of the model, such as the length of histories.
+        users: Raw ids of the users, for messages.
     """
 
     split: Split
@@ -51,3 +53,9 @@ class TaskInputs:
     batches: BatchConfig = field(default_factory=BatchConfig)
     reviews: Reviews | None = None
     settings: Any = None
+    users: Vocabulary | None = None
+
+    @property
+    def more_negatives(self) -> str:
+        """Remedy for users who have all items that negatives are drawn from; empty if these are all items."""
+        return "" if self.batches.negatives_from == "all" else "set negatives_from to 'all'"

@@ -118,3 +118,13 @@ def test_empty_parts_are_refused() -> None:
         ContextTask(TaskInputs(Split(log(), SPLIT.valid, SPLIT.test), 3, 6))
     with pytest.raises(ValueError, match="no relevant item left: its users have them all in train"):
         ContextTask(TaskInputs(Split(SPLIT.train, SPLIT.train, SPLIT.test), 3, 6)).ranking("valid")
+
+
+def test_users_who_have_every_item_give_no_events(caplog):
+    train = Interactions(torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, 1, 0, 0]), torch.arange(5))
+    made = ContextTask(TaskInputs(Split(train, train, train), 2, 2))
+    (batch,) = [batch for _, batch in made.batches(None, torch.Generator().manual_seed(0))]
+    assert batch.query.user.tolist() == [1, 1]
+    assert batch.query.context.shape == (2, 5)
+    assert made.num_batches == 1
+    assert "3 of the 5 training examples are left out: their users (0)" in caplog.text
