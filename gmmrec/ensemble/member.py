@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gmmrec.abilities import AcceptsParts, CombinesModels, offered
+from gmmrec.abilities import AcceptsParts, CombinesModels, IgnoresFeatures, ReadsUserFeatures, offered
+from gmmrec.ensemble.neighbours import NeighbourUsers, score_with_neighbours
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, name_of, part_paths, stored_model
@@ -69,6 +70,20 @@ class Member:
         return GraphSchema.from_dict(self.schema)
 
 
-def member_scores(model: AnyRecommender, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-    """Return the scores of a member ``[B, C]``, without a context."""
-    return model.score(encoded, model.query_type.for_users(query.user), candidates)
+def member_scores(
+    model: AnyRecommender, encoded: Encoded, query: UserQuery, candidates: Tensor, neighbours: NeighbourUsers | None = None
+) -> Tensor:
+    """Return the scores of a member ``[B, C]``, without a context; a member that folds in no new users takes their neighbours."""
+    return score_with_neighbours(model, encoded, model.query_type.for_users(query.user), candidates, neighbours)
+
+
+def ignores_features(model: AnyRecommender) -> bool:
+    """Return whether a model declares that its scores do not depend on the features of items."""
+    ignoring = offered(model, IgnoresFeatures)
+    return ignoring is not None and ignoring.ignores_features
+
+
+def reads_user_features(model: AnyRecommender) -> bool:
+    """Return whether a model declares that it represents users by their features, too."""
+    reading = offered(model, ReadsUserFeatures)
+    return reading is not None and reading.reads_user_features

@@ -93,8 +93,8 @@ def drawable(
     named = quote_names(rows.tolist() if names is None else names.ids(rows))
     if not bool(kept.any()):
         raise UsageError(
-            f"no negatives can be drawn for any of the {len(rows)} {owners} in training ({named}): each has all {len(negatives)} items "
-            f"negatives are drawn from; {remedy or 'add items'}, or use a model that learns from no negatives, such as popularity or ease"
+            f"no negatives can be drawn for any of the {len(rows)} {owners} in training ({named}): each has all {len(negatives)} "
+            f"items that negatives are drawn from; {remedy or 'add items'}, or use a model without negatives, such as ease"
         )
     logger.warning(
         "%d of the %d training examples are left out: their %s (%s) have all %d items that negatives are drawn from%s",
