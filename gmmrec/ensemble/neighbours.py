@@ -13,7 +13,6 @@ from gmmrec.evaluation.ranking import top_columns
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import AnyRecommender, Encoded
-from gmmrec.tasks.query import HistoryQuery
 from gmmrec.typing import ITEM, ITEM_USER, USER
 
 COUNT = 20
@@ -25,7 +24,7 @@ CELLS = 2**24
 def folds_in_users(model: AnyRecommender) -> bool:
     """Return whether a model scores new users by itself: from their edges, their histories, or alike for all users."""
     folding = offered(model, FoldsInUsers)
-    reads = offered(model, ReadsHistories) is not None or issubclass(model.query_type, HistoryQuery)
+    reads = offered(model, ReadsHistories) is not None or model.query_type.holds_history
     return reads or offered(model, NonPersonalized) is not None or (folding is not None and folding.folds_in_users)
 
 

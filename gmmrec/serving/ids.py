@@ -1,4 +1,4 @@
-"""Arguments of questions in raw ids: every wrong one is refused in one sentence."""
+"""Arguments of an answer: raw ids, lists of them and numbers, each wrong one refused in one sentence."""
 
 import logging
 from collections.abc import Hashable, Iterable, Mapping
@@ -16,7 +16,7 @@ from gmmrec.errors import UnknownIdError, UsageError, WrongTypeError, did_you_me
 logger = logging.getLogger(__name__)
 
 Unknown: TypeAlias = Literal["refuse", "skip"]
-"""What to do about unknown ids in a list: refuse the question, or answer for the others with a warning."""
+"""What to do about unknown ids in a list: refuse them, or answer for the others with a warning."""
 
 
 def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
@@ -87,17 +87,17 @@ def known_rows(
     """
     check_choice(get_args(Unknown), unknown=unknown)
     kind = int | np.integer if vocabulary.is_integer else str
-    fitting = [place for place, value in enumerate(ids) if isinstance(value, kind) and not isinstance(value, bool)]
+    fitting = [position for position, value in enumerate(ids) if isinstance(value, kind) and not isinstance(value, bool)]
     try:
-        rows = vocabulary.find([ids[place] for place in fitting])
+        rows = vocabulary.find([ids[position] for position in fitting])
     except OverflowError:  # an integer too large for the column of ids
-        fitting = [place for place in fitting if ids[place] in vocabulary]
-        rows = vocabulary.find([ids[place] for place in fitting])
+        fitting = [position for position in fitting if ids[position] in vocabulary]
+        rows = vocabulary.find([ids[position] for position in fitting])
     found = rows >= 0
-    positions = [place for place, known in zip(fitting, found.tolist(), strict=True) if known]
+    positions = [position for position, known in zip(fitting, found.tolist(), strict=True) if known]
     if len(positions) < len(ids):
         kept = set(positions)
-        unknown_ids = [value for place, value in enumerate(ids) if place not in kept]
+        unknown_ids = [value for position, value in enumerate(ids) if position not in kept]
         message = _unknown(vocabulary, unknown_ids)
         if unknown == "refuse":
             offer = "; leave them out, or pass unknown='skip'" if skippable and len(ids) > 1 else ""

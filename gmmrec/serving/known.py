@@ -7,7 +7,6 @@ from gmmrec.abilities import FeatureBased, NonPersonalized, offered
 from gmmrec.ensemble.member import ignores_features, reads_user_features
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
-from gmmrec.tasks.query import HistoryQuery
 from gmmrec.typing import ENTITY, ITEM, USER, NodeType
 
 
@@ -21,7 +20,7 @@ def known_items(model: AnyRecommender, graph: MultimodalGraph) -> Tensor:
     degree = graph.degree(ITEM)
     if offered(model, NonPersonalized) is not None:
         return torch.ones_like(degree, dtype=torch.bool)
-    by_id_alone = issubclass(model.query_type, HistoryQuery) and offered(model, FeatureBased) is None
+    by_id_alone = model.query_type.holds_history and offered(model, FeatureBased) is None
     if by_id_alone or ignores_features(model):
         return degree > 0
     return (degree > 0) | _described(graph, ITEM) | _related(graph, ITEM)

@@ -136,7 +136,7 @@ class Service:
         k, exclude_seen = whole_number("k", k), switch("exclude_seen", exclude_seen)
         if users is not None and histories is not None:
             raise UsageError("give users or histories, not both; call recommend once for each")
-        self.query(torch.arange(0))  # refused by models of other questions
+        self.query(torch.arange(0))  # refused by models of other queries
         pool = self._pool(candidates, exclude, unknown)
         audience = self._known(users, unknown) if histories is None else self._new(histories, unknown)
         k = min(k, int(pool.sum()))
@@ -146,12 +146,12 @@ class Service:
         for positions, source in self._sources(audience):
             basis[positions.numpy()] = source.basis
             for part in torch.arange(len(positions)).split(CHUNK):
-                place = positions[part]
+                chunk = positions[part]
                 nothing = RaggedSets.from_pairs(part[:0], part[:0], len(part))
-                excluded = audience.seen.take(place) if exclude_seen else nothing
+                excluded = audience.seen.take(chunk) if exclude_seen else nothing
                 task = RankingEvaluation(source.query(part), nothing, excluded, "everything known")
                 some = None if bool(pool.all()) else pool
-                items[place], scores[place] = rank(source.scorer, source.encoded, task, len(self.items), k=k, pool=some)
+                items[chunk], scores[chunk] = rank(source.scorer, source.encoded, task, len(self.items), k=k, pool=some)
         return self._table("user_id", audience.names, "item_id", items, scores, basis)
 
     @torch.no_grad()
@@ -192,13 +192,13 @@ class Service:
             if unknown == "refuse":
                 raise UnknownIdError(f"{message}, so none is similar to it; leave it out, or pass unknown='skip'")
             logger.warning("%s; left out of the answer", message)
-            positions = [place for place, known in zip(positions, self.known_items[rows].tolist(), strict=True) if known]
+            positions = [position for position, known in zip(positions, self.known_items[rows].tolist(), strict=True) if known]
             rows = rows[self.known_items[rows]]
         vectors = F.normalize(self.encoded["item"], dim=-1)
         k = min(k, len(pool))
         best = [_nearest(vectors, part, pool, k) for part in rows.split(CHUNK)]
         scores, similar = (torch.cat(parts) for parts in zip(*best, strict=True))
-        return self._table("item_id", [given[place] for place in positions], "similar_id", similar, scores)
+        return self._table("item_id", [given[position] for position in positions], "similar_id", similar, scores)
 
     @torch.no_grad()
     def score(self, pairs: Any, *, unknown: Unknown = "refuse") -> pd.DataFrame:
@@ -216,34 +216,34 @@ class Service:
         Raises:
             UnknownIdError: An id is unknown.
             WrongTypeError: ``pairs`` is something else.
-            UsageError: The model needs more than a user to score an item.
+            UsageError: The model does not score items for users.
         """
-        self.query(torch.arange(0))  # refused by models of other questions
-        names, wanted = as_pairs(pairs)
-        user, user_place = known_rows(self.users, names, unknown)
-        item, item_place = known_rows(self.items, wanted, unknown)
-        places = sorted(set(user_place) & set(item_place))
-        user_rows, item_rows = dict(zip(user_place, user.tolist(), strict=True)), dict(zip(item_place, item.tolist(), strict=True))
-        rows, group = torch.tensor([user_rows[p] for p in places], dtype=torch.long).unique(return_inverse=True)
-        item = torch.tensor([item_rows[p] for p in places], dtype=torch.long)
-        lists, order = RaggedLists.from_groups(group, item, len(rows)), torch.argsort(group, stable=True)
+        self.query(torch.arange(0))  # refused by models of other queries
+        names, targets = as_pairs(pairs)
+        users, items = (torch.full((len(names),), -1) for _ in range(2))
+        for rows, vocabulary, raw in ((users, self.users, names), (items, self.items, targets)):
+            found, positions = known_rows(vocabulary, raw, unknown)
+            rows[positions] = found
+        answered = torch.nonzero((users >= 0) & (items >= 0)).flatten()
+        item, (user, group) = items[answered], users[answered].unique(return_inverse=True)
+        lists, order = RaggedLists.from_groups(group, item, len(user)), torch.argsort(group, stable=True)
         scores, basis = torch.full((len(item),), torch.nan), np.full(len(item), UNKNOWN_ITEM, dtype=object)
-        for positions, source in self._sources(self._of_rows(self.users.ids(rows), rows)):
-            for part in _of_similar_length(lists.counts[positions]):
-                pair = order[lists.positions(positions[part])[0]]
-                candidates, present = lists.take(positions[part]).last(int(lists.counts[positions[part]].max()))
-                found = source.scorer.score(source.encoded, source.query(part), candidates)[present].float()
-                if bool(found.isnan().any()):
+        for asking, source in self._sources(self._of_rows(self.users.ids(user), user)):
+            for part in _of_similar_length(lists.counts[asking]):
+                pair = order[lists.positions(asking[part])[0]]
+                candidates, present = lists.take(asking[part]).last(int(lists.counts[asking[part]].max()))
+                best = source.scorer.score(source.encoded, source.query(part), candidates)[present].float()
+                if bool(best.isnan().any()):
                     raise UsageError(f"{type(self.model).__name__} returned NaN scores; its training has diverged")
-                scores[pair], basis[pair.numpy()] = found.cpu(), source.basis
+                scores[pair], basis[pair.numpy()] = best.cpu(), source.basis
         cold = ~self.known_items[item]
         if bool(cold.any()):
             logger.warning("%s; it has no score", self.unknown_items(item[cold]))
             scores[cold], basis[cold.numpy()] = torch.nan, UNKNOWN_ITEM
         frame: pd.DataFrame = pd.DataFrame(
             {
-                "user_id": [names[place] for place in places],
-                "item_id": [wanted[place] for place in places],
+                "user_id": [names[position] for position in answered.tolist()],
+                "item_id": [targets[position] for position in answered.tolist()],
                 "score": scores.numpy(),
                 "basis": basis,
             }
@@ -267,9 +267,8 @@ class Service:
         Raises:
             UsageError: The user has neither training interactions nor a history, or the model knows nothing of the item.
         """
-        if not bool(self.known_users[user]) and not (
-            issubclass(self.model.query_type, HistoryQuery) and int(self._timeline.ends[user] - self._timeline.starts[user])
-        ):
+        reads_log = self.model.query_type.holds_history
+        if not bool(self.known_users[user]) and not (reads_log and bool(self._timeline.ends[user] > self._timeline.starts[user])):
             (name,) = self.users.ids(torch.tensor([user]))
             raise UsageError(f"user {name!r} has no training interactions, so no score of the model can be explained; take another")
         if not bool(self.known_items[item]):
@@ -302,7 +301,7 @@ class Service:
             return self._of_rows(self.users.ids(), torch.arange(len(self.users)))
         given = listed("users", users, "user ids")
         rows, positions = known_rows(self.users, given, unknown)
-        return self._of_rows([given[place] for place in positions], rows)
+        return self._of_rows([given[position] for position in positions], rows)
 
     def _of_rows(self, names: list[Hashable], rows: Tensor) -> Audience:
         if not bool((~self.known_users[rows]).any()):
@@ -315,9 +314,9 @@ class Service:
     def _new(self, histories: Any, unknown: Unknown) -> Audience:
         """Return new users with histories."""
         lists = as_lists(histories)
-        items, places = known_rows(self.items, [raw_id for history in lists for raw_id in history], unknown)
+        items, positions = known_rows(self.items, [raw_id for history in lists for raw_id in history], unknown)
         groups = torch.arange(len(lists)).repeat_interleave(torch.tensor([len(history) for history in lists], dtype=torch.long))
-        groups = groups[torch.tensor(places, dtype=torch.long)]
+        groups = groups[torch.tensor(positions, dtype=torch.long)]
         known = RaggedSets.from_pairs(groups, items, len(lists))
         names: list[Hashable] = [f"history-{number}" for number in range(len(lists))]
         return Audience(names, torch.full((len(lists),), -1), RaggedLists.from_groups(groups, items, len(lists)), known)

@@ -23,6 +23,8 @@ class Query:
     target: ClassVar[NodeType] = "item"
     ranks_for_users: ClassVar[bool] = False
     """True if a query consists of users alone and scores serve only to order items, as members of an ensemble require."""
+    holds_history: ClassVar[bool] = False
+    """True if users are represented by the histories in the query, so that new users are queries like all others."""
 
     def __len__(self) -> int:
         first: Tensor = getattr(self, fields(self)[0].name)
@@ -135,6 +137,7 @@ class HistoryQuery(PersonalQuery):
     items: Tensor
     mask: Tensor
     time: Tensor | None = None
+    holds_history: ClassVar[bool] = True
 
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "HistoryQuery":

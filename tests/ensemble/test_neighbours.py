@@ -74,10 +74,7 @@ def test_an_item_that_a_neighbour_never_gets_stays_out():
         return found.masked_fill((candidates == 4) & (query.user[:, None] % 2 == 0), -torch.inf)
 
     own = SimpleNamespace(score=score, query_type=UserQuery)
-    neighbours = replace(
-        NeighbourUsers.of(graph, HISTORIES, U), rows=torch.tensor([[2, 1], [3, 5]]), shares=torch.full((2, 2), 0.5)
-    )
-    monkey = torch.tensor([U, U + 1])
+    rows, shares = torch.tensor([[2, 1], [3, 5]]), torch.full((2, 2), 0.5)
     for candidates in (ITEMS, ITEMS.expand(2, -1)):
         found = module._mean_score(own, None, rows, shares, candidates)
         assert torch.equal(found == -torch.inf, torch.stack([ITEMS == 4, ITEMS < 0]))
