@@ -68,7 +68,7 @@ def train(arguments: argparse.Namespace) -> int:
     flags = expand(arguments.flags)
     if arguments.data:
         flags += ["--data.path", arguments.data]
-    if not any(flag.split("=")[0] == "--data.path" for flag in flags) and "path" not in (values.get("data") or {}):
+    if not any(flag.split("=")[0] == "--data.path" for flag in flags) and not has_path(values.get("data")):
         raise UsageError("no data set given; use -d DATA with a bundled name, such as movies-small, or a path")
     own = given_parts(arguments)
     config = read_config(model_class, values, flags)
@@ -86,6 +86,11 @@ def train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def has_path(section: Any) -> bool:
+    """Return whether the section ``data`` of a file names a path; whatever is no section is refused later."""
+    return "path" in section if isinstance(section, dict) else section is not None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the settings in a YAML file.
 
@@ -96,8 +101,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"settings file {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date, an endless number, endless nesting
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

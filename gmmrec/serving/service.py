@@ -336,8 +336,9 @@ class Service:
 
     def unknown_items(self, rows: Tensor) -> str:
         """Return the beginning of a message about items in ``rows`` ``[n]`` that the model does not know."""
-        ids = quote_names(self.items.ids(rows.unique()))
-        return f"the model knows nothing of item {ids}: no training interaction, no feature that it reads"
+        distinct = rows.unique()
+        ids = f"item{'s' * (len(distinct) > 1)} {quote_names(self.items.ids(distinct))}"
+        return f"the model knows nothing of {ids}: no training interaction, no feature it reads"
 
     def _table(
         self,

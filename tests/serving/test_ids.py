@@ -61,9 +61,7 @@ def test_unknown_ids_are_named_or_skipped(caplog):
         known_rows(NUMBERS, [7, 1, "x", 8, 7])
     rows, positions = known_rows(NUMBERS, [7, 1, 2**70, 8, 3], "skip")
     assert (rows.tolist(), positions) == ([1, 0], [1, 4])
-    assert caplog.messages == [
-        f"unknown user ids 7, {2**70}, 8; the 3 known ids begin with 3, 1; left out of the answer"
-    ]
+    assert caplog.messages == [f"unknown user ids 7, {2**70}, 8; the 3 known ids begin with 3, 1; left out of the answer"]
     assert known_rows(NUMBERS, [7, "a"], "skip")[0].tolist() == []
     with pytest.raises(UsageError, match="unknown must be one of 'refuse', 'skip', but is 'drop'"):
         known_rows(NUMBERS, [1], "drop")
