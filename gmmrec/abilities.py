@@ -217,6 +217,18 @@ class IgnoresFeatures(Ability):
         return True
 
 
+def ignores_features(model: AnyRecommender) -> bool:
+    """Return whether a model declares that its scores do not depend on the features of items."""
+    ignoring = offered(model, IgnoresFeatures)
+    return ignoring is not None and ignoring.ignores_features
+
+
+def reads_user_features(model: AnyRecommender) -> bool:
+    """Return whether a model declares that it represents users by their features, too."""
+    reading = offered(model, ReadsUserFeatures)
+    return reading is not None and reading.reads_user_features
+
+
 # Hints for the contract suite
 
 

@@ -181,8 +181,8 @@ def from_plain(section: type[T], values: Mapping[str, Any], where: str) -> T:
     as_tuple = [name for name, value in values.items() if isinstance(value, list) and get_origin(hints[name]) is tuple]
     try:
         return section(**{**values, **{name: tuple(values[name]) for name in as_tuple}})
-    except UsageError:
-        raise
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
     except (TypeError, ValueError, AttributeError, OverflowError) as error:  # a value of another type than was written
         reason = " ".join(str(error).split())
         raise UsageError(f"{where}: a value is of a wrong type ({reason}); the file was changed since it was written") from error
@@ -289,7 +289,15 @@ def _plain(name: str, value: Any, budget: list[int], depth: int = 0) -> Any:
         return {key: _plain(name, entry, budget, depth + 1) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(name, entry, budget, depth + 1) for entry in value]
+    _check_size(name, value)
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_size(name: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"setting {name!r} must be a finite number, but is {value}")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError(f"setting {name!r} must fit into 64 bits, but is {quoted_value(value)}")
 
 
 def _check_plain(name: str, value: Any, annotation: Any) -> None:
@@ -298,10 +306,7 @@ def _check_plain(name: str, value: Any, annotation: Any) -> None:
         raise UsageError(f"setting {name!r} has no empty value (null, None); leave it out for its default")
     numbers = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
     for number in numbers:
-        if isinstance(number, float) and not math.isfinite(number):
-            raise UsageError(f"setting {name!r} must be a finite number, but is {number}")
-        if isinstance(number, int) and not -(2**63) <= number < 2**63:
-            raise UsageError(f"setting {name!r} must fit into 64 bits, but is {quoted_value(number)}")
+        _check_size(name, number)
 
 
 def quoted_value(value: Any) -> str:

@@ -7,10 +7,10 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from gmmrec.abilities import CombinesModels, FoldsInUsers, IgnoresFeatures, ReadsUserFeatures
+from gmmrec.abilities import CombinesModels, FoldsInUsers, IgnoresFeatures, ReadsUserFeatures, ignores_features, reads_user_features
 from gmmrec.config import check_literals, check_non_negative
 from gmmrec.ensemble.graphs import merge, view
-from gmmrec.ensemble.member import CELLS, Member, ignores_features, member_scores, reads_user_features
+from gmmrec.ensemble.member import CELLS, Member, member_scores
 from gmmrec.ensemble.neighbours import NeighbourUsers
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph

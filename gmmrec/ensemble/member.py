@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gmmrec.abilities import AcceptsParts, CombinesModels, IgnoresFeatures, ReadsUserFeatures, offered
+from gmmrec.abilities import AcceptsParts, CombinesModels, offered
 from gmmrec.ensemble.neighbours import NeighbourUsers, score_with_neighbours
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
@@ -75,15 +75,3 @@ def member_scores(
 ) -> Tensor:
     """Return the scores of a member ``[B, C]``, without a context; a member that folds in no new users takes their neighbours."""
     return score_with_neighbours(model, encoded, model.query_type.for_users(query.user), candidates, neighbours)
-
-
-def ignores_features(model: AnyRecommender) -> bool:
-    """Return whether a model declares that its scores do not depend on the features of items."""
-    ignoring = offered(model, IgnoresFeatures)
-    return ignoring is not None and ignoring.ignores_features
-
-
-def reads_user_features(model: AnyRecommender) -> bool:
-    """Return whether a model declares that it represents users by their features, too."""
-    reading = offered(model, ReadsUserFeatures)
-    return reading is not None and reading.reads_user_features

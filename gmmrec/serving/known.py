@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from gmmrec.abilities import FeatureBased, NonPersonalized, offered
-from gmmrec.ensemble.member import ignores_features, reads_user_features
+from gmmrec.abilities import FeatureBased, NonPersonalized, ignores_features, offered, reads_user_features
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
 from gmmrec.typing import ENTITY, ITEM, USER, NodeType

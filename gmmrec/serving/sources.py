@@ -12,7 +12,6 @@ from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.ensemble.neighbours import NeighbourUsers, folds_in_users, score_with_neighbours
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
-from gmmrec.models.popularity import Popularity
 from gmmrec.recommender import AnyRecommender, Encoded, encode
 from gmmrec.tasks.query import UserQuery
 from gmmrec.typing import ITEM, USER
@@ -49,6 +48,18 @@ class BySimilarUsers:
     def score(self, encoded: Encoded, query: Any, candidates: Tensor) -> Tensor:
         """Return scores of candidates; see :func:`~gmmrec.ensemble.neighbours.score_with_neighbours`."""
         return score_with_neighbours(self.model, encoded, query, candidates, self.neighbours)
+
+
+@dataclass(frozen=True)
+class ByPopularity:
+    """Scorer by the number of training interactions of every item ``[I]``, alike for everybody."""
+
+    degree: Tensor
+
+    def score(self, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
+        """Return the numbers of training interactions of candidates."""
+        found = self.degree[candidates]
+        return found.expand(len(query), -1) if candidates.dim() == 1 else found
 
 
 def readable(model: AnyRecommender, graph: MultimodalGraph, known: Tensor) -> Tensor:
@@ -90,5 +101,4 @@ def sources_of_new_users(
             scorer = BySimilarUsers(model, NeighbourUsers.of(graph, sets, first))
             yield with_history, Source(SIMILAR_USERS, scorer, encoded(), ask)
     if without.numel():
-        popularity = Popularity(graph.schema)
-        yield without, Source(POPULARITY, popularity, popularity.encode(graph), lambda position: UserQuery(0 * position))
+        yield without, Source(POPULARITY, ByPopularity(graph.degree(ITEM)), Encoded({}), UserQuery)

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmmrec.abilities import IgnoresFeatures, NonPersonalized, offers
+from gmmrec.abilities import IgnoresFeatures, NonPersonalized, ignores_features, offers
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.ensemble.member import ignores_features
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
