@@ -7,7 +7,9 @@ their history; recall@20 is measured on the other half. Prints a Markdown table;
 """
 
 import sys
+from collections.abc import Hashable
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,7 +18,7 @@ from torch.nn import functional as F
 import gmmrec
 from gmmrec.runs.run import Run
 
-SETTINGS = {"dim": 32, "lr": 0.005, "epochs": 15, "progress": False, "eval": {"bootstrap": 0}}
+SETTINGS: dict[str, Any] = {"dim": 32, "lr": 0.005, "epochs": 15, "progress": False, "eval": {"bootstrap": 0}}
 COUNT, K = 80, 20
 
 
@@ -26,7 +28,8 @@ def main(models: list[str]) -> None:
     log, generator = dataset.interactions, torch.Generator().manual_seed(1)
     new = torch.randperm(dataset.num_users, generator=generator)[:COUNT].sort().values
     ids = dataset.vocabularies["item"].ids()
-    histories, answers = [], []
+    histories: list[list[Hashable]] = []
+    answers: list[set[Hashable]] = []
     for user in new.tolist():
         items = log.item[log.user == user]
         items = items[torch.randperm(len(items), generator=generator)].tolist()
@@ -43,7 +46,7 @@ def main(models: list[str]) -> None:
         print(f"| {name} | " + " | ".join(f"{recall(found, answers):.3f}" for found in lists) + " |", flush=True)
 
 
-def nearest(run: Run, histories: list[list[object]]) -> list[list[object]]:
+def nearest(run: Run, histories: list[list[Hashable]]) -> list[list[Hashable]]:
     """Return the items nearest to a history, by the mean cosine of the model's vectors of items."""
     ids, vectors = run.vocabularies["item"], F.normalize(run.service.encoded["item"], dim=1)
     found = []
@@ -55,12 +58,12 @@ def nearest(run: Run, histories: list[list[object]]) -> list[list[object]]:
     return found
 
 
-def by_user(frame: pd.DataFrame) -> list[list[object]]:
+def by_user(frame: pd.DataFrame) -> list[list[Hashable]]:
     """Return the lists of a frame of recommendations."""
     return frame.groupby("user_id", sort=False).item_id.apply(list).tolist()
 
 
-def recall(lists: list[list[object]], answers: list[set[object]]) -> float:
+def recall(lists: list[list[Hashable]], answers: list[set[Hashable]]) -> float:
     """Return recall@20, over at most 20 answers."""
     shares = [len(set(found) & right) / min(K, len(right)) for found, right in zip(lists, answers, strict=True)]
     return sum(shares) / len(shares)

@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gmmrec.config import to_plain
-from gmmrec.ensemble import ENSEMBLES
 from gmmrec.ensemble.member import Member
+from gmmrec.ensemble.table import ENSEMBLES
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, given_parts, name_of, part_paths, stored_model

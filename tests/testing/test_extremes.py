@@ -31,7 +31,7 @@ class Standardized(Recommender[UserQuery, PopularityConfig], IgnoresFeatures):
 
 
 class Refusing(Standardized):
-    """Refuses every graph."""
+    """Model that refuses every graph."""
 
     def encode(self, graph):
         raise UsageError("too small")
