@@ -32,9 +32,9 @@ def main(models: list[str]) -> None:
     answers: list[set[Hashable]] = []
     for user in new.tolist():
         items = log.item[log.user == user]
-        items = items[torch.randperm(len(items), generator=generator)].tolist()
-        histories.append([ids[item] for item in items[: len(items) // 2]])
-        answers.append({ids[item] for item in items[len(items) // 2 :]})
+        shuffled = items[torch.randperm(len(items), generator=generator)].tolist()
+        histories.append([ids[item] for item in shuffled[: len(items) // 2]])
+        answers.append({ids[item] for item in shuffled[len(items) // 2 :]})
     rest = replace(dataset, interactions=log.take(~torch.isin(log.user, new)), given_split=None)
     print("| model | popularity | nearest items | similar users |\n|---|---|---|---|")
     for name in models:
