@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from gmmrec.cli.train import read_yaml
 from gmmrec.config import check_positive, from_plain, read_settings
 from gmmrec.errors import UsageError
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.runs.config import nested, read_config, sections_of
+from gmmrec.runs.status import read_yaml
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from gmmrec.cli.settings import describe_flags, expand
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
     from gmmrec.data.describe import Degrees, Description
+    from gmmrec.data.overlap import Overlap
 
 LAYOUTS = ("folder", "mmrec", "atomic")
 
@@ -76,12 +77,20 @@ def table(figures: "Description") -> str:
         rows.append(("reviews", f"of {figures.reviews:.1%} of the interactions, {figures.words:,} different words"))
     rows += [(f"modality {name}", f"{figures.dims[name]} wide, {share:.1%} present") for name, share in figures.modalities.items()]
     rows += [(f"{node_type} attributes", ", ".join(columns)) for node_type, columns in figures.attributes.items()]
+    rows += [(f"{found.node_type} ids of {found.table}", _meeting(found)) for found in figures.overlaps]
+    rows += [(f"not read of {name}", ", ".join(columns)) for name, columns in figures.unread.columns.items()]
+    rows += [("not read", ", ".join(figures.unread.files))] if figures.unread.files else []
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
 
 
 def _spread(degrees: "Degrees") -> str:
     return f"{degrees.least:,} to {degrees.most:,}, median {degrees.median:g}"
+
+
+def _meeting(found: "Overlap") -> str:
+    share = found.common / max(1, found.other_ids)
+    return f"{found.common:,} of {found.ids:,} occur in {found.other}, {share:.1%} of its {found.other_ids:,}"
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:

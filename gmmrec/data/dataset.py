@@ -1,6 +1,6 @@
 """Data set: vocabularies and tables of their rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,11 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.overlap import Overlap
 from gmmrec.data.pyg import Source, read_pyg
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.triples import Triples
+from gmmrec.data.unread import Unread
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import UsageError
 
@@ -36,6 +38,8 @@ class Dataset:
         impressions: Impressions, if the source has any.
         outfits: Outfits, if the source has any.
         triples: Triples over ``vocabularies["entity"]`` and ``vocabularies["relation"]``, if the source has any.
+        overlaps: Ids that the tables of the source have in common, as they were read.
+        unread: Columns and files of the source that no reader took.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Dataset:
     impressions: Impressions | None = None
     outfits: Outfits | None = None
     triples: Triples | None = None
+    overlaps: Sequence[Overlap] = ()
+    unread: Unread = field(default_factory=Unread)
 
     def __post_init__(self) -> None:
         for node_type in ("user", "item"):

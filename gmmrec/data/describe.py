@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
+from gmmrec.data.overlap import Overlap
 from gmmrec.data.parts import GIVEN_PARTS, TRAIN
+from gmmrec.data.unread import Unread
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Description:
     """Interactions of every given part; None without a given split."""
     knowledge: dict[str, int] | None
     """Number of triples, entities, relations and aligned items; None without triples."""
+    overlaps: list[Overlap]
+    """Ids that the tables of the source have in common, before any filter."""
+    unread: Unread
+    """Columns and files of the source that are not read."""
 
 
 def describe(dataset: Dataset) -> Description:
@@ -94,6 +100,8 @@ def describe(dataset: Dataset) -> Description:
         attributes={node_type: [str(column) for column in frame.columns] for node_type, frame in dataset.attributes.items()},
         split=None if given is None else {part.value: int((given == part.code).sum()) for part in GIVEN_PARTS},
         knowledge=_knowledge(dataset),
+        overlaps=list(dataset.overlaps),
+        unread=dataset.unread,
     )
 
 

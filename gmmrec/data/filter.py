@@ -11,6 +11,8 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError, did_you_mean, quote_names
 
+FURTHEST = 24
+"""Largest shift of times in hours; zones lie between -12 and 14."""
 Duplicates = Literal["first", "last", "sum", "keep", "error"]
 
 
@@ -99,8 +101,10 @@ def shift_times(dataset: Dataset, hours: float) -> Dataset:
     """Shift every time by a number of hours.
 
     Raises:
-        DataError: The interactions have no times.
+        DataError: The interactions have no times, or no zone is that far from UTC.
     """
+    if not abs(hours) <= FURTHEST:
+        raise DataError(f"utc_offset must lie between {-FURTHEST} and {FURTHEST} hours, but is {hours}")
     log = dataset.interactions
     if log.time is None:
         raise DataError(f"the interactions of {dataset.name} have no times to shift; leave utc_offset out or name a time_column")

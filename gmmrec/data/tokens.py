@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gmmrec.data.unread import note_file
 from gmmrec.errors import UsageError
 
 TokenKind: TypeAlias = Literal["grid", "crops", "names", "pieces", "numbered"]
@@ -136,6 +137,7 @@ def write_pieces(path: Path, ids: Iterable[object], pieces: Iterable[Sequence[st
 
 
 def _read_pieces(path: Path) -> dict[str, str]:
+    note_file(path)
     pieces: dict[str, list[str]] = {}
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -144,5 +146,6 @@ def _read_pieces(path: Path) -> dict[str, str]:
 
 
 def _json(path: Path) -> dict[str, object]:
+    note_file(path)
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return content if isinstance(content, dict) else {}

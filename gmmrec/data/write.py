@@ -102,7 +102,7 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
     """Write ``NAME.inter`` (or one file per given part), ``NAME.item`` and ``NAME.user``; features are ``float_seq`` columns.
 
     Raises:
-        DataError: Features have a token axis, which atomic files do not support.
+        DataError: Features have a token axis, or the name of a column, which atomic files do not support.
     """
     folder = _new(folder, dataset)
     log = _log(dataset, "user_id:token", "item_id:token").rename(columns={"weight": "rating:float", "timestamp": "timestamp:float"})
@@ -120,6 +120,11 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
                 continue
             if table.values.dim() != 2:
                 raise DataError(f"features {table.name!r} have a token axis, which atomic files do not support; pool them first")
+            if table.name in kinds or table.name == f"{node_type}_id":
+                raise DataError(
+                    f"{dataset.name} has a column and a modality {table.name!r} of {node_type}s, which atomic files do not "
+                    f"support; leave the modality out (modalities) or write another layout"
+                )
             frame[f"{table.name}:float_seq"] = _vectors(table)
         _write_atomic(frame, folder / f"{dataset.name}.{node_type}")
     return folder

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from gmmrec.abilities import FoldsInUsers, NonPersonalized, ReadsHistories, offered
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.evaluation.ranking import top_columns
+from gmmrec.evaluation.scoring import tiled_scores
+from gmmrec.evaluation.top import top_columns
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import AnyRecommender, Encoded
@@ -100,14 +101,16 @@ def score_with_neighbours(
         neighbours: Neighbours of the new users; None if there are none.
     """
     if neighbours is None or folds_in_users(model):
-        return model.score(encoded, query, candidates)
+        return tiled_scores(model, encoded, query, candidates)
     is_new = query.users >= neighbours.first
     if not bool(is_new.any()):
-        return model.score(encoded, query, candidates)
+        return tiled_scores(model, encoded, query, candidates)
     scores = torch.empty(len(query), candidates.shape[-1], device=candidates.device)
     old, new = torch.nonzero(~is_new).flatten(), torch.nonzero(is_new).flatten()
     if old.numel():
-        scores[old] = model.score(encoded, query.take(old), candidates if candidates.dim() == 1 else candidates[old]).to(scores)
+        scores[old] = tiled_scores(model, encoded, query.take(old), candidates if candidates.dim() == 1 else candidates[old]).to(
+            scores
+        )
     size = block_rows(CELLS, max(1, neighbours.rows.shape[1] * candidates.shape[-1]))
     for part in new.split(size):
         row = query.users[part] - neighbours.first
@@ -122,11 +125,11 @@ def _mean_score(model: AnyRecommender, encoded: Encoded, near: Tensor, shares: T
     if candidates.dim() == 1:  # each distinct neighbour is scored once
         users, column = near.unique(return_inverse=True)
         weights = shares.new_zeros(len(near), len(users)).scatter_add(1, column, shares)  # [b, V]
-        found = model.score(encoded, model.query_type.for_users(users), candidates).float()  # [V, C]
+        found = tiled_scores(model, encoded, model.query_type.for_users(users), candidates).float()  # [V, C]
         refused = found == -torch.inf
         mean = weights @ found.masked_fill(refused, 0.0)
         return mean.masked_fill(weights @ refused.float() > 0, -torch.inf) if bool(refused.any()) else mean
     users, lists = near.flatten(), candidates.repeat_interleave(near.shape[1], 0)  # [b * K], [b * K, C]
-    found = model.score(encoded, model.query_type.for_users(users), lists).float().view(*near.shape, -1)  # [b, K, C]
+    found = tiled_scores(model, encoded, model.query_type.for_users(users), lists).float().view(*near.shape, -1)  # [b, K, C]
     found = torch.where(shares.unsqueeze(-1) > 0, found, 0.0)
     return (found * shares.unsqueeze(-1)).sum(1)

@@ -16,6 +16,7 @@ from gmmrec.evaluation.kinds import load_results, task_of_metric
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
+from gmmrec.storage.manifest import StoredFolder, read_manifest
 
 
 @dataclass(frozen=True)
@@ -256,9 +257,8 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
 
 
 def _config_without_seed(folder: Path) -> Any:
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UsageError(f"{folder} has no config.yaml, which is needed to group runs by seed; give folders of finished runs")
+    remedy = "give folders of finished runs"
+    path = StoredFolder(folder, read_manifest(folder, remedy), remedy).file("config.yaml")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config.pop("seed", None)
     config.get("run", {}).pop("seed", None)

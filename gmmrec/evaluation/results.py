@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
@@ -18,9 +17,11 @@ from gmmrec.errors import UnknownIdError, UsageError
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.settings import EvalConfig
-from gmmrec.evaluation.significance import bootstrap_intervals
+from gmmrec.evaluation.significance import mean_intervals
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
+from gmmrec.storage.atomic import write_tensors
+from gmmrec.storage.manifest import StoredFolder, read_manifest
 
 SAMPLED = "sampled metrics are misleading and may order models differently than full rankings (Krichene and Rendle, KDD 2020)"
 """Warning shown with all results on sampled candidates."""
@@ -79,7 +80,8 @@ class Results:
         masked: Excluded candidates: ``"train"``, ``"train+valid"``, ``"the outfit"``, ``"known answers"`` or ``"none"``.
         groups: Values of groups of queries or of relevant items.
         catalogue: Coverage and novelty of the lists, by name.
-        bootstrap: Resamples per interval; 0 for none.
+        bootstrap: Resamples per interval of a small group, see :func:`~gmmrec.evaluation.significance.mean_intervals`; 0 for no
+            intervals.
         seed: Seed of the resampling.
         sampled: Number of sampled candidates; 0 if all were ranked.
         sampled_by: Distribution of the sample, ``"uniform"`` or ``"popularity"``; unused if all were ranked.
@@ -128,7 +130,7 @@ class Results:
             return {}
         found = {}
         for name in (EVERYTHING, *self.groups):
-            means = bootstrap_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
+            means = mean_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
             found[name] = {metric: (finish(metric, low), finish(metric, high)) for metric, (low, high) in means.items()}
         return found
 
@@ -180,6 +182,13 @@ class Results:
             folder: Created if missing.
             task: Name of the evaluation task, which names the file; by default that of the kind.
         """
+        path = Path(folder) / file_of(task or self.kind.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.write(path)
+        return path
+
+    def write(self, path: Path) -> None:
+        """Write the values per query, with their queries and groups, to a file."""
         tensors = {"query": self.query, "relevant": self.relevant}
         for name in (EVERYTHING, *self.groups):
             group = self.group(name)
@@ -188,10 +197,7 @@ class Results:
         about: dict[str, Any] = {"kind": self.kind.name, "masked": self.masked, "catalogue": dict(self.catalogue)}
         about |= {"bootstrap": self.bootstrap, "seed": self.seed}
         about |= {"sampled": self.sampled, "sampled_by": self.sampled_by} if self.sampled else {}
-        path = Path(folder) / file_of(task or self.kind.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"gmmrec": json.dumps(about)})
-        return path
+        write_tensors(path, {name: tensor.contiguous() for name, tensor in tensors.items()}, {"gmmrec": json.dumps(about)})
 
     @classmethod
     def load(cls, folder: str | Path, task: str, kinds: Mapping[str, EvaluationKind]) -> "Results":
@@ -205,9 +211,8 @@ class Results:
         Raises:
             UsageError: The folder holds no such results, or they cannot be read.
         """
-        path = Path(folder) / file_of(task)
-        if not path.is_file():
-            raise UsageError(f"{folder} has no {path.name}; give the folder of a finished run, or evaluate the run again")
+        remedy = "give the folder of a finished run, or train it again"
+        path = StoredFolder(Path(folder), read_manifest(Path(folder), remedy), remedy).file(file_of(task))
         try:
             with safe_open(path, framework="pt") as opened:
                 about = json.loads((opened.metadata() or {})["gmmrec"])

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from gmmrec.errors import MissingFileError, UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
+from gmmrec.storage.atomic import write_tensors
 
 FORMAT = "gmmrec graph 1"
 
@@ -43,7 +43,7 @@ def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
         "num_words": schema.num_words,
         "num_relations": schema.num_relations,
     }
-    save_file(tensors, path, {"format": FORMAT, "graph": json.dumps(header)})
+    write_tensors(Path(path), tensors, {"format": FORMAT, "graph": json.dumps(header)})
 
 
 def load_graph(path: str | Path) -> MultimodalGraph:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from gmmrec.config import to_plain
 from gmmrec.ensemble.member import Member
@@ -15,6 +14,7 @@ from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, given_parts, name_of, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender
+from gmmrec.storage.atomic import write_tensors
 from gmmrec.training.resume import unshared
 
 Given = type[AnyRecommender] | Sequence[type[AnyRecommender]] | None
@@ -36,7 +36,7 @@ def save_model(model: AnyRecommender, path: Path) -> None:
         **({"parts": json.dumps(parts)} if parts else {}),
     }
     tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    save_file(unshared(tensors), path, metadata=header)
+    write_tensors(path, unshared(tensors), header)
 
 
 def load_model(path: Path, given: Given = None, parts: Mapping[str, Any] | None = None) -> AnyRecommender:

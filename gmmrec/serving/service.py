@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,17 +16,19 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import UnknownIdError, UsageError, quote_names
-from gmmrec.evaluation.ranking import rank, top_columns
+from gmmrec.evaluation.ranking import rank, tie_order
+from gmmrec.evaluation.scoring import full_tiles, tiled_scores
+from gmmrec.evaluation.top import top_columns
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import AnyRecommender, Encoded, encode
 from gmmrec.serving.ids import Unknown, as_lists, as_pairs, known_rows, listed, switch, whole_number
 from gmmrec.serving.known import known_items, known_users
-from gmmrec.serving.sources import MODEL, Source, readable, sources_of_new_users
+from gmmrec.serving.sources import MODEL, Audience, Source, readable, sources_of_new_users
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.next_item import Timeline
 from gmmrec.tasks.query import HistoryQuery
-from gmmrec.typing import NodeType
+from gmmrec.typing import ITEM, NodeType
 
 logger = logging.getLogger(__name__)
 
@@ -37,20 +38,6 @@ CELLS = 2**20
 """Pairs scored at once."""
 UNKNOWN_ITEM = "unknown item"
 """Basis of a pair without a score."""
-
-
-@dataclass(frozen=True)
-class Audience:
-    """Users in a question."""
-
-    names: list[Hashable]
-    """Raw ids, or names of new users."""
-    rows: Tensor
-    """Rows ``[n]``; -1 for a new user."""
-    histories: RaggedLists
-    """Items of every user ``[n]``, oldest first; empty for users that training has seen."""
-    seen: RaggedSets
-    """Items left out of recommendations by default ``[n]``."""
 
 
 class Service:
@@ -91,6 +78,11 @@ class Service:
         return encoded.detach()  # embedding tables may be returned as they are
 
     @cached_property
+    def tie_order(self) -> Tensor:
+        """Position of every item among items of equal score ``[I]``: more popular ones first, then the lower raw id."""
+        return tie_order(self.graph.degree(ITEM), self.items)
+
+    @cached_property
     def known_items(self) -> Tensor:
         """Mask of the items that the model knows ``[I]``; see :func:`gmmrec.serving.known.known_items`."""
         return known_items(self.model, self.graph)
@@ -112,7 +104,7 @@ class Service:
         exclude: Sequence[Hashable] | None = None,
         unknown: Unknown = "refuse",
     ) -> pd.DataFrame:
-        """Return the top ``k`` items of every user.
+        """Return the top ``k`` items of every user; among equal scores, more popular items first, then the lower raw id.
 
         Args:
             users: Raw ids; all users if neither users nor histories are given.
@@ -151,7 +143,9 @@ class Service:
                 excluded = audience.seen.take(chunk) if exclude_seen else nothing
                 task = RankingEvaluation(source.query(part), nothing, excluded, "everything known")
                 some = None if bool(pool.all()) else pool
-                items[chunk], scores[chunk] = rank(source.scorer, source.encoded, task, len(self.items), k=k, pool=some)
+                items[chunk], scores[chunk] = rank(
+                    source.scorer, source.encoded, task, len(self.items), k=k, pool=some, order=self.tie_order
+                )
         return self._table("user_id", audience.names, "item_id", items, scores, basis)
 
     @torch.no_grad()
@@ -165,6 +159,8 @@ class Service:
         unknown: Unknown = "refuse",
     ) -> pd.DataFrame:
         """Return the ``k`` items whose representations are most similar (cosine) to that of each given item.
+
+        Among items that are equally similar, more popular ones come first, then those with the lower raw id.
 
         Args:
             items: Raw ids.
@@ -196,7 +192,7 @@ class Service:
             rows = rows[self.known_items[rows]]
         vectors = F.normalize(self.encoded["item"], dim=-1)
         k = min(k, len(pool))
-        best = [_nearest(vectors, part, pool, k) for part in rows.split(CHUNK)]
+        best = [_nearest(vectors, part, pool, k, self.tie_order) for part in rows.split(CHUNK)]
         scores, similar = (torch.cat(parts) for parts in zip(*best, strict=True))
         return self._table("item_id", [given[position] for position in positions], "similar_id", similar, scores)
 
@@ -232,7 +228,7 @@ class Service:
             for part in _of_similar_length(lists.counts[asking]):
                 pair = order[lists.positions(asking[part])[0]]
                 candidates, present = lists.take(asking[part]).last(int(lists.counts[asking[part]].max()))
-                best = source.scorer.score(source.encoded, source.query(part), candidates)[present].float()
+                best = tiled_scores(source.scorer, source.encoded, source.query(part), candidates)[present].float()
                 if bool(best.isnan().any()):
                     raise UsageError(f"{type(self.model).__name__} returned NaN scores; its training has diverged")
                 scores[pair], basis[pair.numpy()] = best.cpu(), source.basis
@@ -366,11 +362,15 @@ class Service:
         return frame
 
 
-def _nearest(vectors: Tensor, rows: Tensor, pool: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return cosines and rows ``[n, k]`` of the items in a pool nearest to given ones, without these; -1 in short lists."""
-    cosine = vectors[rows] @ vectors[pool].t()
+def _nearest(vectors: Tensor, rows: Tensor, pool: Tensor, k: int, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines and rows ``[n, k]`` of the items in a pool nearest to given ones, without these; -1 in short lists.
+
+    Ties are in an order ``[I]``.
+    """
+    given, others = full_tiles(len(rows), len(pool), rows.device)
+    cosine = (vectors[rows[given]] @ vectors[pool[others]].t())[: len(rows), : len(pool)]
     cosine = cosine.masked_fill(rows[:, None] == pool, -torch.inf)
-    scores, columns = top_columns(cosine, k)
+    scores, columns = top_columns(cosine, k, order[pool])
     return scores, pool[columns].masked_fill(scores == -torch.inf, -1)
 
 

@@ -1,6 +1,6 @@
 """Sources of answers: the model itself, similar users for a model that folds in no new ones, and popularity."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,20 @@ SIMILAR_USERS = "similar users"
 """Scores of the model for the trained users with the most similar histories."""
 POPULARITY = "popularity"
 """Numbers of training interactions."""
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Users in a question."""
+
+    names: list[Hashable]
+    """Raw ids, or names of new users."""
+    rows: Tensor
+    """Rows ``[n]``; -1 for a new user."""
+    histories: RaggedLists
+    """Items of every user ``[n]``, oldest first; empty for users that training has seen."""
+    seen: RaggedSets
+    """Items left out of recommendations by default ``[n]``."""
 
 
 @dataclass(frozen=True)

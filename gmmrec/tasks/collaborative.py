@@ -46,6 +46,7 @@ class CollaborativeTask:
         if not len(split.train):
             raise UsageError("the training part is empty; expected at least one interaction")
         self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
+        self._item_order = inputs.item_order
         self.seen = self._by_user(split.train)
         self._users, self._items = self.seen.groups, self.seen.values
         pool = num_items if config.negatives_from == "all" else self._items
@@ -110,7 +111,7 @@ class CollaborativeTask:
         answers, excluded, _ = new_answers(self.split, self.num_users, part, mask)
         relevant = self._by_user(answers)
         user = torch.nonzero(relevant.counts).flatten()
-        return RankingEvaluation(UserQuery(user), relevant.take(user), excluded.take(user), mask)
+        return RankingEvaluation(UserQuery(user), relevant.take(user), excluded.take(user), mask, self._item_order)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of all items and, for data with impressions, the ranking of the items shown."""

@@ -61,7 +61,7 @@ class ContextTask:
 
     def __init__(self, inputs: TaskInputs) -> None:
         self.pairs = CollaborativeTask(replace(inputs, reviews=None))
-        self.split, self.config = inputs.split, inputs.batches
+        self.split, self.config, self._item_order = inputs.split, inputs.batches, inputs.item_order
         split = inputs.split
         self.context = None if split.train.time is None else time_context(split.train.time)
 
@@ -111,7 +111,7 @@ class ContextTask:
         events, excluded, _ = new_answers(self.split, self.pairs.num_users, part, mask)
         query = ContextQuery(events.user, None if events.time is None else time_context(events.time))
         relevant = RaggedSets(torch.arange(len(events) + 1), events.item)
-        return RankingEvaluation(query, relevant, excluded.take(events.user), mask)
+        return RankingEvaluation(query, relevant, excluded.take(events.user), mask, self._item_order)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of all items, event by event."""

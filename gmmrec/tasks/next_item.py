@@ -105,6 +105,7 @@ class NextItemTask:
         if config.sampled:
             raise UsageError("models of histories read all items and cannot train on sampled subgraphs; set sampled: false")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
+        self._item_order = inputs.item_order
         self.settings = inputs.settings if isinstance(inputs.settings, HistoryConfig) else HistoryConfig()
         self._train = Timeline(split.train, num_users)
         rank = torch.arange(len(split.train)) - self._train.first
@@ -159,7 +160,8 @@ class NextItemTask:
         before = sum(len(log) for log in known) - len(self.split.part(part))
         position = timeline.position[before + position_in_part]
         query = timeline.before(position, self.settings.max_length)
-        return RankingEvaluation(query, RaggedSets(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
+        relevant = RaggedSets(torch.arange(len(events) + 1), events.item)
+        return RankingEvaluation(query, relevant, excluded.take(events.user), mask, self._item_order)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of the next items."""

@@ -66,6 +66,7 @@ class OutfitTask:
         if split.outfits is None:
             raise UsageError("the data set has no outfits; choose another model, or a data set with outfits")
         self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
+        self._item_order = inputs.item_order
         self.outfits: Outfits = split.outfits
         self.settings = settings if isinstance(settings, OutfitConfig) else OutfitConfig()
         items = self.outfits.items
@@ -149,7 +150,7 @@ class OutfitTask:
         line, column = query.outfit_mask.nonzero(as_tuple=True)
         excluded = RaggedSets.from_pairs(line, query.outfit[line, column], len(outfit))
         relevant = RaggedSets(torch.arange(len(outfit) + 1), self.outfits.items.values[position])
-        return RankingEvaluation(query, relevant, excluded, "the outfit")
+        return RankingEvaluation(query, relevant, excluded, "the outfit", self._item_order)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of all items, fill in the blank, and compatibility."""

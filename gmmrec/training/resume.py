@@ -3,8 +3,8 @@
 The file is plain safetensors, with JSON in its header; reading it runs no code.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,16 +12,15 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gmmrec.errors import UsageError
+from gmmrec.storage.atomic import write_tensors
 from gmmrec.training.early_stopping import EarlyStopping
 from gmmrec.training.history import Epoch, History
 
-STATE_FILE = "training_state.safetensors"
-_FORMAT = "gmmrec training state 2"
+_FORMAT = "gmmrec training state 3"
 
 
 class HasState(Protocol):
@@ -47,6 +46,7 @@ class TrainingState:
         settings: Settings that must not change on resuming: name and settings of the model, monitor, settings of the steps.
         history: Epochs so far.
         best: Weights of the best epoch so far; empty before the first validation.
+        owner: Run that the state belongs to.
     """
 
     model: nn.Module
@@ -57,9 +57,10 @@ class TrainingState:
     settings: Mapping[str, Any]
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
+    owner: str = ""
 
     def save(self, path: Path) -> None:
-        """Write the state to a temporary file beside ``path``, flush it to disk and rename it atomically."""
+        """Write the state whole or not at all, with a checksum."""
         groups: dict[str, Mapping[str, Tensor]] = {
             "model": self.model.state_dict(),
             "best": self.best,
@@ -77,11 +78,9 @@ class TrainingState:
             "stopping": asdict(self.stopping),
             "epochs": [asdict(epoch) for epoch in self.history.epochs],
         }
-        partial = path.with_name(path.name + ".partial")
-        save_file(unshared(tensors), partial, metadata={"format": _FORMAT, "state": json.dumps(header)})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        plain, state = unshared(tensors), json.dumps(header)
+        about = {"format": _FORMAT, "owner": self.owner, "state": state, "checksum": _checksum(plain, self.owner + state)}
+        write_tensors(path, plain, about)
 
     def load(self, path: Path) -> None:
         """Restore the state from a file, including torch's global random state.
@@ -146,12 +145,55 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise UsageError(f"{path} is not a training state of this version of gmmrec; start over without resuming")
-            for key in file.keys():  # noqa: SIM118 (not a dictionary)
-                group, name = key.split("/", 1)
-                groups[group][name] = file.get_tensor(key)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+        if metadata.get("checksum") != _checksum(tensors, metadata.get("owner", "") + metadata.get("state", "")):
+            raise UsageError(
+                f"the training state {path} is damaged: its content is not what was written; start over without resuming"
+            )
+        for key, tensor in tensors.items():
+            group, name = key.split("/", 1)
+            groups[group][name] = tensor
         return groups, json.loads(metadata["state"])
     except (SafetensorError, OSError) as error:
         raise UsageError(f"the training state {path} is damaged ({error}); start over without resuming") from None
+
+
+def owner_of(path: Path) -> str | None:
+    """Return the run that a training state belongs to; None if there is no state.
+
+    Raises:
+        UsageError: The file is damaged.
+    """
+    return None if (metadata := _metadata(path)) is None else metadata.get("owner", "")
+
+
+def epochs_of(path: Path) -> int | None:
+    """Return the number of epochs in a training state; None if there is no state.
+
+    Raises:
+        UsageError: The file is damaged.
+    """
+    return None if (metadata := _metadata(path)) is None else len(json.loads(metadata["state"])["epochs"])
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            return metadata
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"the training state {path} is damaged ({error}); start over without resuming") from None
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Return the SHA-256 of a state."""
+    found = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _check_settings(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -2,8 +2,11 @@ import pandas as pd
 import pytest
 import torch
 
-from gmmrec.data.filter import drop_duplicates, hide_features, k_core, min_weight, select_modalities
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.filter import drop_duplicates, hide_features, k_core, min_weight, select_modalities, shift_times
+from gmmrec.data.interactions import Interactions
 from gmmrec.data.load import load_dataset
+from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError
 from gmmrec.testing import checkerboard
 
@@ -111,3 +114,12 @@ def test_hidden_features_are_a_share_of_those_present():
     assert torch.equal(after.values[after.present], before.values[after.present])
     assert not bool(after.values[~after.present].any())
     assert hidden.features["text"] is dataset.features["text"]
+
+
+@pytest.mark.parametrize("hours", [25, -1e300, float("nan")])
+def test_times_move_by_a_day_at_most(hours):
+    log = Interactions(torch.tensor([0]), torch.tensor([0]), time=torch.tensor([5]))
+    data = Dataset("toy", {"user": Vocabulary([0], name="user"), "item": Vocabulary([0])}, log)
+    assert shift_times(data, -1.5).interactions.time.tolist() == [-5395]
+    with pytest.raises(DataError, match=r"^utc_offset must lie between -24 and 24 hours, but is "):
+        shift_times(data, hours)

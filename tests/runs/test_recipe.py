@@ -178,9 +178,12 @@ def test_a_resumed_run_keeps_its_own_vectors(finished, toy, tmp_path):
     folder = finished[0].save(tmp_path / "first")
     straight = gmmrec.fit(toy, "lightgcn", out=tmp_path / "a", init_from=folder, **{**QUICK, "epochs": 4})
     gmmrec.fit(toy, "lightgcn", out=tmp_path / "b", init_from=folder, **{**QUICK, "epochs": 2})
-    config = read_config("lightgcn", nested({**QUICK, "epochs": 4, "init_from": str(folder)}, sections_of(find_model("lightgcn"))))
+    values = nested({**QUICK, "epochs": 4}, sections_of(find_model("lightgcn")))
+    config = read_config("lightgcn", {**values, "init_from": str(folder)})
     resumed = run_experiment(config, dataset=toy, folder=tmp_path / "b", resume=True)
     assert torch.equal(straight.model.users, resumed.model.users)
+    with pytest.raises(ValueError, match=r"init_from was .* and is None"):
+        run_experiment(replace(config, init_from=None), dataset=toy, folder=tmp_path / "b", resume=True)
 
 
 def test_init_from_refuses_runs_that_do_not_match(finished, toy, tmp_path):

@@ -162,26 +162,26 @@ def test_users_are_ranked_in_chunks_and_every_pair_is_scored_once(service, monke
         sizes.append(len(query) * candidates.shape[-1])
         return score(encoded, query, candidates)
 
-    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(module, "CHUNK", 8)
     monkeypatch.setattr(service.model, "score", counted)
     pd.testing.assert_frame_equal(service.recommend(k=5), whole)
     assert sum(sizes) == 24 * 16
-    assert max(sizes) == 4 * 16
+    assert max(sizes) == 8 * 16
     pd.testing.assert_frame_equal(service.recommend(histories=history, k=5), people)
     assert service.recommend([], k=5).empty
 
 
 def test_only_candidates_are_scored_and_ranked(service, monkeypatch):
     whole = service.recommend(["u3", "u0"], k=16)
-    widths, score = [], service.model.score
+    scored, score = set(), service.model.score
 
     def counted(encoded, query, candidates):
-        widths.append(candidates.shape[-1])
+        scored.update(candidates.flatten().tolist())
         return score(encoded, query, candidates)
 
     monkeypatch.setattr(service.model, "score", counted)
     some = service.recommend(["u3", "u0"], k=3, candidates=[9, 1, 4, 12, 6, 9])
-    assert widths == [5]
+    assert scored == {1, 4, 6, 9, 12}
     for name in ("u3", "u0"):
         expected = whole[(whole.user_id == name) & whole.item_id.isin([9, 1, 4, 12, 6])].head(3)
         mine = some[some.user_id == name]
@@ -209,23 +209,22 @@ def test_similar_items_among_some(service):
 def test_pairs_get_the_scores_of_lists_and_no_others_are_scored(service, monkeypatch):
     import gmmrec.serving.service as module
 
-    scores, cells, score = dense_scores(service), [], service.model.score
+    scores, scored, score = dense_scores(service), set(), service.model.score
 
     def counted(encoded, query, candidates):
-        cells.append(candidates.numel())
+        scored.update(candidates.flatten().tolist())
         return score(encoded, query, candidates)
 
     monkeypatch.setattr(service.model, "score", counted)
     pairs = [("u3", 7), ("u0", 2), ("u3", 0), ("u9", 5), ("u3", 7)]
     for limit in (module.CELLS, 1):
-        cells.clear()
         monkeypatch.setattr(module, "CELLS", limit)
         frame = service.score(pairs)
         assert list(frame.columns) == ["user_id", "item_id", "score", "basis", "title"]
         assert list(zip(frame.user_id, frame.item_id, strict=True)) == pairs
         assert frame.score.tolist() == pytest.approx([float(scores[int(u[1:]), i]) for u, i in pairs], abs=1e-6)
         assert frame.title.tolist() == [f"title {i}" for _, i in pairs]
-        assert sum(cells) == (5 if limit == 1 else 9)  # padded to the longest list of the chunk
+        assert scored == {7, 2, 0, 5}  # 0 also pads the lists of a chunk
     table = pd.DataFrame({"item_id": [2, 7], "user_id": ["u0", "u3"], "note": ["a", "b"]}, index=[8, 9])
     assert service.score(table).score.tolist() == pytest.approx([float(scores[0, 2]), float(scores[3, 7])], abs=1e-6)
     assert service.score([]).empty

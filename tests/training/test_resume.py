@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gmmrec.training.resume import STATE_FILE
+from gmmrec.training.files import STATE_FILE
 from gmmrec.training.trainer import TrainConfig, Trainer
 from tests.training.toys import Dropout, DropoutConfig, mean_margin, seeded, toy_task
 
