@@ -27,6 +27,7 @@ COVERED = {
     "data/triples.py": "tasks/test_link_prediction.py",
     "ensemble/graphs.py": "ensemble/test_blend.py",
     "ensemble/member.py": "ensemble/test_blend.py",
+    "ensemble/table.py": "test_abilities.py",
     "evaluation/groups.py": "evaluation/test_evaluator.py",
     "evaluation/report.py": "evaluation/test_results.py",
     "evaluation/settings.py": "evaluation/test_evaluator.py",

@@ -8,8 +8,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from gmmrec.config import to_plain
-from gmmrec.ensemble import ENSEMBLES
 from gmmrec.ensemble.member import Member
+from gmmrec.ensemble.table import ENSEMBLES
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, given_parts, name_of, part_paths, stored_model
