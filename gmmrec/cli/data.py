@@ -66,7 +66,7 @@ def table(figures: "Description") -> str:
         ("per user", _spread(figures.user_degrees)),
         ("per item", _spread(figures.item_degrees)),
         ("repeated pairs", f"{figures.duplicates:,}"),
-        ("time", f"{figures.first_time} to {figures.last_time}" if figures.first_time else "none"),
+        ("time", _times(figures)),
         ("weight", "{:g} to {:g}".format(*figures.weight_range) if figures.weight_range else "none"),
         ("split", ", ".join(f"{n:,} {part}" for part, n in figures.split.items()) if figures.split else "none"),
     ]
@@ -78,6 +78,13 @@ def table(figures: "Description") -> str:
     rows += [(f"{node_type} attributes", ", ".join(columns)) for node_type, columns in figures.attributes.items()]
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def _times(figures: "Description") -> str:
+    if figures.first_time is None:
+        return "none"
+    span = f"{figures.first_time} to {figures.last_time}"
+    return span if figures.has_dates else f"{span}, an order without dates"
 
 
 def _spread(degrees: "Degrees") -> str:

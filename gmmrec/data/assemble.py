@@ -20,6 +20,7 @@ from gmmrec.data.parts import TRAIN
 from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.reviews import Reviews, read_reviews
 from gmmrec.data.tables import RawFeatures, Tables
+from gmmrec.data.times import time_columns
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError, literal
@@ -73,7 +74,8 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
             frame = tables.attributes[node_type]
             attributes[node_type] = _aligned(frame, _typed(frame["id"], is_integer), vocabulary)
     log = tables.log
-    columns = {name: torch.from_numpy(log[name].to_numpy(copy=True)) for name in ("time", "weight") if name in log}
+    columns = time_columns(log, tables.name)
+    columns |= {"weight": torch.from_numpy(log["weight"].to_numpy(copy=True))} if "weight" in log else {}
     reviews, review_rows, outfit_rows = _reviews(tables, review_words)
     columns |= {} if review_rows is None else {"review": review_rows}
     interactions = Interactions(_rows(log["user"], vocabularies["user"]), _rows(log["item"], vocabularies["item"]), **columns)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gmmrec.data.files import cell, location
 from gmmrec.data.parts import PART_LABELS
-from gmmrec.data.times import unix_seconds
+from gmmrec.data.times import read_times
 from gmmrec.errors import DataError, did_you_mean, quote_names
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class ColumnNames:
     weight: str | None = None
     split: str | None = None
     review: str | None = None
+    time_format: str = "auto"
+    """Form of the times; see :func:`gmmrec.data.times.read_times`."""
 
 
 def normalize_column_name(column: str) -> str:
@@ -82,7 +84,7 @@ def find_column(frame: pd.DataFrame, role: str, given: str | None, where: str, *
 
 
 def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) -> pd.DataFrame:
-    """Return the cleaned columns ``user``, ``item`` and, if present, ``time``, ``weight``, ``split`` and ``review``.
+    """Return the cleaned columns ``user``, ``item`` and, if present, those of times, ``weight``, ``split`` and ``review``.
 
     Rows without a rating are dropped if other rows have one: a missing rating does not say that the user liked the item.
 
@@ -102,13 +104,15 @@ def interaction_log(frame: pd.DataFrame, names: ColumnNames, path: Path | None) 
     log: pd.DataFrame = pd.DataFrame({"user": raw_ids(frame[user], path), "item": raw_ids(frame[item], path)})
     for role, given, clean in (
         ("weight", names.weight, _numbers),
-        ("time", names.time, unix_seconds),
         ("split", names.split, _parts),
         ("review", names.review, _texts),
     ):
         column = find_column(frame, role, given, where, required=False)
         if column is not None:
             log[role] = clean(frame[column], path)
+    time = find_column(frame, "time", names.time, where, required=False)
+    if time is not None:
+        log = log.assign(**read_times(frame[time], path, names.time_format))
     if "weight" in log and log["weight"].isna().any():
         unrated = log["weight"].isna()
         if unrated.all():
@@ -147,7 +151,12 @@ def _numbers(column: "pd.Series[Any]", path: Path | None) -> "pd.Series[Any]":
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(f"{cell(column, row, path)}, which is not a finite number; fix it")
-    weights: pd.Series[Any] = numbers.astype(np.float32)
+    with np.errstate(over="ignore"):
+        weights: pd.Series[Any] = numbers.astype(np.float32)
+    too_large = np.isinf(weights.to_numpy(dtype=np.float32, na_value=np.nan))
+    if too_large.any():
+        row = int(too_large.argmax())
+        raise DataError(f"{cell(column, row, path)}, which is too large for a rating (the limit is 3.4e38); scale the column")
     return weights
 
 

@@ -12,6 +12,7 @@ from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.pyg import Source, read_pyg
+from gmmrec.data.repeats import Repeats
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
@@ -36,6 +37,7 @@ class Dataset:
         impressions: Impressions, if the source has any.
         outfits: Outfits, if the source has any.
         triples: Triples over ``vocabularies["entity"]`` and ``vocabularies["relation"]``, if the source has any.
+        repeats: Events of the pairs whose weights were summed, from which splits sum anew; None if none were.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Dataset:
     impressions: Impressions | None = None
     outfits: Outfits | None = None
     triples: Triples | None = None
+    repeats: Repeats | None = None
 
     def __post_init__(self) -> None:
         for node_type in ("user", "item"):
@@ -89,6 +92,7 @@ class Dataset:
         edge: tuple[str, str, str] | str | None = None,
         rating: str | None = None,
         time: str | None = None,
+        time_format: str = "auto",
         name: str = "pyg",
     ) -> "Dataset":
         """Read users, items, interactions and features from a ``HeteroData``; other nodes and edges are ignored.
@@ -106,13 +110,14 @@ class Dataset:
             edge: Edge type between them, in either direction, or the name of its relation; required if there are several.
             rating: Edge attribute of ratings; None looks for a usual name such as ``rating`` or ``edge_label``, ``"none"`` ignores
                 ratings.
-            time: Edge attribute of times in seconds since 1970; likewise.
+            time: Edge attribute of times; likewise.
+            time_format: Form of the times, as in :class:`~gmmrec.data.load.DataConfig`.
             name: Name shown in reports.
 
         Raises:
             DataError: A type is missing or ambiguous, or an attribute cannot be used.
         """
-        found = read_pyg(data, Source(user, item, edge, rating, time))
+        found = read_pyg(data, Source(user, item, edge, rating, time, time_format))
         return cls(name, found.vocabularies, found.interactions, found.features, found.attributes, found.given_split)
 
     @property

@@ -24,11 +24,21 @@ from gmmrec.data.formats.knowledge import is_knowledge, read_knowledge
 from gmmrec.data.formats.mmrec import read_mmrec
 from gmmrec.data.formats.polyvore import is_polyvore, read_polyvore
 from gmmrec.data.tables import Tables
-from gmmrec.errors import DataError, did_you_mean, quote_names
+from gmmrec.data.times import check_time_format
+from gmmrec.errors import DataError, UsageError, WrongTypeError, did_you_mean, quote_names
 
 logger = logging.getLogger(__name__)
 
 Format = Literal["auto", "folder", "atomic", "mmrec", "table", "knowledge", "outfits", "impressions"]
+
+REMEDIES = {
+    "Dataset": "it is loaded already",
+    "HeteroData": "convert it with Dataset.from_pyg(…)",
+    "Interactions": "put it into a Dataset, with vocabularies",
+    "LazyFrame": "convert it with .collect().to_pandas()",
+    "Table": "convert it with .to_pandas()",
+}
+"""Conversions of other types, by their names; anything else is put into a DataFrame."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,12 @@ class DataConfig:
     item_column: str | None = None
     """Column of item ids; None looks for a usual name such as ``item`` or ``movieId``."""
     time_column: str | None = None
-    """Column of times (Unix seconds or dates); None looks for a usual name such as ``timestamp`` or ``date``,
+    """Column of times (Unix times, dates or steps); None looks for a usual name such as ``timestamp`` or ``date``,
     ``none`` ignores times."""
+    time_format: str = "auto"
+    """Form of the times: ``s``, ``ms``, ``us`` or ``ns`` since 1970, ``yyyymmdd``, ``year``, ``spreadsheet`` or
+    ``spreadsheet_1904`` days, ``day_first`` or ``month_first`` dates, a pattern such as ``%d.%m.%Y %H:%M``, or ``order`` for
+    numbers that are no dates; ``auto`` recognises it, and refuses what could be two of them."""
     utc_offset: float = 0.0
     """Hours added to all times, so that hours and weekdays are local where the source gives UTC."""
     weight_column: str | None = None
@@ -73,6 +87,7 @@ class DataConfig:
         check_literals(self)
         check_non_negative(k_core=self.k_core)
         check_positive(review_words=self.review_words)
+        check_time_format(self.time_format)
 
 
 def load_dataset(
@@ -102,20 +117,24 @@ def load_dataset(
         settings: Fields of :class:`DataConfig`.
 
     Raises:
+        WrongTypeError: The source is nothing that is read as a data set, such as a list or an array.
         DataError: The path holds no data set, or its data is invalid; the message names file, line and remedy.
 
     >>> dataset = load_dataset("movies-small", min_rating=4)
     >>> dataset.num_users, dataset.num_items, len(dataset.interactions)
     (671, 9066, 51568)
     """
+    check_source(source, "load_dataset")
     if isinstance(source, DataConfig):
         config, frame = replace(source, **settings), None
     elif isinstance(source, pd.DataFrame):
         config, frame = DataConfig(path="frame", **settings), source
     else:
         config, frame = DataConfig(path=str(source), **settings), None
-    settings_by_role = {field.name: getattr(config, f"{field.name}_column") for field in fields(ColumnNames)}
-    columns = ColumnNames(**{role: None if column is None else str(column) for role, column in settings_by_role.items()})
+    roles = [field.name for field in fields(ColumnNames) if field.name != "time_format"]
+    settings_by_role = {role: getattr(config, f"{role}_column") for role in roles}
+    named = {role: None if column is None else str(column) for role, column in settings_by_role.items()}
+    columns = ColumnNames(**named, time_format=config.time_format)
     tables = _read(config, columns) if frame is None else read_frame(frame, columns)
     attributes = {node_type: table for node_type, table in (("item", items), ("user", users)) if table is not None}
     tables = with_frames(tables, columns, attributes=attributes, features=features or {}, triples=triples, alignment=alignment)
@@ -135,6 +154,27 @@ def load_dataset(
         names = config.modalities.split(",") if isinstance(config.modalities, str) else config.modalities
         dataset = select_modalities(dataset, names)
     return k_core(dataset, config.k_core) if config.k_core else dataset
+
+
+def check_source(source: object, caller: str) -> None:
+    """Check that a value is read as a data set, so that nothing else, a bundled one least of all, stands in for it.
+
+    Raises:
+        WrongTypeError: It is neither a path or name, nor a DataFrame, nor settings; the message says how to convert it.
+        UsageError: The path is empty.
+    """
+    if isinstance(source, str | Path):
+        if not str(source).strip():
+            raise UsageError(f"the path given to {caller}() is empty; give a folder, a file or the name of a bundled data set")
+        return
+    if isinstance(source, pd.DataFrame | DataConfig):
+        return
+    kind = type(source).__name__
+    remedy = REMEDIES.get(kind, "put the interactions into pandas.DataFrame({'user': …, 'item': …})")
+    raise WrongTypeError(
+        f"{caller}() takes {'a Dataset, ' if caller == 'fit' else ''}a pandas DataFrame of interactions, the path of a folder or "
+        f"file, or the name of a bundled data set, but got {'None' if source is None else f'a value of type {kind}'}; {remedy}"
+    )
 
 
 def _read(config: DataConfig, columns: ColumnNames) -> Tables:

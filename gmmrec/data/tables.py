@@ -93,8 +93,9 @@ class Tables:
 
     Attributes:
         name: Name shown in reports.
-        log: Columns ``user`` and ``item`` (raw ids) and, if known, ``time`` (int64, Unix seconds), ``weight`` (float32),
-            ``split`` (int8, codes of :class:`~gmmrec.data.parts.SplitPart`) and ``review`` (text, or missing).
+        log: Columns ``user`` and ``item`` (raw ids) and, if known, ``time`` and ``nanosecond``, or ``order`` (int64, as in
+            :class:`~gmmrec.data.interactions.Interactions`), ``weight`` (float32), ``split`` (int8, codes of
+            :class:`~gmmrec.data.parts.SplitPart`) and ``review`` (text, or missing).
         attributes: Tables with a column ``id`` of raw ids, by node type.
         features: All modalities.
         text_ids: Node types whose ids are strings even if they look like integers.

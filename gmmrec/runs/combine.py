@@ -18,6 +18,7 @@ from gmmrec.ensemble.weights import search_weights
 from gmmrec.errors import UsageError
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
+from gmmrec.evaluation.splits import described
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import CombinedConfig, RunConfig
@@ -176,7 +177,8 @@ def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
     for part in GIVEN_PARTS:
         log, other = first.split.part(part), run.split.part(part)
         if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
-            raise UsageError(f"{first_name} and {name} cannot be combined: their {part} parts differ; {remedy}")
+            splits = f"{described(vars(first.config.split))} and {described(vars(run.config.split))}"
+            raise UsageError(f"{first_name} and {name} cannot be combined: their {part} parts differ (split by {splits}); {remedy}")
 
 
 def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], float]:

@@ -13,8 +13,9 @@ import torch
 
 from gmmrec.abilities import WarmStarts, offered
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.load import load_dataset
-from gmmrec.data.split import Split, split_dataset
+from gmmrec.data.load import DataConfig, check_source, load_dataset
+from gmmrec.data.reviews import training_texts
+from gmmrec.data.split import Split, chosen_strategy, split_dataset
 from gmmrec.errors import UsageError, quote_names
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
@@ -60,8 +61,14 @@ def run(
         dataset = load_dataset(config.data)
     else:  # record the data set that was used, not a default path
         config = replace(config, data=replace(config.data, path=dataset.name))
-    split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = config.model_class
+    strategy = chosen_strategy(dataset, config.split.strategy, reads_histories=model_class.query_type.reads_histories)
+    config = replace(config, split=replace(config.split, strategy=strategy))  # record the split that was used, not "auto"
+    split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
+    texts = training_texts(dataset.reviews, split)
+    dataset = replace(dataset, reviews=texts.reviews)
+    if split.outfits is not None and split.outfits.text is not None:
+        split = replace(split, outfits=replace(split.outfits, text=texts.numbered(split.outfits.text)))
     known = (model_class, *((classes,) if isinstance(classes, type) else classes or ()))
     inputs = TaskInputs(split, dataset.num_users, dataset.num_items, config.train, dataset.reviews, config.model)
     task = task_of(model_class.query_type, split)(inputs)
@@ -102,7 +109,7 @@ def run(
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, config, history=history)
     finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
-    finished.words = () if dataset.reviews is None else dataset.reviews.words
+    finished.words = texts.words
     started = time.perf_counter()
     evaluate_run(finished, config.eval)
     finished.report |= run_costs(history, time.perf_counter() - started)
@@ -145,7 +152,7 @@ def start_from(
 
 
 def fit(
-    dataset: Dataset | str | Path | pd.DataFrame,
+    dataset: Dataset | str | Path | pd.DataFrame | DataConfig,
     model: str | type[AnyRecommender] = "mgat",
     *,
     out: str | Path | None = None,
@@ -166,9 +173,12 @@ def fit(
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:
+        WrongTypeError: ``dataset`` is nothing that is read as a data set, such as a list or an array.
         UsageError: A setting is unknown or impossible, or concerns the reading of a data set that is already loaded; or a run to be
             saved has a part without an importable name.
     """
+    if not isinstance(dataset, Dataset):
+        check_source(dataset, "fit")
     model_class = find_model(model)
     values = nested(settings, sections_of(model_class))
     reading = values.setdefault("data", {})
@@ -181,6 +191,8 @@ def fit(
         )
     if isinstance(dataset, str | Path):
         reading["path"] = str(dataset)
+    if isinstance(dataset, DataConfig):
+        reading |= {name: value for name, value in vars(dataset).items() if name not in reading}
     config = read_config(model_class, {**values, **values.pop("run", {})})
     if isinstance(dataset, pd.DataFrame):
         dataset = load_dataset(dataset, **reading)

@@ -31,8 +31,8 @@ class CollaborativeTask:
     A pair logged more than once is one training interaction. All tensors are on the CPU.
 
     Args:
-        inputs: Split, sizes, batches and reviews: if given, batches hold the user's review of the positive. Words that occur only
-            once in training reviews are unknown, as in the graph.
+        inputs: Split, sizes, batches and reviews: if given, batches hold the user's review of the positive. Words are numbered
+            from training reviews alone, as in the graph.
 
     Raises:
         UsageError: There is no training interaction.
@@ -49,7 +49,9 @@ class CollaborativeTask:
         self._users, self._items = self.seen.groups, self.seen.values
         pool = num_items if config.negatives_from == "all" else self._items
         self.negatives = UniformNegatives(self.seen, pool)
-        self._text = training_texts(inputs.reviews, split.train.distinct())  # in the order of self._users and self._items
+        self._text = training_texts(inputs.reviews, split).about(
+            split.train.distinct()
+        )  # in the order of self._users and self._items
 
     @property
     def num_batches(self) -> int:

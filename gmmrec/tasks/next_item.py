@@ -37,22 +37,22 @@ class HistoryConfig:
 
 
 class Timeline:
-    """Events by user, oldest first; events of the same second keep the order of the log.
+    """Events by user, oldest first; events of the same moment keep the order of the log.
 
     Args:
-        log: Events; without times, the order of the log is used.
+        log: Events; without times and an order, that of the log is used.
         num_users: Number of users.
 
     Attributes:
         user: Rows ``[E]``, ascending.
         item: Rows ``[E]``.
-        time: Seconds since 1970 ``[E]``, or None.
+        time: Seconds since 1970 ``[E]``, or None without dates.
         first: Position of the first event of each event's user ``[E]``.
         position: Position of each event of the log ``[E]``.
     """
 
     def __init__(self, log: Interactions, num_users: int) -> None:
-        order = torch.arange(len(log)) if log.time is None else torch.argsort(log.time, stable=True)
+        order = torch.arange(len(log)) if log.moment is None else torch.argsort(log.moment, stable=True)
         order = order[torch.argsort(log.user[order], stable=True)]
         self.user, self.item = log.user[order], log.item[order]
         self.time = None if log.time is None else log.time[order]

@@ -11,6 +11,7 @@ from gmmrec.config import check_choice, check_literals, check_positive
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import TRAIN
 from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
+from gmmrec.data.reviews import training_texts
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEvaluation, EvaluationTask, Mask, RankingEvaluation
@@ -66,6 +67,9 @@ class OutfitTask:
             raise UsageError("the data set has no outfits; choose another model, or a data set with outfits")
         self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
         self.outfits: Outfits = split.outfits
+        self._text = self.outfits.text
+        if self._text is not None and inputs.reviews is not None:
+            self._text = training_texts(inputs.reviews, split).numbered(self._text)
         self.settings = settings if isinstance(settings, OutfitConfig) else OutfitConfig()
         items = self.outfits.items
         if int(items.counts.min()) < 2:
@@ -104,7 +108,7 @@ class OutfitTask:
             position = examples[index]
             outfit = self._outfit[position]
             negative = self._negatives.draw(outfit, self.config.num_negatives, generator)
-            text = None if self.outfits.text is None else self.outfits.text[outfit]
+            text = None if self._text is None else self._text[outfit]
             yield graph, Batch(self.query(outfit, position), self.outfits.items.values[position], negative, text=text)
 
     def query(self, outfit: Tensor, left_out: Tensor | None = None) -> OutfitQuery:

@@ -42,7 +42,7 @@ class RatingTask:
         self.split, self.config = split, inputs.batches
         self._ranking = CollaborativeTask(replace(inputs, reviews=None))
         self._train = split.train.distinct()
-        self._text = training_texts(inputs.reviews, self._train)
+        self._text = training_texts(inputs.reviews, split).about(self._train)
 
     @property
     def num_batches(self) -> int:

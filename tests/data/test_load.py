@@ -71,8 +71,11 @@ def test_modalities_can_be_left_out():
 
 
 def test_times_are_shifted_to_the_local_clock(tmp_path):
-    (tmp_path / "interactions.csv").write_text("user,item,time\n1,1,36000\n2,1,90000\n")
-    assert load_dataset(tmp_path, utc_offset=-5.5).interactions.time.tolist() == [16200, 70200]
+    (tmp_path / "interactions.csv").write_text("user,item,time\n1,1,1000036000\n2,1,1000090000\n")
+    assert load_dataset(tmp_path, utc_offset=-5.5).interactions.time.tolist() == [1000016200, 1000070200]
     (tmp_path / "interactions.csv").write_text("user,item\n1,1\n2,1\n")
     with pytest.raises(DataError, match="have no times to shift; leave utc_offset out"):
+        load_dataset(tmp_path, utc_offset=2)
+    (tmp_path / "interactions.csv").write_text("user,item,time\n1,1,3\n2,1,4\n")
+    with pytest.raises(DataError, match="have an order, but no dates to shift; leave utc_offset out"):
         load_dataset(tmp_path, utc_offset=2)

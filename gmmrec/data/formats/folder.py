@@ -122,7 +122,7 @@ def _log(folder: Path, columns: ColumnNames) -> pd.DataFrame:
 
 
 def read_lists(path: Path, *, ordered: bool) -> pd.DataFrame:
-    """Read interactions from lines ``user item item …``; if ordered, the position in the line becomes the time."""
+    """Read interactions from lines ``user item item …``; if ordered, the position in the line becomes the order."""
     text = read_text(path)
     lines = pd.Series(text.splitlines())
     words = lines.str.count(r"\S+")
@@ -136,7 +136,7 @@ def read_lists(path: Path, *, ordered: bool) -> pd.DataFrame:
         raise DataError(f"{path.name} holds users without items; write a user id and item ids, separated by spaces, in every line")
     log: pd.DataFrame = pd.DataFrame({"user": np.repeat(tokens[starts], lengths), "item": tokens[is_item]})
     if ordered:
-        log["time"] = np.arange(len(log)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        log["order"] = np.arange(len(log)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return log
 
 

@@ -19,7 +19,7 @@ def test_typed_headers(tmp_path):
     assert dataset.vocabularies["user"].ids() == [2, 1]
     assert dataset.interactions.user.tolist() == [1, 0]
     assert dataset.interactions.weight.tolist() == [3.0, 4.5]
-    assert dataset.interactions.time.tolist() == [5, 6]
+    assert dataset.interactions.order.tolist() == [5, 6]
     assert dataset.attributes["item"]["title"].tolist() == ['A "quoted" film', "B", "C"]
     assert dataset.features["image"].values.tolist() == [[1.0, 2.0], [0.0, 0.0], [3.0, 4.5]]
     assert dataset.features["image"].mask.tolist() == [True, False, True]

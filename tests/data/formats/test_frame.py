@@ -37,7 +37,7 @@ def test_files_of_one_table(tmp_path):
     assert from_text.name == from_parquet.name == "ratings"
     assert from_text.vocabularies["user"].ids() == [7, 8]
     assert from_parquet.vocabularies["user"].ids() == ["7", "8"]  # a Parquet file has column types
-    assert from_parquet.interactions.time.tolist() == [1, 2]
+    assert from_parquet.interactions.order.tolist() == [1, 2]
 
 
 LOG = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"]})

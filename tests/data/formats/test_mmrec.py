@@ -15,7 +15,7 @@ def test_mmrec_layout(tmp_path):
     assert dataset.num_items == 4  # item 3 has features only
     assert dataset.given_split.tolist() == [0, 1, 2]
     assert dataset.interactions.item.tolist() == [1, 2, 0]
-    assert dataset.interactions.time.tolist() == [9, 8, 7]
+    assert dataset.interactions.order.tolist() == [9, 8, 7]
     assert dataset.features["image"].values[3].tolist() == [7.0, 8.0]
 
 
