@@ -15,7 +15,7 @@ from tests.golden.measure import read_settings
 
 VARIANTS = (
     *("graph-fusion-knowledge", "mkgformer-knowledge", "lightgcn-sampled", "mmt-net-sampled", "nrpa-words", "nrpa-sampled"),
-    *("pog-mean", "graph-filter-features", "vecf-dot", "ease-features-l3ae", "mml-meta", "freedom-knn-cosine", "marank-mean"),
+    *("pog-mean", "graph-filter-features", "vecf-dot", "ease-features-l3ae", "freedom-knn-cosine", "marank-mean"),
 )
 """Cases of the golden file besides the one named like each model."""
 BY_STRATEGY = ("lightgcn-sampled", "freedom-knn-cosine", "bert4rec", "mmt-net", "nrpa", "ease", "popularity", "bias", "vecf")
