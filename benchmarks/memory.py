@@ -105,18 +105,18 @@ def memory_of_loading(path: str) -> dict[str, float]:
 
 def loading(data: Path) -> list[dict[str, object]]:
     """Return one row per data set: the size of its files and tables, and the peak of reading it."""
-    rows = []
+    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as base:
-        places = {"films (bundled)": "movies-small"}
+        sources = {"films (bundled)": "movies-small"}
         for users, items, interactions in SIZES:
             config = SyntheticConfig(users, items, interactions, dims={"image": 64})
             folder = Path(base) / str(interactions)
             write_folder(synthetic_dataset(config, torch.Generator().manual_seed(0)), folder)
-            places[f"synthetic, {users:,} users, {items:,} items"] = str(folder)
-        places |= {name: str(data / name) for name in REAL if (data / name).is_dir()}
-        for name, place in places.items():
-            files = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file()) / 2**20
-            found = in_new_process(memory_of_loading, place)
+            sources[f"synthetic, {users:,} users, {items:,} items"] = str(folder)
+        sources |= {name: str(data / name) for name in REAL if (data / name).is_dir()}
+        for name, source in sources.items():
+            files = sum(path.stat().st_size for path in Path(source).rglob("*") if path.is_file()) / 2**20
+            found = in_new_process(memory_of_loading, source)
             rows.append({"data": name, "files MiB": files if files else None, **found})
     return rows
 

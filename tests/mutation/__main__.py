@@ -1,9 +1,9 @@
 """Mutation testing with cosmic-ray's operators: a seeded sample of mutants per package, each against its own tests.
 
-``python -m tests.mutation nn graph`` plants them one after another in a copy of the tree and appends a row each to ``results.csv``;
-an interrupted run continues. ``--report`` prints the table of scores, ``--survivors`` lists those to look at, and ``--again``
-plants survivors once more after tests were added. The tests of a module are the file that mirrors it (``tests/test_mirrors.py``) and the
-examples of its docstrings, as in the suite.
+``python -m tests.mutation nn graph`` plants them one after another in a copy of the tree and appends a row each to
+``results.csv``; an interrupted run continues. ``--report`` prints the table of scores, ``--survivors`` lists those to look at, and
+``--again`` plants survivors once more after tests were added. The tests of a module are the file that mirrors it
+(``tests/test_mirrors.py``) and the examples of its docstrings, as in the suite.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def plant_all(
     for done, mutant in enumerate(mutants):
         if time.monotonic() > deadline:
             return done
-        tests = tests_of(mutant.file)
+        tests = mirrored_tests(mutant.file)
         if mutant.file not in usual:
             begin = time.monotonic()
             code, text = run_tests(tests, copy, 3600, more=["--doctest-modules"])
@@ -104,7 +104,7 @@ def plant_all(
     return len(mutants)
 
 
-def tests_of(file: str) -> list[str]:
+def mirrored_tests(file: str) -> list[str]:
     """Return the test file of a module and the module itself, for the examples in it."""
     source = file.removeprefix("gmmrec/")
     path = mirror(source)

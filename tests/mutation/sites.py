@@ -1,4 +1,4 @@
-"""Places of a module where cosmic-ray can plant a mutant, and a seeded sample of them."""
+"""Sites of a module where cosmic-ray can plant a mutant, and a seeded sample of them."""
 
 import ast
 from collections import Counter, defaultdict
@@ -22,7 +22,7 @@ Span = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Site:
-    """A place, and the mutants it can have as pairs of an operator and its occurrence in the file."""
+    """A site, and the mutants it can have as pairs of an operator and its occurrence in the file."""
 
     file: str
     span: Span
@@ -72,7 +72,7 @@ OPERATORS = {name: cosmic_ray.plugins.get_operator(name)() for name in cosmic_ra
 
 
 def sites(file: str, source: str) -> list[Site]:
-    """Return all places of a module that can be mutated; types are left out, as nothing runs them."""
+    """Return all sites of a module that can be mutated; types are left out, as nothing runs them."""
     lines, skipped = [line.strip() for line in source.splitlines()], annotations(source)
     count: Counter[str] = Counter()
     found: defaultdict[Span, list[tuple[str, int]]] = defaultdict(list)
@@ -110,9 +110,9 @@ def annotations(source: str) -> list[Span]:
 
 
 def sample(package: str, sources: dict[str, str], size: int, seed: int) -> list[Mutant]:
-    """Draw mutants of a package, one per place, without replacement, in the order of their files.
+    """Draw mutants of a package, one per site, without replacement, in the order of their files.
 
-    Every place has a number made of the seed, its file and its line of code, and the smallest are taken; so a change of one
+    Every site has a number made of the seed, its file and its line of code, and the smallest are taken; so a change of one
     file leaves the mutants that are drawn elsewhere as they are.
     """
     ranked: list[tuple[int, Site]] = []
@@ -141,7 +141,7 @@ def mutate(source: str, operator: str, occurrence: int) -> str:
     """Return a module with one mutant.
 
     Raises:
-        ValueError: There is no such place.
+        ValueError: There is no such site.
     """
     name = operator if "/" in operator else next(name for name in OPERATORS if name.endswith(f"/{operator}"))
     changed = mutate_code(source, OPERATORS[name], occurrence)
