@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sources, results, reasons = read_package(ROOT, packages), read_results(options.out), read_equivalent()
     drawn = {package: sample(package, sources, options.size, options.seed) for package in packages}
     if options.report:
-        print(table({package: outcomes(mutants, results, reasons) for package, mutants in drawn.items()}))
+        both = (read_results(options.out, first=True), results)
+        print(table(*({package: outcomes(mutants, rows, reasons) for package, mutants in drawn.items()} for rows in both)))
         return 0
     everything = [mutant for package in packages for mutant in drawn[package] if (options.only or "") in mutant.file]
     survivors = [m for m in everything if m.key in results and results[m.key].outcome == SURVIVED]

@@ -35,8 +35,8 @@ class Result:
         return self.file, self.operator, self.before, self.after, self.nth
 
 
-def read_results(path: Path) -> dict[Key, Result]:
-    """Return the newest result of every mutant; a file that does not exist has none."""
+def read_results(path: Path, *, first: bool = False) -> dict[Key, Result]:
+    """Return the newest result of every mutant, or its first; a file that does not exist has none."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
@@ -44,7 +44,7 @@ def read_results(path: Path) -> dict[Key, Result]:
             Result(**{**row, "number": int(row["number"]), "seconds": float(row["seconds"]), "nth": int(row["nth"])})  # type: ignore[arg-type]
             for row in csv.DictReader(file)
         ]
-    return {row.key: row for row in rows}
+    return {row.key: row for row in (reversed(rows) if first else rows)}
 
 
 def append(path: Path, result: Result) -> None:
@@ -94,17 +94,35 @@ def outcomes(mutants: Sequence[Mutant], results: Mapping[Key, Result], reasons: 
     return found
 
 
-def table(by_package: Mapping[str, Sequence[str]]) -> str:
-    """Return the score of every package as Markdown: the share of killed ones among those that could be."""
-    rows = ["| package | mutants | killed | timed out | survived | equivalent | not importable | score | 95 % interval |"]
-    rows.append("|---" * 9 + "|")
+def table(first: Mapping[str, Sequence[str]], newest: Mapping[str, Sequence[str]]) -> str:
+    """Return the score of every package as Markdown: the share of killed ones among those that could be.
+
+    The first score, before tests were added for survivors, estimates that of all mutants; the newest is that of the sample.
+    """
+    rows = [
+        "| package | mutants | equivalent | not importable | first score | 95 % interval | killed | timed out | survived | score now |"
+    ]
+    rows.append("|---" + "|---:" * 9 + "|")
     for package in PACKAGES:
-        found = by_package.get(package, ())
+        found = newest.get(package, ())
         if found:
             number = {name: found.count(name) for name in (KILLED, SLOW, SURVIVED, SAME, UNUSABLE)}
-            dead = number[KILLED] + number[SLOW]
-            low, high = wilson(dead, dead + number[SURVIVED])
-            score = dead / max(1, dead + number[SURVIVED])
-            cells = [f"`{package}`", str(len(found)), *map(str, number.values()), f"{score:.1%}", f"{low:.1%} to {high:.1%}"]
+            dead, alive = _counts(first[package])
+            low, high = wilson(dead, dead + alive)
+            cells = [f"`{package}`", str(len(found)), str(number[SAME]), str(number[UNUSABLE]), _share(dead, alive)]
+            cells += [
+                f"{low:.1%} to {high:.1%}",
+                *(str(number[name]) for name in (KILLED, SLOW, SURVIVED)),
+                _share(*_counts(found)),
+            ]
             rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def _counts(found: Sequence[str]) -> tuple[int, int]:
+    """Return the numbers of killed mutants and of survivors."""
+    return found.count(KILLED) + found.count(SLOW), found.count(SURVIVED)
+
+
+def _share(dead: int, alive: int) -> str:
+    return f"{dead / max(1, dead + alive):.1%}"

@@ -77,9 +77,11 @@ def sites(file: str, source: str) -> list[Site]:
     count: Counter[str] = Counter()
     found: defaultdict[Span, list[tuple[str, int]]] = defaultdict(list)
     for node in ast_nodes(get_ast(source)):
+        is_marker = node.type == "operator" and node.parent.type in ("parameters", "lambdef")  # a star or slash of its own
         for name, operator in OPERATORS.items():
             for span in operator.mutation_positions(node):
-                found[span].append((name, count[name]))
+                if not is_marker:
+                    found[span].append((name, count[name]))
                 count[name] += 1
     return [
         Site(file, span, lines[row], lines[:row].count(lines[row]), tuple(mutants))
@@ -128,8 +130,10 @@ def sample(package: str, sources: dict[str, str], size: int, seed: int) -> list[
         if len(chosen) == size:
             break
         operator, occurrence = site.mutants[rank % len(site.mutants)]
-        text = mutate(sources[site.file], operator, occurrence)
-        if not is_python(text):  # such as a parameter list without its star
+        try:
+            text = mutate(sources[site.file], operator, occurrence)
+            ast.parse(text)
+        except (ValueError, SyntaxError):
             continue
         after, position = text.splitlines(), site.span[0][0] - 1
         new = after[position].strip() if position < len(after) else ""
@@ -141,21 +145,16 @@ def mutate(source: str, operator: str, occurrence: int) -> str:
     """Return a module with one mutant.
 
     Raises:
-        ValueError: There is no such site.
+        ValueError: There is no such site, or its mutant is not one that cosmic-ray can write.
     """
     name = operator if "/" in operator else next(name for name in OPERATORS if name.endswith(f"/{operator}"))
-    changed = mutate_code(source, OPERATORS[name], occurrence)
+    try:
+        changed = mutate_code(source, OPERATORS[name], occurrence)
+    except AttributeError as error:  # of a dotted name of an exception
+        raise ValueError(f"{operator} cannot change its occurrence {occurrence}") from error
     if changed is None:
         raise ValueError(f"{operator} has no occurrence {occurrence}")
     return changed
-
-
-def is_python(text: str) -> bool:
-    try:
-        ast.parse(text)
-    except SyntaxError:
-        return False
-    return True
 
 
 def number(*parts: object) -> int:

@@ -71,6 +71,10 @@ def test_a_mutant_changes_its_line_alone():
         assert changed == [mutant.number]
         assert (before[mutant.number - 1].strip(), after[mutant.number - 1].strip()) == (mutant.before, mutant.after)
         compile(text, "a.py", "exec")
+    dotted = "try:\n    a = 1\nexcept (OSError, json.JSONDecodeError):\n    a = 2\n"
+    assert {mutant.operator for mutant in sample("x", {"gmmrec/x/a.py": dotted}, 9, 0)} >= {"NumberReplacer"}
+    with pytest.raises(ValueError, match="ExceptionReplacer cannot change its occurrence 1"):
+        mutate(dotted, "ExceptionReplacer", 1)
     with pytest.raises(ValueError, match="AddNot has no occurrence 99"):
         mutate(SOURCE, "AddNot", 99)
 
@@ -114,14 +118,16 @@ def test_the_newest_row_of_a_mutant_counts(tmp_path):
         append(path, row(mutant, outcome))
     rows = read_results(path)
     assert rows[first.key] == row(first, KILLED)
+    assert read_results(path, first=True)[first.key] == row(first, SURVIVED)
     reasons = {(second.file, second.before, second.after): "the same"}
     assert outcomes([first, second, third], rows, {}) == [KILLED, SURVIVED]
     assert outcomes([first, second, third], rows, reasons) == [KILLED, SAME]
 
 
 def test_the_score_leaves_out_what_nobody_could_kill():
-    text = table({"nn": [KILLED] * 6 + [SLOW] * 2 + [SURVIVED] * 2 + [SAME] * 5 + [UNUSABLE]})
-    assert text.splitlines()[2] == "| `nn` | 16 | 6 | 2 | 2 | 5 | 1 | 80.0% | 49.0% to 94.3% |"
+    first = [KILLED] * 6 + [SLOW] * 2 + [SURVIVED] * 2 + [SAME] * 5 + [UNUSABLE]
+    text = table({"nn": first}, {"nn": [KILLED] * 2 + first[2:8] + [KILLED] + first[9:]})
+    assert text.splitlines()[2] == "| `nn` | 16 | 5 | 1 | 80.0% | 49.0% to 94.3% | 7 | 2 | 1 | 90.0% |"
 
 
 def test_mutants_are_planted_one_at_a_time_and_tests_must_pass_before(tmp_path, monkeypatch):
