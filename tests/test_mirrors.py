@@ -34,7 +34,6 @@ COVERED = {
     "graph/denoise.py": "models/test_freedom.py",
     "graph/histories.py": "models/test_ease.py",
     "graph/latent.py": "models/test_lattice.py",
-    "graph/multimodal.py": "graph/test_build.py",
     "graph/smoothing.py": "models/graph_fusion/test_model.py",
     "models/__init__.py": "models/test_table.py",
     "models/graph_fusion/config.py": "models/graph_fusion/test_model.py",
