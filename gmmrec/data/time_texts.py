@@ -14,6 +14,7 @@ ISO = r"\d{4}([-/.]\d{1,2}([-/.]\d{1,2})?|\d{4})([T ]\d.*)?"
 ZONED = r".*[T ]\d.*(?:Z|[+-]\d\d:?\d\d|[+-]\d\d)"
 NUMERIC_DATE = r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4})(?:[T ]+(\d.*))?"
 SHORT_YEAR = r"\d{1,2}[-/.]\d{1,2}[-/.]\d{2}(?:[T ].*)?"
+SHAPE = str.maketrans("123456789", "000000000")
 TEXT_FORMS = ("day_first", "month_first")
 """Forms that can be named."""
 
@@ -57,12 +58,17 @@ def moments_of(dates: "pd.Series[Any]") -> Moments:
 
 
 def _auto(values: "pd.Series[str]", at: Locate) -> "pd.Series[Any]":
-    values = values.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
-    is_iso = values.str.fullmatch(ISO).to_numpy(bool)
-    if not is_iso.any() and bool(values.str.fullmatch(NUMERIC_DATE).all()):
+    shapes = _Shapes(values)
+    if shapes.match(r".*(?:UTC|GMT)").any():
+        values = values.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
+        shapes = _Shapes(values)
+    is_iso = shapes.match(ISO)
+    if not is_iso.any() and shapes.match(NUMERIC_DATE).all():
         return _numeric(values, "auto", at)
-    _refuse_half_zoned(values, at)
-    dates: pd.Series[Any] = pd.to_datetime(values.where(is_iso), errors="coerce", utc=True, format="ISO8601")
+    _refuse_half_zoned(shapes, at)
+    dates: pd.Series[Any] = pd.to_datetime(
+        values if is_iso.all() else values.where(is_iso), errors="coerce", utc=True, format="ISO8601"
+    )
     _refuse_invalid(values, dates, at, "neither a Unix time nor a date such as 2018-09-20")
     return dates
 
@@ -90,18 +96,31 @@ def _numeric(values: "pd.Series[str]", form: str, at: Locate) -> "pd.Series[Any]
     day, month = (0, 1) if form == "day_first" else (1, 0)
     iso = parts[2] + "-" + parts[month].str.zfill(2) + "-" + parts[day].str.zfill(2)
     iso = iso.where(parts[3].isna(), iso + "T" + parts[3].fillna(""))
-    _refuse_half_zoned(iso, at)
+    _refuse_half_zoned(_Shapes(iso), at)
     dates: pd.Series[Any] = pd.to_datetime(iso, errors="coerce", utc=True, format="ISO8601")
     _refuse_invalid(values, dates, at, f"no date with the {form.split('_')[0]} first")
     return dates
 
 
-def _refuse_half_zoned(values: "pd.Series[str]", at: Locate) -> None:
-    zoned = values.str.fullmatch(ZONED).to_numpy(bool)
+def _refuse_half_zoned(shapes: "_Shapes", at: Locate) -> None:
+    zoned = shapes.match(ZONED)
     if zoned.any() and not zoned.all():
         raise DataError(
             f"{at(int(zoned.argmin()))}, a time without a zone, while others have one; write a zone in every row or in none"
         )
+
+
+class _Shapes:
+    """Texts with all digits alike, so that a pattern is matched once for all texts of one shape."""
+
+    def __init__(self, values: "pd.Series[str]") -> None:
+        self.codes, shapes = pd.factorize(values.map(lambda text: text.translate(SHAPE)))
+        self.shapes = pd.Series(shapes, dtype=object)
+
+    def match(self, pattern: str) -> NDArray[np.bool_]:
+        """Return which texts match a pattern that tells no digit from another."""
+        matches: NDArray[np.bool_] = self.shapes.str.fullmatch(pattern).to_numpy(bool)[self.codes]
+        return matches
 
 
 def _refuse_invalid(values: "pd.Series[str]", dates: "pd.Series[Any]", at: Locate, complaint: str) -> None:

@@ -81,7 +81,9 @@ def read_times(column: "pd.Series[Any]", path: Path | None, form: str = "auto") 
     numbers, is_number = exact_numbers(column, locate)
     if is_text_form or not is_number.all():
         texts = _texts(column)
-        _refuse_missing(texts.str.lower().isin(MISSING).to_numpy(bool), column, path)
+        is_missing = texts.str.len().to_numpy() <= max(map(len, MISSING))
+        is_missing[is_missing] = texts[is_missing].str.lower().isin(MISSING).to_numpy(bool)
+        _refuse_missing(is_missing, column, path)
         if is_text_form or (form == "auto" and not is_number.any()):
             return _checked(read_texts(texts, form, locate), column, path)
         rest = "is not a number like the other times" if is_number.any() else f"is no number, but time_format is {form!r}"

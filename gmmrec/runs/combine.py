@@ -177,8 +177,9 @@ def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
     for part in GIVEN_PARTS:
         log, other = first.split.part(part), run.split.part(part)
         if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
-            splits = f"{described(vars(first.config.split))} and {described(vars(run.config.split))}"
-            raise UsageError(f"{first_name} and {name} cannot be combined: their {part} parts differ (split by {splits}); {remedy}")
+            splits = [described(vars(each.config.split)) for each in (first, run)]
+            named = f" (split by {splits[0]} and {splits[1]})" if splits[0] != splits[1] else ""
+            raise UsageError(f"{first_name} and {name} cannot be combined: their {part} parts differ{named}; {remedy}")
 
 
 def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], float]:

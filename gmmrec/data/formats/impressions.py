@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from gmmrec.data.formats.news import find_plain_or_gzipped, numbered_lines, read_catalogue, read_entity_labels
 from gmmrec.data.parts import TEST, TRAIN
 from gmmrec.data.tables import RawImpressions, Tables
+from gmmrec.data.time_numbers import YEAR_2100
 from gmmrec.errors import DataError
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
@@ -174,9 +175,9 @@ def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
     times = None
     if (frame["history_time"] != "").any():
         timed = frame["history_time"].str.split()
-        plain = timed.map(lambda words: all(word.isdigit() for word in words)).to_numpy(bool)
+        plain = timed.map(lambda words: all(word.isdigit() and int(word) <= YEAR_2100 for word in words)).to_numpy(bool)
         is_complete = plain & (timed.str.len().to_numpy() == num_history)
-        check(is_complete, "history_time", "times of the history; write one for each click")
+        check(is_complete, "history_time", "times of the history; write one for each click, in seconds since 1970")
         times = np.array([int(word) for words in timed for word in words], dtype=np.int64)
     shown, num_shown = codes.of(frame["shown"])
     seconds = time.astype("datetime64[s]").astype("int64").to_numpy(copy=True)

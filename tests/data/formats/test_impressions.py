@@ -203,6 +203,11 @@ def test_impressions_keep_all_their_items(mind):
         ("behaviors.tsv", "9\t\t11/13/2019 8:36:57 AM\tN1\tN2-1", "behaviors.tsv line 4 has '' as its user"),
         ("behaviors.tsv", "9\tU\t11/13/2019 8:36:57 AM\tN1 N2\tN2-1\t5", "behaviors.tsv line 1 has '' as its times of the history"),
         (
+            "behaviors.tsv",
+            "9\tU\t11/13/2019 8:36:57 AM\tN1\tN2-1 N1-0\t1573000000000",
+            "as its times of the history; write one for each click, in seconds since 1970",
+        ),
+        (
             "news.tsv",
             "N9\tsports\tgolf\tTitle\tAbstract\taddress\t[]",
             "line 4 has 7 fields, but an article must have eight",
