@@ -99,10 +99,9 @@ def table(first: Mapping[str, Sequence[str]], newest: Mapping[str, Sequence[str]
 
     The first score, before tests were added for survivors, estimates that of all mutants; the newest is that of the sample.
     """
-    rows = [
-        "| package | mutants | equivalent | not importable | first score | 95 % interval | killed | timed out | survived | score now |"
-    ]
-    rows.append("|---" + "|---:" * 9 + "|")
+    header = ("package", "mutants", "equivalent", "not importable", "first score", "95 % interval")
+    header = (*header, "killed", "timed out", "survived", "score now")
+    rows = [f"| {' | '.join(header)} |", "|---" + "|---:" * 9 + "|"]
     for package in PACKAGES:
         found = newest.get(package, ())
         if found:
