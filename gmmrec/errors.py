@@ -5,9 +5,13 @@ Each is also the built-in exception that Python programs expect.
 """
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
+
+LONGEST = 200
+"""Characters of a value that a message shows."""
 
 
 class UsageError(ValueError):
@@ -47,12 +51,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def literal(value: object) -> str:
-    """Return a value as a Python literal, without NumPy's number types.
+    """Return a value as a Python literal, without NumPy's number types, truncated after :data:`LONGEST` characters.
 
     >>> literal(np.int64(4)), literal("4")
     ('4', "'4'")
     """
-    return repr(value.item() if isinstance(value, np.generic) else value)
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, str) and len(plain) > LONGEST:
+        return f"{plain[:LONGEST]!r}…"
+    return repr(plain)
 
 
 def quote_names(names: Iterable[object], limit: int = 8) -> str:
@@ -61,5 +68,5 @@ def quote_names(names: Iterable[object], limit: int = 8) -> str:
     >>> quote_names(["a", "b", "c"], limit=2)
     "'a', 'b', …"
     """
-    quoted = [repr(name) for name in names]
+    quoted = [literal(name) for name in itertools.islice(names, limit + 1)]
     return ", ".join(quoted[:limit] + ["…"] * (len(quoted) > limit))

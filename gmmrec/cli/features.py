@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmrec.errors import UsageError
+from gmmrec.safety.names import check_name
 
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
@@ -66,6 +67,7 @@ def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
         (other,) = set(PLURAL) - {arguments.of}
         raise UsageError(f"{dataset.name} has no {PLURAL[arguments.of]}; use --of {other}, or give another data set")
     name = ("entity_" if arguments.of == "entity" else "") + (arguments.name or ("image" if arguments.image else "text"))
+    check_name(name, "modality")
     folder = _folder(dataset, arguments, name)
     source = _pictures(dataset, arguments) if arguments.image else _texts(dataset, arguments)
     found = extract(source, folder / f"{name}{ENDING}", dim=arguments.dim, batch_size=arguments.batch_size, progress=True)

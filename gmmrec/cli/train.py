@@ -5,13 +5,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gmmrec.cli.classes import add_class_flags, allow_working_folder, given_parts
 from gmmrec.cli.settings import describe_flags, expand
 from gmmrec.errors import UsageError
+from gmmrec.safety.documents import read_yaml
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -84,22 +82,3 @@ def train(arguments: argparse.Namespace) -> int:
         print(found["test"].to_markdown())
     print(f"\nwritten to {folder}", file=sys.stderr)
     return 0
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings in a YAML file.
-
-    Raises:
-        UsageError: The file is missing, is not YAML, or holds no settings.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"settings file {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold sections such as 'train:', but holds a {type(values).__name__}")
-    return values

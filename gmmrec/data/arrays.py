@@ -1,11 +1,9 @@
 """Reader of feature arrays: ``NAME_feat.npy`` (one row per id) and ``NAME_feat.npz`` (ids and values)."""
 
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -13,6 +11,7 @@ from gmmrec.data.columns import ALIASES, normalize_column_name
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import read_tokens
 from gmmrec.errors import DataError, literal, quote_names
+from gmmrec.safety.arrays import load_arrays
 
 FEATURE_FILE = re.compile(r"(?P<name>.+?)_feat(ure)?s?\.(npy|npz)$")
 SOLE_ARRAYS = ("values", "feat", "features")
@@ -49,32 +48,6 @@ def read_features(
     return tables
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an ``.npz`` by name, or that of an ``.npy`` as ``values``, without unpickling."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    magic = b"PK" if path.suffix == ".npz" else b"\x93NUMPY"
-    if not head:
-        raise DataError(f"{path.name} is empty (0 bytes); copy or download it again")
-    if head.startswith(b"\x80"):
-        raise DataError(f"{path.name} is a pickle, which can run code when loaded; save plain numbers with numpy.save")
-    if not head.startswith(magic):
-        beginning = head[:20].decode("ascii", "replace")
-        raise DataError(f"{path.name} is not a NumPy {path.suffix} file (it begins with {beginning!r}); save it with numpy")
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return {"values": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except ValueError as error:
-        if "pickle" in str(error) or "Object arrays" in str(error):
-            raise DataError(
-                f"{path.name} holds pickled objects, which can run code when loaded; save plain numbers with numpy.save"
-            ) from None
-        raise DataError(f"{path.name} is damaged ({error}); copy or download it again") from None
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise DataError(f"{path.name} is truncated or damaged ({error}); copy or download it again") from None
-
-
 def check_array(
     source: str, name: str, array: NDArray[Any], ids: "pd.Series[Any] | None" = None, mask: NDArray[Any] | None = None
 ) -> None:
@@ -83,7 +56,7 @@ def check_array(
     Raises:
         DataError: Its shape or type is wrong; the message names ``source`` and ``name``.
     """
-    if array.ndim not in (2, 3) or array.shape[-1] == 0:
+    if array.ndim not in (2, 3) or 0 in array.shape[1:]:
         raise DataError(
             f"{source}: array {name!r} has shape {array.shape}, but features must be [rows, width] or [rows, tokens, width]"
         )
@@ -96,7 +69,7 @@ def check_array(
 
 
 def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | None) -> list[RawFeatures]:
-    arrays = read_arrays(path)
+    arrays = load_arrays(path)
     keys = {name: array for name, array in arrays.items() if array.ndim == 1 and name != "mask"}
     values = {name: array for name, array in arrays.items() if array.ndim > 1 and name != "mask"}
     if not values:

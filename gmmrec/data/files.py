@@ -1,7 +1,6 @@
 """Reading of one text or Parquet file, with errors that name the defect."""
 
 import csv
-import gzip
 import importlib.util
 import io
 import re
@@ -15,8 +14,12 @@ from typing import Any
 import pandas as pd
 
 from gmmrec.errors import DataError, literal
+from gmmrec.safety.parquet import read_parquet
+from gmmrec.safety.streams import open_text
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+MOST_COLUMNS = 100_000
+"""Columns of the widest table that is read; pandas takes about a kilobyte for an empty one."""
 
 
 def read_table(path: Path, *, separator: str | None = None, quoted: bool = True) -> pd.DataFrame:
@@ -88,7 +91,10 @@ def location(path: Path | None, row: int) -> str:
     """Return file and line of row ``row`` of a table, for messages; a path without a file is the name of a DataFrame."""
     if path is None or path.suffix == ".parquet" or not path.is_file():
         return f"{path.name if path else 'the frame'} row {row}"
-    return f"{path.name} line {line_of(path, row)}"
+    try:
+        return f"{path.name} line {line_of(path, row)}"
+    except csv.Error:  # of fields beyond the limit of the module, which pandas reads
+        return f"{path.name} row {row}"
 
 
 def cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
@@ -138,17 +144,17 @@ def _check_beginning(path: Path) -> None:
 
 
 def _open(path: Path) -> io.TextIOWrapper:
-    raw = gzip.GzipFile(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+    return open_text(path, "utf-8-sig", newline="")
 
 
 def _separator(path: Path) -> str:
     usual = "," if ".csv" in path.suffixes else "\t"
     with _open(path) as file:
         header = file.readline()
-    if usual in header:
-        return usual
-    return next((other for other in ("\t", ",", ";", "|") if other in header), usual)
+    found = usual if usual in header else next((other for other in ("\t", ",", ";", "|") if other in header), usual)
+    if header.count(found) >= MOST_COLUMNS:
+        raise DataError(f"{path.name} has more than {MOST_COLUMNS:,} columns in its first line; give it a line per row")
+    return found
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -157,6 +163,6 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow
 
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        return read_parquet(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path.name} is not a readable Parquet file: {error}; export it again") from None

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from torch import Tensor
 
 from gmmrec.errors import UnknownIdError, UsageError
@@ -16,6 +15,7 @@ from gmmrec.evaluation.kinds import load_results, task_of_metric
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
+from gmmrec.safety.documents import read_yaml
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _config_without_seed(folder: Path) -> Any:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UsageError(f"{folder} has no config.yaml, which is needed to group runs by seed; give folders of finished runs")
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = read_yaml(path)
     config.pop("seed", None)
-    config.get("run", {}).pop("seed", None)
-    return config
+    run = config.get("run")
+    return {**config, "run": {name: value for name, value in run.items() if name != "seed"}} if isinstance(run, dict) else config

@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gmmrec.safety.names import check_name
+
 logger = logging.getLogger(__name__)
 
 VERSION = 1  # of the cached results: raise it when an edge builder changes its results
@@ -42,7 +44,7 @@ def cached_edges(
     if folder is None:
         return compute()
     key = content_key(inputs, {"name": name, **settings})
-    path = Path(folder) / f"{name}-{key}.safetensors"
+    path = Path(folder) / f"{check_name(name, 'kind of edges')}-{key}.safetensors"
     device = next(iter(inputs.values())).device
     cached = _read(path, key)
     if cached is not None:

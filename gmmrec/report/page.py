@@ -7,7 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gmmrec.errors import UsageError
+from gmmrec.data.encode.images import BROKEN, open_picture
+from gmmrec.errors import DataError, UsageError
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("gmmrec.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -46,15 +47,16 @@ def embedded(picture: Path, side: int) -> str:
         UsageError: The picture cannot be read, or Pillow is not installed.
     """
     try:
-        from PIL import Image
+        import PIL  # noqa: F401
     except ImportError:
         raise UsageError("pages with pictures need Pillow, which is not installed; run: pip install 'gmmrec[encoders]'") from None
     written = io.BytesIO()
     try:
-        with Image.open(picture) as opened:
-            small = opened.convert("RGB")
-            small.thumbnail((side, side))
-            small.save(written, "JPEG", quality=80)
-    except OSError as error:
+        small = open_picture(picture)
+        small.thumbnail((side, side))
+        small.save(written, "JPEG", quality=80)
+    except DataError:
+        raise
+    except BROKEN as error:
         raise UsageError(f"{picture.name} cannot be read as a picture ({error}); remove or replace it") from None
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()

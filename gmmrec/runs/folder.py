@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import gmmrec
-from gmmrec.data.pack import packed, unpacked
+from gmmrec.data.pack import packed, read_packed
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
@@ -26,6 +26,9 @@ from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import AnyRecommender
 from gmmrec.runs.checkpoint import Given, load_model, save_model
 from gmmrec.runs.config import AnyRunConfig, stored_config
+from gmmrec.runs.consistency import check_consistent, stored_tokens, stored_vocabularies, stored_words
+from gmmrec.safety.documents import read_json, read_yaml
+from gmmrec.safety.names import check_name, check_no_link
 from gmmrec.typing import NodeType
 
 FORMAT = 2
@@ -97,27 +100,32 @@ def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None 
         UsageError: The folder is not a finished run of this format, or names a class that was not given.
     """
     about = read_about(folder)
+    for path in folder.iterdir():
+        check_no_link(path, "copy the file itself")
     missing = [name for name in (CONFIG, MODEL, GRAPH, SPLIT, VOCABULARIES) if not (folder / name).is_file()]
     if missing:
         raise UsageError(f"{folder} is not a finished run: {missing[0]} is missing; train it again")
-    ids = _read_json(folder / VOCABULARIES)
+    vocabularies = stored_vocabularies(_read_json(folder / VOCABULARIES), folder / VOCABULARIES)
+    ids = {node_type: vocabulary.ids() for node_type, vocabulary in vocabularies.items()}
     model = load_model(folder / MODEL, given, parts)
-    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    known = _read_json(folder / "tokens.json", {})
-    return StoredRun(
+    config = read_yaml(folder / CONFIG)
+    known = stored_tokens(_read_json(folder / "tokens.json", {}), folder / "tokens.json")
+    stored = StoredRun(
         model=model,
         graph=load_graph(folder / GRAPH),
         split=load_split(folder / SPLIT),
-        vocabularies={node_type: Vocabulary(values, name=node_type) for node_type, values in ids.items()},
+        vocabularies=vocabularies,
         attributes={
             node_type: pd.read_csv(folder / f"{node_type}s.csv") for node_type in ids if (folder / f"{node_type}s.csv").is_file()
         },
         config=stored_config(config, model, str(folder / CONFIG)),
         report=_read_json(folder / "metrics.json", {}),
-        tokens={name: TokenNames(**fields) for name, fields in known.items()},
-        words=_read_json(folder / "words.json", ()),
-        main=about.get("main", "ranking"),
+        tokens=known,
+        words=stored_words(_read_json(folder / "words.json", []), folder / "words.json"),
+        main=check_name(about.get("main", "ranking"), "main evaluation task"),
     )
+    check_consistent(folder, model.schema, stored.graph, stored.split, vocabularies, stored.attributes)
+    return stored
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -131,6 +139,8 @@ def read_about(folder: Path) -> dict[str, Any]:
             raise UsageError(f"{folder} was written before run folders had a format number; train the run again with this gmmrec")
         raise UsageError(f"{folder} is not a finished run: {ABOUT} is missing; make one with 'gmmrec train --out {folder}'")
     about: dict[str, Any] = _read_json(folder / ABOUT)
+    if not isinstance(about, dict):
+        raise UsageError(f"{folder / ABOUT} is damaged; train the run again")
     if about.get("format") != FORMAT:
         raise UsageError(
             f"{folder} has the format {about.get('format')}, but this gmmrec ({gmmrec.__version__}) reads format {FORMAT}; "
@@ -146,9 +156,7 @@ def save_split(split: Split, path: Path) -> None:
 
 def load_split(path: Path) -> Split:
     """Read a split written by :func:`save_split`."""
-    split = unpacked(Split, load_file(path))
-    assert split is not None
-    return split
+    return read_packed(Split, path, "a saved split", "train the run again")
 
 
 def environment() -> dict[str, Any]:
@@ -169,7 +177,4 @@ def _write_json(path: Path, value: Any, indent: int | None = None) -> None:
 def _read_json(path: Path, default: Any = None) -> Any:
     if default is not None and not path.is_file():
         return default
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); train the run again") from None
+    return read_json(path, "train the run again")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gmmrec.data.encode.source import Encoded, Source
 from gmmrec.errors import UsageError
+from gmmrec.safety.arrays import load_arrays
 
 Array = NDArray[Any]
 
@@ -85,8 +86,7 @@ def encode_part(source: Source, rows: range, batch_size: int, progress: Callable
 def read_parts(parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, Array]]]:
     """Yield every part with its arrays."""
     for part in parts:
-        with np.load(part.path, allow_pickle=False) as file:
-            yield part, {name: file[name] for name in file.files}
+        yield part, load_arrays(part.path)
 
 
 def save_whole(path: Path, folder: Path, arrays: dict[str, Array]) -> None:
