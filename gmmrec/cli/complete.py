@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gmmrec.cli.classes import add_class_flags, given_classes
 from gmmrec.errors import UsageError
+from gmmrec.safety.names import check_no_link, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(f'{{"page": {json.dumps(page and str(page))}, "rows": {frame.to_json(orient="records", force_ascii=False)}}}')
         return 0
-    print(frame.to_string(index=False, formatters={"score": "{:.4f}".format, "probability": "{:.4f}".format}))
+    print(visible(frame.to_string(index=False, formatters={"score": "{:.4f}".format, "probability": "{:.4f}".format})))
     if page is not None:
         print(f"\nwrote {page}")
     return 0
@@ -105,7 +106,8 @@ def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame",
         return None
     try:
         pictures = {} if images is None else _pictures(finished, frame, images, arguments.image_column)
-        return write_outfits(frame, arguments.page or arguments.folder / PAGE, pictures, heading)
+        page = arguments.page or check_no_link(arguments.folder / PAGE, "remove it")
+        return write_outfits(frame, page, pictures, heading)
     except (ValueError, OSError) as error:
         if arguments.images is not None or arguments.page is not None:
             raise

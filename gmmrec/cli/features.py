@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmrec.errors import UsageError
-from gmmrec.safety.names import check_name
+from gmmrec.safety.names import visible
 
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
@@ -67,14 +67,13 @@ def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
         (other,) = set(PLURAL) - {arguments.of}
         raise UsageError(f"{dataset.name} has no {PLURAL[arguments.of]}; use --of {other}, or give another data set")
     name = ("entity_" if arguments.of == "entity" else "") + (arguments.name or ("image" if arguments.image else "text"))
-    check_name(name, "modality")
     folder = _folder(dataset, arguments, name)
     source = _pictures(dataset, arguments) if arguments.image else _texts(dataset, arguments)
     found = extract(source, folder / f"{name}{ENDING}", dim=arguments.dim, batch_size=arguments.batch_size, progress=True)
     if isinstance(source, Texts) and source.tokens is not None and isinstance(source.encoder, Spells):
         pieces = source.encoder.pieces(source.texts, source.tokens)
         write_pieces(found.path.with_name(f"{name}{PIECES}"), source.ids, pieces)
-    print(json.dumps(found.to_dict(), indent=2) if arguments.json else to_text(found, name, PLURAL[arguments.of]))
+    print(json.dumps(found.to_dict(), indent=2) if arguments.json else visible(to_text(found, name, PLURAL[arguments.of])))
     return 0
 
 
