@@ -2,6 +2,7 @@
 
 import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +16,7 @@ from gmmrec.safety.sizes import NUMBERS, check_file, check_unpacked, in_words
 
 BROKEN = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, TypeError, SyntaxError, LookupError,
-    RuntimeError, MemoryError, AttributeError,
+    RuntimeError, MemoryError, AttributeError, tokenize.TokenError,
 )  # fmt: skip
 """Errors that NumPy and zipfile raise on damaged files."""
 

@@ -16,7 +16,7 @@ SETTING = "GMMREC_MAX_BYTES"
 """Environment variable with a bound in bytes, such as ``64G``, in place of the usual one."""
 RATIO = 100
 """Bytes unpacked from a byte of a file; text has 3 to 20, mostly empty arrays more."""
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 TEXT = 16 * MIB
 """Bytes that any compressed text may unpack to; as tables they take many times more."""
 NUMBERS = 256 * MIB
@@ -136,7 +136,7 @@ def in_words(count: int) -> str:
     >>> in_words(100), in_words(3 * 2**30)
     ('100 B', '3 GiB')
     """
-    for name, unit in (("TiB", 2**40), ("GiB", 2**30), ("MiB", MIB), ("KiB", 2**10)):
+    for name, unit in (("TiB", 2**40), ("GiB", GIB), ("MiB", MIB), ("KiB", 2**10)):
         if count >= unit:
             return f"{count / unit:.3g} {name}" if count < 1000 * unit else f"{count // unit:,} {name}"
     return f"{count} B"
