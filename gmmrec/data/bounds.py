@@ -43,9 +43,9 @@ def check_split(split: Split, sizes: Mapping[str, int], num_words: int = 0) -> N
 
 
 def _check_log(log: Interactions, name: str, sizes: Mapping[str, int]) -> None:
-    for kind in ("user", "item"):
-        check_tensor(getattr(log, kind), f"{name}.{kind}", (None,), ROWS, 0, sizes[kind])
+    check_tensor(log.user, f"{name}.user", (None,), ROWS, 0, sizes["user"])
     count = len(log)
+    check_tensor(log.item, f"{name}.item", (count,), ROWS, 0, sizes["item"])
     if log.time is not None:
         check_tensor(log.time, f"{name}.time", (count,), ROWS)
     if log.weight is not None:
@@ -77,8 +77,9 @@ def _check_impressions(shown: Impressions, sizes: Mapping[str, int]) -> None:
 
 
 def _check_outfits(outfits: Outfits, sizes: Mapping[str, int], num_words: int) -> None:
-    count, items = len(outfits), sizes["item"]
+    items = sizes["item"]
     _check_lists(outfits.items, "outfits.items", items)
+    count = len(outfits)
     check_tensor(outfits.part, "outfits.part", (count,), CODES, 0, len(SplitPart))
     if outfits.user is not None:
         check_tensor(outfits.user, "outfits.user", (count,), ROWS, -1, sizes["user"])
@@ -91,7 +92,7 @@ def _check_outfits(outfits: Outfits, sizes: Mapping[str, int], num_words: int) -
     blanks, sets = outfits.fill_in_the_blank, outfits.compatibilities
     if blanks is not None:
         _check_lists(blanks.items, "outfits.fill_in_the_blank.items", items)
-        _check_lists(blanks.candidates, "outfits.fill_in_the_blank.candidates", items, len(blanks))
+        _check_lists(blanks.candidates, "outfits.fill_in_the_blank.candidates", items, len(blanks.items))
         check_tensor(blanks.relevant, "outfits.fill_in_the_blank.relevant", (blanks.candidates.values.numel(),), FLAGS)
     if sets is not None:
         _check_lists(sets.items, "outfits.compatibilities.items", items)
@@ -99,8 +100,10 @@ def _check_outfits(outfits: Outfits, sizes: Mapping[str, int], num_words: int) -
 
 
 def _check_triples(triples: Triples, sizes: Mapping[str, int]) -> None:
-    for name, kind in (("head", "entity"), ("relation", "relation"), ("tail", "entity")):
-        check_tensor(getattr(triples, name), f"triples.{name}", (None,), ROWS, 0, sizes.get(kind, 0))
-    check_tensor(triples.part, "triples.part", (len(triples),), CODES, 0, len(SplitPart))
+    check_tensor(triples.head, "triples.head", (None,), ROWS, 0, sizes.get("entity", 0))
+    count = len(triples)
+    check_tensor(triples.relation, "triples.relation", (count,), ROWS, 0, sizes.get("relation", 0))
+    check_tensor(triples.tail, "triples.tail", (count,), ROWS, 0, sizes.get("entity", 0))
+    check_tensor(triples.part, "triples.part", (count,), CODES, 0, len(SplitPart))
     if triples.entity is not None:
         check_tensor(triples.entity, "triples.entity", (sizes["item"],), ROWS, -1, sizes.get("entity", 0))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
-from gmmrec.errors import DataError, UsageError
+from gmmrec.errors import DataError
 from gmmrec.safety.tensors import read_tensors
 
 T = TypeVar("T")
@@ -82,6 +82,6 @@ def read_packed(kind: type[T], path: Path, what: str, remedy: str, check: Callab
         if value is None:
             raise DataError("it is empty")
         check(value)
-    except UsageError as error:
-        raise DataError(f"{path} is damaged ({error}); {remedy}") from None
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:  # whatever shapes break in a constructor
+        raise DataError(f"{path} is damaged ({' '.join(str(error).split())}); {remedy}") from None
     return value

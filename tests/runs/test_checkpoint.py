@@ -36,7 +36,7 @@ def test_a_saved_model_is_rebuilt_without_the_data(name, tmp_path):
 
 def test_a_file_without_a_model_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
-    with pytest.raises(ValueError, match="there is no file .*model.safetensors"):
+    with pytest.raises(ValueError, match=r"there is no file .*model\.safetensors"):
         load_model(path)
     path.write_text("hello")
     with pytest.raises(ValueError, match="is damaged or not a saved model"):

@@ -29,7 +29,10 @@ def test_a_file_may_unpack_to_a_multiple_of_its_size(size, least, expected):
     assert bound(size, least) == expected
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1000", 1000), ("2K", 2048), ("64G", 64 * GIB), ("3 MiB", 3 * MIB), ("1tb", 1024 * GIB)])
+SETTINGS = {"1000": 1000, "2K": 2048, "64G": 64 * GIB, "3 MiB": 3 * MIB, "1tb": 1024 * GIB}
+
+
+@pytest.mark.parametrize(("text", "expected"), SETTINGS.items())
 def test_the_setting_replaces_the_bound(monkeypatch, text, expected):
     monkeypatch.setenv(SETTING, text)
     assert bound(1, TEXT) == expected

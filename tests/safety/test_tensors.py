@@ -46,7 +46,7 @@ def test_hostile_headers_are_refused(tmp_path, kind):
 
 def test_types_that_gmmrec_never_writes_are_refused(tmp_path):
     save_file({"x": torch.zeros(2, dtype=torch.float8_e4m3fn)}, tmp_path / "a.safetensors")
-    with pytest.raises(DataError, match="'x' is torch.float8_e4m3fn, which gmmrec never writes"):
+    with pytest.raises(DataError, match=r"'x' is torch\.float8_e4m3fn, which gmmrec never writes"):
         read_tensors(tmp_path / "a.safetensors", "a graph", "write it again")
 
 
