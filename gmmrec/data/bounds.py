@@ -1,4 +1,4 @@
-"""Checks of a split that was read from a file: every row exists, every type and shape is what models expect."""
+"""Validation of a split that was read from a file: every row exists, every type and shape is what models expect."""
 
 from collections.abc import Mapping
 
@@ -89,11 +89,11 @@ def _check_outfits(outfits: Outfits, sizes: Mapping[str, int], num_words: int) -
         check_tensor(outfits.category, "outfits.category", (items,), ROWS, -1, items)
     if outfits.text is not None:
         check_tensor(outfits.text, "outfits.text", (count, None), (torch.int32, torch.int64), 0, num_words or None)
-    blanks, sets = outfits.fill_in_the_blank, outfits.compatibilities
-    if blanks is not None:
-        _check_lists(blanks.items, "outfits.fill_in_the_blank.items", items)
-        _check_lists(blanks.candidates, "outfits.fill_in_the_blank.candidates", items, len(blanks.items))
-        check_tensor(blanks.relevant, "outfits.fill_in_the_blank.relevant", (blanks.candidates.values.numel(),), FLAGS)
+    tasks, sets = outfits.fill_in_the_blank, outfits.compatibilities
+    if tasks is not None:
+        _check_lists(tasks.items, "outfits.fill_in_the_blank.items", items)
+        _check_lists(tasks.candidates, "outfits.fill_in_the_blank.candidates", items, len(tasks.items))
+        check_tensor(tasks.relevant, "outfits.fill_in_the_blank.relevant", (tasks.candidates.values.numel(),), FLAGS)
     if sets is not None:
         _check_lists(sets.items, "outfits.compatibilities.items", items)
         check_tensor(sets.label, "outfits.compatibilities.label", (len(sets),), FLAGS)

@@ -1,4 +1,4 @@
-"""Checks of the contents of a run folder, which a stranger may have written."""
+"""Validation of the contents of a run folder, which a stranger may have written."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Checks of what comes from files: names before they become paths, sizes before memory is taken, documents before they are used."""
+"""Names before they become paths, sizes before memory is taken, and documents before they are used: validation of foreign files."""

@@ -84,8 +84,8 @@ def check_tensor(
         raise DataError(f"{name[:60]!r} is missing")
     found = tuple(tensor.shape)
     if len(found) != len(shape) or any(want is not None and want != have for want, have in zip(shape, found, strict=True)):
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise DataError(f"{name[:60]!r} has the shape {list(found)}, expected [{wanted}]")
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
+        raise DataError(f"{name[:60]!r} has the shape {list(found)}, expected [{expected}]")
     if tensor.dtype not in dtypes:
         raise DataError(f"{name[:60]!r} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
     if tensor.numel() and (low is not None or high is not None):
