@@ -59,7 +59,8 @@ def conforms(annotation: Any, value: Any) -> bool:
     if annotation is bool:
         return isinstance(value, bool)
     if annotation in (int, float):
-        return isinstance(value, int if annotation is int else (int, float)) and not isinstance(value, bool)
+        is_number = isinstance(value, int if annotation is int else (int, float)) and not isinstance(value, bool)
+        return is_number and (isinstance(value, float) or -(2**63) <= value < 2**63)
     if annotation in (str, Path):
         return isinstance(value, str | Path)
     if origin is tuple and arguments and Ellipsis not in arguments:

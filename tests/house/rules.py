@@ -183,9 +183,9 @@ def reads_through_safety(source: Source, known: Vocabulary) -> Iterator[tuple[in
     if source.folder != "gmmrec" or source.path.startswith("gmmrec/safety/"):
         return
     for node in source.nodes:
-        if isinstance(node, ast.Call) and (remedy := READERS.get(ast.unparse(node.func))):
-            if not ({word.arg for word in node.keywords} & {"formats", "weights_only"}):
-                yield node.lineno, f"{ast.unparse(node.func)}; {remedy}"
+        if isinstance(node, ast.Call) and not {word.arg for word in node.keywords} & {"formats", "weights_only"}:
+            name = ast.unparse(node.func)
+            yield from [(node.lineno, f"{name}; {READERS[name]}")] if name in READERS else ()
 
 
 def short_files(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:

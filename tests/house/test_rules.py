@@ -160,11 +160,19 @@ def test_errors_for_people_and_exceptions_of_protocols_pass():
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["np.load(path)", "safe_open(path, 'pt')", "yaml.safe_load(text)", "gzip.GzipFile(path)", "pd.read_parquet(path)", "Image.open(path)",
-     "torch.load(path)", "pickle.loads(content)"],
-)  # fmt: skip
+READERS = (
+    "np.load(path)",
+    "safe_open(path, 'pt')",
+    "yaml.safe_load(text)",
+    "gzip.GzipFile(path)",
+    "pd.read_parquet(path)",
+    "Image.open(path)",
+    "torch.load(path)",
+    "pickle.loads(content)",
+)
+
+
+@pytest.mark.parametrize("text", READERS)
 def test_readers_without_bounds_are_found(text):
     assert len(found("reads-through-safety", text)) == 1
     assert found("reads-through-safety", text, "gmmrec/safety/arrays.py") == []

@@ -54,6 +54,8 @@ def test_plain_data_passes():
     ("annotation", "good", "bad"),
     [
         (float, 1, "1"),
+        (float, 2.5, 10**400),
+        (int, 2**63 - 1, 2**63),
         (bool, True, 1),
         (str, "a", 1),
         (int | None, None, 1.5),
