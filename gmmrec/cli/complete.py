@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def run(arguments: argparse.Namespace) -> int:
     """Complete, write the page and print."""
+    from gmmrec.data.files import read_text  # not at the top: the command line answers --help without pandas
     from gmmrec.runs.run import Run
 
     if arguments.image_column is not None and arguments.images is None:
@@ -72,8 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     items, users = finished.vocabularies["item"], finished.vocabularies["user"]
     pool = None
     if arguments.pool is not None:
-        lines = arguments.pool.read_text(encoding="utf-8").split("\n")
-        pool = [items.parse(line.strip()) for line in lines if line.strip()]
+        pool = [items.parse(line.strip()) for line in read_text(arguments.pool).split("\n") if line.strip()]
     given = [items.parse(part.strip()) for part in arguments.items.split(",") if part.strip()]
     frame = finished.complete(
         given,
@@ -100,7 +101,7 @@ def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame",
     """Write the page if requested or if there are pictures to show; in the latter case a failure only warns."""
     from gmmrec.report.outfits import write_outfits
 
-    default = Path(finished.config.data.path).expanduser() / PICTURES
+    default = Path(os.path.expanduser(finished.config.data.path)) / PICTURES  # which keeps a ~ of nobody
     images = arguments.images or (default if default.is_dir() else None)
     if images is None and arguments.page is None:
         return None

@@ -15,6 +15,7 @@ import pandas as pd
 
 from gmmrec.errors import DataError, literal
 from gmmrec.safety.parquet import read_parquet
+from gmmrec.safety.sizes import check_file
 from gmmrec.safety.streams import open_text
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -129,7 +130,8 @@ def describe_read_errors(path: Path) -> Iterator[None]:
 
 
 def _check_beginning(path: Path) -> None:
-    """Refuse files whose first bytes contradict their name."""
+    """Refuse files whose first bytes contradict their name, and pipes."""
+    check_file(path)
     with path.open("rb") as file:
         head = file.read(256)
     is_gzip = head.startswith(b"\x1f\x8b")

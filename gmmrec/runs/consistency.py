@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from gmmrec.data.bounds import check_split
+from gmmrec.data.files import MOST_COLUMNS, describe_read_errors, first_line
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
@@ -67,6 +68,19 @@ def stored_words(values: Any, path: Path) -> Sequence[str]:
         raise DataError(f"{path} is damaged (it must hold a list of words); {REMEDY}")
     words: list[str] = values
     return words
+
+
+def stored_table(path: Path) -> pd.DataFrame:
+    """Return the attributes of a run from their file.
+
+    Raises:
+        DataError: The file is no table, or has too many columns.
+    """
+    if first_line(path).count(",") >= MOST_COLUMNS:
+        raise DataError(f"{path} is damaged (it has more than {MOST_COLUMNS:,} columns); {REMEDY}")
+    with describe_read_errors(path):
+        table: pd.DataFrame = pd.read_csv(path)
+    return table
 
 
 def check_consistent(

@@ -26,7 +26,7 @@ from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import AnyRecommender
 from gmmrec.runs.checkpoint import Given, load_model, save_model
 from gmmrec.runs.config import AnyRunConfig, stored_config
-from gmmrec.runs.consistency import check_consistent, stored_tokens, stored_vocabularies, stored_words
+from gmmrec.runs.consistency import check_consistent, stored_table, stored_tokens, stored_vocabularies, stored_words
 from gmmrec.safety.documents import read_json, read_yaml
 from gmmrec.safety.names import check_name, check_no_link
 from gmmrec.typing import NodeType
@@ -116,7 +116,7 @@ def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None 
         split=load_split(folder / SPLIT),
         vocabularies=vocabularies,
         attributes={
-            node_type: pd.read_csv(folder / f"{node_type}s.csv") for node_type in ids if (folder / f"{node_type}s.csv").is_file()
+            node_type: stored_table(folder / f"{node_type}s.csv") for node_type in ids if (folder / f"{node_type}s.csv").is_file()
         },
         config=stored_config(config, model, str(folder / CONFIG)),
         report=_read_json(folder / "metrics.json", {}),
@@ -177,4 +177,4 @@ def _write_json(path: Path, value: Any, indent: int | None = None) -> None:
 def _read_json(path: Path, default: Any = None) -> Any:
     if default is not None and not path.is_file():
         return default
-    return read_json(path, "train the run again")
+    return read_json(path, "train the run again", None if default is None else type(default))

@@ -100,8 +100,10 @@ def check_file(path: Path, most: int | None = None) -> None:
         most: Bytes of the largest sensible file of its kind; None for the memory of the machine.
 
     Raises:
-        DataError: The file is larger.
+        DataError: The file is larger, or is a folder, a pipe or a device, which may never end.
     """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path.name} is no ordinary file; remove or rename it")
     limits = [limit for limit in (given_bound(), most) if limit is not None]
     largest = max(limits) if limits else total_memory()
     size = path.stat().st_size

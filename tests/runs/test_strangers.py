@@ -206,6 +206,7 @@ def test_impossible_ids_are_refused(folder, ids, message):
         ("tokens.json", '{"image": {"kind": "names", "names": "abc"}}'),
         ("tokens.json", "[1]"),
         ("words.json", '{"a": 1}'),
+        ("metrics.json", "[1]"),
         ("config.yaml", "a: &a [*a]"),
         ("config.yaml", "- 1"),
         ("config.yaml", "a: " + "{b: " * 5000),
@@ -243,6 +244,25 @@ def test_the_name_of_a_task_cannot_leave_the_folder(folder, main_task):
 def test_attributes_of_another_length_are_refused(folder):
     (folder / "items.csv").write_text("title\nonly one\n")
     refused(folder, r"items\.csv has 1 rows, but there are 15 ids")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"title\na,b,c\n", b'title\n"open', b"," * 200_000, b"a,b\n1\n2,3,4,5\n"], ids=range(6)
+)
+def test_attributes_that_are_no_table_are_refused(folder, content):
+    (folder / "items.csv").write_bytes(content)
+    refused(folder, r"items\.csv")
+
+
+def test_pipes_are_not_waited_for(folder, tmp_path):
+    for name in ("config.yaml", "items.csv", "model.safetensors"):
+        copy = shutil.copytree(folder, tmp_path / name)
+        (copy / name).unlink()
+        os.mkfifo(copy / name)
+        if name == "items.csv":  # as if it were missing
+            assert Run.load(copy).titles is None
+        else:
+            refused(copy, name.replace(".", r"\."))
 
 
 def test_results_are_checked(folder):

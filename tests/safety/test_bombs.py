@@ -1,5 +1,6 @@
 """Every kind of bomb is refused by the readers before it takes memory, in a process whose peak is measured."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -147,3 +148,15 @@ def test_terminals_are_not_steered(tmp_path, capsys):
     shown = capsys.readouterr()
     assert "\x1b" not in shown.out + shown.err
     assert "title\ufffd[2J" in shown.out
+
+
+def test_pipes_in_data_folders_are_not_waited_for(tmp_path):
+    for name in ("interactions.csv", "image_feat.npz", "image_feat.npy", "log.inter"):
+        folder = folder_of(tmp_path, name)
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+        with pytest.raises(DataError, match=r"is no ordinary file|holds no interactions\.csv"):
+            load_dataset(folder)
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="is no ordinary file"):
+        open_picture(tmp_path / "a.jpg")

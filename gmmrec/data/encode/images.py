@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gmmrec.data.encode.encoders import ImageEncoder
 from gmmrec.data.encode.source import Encoded
 from gmmrec.errors import DataError, UsageError, quote_names
-from gmmrec.safety.sizes import MIB, check_unpacked
+from gmmrec.safety.sizes import MIB, check_file, check_unpacked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -156,6 +156,7 @@ def open_picture(path: Path) -> "Image":
     """
     from PIL import Image, ImageOps
 
+    check_file(path)
     try:
         with Image.open(path, formats=FORMATS) as file:
             check_unpacked(4 * file.width * file.height, path, PIXELS, f"its {file.width:,} x {file.height:,} pixels")

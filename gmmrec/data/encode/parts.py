@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gmmrec.data.encode.source import Encoded, Source
-from gmmrec.errors import UsageError
+from gmmrec.errors import DataError, UsageError
 from gmmrec.safety.arrays import load_arrays
 
 Array = NDArray[Any]
@@ -86,7 +86,10 @@ def encode_part(source: Source, rows: range, batch_size: int, progress: Callable
 def read_parts(parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, Array]]]:
     """Yield every part with its arrays."""
     for part in parts:
-        yield part, load_arrays(part.path)
+        arrays = load_arrays(part.path)
+        if not {"rows", "values", "mask", "missing", "reasons"} <= set(arrays):
+            raise DataError(f"{part.path} is damaged: it lacks arrays; remove the folder {part.path.parent.name} and extract again")
+        yield part, arrays
 
 
 def save_whole(path: Path, folder: Path, arrays: dict[str, Array]) -> None:
