@@ -20,8 +20,9 @@ from gmmrec.data.load import load_dataset
 from gmmrec.evaluation.kinds import load_results, task_of_metric
 from gmmrec.evaluation.modality import average_difference
 from gmmrec.evaluation.results import file_of
+from gmmrec.runs.status import state_of
 from lab import command
-from lab.cells import REPORT, Cell, Lab
+from lab.cells import Cell, Lab
 from lab.chosen import chosen
 from lab.grid import Settings, merged, path_of
 from lab.results import Row, number, summarise
@@ -146,7 +147,7 @@ def ablate(lab: Lab, full: Lab, cell: Cell, seeds: list[int], words: list[str]) 
         own = full if made.variant == FULL else lab
         cells = [Cell(made.dataset, made.model, made.settings, seed, made.variant) for seed in seeds]
         is_selected = made.variant == FULL or any(word in made.variant for word in words)
-        if not is_selected and not all((own.folder(one) / REPORT).is_file() for one in cells):
+        if not is_selected and not all(state_of(own.folder(one)) == "finished" for one in cells):
             continue
         for one in cells:
             lab.record(one, own.report(one))

@@ -20,8 +20,9 @@ import yaml
 from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.metrics import ERRORS
 from gmmrec.evaluation.results import file_of
+from gmmrec.runs.status import state_of
 from lab import command, grid, summary
-from lab.cells import REPORT, Lab
+from lab.cells import Lab
 from lab.paths import BENCHMARKS, ROOT
 from lab.results import Row, average, count_runs, summarise
 from lab.search import DEFAULT_MONITOR, is_declared, order, search, spent
@@ -74,7 +75,7 @@ def test(lab: Lab, dataset: str) -> None:
 def folders_of(lab: Lab, dataset: str, rows: Sequence[Row]) -> list[Path]:
     """Finished run folders behind the rows of a model."""
     found = (lab.runs / dataset / rows[0]["model"]).glob(f"{rows[0]['digest']}-seed*")
-    return sorted(folder for folder in found if (folder / REPORT).is_file())
+    return sorted(folder for folder in found if state_of(folder) == "finished")
 
 
 def tested(rows: dict[str, list[Row]]) -> dict[str, tuple[str, ...]]:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import gmmrec
+from gmmrec.runs.folder import report_of
+from gmmrec.runs.status import state_of
 from lab import command
-from lab.cells import Cell, Lab, commit, read_json
+from lab.cells import Cell, Lab, commit
 from lab.chosen import chosen
 from lab.grid import digest, merged
 from lab.results import count_runs
@@ -94,10 +96,10 @@ def blended(lab: Lab, dataset: str, label: str, parts: Sequence[Path], seed: int
     """Blend runs unless the same blend exists, and keep its results."""
     names = [str(part) for part in parts]
     folder = lab.runs / dataset / f"blend-{digest({'parts': names})}"
-    if not (folder / "metrics.json").is_file():
+    if state_of(folder) != "finished":
         logger.info("blending %s", ", ".join(names))
         gmmrec.blend(names, metric=BASE["monitor"], out=folder)
-    report = read_json(folder / "metrics.json")
+    report = report_of(folder)
     weights = " ".join(f"{weight:.3f}" for weight in report["blend"]["weights"])
     found = {metric: report["test"][metric] for metric in METRICS}
     where = {"dataset": dataset, "model": label, "seed": seed, "part": "test"}

@@ -29,7 +29,9 @@ def main() -> None:
         + ", ".join(f"{name} of {table.present.float().mean():.0%} of the films" for name, table in dataset.features.items())
         + "\n"
     )
-    runs = {name: gmmrec.fit(dataset, name, out=OUT / name, seed=0, **settings) for name, settings in SETTINGS.items()}
+    runs = {
+        name: gmmrec.fit(dataset, name, out=OUT / name, overwrite=True, seed=0, **settings) for name, settings in SETTINGS.items()
+    }
 
     metrics = ("recall@20", "ndcg@20", "precision@20", "hit@20", "coverage@20")
     table = pd.DataFrame({name: run.report["test"] for name, run in runs.items()}).T

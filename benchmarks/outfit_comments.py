@@ -128,12 +128,11 @@ def matching(dataset: Dataset, finished: Run) -> dict[str, float]:
 
 def comments(dataset: Dataset, finished: Run) -> list[str]:
     """Comments of the model on the test pairs that have a text."""
-    assert dataset.reviews is not None
     with torch.no_grad():
         encoded = finished.model.encode(finished.graph)
     upper, lower = described(dataset, TEST)[0].unbind(1)
     model: Any = finished.model
-    return plain(model.comment(encoded, alone(upper), lower, max_words=WORDS), dataset.reviews.words)
+    return plain(model.comment(encoded, alone(upper), lower, max_words=WORDS), finished.words)
 
 
 def descriptions(dataset: Dataset) -> list[str]:

@@ -278,7 +278,7 @@ def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_b
         "outfits": int((bench.task.outfits.part == 2).sum()),
         "sets": len(bench.sets),
     }
-    about |= {"command": made_by, "commit": commit()}
+    about |= {"command": made_by, "commit": commit(), "ties": TIES}
     rows = [
         {"dataset": bench.dataset.name, "model": name, "seed": seed}
         | values(results, alone=len(made) == 1)
@@ -295,6 +295,8 @@ def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_b
 
 
 COLUMNS = (("fill_in_the_blank", "accuracy"), ("fill_in_the_blank", "auc"), ("compatibility", "auc"))
+TIES = "random order"
+"""How ties are counted now; rows without it were measured when a tie with the relevant candidate was an error."""
 NAMES = ("fill in the blank: accuracy", "fill in the blank: AUC", "compatibility: AUC")
 
 
@@ -321,8 +323,10 @@ def table(dataset: str, rows: list[Row], tests: Significance) -> str:
     counts = (
         "" if None in sizes else "{:,} fill-in-the-blank tasks in {:,} test outfits, {:,} sets for compatibility. ".format(*sizes)
     )
+    counted = first.get("ties") == TIES
+    ties = "Tied candidates count as a random order." if counted else "A tie with the relevant candidate counts as an error."
     about = (
-        f"{counts}A tie with the relevant candidate counts as an error. 95 % intervals (one seed) in "
+        f"{counts}{ties} 95 % intervals (one seed) in "
         "parentheses, or ± the standard deviation between seeds. Seconds on a shared machine."
     )
     lines = []

@@ -29,9 +29,10 @@ from gmmrec.evaluation.kinds import load_results
 from gmmrec.evaluation.results import Results
 from gmmrec.evaluation.significance import bootstrap_intervals, sign_flip_test
 from gmmrec.models.popularity import Popularity
+from gmmrec.runs.folder import report_of as report_in
+from gmmrec.runs.status import state_of
 from gmmrec.tasks.context import ContextTask
 from gmmrec.tasks.inputs import TaskInputs
-from gmmrec.training.resume import STATE_FILE
 from lab import command
 from lab.cells import Report, as_json, commit, read_json
 from lab.grid import digest
@@ -140,10 +141,10 @@ def report_of(folder: Path, data: Path, settings: dict[str, Any], seed: int, sou
         if source is not None:
             values["init_from"] = str(source)
         started = time.process_time()
-        finished = run(read_config(MODEL_NAME, values), folder=folder, resume=(folder / STATE_FILE).is_file())
+        finished = run(read_config(MODEL_NAME, values), folder=folder, resume=state_of(folder) == "unfinished")
         (folder / "cpu.json").write_text(json.dumps({"cpu_seconds": time.process_time() - started}), encoding="utf-8")
         logger.info("%s %s", folder, {metric: round(finished.report["test"][metric], 4) for metric in METRICS})
-    return read_json(folder / "metrics.json")
+    return report_in(folder)
 
 
 def cost_of(folder: Path) -> float:

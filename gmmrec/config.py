@@ -21,6 +21,13 @@ from gmmrec.safety.types import check_fields
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
+ON_RESUME = "on_resume"
+"""Key of a field's metadata: None if the setting may change when a run is resumed, or a function from the settings of the run to
+the value that counts. Without it, a resumed run must have the same value."""
+MAY_CHANGE: Mapping[str, Any] = {ON_RESUME: None}
+"""Metadata of a setting that may change when a run is resumed."""
+
+
 def check_positive(**fields: float) -> None:
     """Check that every field is greater than zero.
 

@@ -6,19 +6,26 @@ Each is also the built-in exception that Python programs expect.
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterable
 
 import numpy as np
 
 LONGEST = 200
 """Characters of a value that a message shows."""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that break a line, steer a terminal or cannot be printed."""
 
 
 class UsageError(ValueError):
-    """Impossible input or settings. ``str(error)`` is the sentence, also where the class is a ``KeyError``."""
+    """Impossible input or settings.
+
+    ``str(error)`` is the sentence, also where the class is a ``KeyError``. It is one line: control characters that stood in the
+    input are escaped.
+    """
 
     def __str__(self) -> str:
-        return " ".join(str(argument) for argument in self.args)
+        return printable(" ".join(str(argument) for argument in self.args))
 
 
 class DataError(UsageError):
@@ -35,6 +42,15 @@ class WrongTypeError(UsageError, TypeError):
 
 class MissingFileError(UsageError, FileNotFoundError):
     """A file or folder that does not exist."""
+
+
+def printable(text: str) -> str:
+    r"""Return a text with its control characters escaped.
+
+    >>> printable("a\nb\x1b[31m")
+    'a\\nb\\x1b[31m'
+    """
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

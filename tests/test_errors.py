@@ -24,3 +24,8 @@ def test_every_error_of_the_module_is_tested():
     assert {kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__module__ == errors.__name__} == set(
         BUILT_IN
     )
+
+
+def test_control_characters_of_the_input_are_escaped():
+    error = errors.DataError("outfit a\x00b\nhas \x1b[31m items\u2028", "é 🎬 \ud800")
+    assert str(error) == "outfit a\\x00b\\nhas \\x1b[31m items\\u2028 é 🎬 \\ud800"

@@ -51,6 +51,7 @@ COVERED = {
     "tasks/task.py": "tasks/test_tasks.py",
     "testing/contract.py": "models/test_contract.py",
     "testing/histories.py": "models/test_contract.py",
+    "training/files.py": "training/test_resume.py",
     "typing.py": "graph/test_build.py",
 }
 """Sources without a mirrored test, below ``gmmrec/``, and the test that covers each, below ``tests/``."""

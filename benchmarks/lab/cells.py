@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from gmmrec.data.dataset import Dataset
+from gmmrec.runs.folder import report_of
 from gmmrec.runs.run import Run
-from gmmrec.training.resume import STATE_FILE
+from gmmrec.runs.status import state_of
 from lab.grid import Settings, digest, path_of, portable
 from lab.paths import CONFIGS, DATA, RESULTS, ROOT, RUNS
 from lab.recipe import RunConfig, read_config, run
 from lab.results import Row, Store
 from lab.significance import Significance
 
-REPORT = "metrics.json"
-"""Written last into a run folder: it marks a finished run."""
 Report = dict[str, Any]
 logger = logging.getLogger("lab")
 
@@ -127,14 +126,14 @@ class Lab:
     def report(self, cell: Cell, *, dataset: Dataset | None = None) -> Report:
         """Return the report of a cell; run the cell if it is missing, resume it if it was interrupted."""
         folder = self.folder(cell)
-        if not (folder / REPORT).is_file():
+        if state_of(folder) != "finished":
             logger.info("%s %s %s seed %d %s", *(cell.dataset, cell.model, cell.variant, cell.seed, as_json(cell.settings)))
             started = time.perf_counter()
             config = cell.config(path_of(cell.dataset, self.data, self.configs))
-            found = run(config, dataset=dataset, folder=folder, resume=(folder / STATE_FILE).is_file())
+            found = run(config, dataset=dataset, folder=folder, resume=state_of(folder) == "unfinished")
             shown = {metric: round(found.report["test"][metric], 4) for metric in self.metrics if metric in found.report["test"]}
             logger.info("%.0f s, %s", time.perf_counter() - started, shown)
-        return read_json(folder / REPORT)
+        return report_of(folder)
 
 
 def resumed(dataset: Dataset, model: str, settings: Mapping[str, Any], folder: Path) -> Run:
@@ -146,9 +145,9 @@ def resumed(dataset: Dataset, model: str, settings: Mapping[str, Any], folder: P
         settings: Sections of the run.
         folder: Run folder.
     """
-    if (folder / REPORT).is_file():
+    if state_of(folder) == "finished":
         return Run.load(folder)
-    return run(read_config(model, settings), dataset=dataset, folder=folder, resume=(folder / STATE_FILE).is_file())
+    return run(read_config(model, settings), dataset=dataset, folder=folder, resume=state_of(folder) == "unfinished")
 
 
 def remembered(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
 from gmmrec.cli.classes import add_class_flags, given_classes
+from gmmrec.cli.train import new_folder
 from gmmrec.errors import UsageError
 
 
@@ -27,6 +27,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "--scale", choices=("standard", "ranks"), default="standard", help="scale on which scores are summed (default standard)"
     )
     parser.add_argument("--weights", metavar="W,W", help="weights of the runs, in order; searched for by default")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out when the new one is complete")
     parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
     add_class_flags(parser)
     parser.set_defaults(run=run)
@@ -37,10 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     from gmmrec.runs.combine import blend  # not at the top: the command line answers --help without torch
 
     weights = None if arguments.weights is None else _numbers(arguments.weights)
-    blended = blend(arguments.folders, metric=arguments.metric, scale=arguments.scale, weights=weights, **given_classes(arguments))
-    data = Path(blended.report["dataset"]).name
-    folder = arguments.out or Path("runs") / f"{data}-blend-{time.strftime('%Y%m%d-%H%M%S')}"
-    blended.save(folder)
+    settings = {"metric": arguments.metric, "scale": arguments.scale, "weights": weights, "overwrite": arguments.overwrite}
+    blended = blend(arguments.folders, **settings, out=arguments.out, **given_classes(arguments))
+    folder = arguments.out or blended.save(new_folder(f"{Path(blended.report['dataset']).name}-blend"))
     if arguments.json:
         print(json.dumps(blended.report))
         return 0

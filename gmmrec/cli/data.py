@@ -13,6 +13,7 @@ from gmmrec.safety.names import visible
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
     from gmmrec.data.describe import Degrees, Description
+    from gmmrec.data.overlap import Overlap
 
 LAYOUTS = ("folder", "mmrec", "atomic")
 
@@ -67,7 +68,7 @@ def table(figures: "Description") -> str:
         ("per user", _spread(figures.user_degrees)),
         ("per item", _spread(figures.item_degrees)),
         ("repeated pairs", f"{figures.duplicates:,}"),
-        ("time", f"{figures.first_time} to {figures.last_time}" if figures.first_time else "none"),
+        ("time", _times(figures)),
         ("weight", "{:g} to {:g}".format(*figures.weight_range) if figures.weight_range else "none"),
         ("split", ", ".join(f"{n:,} {part}" for part, n in figures.split.items()) if figures.split else "none"),
     ]
@@ -77,12 +78,27 @@ def table(figures: "Description") -> str:
         rows.append(("reviews", f"of {figures.reviews:.1%} of the interactions, {figures.words:,} different words"))
     rows += [(f"modality {name}", f"{figures.dims[name]} wide, {share:.1%} present") for name, share in figures.modalities.items()]
     rows += [(f"{node_type} attributes", ", ".join(columns)) for node_type, columns in figures.attributes.items()]
+    rows += [(f"{found.node_type} ids of {found.table}", _meeting(found)) for found in figures.overlaps]
+    rows += [(f"not read of {name}", ", ".join(columns)) for name, columns in figures.unread.columns.items()]
+    rows += [("not read", ", ".join(figures.unread.files))] if figures.unread.files else []
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
 
 
+def _times(figures: "Description") -> str:
+    if figures.first_time is None:
+        return "none"
+    span = f"{figures.first_time} to {figures.last_time}"
+    return span if figures.has_dates else f"{span}, an order without dates"
+
+
 def _spread(degrees: "Degrees") -> str:
     return f"{degrees.least:,} to {degrees.most:,}, median {degrees.median:g}"
+
+
+def _meeting(found: "Overlap") -> str:
+    share = found.common / max(1, found.other_ids)
+    return f"{found.common:,} of {found.ids:,} occur in {found.other}, {share:.1%} of its {found.other_ids:,}"
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 import gmmrec
-from gmmrec.errors import UsageError
+from gmmrec.errors import UsageError, printable
 from gmmrec.safety.names import visible
 
 USAGE, FAULT = 2, 1
@@ -57,7 +57,7 @@ def described(error: BaseException) -> str | None:
     if isinstance(error, UsageError):
         return str(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        place = f"{error.filename}: " if error.filename else ""
+        place = printable(f"{error.filename}: ") if error.filename else ""
         return f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "CUDA out of memory" in str(error):
         return "there is not enough memory; use smaller batches (--train.batch_size), fewer dimensions, or a machine with more"

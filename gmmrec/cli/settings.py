@@ -6,6 +6,10 @@ from collections.abc import Sequence
 SHORT = {
     "--split": "--split.strategy",
     "--format": "--data.format",
+    "--header": "--data.header",
+    "--separator": "--data.separator",
+    "--encoding": "--data.encoding",
+    "--decimal": "--data.decimal",
     "--user-column": "--data.user_column",
     "--item-column": "--data.item_column",
     "--time-column": "--data.time_column",

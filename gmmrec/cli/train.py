@@ -5,9 +5,11 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from gmmrec.cli.classes import add_class_flags, allow_working_folder, given_parts
 from gmmrec.cli.settings import describe_flags, expand
+from gmmrec.cli.stopping import stopping
 from gmmrec.errors import UsageError
 from gmmrec.safety.documents import read_yaml
 
@@ -32,7 +34,15 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("-d", "--data", metavar="DATA", help="data set: a bundled name or a path")
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="YAML file with settings; flags override it")
     parser.add_argument("--out", metavar="DIR", type=Path, help="run folder (default runs/DATA-MODEL-TIME)")
-    parser.add_argument("--resume", action="store_true", help="resume from the training state in --out")
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        nargs="?",
+        const=True,
+        default=False,
+        help="go on with the run in DIR, or in that of --out, with its settings and data",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out when the new one is complete")
     parser.add_argument("--json", action="store_true", help="print metrics.json and nothing else")
     parser.add_argument("--settings", action="store_true", help="list all settings of the model and exit")
     add_class_flags(parser, with_model=False)
@@ -43,23 +53,23 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 def train(arguments: argparse.Namespace) -> int:
     """Run the recipe and print the results."""
     from gmmrec.config import settings_parser
-    from gmmrec.models.lookup import find_model, stored_model
     from gmmrec.models.lookup import given_parts as given_again
-    from gmmrec.runs.config import read_config, sections_of
+    from gmmrec.models.lookup import name_of
+    from gmmrec.runs.config import merged, read_config, sections_of
     from gmmrec.runs.recipe import run
+    from gmmrec.runs.status import settings_to_resume
+    from gmmrec.training.trainer import TrainingStopped
 
-    values = read_yaml(arguments.config) if arguments.config else {}
-    if arguments.resume and not arguments.config and arguments.out and (arguments.out / "config.yaml").is_file():
-        values = read_yaml(arguments.out / "config.yaml")
+    folder = folder_to_resume(arguments) or arguments.out
+    values = settings_to_resume(folder) if arguments.resume and folder is not None else {}
+    if values:
+        values = with_data_of_run(values, folder)
+    if arguments.config:
+        values = merged(values, read_yaml(arguments.config))
     named = values.pop("model_name", None)
-    allow_working_folder(arguments.model_names)
-    typed = [find_model(name) for name in arguments.model_names]
-    if typed:
-        model_class = typed[0]
-    elif named:
-        model_class = stored_model(str(named))
-    else:
-        raise UsageError("no model given; use -m MODEL with a name listed by 'gmmrec models', or -m module:Class")
+    model_class, typed = chosen_model(arguments, named)
+    if arguments.resume and named is not None and name_of(model_class) != named:
+        values.pop("model", None)  # another model has other settings; that it is another is refused later
     if arguments.settings:
         settings_parser(sections_of(model_class)).print_help()
         return 0
@@ -72,8 +82,15 @@ def train(arguments: argparse.Namespace) -> int:
     config = read_config(model_class, values, flags)
     given_again(arguments.config or arguments.out or Path(), config.parts, own)
     short = config.model_name.rpartition(":")[2]
-    folder = arguments.out or Path("runs") / f"{Path(config.data.path).name}-{short}-{time.strftime('%Y%m%d-%H%M%S')}"
-    finished = run(config, folder=folder, resume=arguments.resume, parts=own, classes=typed)
+    folder = folder or new_folder(f"{Path(config.data.path).name}-{short}")
+    resume, overwrite = bool(arguments.resume), arguments.overwrite
+    with stopping() as should_stop:
+        try:
+            finished = run(
+                config, folder=folder, resume=resume, overwrite=overwrite, parts=own, classes=typed, should_stop=should_stop
+            )
+        except (TrainingStopped, KeyboardInterrupt) as stopped:
+            return should_stop.report(stopped, folder)
     if arguments.json:
         print(json.dumps(finished.report))
         return 0
@@ -82,3 +99,54 @@ def train(arguments: argparse.Namespace) -> int:
         print(found["test"].to_markdown())
     print(f"\nwritten to {folder}", file=sys.stderr)
     return 0
+
+
+def folder_to_resume(arguments: argparse.Namespace) -> Path | None:
+    """Return the folder given to ``--resume``, if any.
+
+    Raises:
+        UsageError: Two folders are given, or none.
+    """
+    if arguments.resume is True and arguments.out is None:
+        raise UsageError("no run to resume; use --resume DIR with the folder of a run")
+    if not isinstance(arguments.resume, str):
+        return None
+    if arguments.out is not None and arguments.out.resolve() != Path(arguments.resume).resolve():
+        raise UsageError(f"--resume {arguments.resume} and --out {arguments.out} are different folders; give one")
+    return Path(arguments.resume)
+
+
+def with_data_of_run(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the settings of a run with the place where its data can be found again from this working folder."""
+    from gmmrec.runs.status import read_status
+
+    status = read_status(folder)
+    path = None if status is None else status.data
+    kept = {name: value for name, value in (values.get("data") or {}).items() if name != "path"}
+    return {**values, "data": kept if path is None else {**kept, "path": path}}
+
+
+def chosen_model(arguments: argparse.Namespace, named: Any) -> tuple[Any, list[Any]]:
+    """Return the class of the model, and all classes named on the command line.
+
+    Raises:
+        UsageError: No model is named, or its class comes from outside and is not named on the command line.
+    """
+    from gmmrec.models.lookup import find_model, stored_model
+
+    allow_working_folder(arguments.model_names)
+    typed = [find_model(name) for name in arguments.model_names]
+    if typed:
+        return typed[0], typed
+    if not named:
+        raise UsageError("no model given; use -m MODEL with a name listed by 'gmmrec models', or -m module:Class")
+    return stored_model(str(named)), typed
+
+
+def new_folder(name: str) -> Path:
+    """Return a new folder below ``runs``, named after the data, the model and the time."""
+    stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, number = stem, 1
+    while folder.exists():
+        folder, number = stem.with_name(f"{stem.name}-{number}"), number + 1
+    return folder

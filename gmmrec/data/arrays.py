@@ -1,17 +1,24 @@
 """Reader of feature arrays: ``NAME_feat.npy`` (one row per id) and ``NAME_feat.npz`` (ids and values)."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gmmrec.data.columns import ALIASES, normalize_column_name
+from gmmrec.data.ids import raw_ids
+from gmmrec.data.overlap import LOW, Overlap, likely_match, refusal, warning
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import read_tokens
+from gmmrec.data.unread import note_file
 from gmmrec.errors import DataError, literal, quote_names
 from gmmrec.safety.arrays import load_arrays
+
+logger = logging.getLogger(__name__)
 
 FEATURE_FILE = re.compile(r"(?P<name>.+?)_feat(ure)?s?\.(npy|npz)$")
 SOLE_ARRAYS = ("values", "feat", "features")
@@ -56,9 +63,10 @@ def check_array(
     Raises:
         DataError: Its shape or type is wrong; the message names ``source`` and ``name``.
     """
-    if array.ndim not in (2, 3) or 0 in array.shape[1:]:
+    if array.ndim not in (2, 3) or 0 in array.shape:
         raise DataError(
-            f"{source}: array {name!r} has shape {array.shape}, but features must be [rows, width] or [rows, tokens, width]"
+            f"{source}: array {name!r} has shape {array.shape}, but features must be [rows, width] or [rows, tokens, width], "
+            "with at least one of each"
         )
     if array.dtype.kind not in "fiu":
         raise DataError(f"{source}: array {name!r} holds {array.dtype} values; features must be numbers")
@@ -69,6 +77,7 @@ def check_array(
 
 
 def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | None) -> list[RawFeatures]:
+    note_file(path)
     arrays = load_arrays(path)
     keys = {name: array for name, array in arrays.items() if array.ndim == 1 and name != "mask"}
     values = {name: array for name, array in arrays.items() if array.ndim > 1 and name != "mask"}
@@ -98,16 +107,30 @@ def _ids(path: Path, key: str, raw: NDArray[Any], node_type: str, catalogue: pd.
     """Return the raw ids of the rows, missing for keys outside the catalogue (features may cover a larger data set)."""
     if raw.dtype.kind not in "iuU":
         raise DataError(f"{path.name}: the ids {key!r} are {raw.dtype}; they must be integers or strings")
-    keys: pd.Series[Any] = pd.Series(raw)
+    keys = raw_ids(pd.Series(raw, name=key), Path(f"the arrays of {path.name}"))
     if keys.duplicated().any():
         raise DataError(f"{path.name} has id {literal(keys[keys.duplicated()].iloc[0])} more than once; keep one row for each id")
     is_direct = normalize_column_name(key) in ("ids", "id", node_type, f"{node_type}id")
     if not is_direct and catalogue is not None and key in catalogue.columns:
         known = catalogue[[key, "id"]].dropna()
-        known = known[~known[key].astype(str).duplicated()]
-        ids: pd.Series[Any] = keys.astype(str).map(known.set_index(known[key].astype(str))["id"])
+        known = known.assign(**{key: _texts(known[key])}).drop_duplicates(key)
+        texts = _texts(keys)
+        ids: pd.Series[Any] = texts.map(known.set_index(key)["id"])
+        overlap = Overlap.of(node_type, path.name, pd.Index(texts), f"column {key!r} of the table", pd.Index(known[key]))
+        lost, lacking = texts[ids.isna()].tolist(), known[key][~known[key].isin(texts)].tolist()
+        if not overlap.common and lost and lacking:
+            raise DataError(refusal(overlap, lost, lacking, likely_match(lost, lacking)))
+        if overlap.share < LOW:
+            logger.warning("%s", warning(overlap, lost, lacking, likely_match(lost, lacking), num_failed=len(lost)))
         return ids
     if is_direct or normalize_column_name(key) in ALIASES[node_type]:
         return keys
     columns = "no table" if catalogue is None else f"the columns {quote_names(catalogue.columns)}"
     raise DataError(f"{path.name}: ids {key!r} cannot be matched to {node_type}s ({columns}); name the array 'ids'")
+
+
+def _texts(column: "pd.Series[Any]") -> "pd.Series[str]":
+    """Return ids as text, integers among floats (a column with missing values has become one of floats) as integers."""
+    if pd.api.types.is_float_dtype(column) and bool((column % 1 == 0).all()):
+        column = column.astype(np.int64)
+    return column.astype(str).str.strip()

@@ -15,11 +15,14 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.node_ids import Source, collect_ids, hint, rows_of, typed, warn_of_parts
 from gmmrec.data.outfits import Compatibilities, FillInTheBlank, Outfits
+from gmmrec.data.overlap import Overlap
 from gmmrec.data.parts import TRAIN
 from gmmrec.data.ragged import RaggedLists
 from gmmrec.data.reviews import Reviews, read_reviews
-from gmmrec.data.tables import RawFeatures, Tables
+from gmmrec.data.tables import RawFeatures, Tables, source_name
+from gmmrec.data.times import time_columns
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError, literal
@@ -27,8 +30,8 @@ from gmmrec.safety.sizes import check_shape
 
 logger = logging.getLogger(__name__)
 
-CANONICAL_INTEGER = r"0|-?[1-9][0-9]{0,17}"
-"""Text that reads as an integer; ``007`` and ``1.0`` are strings."""
+FEW_PRESENT = 0.2
+"""Share of the nodes that have a modality below which a warning says so."""
 
 
 def assemble(tables: Tables, review_words: int = 32) -> Dataset:
@@ -44,37 +47,31 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
     Raises:
         DataError: Ids of different tables do not match, or features are too few or not finite.
     """
-    vocabularies, features, attributes = {}, {}, {}
-    known = _columns(tables)
-    for node_type, used in known.items():
-        sources: dict[str, pd.Series[Any]] = {}
-        if node_type in tables.attributes:
-            sources[f"the {node_type} table"] = tables.attributes[node_type]["id"]
+    vocabularies, features, attributes = dict[str, Vocabulary](), dict[str, FeatureTable](), dict[str, pd.DataFrame]()
+    overlaps = list[Overlap]()
+    for node_type, sources in _sources(tables).items():
         raw = [table for table in tables.features if table.node_type == node_type]
-        sources |= {table.source: table.ids for table in raw if table.ids is not None}
-        if tables.impressions is not None and node_type in ("user", "item"):  # some nodes occur in impressions only
-            ends = {"user": tables.impressions.user, "item": tables.impressions.items}
-            sources["the impressions"] = ends[node_type].drop_duplicates()
-        sources["the interactions" if node_type in tables.log else "the triples"] = used.drop_duplicates()
-        is_integer = _are_integers(sources, node_type, declared_text=node_type in tables.text_ids)
-        ids = _in_order([_typed(column, is_integer) for column in sources.values()], is_integer)
-        firsts = {table.name: _first_id(table, ids, is_integer) for table in raw if table.ids is None}
-        covered = [np.arange(first, first + len(table.values)) for table in raw if (first := firsts.get(table.name)) is not None]
-        if covered:
-            catalogued = [_typed(tables.attributes[node_type]["id"], is_integer)] if node_type in tables.attributes else []
-            ids = pd.Index(pd.unique(np.concatenate([*catalogued, *covered, ids])))
-        if node_type == "relation":  # unused relations would become candidates that no query needs
-            ids = ids[ids.isin(_typed(used, is_integer))]
-        vocabulary = Vocabulary(ids.tolist(), name=node_type)
-        vocabularies[node_type] = vocabulary
+        found = collect_ids(
+            node_type,
+            sources,
+            [table for table in raw if table.ids is None],
+            declared_text=node_type in tables.text_ids,
+            only_used=node_type == "relation",  # unused relations would become candidates that no query needs
+        )
+        vocabulary = vocabularies[node_type] = found.vocabulary
+        overlaps += found.overlaps
         for table in raw:
-            raw_ids = _typed(table.ids, is_integer) if table.ids is not None else np.arange(len(table.values)) + firsts[table.name]
-            features[table.name] = _feature_table(table, vocabulary.find(raw_ids.tolist()), vocabulary)
+            raw_ids = pd.Series(np.arange(len(table.values)) + found.first[table.name]) if table.ids is None else table.ids
+            features[table.name] = _feature_table(table, rows_of(raw_ids, vocabulary), vocabulary)
         if node_type in tables.attributes:
-            frame = tables.attributes[node_type]
-            attributes[node_type] = _aligned(frame, _typed(frame["id"], is_integer), vocabulary)
+            attributes[node_type] = _aligned(tables.attributes[node_type], vocabulary)
+        if not vocabulary.is_integer and node_type in tables.log and "split" in tables.log:
+            warn_of_parts(node_type, tables.log[node_type], tables.log["split"])
+    if "liked" in tables.log:
+        tables = replace(tables, log=_liked(tables))
     log = tables.log
-    columns = {name: torch.from_numpy(log[name].to_numpy(copy=True)) for name in ("time", "weight") if name in log}
+    columns = time_columns(log, tables.name)
+    columns |= {"weight": torch.from_numpy(log["weight"].to_numpy(copy=True))} if "weight" in log else {}
     reviews, review_rows, outfit_rows = _reviews(tables, review_words)
     columns |= {} if review_rows is None else {"review": review_rows}
     interactions = Interactions(_rows(log["user"], vocabularies["user"]), _rows(log["item"], vocabularies["item"]), **columns)
@@ -84,7 +81,48 @@ def assemble(tables: Tables, review_words: int = 32) -> Dataset:
     if outfits is not None and reviews is not None and outfit_rows is not None:  # known words come from training texts only
         outfits = replace(outfits, text=reviews.restrict_to_known_words(outfit_rows[outfits.part == TRAIN]).at(outfit_rows))
     impressions = _impressions(tables, vocabularies)
-    return Dataset(tables.name, vocabularies, interactions, features, attributes, given, reviews, impressions, outfits, triples)
+    return Dataset(
+        *(tables.name, vocabularies, interactions, features, attributes, given, reviews, impressions, outfits, triples),
+        overlaps=overlaps,
+    )
+
+
+def _sources(tables: Tables) -> dict[str, list[Source]]:
+    """Return the tables with ids by node type, those that use them last."""
+    result: dict[str, list[Source]] = {}
+    for node_type, used in _columns(tables).items():
+        sources = []
+        if node_type in tables.attributes:
+            frame = tables.attributes[node_type]
+            sources.append(Source(source_name(frame, f"the {node_type} table"), frame["id"]))
+        sources += [Source(t.source, t.ids) for t in tables.features if t.node_type == node_type and t.ids is not None]
+        if tables.alignment is not None and node_type in tables.alignment:
+            frame = tables.alignment
+            sources.append(Source(source_name(frame, "the alignment"), frame[node_type], is_new=False))
+        if tables.outfits is not None and node_type == "item":
+            sources.append(Source("the outfits", tables.outfits.items["item"], is_use=True, is_new=False))
+        if tables.outfits is not None and node_type == "user" and tables.outfits.user is not None:
+            sources.append(Source("the outfits", tables.outfits.user, is_new=False))
+        if tables.impressions is not None and node_type in ("user", "item"):  # some nodes occur in impressions only
+            ends = {"user": tables.impressions.user, "item": tables.impressions.items}
+            sources.append(Source("the impressions", ends[node_type], is_use=True))
+        sources.append(Source("the interactions" if node_type in tables.log else "the triples", used, is_use=True))
+        result[node_type] = sources
+    return result
+
+
+def _liked(tables: Tables) -> pd.DataFrame:
+    """Return the interactions without those that say that the user did not like the item."""
+    liked = tables.log["liked"].fillna(value=True).to_numpy(bool)
+    if not liked.any():
+        raise DataError(f"no interaction of {tables.name} has a label above 0; set weight_column to 'none' to count all of them")
+    if not liked.all():
+        logger.warning(
+            "%s: %d of %d interactions have a label of 0 or less and are left out; set weight_column to 'none' to count all",
+            tables.name, int((~liked).sum()), len(liked),
+        )  # fmt: skip
+    log: pd.DataFrame = tables.log[liked].reset_index(drop=True)
+    return log
 
 
 def _reviews(tables: Tables, num_words: int) -> tuple[Reviews | None, Tensor | None, Tensor | None]:
@@ -143,7 +181,8 @@ def _outfits(tables: Tables, vocabularies: Mapping[str, Vocabulary], attributes:
         rows = _found(frame["item"], items)
         if bool((rows < 0).any()):
             unknown = frame["item"].iloc[int((rows < 0).int().argmax())]
-            raise DataError(f"an outfit of {tables.name} holds the unknown item {literal(unknown)}; add it to items.csv")
+            alike = hint(frame["item"][(rows < 0).numpy()], items)
+            raise DataError(f"an outfit of {tables.name} holds the unknown item {literal(unknown)}{alike}; add it to items.csv")
         return RaggedLists.from_groups(torch.from_numpy(frame["group"].to_numpy(np.int64, copy=True)), rows, count)
 
     count = len(raw.part)
@@ -195,75 +234,25 @@ def _impressions(tables: Tables, vocabularies: Mapping[str, Vocabulary]) -> Impr
 
 def _found(column: "pd.Series[Any]", vocabulary: Vocabulary) -> Tensor:
     """Return rows of ids, -1 for unknown ones."""
-    if not vocabulary.is_integer:
-        return vocabulary.find(column.astype(str).tolist())
-    numbers = pd.to_numeric(column, errors="coerce").fillna(-1).astype(np.int64)
-    return torch.where(torch.from_numpy(numbers.to_numpy(copy=True)) >= 0, vocabulary.find(numbers.tolist()), -1)
+    return torch.from_numpy(rows_of(column, vocabulary))
 
 
-def _are_integers(sources: "dict[str, pd.Series[Any]]", node_type: str, *, declared_text: bool) -> bool:
-    """Return whether all ids of a node type are integers; a mix of integers and strings across tables is an error."""
-    integers = {where: bool(pd.api.types.is_integer_dtype(column)) for where, column in sources.items()}
-    text = {where: column for where, column in sources.items() if not integers[where]}
-    odd = None
-    for where, column in text.items():
-        distinct = pd.Series(column.unique()).astype(str)
-        plain = distinct.str.fullmatch(CANONICAL_INTEGER)
-        if declared_text or not plain.all():
-            odd = odd or (where, distinct[~plain].iloc[0] if not plain.all() else distinct.iloc[0])
-    if odd is None:
-        return True
-    number = next((where for where in sources if integers[where]), None)
-    if number is not None:
-        raise DataError(
-            f"{node_type} ids are strings such as {odd[1]!r} in {odd[0]} "
-            f"but integers such as {sources[number].iloc[0]} in {number}; use one type"
-        )
-    return False
-
-
-def _typed(column: "pd.Series[Any]", is_integer: bool) -> Any:
-    return column.to_numpy(dtype=np.int64) if is_integer else column.astype(str).to_numpy(dtype=object)
-
-
-def _in_order(columns: list[Any], is_integer: bool) -> "pd.Index[Any]":
-    catalogue = pd.unique(np.concatenate(columns[:-1])) if len(columns) > 1 else np.array([], dtype=columns[-1].dtype)
-    seen = pd.unique(columns[-1])
-    if is_integer:
-        seen = np.sort(seen)
-    order: pd.Index[Any] = pd.Index(pd.unique(np.concatenate([catalogue, seen])))
-    return order
-
-
-def _first_id(table: RawFeatures, ids: "pd.Index[Any]", is_integer: bool) -> int:
-    """Return the id of row 0 of an array without ids: 0, or 1 where ids run from 1 to the number of rows."""
-    stem, is_file, _ = table.source.rpartition(".np")
-    remedy = f"save {stem}.npz with the arrays 'ids' and 'values'" if is_file else "give it as (ids, array)"
-    if not is_integer:
-        raise DataError(
-            f"{table.source} is indexed by integer ids, but {table.node_type} ids are strings such as {ids[0]!r}; {remedy}"
-        )
-    lowest, highest, count = int(ids.min()), int(ids.max()), len(table.values)
-    if lowest >= 0 and highest < count:
-        return 0
-    if lowest >= 1 and highest == count:
-        logger.warning("%s: %s ids run from 1 to %d, so row 0 is read as id 1", table.source, table.node_type, count)
-        return 1
-    wrong = lowest if lowest < 0 else highest
-    raise DataError(
-        f"{table.source} has {count:,} rows but {table.node_type} id {wrong} needs row {wrong}; add the missing rows, or {remedy}"
-    )
-
-
-def _feature_table(table: RawFeatures, rows: Tensor, vocabulary: Vocabulary) -> FeatureTable:
+def _feature_table(table: RawFeatures, positions: "NDArray[np.int64]", vocabulary: Vocabulary) -> FeatureTable:
+    """Return the rows of an array at the rows of their ids, ``positions`` ``[n]``; those at -1 are left out."""
+    kept = np.flatnonzero(positions >= 0)
+    if len(kept) < len(positions):
+        positions, present_in = positions[kept], None if table.mask is None else table.mask[kept]
+        table = replace(table, values=table.values[kept], mask=present_in)
+    rows = torch.from_numpy(positions)
     with np.errstate(over="ignore"):
         found = torch.from_numpy(table.values.astype(np.float32))
-    present = torch.ones(found.shape[:-1], dtype=torch.bool) if table.mask is None else torch.from_numpy(table.mask)
+    present = torch.ones(found.shape[:-1], dtype=torch.bool) if table.mask is None else torch.from_numpy(table.mask.copy())
     broken = ~torch.isfinite(found).all(-1) & present
     if bool(broken.any()):
         row = int(torch.nonzero(broken)[0, 0])
+        raw_id = vocabulary.ids(rows[row : row + 1])[0]
         raise DataError(
-            f"{table.source} row {row} ({table.node_type} id {vocabulary.ids(rows[row : row + 1])[0]!r}) holds NaN or infinity; "
+            f"{table.source} row {kept[row]} ({table.node_type} id {raw_id!r}) holds NaN or infinity; "
             f"fix the row, or set it to zeros to mark it as missing"
         )
     present &= (found != 0).any(-1)
@@ -272,23 +261,23 @@ def _feature_table(table: RawFeatures, rows: Tensor, vocabulary: Vocabulary) -> 
     mask = torch.zeros(values.shape[:-1], dtype=torch.bool)
     values[rows], mask[rows] = found, present
     result = FeatureTable(table.name, values, mask, table.node_type, table.tokens)
-    absent = len(vocabulary) - int(result.present.sum())
+    absent, few = len(vocabulary) - int(result.present.sum()), int(result.present.sum()) < FEW_PRESENT * len(vocabulary)
     if absent:
         zero = len(rows) - int((present if present.dim() == 1 else present.any(-1)).sum())
         empty = "zeros or NaN" if bool(found.isnan().any()) else "zeros"
         logger.log(
-            logging.WARNING if zero else logging.INFO,
+            logging.WARNING if zero or few else logging.INFO,
             "%s: %d of %d %ss have no %s (%d rows of %s, %d ids without a row) and are masked",
             table.source, absent, len(vocabulary), table.node_type, table.name, zero, empty, absent - zero,
         )  # fmt: skip
     return result
 
 
-def _aligned(frame: pd.DataFrame, ids: Any, vocabulary: Vocabulary) -> pd.DataFrame:
+def _aligned(frame: pd.DataFrame, vocabulary: Vocabulary) -> pd.DataFrame:
     """Return attributes in vocabulary order; nodes without a title are titled by their id."""
-    aligned: pd.DataFrame = (
-        frame.drop(columns="id").set_index(pd.Index(ids)).reindex(pd.Index(vocabulary.ids())).reset_index(drop=True)
-    )
+    ids = pd.Index(typed(frame["id"], vocabulary.is_integer))
+    aligned: pd.DataFrame = frame.drop(columns="id").set_index(ids).reindex(pd.Index(vocabulary.ids())).reset_index(drop=True)
+    aligned.attrs = {}
     if "title" in aligned:
         fallback = pd.Series([str(raw_id) for raw_id in vocabulary.ids()], dtype=object)
         aligned["title"] = aligned["title"].astype(object).where(aligned["title"].notna(), fallback)
@@ -297,5 +286,5 @@ def _aligned(frame: pd.DataFrame, ids: Any, vocabulary: Vocabulary) -> pd.DataFr
 
 def _rows(column: "pd.Series[Any]", vocabulary: Vocabulary) -> Tensor:
     codes, distinct = pd.factorize(column)
-    rows = vocabulary.find(_typed(pd.Series(distinct), vocabulary.is_integer).tolist())
+    rows = vocabulary.find(typed(pd.Series(distinct), vocabulary.is_integer).tolist())
     return rows[torch.from_numpy(codes.astype(np.int64))]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from gmmrec.data.columns import find_column, raw_ids
+from gmmrec.data.columns import find_column
 from gmmrec.data.files import TABLE_SUFFIXES, find_file, read_table
+from gmmrec.data.ids import raw_ids
+from gmmrec.data.tables import with_source
 from gmmrec.errors import DataError, literal
 
 ATTRIBUTE_FILES = {"item": ("items", "movies", "pois", "products", "item_text"), "user": ("users",)}
@@ -40,8 +42,7 @@ def attribute_table(frame: pd.DataFrame, path: Path, node_type: str, given: str 
     if title is not None and title != "title":
         frame = frame.assign(title=frame[title])
     numbers = {str(column): numbers_where_possible(frame[column]) for column in frame if column != "title"}
-    table: pd.DataFrame = frame.assign(**numbers, id=ids)
-    return table
+    return with_source(frame.assign(**numbers, id=ids), path.name)
 
 
 def numbers_where_possible(column: "pd.Series[str]") -> "pd.Series[float] | pd.Series[str]":

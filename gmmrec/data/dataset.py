@@ -1,6 +1,6 @@
 """Data set: vocabularies and tables of their rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,12 @@ from gmmrec.data.features import FeatureTable
 from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
+from gmmrec.data.overlap import Overlap
 from gmmrec.data.pyg import Source, read_pyg
+from gmmrec.data.repeats import Repeats
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.triples import Triples
+from gmmrec.data.unread import Unread
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import UsageError
 
@@ -36,6 +39,9 @@ class Dataset:
         impressions: Impressions, if the source has any.
         outfits: Outfits, if the source has any.
         triples: Triples over ``vocabularies["entity"]`` and ``vocabularies["relation"]``, if the source has any.
+        overlaps: Ids that the tables of the source have in common, as they were read.
+        unread: Columns and files of the source that no reader took.
+        repeats: Events of the pairs whose weights were summed, from which splits sum anew; None if none were.
     """
 
     name: str
@@ -48,6 +54,9 @@ class Dataset:
     impressions: Impressions | None = None
     outfits: Outfits | None = None
     triples: Triples | None = None
+    overlaps: Sequence[Overlap] = ()
+    unread: Unread = field(default_factory=Unread)
+    repeats: Repeats | None = None
 
     def __post_init__(self) -> None:
         for node_type in ("user", "item"):
@@ -89,6 +98,7 @@ class Dataset:
         edge: tuple[str, str, str] | str | None = None,
         rating: str | None = None,
         time: str | None = None,
+        time_format: str = "auto",
         name: str = "pyg",
     ) -> "Dataset":
         """Read users, items, interactions and features from a ``HeteroData``; other nodes and edges are ignored.
@@ -106,13 +116,14 @@ class Dataset:
             edge: Edge type between them, in either direction, or the name of its relation; required if there are several.
             rating: Edge attribute of ratings; None looks for a usual name such as ``rating`` or ``edge_label``, ``"none"`` ignores
                 ratings.
-            time: Edge attribute of times in seconds since 1970; likewise.
+            time: Edge attribute of times; likewise.
+            time_format: Form of the times, as in :class:`~gmmrec.data.load.DataConfig`.
             name: Name shown in reports.
 
         Raises:
             DataError: A type is missing or ambiguous, or an attribute cannot be used.
         """
-        found = read_pyg(data, Source(user, item, edge, rating, time))
+        found = read_pyg(data, Source(user, item, edge, rating, time, time_format))
         return cls(name, found.vocabularies, found.interactions, found.features, found.attributes, found.given_split)
 
     @property

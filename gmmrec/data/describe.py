@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
+from gmmrec.data.interactions import Interactions
+from gmmrec.data.overlap import Overlap
 from gmmrec.data.parts import GIVEN_PARTS, TRAIN
+from gmmrec.data.unread import Unread
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Description:
     first_time: str | None
     """Date (UTC) of the earliest interaction; a number if times are only an order; None without times."""
     last_time: str | None
+    has_dates: bool
+    """Whether times are dates; False for an order without dates, and without times."""
     weight_range: tuple[float, float] | None
     reviews: float | None
     """Share of the interactions with a review; None without reviews."""
@@ -58,6 +63,10 @@ class Description:
     """Interactions of every given part; None without a given split."""
     knowledge: dict[str, int] | None
     """Number of triples, entities, relations and aligned items; None without triples."""
+    overlaps: list[Overlap]
+    """Ids that the tables of the source have in common, before any filter."""
+    unread: Unread
+    """Columns and files of the source that are not read."""
 
 
 def describe(dataset: Dataset) -> Description:
@@ -84,8 +93,9 @@ def describe(dataset: Dataset) -> Description:
         inactive_users=int((user_degree == 0).sum()),
         cold_items=int((trained == 0).sum()),
         duplicates=len(log) - distinct,
-        first_time=None if log.time is None else _moment(log.time.min(), log.time.max()),
-        last_time=None if log.time is None else _moment(log.time.max(), log.time.max()),
+        first_time=_shown(log, 0),
+        last_time=_shown(log, -1),
+        has_dates=log.time is not None,
         weight_range=None if log.weight is None or not len(log) else (float(log.weight.min()), float(log.weight.max())),
         reviews=None if log.review is None else float((log.review >= 0).float().mean()),
         words=None if dataset.reviews is None else dataset.reviews.num_words - 2,
@@ -94,6 +104,8 @@ def describe(dataset: Dataset) -> Description:
         attributes={node_type: [str(column) for column in frame.columns] for node_type, frame in dataset.attributes.items()},
         split=None if given is None else {part.value: int((given == part.code).sum()) for part in GIVEN_PARTS},
         knowledge=_knowledge(dataset),
+        overlaps=list(dataset.overlaps),
+        unread=dataset.unread,
     )
 
 
@@ -114,8 +126,10 @@ def _degrees(degree: Tensor) -> Degrees:
     return Degrees(int(active[0]), float(middle), int(active[-1]))
 
 
-def _moment(time: Tensor, latest: Tensor) -> str:
-    """Return a date, or the number itself where times are too small to be dates (an order 0, 1, 2 …)."""
-    if 0 <= int(latest) < 86_400:
-        return str(int(time))
-    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=int(time))).date().isoformat()
+def _shown(log: Interactions, position: int) -> str | None:
+    """Return the date of the earliest (0) or latest (-1) interaction, or its number in an order without dates."""
+    if log.moment is None or not len(log):
+        return None
+    if log.time is None:
+        return str(int(log.moment.sort().values[position]))
+    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=int(log.time.sort().values[position]))).date().isoformat()

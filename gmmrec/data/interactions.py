@@ -16,12 +16,14 @@ class Interactions:
     Attributes:
         user: Rows of users ``[E]`` (int64).
         item: Rows of items ``[E]`` (int64).
-        time: Seconds since 1970 ``[E]`` (int64), or None.
+        time: Seconds since 1970 ``[E]`` (int64), or None without dates.
         weight: Strength or rating ``[E]`` (float32), or None.
         review: Row of the review in the data set's reviews ``[E]`` (int64), -1 for none; or None.
+        nanosecond: Nanoseconds after ``time`` ``[E]`` (int64), or None where all times are whole seconds.
+        order: Plain numbers that give the order of events without dates ``[E]`` (int64): steps, weeks, positions; or None.
 
     Raises:
-        UsageError: Columns differ in length or hold negative rows.
+        UsageError: Columns differ in length, hold negative rows or times that are not whole, or both dates and an order are given.
     """
 
     user: Tensor
@@ -29,6 +31,8 @@ class Interactions:
     time: Tensor | None = None
     weight: Tensor | None = None
     review: Tensor | None = None
+    nanosecond: Tensor | None = None
+    order: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, column in self.columns().items():
@@ -36,9 +40,29 @@ class Interactions:
                 raise UsageError(f"column {name!r} has {tuple(column.shape)} values, but 'user' has {tuple(self.user.shape)}")
         if len(self) and min(int(self.user.min()), int(self.item.min())) < 0:
             raise UsageError("interactions hold a negative row; look unknown ids up with Vocabulary.find and drop them first")
+        for name in ("time", "nanosecond", "order"):
+            column = getattr(self, name)
+            if column is not None and column.is_floating_point():
+                raise UsageError(f"{name!r} is {column.dtype}, but must be int64; give fractions of seconds as 'nanosecond'")
+        if self.order is not None and self.time is not None:
+            raise UsageError("interactions have both times and an order; give one of them")
+        if self.nanosecond is not None and self.time is None:
+            raise UsageError("interactions have nanoseconds, but no times that they follow; give both")
 
     def __len__(self) -> int:
         return self.user.numel()
+
+    @property
+    def moment(self) -> Tensor | None:
+        """Numbers in the order of time ``[E]`` (int64), with all known digits; None without times and order.
+
+        >>> row = torch.tensor([0, 0])
+        >>> Interactions(row, row, torch.tensor([7, 7]), nanosecond=torch.tensor([5, 0])).moment
+        tensor([7000000005, 7000000000])
+        """
+        if self.time is None or self.nanosecond is None:
+            return self.order if self.time is None else self.time
+        return self.time * 1_000_000_000 + self.nanosecond
 
     def columns(self) -> dict[str, Tensor]:
         """Return the columns that are present, by name."""
@@ -71,5 +95,8 @@ def joined(logs: Sequence[Interactions]) -> Interactions:
     >>> joined([a, b]).time
     tensor([0, 1])
     """
+    if any(log.nanosecond is not None for log in logs) and all(log.time is not None for log in logs):
+        logs = [replace(log, nanosecond=torch.zeros_like(log.user)) if log.nanosecond is None else log for log in logs]
     names = set.intersection(*(set(log.columns()) for log in logs))
+    names -= set() if "time" in names else {"nanosecond"}
     return Interactions(**{name: torch.cat([getattr(log, name) for log in logs]) for name in names})

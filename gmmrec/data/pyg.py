@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.parts import TEST, TRAIN, VALID
-from gmmrec.data.times import YEAR_2100
+from gmmrec.data.times import check_time_format, read_times
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError, quote_names
 
@@ -40,7 +41,8 @@ class Source:
         item: Node type of the items.
         edge: Edge type between them, in either direction, or the name of its relation; None uses the only one.
         rating: Edge attribute of ratings; None looks for a usual name, ``"none"`` ignores ratings.
-        time: Edge attribute of times in seconds since 1970; likewise.
+        time: Edge attribute of times; likewise.
+        time_format: Form of the times; see :func:`gmmrec.data.times.read_times`.
     """
 
     user: str = "user"
@@ -48,6 +50,10 @@ class Source:
     edge: tuple[str, str, str] | str | None = None
     rating: str | None = None
     time: str | None = None
+    time_format: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_time_format(self.time_format)
 
 
 @dataclass(frozen=True)
@@ -220,11 +226,14 @@ def _interactions(data: "HeteroData", source: Source) -> tuple[Interactions, Ten
         weight = weight.float()
         if not bool(torch.isfinite(weight).all()):
             raise DataError(f"the ratings of {name} hold NaN or infinity; fix them or set rating='none'")
+    times = {}
     if time is not None:
-        if bool((~torch.isfinite(time) | (time < 0) | (time > YEAR_2100)).any()):
-            raise DataError(f"the times of {name} must be seconds between 1970 and 2100; convert them or set time='none'")
-        time = time.long()
-    log = Interactions(user.contiguous(), item.contiguous(), time, weight)
+        values = pd.Series(time.numpy(), name="time")
+        times = {
+            key: torch.from_numpy(column)
+            for key, column in read_times(values, Path(f"the edges {name}"), source.time_format).items()
+        }
+    log = Interactions(user.contiguous(), item.contiguous(), weight=weight, **times)
     repeats = len(log) - len(log.distinct())
     if repeats:
         logger.warning("%d user-item pairs repeat and are kept; gmmrec.data.filter.drop_duplicates merges them", repeats)

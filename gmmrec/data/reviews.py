@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.parts import TRAIN
 from gmmrec.errors import UsageError
+
+if TYPE_CHECKING:
+    from gmmrec.data.split import Split
 
 PADDING, UNKNOWN = 0, 1
 LEAST = 2
@@ -78,15 +82,63 @@ class Reviews:
         return replace(self, tokens=ids[self.tokens.long()])
 
 
-def training_texts(reviews: Reviews | None, train: Interactions) -> Tensor | None:
-    """Return tokens of the reviews of training interactions ``[E, T]``; words that occur only once in them are unknown.
+class TrainingTexts:
+    """Texts in the words of training: numbered from the texts of the training part alone, whatever the others say.
 
-    Returns:
-        Tokens, or None without reviews.
+    A word that occurs less than twice there is unknown. Known ones are numbered by descending frequency, equally frequent ones
+    by their letters, so that neither held-out texts nor the order of rows changes a number.
+
+    Args:
+        reviews: All texts in the words of the data set; None without texts.
+        train: Training interactions.
+        others: Further training texts in the same words ``[n, T]``, such as those about outfits.
+
+    Attributes:
+        reviews: The same reviews in the words of training; None without texts.
+        words: Word of every id; empty without texts.
+
+    >>> reviews = Reviews(torch.tensor([[2, 3, 4], [4, 3, 5], [5, 5, 5]], dtype=torch.int32), ("", "<unknown>", *"dcba"))
+    >>> row = torch.tensor([0, 0])
+    >>> texts = TrainingTexts(reviews, Interactions(row, row, review=torch.tensor([0, 1])))
+    >>> texts.words, texts.about(Interactions(row, row, review=torch.tensor([1, -1]))).tolist()
+    (('', '<unknown>', 'b', 'c'), [[2, 3, 1], [0, 0, 0]])
     """
-    if reviews is None or train.review is None:
-        return None
-    return reviews.restrict_to_known_words(train.review).at(train.review)
+
+    def __init__(self, reviews: Reviews | None, train: Interactions, others: Tensor | None = None) -> None:
+        self.reviews: Reviews | None = None
+        self.words: tuple[str, ...] = ()
+        if reviews is None:
+            return
+        often = torch.zeros(reviews.num_words, dtype=torch.long)
+        if train.review is not None:
+            often += torch.bincount(reviews.tokens[train.review[train.review >= 0]].flatten(), minlength=reviews.num_words)
+        if others is not None:
+            often += torch.bincount(others.flatten(), minlength=reviews.num_words)
+        often[[PADDING, UNKNOWN]] = 0
+        known = torch.nonzero(often >= LEAST).flatten().tolist()
+        known.sort(key=lambda word: (-int(often[word]), reviews.words[word]))
+        self.words = (*reviews.words[:2], *(reviews.words[word] for word in known))
+        self._ids = torch.full((reviews.num_words,), UNKNOWN, dtype=torch.int32)
+        self._ids[PADDING] = PADDING
+        self._ids[known] = torch.arange(2, 2 + len(known), dtype=torch.int32)
+        self.reviews = Reviews(self.numbered(reviews.tokens), self.words)
+
+    def numbered(self, tokens: Tensor) -> Tensor:
+        """Return tokens in the words of the data set ``[n, T]`` as those of training."""
+        return self._ids[tokens.long()]
+
+    def about(self, log: Interactions) -> Tensor | None:
+        """Return the tokens of the reviews of interactions ``[E, T]``; None without reviews."""
+        if self.reviews is None or log.review is None:
+            return None
+        return self.reviews.at(log.review)
+
+
+def training_texts(reviews: Reviews | None, split: "Split") -> TrainingTexts:
+    """Return the texts of a split in the words of its training part: of the first review of every pair, and of outfits."""
+    outfits = split.outfits
+    others = None if outfits is None or outfits.text is None else outfits.text[outfits.part == TRAIN]
+    return TrainingTexts(reviews, split.train if reviews is None else split.train.distinct(), others)
 
 
 def read_reviews(

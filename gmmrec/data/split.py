@@ -17,10 +17,14 @@ from gmmrec.data.impressions import Impressions
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import GIVEN_PARTS, SUPPORT, TEST, TRAIN, VALID, SplitPart
+from gmmrec.data.repeats import sums_within_parts
 from gmmrec.data.triples import Triples
 from gmmrec.errors import DataError, UsageError
 
 logger = logging.getLogger(__name__)
+
+NOWHERE = -1
+"""Code of a pair whose sum, as far as its part may know it, misses the minimum rating."""
 
 Strategy = Literal["auto", "given", "random", "leave_last_out", "by_time", "cold_items", "cold_users"]
 
@@ -70,7 +74,7 @@ class SplitConfig:
     strategy: Strategy = "auto"
     """``given``: the source's own parts; ``random``: per user; ``leave_last_out``: per user, by time; ``by_time``: at two points
     in time; ``cold_items``: whole items; ``cold_users``: the last events of the newest users; ``auto``: given if the source has
-    a split, else random."""
+    a split, else leave_last_out for models that read histories if the log has times, else random."""
     valid: float = 0.1
     """Validation share of the log (of the items for ``cold_items``); unused by ``cold_users``."""
     test: float = 0.1
@@ -90,8 +94,26 @@ class SplitConfig:
             raise UsageError(f"valid and test must leave training data, but add up to {self.valid + self.test:g}")
 
 
+def chosen_strategy(dataset: Dataset, strategy: Strategy, *, reads_histories: bool = False) -> Strategy:
+    """Return the strategy that ``auto`` stands for, or the named one.
+
+    Args:
+        dataset: Data set to split.
+        strategy: Strategy of the settings.
+        reads_histories: Whether the model reads histories: a random split of a log with times would hide earlier events than those
+            in the histories.
+    """
+    if strategy != "auto":
+        return strategy
+    if dataset.given_split is not None:
+        return "given"
+    return "leave_last_out" if reads_histories and dataset.interactions.moment is not None else "random"
+
+
 def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generator: Generator | None = None) -> Split:
     """Split a data set; users without a training interaction are kept and reported.
+
+    Weights that ``duplicates="sum"`` added up are summed anew, from nothing later than the part of each pair.
 
     Args:
         dataset: Data set to split.
@@ -104,9 +126,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
     if not len(dataset.interactions) and dataset.triples is not None:  # a knowledge graph without interactions
         empty = dataset.interactions
         return Split(empty, empty, empty, triples=assign_parts(dataset.triples, config.triples, generator))
-    log, strategy = dataset.interactions, config.strategy
-    if strategy == "auto":
-        strategy = "random" if dataset.given_split is None else "given"
+    log, strategy = dataset.interactions, chosen_strategy(dataset, config.strategy)
     if dataset.impressions is not None and strategy != "given":  # else clicks of held-out impressions would be trained on
         raise DataError(f"impressions of {dataset.name} have given parts; choose split 'given' instead of {strategy!r}")
     if strategy == "given":
@@ -118,11 +138,16 @@ def split_dataset(dataset: Dataset, config: SplitConfig = SplitConfig(), generat
     elif strategy == "leave_last_out":
         part = leave_last_out(_timed(dataset, strategy))
     elif strategy == "by_time":
-        part = by_time(_timed(dataset, strategy), config.valid, config.test)
+        part = by_time(_timed(dataset, strategy, between_users=True), config.valid, config.test)
     elif strategy == "cold_users":
-        part = cold_users(_timed(dataset, strategy), config.test)
+        part = cold_users(_timed(dataset, strategy, between_users=True), config.test)
     else:
         part = cold_items(log, config.valid, config.test, generator)
+    if dataset.repeats is not None:
+        weight = sums_within_parts(dataset.repeats, log, part, strategy, dataset.given_split)
+        log = replace(log, weight=weight)
+        if dataset.repeats.least is not None:
+            part = torch.where(weight >= dataset.repeats.least, part, NOWHERE)
     for name in GIVEN_PARTS:
         if not bool((part == name.code).any()):
             raise DataError(
@@ -170,14 +195,14 @@ def random(log: Interactions, valid: float, test: float, generator: Generator | 
 def leave_last_out(log: Interactions) -> Tensor:
     """Assign parts ``[E]``: the last interaction of every user to test, the one before to validation.
 
-    Users with fewer than 3 interactions are in training only. Interactions of the same second keep the order of the log. A
+    Users with fewer than 3 interactions are in training only. Interactions of the same moment keep the order of the log. A
     repeated pair may be in both training and test: drop duplicates first to avoid it.
 
     >>> leave_last_out(Interactions(torch.zeros(4, dtype=torch.long), torch.arange(4), time=torch.tensor([30, 10, 40, 20])))
     tensor([1, 0, 2, 0])
     """
-    assert log.time is not None
-    order = torch.argsort(log.time, stable=True, descending=False)
+    assert log.moment is not None
+    order = torch.argsort(log.moment, stable=True, descending=False)
     rank, count = _rank_in_group(log.user, order)
     part = torch.where(rank == count - 1, TEST, torch.where(rank == count - 2, VALID, TRAIN))
     return torch.where(count < 3, TRAIN, part)
@@ -186,17 +211,17 @@ def leave_last_out(log: Interactions) -> Tensor:
 def by_time(log: Interactions, valid: float, test: float) -> Tensor:
     """Assign parts ``[E]`` by two points in time, the same for all users: the latest share to test, the one before to validation.
 
-    Interactions of the same second stay together, in the later part.
+    Interactions of the same moment stay together, in the later part.
 
     >>> time = torch.tensor([5, 1, 2, 3, 4, 6, 7, 8, 9, 10])
     >>> by_time(Interactions(torch.zeros(10, dtype=torch.long), torch.arange(10), time=time), 0.2, 0.1).tolist()
     [0, 0, 0, 0, 0, 0, 0, 1, 1, 2]
     """
-    assert log.time is not None
-    moments = log.time.sort().values
+    assert log.moment is not None
+    moment, moments = log.moment, log.moment.sort().values
     num_test, num_valid = max(1, round(test * len(log))), max(1, round(valid * len(log)))
     from_test, from_valid = moments[-num_test], moments[max(0, len(log) - num_test - num_valid)]
-    return torch.where(log.time >= from_test, TEST, torch.where(log.time >= from_valid, VALID, TRAIN))
+    return torch.where(moment >= from_test, TEST, torch.where(moment >= from_valid, VALID, TRAIN))
 
 
 def cold_users(log: Interactions, test: float) -> Tensor:
@@ -204,15 +229,15 @@ def cold_users(log: Interactions, test: float) -> Tensor:
 
     The last interaction of each of them is in test, the one before in validation, and earlier ones in support; those of users
     with fewer than 3 are all in support. All interactions of the other users are in training, even later ones. Users whose first
-    events share a second stay together.
+    events share a moment stay together.
 
     >>> user, time = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([1, 2, 9, 6, 3, 5, 4])
     >>> cold_users(Interactions(user, torch.arange(7), time=time), 0.5).tolist()
     [0, 0, 0, 2, 3, 1, 3]
     """
-    assert log.time is not None
+    assert log.moment is not None
     user, group = torch.unique(log.user, return_inverse=True)
-    first_time = torch.full_like(user, torch.iinfo(torch.long).max).scatter_reduce_(0, group, log.time, "amin")
+    first_time = torch.full_like(user, torch.iinfo(torch.long).max).scatter_reduce_(0, group, log.moment, "amin")
     is_new = first_time >= first_time.sort().values[-max(1, round(test * len(user)))]
     part = leave_last_out(log)
     return torch.where(is_new[group], torch.where(part == TRAIN, SUPPORT, part), TRAIN)
@@ -270,13 +295,35 @@ def assign_parts(triples: Triples, share: float, generator: Generator | None = N
     return replace(triples, part=part)
 
 
-def _timed(dataset: Dataset, strategy: str) -> Interactions:
-    if dataset.interactions.time is None:
+def _timed(dataset: Dataset, strategy: str, *, between_users: bool = False) -> Interactions:
+    """Return the log if it has times; those of an order must also hold between users where the strategy compares them."""
+    log = dataset.interactions
+    if log.moment is None:
         raise DataError(
             f"split {strategy!r} needs times, but the interactions of {dataset.name} have none; "
             f"choose 'random' or name a time_column"
         )
-    return dataset.interactions
+    if between_users and log.order is not None:
+        if _counts_per_user(log):
+            raise DataError(
+                f"split {strategy!r} compares the times of users, but those of {dataset.name} are no dates and count the events of "
+                "each user; choose 'leave_last_out' or name a column of dates as time_column"
+            )
+        logger.warning(
+            "split %r: the times of %s are an order without dates, so parts are divided by its numbers, which must mean the same "
+            "for all users",
+            *(strategy, dataset.name),
+        )
+    return log
+
+
+def _counts_per_user(log: Interactions) -> bool:
+    """Return whether the order of every user's events is 0, 1, 2, … (or from 1), so that it says nothing between users."""
+    assert log.order is not None
+    users, group = torch.unique(log.user, return_inverse=True)
+    rank, count = _rank_in_group(group, torch.argsort(log.order, stable=True))
+    first = int(log.order.min())
+    return len(users) > 1 and int(count.max()) > 1 and first in (0, 1) and bool((log.order == rank + first).all())
 
 
 def _distinct_pairs(log: Interactions) -> tuple[Tensor, Tensor]:

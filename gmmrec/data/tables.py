@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 from gmmrec.data.tokens import TokenNames
 
 
+def with_source(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return a table that knows the name of its file, for messages."""
+    frame.attrs = {"source": source}
+    return frame
+
+
+def source_name(frame: pd.DataFrame, default: str) -> str:
+    """Return the name of the file of a table, if it knows one."""
+    return str(frame.attrs.get("source", default))
+
+
 @dataclass(frozen=True)
 class RawFeatures:
     """One modality as read from a file.
@@ -93,8 +104,10 @@ class Tables:
 
     Attributes:
         name: Name shown in reports.
-        log: Columns ``user`` and ``item`` (raw ids) and, if known, ``time`` (int64, Unix seconds), ``weight`` (float32),
-            ``split`` (int8, codes of :class:`~gmmrec.data.parts.SplitPart`) and ``review`` (text, or missing).
+        log: Columns ``user`` and ``item`` (raw ids) and, if known, ``time`` and ``nanosecond``, or ``order`` (int64, as in
+            :class:`~gmmrec.data.interactions.Interactions`), ``weight`` (float32), ``split`` (int8, codes of
+            :class:`~gmmrec.data.parts.SplitPart`), ``review`` (text, or missing) and ``liked`` (bool, False for rows that say that
+            the user did not like the item; they count no interaction).
         attributes: Tables with a column ``id`` of raw ids, by node type.
         features: All modalities.
         text_ids: Node types whose ids are strings even if they look like integers.

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from gmmrec.data.unread import note_file
 from gmmrec.errors import DataError, UsageError
 from gmmrec.safety.arrays import load_arrays
 from gmmrec.safety.documents import read_json
@@ -155,6 +156,7 @@ def write_pieces(path: Path, ids: Iterable[object], pieces: Iterable[Sequence[st
 
 
 def _read_pieces(path: Path) -> dict[str, str]:
+    note_file(path)
     pieces: dict[str, list[str]] = {}
     try:
         with open_text(path, newline="") as file:
@@ -166,5 +168,6 @@ def _read_pieces(path: Path) -> dict[str, str]:
 
 
 def _json(path: Path) -> dict[str, object]:
+    note_file(path)
     content = read_json(path, "remove it, or write it again") if path.is_file() else {}
     return content if isinstance(content, dict) else {}

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmmrec.data.columns import ALIASES, normalize_column_name, raw_ids
+from gmmrec.data.columns import ALIASES, normalize_column_name
+from gmmrec.data.ids import raw_ids
 from gmmrec.data.parts import PART_LABELS
+from gmmrec.data.tables import with_source
 from gmmrec.errors import DataError, literal, quote_names
 
 
@@ -45,6 +47,8 @@ def alignment_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     Raises:
         DataError: A column is missing, or an item is aligned twice.
     """
+    if frame.empty:
+        raise DataError(f"{path.name} aligns no item with an entity; add lines below its header, or remove it")
     plain = {normalize_column_name(column): column for column in reversed(list(frame.columns))}
     columns = {}
     for role in ("item", "entity"):
@@ -59,4 +63,4 @@ def alignment_table(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if table["item"].duplicated().any():
         repeated = table["item"][table["item"].duplicated()].iloc[0]
         raise DataError(f"{path.name} aligns item {literal(repeated)} more than once; keep one entity for each item")
-    return table
+    return with_source(table, path.name)

@@ -66,6 +66,18 @@ class Vocabulary:
         """True if the ids are integers."""
         return bool(self._ids) and isinstance(self._ids[0], int)
 
+    @property
+    def order(self) -> Tensor:
+        """Position of every row in the order of the raw ids ``[n]``: integers by value, strings by code point.
+
+        >>> Vocabulary(["b", "c", "a"]).order
+        tensor([1, 2, 0])
+        """
+        ascending = sorted(range(len(self)), key=self._ids.__getitem__)  # type: ignore[arg-type]  # ids of one type
+        position = torch.empty(len(self), dtype=torch.long)
+        position[torch.tensor(ascending, dtype=torch.long)] = torch.arange(len(self))
+        return position
+
     def parse(self, text: str) -> Hashable:
         """Convert text to an id: an integer if the ids are integers, else the text itself."""
         if not self.is_integer:

@@ -12,10 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
+from gmmrec.data.interactions import Interactions
 from gmmrec.data.parts import GIVEN_PARTS
+from gmmrec.data.repeats import rows_of
+from gmmrec.data.times import written_times
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError
@@ -78,12 +82,13 @@ def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
     if dataset.given_split is None:
         raise DataError(f"{dataset.name} has no given split, which MMRec's x_label needs; set dataset.given_split before writing")
     folder = _new(folder, dataset)
-    log = dataset.interactions
+    log, given = _events(dataset)
     columns: dict[str, Any] = {"userID": log.user.numpy(), "itemID": log.item.numpy()}
     columns["rating"] = 1.0 if log.weight is None else _decimal(log.weight.numpy())
-    if log.time is not None:
-        columns["timestamp"] = log.time.numpy()
-    columns["x_label"] = dataset.given_split.numpy()
+    times = written_times(log)
+    if times is not None:
+        columns["timestamp"] = times
+    columns["x_label"] = given.numpy() if given is not None else 0
     pd.DataFrame(columns).to_csv(folder / f"{dataset.name}.inter", sep="\t", index=False)
     for node_type, name, number, raw in (
         ("user", "u_id_mapping.csv", "userID", "user_id"),
@@ -104,7 +109,7 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
     """Write ``NAME.inter`` (or one file per given part), ``NAME.item`` and ``NAME.user``; features are ``float_seq`` columns.
 
     Raises:
-        DataError: Features have a token axis, which atomic files do not support.
+        DataError: Features have a token axis, or the name of a column, which atomic files do not support.
     """
     folder = _new(folder, dataset)
     log = _log(dataset, "user_id:token", "item_id:token").rename(columns={"weight": "rating:float", "timestamp": "timestamp:float"})
@@ -122,6 +127,11 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
                 continue
             if table.values.dim() != 2:
                 raise DataError(f"features {table.name!r} have a token axis, which atomic files do not support; pool them first")
+            if table.name in kinds or table.name == f"{node_type}_id":
+                raise DataError(
+                    f"{dataset.name} has a column and a modality {table.name!r} of {node_type}s, which atomic files do not "
+                    f"support; leave the modality out (modalities) or write another layout"
+                )
             frame[f"{table.name}:float_seq"] = _vectors(table)
         _write_atomic(frame, folder / f"{dataset.name}.{node_type}")
     return folder
@@ -142,17 +152,27 @@ def _new(folder: str | Path, dataset: Dataset) -> Path:
 
 
 def _log(dataset: Dataset, user: str, item: str) -> pd.DataFrame:
-    log = dataset.interactions
+    log, given = _events(dataset)
     frame: pd.DataFrame = pd.DataFrame(
         {user: _raw(dataset, "user", log.user.numpy()), item: _raw(dataset, "item", log.item.numpy())}
     )
     if log.weight is not None:
         frame["weight"] = _decimal(log.weight.numpy())
-    if log.time is not None:
-        frame["timestamp"] = log.time.numpy()
-    if dataset.given_split is not None:
-        frame["split"] = LABELS[dataset.given_split.numpy()]
+    times = written_times(log)
+    if times is not None:
+        frame["timestamp"] = times
+    if given is not None:
+        frame["split"] = LABELS[given.numpy()]
     return frame
+
+
+def _events(dataset: Dataset) -> tuple[Interactions, Tensor | None]:
+    """Return the log and its given parts; of summed pairs all events, so that a split of what is written can sum them anew."""
+    if dataset.repeats is None:
+        return dataset.interactions, dataset.given_split
+    repeats = dataset.repeats.take(rows_of(dataset.repeats, dataset.interactions) >= 0)
+    logger.warning("%s: summed pairs are written event by event; read them with duplicates='sum'", dataset.name)
+    return repeats.log, repeats.given
 
 
 def _raw(dataset: Dataset, node_type: str, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gmmrec.abilities import AcceptsParts, CombinesModels, offered
 from gmmrec.errors import UsageError
+from gmmrec.evaluation.scoring import tiled_scores
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, name_of, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender, Encoded
@@ -71,4 +72,4 @@ class Member:
 
 def member_scores(model: AnyRecommender, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
     """Return the scores of a member ``[B, C]``, without a context."""
-    return model.score(encoded, model.query_type.for_users(query.user), candidates)
+    return tiled_scores(model, encoded, model.query_type.for_users(query.user), candidates)

@@ -12,7 +12,7 @@ from gmmrec.config import check_positive
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.ensemble.graphs import merge, view
 from gmmrec.ensemble.member import CELLS, Member, member_scores
-from gmmrec.evaluation.ranking import top_columns
+from gmmrec.evaluation.top import top_columns
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import AnyRecommender, Encoded, Recommender

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmmrec.evaluation.metrics import METRICS, parse_metric
-from gmmrec.evaluation.ranking import hits, members, top_columns
+from gmmrec.data.ragged import RaggedSets
+from gmmrec.evaluation.evaluator import measure
+from gmmrec.evaluation.metrics import parse_metric
+from gmmrec.evaluation.ranking import RankedTies, members
+from gmmrec.evaluation.settings import EvalConfig
+from gmmrec.evaluation.top import Top
 from gmmrec.nn.blocks import block_rows
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 
@@ -46,6 +50,7 @@ def mixture_values(part_scores: PartScores, task: RankingEvaluation[Any], num_it
         Means ``[n]`` (float64).
     """
     name, k = parse_metric(metric)
+    settings = EvalConfig(metrics=(name,), ks=(k,))
     totals = torch.zeros(len(weights), dtype=torch.float64)
     size = block_rows(CELLS, weights.shape[1] * num_items)
     for start in range(0, len(task), size):
@@ -56,8 +61,8 @@ def mixture_values(part_scores: PartScores, task: RankingEvaluation[Any], num_it
         scores[:, line, excluded] = -torch.inf
         pool = None if POOL * k * len(scores) > num_items else _pool(scores, POOL * k)
         for position, weight in enumerate(weights.tolist()):
-            found = hits(_top(scores, pool, weight, k), relevant)
-            totals[position] += METRICS[name](F.pad(found, (0, k - found.shape[1])), relevant.counts).double().sum().cpu()
+            ranked = _ranked(scores, pool, weight, k, relevant)
+            totals[position] += measure(ranked, relevant, settings)[metric].double().sum().cpu()
     return totals / len(task)
 
 
@@ -80,20 +85,36 @@ def _pool(scores: Tensor, depth: int) -> _Pool:
     return _Pool(columns, pooled, values[:, :, -1])
 
 
-def _top(scores: Tensor, pool: _Pool | None, weight: Sequence[float], k: int) -> Tensor:
-    """Return the top ``k`` columns ``[B, k]`` of a mixture, best first; -1 where fewer remain.
+def _ranked(scores: Tensor, pool: _Pool | None, weight: Sequence[float], k: int, relevant: RaggedSets) -> RankedTies:
+    """Return the top ``k`` columns of a mixture, and the scores of the relevant ones in rows with ties."""
+    items, values, tied = _top(scores, pool, weight, k).padded(k)
+    found = torch.full(relevant.values.shape, -torch.inf, device=scores.device)
+    lines = ((values[:, 1:] == values[:, :-1]).any(1) | (tied > 1)).nonzero().flatten()
+    if lines.numel():  # ranked among all items, so that scores compared for equality come from one sum
+        mixture = _mixture(scores[:, lines], weight)
+        items[lines], values[lines], tied[lines] = _of_all(mixture, k).padded(k)
+        here, indptr = relevant.positions(lines)
+        found[here] = mixture[torch.arange(lines.numel()).repeat_interleave(indptr.diff()), relevant.values[here]]
+    return RankedTies(items, values, tied, found)
+
+
+def _of_all(mixture: Tensor, k: int) -> Top:
+    return Top.of(mixture, torch.arange(mixture.shape[1], device=mixture.device), k, None)
+
+
+def _top(scores: Tensor, pool: _Pool | None, weight: Sequence[float], k: int) -> Top:
+    """Return the top ``k`` columns ``[B, k]`` of a mixture, best first.
 
     The pool is ranked first. No item outside of it scores above the mixture of the members' lowest scores in it (Fagin's threshold,
     PODS 2001), so a list is exact if its last score is above that; only the others are ranked among all items.
     """
     if pool is None:
-        values, columns = top_columns(_mixture(scores, weight), k)
-        return columns.masked_fill(values == -torch.inf, -1)
-    values, positions = top_columns(_mixture(pool.scores, weight), k)
-    top = pool.columns.gather(1, positions).masked_fill(values == -torch.inf, -1)
-    unsure = (values[:, -1] <= _mixture(pool.least, weight)).nonzero().flatten()
+        return _of_all(_mixture(scores, weight), k)
+    top = Top.of(_mixture(pool.scores, weight), pool.columns, k, None)
+    unsure = (top.scores[:, -1] <= _mixture(pool.least, weight)).nonzero().flatten()
     if unsure.numel():
-        top[unsure] = _top(scores[:, unsure], None, weight, k)
+        for known, exact in zip(top, _of_all(_mixture(scores[:, unsure], weight), k), strict=True):
+            known[unsure] = exact
     return top
 
 

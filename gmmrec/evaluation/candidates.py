@@ -12,7 +12,9 @@ from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.report import table_report
 from gmmrec.evaluation.results import EvaluationKind, Results, fingerprint
+from gmmrec.evaluation.scoring import tiled_scores
 from gmmrec.evaluation.settings import EvalConfig
+from gmmrec.evaluation.ties import mean_over_ranks
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import Recommender
@@ -54,7 +56,7 @@ def evaluate_candidates(
             candidates, present = part.candidates.last(int(part.candidates.counts.max()))
             relevant = part.candidates.indptr.new_zeros(present.shape).bool()
             relevant[present] = part.label
-            scores = model.score(encoded, part.query, candidates).float()
+            scores = tiled_scores(model, encoded, part.query, candidates).float()
             if bool(scores[present].isnan().any()):
                 raise UsageError(f"{type(model).__name__} returned NaN scores; its training has diverged")
             parts.append(candidate_metrics(scores.masked_fill(~present, -torch.inf), relevant, present))
@@ -69,8 +71,7 @@ def candidate_metrics(scores: Tensor, relevant: Tensor, present: Tensor) -> dict
 
     ``auc``: the share of correctly ordered (relevant, other) pairs, ties counted half. ``mrr``: the mean reciprocal rank of
     all relevant candidates. ``ndcg@k``: gains of relevant candidates discounted by :math:`\log_2(1 + \mathrm{rank})`, over the best
-    possible. ``accuracy``: whether the first is relevant. Ties get the worst possible rank, so that a model that scores all
-    candidates alike gains nothing by it.
+    possible. ``accuracy``: whether the first is relevant. All are expectations over a random order of tied candidates.
 
     Args:
         scores: ``[B, C]``, minus infinity where there is no candidate.
@@ -85,27 +86,33 @@ def candidate_metrics(scores: Tensor, relevant: Tensor, present: Tensor) -> dict
     (0.5, 0.5, 0.0)
     """
     scores = torch.where(present, scores.clamp(min=torch.finfo(scores.dtype).min), -torch.inf)
-    others = present & ~relevant
-    num_relevant, num_others = relevant.sum(1), others.sum(1)
-    above = _greater(scores, others)  # others that score higher, per candidate
-    level = _greater(scores, others, or_equal=True) - above
-    auc = ((num_others[:, None] - above - 0.5 * level) * relevant).sum(1) / (num_relevant * num_others)
-    among = scores.masked_fill(~relevant, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1) + 1
-    rank = above + level + among  # of a relevant candidate: after all others that score as much or more
-    gain = relevant / torch.log2(1.0 + rank)
-    found = {"auc": auc, "mrr": (relevant / rank).sum(1) / num_relevant}
+    num_relevant, num_others = relevant.sum(1), (present & ~relevant).sum(1)
+    above, tied = _ties(scores, present)
+    relevant_above, relevant_tied = _ties(scores, relevant)
+    lower = num_others[:, None] - (above - relevant_above) - 0.5 * (tied - relevant_tied)  # others, per candidate
+    found = {"auc": (lower * relevant).sum(1) / (num_relevant * num_others)}
+    rank = torch.arange(1, scores.shape[1] + 1, device=scores.device)
+
+    def total(values: Tensor) -> Tensor:
+        """Sum the values of the ranks of all relevant candidates ``[B]``."""
+        return (mean_over_ranks(values, above, tied.clamp(min=1)).float() * relevant).sum(1)
+
+    found["mrr"] = total(1 / rank) / num_relevant
+    gain = 1 / torch.log2(1.0 + rank)
     for k in (5, 10):
         best = 1 / torch.log2(torch.arange(2, k + 2, device=scores.device))
         ideal = torch.cat([best.new_zeros(1), best.cumsum(0)])[num_relevant.clamp(max=k)]
-        found[f"ndcg@{k}"] = (gain * (rank <= k)).sum(1) / ideal
-    found["accuracy"] = (relevant & (rank == 1)).any(1).float()
+        found[f"ndcg@{k}"] = total(gain[:k]) / ideal
+    found["accuracy"] = total(torch.ones(1, device=scores.device))
     return found
 
 
-def _greater(scores: Tensor, among: Tensor, *, or_equal: bool = False) -> Tensor:
-    """Count the candidates ``among`` ``[B, C]`` that score more than each candidate (or as much)."""
+def _ties(scores: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the candidates ``among`` ``[B, C]`` that score more than each candidate, and those that score as much."""
     ordered = (-scores).masked_fill(~among, torch.inf).sort(dim=1).values
-    return torch.searchsorted(ordered, -scores, right=or_equal).clamp(max=among.sum(1, keepdim=True))
+    count = among.sum(1, keepdim=True)
+    above, not_below = (torch.searchsorted(ordered, -scores, right=right).clamp(max=count) for right in (False, True))
+    return above, not_below - above
 
 
 def _chunks(candidates: RaggedLists, chunk_size: int) -> list[Tensor]:

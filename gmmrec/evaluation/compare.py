@@ -15,7 +15,9 @@ from gmmrec.evaluation.kinds import load_results, task_of_metric
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
+from gmmrec.evaluation.splits import check_same_splits
 from gmmrec.safety.documents import read_yaml
+from gmmrec.storage.manifest import StoredFolder, read_manifest
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,10 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
         common = common[torch.isin(common, run.query)]
     if not common.numel():
         names = " and ".join(name for name, _ in runs)
-        raise UsageError(f"{names} cannot be compared: they have no test user in common; use runs on the same split")
+        raise UsageError(
+            f"{names} cannot be compared: they have no test user in common; use runs on the same split "
+            "(--split.strategy, --split.seed)"
+        )
     common = common.sort().values
     positions = []
     for name, run in runs:
@@ -223,7 +228,7 @@ def align(runs: Sequence[tuple[str, Results]]) -> list[Tensor]:
         if differing:
             raise UsageError(
                 f"{first_name} and {name} cannot be compared: {differing} of their {common.numel()} common users have different "
-                "test items; use runs on the same split of the same data set"
+                "test items; use runs on the same split (--split.strategy, --split.seed) of the same data set"
             )
     return positions
 
@@ -237,13 +242,14 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
         metric: Metric to compare, which determines the results file.
 
     Raises:
-        UsageError: A folder holds no values per user, or is given twice.
+        UsageError: A folder holds no values per user, is given twice, or was split in another way than the others.
     """
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("a run folder is given twice; give each once")
     names = [path.resolve().name for path in paths]
     labels = [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+    check_same_splits(labels, paths)
     runs: dict[str, list[Results]] = {}
     known: list[tuple[Any, str]] = []
     for label, path in zip(labels, paths, strict=True):
@@ -256,10 +262,8 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
 
 
 def _config_without_seed(folder: Path) -> Any:
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UsageError(f"{folder} has no config.yaml, which is needed to group runs by seed; give folders of finished runs")
-    config = read_yaml(path)
+    remedy = "give folders of finished runs"
+    config = read_yaml(StoredFolder(folder, read_manifest(folder, remedy), remedy).file("config.yaml"))
     config.pop("seed", None)
     run = config.get("run")
     return {**config, "run": {name: value for name, value in run.items() if name != "seed"}} if isinstance(run, dict) else config

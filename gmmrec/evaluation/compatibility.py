@@ -11,6 +11,7 @@ from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.report import table_report
 from gmmrec.evaluation.results import EvaluationKind, Results
+from gmmrec.evaluation.scoring import tiled_scores
 from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender, Encoded, encode
@@ -64,7 +65,7 @@ def compatibility_scores(model: AnyRecommender, encoded: Encoded, query: OutfitQ
     if scorer := offered(model, ScoresCompatibility):
         return scorer.compatibility(encoded, query)
     row, column = query.outfit_mask.nonzero(as_tuple=True)
-    scores = model.score(encoded, query.without(row, column), query.outfit[row, column][:, None])
+    scores = tiled_scores(model, encoded, query.without(row, column), query.outfit[row, column][:, None])
     total = scores.new_zeros(len(query)).index_add_(0, row, scores.flatten())
     return total / query.outfit_mask.sum(1)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -12,11 +13,13 @@ from gmmrec.errors import UsageError
 from gmmrec.evaluation.catalogue import coverage, novelty
 from gmmrec.evaluation.groups import Group, default_groups
 from gmmrec.evaluation.metrics import METRICS, is_ranking_metric, parse_metric
-from gmmrec.evaluation.ranking import hits, rank, rank_sampled
+from gmmrec.evaluation.ranking import CELLS, RankedTies, hits, rank_sampled, rank_ties, tie_order
 from gmmrec.evaluation.report import ranking_report
 from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results, fingerprint
 from gmmrec.evaluation.settings import EvalConfig
+from gmmrec.evaluation.ties import Hits, expected_hits
 from gmmrec.graph.multimodal import MultimodalGraph
+from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 
@@ -36,6 +39,9 @@ def evaluate(
     sampled_by: Literal["uniform", "popularity"] = EvalConfig.sampled_by,
 ) -> Results:
     """Rank the whole catalogue for every query and measure the lists.
+
+    Metrics are expectations over a random order of tied candidates; coverage and novelty are those of the lists that are
+    shown, with ties in :func:`~gmmrec.evaluation.ranking.tie_order`.
 
     The model is in evaluation mode without gradients (a model may enable them inside ``score``); its mode is restored afterwards.
 
@@ -62,22 +68,19 @@ def evaluate(
     target = task.query.target
     count = graph.degree(target)
     task = task.to(count.device)
-    num_items = count.numel()
+    num_items, order = count.numel(), tie_order(count, task.id_order)
 
     with evaluating(model):
         encoded = encode(model, graph)
 
-        def lists(part: RankingEvaluation[Any], pool: Tensor | None = None) -> Tensor:
+        def lists(part: RankingEvaluation[Any], pool: Tensor | None = None) -> RankedTies:
+            sizes = {"k": max(ks), "chunk_size": chunk_size}
             if num_sampled:
-                found = rank_sampled(model, encoded, part, count, num_sampled, k=max(ks), by=sampled_by, chunk_size=chunk_size)
-            else:
-                found = rank(
-                    model, encoded, part, num_items, k=max(ks), chunk_size=chunk_size, candidate_chunk=candidate_chunk, pool=pool
-                )
-            return found.items
+                return rank_sampled(model, encoded, part, count, num_sampled, **sizes, by=sampled_by, order=order)
+            return rank_ties(model, encoded, part, num_items, **sizes, candidate_chunk=candidate_chunk, pool=pool, order=order)
 
-        top = lists(task)
-        values = _measure(hits(top, task.relevant), task.relevant.counts, settings)
+        ranked = lists(task)
+        values = measure(ranked, task.relevant, settings)
         by_group = {}
         for name, group in (groups or {}).items():
             if group.only and num_sampled:
@@ -87,14 +90,18 @@ def evaluate(
                 position = mask.nonzero().flatten()
                 found = {metric: value[position] for metric, value in values.items()}
             else:
-                relevant = _restrict(task.relevant, mask)
+                relevant, scores = _restrict(task.relevant, ranked.relevant, mask)
                 position = relevant.counts.nonzero().flatten()
-                relevant = relevant.take(position)
-                part = lists(task.take(position), mask) if group.only else top[position]
-                found = _measure(hits(part, relevant), relevant.counts, settings)
+                if group.only:
+                    part = replace(task.take(position), relevant=relevant.take(position))
+                    found = measure(lists(part, mask), part.relevant, settings)
+                else:
+                    kept = RankedTies(ranked.items[position], ranked.scores[position], ranked.tied[position], scores)
+                    found = measure(kept, relevant.take(position), settings)
             if position.numel():
                 by_group[name] = GroupValues(position.cpu(), {metric: value.cpu() for metric, value in found.items()})
 
+    top = ranked.items
     catalogue = {f"coverage@{k}": coverage(top[:, :k], num_items) for k in ks}
     catalogue |= {f"novelty@{k}": float(novelty(top[:, :k], count).nanmean()) for k in ks}
     return Results(
@@ -124,15 +131,37 @@ def evaluating(model: AnyRecommender) -> Iterator[None]:
             module.training = training
 
 
-def _measure(hit: Tensor, num_relevant: Tensor, settings: EvalConfig) -> dict[str, Tensor]:
-    return {f"{name}@{k}": METRICS[name](hit[:, :k], num_relevant) for name in settings.metrics for k in settings.ks}
+def measure(ranked: RankedTies, relevant: RaggedSets, settings: EvalConfig) -> dict[str, Tensor]:
+    """Return the metrics of ranked lists ``[Q]``, as expectations over a random order of the ties.
+
+    Args:
+        ranked: Lists of length ``max(settings.ks)``, and the scores of the candidates in ``relevant``.
+        relevant: Relevant candidates of the ``Q`` queries.
+        settings: Metrics and list lengths.
+    """
+    mask, scores, num_relevant = hits(ranked.items, relevant), ranked.scores, relevant.counts
+    values = _all_metrics(Hits.of(mask), num_relevant, settings)
+    ties = (scores[:, 1:] == scores[:, :-1]) & (scores[:, 1:] > -torch.inf)
+    for lines in (ties.any(1) | (ranked.tied > 1)).nonzero().flatten().split(block_rows(CELLS, scores.shape[1])):
+        part = relevant.positions(lines)[0]
+        group = torch.repeat_interleave(torch.arange(lines.numel(), device=lines.device), num_relevant[lines])
+        level = ranked.relevant[part] == scores[lines, -1][group]
+        relevant_tied = torch.zeros_like(lines).index_add_(0, group, level.long())
+        expected = expected_hits(mask[lines], scores[lines], ranked.tied[lines], relevant_tied)
+        for metric, value in _all_metrics(expected, num_relevant[lines], settings).items():
+            values[metric][lines] = value
+    return values
 
 
-def _restrict(relevant: RaggedSets, mask: Tensor) -> RaggedSets:
-    """Return the sets without the rows outside ``mask`` ``[I]``."""
+def _all_metrics(found: Hits, num_relevant: Tensor, settings: EvalConfig) -> dict[str, Tensor]:
+    return {f"{name}@{k}": METRICS[name](found.first(k), num_relevant) for name in settings.metrics for k in settings.ks}
+
+
+def _restrict(relevant: RaggedSets, scores: Tensor, mask: Tensor) -> tuple[RaggedSets, Tensor]:
+    """Return the sets, and the scores of their rows, without the rows outside ``mask`` ``[I]``."""
     keep = mask[relevant.values]
     indptr = torch.cat([relevant.indptr.new_zeros(1), keep.cumsum(0)])[relevant.indptr]
-    return RaggedSets(indptr, relevant.values[keep])
+    return RaggedSets(indptr, relevant.values[keep]), scores[keep]
 
 
 def _evaluate_ranking(

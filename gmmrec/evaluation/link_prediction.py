@@ -11,7 +11,9 @@ from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.report import table_report
 from gmmrec.evaluation.results import EvaluationKind, GroupValues, Results, fingerprint
+from gmmrec.evaluation.scoring import tiled_scores
 from gmmrec.evaluation.settings import EvalConfig
+from gmmrec.evaluation.ties import mean_over_ranks
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.nn.blocks import block_rows
 from gmmrec.recommender import AnyRecommender, encode
@@ -45,7 +47,7 @@ def evaluate_link_prediction(
 
     Returns:
         One value per query: the reciprocal rank under ``mrr``, ``hits@1``, ``hits@3``, ``hits@10``, and the rank itself under
-        ``mean_rank``.
+        ``mean_rank``; all are expectations over a random order of tied entities.
 
     Raises:
         UsageError: The model scores NaN.
@@ -54,15 +56,18 @@ def evaluate_link_prediction(
     num_entities = graph.num_nodes(ENTITY)
     entities = torch.arange(num_entities, device=task.answer.device)
     with evaluating(model):
-        encoded, ranks = encode(model, graph), []
+        encoded, ties = encode(model, graph), []
         for index in torch.arange(len(task), device=entities.device).split(min(chunk_size, block_rows(CELLS, num_entities))):
             part = task.take(index)
-            scores = model.score(encoded, part.query, entities).float()
+            scores = tiled_scores(model, encoded, part.query, entities).float()
             if bool(scores.isnan().any()):
                 raise UsageError(f"{type(model).__name__} returned NaN scores; its training has diverged")
-            ranks.append(filtered_ranks(scores, part.answer, part.known))
-    rank = torch.cat(ranks).cpu()
-    values = {"mrr": 1 / rank, **{f"hits@{k}": (rank <= k).float() for k in DEPTHS}, "mean_rank": rank}
+            ties.append(filtered_ties(scores, part.answer, part.known))
+    above, tied = (torch.cat(each).cpu() for each in zip(*ties, strict=True))
+    rank = torch.arange(1, num_entities + 1)
+    values = {"mrr": mean_over_ranks(1 / rank, above, tied).float()}
+    values |= {f"hits@{k}": mean_over_ranks(torch.ones(k), above, tied).float() for k in DEPTHS}
+    values["mean_rank"] = above + (1 + tied) / 2
     query = ((task.query.relation * num_entities + task.query.head) * num_entities + task.answer).cpu()
     by_group = {}
     for name, group in (groups or {}).items():
@@ -71,28 +76,28 @@ def evaluate_link_prediction(
     return Results(LINK_PREDICTION, values, query, fingerprint(task.known).cpu(), "known answers", by_group, bootstrap=bootstrap)
 
 
-def filtered_ranks(scores: Tensor, answer: Tensor, known: RaggedSets) -> Tensor:
-    """Return the rank of each answer among all candidates but other true answers ``[B]`` (float32).
-
-    The rank is one plus the number of candidates that score higher, plus half the number of ties: a model that scores all
-    candidates alike neither gains nor loses by it. This is the realistic rank of Berrendorf et al., 2020.
+def filtered_ties(scores: Tensor, answer: Tensor, known: RaggedSets) -> tuple[Tensor, Tensor]:
+    """Return where each answer stands among all candidates but other true answers: how many score higher, and how many as much.
 
     Args:
         scores: ``[B, N]``.
         answer: Columns ``[B]``.
         known: All true answers per query; the answer itself may be among them.
 
+    Returns:
+        Number of candidates that score higher ``[B]``, and that score as much, the answer included ``[B]``.
+
     >>> known = RaggedSets(torch.tensor([0, 2]), torch.tensor([1, 3]))
-    >>> filtered_ranks(torch.tensor([[3.0, 2.0, 2.0, 9.0]]), torch.tensor([1]), known)
-    tensor([2.5000])
+    >>> filtered_ties(torch.tensor([[3.0, 2.0, 2.0, 9.0]]), torch.tensor([1]), known)
+    (tensor([1]), tensor([2]))
     """
     score = scores.gather(1, answer[:, None])  # [B, 1]
-    above, level = (scores > score).sum(1), (scores == score).sum(1) - 1
+    above, tied = (scores > score).sum(1), (scores == score).sum(1)
     query, other = known.groups, known.values
     other_score, is_other = scores[query, other], other != answer[query]
     above = above.index_add(0, query, ((other_score > score[query, 0]) & is_other).long(), alpha=-1)
-    level = level.index_add(0, query, ((other_score == score[query, 0]) & is_other).long(), alpha=-1)
-    return 1 + above + level / 2
+    tied = tied.index_add(0, query, ((other_score == score[query, 0]) & is_other).long(), alpha=-1)
+    return above, tied
 
 
 def link_groups(graph: MultimodalGraph, task: LinkPredictionEvaluation) -> dict[str, Group]:

@@ -3,53 +3,64 @@
 All take ``hits`` ``[Q, K]`` (bool, True where the candidate at this position is relevant) and ``num_relevant`` ``[Q]``, at least 1:
 the evaluator drops queries without a relevant item. A list shorter than ``K`` is padded with False. All return float32 ``[Q]``;
 the mean is taken later, so that intervals and groups can be computed from the values.
+
+Where candidates tie, :class:`~gmmrec.evaluation.ties.Hits` take the place of the mask, and the value is the expectation over a
+random order of the ties. All six are sums over ranks of one of its three numbers.
 """
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from gmmrec.errors import UsageError
+from gmmrec.evaluation.ties import Hits
+
+AnyHits: TypeAlias = Tensor | Hits
+"""A mask of hits, or expected hits ``[Q, K]``."""
 
 
-def recall(hits: Tensor, num_relevant: Tensor) -> Tensor:
+def recall(hits: AnyHits, num_relevant: Tensor) -> Tensor:
     """Share of all relevant items that are in the list (not of at most ``K``).
 
     >>> recall(torch.tensor([[True, False, True]]), torch.tensor([4]))
     tensor([0.5000])
     """
-    return hits.sum(-1) / num_relevant
+    return (Hits.of(hits).chance.sum(-1) / num_relevant).float()
 
 
-def precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
+def precision(hits: AnyHits, num_relevant: Tensor) -> Tensor:
     """Share of the ``K`` positions that hold a relevant item.
 
     >>> precision(torch.tensor([[True, False, True, False]]), torch.tensor([9]))
     tensor([0.5000])
     """
-    return hits.sum(-1) / hits.shape[-1]
+    chance = Hits.of(hits).chance
+    return (chance.sum(-1) / chance.shape[-1]).float()
 
 
-def hit(hits: Tensor, num_relevant: Tensor) -> Tensor:
+def hit(hits: AnyHits, num_relevant: Tensor) -> Tensor:
     """1 if the list contains a relevant item, else 0.
 
     >>> hit(torch.tensor([[False, True], [False, False]]), torch.tensor([3, 3]))
     tensor([1., 0.])
     """
-    return hits.any(-1).float()
+    return (1 - Hits.of(hits).none[:, -1]).float()
 
 
-def mrr(hits: Tensor, num_relevant: Tensor) -> Tensor:
+def mrr(hits: AnyHits, num_relevant: Tensor) -> Tensor:
     """Reciprocal rank of the first relevant item; 0 if none is in the list.
 
     >>> mrr(torch.tensor([[False, True, True], [False, False, False]]), torch.tensor([2, 2]))
     tensor([0.5000, 0.0000])
     """
-    return (hits / _ranks(hits)).amax(-1)
+    none = Hits.of(hits).none
+    is_first = torch.cat([torch.ones_like(none[:, :1]), none[:, :-1]], 1) - none
+    return (is_first / _ranks(none)).sum(-1).float()
 
 
-def ndcg(hits: Tensor, num_relevant: Tensor) -> Tensor:
+def ndcg(hits: AnyHits, num_relevant: Tensor) -> Tensor:
     r"""Discounted gain over that of the best possible list, :math:`\sum_r h_r / \log_2(r + 1)` over ranks :math:`r`.
 
     The best list starts with ``min(num_relevant, K)`` relevant items. Source: Järvelin & Kekäläinen, TOIS 2002, with binary
@@ -58,12 +69,13 @@ def ndcg(hits: Tensor, num_relevant: Tensor) -> Tensor:
     >>> ndcg(torch.tensor([[True, False, True]]), torch.tensor([2]))    # (1 + 1/2) / (1 + 1/log2(3))
     tensor([0.9197])
     """
-    discount = 1 / torch.log2(_ranks(hits) + 1)
-    ideal = discount.cumsum(-1)[num_relevant.clamp(max=hits.shape[-1]) - 1]
-    return (hits.float() @ discount) / ideal
+    chance = Hits.of(hits).chance
+    discount = 1 / torch.log2(_ranks(chance) + 1)
+    ideal = discount.cumsum(-1)[num_relevant.clamp(max=chance.shape[-1]) - 1]
+    return ((chance @ discount) / ideal).float()
 
 
-def average_precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
+def average_precision(hits: AnyHits, num_relevant: Tensor) -> Tensor:
     r"""Sum of the precisions at the ranks of relevant items over ``min(num_relevant, K)``, so that a perfect list scores 1.
 
     PyG's ``LinkPredMAP`` divides by the same; ranx (and trec_eval) divide by ``num_relevant``, which gives lower values for queries
@@ -74,15 +86,15 @@ def average_precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
     >>> average_precision(torch.tensor([[True, True]]), torch.tensor([5]))
     tensor([1.])
     """
-    precisions = hits.cumsum(-1) / _ranks(hits)
-    return (precisions * hits).sum(-1) / num_relevant.clamp(max=hits.shape[-1])
+    found = Hits.of(hits).found
+    return ((found / _ranks(found)).sum(-1) / num_relevant.clamp(max=found.shape[-1])).float()
 
 
 def _ranks(hits: Tensor) -> Tensor:
-    return torch.arange(1, hits.shape[-1] + 1, device=hits.device, dtype=torch.float32)
+    return torch.arange(1, hits.shape[-1] + 1, device=hits.device, dtype=hits.dtype)
 
 
-METRICS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+METRICS: Mapping[str, Callable[[AnyHits, Tensor], Tensor]] = {
     "recall": recall,
     "ndcg": ndcg,
     "precision": precision,

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
@@ -17,12 +16,14 @@ from gmmrec.errors import UnknownIdError, UsageError
 from gmmrec.evaluation.groups import Group
 from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.settings import EvalConfig
-from gmmrec.evaluation.significance import bootstrap_intervals
+from gmmrec.evaluation.significance import mean_intervals
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
 from gmmrec.safety.names import check_name
 from gmmrec.safety.tensors import check_tensor, header_json, read_tensors
 from gmmrec.safety.types import check_fields
+from gmmrec.storage.atomic import write_tensors
+from gmmrec.storage.manifest import StoredFolder, read_manifest
 
 SAMPLED = "sampled metrics are misleading and may order models differently than full rankings (Krichene and Rendle, KDD 2020)"
 """Warning shown with all results on sampled candidates."""
@@ -82,7 +83,8 @@ class Results:
         masked: Excluded candidates: ``"train"``, ``"train+valid"``, ``"the outfit"``, ``"known answers"`` or ``"none"``.
         groups: Values of groups of queries or of relevant items.
         catalogue: Coverage and novelty of the lists, by name.
-        bootstrap: Resamples per interval; 0 for none.
+        bootstrap: Resamples per interval of a small group, see :func:`~gmmrec.evaluation.significance.mean_intervals`; 0 for no
+            intervals.
         seed: Seed of the resampling.
         sampled: Number of sampled candidates; 0 if all were ranked.
         sampled_by: Distribution of the sample, ``"uniform"`` or ``"popularity"``; unused if all were ranked.
@@ -131,7 +133,7 @@ class Results:
             return {}
         found = {}
         for name in (EVERYTHING, *self.groups):
-            means = bootstrap_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
+            means = mean_intervals(self.group(name).values, self.bootstrap, torch.Generator().manual_seed(self.seed))
             found[name] = {metric: (finish(metric, low), finish(metric, high)) for metric, (low, high) in means.items()}
         return found
 
@@ -183,6 +185,13 @@ class Results:
             folder: Created if missing.
             task: Name of the evaluation task, which names the file; by default that of the kind.
         """
+        path = Path(folder) / file_of(task or self.kind.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.write(path)
+        return path
+
+    def write(self, path: Path) -> None:
+        """Write the values per query, with their queries and groups, to a file."""
         tensors = {"query": self.query, "relevant": self.relevant}
         for name in (EVERYTHING, *self.groups):
             group = self.group(name)
@@ -191,10 +200,7 @@ class Results:
         about: dict[str, Any] = {"kind": self.kind.name, "masked": self.masked, "catalogue": dict(self.catalogue)}
         about |= {"bootstrap": self.bootstrap, "seed": self.seed}
         about |= {"sampled": self.sampled, "sampled_by": self.sampled_by} if self.sampled else {}
-        path = Path(folder) / file_of(task or self.kind.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"gmmrec": json.dumps(about)})
-        return path
+        write_tensors(path, {name: tensor.contiguous() for name, tensor in tensors.items()}, {"gmmrec": json.dumps(about)})
 
     @classmethod
     def load(cls, folder: str | Path, task: str, kinds: Mapping[str, EvaluationKind]) -> "Results":
@@ -208,9 +214,8 @@ class Results:
         Raises:
             UsageError: The folder holds no such results, or they cannot be read.
         """
-        path = Path(folder) / file_of(task)
-        if not path.is_file():
-            raise UsageError(f"{folder} has no {path.name}; give the folder of a finished run, or evaluate the run again")
+        remedy = "give the folder of a finished run, or train it again"
+        path = StoredFolder(Path(folder), read_manifest(Path(folder), remedy), remedy).file(file_of(task))
         tensors, header = read_tensors(path, "results of gmmrec", REMEDY)
         about = header_json(header, "gmmrec", path, REMEDY)
         kind = str(about.pop("kind", None))

@@ -1,6 +1,7 @@
 """Intervals and paired tests on values per query: pure functions, with randomness as an argument."""
 
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -9,6 +10,54 @@ from gmmrec.nn.blocks import block_rows
 
 CHUNK = 2**22
 """Cells held at once while resampling."""
+MANY = 1000
+"""Number of values from which on intervals of their mean have a closed form; fewer are resampled in milliseconds."""
+SKEWED = 0.2
+"""Skewness, or excess kurtosis, of a mean beyond which it is resampled: values that are nearly always 0, say."""
+
+
+def mean_intervals(
+    values: Mapping[str, Tensor], resamples: int, generator: torch.Generator, *, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Return percentile bootstrap intervals of means over queries, without resampling where there are many queries.
+
+    The cumulants of a resampled mean are known: those of the values over powers of their number. From the first four, the
+    Cornish-Fisher expansion gives the percentiles that infinitely many resamples would have, with an error far below the noise of a
+    thousand. Fewer than ``MANY`` values, and values whose mean is too skewed, go to :func:`bootstrap_intervals`.
+    Source: Hall, The Bootstrap and Edgeworth Expansion, 1992, section 3.3.
+
+    Args:
+        values: Values per query ``[Q]`` by metric.
+        resamples: Number of resamples where there are few values.
+        generator: Source of randomness, on the CPU.
+        level: Share of the resampled means inside the interval.
+    """
+    found = {}
+    for metric, value in values.items():
+        interval = _percentiles(value.double(), level) if value.numel() >= MANY else None
+        if interval is not None:
+            found[metric] = interval
+    resampled = {metric: value for metric, value in values.items() if metric not in found}
+    found |= bootstrap_intervals(resampled, resamples, generator, level=level)
+    return {metric: found[metric] for metric in values}
+
+
+def _percentiles(value: Tensor, level: float) -> tuple[float, float] | None:
+    """Return both ends of the interval of a mean ``[Q]``, or None if it is too skewed."""
+    mean = value.mean()
+    centred = value - mean
+    variance = centred.square().mean()
+    if not bool(variance > 1e-24 * mean.square()):
+        return float(mean), float(mean)
+    count = value.numel()
+    skew = float(centred.pow(3).mean() / variance.pow(1.5)) / count**0.5
+    kurtosis = (float(centred.pow(4).mean() / variance.square()) - 3) / count
+    if not max(abs(skew), abs(kurtosis)) <= SKEWED:
+        return None
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    even, odd = (z * z - 1) * skew / 6, z + (z**3 - 3 * z) * kurtosis / 24 - (2 * z**3 - 5 * z) * skew * skew / 36
+    error = float((variance / count).sqrt())
+    return float(mean) + error * (even - odd), float(mean) + error * (even + odd)
 
 
 def bootstrap_intervals(

@@ -13,7 +13,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
 from gmmrec.data.parts import TRAIN
-from gmmrec.data.reviews import Reviews, training_texts
+from gmmrec.data.reviews import TrainingTexts, training_texts
 from gmmrec.data.split import Split
 from gmmrec.data.triples import Triples
 from gmmrec.errors import UsageError
@@ -65,8 +65,9 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
 
     All users and items of the data set are nodes, with or without interactions. A repeated pair is one edge. Edges between users
     and items have the weight ``1 / sqrt(deg_u deg_i)``; if the data set has ratings and reviews, they also carry those of the
-    pair's first interaction (``rating``, ``text``). A word that occurs less than twice in these reviews is unknown. The optional
-    relations are normalised by their row sums, as in LATTICE and FREEDOM.
+    pair's first interaction (``rating``, ``text``), in words numbered from the training part alone
+    (:class:`~gmmrec.data.reviews.TrainingTexts`). The optional relations are normalised by their row sums, as in LATTICE and
+    FREEDOM.
 
     Training triples are edges between entities, from head to tail, each with its ``relation``; items are connected to their
     entities in both directions. These edges are unweighted.
@@ -92,13 +93,14 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     for name, table in tables.items():
         data[table.node_type][name] = table.values
         data[table.node_type][f"{name}_mask"] = table.mask
-    _add_interactions(data, split.train, dataset.reviews)
+    texts = training_texts(dataset.reviews, split)
+    _add_interactions(data, split.train, texts)
     schema = GraphSchema(
         num_nodes=sizes,
         feature_dims={name: table.dim for name, table in tables.items()},
         feature_nodes={name: table.node_type for name, table in tables.items()},
         relations=(USER_ITEM, ITEM_USER),
-        num_words=0 if dataset.reviews is None else dataset.reviews.num_words,
+        num_words=len(texts.words),
         num_relations=0 if split.triples is None else split.triples.num_relations,
     )
     if split.triples is not None:
@@ -115,12 +117,12 @@ def build_graph(dataset: Dataset, split: Split, config: GraphConfig = GraphConfi
     return graph
 
 
-def _add_interactions(data: HeteroData, train: Interactions, reviews: Reviews | None) -> None:
+def _add_interactions(data: HeteroData, train: Interactions, texts: TrainingTexts) -> None:
     num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
     train = train.distinct()  # a repeated pair is one edge
     users, items = train.user, train.item
     attributes = {} if train.weight is None else {"rating": train.weight}
-    text = training_texts(reviews, train)
+    text = texts.about(train)
     attributes |= {} if text is None else {"text": text}
     data[USER].degree = torch.bincount(users, minlength=num_users).float()
     data[ITEM].degree = torch.bincount(items, minlength=num_items).float()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
@@ -13,6 +12,7 @@ from torch_geometric.data import HeteroData
 from gmmrec.errors import DataError, UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.safety.tensors import check_finite, check_tensor, header_json, read_tensors
+from gmmrec.storage.atomic import write_tensors
 from gmmrec.typing import EdgeType, NodeType
 
 FORMAT = "gmmrec graph 1"
@@ -46,7 +46,7 @@ def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
         "num_words": schema.num_words,
         "num_relations": schema.num_relations,
     }
-    save_file(tensors, path, {"format": FORMAT, "graph": json.dumps(header)})
+    write_tensors(Path(path), tensors, {"format": FORMAT, "graph": json.dumps(header)})
 
 
 def load_graph(path: str | Path) -> MultimodalGraph:

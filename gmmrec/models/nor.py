@@ -227,7 +227,7 @@ class NOR(Recommender[OutfitQuery, NORConfig, NOREncoded], Attends, GeneratesTex
             width: Beam width; 1 for greedy decoding.
 
         Returns:
-            Word ids ``[B, max_words]``, as in ``dataset.reviews.words``; 0 after the last word.
+            Word ids ``[B, max_words]``, as in ``run.words``; 0 after the last word.
 
         Raises:
             UsageError: The model was not trained on comments.

@@ -20,7 +20,8 @@ class PopularityConfig:
 class Popularity(Recommender[UserQuery, PopularityConfig], NonPersonalized):
     """Non-personalised recommender that scores an item by its number of training interactions.
 
-    Nothing is trained: degrees are read from the graph that is encoded. Ties are broken by the ranking, in favour of the lower row.
+    Nothing is trained: degrees are read from the graph that is encoded. Metrics count ties as a random order; lists show the lower
+    raw id first.
     """
 
     def __init__(self, schema: GraphSchema, config: PopularityConfig = PopularityConfig()) -> None:

@@ -238,7 +238,7 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
             max_words: Maximum number of words.
 
         Returns:
-            Word ids ``[B, max_words]``, as in ``dataset.reviews.words``; 0 after the last word.
+            Word ids ``[B, max_words]``, as in ``run.words``; 0 after the last word.
 
         Raises:
             UsageError: The model was not trained on reviews.

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from gmmrec.config import to_plain
 from gmmrec.ensemble import ENSEMBLES
 from gmmrec.ensemble.member import Member
@@ -17,6 +15,7 @@ from gmmrec.recommender import AnyRecommender
 from gmmrec.runs.rebuild import reading, rebuilt
 from gmmrec.safety.tensors import header_json, read_tensors
 from gmmrec.safety.types import check_fields
+from gmmrec.storage.atomic import write_tensors
 from gmmrec.training.resume import unshared
 
 REMEDY = "train the run again"
@@ -39,7 +38,7 @@ def save_model(model: AnyRecommender, path: Path) -> None:
         **({"parts": json.dumps(parts)} if parts else {}),
     }
     tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    save_file(unshared(tensors), path, metadata=header)
+    write_tensors(path, unshared(tensors), header)
 
 
 def load_model(path: Path, given: Given = None, parts: Mapping[str, Any] | None = None) -> AnyRecommender:

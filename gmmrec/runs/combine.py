@@ -18,11 +18,14 @@ from gmmrec.ensemble.weights import search_weights
 from gmmrec.errors import UsageError
 from gmmrec.evaluation.evaluator import evaluating
 from gmmrec.evaluation.metrics import parse_metric
+from gmmrec.evaluation.splits import described
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import CombinedConfig, RunConfig
+from gmmrec.runs.folder import write_run
 from gmmrec.runs.run import Run
 from gmmrec.runs.summary import evaluate_run
+from gmmrec.runs.writer import writing
 from gmmrec.tasks.query import UserQuery
 
 
@@ -33,6 +36,7 @@ def blend(
     scale: Scale = "standard",
     weights: Sequence[float] | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
     model_class: Given = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -46,6 +50,7 @@ def blend(
             catalogue, or ``"ranks"``.
         weights: One weight per run, divided by their sum; searched for by default.
         out: Folder to save the blend to, independent of the runs; not saved by default.
+        overwrite: Replace a run in that folder.
         model_class: Your own model classes that the folders name.
         parts: Your own parts that members were trained with, by role.
 
@@ -88,7 +93,7 @@ def blend(
     }
     if value is not None:
         details[f"val/{metric}"] = value
-    return _combined(model, graph, first, names, out, monitor=metric, blend=details)
+    return _combined(model, graph, first, names, out, overwrite, monitor=metric, blend=details)
 
 
 def rerank(
@@ -97,6 +102,7 @@ def rerank(
     *,
     top: int = 200,
     out: str | Path | None = None,
+    overwrite: bool = False,
     model_class: Given = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -107,6 +113,7 @@ def rerank(
         slow: Another run on the same data set and split; scores the top ``top`` items that are new to a user.
         top: Candidates per user; should be much larger than the lists to recommend.
         out: Folder to save the run to, independent of the two runs; not saved by default.
+        overwrite: Replace a run in that folder.
         model_class: Your own model classes that the folders name.
         parts: Your own parts that members were trained with, by role.
 
@@ -123,7 +130,7 @@ def rerank(
     graph = merge([first.graph, second.graph])
     model = TwoStage.of(first.model, second.model, graph.schema, top)
     details = {"runs": names, "models": [member.model for member in model.config.members], "top": top}
-    return _combined(model, graph, first, names, out, rerank=details)
+    return _combined(model, graph, first, names, out, overwrite, rerank=details)
 
 
 def _combined(
@@ -132,6 +139,7 @@ def _combined(
     first: Run,
     names: Sequence[str],
     out: str | Path | None,
+    overwrite: bool,
     *,
     monitor: str | None = None,
     **details: Any,
@@ -140,9 +148,12 @@ def _combined(
     settings = first.config
     config = CombinedConfig(model.config, tuple(names), settings.data, settings.split, settings.eval, monitor)
     made = Run(model, graph, first.split, first.vocabularies, first.attributes, config, tokens=first.tokens)
-    evaluate_run(made, **details)
-    if out is not None:
-        made.save(out)
+    if out is None:
+        evaluate_run(made, **details)
+        return made
+    with writing(Path(out), overwrite=overwrite) as writer:  # refused before the evaluation, which takes longest
+        evaluate_run(made, **details)
+        write_run(made.stored(), writer)
     return made
 
 
@@ -176,7 +187,9 @@ def check_same(first_name: str, first: Run, name: str, run: Run) -> None:
     for part in GIVEN_PARTS:
         log, other = first.split.part(part), run.split.part(part)
         if not (torch.equal(log.user, other.user) and torch.equal(log.item, other.item)):
-            raise UsageError(f"{first_name} and {name} cannot be combined: their {part} parts differ; {remedy}")
+            splits = [described(vars(each.config.split)) for each in (first, run)]
+            named = f" (split by {splits[0]} and {splits[1]})" if splits[0] != splits[1] else ""
+            raise UsageError(f"{first_name} and {name} cannot be combined: their {part} parts differ{named}; {remedy}")
 
 
 def choose_weights(model: Blend, run: Run, metric: str, groups: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], float]:

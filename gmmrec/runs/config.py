@@ -204,3 +204,16 @@ def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[st
             raise UsageError(f"setting {name!r} is in {' and '.join(owners)}; give {owners[0]}={{{name!r}: …}}")
         values.setdefault(owners[0], {})[name] = str(value) if isinstance(value, Path) else value
     return values
+
+
+def merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings, by section, with those given in their place.
+
+    >>> merged({"seed": 1, "train": {"lr": 0.1, "epochs": 5}}, {"train": {"epochs": 9}})
+    {'seed': 1, 'train': {'lr': 0.1, 'epochs': 9}}
+    """
+    result = dict(stored)
+    for name, value in given.items():
+        known = result.get(name)
+        result[name] = {**known, **value} if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return result

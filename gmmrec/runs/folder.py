@@ -1,9 +1,8 @@
 """Run folders: readable without the training data, and without executing code from the folder."""
 
-import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -12,36 +11,30 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from safetensors.torch import save_file
 
-import gmmrec
 from gmmrec.data.pack import packed, read_packed
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import UsageError
-from gmmrec.evaluation.results import Results
+from gmmrec.evaluation.results import Results, file_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.recommender import AnyRecommender
+from gmmrec.runs import attributes
 from gmmrec.runs.checkpoint import Given, load_model, save_model
 from gmmrec.runs.config import AnyRunConfig, stored_config
 from gmmrec.runs.consistency import check_consistent, stored_table, stored_tokens, stored_vocabularies, stored_words
-from gmmrec.safety.documents import read_json, read_yaml
-from gmmrec.safety.names import check_name, check_no_link
+from gmmrec.runs.status import ABOUT, CONFIG, GRAPH, MODEL, SPLIT, VOCABULARIES, open_run
+from gmmrec.runs.writer import RunWriter
+from gmmrec.safety.documents import read_yaml
+from gmmrec.safety.names import check_name
+from gmmrec.safety.types import conforms
+from gmmrec.storage.atomic import write_json, write_tensors, write_text
+from gmmrec.storage.manifest import StoredFolder, unchanging
 from gmmrec.typing import NodeType
 
-FORMAT = 2
-"""Format number of run folders."""
-ABOUT, CONFIG, MODEL, GRAPH, SPLIT, VOCABULARIES = (
-    "run.json",
-    "config.yaml",
-    "model.safetensors",
-    "graph.safetensors",
-    "split.safetensors",
-    "vocabularies.json",
-)
-"""Required files of a run folder."""
+ATTRIBUTES = "attributes.json"
 PACKAGES = ("gmmrec", "torch", "torch-geometric", "numpy", "scipy", "pandas", "lightning-fabric")
 """Packages whose versions are stored with a run."""
 
@@ -64,28 +57,29 @@ class StoredRun:
     """Test results by evaluation task; written with the folder, and read by comparisons."""
 
 
-def write_run(run: StoredRun, folder: Path) -> Path:
-    """Write a run folder and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {"format": FORMAT, "gmmrec": gmmrec.__version__, "model": run.config.model_name, "main": run.main}
-    _write_json(folder / ABOUT, about)
-    (folder / CONFIG).write_text(yaml.safe_dump(run.config.to_dict(), sort_keys=False), encoding="utf-8")
-    save_model(run.model, folder / MODEL)
-    save_graph(run.graph, folder / GRAPH)
-    save_split(run.split, folder / SPLIT)
-    _write_json(folder / VOCABULARIES, {node_type: vocabulary.ids() for node_type, vocabulary in run.vocabularies.items()})
+def write_run(run: StoredRun, writer: RunWriter) -> Path:
+    """Write a run folder and return its path. Readers see the new run when the last file is written, and the old one until then."""
+    files: dict[str, Callable[[Path], Any]] = {
+        CONFIG: lambda path: write_text(path, yaml.safe_dump(run.config.to_dict(), sort_keys=False)),
+        MODEL: lambda path: save_model(run.model, path),
+        GRAPH: lambda path: save_graph(run.graph, path),
+        SPLIT: lambda path: save_split(run.split, path),
+        VOCABULARIES: lambda path: write_json(path, {kind: vocabulary.ids() for kind, vocabulary in run.vocabularies.items()}),
+        ATTRIBUTES: lambda path: write_json(path, {kind: attributes.to_plain(frame) for kind, frame in run.attributes.items()}),
+        "environment.json": lambda path: write_json(path, environment(), indent=2),
+        "metrics.json": lambda path: write_json(path, run.report, indent=2),
+    }
     if run.tokens:
-        _write_json(folder / "tokens.json", {name: asdict(known) for name, known in run.tokens.items()})
+        files["tokens.json"] = lambda path: write_json(path, {name: asdict(known) for name, known in run.tokens.items()})
     if run.words:
-        _write_json(folder / "words.json", run.words)
-    for node_type, frame in run.attributes.items():
-        if len(frame.columns):  # some have ids only
-            frame.to_csv(folder / f"{node_type}s.csv", index=False)
-    _write_json(folder / "environment.json", environment(), indent=2)
-    _write_json(folder / "metrics.json", run.report, indent=2)
+        files["words.json"] = lambda path: write_json(path, run.words)
     for task, found in run.results.items():
-        found.save(folder, task)
-    return folder
+        files[file_of(task)] = found.write
+    staging = writer.staging(list(files), run.config.model_name)
+    for name, write in files.items():
+        write(staging.path(name))
+    writer.commit(staging, {"model": run.config.model_name, "main": run.main})
+    return writer.folder
 
 
 def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None = None) -> StoredRun:
@@ -97,61 +91,63 @@ def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None 
         parts: The caller's parts that the model was built with, by role.
 
     Raises:
-        UsageError: The folder is not a finished run of this format, or names a class that was not given.
+        UsageError: The folder is not a finished run of a known format, a file is damaged, or names a class that was not given.
     """
-    about = read_about(folder)
-    for path in folder.iterdir():
-        check_no_link(path, "copy the file itself")
-    missing = [name for name in (CONFIG, MODEL, GRAPH, SPLIT, VOCABULARIES) if not (folder / name).is_file()]
-    if missing:
-        raise UsageError(f"{folder} is not a finished run: {missing[0]} is missing; train it again")
-    vocabularies = stored_vocabularies(_read_json(folder / VOCABULARIES), folder / VOCABULARIES)
-    ids = {node_type: vocabulary.ids() for node_type, vocabulary in vocabularies.items()}
-    model = load_model(folder / MODEL, given, parts)
-    config = read_yaml(folder / CONFIG)
-    known = stored_tokens(_read_json(folder / "tokens.json", {}), folder / "tokens.json")
-    stored = StoredRun(
+    return unchanging(folder, lambda: _read(open_run(folder), given, parts))
+
+
+def _read(stored: StoredFolder, given: Given, parts: Mapping[str, Any] | None) -> StoredRun:
+    folder = stored.folder
+    model = load_model(stored.file(MODEL), given, parts)
+    vocabularies = stored_vocabularies(stored.json(VOCABULARIES), folder / VOCABULARIES)
+    main = stored.json(ABOUT).get("main", "ranking") if stored.manifest is None else stored.manifest.about.get("main", "ranking")
+    report = stored.json("metrics.json", {})
+    if not isinstance(report, dict):
+        raise UsageError(f"{folder / 'metrics.json'} is damaged (it must hold figures by name); train the run again")
+    run = StoredRun(
         model=model,
-        graph=load_graph(folder / GRAPH),
-        split=load_split(folder / SPLIT),
+        graph=load_graph(stored.file(GRAPH)),
+        split=load_split(stored.file(SPLIT)),
         vocabularies=vocabularies,
-        attributes={
-            node_type: stored_table(folder / f"{node_type}s.csv") for node_type in ids if (folder / f"{node_type}s.csv").is_file()
-        },
-        config=stored_config(config, model, str(folder / CONFIG)),
-        report=_read_json(folder / "metrics.json", {}),
-        tokens=known,
-        words=stored_words(_read_json(folder / "words.json", []), folder / "words.json"),
-        main=check_name(about.get("main", "ranking"), "main evaluation task"),
+        attributes=_attributes(stored, vocabularies),
+        config=stored_config(read_config_of(stored), model, str(folder / CONFIG)),
+        report=report,
+        tokens=stored_tokens(stored.json("tokens.json", {}), folder / "tokens.json"),
+        words=stored_words(stored.json("words.json", []), folder / "words.json"),
+        main=check_name(main, "main evaluation task"),
     )
-    check_consistent(folder, model.schema, stored.graph, stored.split, vocabularies, stored.attributes)
-    return stored
+    check_consistent(folder, model.schema, run.graph, run.split, vocabularies, run.attributes)
+    return run
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """Return the contents of ``run.json`` after a check of the format.
+def _attributes(stored: StoredFolder, vocabularies: Mapping[NodeType, Vocabulary]) -> dict[NodeType, pd.DataFrame]:
+    if not stored.has(ATTRIBUTES):  # format 2
+        names = {node_type: f"{node_type}s.csv" for node_type in vocabularies}
+        return {node_type: stored_table(stored.file(name)) for node_type, name in names.items() if stored.has(name)}
+    found, where = stored.json(ATTRIBUTES), str(stored.folder / ATTRIBUTES)
+    if not conforms(dict[str, dict[str, Any]], found) or not set(found) <= set(vocabularies):
+        raise UsageError(f"{where} is damaged (it must hold columns by node type); train the run again")
+    return {kind: attributes.from_plain(columns, len(vocabularies[kind]), where) for kind, columns in found.items()}
+
+
+def read_config_of(stored: StoredFolder) -> dict[str, Any]:
+    """Return the settings in a folder, as plain data.
 
     Raises:
-        UsageError: The folder is no run folder, or has another format.
+        UsageError: The file is damaged.
     """
-    if not (folder / ABOUT).is_file():
-        if (folder / CONFIG).is_file() and (folder / MODEL).is_file():
-            raise UsageError(f"{folder} was written before run folders had a format number; train the run again with this gmmrec")
-        raise UsageError(f"{folder} is not a finished run: {ABOUT} is missing; make one with 'gmmrec train --out {folder}'")
-    about: dict[str, Any] = _read_json(folder / ABOUT)
-    if not isinstance(about, dict):
-        raise UsageError(f"{folder / ABOUT} is damaged; train the run again")
-    if about.get("format") != FORMAT:
-        raise UsageError(
-            f"{folder} has the format {about.get('format')}, but this gmmrec ({gmmrec.__version__}) reads format {FORMAT}; "
-            "read it with the gmmrec that wrote it, or train the run again"
-        )
-    return about
+    return read_yaml(stored.file(CONFIG))
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """Return the report of the finished run in a folder, ``metrics.json``."""
+    found: dict[str, Any] = unchanging(folder, lambda: open_run(folder).json("metrics.json"))
+    return found
 
 
 def save_split(split: Split, path: Path) -> None:
     """Write a split to a file."""
-    save_file({name: column.clone() for name, column in packed(split).items()}, path)  # parts may share memory
+    write_tensors(path, {name: column.clone() for name, column in packed(split).items()}, {})  # parts may share memory
 
 
 def load_split(path: Path) -> Split:
@@ -168,13 +164,3 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def _write_json(path: Path, value: Any, indent: int | None = None) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
-
-
-def _read_json(path: Path, default: Any = None) -> Any:
-    if default is not None and not path.is_file():
-        return default
-    return read_json(path, "train the run again", None if default is None else type(default))

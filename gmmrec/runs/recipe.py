@@ -13,21 +13,26 @@ import torch
 
 from gmmrec.abilities import WarmStarts, offered
 from gmmrec.data.dataset import Dataset
-from gmmrec.data.load import load_dataset
-from gmmrec.data.split import Split, split_dataset
+from gmmrec.data.load import DataConfig, check_source, load_dataset
+from gmmrec.data.reviews import training_texts
+from gmmrec.data.split import Split, chosen_strategy, split_dataset
 from gmmrec.errors import UsageError, quote_names
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
 from gmmrec.graph.build import build_graph
-from gmmrec.models.lookup import build_model, find_model, part_names, part_paths
+from gmmrec.models.lookup import build_model, find_model, name_of, part_names, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.runs.checkpoint import Given
-from gmmrec.runs.config import RunConfig, nested, read_config, sections_of
+from gmmrec.runs.config import RunConfig, merged, nested, read_config, sections_of
+from gmmrec.runs.folder import write_run
+from gmmrec.runs.identity import identify
 from gmmrec.runs.run import Run
+from gmmrec.runs.status import settings_to_resume
 from gmmrec.runs.summary import evaluate_run, run_costs
+from gmmrec.runs.writer import RunWriter, current_environment, environment_changes, writing
 from gmmrec.tasks import task_of
 from gmmrec.tasks.inputs import TaskInputs
-from gmmrec.training.trainer import Trainer
+from gmmrec.training.trainer import ShouldStop, Trainer
 from gmmrec.training.warm_start import matching_rows, warm_start
 from gmmrec.typing import ITEM, USER
 
@@ -40,8 +45,10 @@ def run(
     dataset: Dataset | None = None,
     folder: Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     parts: Mapping[str, Any] | None = None,
     classes: Given = None,
+    should_stop: ShouldStop | None = None,
 ) -> Run:
     """Train and evaluate, from settings to report.
 
@@ -49,21 +56,50 @@ def run(
         config: All settings.
         dataset: Data set to use instead of ``config.data``.
         folder: Folder for the log, the training state and finally the run; nothing is written by default.
-        resume: Resume from the training state in ``folder``.
+        resume: Go on with the run in ``folder``, from its last training state.
+        overwrite: Replace the run in ``folder`` when the new one is complete.
         parts: Your own parts for models that accept them, by role.
         classes: Your own model classes that the run of ``init_from`` may name.
+        should_stop: Function asked after every epoch; if it returns True, the state is saved and training stops.
 
     Raises:
-        UsageError: Data or settings cannot be used; the message gives the remedy.
+        UsageError: Data or settings cannot be used, the folder holds a run already, or the run to resume is another one; the
+            message gives the remedy.
+        TrainingStopped: ``should_stop`` returned True.
     """
+    if folder is None:
+        if resume or overwrite:
+            raise UsageError("resume and overwrite concern a run folder, but none is given; give one with out=FOLDER")
+        return _run(config, dataset, None, parts, classes, should_stop)
+    with writing(folder, resume=resume, overwrite=overwrite) as writer:
+        return _run(config, dataset, writer, parts, classes, should_stop)
+
+
+def _run(
+    config: RunConfig,
+    dataset: Dataset | None,
+    writer: RunWriter | None,
+    parts: Mapping[str, Any] | None,
+    classes: Given,
+    should_stop: ShouldStop | None,
+) -> Run:
+    source = None
     if dataset is None:
         dataset = load_dataset(config.data)
+        source = place_of(config.data.path)
     else:  # record the data set that was used, not a default path
         config = replace(config, data=replace(config.data, path=dataset.name))
-    split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     model_class = config.model_class
+    strategy = chosen_strategy(dataset, config.split.strategy, reads_histories=model_class.query_type.reads_histories)
+    config = replace(config, split=replace(config.split, strategy=strategy))  # record the split that was used, not "auto"
+    split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
+    texts = training_texts(dataset.reviews, split)
+    dataset = replace(dataset, reviews=texts.reviews)
+    if split.outfits is not None and split.outfits.text is not None:
+        split = replace(split, outfits=replace(split.outfits, text=texts.numbered(split.outfits.text)))
     known = (model_class, *((classes,) if isinstance(classes, type) else classes or ()))
-    inputs = TaskInputs(split, dataset.num_users, dataset.num_items, config.train, dataset.reviews, config.model)
+    sizes, order = (dataset.num_users, dataset.num_items), dataset.vocabularies[ITEM].order
+    inputs = TaskInputs(split, *sizes, config.train, dataset.reviews, config.model, order)
     task = task_of(model_class.query_type, split)(inputs)
     monitor = config.monitor or task.monitor
     config = replace(config, monitor=monitor)
@@ -73,12 +109,19 @@ def run(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = build_model(model_class, graph.schema, config.model, parts)
-        config = replace(config, parts=part_paths(model) if folder is not None else part_names(model))
-        if config.init_from is not None and not resume:  # a training state includes its vectors
-            start_from(model, dataset, split, config.init_from, known, parts)
+        config = replace(config, parts=part_names(model) if writer is None else part_paths(model))
+        trainer = Trainer(config.train)
+        files = None
+        if writer is not None:
+            environment = current_environment(trainer.device)
+            if writer.status is not None and (changes := environment_changes(writer.status.environment, environment)):
+                logger.warning("resuming where %s: the last bits may differ from those of an uninterrupted run", changes)
+            files = writer.begin(config, identify(config, dataset, split), source, environment)
+        resumes = writer is not None and writer.resumes
+        if config.init_from is not None and not (resumes and files is not None and files.state.is_file()):
+            start_from(model, dataset, split, config.init_from, known, parts)  # a training state includes its vectors
         with torch.no_grad():
             graph = model.prepare(graph)
-        trainer = Trainer(config.train)
         on_device = graph.to(trainer.device)
         tasks = task.evaluation_tasks("valid", mask_of(config.eval, "valid"))
         monitored = task_of_metric(monitor)
@@ -96,20 +139,27 @@ def run(
             generator=generator,
             monitor=monitor,
             mode=monitored_mode(tasks[monitored], monitor),
-            run_dir=folder,
-            resume=resume,
+            run_dir=files,
+            resume=resumes,
+            should_stop=should_stop,
         )
 
     finished = Run(model, on_device, split, dataset.vocabularies, dataset.attributes, config, history=history)
     finished.tokens = {name: table.tokens for name, table in dataset.features.items() if table.tokens is not None}
-    finished.words = () if dataset.reviews is None else dataset.reviews.words
+    finished.words = texts.words
     started = time.perf_counter()
     evaluate_run(finished, config.eval)
     finished.report |= run_costs(history, time.perf_counter() - started)
     finished.model, finished.graph = model.cpu(), graph
-    if folder is not None:
-        finished.save(folder)
+    if writer is not None:
+        write_run(finished.stored(), writer)
     return finished
+
+
+def place_of(path: str) -> str:
+    """Return where data can be found again from any working folder: an absolute path, or a bundled name as it is."""
+    place = Path(path).expanduser()
+    return str(place.resolve()) if place.exists() else path
 
 
 def start_from(
@@ -145,10 +195,12 @@ def start_from(
 
 
 def fit(
-    dataset: Dataset | str | Path | pd.DataFrame,
-    model: str | type[AnyRecommender] = "mgat",
+    dataset: Dataset | str | Path | pd.DataFrame | DataConfig,
+    model: str | type[AnyRecommender] | None = None,
     *,
     out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     parts: Mapping[str, Any] | None = None,
     classes: Given = None,
     **settings: Any,
@@ -157,8 +209,11 @@ def fit(
 
     Args:
         dataset: A data set, or what :func:`gmmrec.load_dataset` takes: it is then read with the settings of the section ``data``.
-        model: A name from ``gmmrec.MODELS``, a model class of your own, or ``"module:Class"``.
+        model: A name from ``gmmrec.MODELS``, a model class of your own, or ``"module:Class"``; by default that of the run to
+            resume, else ``"mgat"``.
         out: Folder to save the run to; not saved by default.
+        resume: Go on with the run in ``out``, from the state of its last epoch. Settings are those of the run unless given.
+        overwrite: Replace the run in ``out`` when the new one is complete.
         parts: Your own modules for models that accept them: for ``graph-fusion`` a ``fusion``, an ``encoder`` or a ``decoder``,
             each a class or function that builds it (see :mod:`gmmrec.models.graph_fusion.parts`).
         classes: Your own model classes that the run of ``init_from`` may name.
@@ -166,12 +221,20 @@ def fit(
             as dictionaries (``train={"lr": 0.01}, split={"strategy": "by_time"}``).
 
     Raises:
-        UsageError: A setting is unknown or impossible, or concerns the reading of a data set that is already loaded; or a run to be
-            saved has a part without an importable name.
+        WrongTypeError: ``dataset`` is nothing that is read as a data set, such as a list or an array.
+        UsageError: A setting is unknown or impossible, or concerns the reading of a data set that is already loaded; a run to be
+            saved has a part without an importable name; or ``out`` holds a run already.
     """
-    model_class = find_model(model)
+    if not isinstance(dataset, Dataset):
+        check_source(dataset, "fit")
+    folder = None if out is None else Path(out)
+    stored = settings_to_resume(folder) if resume and folder is not None else {}
+    named = stored.pop("model_name", "mgat")
+    model_class = find_model(model) if model is not None else stored_model(str(named))
+    if name_of(model_class) != named:  # another model has other settings; that it is another is refused later
+        stored.pop("model", None)
     values = nested(settings, sections_of(model_class))
-    reading = values.setdefault("data", {})
+    reading = dict(values.get("data", {}))
     if "path" in reading:
         raise UsageError("fit() takes the path of the data as its first argument; leave data.path out of the settings")
     if isinstance(dataset, Dataset) and reading:
@@ -179,10 +242,17 @@ def fit(
             f"the settings {quote_names(sorted(reading))} concern the reading of data, but {dataset.name} is already loaded; "
             "give them to load_dataset(), or give fit() the path"
         )
-    if isinstance(dataset, str | Path):
+    values = merged(stored, {**values, **values.pop("run", {})})
+    reading = dict(values.setdefault("data", {}))
+    if isinstance(dataset, DataConfig):
+        reading = {**vars(dataset), **{name: value for name, value in reading.items() if name != "path"}}
+    elif isinstance(dataset, str | Path):
         reading["path"] = str(dataset)
-    config = read_config(model_class, {**values, **values.pop("run", {})})
+    else:
+        reading.pop("path", None)
+    values["data"] = reading
+    config = read_config(model_class, values)
     if isinstance(dataset, pd.DataFrame):
         dataset = load_dataset(dataset, **reading)
-    folder = None if out is None else Path(out)
-    return run(config, dataset=dataset if isinstance(dataset, Dataset) else None, folder=folder, parts=parts, classes=classes)
+    whole = dataset if isinstance(dataset, Dataset) else None
+    return run(config, dataset=whole, folder=folder, resume=resume, overwrite=overwrite, parts=parts, classes=classes)

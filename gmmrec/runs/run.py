@@ -25,6 +25,7 @@ from gmmrec.renamed import missing_attribute
 from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import AnyRunConfig
 from gmmrec.runs.folder import StoredRun, read_run, write_run
+from gmmrec.runs.writer import writing
 from gmmrec.serving.link_prediction import complete
 from gmmrec.serving.outfit import complete_outfit
 from gmmrec.serving.service import Service
@@ -78,14 +79,23 @@ class Run:
         def __getattr__(self, name: str) -> Any:
             raise missing_attribute("Run", name)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the run folder and return its path.
 
+        Args:
+            folder: Folder, made if it is missing.
+            overwrite: Replace a run in it, as soon as this one is complete.
+
         Raises:
-            UsageError: A custom part has no importable name.
+            UsageError: A custom part has no importable name, or the folder holds a run already.
         """
+        with writing(Path(folder), overwrite=overwrite) as writer:
+            return write_run(self.stored(), writer)
+
+    def stored(self) -> StoredRun:
+        """Return what a folder holds of this run."""
         results = {self.main: self.results, **self.other_results}
-        stored = StoredRun(
+        return StoredRun(
             *(self.model, self.graph, self.split, self.vocabularies, self.attributes, self.config),
             report=self.report,
             tokens=self.tokens,
@@ -93,7 +103,6 @@ class Run:
             main=self.main,
             results={task: found["test"] for task, found in results.items() if "test" in found},
         )
-        return write_run(stored, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path, model_class: Given = None, *, parts: Mapping[str, Any] | None = None) -> "Run":
@@ -227,8 +236,9 @@ class Run:
 
     def task(self) -> Task:
         """Return the task of the model's query type."""
-        sizes = len(self.vocabularies["user"]), len(self.vocabularies["item"])
-        return task_of(self.model.query_type, self.split)(TaskInputs(self.split, *sizes, settings=self.model.config))
+        users, items = (self.vocabularies[kind] for kind in ("user", "item"))
+        inputs = TaskInputs(self.split, len(users), len(items), settings=self.model.config, item_order=items.order)
+        return task_of(self.model.query_type, self.split)(inputs)
 
 
 def load(folder: str | Path, model_class: Given = None, *, parts: Mapping[str, Any] | None = None) -> Run:

@@ -1,5 +1,7 @@
 """Safetensors files that a stranger may have written."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +32,33 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, Tensor],
         DataError: The file is not safetensors, is damaged or too large, or holds types that gmmrec does not write.
         MissingFileError: There is no such file.
     """
-    if not path.is_file():
-        raise MissingFileError(f"there is no file {str(path)!r}; {remedy}")
-    check_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header: dict[str, str] = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is not a mapping)
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        raise DataError(f"{path} is damaged or not {what} ({' '.join(str(error).split())[:120]}); {remedy}") from error
+    with _opened(path, what, remedy) as file:
+        header: dict[str, str] = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is not a mapping)
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
             raise DataError(
                 f"{path} is damaged or not {what} ({name[:60]!r} is {tensor.dtype}, which gmmrec never writes); {remedy}"
             )
     return tensors, header
+
+
+def read_header(path: Path, what: str, remedy: str) -> dict[str, str]:
+    """Return the texts of the header of a file, without its tensors; see :func:`read_tensors`."""
+    with _opened(path, what, remedy) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path, what: str, remedy: str) -> Iterator[Any]:
+    if not path.is_file():
+        raise MissingFileError(f"there is no file {str(path)!r}; {remedy}")
+    check_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        raise DataError(f"{path} is damaged or not {what} ({' '.join(str(error).split())[:120]}); {remedy}") from error
 
 
 def header_json(header: dict[str, str], name: str, path: Path, remedy: str, kind: type = dict) -> Any:

@@ -11,6 +11,9 @@ from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import UnknownIdError, UsageError, did_you_mean
+from gmmrec.evaluation.ranking import tie_order
+from gmmrec.evaluation.scoring import tiled_scores
+from gmmrec.evaluation.top import top_columns
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender, encode
 from gmmrec.typing import ENTITY
@@ -30,6 +33,8 @@ def complete(
     titles: "pd.Series[Any] | None" = None,
 ) -> pd.DataFrame:
     """Return the ``k`` entities most likely to complete a triple.
+
+    Among equal scores, entities in more training triples come first, then those with the lower raw id.
 
     Args:
         model: A trained model whose queries are :class:`~gmmrec.tasks.query.LinkPredictionQuery`.
@@ -56,14 +61,15 @@ def complete(
     known = torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards])
     query = model.query_type.for_links(*known)
     with torch.no_grad():
-        scores = model.eval().score(encode(model, graph), query, torch.arange(graph.num_nodes(ENTITY)))[0]
+        scores = tiled_scores(model.eval(), encode(model, graph), query, torch.arange(graph.num_nodes(ENTITY))).clone()
     if exclude_known:
-        scores[_known(triples, rows, backwards).values] = -torch.inf
-    best = scores.topk(min(k, int((scores > -torch.inf).sum())))
-    frame: pd.DataFrame = pd.DataFrame({"entity_id": vocabularies[ENTITY].ids(best.indices), "score": best.values.numpy()})
+        scores[0, _known(triples, rows, backwards).values] = -torch.inf
+    count = min(k, int((scores > -torch.inf).sum()))
+    values, found = (each[0] for each in top_columns(scores, count, tie_order(graph.degree(ENTITY), vocabularies[ENTITY])))
+    frame: pd.DataFrame = pd.DataFrame({"entity_id": vocabularies[ENTITY].ids(found), "score": values.numpy()})
     frame["rank"] = range(1, len(frame) + 1)
     if titles is not None:
-        frame["title"] = titles.iloc[best.indices.numpy()].to_numpy()
+        frame["title"] = titles.iloc[found.numpy()].to_numpy()
     return frame
 
 

@@ -11,6 +11,7 @@ from gmmrec.abilities import GeneratesText, ReadsHistories, StopsOutfits, offere
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import TRAIN
 from gmmrec.errors import UsageError
+from gmmrec.evaluation.scoring import tiled_scores
 from gmmrec.evaluation.text import plain
 from gmmrec.nn.beam import Beams, beam_search
 from gmmrec.recommender import AnyRecommender, Encoded
@@ -64,7 +65,7 @@ def complete(
             part.history_mask,
         )
         end = None if ending is None else ending.stop_score(encoded, extended)
-        scores = model.score(encoded, extended, pool).view(searches, width, -1)
+        scores = tiled_scores(model, encoded, extended, pool).view(searches, width, -1)
         return scores, None if end is None else end.view(searches, width)
 
     with torch.no_grad():

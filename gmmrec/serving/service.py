@@ -15,14 +15,16 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.ragged import RaggedLists, RaggedSets
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import UsageError
-from gmmrec.evaluation.ranking import Ranked, rank
+from gmmrec.evaluation.ranking import Ranked, rank, tie_order
+from gmmrec.evaluation.scoring import full_tiles
+from gmmrec.evaluation.top import top_columns
 from gmmrec.graph.fold_in import with_new_users
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender, Encoded, encode
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.next_item import Timeline
 from gmmrec.tasks.query import HistoryQuery
-from gmmrec.typing import NodeType
+from gmmrec.typing import ITEM, NodeType
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,11 @@ class Service:
             encoded = encode(self.model, self.graph)
         return encoded.detach()  # embedding tables may be returned as they are
 
+    @cached_property
+    def tie_order(self) -> Tensor:
+        """Position of every item among items of equal score ``[I]``: more popular ones first, then the lower raw id."""
+        return tie_order(self.graph.degree(ITEM), self.items)
+
     def recommend(
         self,
         users: Sequence[Hashable] | None = None,
@@ -70,7 +77,7 @@ class Service:
         exclude_seen: bool = True,
         histories: Sequence[Sequence[Hashable]] | None = None,
     ) -> pd.DataFrame:
-        """Return the top ``k`` items of every user.
+        """Return the top ``k`` items of every user; among equal scores, more popular items first, then the lower raw id.
 
         Args:
             users: Raw ids; all users if neither users nor histories are given.
@@ -109,6 +116,8 @@ class Service:
     def similar_items(self, items: Sequence[Hashable], k: int = 10) -> pd.DataFrame:
         """Return the ``k`` items whose representations are most similar (cosine) to that of each given item.
 
+        Among items that are equally similar, more popular ones come first, then those with the lower raw id.
+
         Returns:
             Columns ``item_id``, ``similar_id``, ``score``, ``rank`` (from 1), and ``title`` (of the similar item).
 
@@ -122,7 +131,7 @@ class Service:
             raise UsageError(f"{type(self.model).__name__} encodes no items to compare; take a run of a model that ranks items")
         rows = self.items.rows(items)
         vectors = F.normalize(self.encoded["item"], dim=-1)
-        best = [_nearest(vectors, part, k) for part in rows.split(CHUNK)]
+        best = [_nearest(vectors, part, k, self.tie_order) for part in rows.split(CHUNK)]
         scores, similar = (torch.cat(parts) for parts in zip(*best, strict=True))
         return self._table("item_id", list(items), "similar_id", similar, scores)
 
@@ -139,7 +148,7 @@ class Service:
         nothing = RaggedSets.from_pairs(rows[:0], rows[:0], len(rows))
         excluded = nothing if excluded is None else excluded
         task = RankingEvaluation(self.query(users, histories), nothing, excluded, "everything known")
-        return rank(self.model, encoded, task, len(self.items), k=k)
+        return rank(self.model, encoded, task, len(self.items), k=k, order=self.tie_order)
 
     @cached_property
     def _timeline(self) -> Timeline:
@@ -187,9 +196,9 @@ class Service:
         return frame
 
 
-def _nearest(vectors: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return cosines and rows ``[n, k]`` of the items nearest to given ones, without these themselves."""
-    cosine = vectors[rows] @ vectors.t()
+def _nearest(vectors: Tensor, rows: Tensor, k: int, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines and rows ``[n, k]`` of the items nearest to given ones, without these themselves; ties in an order ``[I]``."""
+    given, all_items = full_tiles(len(rows), len(vectors), rows.device)
+    cosine = (vectors[rows[given]] @ vectors[all_items].t())[: len(rows), : len(vectors)].contiguous()
     cosine[torch.arange(len(rows)), rows] = -torch.inf
-    scores, similar = cosine.topk(min(k, len(vectors) - 1), dim=1)
-    return scores, similar
+    return top_columns(cosine, min(k, len(vectors) - 1), order)

@@ -31,8 +31,8 @@ class CollaborativeTask:
     A pair logged more than once is one training interaction. All tensors are on the CPU.
 
     Args:
-        inputs: Split, sizes, batches and reviews: if given, batches hold the user's review of the positive. Words that occur only
-            once in training reviews are unknown, as in the graph.
+        inputs: Split, sizes, batches and reviews: if given, batches hold the user's review of the positive. Words are numbered
+            from training reviews alone, as in the graph.
 
     Raises:
         UsageError: There is no training interaction.
@@ -45,11 +45,14 @@ class CollaborativeTask:
         if not len(split.train):
             raise UsageError("the training part is empty; expected at least one interaction")
         self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
+        self._item_order = inputs.item_order
         self.seen = self._by_user(split.train)
         self._users, self._items = self.seen.groups, self.seen.values
         pool = num_items if config.negatives_from == "all" else self._items
         self.negatives = UniformNegatives(self.seen, pool)
-        self._text = training_texts(inputs.reviews, split.train.distinct())  # in the order of self._users and self._items
+        self._text = training_texts(inputs.reviews, split).about(
+            split.train.distinct()
+        )  # in the order of self._users and self._items
 
     @property
     def num_batches(self) -> int:
@@ -98,7 +101,7 @@ class CollaborativeTask:
         answers, excluded, _ = new_answers(self.split, self.num_users, part, mask)
         relevant = self._by_user(answers)
         user = torch.nonzero(relevant.counts).flatten()
-        return RankingEvaluation(UserQuery(user), relevant.take(user), excluded.take(user), mask)
+        return RankingEvaluation(UserQuery(user), relevant.take(user), excluded.take(user), mask, self._item_order)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of all items and, for data with impressions, the ranking of the items shown."""

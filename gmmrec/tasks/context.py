@@ -1,5 +1,6 @@
 """Context-aware ranking: every interaction is a separate event, with its time as the context."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,6 +16,8 @@ from gmmrec.tasks.collaborative import CollaborativeTask, fork_generator, new_an
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.tasks.query import Batch, ContextQuery
+
+logger = logging.getLogger(__name__)
 
 DAY = 86_400
 """Seconds."""
@@ -47,8 +50,9 @@ def time_context(time: Tensor) -> Tensor:
 class ContextTask:
     """Training batches and evaluation tasks of one split, event by event.
 
-    Every interaction is learned as often as it was logged, each time with the context of its time; without times in the log there
-    is no context. A query is the user and time of a held-out event; the relevant item is the one of the event.
+    Every interaction is learned as often as it was logged, each time with the context of its time; without dates in the log there
+    is no context, which a warning says where the log has an order. A query is the user and time of a held-out event; the relevant
+    item is the one of the event.
 
     Args:
         inputs: Split, sizes and batches.
@@ -61,9 +65,11 @@ class ContextTask:
 
     def __init__(self, inputs: TaskInputs) -> None:
         self.pairs = CollaborativeTask(replace(inputs, reviews=None))
-        self.split, self.config = inputs.split, inputs.batches
+        self.split, self.config, self._item_order = inputs.split, inputs.batches, inputs.item_order
         split = inputs.split
         self.context = None if split.train.time is None else time_context(split.train.time)
+        if split.train.order is not None:
+            logger.warning("the times of the log are an order without dates, so hour and weekday are unknown to the model")
 
     @property
     def num_batches(self) -> int:
@@ -105,7 +111,7 @@ class ContextTask:
         events, excluded, _ = new_answers(self.split, self.pairs.num_users, part, mask)
         query = ContextQuery(events.user, None if events.time is None else time_context(events.time))
         relevant = RaggedSets(torch.arange(len(events) + 1), events.item)
-        return RankingEvaluation(query, relevant, excluded.take(events.user), mask)
+        return RankingEvaluation(query, relevant, excluded.take(events.user), mask, self._item_order)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of all items, event by event."""

@@ -1,6 +1,6 @@
 """Evaluation tasks as data: rankings of all or of given candidates, ratings, compatibility, link prediction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 
 import torch
@@ -43,23 +43,27 @@ class RankingEvaluation(Generic[Q]):
         relevant: Relevant candidates per query.
         excluded: Candidates excluded from ranking, per query (usually those already known).
         masked: Description of ``excluded`` for the report: ``"train"``, ``"train+valid"``, ``"the outfit"`` or ``"none"``.
+        id_order: Position of every candidate in the order of raw ids ``[I]``, which lists that are shown fall back on; by default
+            its row.
     """
 
     query: Q
     relevant: RaggedSets
     excluded: RaggedSets
     masked: str
+    id_order: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.relevant)
 
     def take(self, index: Tensor) -> "RankingEvaluation[Q]":
         """Return the queries at positions ``index`` ``[m]``."""
-        return RankingEvaluation(self.query.take(index), self.relevant.take(index), self.excluded.take(index), self.masked)
+        return replace(self, query=self.query.take(index), relevant=self.relevant.take(index), excluded=self.excluded.take(index))
 
     def to(self, device: torch.device | str) -> "RankingEvaluation[Q]":
         """Return a copy on another device."""
-        return RankingEvaluation(self.query.to(device), self.relevant.to(device), self.excluded.to(device), self.masked)
+        id_order = None if self.id_order is None else self.id_order.to(device)
+        return RankingEvaluation(self.query.to(device), self.relevant.to(device), self.excluded.to(device), self.masked, id_order)
 
 
 @dataclass(frozen=True)

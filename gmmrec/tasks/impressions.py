@@ -42,6 +42,7 @@ class ImpressionTask:
         if split.impressions is None:
             raise UsageError("the data set has no impressions; choose a data set that logs the items shown to users")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
+        self._item_order = inputs.item_order
         self.settings = inputs.settings if isinstance(inputs.settings, HistoryConfig) else HistoryConfig()
         self.impressions = split.impressions
         shown, clicked = self.impressions.shown, self.impressions.clicked
@@ -102,7 +103,8 @@ class ImpressionTask:
             raise UsageError(f"no impression of the {part} part has a click outside {mask}; use another mask or split")
         relevant = RaggedSets.from_pairs(impression[new], item[new], len(shown))
         position = torch.nonzero(relevant.counts).flatten()
-        return RankingEvaluation(self.query(position), relevant.take(position), excluded.take(user[position]), mask)
+        sets = (relevant.take(position), excluded.take(user[position]))
+        return RankingEvaluation(self.query(position), *sets, mask, self._item_order)
 
     def candidates(self, part: Literal["valid", "test"]) -> CandidateEvaluation[HistoryQuery]:
         """Return all impressions of one part that have both a clicked and an unclicked item.

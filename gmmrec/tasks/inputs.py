@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torch import Tensor
+
 from gmmrec.config import check_literals, check_positive
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
@@ -43,6 +45,7 @@ class TaskInputs:
         batches: Settings of training batches.
         reviews: Review texts, for models that learn from them.
         settings: Settings of the model, such as the length of histories.
+        item_order: Position of every item in the order of raw ids ``[I]``, for ties in lists; by default its row.
     """
 
     split: Split
@@ -51,3 +54,4 @@ class TaskInputs:
     batches: BatchConfig = field(default_factory=BatchConfig)
     reviews: Reviews | None = None
     settings: Any = None
+    item_order: Tensor | None = None

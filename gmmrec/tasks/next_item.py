@@ -37,22 +37,22 @@ class HistoryConfig:
 
 
 class Timeline:
-    """Events by user, oldest first; events of the same second keep the order of the log.
+    """Events by user, oldest first; events of the same moment keep the order of the log.
 
     Args:
-        log: Events; without times, the order of the log is used.
+        log: Events; without times and an order, that of the log is used.
         num_users: Number of users.
 
     Attributes:
         user: Rows ``[E]``, ascending.
         item: Rows ``[E]``.
-        time: Seconds since 1970 ``[E]``, or None.
+        time: Seconds since 1970 ``[E]``, or None without dates.
         first: Position of the first event of each event's user ``[E]``.
         position: Position of each event of the log ``[E]``.
     """
 
     def __init__(self, log: Interactions, num_users: int) -> None:
-        order = torch.arange(len(log)) if log.time is None else torch.argsort(log.time, stable=True)
+        order = torch.arange(len(log)) if log.moment is None else torch.argsort(log.moment, stable=True)
         order = order[torch.argsort(log.user[order], stable=True)]
         self.user, self.item = log.user[order], log.item[order]
         self.time = None if log.time is None else log.time[order]
@@ -104,6 +104,7 @@ class NextItemTask:
         if config.sampled:
             raise UsageError("models of histories read all items and cannot train on sampled subgraphs; set sampled: false")
         self.split, self.num_users, self.num_items, self.config = split, num_users, num_items, config
+        self._item_order = inputs.item_order
         self.settings = inputs.settings if isinstance(inputs.settings, HistoryConfig) else HistoryConfig()
         self._train = Timeline(split.train, num_users)
         rank = torch.arange(len(split.train)) - self._train.first
@@ -152,7 +153,8 @@ class NextItemTask:
         before = sum(len(log) for log in known) - len(self.split.part(part))
         position = timeline.position[before + position_in_part]
         query = timeline.before(position, self.settings.max_length)
-        return RankingEvaluation(query, RaggedSets(torch.arange(len(events) + 1), events.item), excluded.take(events.user), mask)
+        relevant = RaggedSets(torch.arange(len(events) + 1), events.item)
+        return RankingEvaluation(query, relevant, excluded.take(events.user), mask, self._item_order)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of the next items."""

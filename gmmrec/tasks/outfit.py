@@ -11,6 +11,7 @@ from gmmrec.config import check_choice, check_literals, check_positive
 from gmmrec.data.outfits import Outfits
 from gmmrec.data.parts import TRAIN
 from gmmrec.data.ragged import RaggedLists, RaggedSets, windows
+from gmmrec.data.reviews import training_texts
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEvaluation, EvaluationTask, Mask, RankingEvaluation
@@ -65,7 +66,11 @@ class OutfitTask:
         if split.outfits is None:
             raise UsageError("the data set has no outfits; choose another model, or a data set with outfits")
         self.split, self.num_users, self.num_items, self.config = split, inputs.num_users, num_items, config
+        self._item_order = inputs.item_order
         self.outfits: Outfits = split.outfits
+        self._text = self.outfits.text
+        if self._text is not None and inputs.reviews is not None:
+            self._text = training_texts(inputs.reviews, split).numbered(self._text)
         self.settings = settings if isinstance(settings, OutfitConfig) else OutfitConfig()
         items = self.outfits.items
         if int(items.counts.min()) < 2:
@@ -104,7 +109,7 @@ class OutfitTask:
             position = examples[index]
             outfit = self._outfit[position]
             negative = self._negatives.draw(outfit, self.config.num_negatives, generator)
-            text = None if self.outfits.text is None else self.outfits.text[outfit]
+            text = None if self._text is None else self._text[outfit]
             yield graph, Batch(self.query(outfit, position), self.outfits.items.values[position], negative, text=text)
 
     def query(self, outfit: Tensor, left_out: Tensor | None = None) -> OutfitQuery:
@@ -141,7 +146,7 @@ class OutfitTask:
         line, column = query.outfit_mask.nonzero(as_tuple=True)
         excluded = RaggedSets.from_pairs(line, query.outfit[line, column], len(outfit))
         relevant = RaggedSets(torch.arange(len(outfit) + 1), self.outfits.items.values[position])
-        return RankingEvaluation(query, relevant, excluded, "the outfit")
+        return RankingEvaluation(query, relevant, excluded, "the outfit", self._item_order)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of all items, fill in the blank, and compatibility."""

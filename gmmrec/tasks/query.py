@@ -23,6 +23,9 @@ class Query:
     target: ClassVar[NodeType] = "item"
     ranks_for_users: ClassVar[bool] = False
     """True if a query consists of users alone and scores serve only to order items, as members of an ensemble require."""
+    reads_histories: ClassVar[bool] = False
+    """True if a query holds the latest items of users and asks for the next one, so that a random split would let it read later
+    events than the one it is asked for."""
 
     def __len__(self) -> int:
         first: Tensor = getattr(self, fields(self)[0].name)
@@ -131,6 +134,8 @@ class HistoryQuery(PersonalQuery):
     column. Shorter histories are left-padded: there ``mask`` ``[B, L]`` is False and ``items`` is arbitrary. ``time`` ``[B, L]``
     holds seconds since 1970 (int64), or is None if times are unknown.
     """
+
+    reads_histories: ClassVar[bool] = True
 
     items: Tensor
     mask: Tensor

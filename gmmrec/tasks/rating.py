@@ -42,7 +42,7 @@ class RatingTask:
         self.split, self.config = split, inputs.batches
         self._ranking = CollaborativeTask(replace(inputs, reviews=None))
         self._train = split.train.distinct()
-        self._text = training_texts(inputs.reviews, self._train)
+        self._text = training_texts(inputs.reviews, split).about(self._train)
 
     @property
     def num_batches(self) -> int:
@@ -72,7 +72,8 @@ class RatingTask:
     def ranking(self, part: Literal["valid", "test"], mask: Mask = "train") -> RankingEvaluation[RatingQuery]:
         """Return the ranking of the items each user rated in a part, whatever the rating; see :meth:`CollaborativeTask.ranking`."""
         ranking = self._ranking.ranking(part, mask)
-        return RankingEvaluation(RatingQuery(ranking.query.user), ranking.relevant, ranking.excluded, ranking.masked)
+        sets = (ranking.relevant, ranking.excluded, ranking.masked, ranking.id_order)
+        return RankingEvaluation(RatingQuery(ranking.query.user), *sets)
 
     def evaluation_tasks(self, part: Literal["valid", "test"], mask: Mask = "train") -> Mapping[str, EvaluationTask]:
         """Return the ranking of all items and the ratings to predict."""

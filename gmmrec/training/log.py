@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from gmmrec.errors import UsageError
+from gmmrec.training.files import TrainingFiles
 from gmmrec.training.history import Epoch, History, HistoryFile
 
 logger = logging.getLogger(__name__)
@@ -75,22 +75,22 @@ class TermLog:
 
 
 class RunLog:
-    """Write each epoch to the log and, given a folder, to ``history.csv`` and to TensorBoard if it is installed.
+    """Write each epoch to the log and, given paths, to ``history.csv`` and to TensorBoard if it is installed.
 
     Args:
-        folder: Run folder, created if missing; None to write no files.
+        files: Paths, whose folder is made if it is missing; None to write no files.
         history: Monitor, and the epochs so far of a resumed run.
     """
 
-    def __init__(self, folder: Path | None, history: History) -> None:
+    def __init__(self, files: TrainingFiles | None, history: History) -> None:
         self._monitor = history.monitor
         self._file: HistoryFile | None = None
         self._board: TensorBoardLogger | None = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = HistoryFile(folder / "history.csv", history)
+        if files is not None:
+            files.history.parent.mkdir(parents=True, exist_ok=True)
+            self._file = HistoryFile(files.history, history)
             if find_spec("tensorboard") is not None:
-                self._board = TensorBoardLogger(folder, name="tensorboard", version="")
+                self._board = TensorBoardLogger(files.board.parent, name=files.board.name, version="")
 
     def append(self, epoch: Epoch) -> None:
         """Write one epoch."""

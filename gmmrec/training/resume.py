@@ -3,27 +3,26 @@
 The file is plain safetensors, with JSON in its header; reading it runs no code.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gmmrec.errors import UsageError
-from gmmrec.safety.tensors import header_json, read_tensors
+from gmmrec.safety.tensors import header_json, read_header, read_tensors
 from gmmrec.safety.types import check_fields
+from gmmrec.storage.atomic import write_tensors
 from gmmrec.training.early_stopping import EarlyStopping
 from gmmrec.training.history import Epoch, History
 
-STATE_FILE = "training_state.safetensors"
 REMEDY = "start over without resuming"
-_FORMAT = "gmmrec training state 2"
+_FORMAT = "gmmrec training state 3"
 
 
 class HasState(Protocol):
@@ -49,6 +48,7 @@ class TrainingState:
         settings: Settings that must not change on resuming: name and settings of the model, monitor, settings of the steps.
         history: Epochs so far.
         best: Weights of the best epoch so far; empty before the first validation.
+        owner: Run that the state belongs to.
     """
 
     model: nn.Module
@@ -59,9 +59,10 @@ class TrainingState:
     settings: Mapping[str, Any]
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
+    owner: str = ""
 
     def save(self, path: Path) -> None:
-        """Write the state to a temporary file beside ``path``, flush it to disk and rename it atomically."""
+        """Write the state whole or not at all, with a checksum."""
         groups: dict[str, Mapping[str, Tensor]] = {
             "model": self.model.state_dict(),
             "best": self.best,
@@ -79,11 +80,9 @@ class TrainingState:
             "stopping": asdict(self.stopping),
             "epochs": [asdict(epoch) for epoch in self.history.epochs],
         }
-        partial = path.with_name(path.name + ".partial")
-        save_file(unshared(tensors), partial, metadata={"format": _FORMAT, "state": json.dumps(header)})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        plain, state = unshared(tensors), json.dumps(header)
+        about = {"format": _FORMAT, "owner": self.owner, "state": state, "checksum": _checksum(plain, self.owner + state)}
+        write_tensors(path, plain, about)
 
     def load(self, path: Path) -> None:
         """Restore the state from a file, including torch's global random state.
@@ -152,6 +151,8 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     tensors, metadata = read_tensors(path, "a training state", REMEDY)
     if metadata.get("format") != _FORMAT:
         raise UsageError(f"{path} is not a training state of this version of gmmrec; {REMEDY}")
+    if metadata.get("checksum") != _checksum(tensors, metadata.get("owner", "") + metadata.get("state", "")):
+        raise UsageError(f"the training state {path} is damaged: its content is not what was written; {REMEDY}")
     header = header_json(metadata, "state", path, REMEDY)
     kinds = {"settings": dict, "precision": dict, "stopping": dict, "epochs": list}
     if not all(isinstance(header.get(name), kind) for name, kind in kinds.items()):
@@ -166,6 +167,44 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
             raise UsageError(f"the training state {path} is damaged (it holds the unknown {key[:60]!r}); {REMEDY}")
         groups[group][name] = tensor
     return groups, header
+
+
+def owner_of(path: Path) -> str | None:
+    """Return the run that a training state belongs to; None if there is no state.
+
+    Raises:
+        UsageError: The file is damaged.
+    """
+    return None if (metadata := _metadata(path)) is None else metadata.get("owner", "")
+
+
+def epochs_of(path: Path) -> int | None:
+    """Return the number of epochs in a training state; None if there is no state.
+
+    Raises:
+        UsageError: The file is damaged.
+    """
+    if (metadata := _metadata(path)) is None:
+        return None
+    epochs = header_json(metadata, "state", path, REMEDY).get("epochs")
+    if not isinstance(epochs, list):
+        raise UsageError(f"the training state {path} is damaged (it has no list of epochs); {REMEDY}")
+    return len(epochs)
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    if not path.is_file():
+        return None
+    return read_header(path, "a training state", REMEDY)
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Return the SHA-256 of a state."""
+    found = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _check_settings(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

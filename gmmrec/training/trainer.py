@@ -1,9 +1,10 @@
 """Training loop for every model: sum the loss terms, step, validate, keep the best weights."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -16,20 +17,38 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from gmmrec.abilities import AcceptsParts, offered
-from gmmrec.config import check_literals, check_non_negative, check_positive
+from gmmrec.config import MAY_CHANGE, ON_RESUME, check_literals, check_non_negative, check_positive
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender
 from gmmrec.tasks.query import Batch
 from gmmrec.training.early_stopping import EarlyStopping, Mode
+from gmmrec.training.files import TrainingFiles
 from gmmrec.training.history import Epoch, History
 from gmmrec.training.log import RunLog, TermLog, describe
-from gmmrec.training.resume import STATE_FILE, TrainingState
+from gmmrec.training.resume import TrainingState, owner_of
 
 __all__ = ["History", "TrainConfig", "Trainer"]
 
+logger = logging.getLogger(__name__)
+
 Batches = Callable[[MultimodalGraph, torch.Generator], Iterable[tuple[MultimodalGraph, Batch[Any]]]]
 Validate = Callable[[AnyRecommender], float]
+ShouldStop = Callable[[], bool]
+"""Function asked after every epoch whether to stop there."""
+
+
+class TrainingStopped(Exception):
+    """A training stopped between two epochs because it was asked to; its state is saved if there are files.
+
+    Attributes:
+        epochs: Number of epochs so far.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(f"training stopped after epoch {epochs}")
+        self.epochs = epochs
+
 
 _FIXED_ON_RESUME = ("lr", "weight_decay", "optimizer", "schedule", "lr_decay", "clip_norm", "evaluate_every", "precision")
 
@@ -50,21 +69,21 @@ class TrainConfig:
     """Factor of the learning rate after every epoch of the exponential schedule."""
     clip_norm: float = 0.0
     """Maximum global gradient norm; 0 for no clipping."""
-    epochs: int = 1000
+    epochs: int = field(default=1000, metadata={ON_RESUME: lambda run: run.train.epochs if run.train.schedule == "cosine" else 0})
     """Maximum number of epochs."""
-    patience: int = 20
+    patience: int = field(default=20, metadata=MAY_CHANGE)
     """Validations without an improvement after which training stops."""
-    min_delta: float = 0.0
+    min_delta: float = field(default=0.0, metadata=MAY_CHANGE)
     """A validation value counts as an improvement only if it beats the best by more than this."""
     evaluate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
-    checkpoint_every: int = 1
+    checkpoint_every: int = field(default=1, metadata=MAY_CHANGE)
     """Epochs between checkpoints of the training state in the run folder; 0 for none."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Precision of the forward pass, in Lightning Fabric's terms; weights stay in 32 bits."""
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = field(default="auto", metadata=MAY_CHANGE)
     """Device to train on; auto uses a GPU if available."""
-    progress: bool = True
+    progress: bool = field(default=True, metadata=MAY_CHANGE)
     """Show a progress bar if standard error is a terminal."""
 
     def __post_init__(self) -> None:
@@ -101,8 +120,9 @@ class Trainer:
         generator: torch.Generator,
         monitor: str = "value",
         mode: Mode = "max",
-        run_dir: Path | None = None,
+        run_dir: Path | TrainingFiles | None = None,
         resume: bool = False,
+        should_stop: ShouldStop | None = None,
     ) -> History:
         """Train a model, and leave it on :attr:`device`, in evaluation mode, with the weights of its best epoch.
 
@@ -116,25 +136,29 @@ class Trainer:
             generator: Random generator of ``batches`` and ``begin_epoch``. Dropout uses PyTorch's global generator.
             monitor: Name of the validation value in logs and in the history, such as ``"recall@20"``.
             mode: ``"max"`` if a higher validation value is better, ``"min"`` for errors.
-            run_dir: Folder for ``history.csv``, the training state and, if TensorBoard is installed, its log.
-            resume: Resume from the training state in ``run_dir``; bit for bit on a CPU.
+            run_dir: Folder for ``history.csv``, the training state and, if TensorBoard is installed, its log; or their paths.
+            resume: Resume from the training state in ``run_dir``; bit for bit on a CPU. A run that was stopped before its first
+                state begins anew.
+            should_stop: Function asked after every epoch; if it returns True, the state is saved and training stops.
 
         Raises:
+            TrainingStopped: ``should_stop`` returned True.
             UsageError: A loss is not finite, an epoch has no batches, or the training state cannot be used.
         """
         self.fabric.to_device(model)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return History(monitor, best_value=None if validate is None else _validation_value(model, validate))
         state = self._initial_state(model, generator, monitor, mode)
-        state_file = None if run_dir is None else run_dir / STATE_FILE
+        files = TrainingFiles.of(run_dir) if isinstance(run_dir, Path) else run_dir
         if resume:
-            if state_file is None:
+            if files is None:
                 raise UsageError("resuming needs a run folder, but none was given")
-            state.load(state_file)
-        elif state_file is not None:
-            state_file.unlink(missing_ok=True)  # left by an older run, which must not be resumed
+            _restore(state, files)
+        elif files is not None:
+            files.state.unlink(missing_ok=True)  # left by an older run, which must not be resumed
+        state.owner = "" if files is None else files.digest
         history, mover = state.history, _GraphMover(self.device)
-        with RunLog(run_dir, history) as log, self._progress_bar() as bar:
+        with RunLog(files, history) as log, self._progress_bar() as bar:
             while len(history.epochs) < self.config.epochs and not state.stopping.is_exhausted:
                 number = len(history.epochs) + 1
                 bar.set_description(f"epoch {number}", refresh=False)
@@ -151,8 +175,12 @@ class Trainer:
                 history.epochs.append(Epoch(number, seconds, terms, value))
                 log.append(history.epochs[-1])
                 bar.set_postfix_str(describe(history.epochs[-1], monitor), refresh=False)
-                if state_file is not None and self.config.checkpoint_every and number % self.config.checkpoint_every == 0:
-                    state.save(state_file)
+                stopping = should_stop is not None and should_stop()
+                due = self.config.checkpoint_every and number % self.config.checkpoint_every == 0
+                if files is not None and (stopping or due):
+                    state.save(files.state)
+                if stopping:
+                    raise TrainingStopped(number)
         if state.best:
             model.load_state_dict(state.best)
         model.eval()
@@ -216,6 +244,14 @@ class Trainer:
 
     def _progress_bar(self) -> "tqdm[NoReturn]":
         return tqdm(unit=" steps", disable=None if self.config.progress else True, leave=False)
+
+
+def _restore(state: TrainingState, files: TrainingFiles) -> None:
+    """Load the state of the run; a state that is missing, or of another run in the folder, means that this one has none yet."""
+    if files.digest and owner_of(files.state) != files.digest:
+        logger.warning("no epoch of this run was saved; it begins anew")
+        return
+    state.load(files.state)
 
 
 class _GraphMover:

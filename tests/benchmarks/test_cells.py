@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gmmrec.models.lightgcn import LightGCN
-from gmmrec.training.resume import STATE_FILE
+from gmmrec.training.files import STATE_FILE
 from lab import cells
 from lab.cells import Cell
 from lab.results import Store

@@ -12,6 +12,7 @@ from gmmrec.cli.main import main
 from gmmrec.report.outfits import write_outfits
 from gmmrec.runs.recipe import fit
 from gmmrec.testing import checkerboard, with_outfits
+from tests.runs.folders import listed_again
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,7 @@ def test_pictures_in_the_data_folder_make_a_page(folder, capsys, caplog, tmp_pat
     config = yaml.safe_load((copy / "config.yaml").read_text())
     config["data"]["path"] = str(tmp_path / "shop")
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    listed_again(copy)
     flags = ["complete", str(copy), "--items", "2", "-k", "1", "--min-items", "4"]
     image.new("RGB", (3, 2)).save(pictures / "hat.png")
     assert main(flags) == 0  # pictures were not requested, so outfits are completed without them

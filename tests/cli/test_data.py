@@ -46,3 +46,19 @@ def test_convert(folder, tmp_path, capsys, layout):
 def test_bad_data_raise_an_error_for_main(folder):
     with pytest.raises(DataError, match=r"ratings\.csv has no user column"):
         run("describe", "-d", folder)
+
+
+def test_describe_says_how_tables_meet_and_what_is_not_read(folder, capsys):
+    (folder / "ratings.csv").write_text("userId,movieId,price\n1,10,5\n1,11,2\n")
+    (folder / "movies.csv").write_text("movieId,title\n10,Ten\n12,Twelve\n")
+    (folder / "tags.csv").write_text("movieId,tag\n10,good\n")
+    assert run("describe", "-d", folder) == 0
+    lines = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()}
+    assert lines["item ids of movies.csv"] == "1 of 2 occur in the interactions, 50.0% of its 2"
+    assert lines["not read of ratings.csv"] == "price"
+    assert lines["not read"] == "tags.csv"
+    assert run("describe", "-d", folder, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    overlap = {"node_type": "item", "table": "movies.csv", "other": "the interactions", "ids": 2, "other_ids": 2, "common": 1}
+    assert figures["overlaps"] == [overlap]
+    assert figures["unread"] == {"columns": {"ratings.csv": ["price"]}, "files": ["tags.csv"]}

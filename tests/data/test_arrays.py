@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmmrec.data.arrays import read_features
+from gmmrec.data.arrays import check_array, read_features
 from gmmrec.errors import DataError
 
 
@@ -102,3 +102,41 @@ def test_files_without_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "image_feat.npz", values=np.ones((100, 10)))
     (tmp_path / "image_feat.npz").write_bytes((tmp_path / "image_feat.npz").read_bytes()[:5000])
     assert "damaged" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (2, 0), (2, 0, 3), (2,), (1, 1, 1, 1)])
+def test_features_of_no_rows_tokens_or_width_are_refused(shape):
+    with pytest.raises(DataError, match=r"^a\.npz: array 'image' has shape .*, but features must be \[rows, width\]"):
+        check_array("a.npz", "image", np.ones(shape))
+
+
+def test_a_column_with_gaps_is_matched_by_its_integers(tmp_path):
+    """pandas makes a column with missing values one of floats."""
+    items = pd.DataFrame({"id": ["a", "b", "c"], "movie_id": [1193.0, np.nan, 914.0]})
+    np.savez(tmp_path / "image_features.npz", movie_id=np.array([914, 1193]), feat=np.array([[3.0], [1.0]]))
+    (table,) = read_features(tmp_path, {"item": items})
+    assert dict(zip(table.ids, table.values[:, 0], strict=True)) == {"c": 3.0, "a": 1.0}
+
+
+def test_keys_of_another_spelling_are_refused_or_warned_of(tmp_path, caplog):
+    items = pd.DataFrame({"id": ["a", "b", "c"], "asin": ["B1", "B2", "B3"]})
+    np.savez(tmp_path / "image_features.npz", asin=np.array(["b1", "b2", "b3"]), feat=np.eye(3))
+    text = refused(tmp_path, {"item": items})
+    assert (
+        "no id of image_features.npz (such as 'b1') occurs among the 3 items of column 'asin' of the table (such as 'B1')" in text
+    )
+    assert "regardless of letter case, 3 would" in text
+    np.savez(tmp_path / "image_features.npz", asin=np.array(["B1 ", "b2", "b3"]), feat=np.eye(3))
+    (table,) = read_features(tmp_path, {"item": items})
+    assert table.ids.tolist() == ["a"]
+    assert "image_features.npz: 1 of 3 ids occur among the 3 items of column 'asin'" in caplog.text
+
+
+def test_ids_of_arrays_are_ids(tmp_path):
+    np.savez(tmp_path / "text_feat.npz", ids=np.array([" b", "a "]), values=np.eye(2))
+    (text,) = read_features(tmp_path, {})
+    assert text.ids.tolist() == ["b", "a"]
+    np.savez(tmp_path / "text_feat.npz", ids=np.array([2**63 + 1, 2], dtype=np.uint64), values=np.eye(2))
+    assert "column 'ids' of the arrays of text_feat.npz holds the id 9223372036854775809" in refused(tmp_path)
+    np.savez(tmp_path / "text_feat.npz", ids=np.array(["a", ""]), values=np.eye(2))
+    assert "the arrays of text_feat.npz row 1 has no value" in refused(tmp_path)

@@ -45,14 +45,15 @@ def test_one_odd_id_makes_all_of_them_strings(folder):
 
 
 def test_rows_of_npy_are_integer_ids(folder, caplog):
-    np.save(folder / "image_feat.npy", np.array([[1.0, 1.0], [0.0, 0.0], [3.0, 3.0], [4.0, 4.0]], dtype=np.float16))
+    values = [[1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [4.0, 4.0], [0.0, 0.0]]
+    np.save(folder / "image_feat.npy", np.array(values, dtype=np.float16))
     dataset = load_dataset(folder)
     image = dataset.features["image"]
-    assert dataset.vocabularies["item"].ids() == [0, 1, 2, 3]  # features without interactions stay in the catalogue
+    assert dataset.vocabularies["item"].ids() == [0, 2, 3]  # 3 has features alone, 1 and 4 have an empty row and nothing else
     assert image.values.dtype == torch.float32
-    assert image.values[:, 0].tolist() == [1.0, 0.0, 3.0, 4.0]
-    assert image.mask.tolist() == [True, False, True, True]
-    assert "image_feat.npy: 1 of 4 items have no image (1 rows of zeros, 0 ids without a row) and are masked" in caplog.text
+    assert image.values[:, 0].tolist() == [1.0, 0.0, 4.0]
+    assert image.mask.tolist() == [True, False, True]
+    assert "image_feat.npy: 1 of 3 items have no image (1 rows of zeros, 0 ids without a row) and are masked" in caplog.text
 
 
 def test_rows_of_npy_follow_ids_instead_of_the_catalogue(folder):

@@ -117,3 +117,25 @@ def test_frames_with_invalid_ids_are_refused():
 
 def test_no_rows_is_an_error(tmp_path):
     assert "holds no interactions below its header" in refused(tmp_path, "user,item\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("1e39", "is too large for a rating"),
+        ("-1e39", "is too large for a rating"),
+        ("1e400", "is not a finite number"),
+        ("inf", "is not a finite number"),
+        ("-Infinity", "is not a finite number"),
+        ("nan", "is not a finite number"),
+    ],
+)
+def test_ratings_beyond_the_range_are_named_by_line_and_column(tmp_path, value, message):
+    found = refused(tmp_path, f"user,item,rating\n1,2,4\n1,3,{value}\n")
+    assert found.startswith(f"interactions.csv line 3 has {value!r} in column 'rating', which {message}")
+
+
+def test_ratings_of_a_frame_beyond_the_range_are_named_by_row():
+    frame = pd.DataFrame({"user": [1, 2], "item": [3, 4], "rating": [1.0, 1e39]})
+    with pytest.raises(DataError, match=r"row 1 has 1e\+39 in column 'rating', which is too large"):
+        interaction_log(frame, ColumnNames(), None)

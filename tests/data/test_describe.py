@@ -2,6 +2,8 @@ import pandas as pd
 
 from gmmrec.data.describe import Degrees, describe
 from gmmrec.data.load import load_dataset
+from gmmrec.data.overlap import Overlap
+from gmmrec.data.unread import Unread
 from gmmrec.testing import checkerboard
 
 
@@ -37,3 +39,13 @@ def test_share_of_a_modality():
     figures = describe(checkerboard()[0])
     assert figures.modalities == {"image": 15 / 16, "text": 1.0}
     assert figures.dims == {"image": 6, "text": 4}
+
+
+def test_overlaps_and_what_is_not_read(tmp_path):
+    (tmp_path / "interactions.csv").write_text("user,item,price\na,1,9\na,2,9\n")
+    (tmp_path / "items.csv").write_text("item,title\n1,One\n2,Two\n3,Three\n")
+    (tmp_path / "friends.csv").write_text("user,friend\na,b\n")
+    (tmp_path / "README.md").write_text("about")
+    figures = describe(load_dataset(tmp_path))
+    assert figures.overlaps == [Overlap("item", "items.csv", "the interactions", 3, 2, 2)]
+    assert figures.unread == Unread({"interactions.csv": ["price"]}, ["friends.csv"])

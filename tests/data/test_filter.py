@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 
-from gmmrec.data.filter import drop_duplicates, hide_features, k_core, min_weight, select_modalities
+from gmmrec.data.dataset import Dataset
+from gmmrec.data.filter import drop_duplicates, hide_features, k_core, min_weight, select_modalities, shift_times
+from gmmrec.data.interactions import Interactions
 from gmmrec.data.load import load_dataset
+from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError
 from gmmrec.testing import checkerboard
 
@@ -20,17 +25,26 @@ def repeats(**settings):
 @pytest.mark.parametrize(
     ("keep", "time", "weight", "part"),
     [
-        ("first", [10, 5], [2.0, 3.0], [1, 0]),
+        ("first", [30, 5], [1.0, 3.0], [0, 0]),  # the event of training, though held-out ones are earlier
         ("last", [30, 5], [1.0, 3.0], [0, 0]),
-        ("sum", [10, 5], [7.0, 3.0], [1, 0]),
+        ("sum", [30, 5], [1.0, 3.0], [0, 0]),
         ("keep", [30, 10, 5, 20], [1.0, 2.0, 3.0, 4.0], [0, 1, 0, 2]),
     ],
 )
 def test_repeated_pairs(keep, time, weight, part):
     dataset = drop_duplicates(repeats(), keep)
-    assert dataset.interactions.time.tolist() == time
+    assert dataset.interactions.order.tolist() == time
     assert dataset.interactions.weight.tolist() == weight
     assert dataset.given_split.tolist() == part
+
+
+@pytest.mark.parametrize(
+    ("keep", "time", "weight"), [("first", [10, 5], [2.0, 3.0]), ("last", [30, 5], [1.0, 3.0]), ("sum", [10, 5], [7.0, 3.0])]
+)
+def test_repeated_pairs_without_parts(keep, time, weight):
+    dataset = drop_duplicates(replace(repeats(), given_split=None), keep)
+    assert dataset.interactions.order.tolist() == time
+    assert dataset.interactions.weight.tolist() == weight
 
 
 def test_repeated_pairs_without_time_go_by_position_and_sum_counts():
@@ -43,6 +57,12 @@ def test_repeated_pairs_without_time_go_by_position_and_sum_counts():
 def test_repeated_pairs_may_be_refused():
     with pytest.raises(DataError, match=r"user 'a' and item 'x' interact more than once \(2 repeated rows in total\)"):
         drop_duplicates(repeats(), "error")
+
+
+def test_sums_that_overflow_are_refused():
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": [5, 5, 5], "weight": [3e38, 3e38, 1]})
+    with pytest.raises(DataError, match=r"the weights of user 1 and item 5 add up to more than 3.4e38; scale the column"):
+        load_dataset(frame, duplicates="sum")
 
 
 def test_minimum_rating():
@@ -111,3 +131,12 @@ def test_hidden_features_are_a_share_of_those_present():
     assert torch.equal(after.values[after.present], before.values[after.present])
     assert not bool(after.values[~after.present].any())
     assert hidden.features["text"] is dataset.features["text"]
+
+
+@pytest.mark.parametrize("hours", [25, -1e300, float("nan")])
+def test_times_move_by_a_day_at_most(hours):
+    log = Interactions(torch.tensor([0]), torch.tensor([0]), time=torch.tensor([5]))
+    data = Dataset("toy", {"user": Vocabulary([0], name="user"), "item": Vocabulary([0])}, log)
+    assert shift_times(data, -1.5).interactions.time.tolist() == [-5395]
+    with pytest.raises(DataError, match=r"^utc_offset must lie between -24 and 24 hours, but is "):
+        shift_times(data, hours)

@@ -185,8 +185,10 @@ def test_messages_about_nodes(name, values, message):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("time", torch.tensor([1, -2, 3]), "times of user-rates-movie must be seconds between 1970 and 2100"),
-        ("time", torch.tensor([1.0, torch.nan, 3]), "times of user-rates-movie must be seconds"),
+        ("time", torch.tensor([1, -2, 3]), "the edges user-rates-movie row 1 has -2 in column 'time', which is negative"),
+        ("time", torch.tensor([1.0, torch.nan, 3]), "the edges user-rates-movie row 1 has no value in column 'time'"),
+        ("time", torch.tensor([1e9, 1.1e9, 1.2e9]), "a float32 that is rounded to steps of minutes; read times as float64"),
+        ("time", torch.tensor([2018, 2019, 2020]), "a year or a plain number; set time_format to 'year'"),
         ("edge_label", torch.tensor([1.0, torch.inf, 3]), "ratings of user-rates-movie hold NaN or infinity"),
     ],
 )

@@ -1,7 +1,8 @@
+import pandas as pd
 import pytest
 
 from gmmrec.data.load import DataConfig, load_dataset
-from gmmrec.errors import DataError
+from gmmrec.errors import DataError, UsageError
 
 
 def test_an_unknown_name_lists_the_bundled_ones():
@@ -71,8 +72,30 @@ def test_modalities_can_be_left_out():
 
 
 def test_times_are_shifted_to_the_local_clock(tmp_path):
-    (tmp_path / "interactions.csv").write_text("user,item,time\n1,1,36000\n2,1,90000\n")
-    assert load_dataset(tmp_path, utc_offset=-5.5).interactions.time.tolist() == [16200, 70200]
+    (tmp_path / "interactions.csv").write_text("user,item,time\n1,1,1000036000\n2,1,1000090000\n")
+    assert load_dataset(tmp_path, utc_offset=-5.5).interactions.time.tolist() == [1000016200, 1000070200]
     (tmp_path / "interactions.csv").write_text("user,item\n1,1\n2,1\n")
     with pytest.raises(DataError, match="have no times to shift; leave utc_offset out"):
         load_dataset(tmp_path, utc_offset=2)
+    (tmp_path / "interactions.csv").write_text("user,item,time\n1,1,3\n2,1,4\n")
+    with pytest.raises(DataError, match="have an order, but no dates to shift; leave utc_offset out"):
+        load_dataset(tmp_path, utc_offset=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k_cor": 2}, "unknown setting 'k_cor'; the nearest known name is 'k_core'"),
+        ({"title_column": True}, "title_column must be the name of a column, but is True"),
+        ({"user_column": ["a"]}, r"user_column must be the name of a column, but is \['a'\]"),
+        ({"min_rating": float("nan")}, "min_rating must be a finite number, but is nan"),
+        ({"min_rating": "4"}, "min_rating must be a finite number, but is '4'"),
+        ({"utc_offset": None}, "utc_offset must be a finite number, but is None"),
+        ({"modalities": 3}, "modalities must be a list of names, but is 3"),
+        ({"modalities": [1]}, r"modalities must be a list of names, but is \[1\]"),
+        ({"features": [1]}, "features must be a dictionary from modality to array, but is a list"),
+    ],
+)
+def test_settings_of_other_types_are_refused(settings, message):
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        load_dataset(pd.DataFrame({"user": [1], "item": [2]}), **settings)

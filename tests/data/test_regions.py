@@ -10,7 +10,7 @@ from gmmrec.data.load import load_dataset
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "regions.py"
 HOUR = 3600
-BEGIN = 100 * 24  # hours after 1970
+BEGIN = 24 * 16_000  # days of 2013, in hours since 1970
 
 
 @pytest.fixture(scope="module")

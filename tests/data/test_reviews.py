@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from gmmrec.data.filter import drop_duplicates, k_core, min_weight
+from gmmrec.data.interactions import Interactions
 from gmmrec.data.load import load_dataset
-from gmmrec.data.reviews import Reviews, read_reviews
+from gmmrec.data.reviews import Reviews, TrainingTexts, read_reviews
 from gmmrec.data.split import Split, SplitConfig, split_dataset
 from gmmrec.data.write import write_folder
 from gmmrec.runs.folder import load_split, save_split
+from gmmrec.runs.recipe import fit
 
 TEXTS = ["Good film, GOOD actors", None, "a bad film", "", "Isn't it a good_film?", "bad bad bad bad bad"]
 
@@ -114,7 +116,7 @@ def test_splits_keep_reviews(tmp_path):
     for part in ("train", "valid", "test"):
         assert torch.equal(getattr(again, part).review, getattr(split, part).review)
     texts = dataset.reviews.at(split.test.review)
-    position = torch.nonzero(dataset.interactions.time >= split.test.time.min()).flatten()
+    position = torch.nonzero(dataset.interactions.order >= split.test.order.min()).flatten()
     assert torch.equal(texts, dataset.reviews.at(dataset.interactions.review[position]))
 
 
@@ -122,3 +124,40 @@ def test_writers_warn_that_reviews_are_lost(tmp_path, caplog):
     write_folder(load_dataset(frame()), tmp_path / "out")
     assert "reviews are not written" in caplog.text
     assert load_dataset(tmp_path / "out").reviews is None
+
+
+def test_words_are_numbered_from_training_texts_alone():
+    log = Interactions(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), review=torch.tensor([0, 1, 2]))
+    train = log.take(torch.tensor([0, 1]))
+    found = []
+    for held_out in ("nothing new", "zebra zebra film good good good good good good good"):
+        reviews, _ = read_reviews(["good film film", "a good cast a", held_out], 10)
+        texts = TrainingTexts(reviews, train)
+        assert texts.words == ("", "<unknown>", "a", "film", "good")  # all twice, by their letters
+        found.append(texts.about(train)[:, :4].tolist())
+    assert found[0] == found[1] == [[4, 3, 3, 0], [2, 4, 1, 2]]
+
+
+def test_numbering_by_training_texts_is_idempotent_and_counts_outfits():
+    reviews, _ = read_reviews(["good film", "dress dress", "good dress"], 3)
+    train = Interactions(torch.tensor([0]), torch.tensor([0]), review=torch.tensor([0]))
+    texts = TrainingTexts(reviews, train, reviews.tokens[1:])  # two texts about outfits
+    assert texts.words == ("", "<unknown>", "dress", "good")
+    again = TrainingTexts(texts.reviews, train, texts.numbered(reviews.tokens[1:]))
+    assert again.words == texts.words
+    assert torch.equal(again.reviews.tokens, texts.reviews.tokens)
+    assert TrainingTexts(None, train).words == ()
+
+
+@pytest.mark.parametrize("model", ["nrpa", "vecf"])
+def test_a_held_out_review_changes_no_weight(model):
+    table = pd.concat([frame().assign(user=frame().user + str(copy)) for copy in range(4)], ignore_index=True)
+    table["timestamp"] = range(len(table))
+    table["split"] = ["train"] * 16 + ["valid"] * 4 + ["test"] * 4
+    other = table.copy()
+    other.loc[16:, "reviewText"] = "zebra zebra actors good good good good"
+    regions = {"regions": (["x", "y", "z"], torch.rand(3, 3, 4, generator=torch.Generator().manual_seed(0)))}
+    datasets = [load_dataset(found, features=regions) for found in (table, other)]
+    one, two = (fit(found, model, dim=4, epochs=2, progress=False).model.state_dict() for found in datasets)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)

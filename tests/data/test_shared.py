@@ -82,7 +82,7 @@ def test_sequences_keep_their_repeats_on_request():
     dataset = load_dataset(SHARED / "yelp-seq", duplicates="keep")
     assert len(dataset.interactions) == 316354
     first = dataset.interactions.take(dataset.interactions.user == 0)
-    assert first.time.tolist() == list(range(len(first)))
+    assert first.order.tolist() == list(range(len(first)))
 
 
 def recipe(heading: str) -> str:

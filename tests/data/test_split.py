@@ -1,11 +1,22 @@
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.split import SplitConfig, by_time, cold_items, cold_users, complete, leave_last_out, random, split_dataset
+from gmmrec.data.split import (
+    SplitConfig,
+    by_time,
+    chosen_strategy,
+    cold_items,
+    cold_users,
+    complete,
+    leave_last_out,
+    random,
+    split_dataset,
+)
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError
 
@@ -196,3 +207,47 @@ def test_shares_are_checked():
         SplitConfig(valid=0)
     with pytest.raises(ValueError, match="strategy must be one of"):
         SplitConfig(strategy="chronological")
+
+
+def test_events_of_a_boundary_stand_in_the_later_part():
+    log = log_of([8], time=torch.tensor([1, 2, 2, 3, 3, 3, 4, 4]))
+    assert by_time(log, 0.25, 0.125).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]  # the cuts fall on the last of 4, and on the last of 3
+
+
+def test_models_of_histories_leave_the_last_out_of_a_log_with_times():
+    timed, untimed = (dataset_of(log_of([6], time=time)) for time in (torch.arange(6), None))
+    given = dataset_of(log_of([6], time=torch.arange(6)), torch.tensor([2, 0, 0, 0, 0, 1]))
+    ordered = replace(timed, interactions=replace(timed.interactions, time=None, order=torch.arange(6)))
+    chosen = [chosen_strategy(dataset, "auto", reads_histories=True) for dataset in (timed, ordered, untimed, given)]
+    assert chosen == ["leave_last_out", "leave_last_out", "random", "given"]
+    assert chosen_strategy(timed, "random", reads_histories=True) == "random"  # asked for by name
+    assert chosen_strategy(timed, "auto") == "random"
+
+
+def ordered(*events):
+    """Return a data set with an order; events are (user, number)."""
+    user, order = torch.tensor(events).unbind(1)
+    return dataset_of(Interactions(user, torch.arange(len(events)), order=order))
+
+
+@pytest.mark.parametrize("strategy", ["by_time", "cold_users"])
+def test_positions_within_users_are_no_times_between_them(strategy):
+    counted = ordered(*((user, position) for user in range(3) for position in range(4 + user)))
+    with pytest.raises(DataError, match=f"split '{strategy}' compares the times of users, but those of toy are no dates"):
+        split_dataset(counted, SplitConfig(strategy))
+    assert len(split_dataset(counted, SplitConfig("leave_last_out")).test) == 3
+
+
+def test_an_order_that_all_users_share_divides_with_a_warning(caplog):
+    weeks = ordered(*((user, 10 * user + position) for user in range(5) for position in range(4)))
+    split = split_dataset(weeks, SplitConfig("by_time", 0.2, 0.2))
+    assert split.test.order.tolist() == [40, 41, 42, 43]
+    assert "the times of toy are an order without dates" in caplog.text
+
+
+def test_order_and_nanoseconds_decide_between_equal_seconds():
+    user = torch.zeros(4, dtype=torch.long)
+    log = Interactions(user, torch.arange(4), time=torch.full((4,), 7), nanosecond=torch.tensor([0, 900, 300, 600]))
+    assert leave_last_out(log).tolist() == [0, 2, 0, 1]
+    assert by_time(log, 0.25, 0.25).tolist() == [0, 2, 0, 1]
+    assert leave_last_out(Interactions(user, torch.arange(4), order=torch.tensor([0, 9, 3, 6]))).tolist() == [0, 2, 0, 1]

@@ -45,3 +45,8 @@ def test_an_item_has_one_entity():
         alignment_table(pd.concat([frame, frame.iloc[:1]]), PATH)
     with pytest.raises(DataError, match=r"no column 'entity'"):
         alignment_table(frame.rename(columns={"entity_id": "thing"}), PATH)
+
+
+def test_an_empty_alignment_is_refused():
+    with pytest.raises(DataError, match=r"^links\.csv aligns no item with an entity; add lines below its header, or remove it$"):
+        alignment_table(pd.DataFrame({"item": [], "entity": []}), Path("links.csv"))

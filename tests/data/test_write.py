@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,3 +143,13 @@ def test_a_non_empty_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="is not empty"):
         write_folder(dataset_of(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
+
+
+def test_a_column_and_a_modality_of_one_name_do_not_fit_into_an_atomic_file(tmp_path):
+    dataset = dataset_of()
+    dataset = replace(dataset, features={"year": replace(dataset.features["image"], name="year")})
+    with pytest.raises(
+        DataError, match=r"^toy has a column and a modality 'year' of items, which atomic files do not support; leave"
+    ):
+        write_atomic(dataset, tmp_path / "copy")
+    assert load_dataset(write_folder(dataset, tmp_path / "folder")).features["year"].dim == 3

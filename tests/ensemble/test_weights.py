@@ -1,12 +1,15 @@
 """Weight search against a slow one, and the pool of candidates against the whole catalogue."""
 
+import math
+from itertools import groupby
+
 import pytest
 import torch
 
 import gmmrec.ensemble.weights as module
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.ensemble.weights import mixture_values, search_weights
-from gmmrec.evaluation.metrics import METRICS, parse_metric
+from gmmrec.evaluation.metrics import parse_metric
 from gmmrec.tasks.evaluation_tasks import RankingEvaluation
 from gmmrec.tasks.query import UserQuery
 
@@ -36,9 +39,12 @@ def slow(scores, asked, weight, metric):
         one = asked.take(torch.tensor([query]))
         banned, answers = set(one.excluded.values.tolist()), set(one.relevant.values.tolist())
         row = mixture[query].tolist()
-        order = sorted((i for i in range(ITEMS) if i not in banned and row[i] > -torch.inf), key=lambda i: (-row[i], i))[:k]
-        hit = torch.tensor([[i in answers for i in order] + [False] * (k - len(order))])
-        values.append(float(METRICS[name](hit, torch.tensor([len(answers)]))))
+        order = sorted((i for i in range(ITEMS) if i not in banned and row[i] > -torch.inf), key=lambda i: -row[i])
+        blocks = [list(block) for _, block in groupby(order, key=lambda i: row[i])]  # ties in any order
+        chance = [len(answers & set(block)) / len(block) for block in blocks for _ in block][:k]
+        gain = [1 / math.log2(rank + 2) for rank in range(k)]
+        best = {"recall": len(answers), "precision": k, "ndcg": sum(gain[: len(answers)])}[name]
+        values.append(sum(c * (g if name == "ndcg" else 1) for c, g in zip(chance, gain, strict=False)) / best)
     return sum(values) / Q
 
 

@@ -14,6 +14,7 @@ from gmmrec.recommender import Encoded
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation
 from gmmrec.tasks.query import UserQuery
 from gmmrec.testing import I, U, toy_graph
+from tests.evaluation.all_orders import mean_over_orders
 
 
 class Table(torch.nn.Module):
@@ -61,13 +62,43 @@ def test_metrics_agree_with_scikit_learn_and_a_loop():
             assert results.values[f"ndcg@{k}"][n].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_equal_scores_get_the_worst_rank():
+def test_equal_scores_count_as_a_random_order():
     scores, right = torch.zeros(1, 4), torch.tensor([[True, False, False, False]])
     found = candidate_metrics(scores, right, torch.ones(1, 4) > 0)
     assert found["auc"].item() == 0.5
-    assert found["mrr"].item() == 0.25
-    assert found["accuracy"].item() == 0.0
-    assert found["ndcg@5"].item() == pytest.approx(1 / math.log2(5))
+    assert found["mrr"].item() == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert found["accuracy"].item() == 0.25
+    assert found["ndcg@5"].item() == pytest.approx(sum(1 / math.log2(rank + 1) for rank in (1, 2, 3, 4)) / 4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ties_are_means_over_all_orders(seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(1 + seed % 4, (12, 6), generator=generator).float()
+    present = torch.rand(12, 6, generator=generator) < 0.9
+    relevant = (torch.rand(12, 6, generator=generator) < 0.4) & present
+    relevant[:, 0], relevant[:, 1] = True, False
+    present[:, :2] = True
+    scores = scores.masked_fill(~present, -torch.inf)
+    found = candidate_metrics(scores, relevant, present)
+
+    def value(name):
+        def of(labels):
+            ranks = [rank for rank, label in enumerate(labels, 1) if label]
+            ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(ranks), 5) + 1))
+            pairs = [(a, b) for a in ranks for b in range(1, len(labels) + 1) if not labels[b - 1]]
+            return {
+                "auc": sum(a < b for a, b in pairs) / len(pairs),
+                "mrr": sum(1 / rank for rank in ranks) / len(ranks),
+                "ndcg@5": sum(1 / math.log2(rank + 1) for rank in ranks if rank <= 5) / ideal,
+                "accuracy": float(labels[0]),
+            }[name]
+
+        return of
+
+    for name in ("auc", "mrr", "ndcg@5", "accuracy"):
+        slow = [mean_over_orders(*pair, value(name)) for pair in zip(scores.tolist(), relevant.tolist(), strict=True)]
+        assert found[name].tolist() == pytest.approx(slow, abs=1e-6), name
 
 
 def test_scores_of_minus_infinity_rank_last():

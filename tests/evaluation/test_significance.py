@@ -7,7 +7,7 @@ import torch
 from scipy.stats import bootstrap, norm
 
 from gmmrec.evaluation import significance
-from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
+from gmmrec.evaluation.significance import bootstrap_intervals, holm, mean_intervals, sign_flip_test, wilcoxon_test
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -31,6 +31,35 @@ def test_interval_of_a_constant_is_a_point_in_any_chunks(monkeypatch):
     monkeypatch.setattr(significance, "CHUNK", 100)  # three resamples at a time
     assert bootstrap_intervals(values, 500, seeded())["a"] == pytest.approx(whole["a"], abs=1e-6)
     assert bootstrap_intervals({"a": values["a"]}, 500, seeded())["a"] == pytest.approx(whole["a"], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "rare", "steps", "errors"])
+def test_closed_intervals_are_those_of_many_resamples(kind):
+    draw = torch.rand(1500, generator=seeded(3))
+    values = {
+        "uniform": draw,
+        "rare": (draw < 0.04).float(),
+        "steps": (1 / (draw * 20).ceil()) * (draw > 0.5),
+        "errors": torch.randn(1500, generator=seeded(4)).square(),
+    }[kind]
+    closed = mean_intervals({"a": values}, 0, seeded())["a"]  # 0 resamples: none is drawn
+    resampled = bootstrap_intervals({"a": values}, 40_000, seeded())["a"]
+    error = float(values.std() / 1500**0.5)
+    assert closed == pytest.approx(resampled, abs=(0.07 if kind == "rare" else 0.03) * error)  # a rare 1 has steps of 0.13
+    normal = [float(values.mean()) + sign * norm.ppf(0.975) * error for sign in (-1, 1)]
+    assert kind in ("uniform", "steps") or abs(closed[0] - normal[0]) > 0.035 * error  # skewness matters
+
+
+def test_few_or_skewed_values_are_resampled():
+    few, skewed = torch.rand(999, generator=seeded()), torch.zeros(5000)
+    skewed[:4] = 1
+    values = {"few": few}, {"level": torch.full((5000,), 0.1), "skewed": skewed, "even": torch.arange(5000.0)}
+    assert mean_intervals(values[0], 200, seeded()) == bootstrap_intervals(values[0], 200, seeded())
+    found = mean_intervals(values[1], 200, seeded())
+    assert list(found) == ["level", "skewed", "even"]
+    assert found["skewed"] == bootstrap_intervals({"skewed": skewed}, 200, seeded())["skewed"]
+    assert found["level"] == pytest.approx((0.1, 0.1))
+    assert found["even"] == pytest.approx((2499.5 - 40.0, 2499.5 + 40.0), abs=0.1)
 
 
 def test_sign_flips_agree_with_all_patterns():

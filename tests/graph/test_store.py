@@ -9,6 +9,7 @@ from torch_geometric.loader import NodeLoader
 
 from gmmrec.data.features import FeatureTable
 from gmmrec.graph.build import GraphConfig, build_graph
+from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import NeighborSampler, sample_subgraph
 from gmmrec.graph.store import load_graph, save_graph
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
@@ -80,3 +81,20 @@ def test_only_graphs_are_read_and_written(tmp_path):
     graph.data[USER_ITEM].names = ["a"]
     with pytest.raises(ValueError, match="cannot save 'names'"):
         save_graph(graph, tmp_path / "graph")
+
+
+@pytest.mark.parametrize(
+    "name", ["num_edges", "edge_index", "node_type", "keys", "items", "batch", "ptr", "x", "to", "a.b/c", "", "user"]
+)
+def test_a_modality_may_be_called_like_a_field_of_a_graph(name, tmp_path):
+    dataset, split = random_split(12, 10, 40)
+    table = FeatureTable(name, torch.rand(10, 3), torch.rand(10) < 0.7)
+    graph = build_graph(replace(dataset, features={name: table}), split, GraphConfig(knn=2))
+    save_graph(graph, tmp_path / "graph.safetensors")
+    loaded = load_graph(tmp_path / "graph.safetensors")
+    assert_same(graph, loaded)
+    for same in (loaded, graph.to("cpu"), MultimodalGraph.from_pyg(graph.to_pyg())):
+        assert list(same.features) == [name]
+        assert torch.equal(same.features[name].values, table.values)
+        assert torch.equal(same.features[name].mask, table.mask)
+        assert same.num_nodes(USER) == 12

@@ -22,7 +22,7 @@ from gmmrec.tasks.outfit import OutfitTask
 from gmmrec.tasks.query import Batch, OutfitQuery
 
 I, T, W = 11, 4, 6  # noqa: E741
-WORDS = ("", "<unknown>", "a", "red", "blue", "shirt", "skirt")
+WORDS = ("", "<unknown>", "a", "blue", "red", "shirt", "skirt")
 ALL = [{}, {"use_ids": True}, {"mutual": False}, {"share": True, "unit_features": False}]
 
 
@@ -39,7 +39,9 @@ def toy(*, seed: int = 0, text: bool = True, pad: float = 0.0) -> MultimodalGrap
     vocabularies = {"user": Vocabulary(["anna"], name="user"), "item": Vocabulary(range(I), name="item")}
     log = Interactions(torch.zeros(I, dtype=torch.long), torch.arange(I))
     reviews = Reviews(torch.zeros(0, W, dtype=torch.int32), WORDS) if text else None
-    return build_graph(Dataset("toy", vocabularies, log, features, reviews=reviews), Split(log, log, log))
+    every = torch.arange(2, len(WORDS)).repeat(2)[None]  # twice, so that all are known
+    outfits = Outfits(RaggedLists.from_sequences([torch.tensor([0, 1])]), torch.zeros(1, dtype=torch.long), text=every)
+    return build_graph(Dataset("toy", vocabularies, log, features, reviews=reviews), Split(log, log, log, outfits=outfits))
 
 
 def build(graph: MultimodalGraph, **settings: object) -> NOR:
@@ -357,7 +359,7 @@ def matching_pairs() -> tuple[MultimodalGraph, Split]:
         values[item, position, item % 2] += 1.0
         values[item, position, 2 + (item < 6)] += 1.0
     rows = [torch.tensor([top, bottom]) for top in range(6) for bottom in range(6, I) if (top + bottom) % 2 == 0]
-    words = [[3, 5, 6] if int(row[0]) % 2 else [4, 5, 6] for row in rows]
+    words = [[4, 5, 6] if int(row[0]) % 2 else [3, 5, 6] for row in rows]
     empty = Interactions(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
     sets = Outfits(RaggedLists.from_sequences(rows), torch.zeros(len(rows), dtype=torch.long), text=torch.tensor(words))
     return graph, Split(empty, empty, empty, outfits=sets)
@@ -383,7 +385,7 @@ def test_learns_matches_and_comments() -> None:
     same = (torch.arange(6)[:, None] + torch.arange(6, I)) % 2 == 0
     assert bool(scores.sigmoid()[same].min() > 0.6)
     assert bool(scores.sigmoid()[~same].max() < 0.4)
-    assert comments[:, :3].tolist() == [[3, 5, 6] if top % 2 else [4, 5, 6] for top in range(6)]
+    assert comments[:, :3].tolist() == [[4, 5, 6] if top % 2 else [3, 5, 6] for top in range(6)]
 
 
 def test_invalid_use_is_refused() -> None:

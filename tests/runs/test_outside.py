@@ -16,6 +16,7 @@ from gmmrec.runs.combine import alike
 from gmmrec.runs.config import read_config
 from gmmrec.runs.recipe import run as run_recipe
 from gmmrec.testing import checkerboard
+from tests.runs.folders import listed_again
 from tests.runs.mine import imported, install
 
 QUICK = {"epochs": 2, "dim": 8, "batch_size": 64, "progress": False}
@@ -107,7 +108,7 @@ def test_a_run_goes_on(toy, mine, tmp_path):
     straight = run_recipe(configs[1], dataset=toy)
     assert all(torch.equal(a, b) for a, b in zip(straight.model.parameters(), resumed.model.parameters(), strict=True))
     other = read_config(mine.Other, {**values, "train": {**values["train"], "epochs": 4}})
-    with pytest.raises(ValueError, match="was written with model = Mine, but model is Other now"):
+    with pytest.raises(ValueError, match="cannot be resumed: model_name was mine:Mine and is mine:Other; give"):
         run_recipe(other, dataset=toy, folder=tmp_path / "a", resume=True)
 
 
@@ -142,7 +143,7 @@ def test_runs_with_other_parts_are_other_runs(toy, mine, fused, tmp_path):
     assert alike([*runs, gmmrec.load(fused, parts={"fusion": mine.Loud})]) == [[0, 3], [1], [2]]
     config = read_config("graph-fusion", {"model": {"dim": 8, "num_layers": 1, "content": "light"}, "train": {"epochs": 3}})
     run_recipe(config, dataset=toy, folder=tmp_path / "a", parts={"fusion": mine.Loud})
-    with pytest.raises(ValueError, match=r"was written with parts = \{'fusion': 'Loud'\}, but parts is \{'fusion': 'Quiet'\} now"):
+    with pytest.raises(ValueError, match=r"parts was \{'fusion': 'mine:Loud'\} and is \{'fusion': 'mine:Quiet'\}"):
         run_recipe(config, dataset=toy, folder=tmp_path / "a", parts={"fusion": mine.Quiet}, resume=True)
 
 
@@ -210,8 +211,7 @@ def test_names_in_files_import_nothing(toy, tmp_path, monkeypatch, name):
     (tmp_path / "evil.py").write_text("open('trace', 'w').close()\n")
     gmmrec.fit(toy, "popularity", out=tmp_path / "run")
     forge(tmp_path / "run" / "model.safetensors", name)
-    about = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**about, "model": name}))
+    listed_again(tmp_path / "run")
     with refused(f"the model is of the class {name}, which comes from outside gmmrec and is not imported by its name alone"):
         gmmrec.load(tmp_path / "run")
     assert not (tmp_path / "trace").exists()
@@ -220,11 +220,12 @@ def test_names_in_files_import_nothing(toy, tmp_path, monkeypatch, name):
 
 def test_folders_of_another_format_are_refused(lightgcn, tmp_path):
     old = gmmrec.load(lightgcn).save(tmp_path / "old")
-    about = json.loads((old / "run.json").read_text())
-    assert about["format"] == 2
-    (old / "run.json").write_text(json.dumps({**about, "format": 3}))
-    with refused(f"{old} has the format 3, but this gmmrec ({gmmrec.__version__}) reads format 2; read it with the gmmrec that"):
+    manifest = json.loads((old / "manifest.json").read_text())
+    assert manifest["about"]["format"] == 3
+    (old / "manifest.json").write_text(json.dumps({**manifest, "about": {**manifest["about"], "format": 4}}))
+    with refused(f"{old} has the format 4, but this gmmrec ({gmmrec.__version__}) reads format 2 and 3; read it"):
         gmmrec.load(old)
+    (old / "manifest.json").unlink()
     (old / "run.json").write_text("{")
     with refused(f"{old / 'run.json'} is damaged"):
         gmmrec.load(old)

@@ -2,13 +2,17 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from torch_geometric.data import HeteroData
 
 import gmmrec
+from gmmrec.data.load import DataConfig
 from gmmrec.data.split import Split
+from gmmrec.errors import UsageError, WrongTypeError
 from gmmrec.models.lookup import find_model
 from gmmrec.runs.config import nested, read_config, sections_of
 from gmmrec.runs.folder import load_split, save_split
@@ -178,9 +182,12 @@ def test_a_resumed_run_keeps_its_own_vectors(finished, toy, tmp_path):
     folder = finished[0].save(tmp_path / "first")
     straight = gmmrec.fit(toy, "lightgcn", out=tmp_path / "a", init_from=folder, **{**QUICK, "epochs": 4})
     gmmrec.fit(toy, "lightgcn", out=tmp_path / "b", init_from=folder, **{**QUICK, "epochs": 2})
-    config = read_config("lightgcn", nested({**QUICK, "epochs": 4, "init_from": str(folder)}, sections_of(find_model("lightgcn"))))
+    values = nested({**QUICK, "epochs": 4}, sections_of(find_model("lightgcn")))
+    config = read_config("lightgcn", {**values, "init_from": str(folder)})
     resumed = run_experiment(config, dataset=toy, folder=tmp_path / "b", resume=True)
     assert torch.equal(straight.model.users, resumed.model.users)
+    with pytest.raises(ValueError, match=r"init_from was .* and is None"):
+        run_experiment(replace(config, init_from=None), dataset=toy, folder=tmp_path / "b", resume=True)
 
 
 def test_init_from_refuses_runs_that_do_not_match(finished, toy, tmp_path):
@@ -189,3 +196,45 @@ def test_init_from_refuses_runs_that_do_not_match(finished, toy, tmp_path):
         gmmrec.fit(toy, "lightgcn", init_from=folder, dim=4)
     with pytest.raises(ValueError, match="nowhere is not a finished run"):
         gmmrec.fit(toy, "lightgcn", init_from="nowhere")
+
+
+@pytest.mark.parametrize("call", [gmmrec.fit, gmmrec.load_dataset])
+@pytest.mark.parametrize("source", [[("a", "b")], np.ones((4, 2)), None, 7, True, b"movies-small", {"user": [1]}, torch.ones(3, 2)])
+def test_nothing_stands_in_for_what_is_no_data_set(call, source):
+    with pytest.raises(
+        WrongTypeError, match=rf"^{call.__name__}\(\) takes .*a pandas DataFrame .*; put the interactions into"
+    ) as caught:
+        call(source)
+    assert isinstance(caught.value, TypeError)
+    with pytest.raises(UsageError, match="is empty; give a folder"):
+        call(" ")
+
+
+def test_a_graph_is_told_how_to_become_a_data_set():
+    with pytest.raises(WrongTypeError, match=r"Dataset.from_pyg"):
+        gmmrec.fit(HeteroData(), "popularity")
+
+
+def test_complete_settings_of_data_are_read(table):
+    run = gmmrec.fit(DataConfig(path=str(table), min_rating=4), "popularity", bootstrap=0)
+    assert (run.config.data.path, run.config.data.min_rating) == (str(table), 4)
+
+
+def test_models_of_histories_leave_the_last_out_unless_a_random_split_is_named(toy):
+    log = toy.interactions
+    timed = replace(toy, interactions=replace(log, time=1_600_000_000 + torch.arange(len(log)), nanosecond=log.item))
+    settings = {"dim": 4, "epochs": 1, "progress": False, "bootstrap": 0}
+    assert gmmrec.fit(timed, "bert4rec", **settings).config.split.strategy == "leave_last_out"
+    assert gmmrec.fit(timed, "bert4rec", split={"strategy": "random"}, **settings).config.split.strategy == "random"
+    assert gmmrec.fit(timed, "lightgcn", **settings).config.split.strategy == "random"
+
+
+@pytest.mark.parametrize("times", ["nanosecond", "order"])
+def test_exact_times_and_orders_round_trip(toy, tmp_path, times):
+    log = toy.interactions.take(torch.arange(6))
+    seconds = {"time": torch.arange(6)} if times == "nanosecond" else {}
+    log = replace(log, **seconds, **{times: torch.arange(6) + 5})
+    save_split(Split(log, log, log), tmp_path / "split.safetensors")
+    again = load_split(tmp_path / "split.safetensors").train
+    assert torch.equal(again.moment, log.moment)
+    assert (again.time is None) == (times == "order")

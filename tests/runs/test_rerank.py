@@ -7,7 +7,7 @@ import torch
 
 import gmmrec
 from gmmrec.data.interactions import Interactions
-from gmmrec.data.split import Split
+from gmmrec.data.split import Split, SplitConfig
 from gmmrec.evaluation.compare import compare, read_runs
 from gmmrec.testing import checkerboard
 
@@ -74,5 +74,9 @@ def test_runs_of_other_splits_and_impossible_numbers_are_refused(folders):
     moved = Split(slow.split.train, slow.split.test, slow.split.valid)
     with pytest.raises(ValueError, match=r"^the fast run and the slow run cannot be combined: their valid parts differ; use"):
         gmmrec.rerank(fast, replace(slow, split=moved))
+    other = replace(slow, split=moved, config=replace(slow.config, split=SplitConfig("leave_last_out")))
+    message = r"parts differ \(split by 'random' \(valid 0.1, test 0.1, seed 0\) and 'leave_last_out'\)"
+    with pytest.raises(ValueError, match=message):
+        gmmrec.rerank(fast, other)
     with pytest.raises(ValueError, match="top must be greater than 0, but is 0"):
         gmmrec.rerank(fast, slow, top=0)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from gmmrec.cli.main import main
 from gmmrec.errors import UsageError
 from gmmrec.runs.consistency import stored_tokens, stored_vocabularies, stored_words
 from gmmrec.runs.run import Run
+from gmmrec.storage.manifest import entry_of, read_manifest, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,17 @@ def folder(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def refused(folder, message: str) -> None:
+def forge(folder) -> None:
+    """Write the manifest of a folder anew, as a stranger would: every digest is that of the changed file."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    present = {name: entry for name, entry in manifest.files.items() if (folder / entry.path).is_file()}
+    write_manifest(folder, replace(manifest, files={name: entry_of(folder, entry.path) for name, entry in present.items()}))
+
+
+def refused(folder, message: str, *, forged: bool = True) -> None:
+    if forged:
+        forge(folder)
     with pytest.raises(UsageError, match=message) as caught:
         Run.load(folder).recommend(["u1"], 3)
     assert "\n" not in str(caught.value)
@@ -49,11 +61,45 @@ def test_the_folder_is_read(folder):
 
 
 def test_links_in_the_folder_are_not_followed(folder, tmp_path):
-    secret = tmp_path / "secret.csv"
-    secret.write_text("title\n" + "password\n" * 15)
-    (folder / "items.csv").unlink()
-    os.symlink(secret, folder / "items.csv")
-    refused(folder, r"items\.csv is a symbolic link")
+    secret = tmp_path / "secret.json"
+    secret.write_bytes((folder / "attributes.json").read_bytes())
+    (folder / "attributes.json").unlink()
+    os.symlink(secret, folder / "attributes.json")
+    refused(folder, r"attributes\.json is missing", forged=False)
+    (folder / "manifest.json").unlink()  # a folder of format 2 has none
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**about, "format": 2}))
+    (folder / "vocabularies.json").rename(tmp_path / "ids")
+    os.symlink(tmp_path / "ids", folder / "vocabularies.json")
+    refused(folder, r"vocabularies\.json is a symbolic link", forged=False)
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "..", "a/b", ["a"], "C:evil"])
+def test_files_of_a_training_cannot_leave_the_folder(folder, name, tmp_path, capsys):
+    about = json.loads((folder / "run.json").read_text())
+    about["files"] = {**about["files"], "history.csv": name}
+    (folder / "run.json").write_text(json.dumps(about))
+    assert main(["train", "--resume", str(folder)]) == 2
+    assert "its files are not in this folder" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_a_training_is_not_written_through_links(folder, tmp_path, capsys):
+    target = tmp_path / "profile"
+    target.write_text("precious")
+    (folder / "history.csv").unlink()
+    os.symlink(target, folder / "history.csv")
+    assert main(["train", "--resume", str(folder)]) == 2
+    assert "is a symbolic link" in capsys.readouterr().err
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("field", "value"), [("model", 5), ("status", "evil"), ("data", [1]), ("run", None), ("files", [1])])
+def test_impossible_descriptions_of_a_training_are_refused(folder, field, value, capsys):
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**about, field: value}))
+    assert main(["train", "--resume", str(folder)]) == 2
+    assert "run.json" in capsys.readouterr().err
 
 
 def test_pages_are_not_written_through_links(folder, tmp_path, capsys):
@@ -199,8 +245,7 @@ def test_impossible_ids_are_refused(folder, ids, message):
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("run.json", "[]"),
-        ("run.json", "[" * 100_000),
+        ("attributes.json", "[" * 100_000),
         ("vocabularies.json", '{"user": ' + "9" * 5000),
         ("tokens.json", '{"image": {"kind": "grid", "size": -1}}'),
         ("tokens.json", '{"image": {"kind": "evil"}}'),
@@ -237,33 +282,55 @@ def test_impossible_settings_are_refused(folder, section, value):
 
 @pytest.mark.parametrize("main_task", ["../../evil", "", 3, ["a"], "a\x00"])
 def test_the_name_of_a_task_cannot_leave_the_folder(folder, main_task):
-    about = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**about, "main": main_task}))
+    manifest = read_manifest(folder)
+    write_manifest(folder, replace(manifest, about={**manifest.about, "main": main_task}))
     refused(folder, "main evaluation task .* cannot be part of a file name")
 
 
-def test_attributes_of_another_length_are_refused(folder):
-    (folder / "items.csv").write_text("title\nonly one\n")
-    refused(folder, r"items\.csv has 1 rows, but there are 15 ids")
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe\x00", b"title\na,b,c\n", b'title\n"open', b"," * 200_000, b"a,b\n1\n2,3,4,5\n"], ids=range(6)
+ATTRIBUTES = (
+    [],
+    {"../../evil": {}},
+    {"item": [1]},
+    {"item": {"title": [1]}},
+    {"item": {"title": {"kind": "evil", "values": []}}},
+    {"item": {"title": {"kind": "text", "values": ["only one"]}}},
+    {"item": {"title": {"kind": "text", "values": [["a"]] * 15}}},
+    {"item": {"title": {"kind": "int64", "values": [10**30] * 15}}},
+    {"item": {"title": {"kind": "float64", "values": [10**400] * 15}}},
+    {"item": {"title": {"kind": "datetime", "values": ["never"] * 15}}},
+    {"item": {"title": {"kind": "category", "values": [{}] * 15}}},
 )
-def test_attributes_that_are_no_table_are_refused(folder, content):
+
+
+@pytest.mark.parametrize("attributes", ATTRIBUTES, ids=range(len(ATTRIBUTES)))
+def test_impossible_attributes_are_refused(folder, attributes):
+    (folder / "attributes.json").write_text(json.dumps(attributes))
+    refused(folder, r"attributes\.json")
+
+
+TABLES = (b"", b"\xff\xfe\x00", b"title\na,b,c\n", b'title\n"open', b"," * 200_000, b"a,b\n1\n2,3,4,5\n", b"title\nonly one\n")
+
+
+@pytest.mark.parametrize("content", TABLES, ids=range(len(TABLES)))
+def test_attributes_of_earlier_versions_that_are_no_table_are_refused(folder, content):
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**about, "format": 2}))
+    for name in ("manifest.json", "attributes.json"):
+        (folder / name).unlink()
+    assert Run.load(folder).titles is None
     (folder / "items.csv").write_bytes(content)
-    refused(folder, r"items\.csv")
+    refused(folder, r"items\.csv", forged=False)
 
 
 def test_pipes_are_not_waited_for(folder, tmp_path):
-    for name in ("config.yaml", "items.csv", "model.safetensors"):
+    for name in ("config.yaml", "attributes.json", "model.safetensors", "manifest.json", "run.json"):
         copy = shutil.copytree(folder, tmp_path / name)
         (copy / name).unlink()
         os.mkfifo(copy / name)
-        if name == "items.csv":  # as if it were missing
-            assert Run.load(copy).titles is None
+        if name == "run.json":  # of which the finished run has no need
+            assert len(Run.load(copy).recommend(["u1"], 3)) == 3
         else:
-            refused(copy, name.replace(".", r"\."))
+            refused(copy, "is missing|is not finished", forged=False)
 
 
 def test_results_are_checked(folder):
@@ -278,10 +345,12 @@ def test_results_are_checked(folder):
     ):
         whole = path.read_bytes()
         edit_tensors(path, change)
+        forge(folder)
         with pytest.raises(UsageError, match=message):
             load_results(folder)
         path.write_bytes(whole)
     edit_header(path, "gmmrec", lambda about: {**about, "evil": 1})
+    forge(folder)
     with pytest.raises(UsageError, match="unknown setting 'evil'"):
         load_results(folder)
     with pytest.raises(UsageError, match=r"'\.\./\.\./evil' cannot be part of a file name"):

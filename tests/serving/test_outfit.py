@@ -170,7 +170,7 @@ def test_added_items_get_comments_given_the_rest(tmp_path):
     for position in (2, 3):
         others = rows[torch.arange(4) != position][None]
         query = OutfitQuery(torch.tensor([-1]), others, torch.ones_like(others, dtype=torch.bool))
-        expected += plain(run.model.comment(run.model.encode(run.graph), query, rows[position : position + 1]), words)
+        expected += plain(run.model.comment(run.model.encode(run.graph), query, rows[position : position + 1]), run.words)
     assert frame["comment"].tolist() == expected
     assert any(expected)
     assert run.complete([], k=1, max_items=1)["comment"].tolist() == [""]  # a single item

@@ -171,10 +171,10 @@ def test_users_are_ranked_in_chunks_and_every_pair_is_scored_once(service, monke
         sizes.append(len(query) * candidates.shape[-1])
         return score(encoded, query, candidates)
 
-    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(module, "CHUNK", 8)
     monkeypatch.setattr(service.model, "score", counted)
     pd.testing.assert_frame_equal(service.recommend(k=5), whole)
     assert sum(sizes) == 24 * 16
-    assert max(sizes) == 4 * 16
+    assert max(sizes) == 8 * 16
     pd.testing.assert_frame_equal(service.recommend(histories=history, k=5), people)
     assert service.recommend([], k=5).empty

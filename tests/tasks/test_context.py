@@ -118,3 +118,10 @@ def test_empty_parts_are_refused() -> None:
         ContextTask(TaskInputs(Split(log(), SPLIT.valid, SPLIT.test), 3, 6))
     with pytest.raises(ValueError, match="no relevant item left: its users have them all in train"):
         ContextTask(TaskInputs(Split(SPLIT.train, SPLIT.train, SPLIT.test), 3, 6)).ranking("valid")
+
+
+def test_an_order_without_dates_has_no_context_and_says_so(caplog) -> None:
+    parts = [Interactions(part.user, part.item, order=torch.arange(len(part))) for part in (SPLIT.train, SPLIT.valid, SPLIT.test)]
+    made = ContextTask(TaskInputs(Split(*parts), 3, 6))
+    assert made.ranking("test").query.context is None
+    assert "the times of the log are an order without dates, so hour and weekday are unknown" in caplog.text

@@ -3,6 +3,7 @@ import torch
 
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.reviews import training_texts
 from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
@@ -49,12 +50,13 @@ def test_words_and_ratings_match_their_pair_in_subgraphs_too(sampled):
     split = Split(dataset.interactions, nothing, nothing)
     config = BatchConfig(batch_size=50, sampled=sampled, num_neighbors=(2,))
     task = RatingTask(TaskInputs(split, dataset.num_users, dataset.num_items, config, dataset.reviews))
-    count = 0
+    count, words = 0, training_texts(dataset.reviews, split).words
     for graph, batch in task.batches(build_graph(dataset, split), torch.Generator().manual_seed(0)):
         user, item = graph.rows("user")[batch.query.user], graph.rows("item")[batch.positive]
         likes = (user + item) % 2 == 0
         assert torch.equal(batch.rating, 1 + 4 * likes.float())
-        assert torch.equal(batch.text[:, 1].long(), 2 + item % 2 + 2 * likes)
+        expected = (2 + item % 2 + 2 * likes).tolist()
+        assert [words[word] for word in batch.text[:, 1].tolist()] == [dataset.reviews.words[word] for word in expected]
         assert (graph.num_nodes("user") < dataset.num_users) or not sampled or len(batch) == 50
         count += len(batch)
     assert count == len(dataset.interactions)

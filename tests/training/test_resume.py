@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gmmrec.training.resume import STATE_FILE
+from gmmrec.training.files import STATE_FILE
 from gmmrec.training.trainer import TrainConfig, Trainer
 from tests.training.toys import Dropout, DropoutConfig, mean_margin, seeded, toy_task
 

@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmmrec.data.arrays import check_array
 from gmmrec.data.attributes import attribute_table
-from gmmrec.data.columns import ColumnNames, find_column, interaction_log, raw_ids
+from gmmrec.data.columns import ColumnNames, find_column, interaction_log
 from gmmrec.data.files import read_table
+from gmmrec.data.ids import raw_ids
 from gmmrec.data.tables import RawFeatures, Tables
+from gmmrec.data.text_form import read_as
 from gmmrec.data.triple_tables import alignment_table, triple_table
 from gmmrec.errors import DataError, literal, quote_names
 
@@ -26,7 +28,8 @@ array whose row ``i`` belongs to the integer id ``i``."""
 
 def read_table_file(path: Path, columns: ColumnNames) -> Tables:
     """Read a data set without features from one file."""
-    return read_frame(read_table(path), columns, path)
+    with read_as(columns.form):
+        return read_frame(read_table(path), columns, path)
 
 
 def read_frame(frame: pd.DataFrame, columns: ColumnNames, path: Path | None = None) -> Tables:
@@ -167,7 +170,7 @@ def _stacked(vectors: Iterable[tuple[Any, Any]], source: str) -> tuple[list[Any]
 
 def _array(values: Any, source: str) -> NDArray[Any]:
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
+        values = values.detach().cpu().to_dense()
         values = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
     try:
         array: NDArray[Any] = np.asarray(values)

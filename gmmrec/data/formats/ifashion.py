@@ -39,6 +39,9 @@ def read_ifashion(folder: Path) -> Tables:
         raise DataError(
             f"{IFASHION[0]} has outfit {known[0][known[0].duplicated()].iloc[0]} more than once; keep one line per outfit"
         )
+    if catalogue["id"].duplicated().any():
+        repeated = catalogue["id"][catalogue["id"].duplicated()].iloc[0]
+        raise DataError(f"{IFASHION[2]} has item {literal(repeated)} more than once; keep one line per item")
     unknown = ~clicks[2].isin(known[0])
     if unknown.any():
         raise DataError(f"{IFASHION[1]} names outfit {clicks[2][unknown].iloc[0]}, which {IFASHION[0]} does not list; add it")
@@ -71,4 +74,5 @@ def _cells(path: Path, count: int, form: str) -> pd.DataFrame:
     if frame.shape[1] < count or frame[count - 1].isna().any():
         short = int(frame[count - 1].isna().to_numpy().argmax()) if frame.shape[1] == count else 0
         raise DataError(f"{path.name} holds the line {literal(lines[short])}, but every line must be {form}; fix it")
-    return frame
+    stripped: pd.DataFrame = frame.apply(lambda column: column.str.strip())
+    return stripped

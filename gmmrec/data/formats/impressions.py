@@ -14,10 +14,14 @@ or not:
   entities become the modality ``entity``, ones and zeros.
 
 Impressions of ``dev`` are for test, and the last tenth of those of ``train`` for validation; in a single folder, the last tenth is
-for test and the one before for validation. Interactions are the clicks, in the part of their impression, and the earlier clicks of
-histories, in training; if their times are unknown, they are put, in order, in the seconds before the first impression with them.
+for test and the one before for validation. With a third folder ``test`` whose clicks are known, ``dev`` is for validation; MIND's
+own ``test`` withholds them (``N55689 N35729``) and is not read. Interactions are the clicks, in the part of their impression, and
+the earlier clicks of histories, in training; if their times are unknown, they are put, in order, in the seconds before the first
+impression with them.
 """
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +30,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gmmrec.data.files import first_line
 from gmmrec.data.formats.news import find_plain_or_gzipped, numbered_lines, read_catalogue, read_entity_labels
-from gmmrec.data.parts import TEST, TRAIN
+from gmmrec.data.parts import TEST, TRAIN, VALID
 from gmmrec.data.tables import RawImpressions, Tables
-from gmmrec.errors import DataError
+from gmmrec.data.time_numbers import YEAR_2100
+from gmmrec.data.unread import note_file
+from gmmrec.errors import DataError, literal
+
+logger = logging.getLogger(__name__)
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
-FOLDERS = {"train": TRAIN, "dev": TEST}
-"""Part of the impressions of a folder, by the end of its name."""
+FOLDERS = ("train", "dev", "test")
+"""Ends of the names of folders of impressions."""
+LABELLED = r"\s*\S+-[01](\s+\S+-[01])*\s*"
+"""Items shown, each with its label."""
 HELD_OUT = 0.1
 """Validation share of the impressions, and test share without ``dev``."""
 
@@ -50,11 +61,16 @@ def read_impressions(folder: Path) -> Tables:
         DataError: A file is missing, or a line is malformed; the message names file and line.
     """
     folders = _folders(folder)
+    for name, path in folders:
+        if name == "test" and not _has_labels(path):
+            logger.warning("%s is not read: the items it shows have no labels, as its clicks are withheld", path.name)
+            folders = [named for named in folders if named[1] != path]
     if not folders:
         raise DataError(f"folder {folder.name} holds no behaviors.tsv, nor does a subfolder 'train'; add the file")
     codes = Codes()
     behaviors = [_behaviors(path, codes) for _, path in folders]
-    parts = [_parts(table.time, part, alone=len(folders) == 1) for (part, _), table in zip(folders, behaviors, strict=True)]
+    names = [part for part, _ in folders]
+    parts = [_parts(table.time, part, names) for part, table in zip(names, behaviors, strict=True)]
     table, part = _Behaviors.joined(behaviors), np.concatenate(parts)
     items, item_of, clicked = codes.decoded()
     raw = RawImpressions(
@@ -145,6 +161,15 @@ def _folders(folder: Path) -> list[tuple[str, Path]]:
     return folders if folders and folders[0][0] == "train" else []
 
 
+def _has_labels(folder: Path) -> bool:
+    """Return whether the items shown in the first impression of a folder have labels."""
+    path = find_plain_or_gzipped(folder, "behaviors.tsv")
+    assert path is not None
+    fields = first_line(path).rstrip("\r\n").split("\t")
+    note_file(path, is_read=False)
+    return len(fields) < 5 or re.fullmatch(LABELLED, fields[4]) is not None
+
+
 def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
     path = find_plain_or_gzipped(folder, "behaviors.tsv")
     assert path is not None
@@ -168,27 +193,34 @@ def _behaviors(folder: Path, codes: Codes) -> _Behaviors:
     check((frame["user"].str.strip() != "").to_numpy(), "user", "user; write an id")
     time = pd.to_datetime(frame["time"], format=TIME, errors="coerce")
     check(time.notna().to_numpy(), "time", "time, but expected is a time such as '11/15/2019 8:55:22 AM'; fix it")
-    labelled = frame["shown"].str.fullmatch(r"\s*\S+-[01](\s+\S+-[01])*\s*")
+    labelled = frame["shown"].str.fullmatch(LABELLED)
+    if not labelled.any():
+        raise DataError(
+            f"{path.name} of folder {folder.name} shows items without labels, such as {literal(frame['shown'][0][:60])}: its "
+            "clicks are withheld, so it can be neither learned from nor evaluated on; give the folder of train and dev instead"
+        )
     check(labelled.to_numpy(bool), "shown", "items shown, but expected are items as 'N1-1 N2-0' (1 for clicked); fix or drop it")
     history, num_history = codes.of(frame["history"])
     times = None
     if (frame["history_time"] != "").any():
         timed = frame["history_time"].str.split()
-        plain = timed.map(lambda words: all(word.isdigit() for word in words)).to_numpy(bool)
+        plain = timed.map(lambda words: all(word.isdigit() and int(word) <= YEAR_2100 for word in words)).to_numpy(bool)
         is_complete = plain & (timed.str.len().to_numpy() == num_history)
-        check(is_complete, "history_time", "times of the history; write one for each click")
+        check(is_complete, "history_time", "times of the history; write one for each click, in seconds since 1970")
         times = np.array([int(word) for words in timed for word in words], dtype=np.int64)
     shown, num_shown = codes.of(frame["shown"])
     seconds = time.astype("datetime64[s]").astype("int64").to_numpy(copy=True)
     return _Behaviors(frame["user"].str.strip(), seconds, history, num_history, shown, num_shown, times)
 
 
-def _parts(time: "NDArray[np.int64]", part: str, *, alone: bool) -> "NDArray[np.int64]":
-    """Assign parts by time: the last impressions to validation, or to validation and test without ``dev``, seconds undivided."""
-    if FOLDERS[part] == TEST:
-        return np.full(len(time), TEST)
+def _parts(time: "NDArray[np.int64]", part: str, folders: Sequence[str]) -> "NDArray[np.int64]":
+    """Assign the impressions of one of the folders to parts, the last of ``train`` to those without a folder, seconds undivided."""
+    if part != "train":
+        return np.full(len(time), VALID if part == "dev" and "test" in folders else TEST)
+    if "dev" in folders and "test" in folders:
+        return np.full(len(time), TRAIN)
     moments, count = np.sort(time), max(1, round(HELD_OUT * len(time)))
-    ends = (moments[-count],) if not alone else (moments[-min(2 * count, len(time))], moments[-count])
+    ends = (moments[-count],) if len(folders) > 1 else (moments[-min(2 * count, len(time))], moments[-count])
     return np.searchsorted(np.array(ends), time, side="right")
 
 

@@ -15,24 +15,29 @@ import numpy as np
 import pandas as pd
 
 from gmmrec.data.arrays import read_features
-from gmmrec.data.files import first_line, read_text
+from gmmrec.data.columns import ALIASES, normalize_column_name
+from gmmrec.data.files import read_text
+from gmmrec.data.formats.lines import STEMS
 from gmmrec.data.parts import GIVEN_PARTS, SplitPart
 from gmmrec.data.tables import RawFeatures, Tables
 from gmmrec.errors import DataError, literal
 
-STEMS = {part: (part.value, "dev") if part is SplitPart.VALID else (part.value,) for part in GIVEN_PARTS}
-"""File names of every part, without extensions."""
 SUFFIXES = (".txt", ".tsv", ".txt.gz", ".tsv.gz", "2id.txt")
 CATALOGUES = {"entity": ("entity2id.txt", "entities.txt"), "relation": ("relation2id.txt", "relations.txt")}
 TEXTS = {"title": "{}2text.txt", "description": "{}2textlong.txt"}
 
 
 def is_knowledge(folder: Path) -> bool:
-    """Return whether a folder holds triples in a text layout: three tab-separated fields per line, or a list of entities."""
+    """Return whether a folder certainly holds triples: beside them it lists entities or relations, or their names are OpenKE's."""
     train = _part(folder, SplitPart.TRAIN)
     if train is None:
         return False
-    return first_line(train).count("\t") == 2 or any((folder / name).is_file() for name in CATALOGUES["entity"])
+    lists = [
+        *CATALOGUES["entity"],
+        *CATALOGUES["relation"],
+        *(pattern.format(kind) for kind in CATALOGUES for pattern in TEXTS.values()),
+    ]
+    return train.name.endswith("2id.txt") or any((folder / name).is_file() for name in lists)
 
 
 def read_knowledge(folder: Path) -> Tables:
@@ -68,6 +73,9 @@ def _triples(path: Path) -> pd.DataFrame:
     """Read the triples of one part, without a first line with their number; OpenKE's files have the relation last."""
     rows = _fields(path, 3, counted=True)
     order = ("head", "tail", "relation") if path.name.endswith("2id.txt") else ("head", "relation", "tail")
+    named = [next((role for role in order if normalize_column_name(name) in ALIASES[role]), "") for name in rows[0]]
+    if set(named) == set(order):  # a line of column names
+        rows, order = rows[1:], (named[0], named[1], named[2])
     table: pd.DataFrame = pd.DataFrame(rows, columns=list(order))[["head", "relation", "tail"]]
     return table
 

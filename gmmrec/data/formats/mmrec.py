@@ -1,7 +1,7 @@
 """Reader of MMRec's layout: ``NAME.inter``, ``image_feat.npy`` and ``text_feat.npy``, whose row ``i`` belongs to item ``i``.
 
-``NAME.inter`` is tab-separated: userID, itemID, rating, timestamp, x_label (0 train, 1 validation, 2 test). Raw ids are those of
-``u_id_mapping.csv`` and ``i_id_mapping.csv``, if present, else the numbers themselves.
+``NAME.inter`` is separated by tabs, or by another mark that its header shows: userID, itemID, rating, timestamp, x_label (0 train,
+1 validation, 2 test). Raw ids are those of ``u_id_mapping.csv`` and ``i_id_mapping.csv``, if present, else the numbers themselves.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from gmmrec.data.columns import ColumnNames, interaction_log
 from gmmrec.data.files import read_table
 from gmmrec.data.formats.atomic import interaction_files
 from gmmrec.data.tables import Tables
-from gmmrec.errors import DataError, quote_names
+from gmmrec.errors import DataError, literal, quote_names
 
 MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv", "itemID")}
 
@@ -32,7 +32,7 @@ def read_mmrec(folder: Path, columns: ColumnNames) -> Tables:
         raise DataError(
             f"folder {folder.name} holds {len(files)} .inter files ({quote_names(p.name for p in files)}); keep one per folder"
         )
-    log = interaction_log(read_table(files[0], separator="\t"), columns, files[0])
+    log = interaction_log(read_table(files[0]), columns, files[0])
     features = read_features(folder, {})
     for node_type, (name, number_column) in MAPPINGS.items():
         if not (folder / name).is_file():
@@ -56,6 +56,10 @@ def _mapping(path: Path, number_column: str) -> "pd.Series[str]":
             f"{path.name} has the columns {quote_names(frame.columns)}, but must have two, one of them {number_column!r}"
         )
     (raw,) = (column for column in frame if column != number_column)
+    for column in (number_column, raw):
+        if frame[column].duplicated().any():
+            repeated = frame[column][frame[column].duplicated()].iloc[0]
+            raise DataError(f"{path.name} has {literal(repeated)} twice in column {column!r}; keep one line for each id")
     ids: pd.Series[str] = frame.set_index(number_column)[raw]
     return ids
 

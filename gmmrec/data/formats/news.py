@@ -1,6 +1,7 @@
 """Reader of the articles of the MIND news data set: titles and categories, entities, and word vectors."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 from gmmrec.data.arrays import read_features
 from gmmrec.data.attributes import read_attribute_files
 from gmmrec.data.files import TABLE_SUFFIXES, describe_read_errors, find_file, read_table, read_text
+from gmmrec.data.node_ids import distinct, typed
+from gmmrec.data.overlap import LOW, Overlap, likely_match, refusal, warning
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import TokenNames
 from gmmrec.errors import DataError, literal
 from gmmrec.safety.sizes import check_shape
 from gmmrec.safety.streams import open_text
+
+logger = logging.getLogger(__name__)
 
 NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 ENTITIES, WORDS, LABELS = 8, 24, 512
@@ -70,7 +75,9 @@ def read_entity_labels(folders: Sequence[Path], ids: "pd.Series[Any]") -> list[R
     pairs = read_table(path)
     if not {"news", "entity"} <= set(pairs.columns):
         raise DataError(f"{path.name} needs the columns 'news' and 'entity', with one pair per line; add them")
-    pairs = pairs.dropna(subset=["news", "entity"]).drop_duplicates(["news", "entity"])
+    pairs = pairs.dropna(subset=["news", "entity"]).assign(news=lambda table: table["news"].str.strip())
+    pairs = pairs.drop_duplicates(["news", "entity"])
+    _check_meeting(path, distinct(typed(pairs["news"], False)), distinct(typed(ids, False)))
     frequent = pairs["entity"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:LABELS]
     row, column = pd.Index(ids.astype(str)).get_indexer(pairs["news"]), frequent.get_indexer(pairs["entity"])
     both = (row >= 0) & (column >= 0)
@@ -80,11 +87,22 @@ def read_entity_labels(folders: Sequence[Path], ids: "pd.Series[Any]") -> list[R
     return [RawFeatures("entity", path.name, values, ids, present)]
 
 
+def _check_meeting(path: Path, named: "pd.Index[Any]", used: "pd.Index[Any]") -> None:
+    overlap = Overlap.of("item", path.name, named, "the folder", used)
+    if overlap.share >= LOW or not len(named):
+        return
+    strange, lacking = named[~named.isin(used)].tolist(), used[~used.isin(named)].tolist()
+    match = likely_match(strange, lacking)
+    if not overlap.common:
+        raise DataError(refusal(overlap, strange, lacking, match))
+    logger.warning("%s", warning(overlap, strange, lacking, match, num_failed=len(strange)))
+
+
 def _news(path: Path) -> pd.DataFrame:
     rows = []
     for number, line in numbered_lines(path):
         fields = line.split("\t")
-        if len(fields) != len(NEWS) or not fields[0]:
+        if len(fields) != len(NEWS) or not fields[0].strip():
             raise DataError(
                 f"{path.name} line {number} has {len(fields)} fields, but an article must have eight, separated by tabs, "
                 f"{NEWS[0]} to {NEWS[-1]}; fix it"
@@ -96,7 +114,7 @@ def _news(path: Path) -> pd.DataFrame:
                 f"{path.name} line {number} has {fields[6][:60]!r} as the entities of its title, but expected is a JSON list of "
                 "objects with 'WikidataId'; fix it"
             ) from None
-        rows.append((*fields[:6], list(labels), list(labels.values())))
+        rows.append((fields[0].strip(), *fields[1:6], list(labels), list(labels.values())))
     table: pd.DataFrame = pd.DataFrame(rows, columns=[*NEWS[:6], "entities", "labels"]).replace({"": None})
     if table["id"].duplicated().any():
         raise DataError(

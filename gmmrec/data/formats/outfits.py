@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gmmrec.data.files import TABLE_SUFFIXES, read_table, read_text
+from gmmrec.data.files import TABLE_SUFFIXES, location, read_table, read_text
+from gmmrec.data.ids import raw_ids
 from gmmrec.data.parts import PART_LABELS, TRAIN, SplitPart
 from gmmrec.data.tables import RawFeatures, RawOutfits
 from gmmrec.errors import DataError, literal, quote_names
@@ -50,7 +51,13 @@ def outfit_table(path: Path) -> tuple[RawOutfits, pd.DataFrame, pd.DataFrame | N
         )
     if frame.empty:
         raise DataError(f"{path.name} holds no outfits below its header; export it again")
-    name = frame["outfit"] if "outfit" in frame else pd.Series([str(row) for row in range(len(frame))])
+    name = raw_ids(frame["outfit"], path) if "outfit" in frame else pd.Series([str(row) for row in range(len(frame))])
+    if name.duplicated().any():
+        again = int(name.duplicated().to_numpy().argmax())
+        first = int((name == name.iloc[again]).to_numpy().argmax())
+        raise DataError(
+            f"{location(path, again)} repeats outfit {literal(name.iloc[again])} of {location(path, first)}; give each its own id"
+        )
     separator = _separator(frame["items"].fillna(""), path)
     items = exploded(frame["items"], separator)
     catalogue = None

@@ -34,6 +34,7 @@ def read_polyvore(folder: Path) -> Tables:
     rows: list[tuple[int, str, str, str]] = []
     names: list[str] = []
     codes: list[int] = []
+    seen: dict[str, str] = {}
     for part in GIVEN_PARTS:
         path = folder / POLYVORE.format(part)
         if not path.is_file():
@@ -47,6 +48,10 @@ def read_polyvore(folder: Path) -> Tables:
                 ]
             except (KeyError, TypeError) as error:
                 raise DataError(f"{path.name} has an outfit without {error}; download the file again") from None
+            if outfit_id in seen:
+                where = f"twice in {path.name}" if seen[outfit_id] == path.name else f"in {seen[outfit_id]} and in {path.name}"
+                raise DataError(f"set {outfit_id} is {where}; keep it in one part, once")
+            seen[outfit_id] = path.name
             names.append(outfit_id)
             codes.append(part.code)
     table = pd.DataFrame(rows, columns=["group", "id", "category", "title"])
@@ -63,6 +68,8 @@ def read_polyvore(folder: Path) -> Tables:
     listing = folder / "category_id.txt"
     if listing.is_file():
         lines = pd.Series(read_text(listing).splitlines()).str.strip().str.split(n=1, expand=True)
+        if lines.shape[1] != 2:
+            raise DataError(f"{listing.name} names no categories; every line must hold a number and a name")
         catalogue = catalogue.assign(category_name=catalogue["category"].map(dict(zip(lines[0], lines[1], strict=True))))
     features = [category_features(catalogue, POLYVORE.format(SplitPart.TRAIN))]
     return Tables(folder.resolve().name, log, {"item": catalogue}, features, frozenset({"user", "item"}), outfits=outfits)

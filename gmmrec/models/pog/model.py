@@ -114,7 +114,9 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
                 f"learn: items needs the modality {config.category!r} with item categories, but the data set has "
                 f"{', '.join(modalities) or 'none'}; set category, or skip this stage"
             )
-        self.embed = nn.ModuleDict({name: nn.Linear(schema.feature_dims[name], dim, bias=False) for name in modalities})
+        maps = {name: nn.Linear(schema.feature_dims[name], dim, bias=False) for name in modalities}
+        odd = {name for name in modalities if not name or "." in name or name in dir(nn.ModuleDict())}  # no names of modules
+        self.embed = nn.ModuleDict({f"_{n}" if name in odd else name: maps[name] for n, name in enumerate(modalities)})
         self.bias = nn.Parameter(torch.zeros(dim)) if modalities else None  # b_e
         self.items = embedding_table(schema.num_nodes["item"], dim, config.init_std) if config.ids else None
         sizes: dict[str, Any] = {"num_layers": config.num_layers, "num_heads": config.num_heads, "in_dim": dim}
@@ -243,7 +245,8 @@ class POG(Recommender[OutfitQuery, POGConfig, POGEncoded], ScoresCompatibility, 
         def take(table: Tensor) -> Tensor:
             return table if rows is None else F.embedding(rows, table)
 
-        parts = [embed(take(graph.features[name].unit)) for name, embed in self.embed.items()]
+        names = self.schema.modalities("item")
+        parts = [embed(take(graph.features[name].unit)) for name, embed in zip(names, self.embed.values(), strict=True)]
         if self.bias is not None:
             parts.append(self.bias)
         if self.items is not None:

@@ -37,7 +37,7 @@ def test_files_of_one_table(tmp_path):
     assert from_text.name == from_parquet.name == "ratings"
     assert from_text.vocabularies["user"].ids() == [7, 8]
     assert from_parquet.vocabularies["user"].ids() == ["7", "8"]  # a Parquet file has column types
-    assert from_parquet.interactions.time.tolist() == [1, 2]
+    assert from_parquet.interactions.order.tolist() == [1, 2]
 
 
 LOG = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"]})
@@ -75,8 +75,9 @@ VECTORS = np.array([[1.0, 2.0], [3.0, 4.0]])
         pd.DataFrame({"item": ["y", "x"], "a": [1, 3], "b": [2.0, 4.0]}),
         pd.DataFrame({"item": ["y", "x"], "vector": list(VECTORS)}),
         pd.Series(list(VECTORS), index=["y", "x"]),
+        (["y", "x"], torch.tensor(VECTORS).to_sparse()),
     ],
-    ids=["pair", "tensor", "mapping", "table", "index", "column", "vectors", "series"],
+    ids=["pair", "tensor", "mapping", "table", "index", "column", "vectors", "series", "sparse"],
 )
 def test_features_in_many_forms(given):
     table = load_dataset(LOG, features={"image": given}).features["image"]

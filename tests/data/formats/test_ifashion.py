@@ -42,6 +42,7 @@ def test_ifashion(tmp_path):
         ("item_data.txt", "i1,5,http://p\n", "must be item_id,cate_id,pic_url,title"),
         ("item_data.txt", "i1,5,http://p,t\n", "holds the unknown item"),
         ("outfit_data.txt", "o0,i1\n", "needs at least two"),
+        ("item_data.txt", "i1,5,http://p,t\ni1,6,http://p,t\n", r"item_data\.txt has item 'i1' more than once"),
     ],
 )
 def test_bad_lines_of_ifashion(tmp_path, file, text, message):

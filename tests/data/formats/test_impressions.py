@@ -191,6 +191,11 @@ def test_impressions_keep_all_their_items(mind):
         ("behaviors.tsv", "9\t\t11/13/2019 8:36:57 AM\tN1\tN2-1", "behaviors.tsv line 4 has '' as its user"),
         ("behaviors.tsv", "9\tU\t11/13/2019 8:36:57 AM\tN1 N2\tN2-1\t5", "behaviors.tsv line 1 has '' as its times of the history"),
         (
+            "behaviors.tsv",
+            "9\tU\t11/13/2019 8:36:57 AM\tN1\tN2-1 N1-0\t1573000000000",
+            "as its times of the history; write one for each click, in seconds since 1970",
+        ),
+        (
             "news.tsv",
             "N9\tsports\tgolf\tTitle\tAbstract\taddress\t[]",
             "line 4 has 7 fields, but an article must have eight",
@@ -217,3 +222,36 @@ def test_errors_name_file_and_line(mind, name, line, message):
 def test_a_folder_without_impressions_is_named(tmp_path):
     with pytest.raises(DataError, match=r"holds no behaviors.tsv, nor does a subfolder 'train'"):
         load_dataset(tmp_path, format="impressions")
+
+
+WITHHELD = ["1\tU1\t11/16/2019 8:36:57 AM\tN1 N2\tN3 N4", "2\tU9\t11/16/2019 8:36:58 AM\t\tN1"]
+
+
+def test_a_test_folder_without_labels_is_named_and_left_out(mind, caplog):
+    before = load_dataset(mind)
+    assert "not read" not in caplog.text
+    write(mind / "MINDsmall_test", "behaviors.tsv", WITHHELD)
+    dataset = load_dataset(mind)
+    assert "MINDsmall_test is not read: the items it shows have no labels, as its clicks are withheld" in caplog.text
+    assert log(dataset) == log(before)
+    assert (before.unread.files, dataset.unread.files) == ([], ["MINDsmall_test/"])
+
+
+def test_a_test_folder_without_labels_is_refused_with_the_reason(tmp_path):
+    write(tmp_path / "MINDsmall_test", "behaviors.tsv", WITHHELD)
+    with pytest.raises(DataError, match=r"MINDsmall_test shows items without labels, such as 'N3 N4': its clicks are withheld"):
+        load_dataset(tmp_path / "MINDsmall_test")
+
+
+def test_with_a_test_folder_with_labels_dev_is_for_validation(mind):
+    write(mind / "MINDsmall_test", "behaviors.tsv", ["1\tU2\t11/16/2019 8:36:57 AM\tN1 N2\tN4-1 N3-0"])
+    dataset = load_dataset(mind)
+    assert dataset.impressions.part.tolist() == [0, 0, 0, 1, 1, 2]
+    assert {("U1", "N4", 1), ("U3", "N1", 1), ("U2", "N4", 2)} <= set(log(dataset))
+
+
+def test_spaces_around_ids_of_articles_are_removed(mind):
+    news = mind / "MINDsmall_train" / "news.tsv"
+    news.write_text(news.read_text().replace("N1\t", "N1 \t"))
+    dataset = load_dataset(mind)
+    assert dataset.attributes["item"]["title"][int(dataset.vocabularies["item"].rows(["N1"]))] == 'The Super Bowl in "Texas"'

@@ -37,3 +37,15 @@ def test_labels_become_columns_and_news_without_any_are_missing(tmp_path):
     assert table.values.tolist() == [[1, 1], [0, 0], [1, 0]]  # the most frequent label first
     assert table.mask.tolist() == [True, False, True]
     assert read_entity_labels([tmp_path / "nowhere"], pd.Series(["n1"])) == []
+
+
+def test_labels_of_other_news_are_refused_with_the_rule(tmp_path, caplog):
+    (tmp_path / "news_entity.csv").write_text("news,entity\nN1,Bach\nN2,Graz\n")
+    with pytest.raises(DataError, match=r"no id of news_entity\.csv \(such as 'N1'\).*'N1' is 'n1'"):
+        read_entity_labels([tmp_path], pd.Series(["n1", "n2", "n3"]))
+    (tmp_path / "news_entity.csv").write_text("news,entity\n n1 ,Bach\nN2,Graz\nN3,Graz\n")
+    (table,) = read_entity_labels([tmp_path], pd.Series(["n1", "n2", "n3"]))
+    assert table.mask.tolist() == [True, False, False]
+    assert (
+        "news_entity.csv: 1 of 3 ids occur among the 3 items of the folder; regardless of letter case, 2 more would" in caplog.text
+    )

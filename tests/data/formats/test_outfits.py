@@ -124,6 +124,8 @@ def test_evaluation_tasks_beside_a_table(tmp_path):
         ("outfit,items,split\n1,a b,later\n", "the split label 'later'"),
         ("outfit,items,user\n1,a b,u\n", r"no interactions\.csv with their log"),
         ("outfit,items\n", "no outfits below its header"),
+        ("outfit,items\n1,a b\n2,c d\n1,c d\n", r"outfits\.csv line 4 repeats outfit '1' of outfits\.csv line 2"),
+        ("outfit,items\n1,a b\n,c d\n", r"outfits\.csv line 3 has no value in column 'outfit'"),
     ],
 )
 def test_bad_tables(tmp_path, outfits, message):

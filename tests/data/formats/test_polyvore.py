@@ -77,3 +77,20 @@ def test_bad_files_of_polyvore(tmp_path):
     (folder / "valid_no_dup.json").unlink()
     with pytest.raises(DataError, match=r"but no valid_no_dup\.json"):
         load_dataset(str(folder))
+
+
+def test_a_set_in_two_parts_or_twice_in_one_is_named(tmp_path):
+    folder = polyvore(tmp_path)
+    train, test = (json.loads((folder / f"{part}_no_dup.json").read_text()) for part in ("train", "test"))
+    (folder / "test_no_dup.json").write_text(json.dumps([*test, train[1]]))
+    with pytest.raises(DataError, match=r"set 12 is in train_no_dup\.json and in test_no_dup\.json; keep it in one part, once"):
+        load_dataset(str(folder))
+    (folder / "test_no_dup.json").write_text(json.dumps([*test, test[0]]))
+    with pytest.raises(DataError, match=r"set 14 is twice in test_no_dup\.json"):
+        load_dataset(str(folder))
+
+
+def test_categories_need_names(tmp_path):
+    (polyvore(tmp_path) / "category_id.txt").write_text("2\n3\n")
+    with pytest.raises(DataError, match=r"category_id\.txt names no categories"):
+        load_dataset(str(tmp_path))

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gmmrec.data.split import split_dataset
+from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.lightgcn import LightGCN
 from gmmrec.models.pog.model import POG, POGConfig, left_pad
@@ -315,3 +317,17 @@ def test_only_pog_scores_the_end():
         expected = slow_prediction(model, x, items, history) @ weights_of(model)["end"]
         torch.testing.assert_close(actual[n].double(), expected, rtol=1e-4, atol=1e-5)
     assert build(personal=False)[0].stop_score(model.encode(graph), query) is None
+
+
+@pytest.mark.parametrize("name", ["items", "clip.large", ""])
+def test_a_modality_may_have_a_name_that_no_module_may(name):
+    """The vectors are those of the same features under a plain name."""
+
+    def vectors(modality: str) -> torch.Tensor:
+        dataset, _ = checkerboard()
+        features = {modality: replace(dataset.features["image"], name=modality)}
+        graph = build_graph(replace(dataset, features=features), split_dataset(dataset))
+        torch.manual_seed(0)
+        return POG(graph.schema, POGConfig(**SMALL))._vectors(graph, None)
+
+    assert torch.equal(vectors(name), vectors("image"))

@@ -1,0 +1,1 @@
+"""Files that are whole or absent, folders that change at one point, and locks. Knows nothing of recommendation."""
