@@ -25,7 +25,9 @@ GPL = re.compile(r"\b[AL]?GPL|GNU", re.IGNORECASE)
 CORE = "core"
 RUNTIME = ("libgomp", "libgfortran", "libquadmath", "libgcc_s")
 """Runtime libraries of GCC that wheels bring along, under the GPL 3 with an exception for all programs that use them."""
-REMARKS: Mapping[str, str] = {}
+REMARKS: Mapping[str, str] = {
+    "yattag": "LGPL: a library of cosmic-ray for its HTML reports; a tool of development, which gmmrec neither imports nor installs",
+}
 """What a licence of the GPL family, or none, means here, by package."""
 SHORT = {
     "Apache Software License": "Apache-2.0",
@@ -44,6 +46,7 @@ SHORT = {
     "Apache": "Apache-2.0",
     "ISC License": "ISC",
     "ISC License (ISCL)": "ISC",
+    "GNU Library or Lesser General Public License (LGPL)": "LGPL",
 }
 """SPDX names of licences that packages spell out."""
 

@@ -180,24 +180,67 @@ class ReadsHistories(Ability):
 
 
 class FoldsInUsers(Ability):
-    """Scores for users unseen in training, from their interactions in the graph, at least with the default settings.
+    """Scores for users unseen in training, from their interactions in the graph.
 
-    Used by ``recommend(histories=...)``, which logs a warning if neither this nor :class:`ReadsHistories` is offered: all new users
-    then get the same list, which the contract suite checks.
+    Used by ``recommend(histories=...)``. A personalised model with neither this nor :class:`ReadsHistories` scores a new user as
+    the trained users with the most similar histories; see :class:`gmmrec.ensemble.neighbours.NeighbourUsers`.
     """
+
+    @property
+    def folds_in_users(self) -> bool:
+        """True unless the settings of this model rule it out."""
+        return True
+
+
+class ReadsUserFeatures(Ability):
+    """Users represented by their features, too.
+
+    Used by serving: without it, a user without interactions gets popular items, whatever features they have.
+    """
+
+    @property
+    def reads_user_features(self) -> bool:
+        """True unless the settings of this model rule it out."""
+        return True
+
+
+class IgnoresFeatures(Ability):
+    """Scores that do not depend on the features of items.
+
+    Used by serving, which never recommends an item that has neither training interactions nor features that the model reads.
+    Without it, a model is taken to read the features of items, and a model of histories only if it is :class:`FeatureBased`.
+    """
+
+    @property
+    def ignores_features(self) -> bool:
+        """True unless the settings of this model rule it out."""
+        return True
+
+
+def ignores_features(model: AnyRecommender) -> bool:
+    """Return whether a model declares that its scores do not depend on the features of items."""
+    ignoring = offered(model, IgnoresFeatures)
+    return ignoring is not None and ignoring.ignores_features
+
+
+def reads_user_features(model: AnyRecommender) -> bool:
+    """Return whether a model declares that it represents users by their features, too."""
+    reading = offered(model, ReadsUserFeatures)
+    return reading is not None and reading.reads_user_features
 
 
 # Hints for the contract suite
 
 
 class NonPersonalized(Ability):
-    """The same ranking for every user. The contract suite then skips checks of personalisation."""
+    """The same ranking for every user, with or without a history. The contract suite then skips checks of personalisation."""
 
 
 class FeatureBased(Ability):
     """Candidates represented by their features, not by their ID alone, in a model that reads histories.
 
-    The contract suite then expects that changing an item's features changes its score.
+    Serving then recommends items without training interactions, too. The contract suite expects that changing an item's features
+    changes its score.
     """
 
 

@@ -4,14 +4,17 @@ The parser is jsonargparse; this module adds sections and error messages.
 """
 
 import difflib
+import math
 import re
 from argparse import ArgumentError
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from numbers import Real
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from gmmrec.errors import UsageError
@@ -38,7 +41,7 @@ def check_positive(**fields: float) -> None:
     gmmrec.errors.UsageError: dim must be greater than 0, but is 0
     """
     for name, value in fields.items():
-        if not value > 0:
+        if not _number(name, value) > 0:
             raise UsageError(f"{name} must be greater than 0, but is {value}")
 
 
@@ -51,7 +54,7 @@ def check_non_negative(**fields: float) -> None:
     gmmrec.errors.UsageError: l2 must be 0 or more, but is -1
     """
     for name, value in fields.items():
-        if not value >= 0:
+        if not _number(name, value) >= 0:
             raise UsageError(f"{name} must be 0 or more, but is {value}")
 
 
@@ -64,8 +67,14 @@ def check_probability(**fields: float) -> None:
     gmmrec.errors.UsageError: dropout must lie between 0 and 1, but is 1.5
     """
     for name, value in fields.items():
-        if not 0 <= value <= 1:
+        if not 0 <= _number(name, value) <= 1:
             raise UsageError(f"{name} must lie between 0 and 1, but is {value}")
+
+
+def _number(name: str, value: Any) -> Any:
+    if not isinstance(value, Real):
+        raise UsageError(f"{name} must be a number, but is {quoted_value(value)}")
+    return value
 
 
 def check_choice(choices: Collection[Any], **fields: Any) -> None:
@@ -77,8 +86,8 @@ def check_choice(choices: Collection[Any], **fields: Any) -> None:
     gmmrec.errors.UsageError: pooling must be one of 'mean', 'sum', but is 'max'
     """
     for name, value in fields.items():
-        if value not in choices:
-            raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, but is {value!r}")
+        if not any(isinstance(value, type(choice)) and value == choice and value is not True for choice in choices):
+            raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, but is {quoted_value(value)}")
 
 
 def check_literals(config: Any) -> None:
@@ -179,7 +188,13 @@ def from_plain(section: type[T], values: Mapping[str, Any], where: str) -> T:
             raise UsageError(f"{where}: {unknown_setting(str(name), known)}")
     check_fields(section, values, where)
     as_tuple = [name for name, value in values.items() if isinstance(value, list) and get_origin(hints[name]) is tuple]
-    return section(**{**values, **{name: tuple(values[name]) for name in as_tuple}})
+    try:
+        return section(**{**values, **{name: tuple(values[name]) for name in as_tuple}})
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # a value of another type than was written
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{where}: a value is of a wrong type ({reason}); the file was changed since it was written") from error
 
 
 def settings_parser(sections: Mapping[str, type], *, prog: str = "gmmrec train") -> ArgumentParser:
@@ -207,22 +222,109 @@ def read_settings(
     Raises:
         UsageError: A setting is unknown (the message gives the nearest known name), has the wrong type or an impossible value.
     """
-    parser, arguments = settings_parser(sections, prog=prog), bracketed(sections, arguments)
     known = [f"{name}.{field}" for name, section in sections.items() for field in (f.name for f in fields(section))]
-    for name, section_values in values.items():
-        for field in section_values if isinstance(section_values, Mapping) else ():
+    values = section_values(sections, values)
+    for name, given in values.items():
+        for field in given:
             if f"{name}.{field}" not in known:
                 raise unknown_setting(f"{name}.{field}", known)
     for argument in arguments:
         flag = argument[2:].split("=")[0]
         if argument.startswith("--") and flag not in known and flag not in sections:
             raise unknown_setting(flag, known)
+        if len(argument) > LONGEST:
+            raise UsageError(f"a setting on the command line has {len(argument)} characters; the most are {LONGEST}")
+    parser, arguments = settings_parser(sections, prog=prog), bracketed(sections, arguments)
     try:
-        filled = parser.parse_args(list(arguments), namespace=parser.parse_object(dict(values)))
-        instances = parser.instantiate(filled)
+        filled = parser.parse_args(list(arguments), namespace=parser.parse_object(values))
     except ArgumentError as error:
         raise UsageError(_in_one_sentence(str(error))) from None
+    except (SystemExit, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise UsageError(
+            f"the settings cannot be read: {quoted_value(' '.join(str(error).split()))}; see {prog} --settings"
+        ) from error
+    hints = {name: get_type_hints(section) for name, section in sections.items()}
+    for name, section in sections.items():
+        if filled.get(name) is None and fields(section):
+            raise UsageError(f"section {name!r} must hold settings by name, but is empty")
+        for field in (each.name for each in fields(section)):
+            _check_plain(f"{name}.{field}", filled[f"{name}.{field}"], hints[name][field])
+    try:
+        instances = parser.instantiate(filled)
+    except UsageError:
+        raise
+    except ArgumentError as error:
+        raise UsageError(_in_one_sentence(str(error))) from None
+    except ValueError as error:  # the refusal of a model from outside
+        raise UsageError(" ".join(str(error).split())) from error
     return {name: instances[name] for name in sections}
+
+
+DEEPEST, MOST, LONGEST = 8, 10_000, 10_000
+"""Limits of settings: levels of nesting, values, and characters of a text."""
+
+
+def section_values(sections: Collection[str], values: Any) -> dict[str, dict[str, Any]]:
+    """Return settings by section as plain data: empty sections as empty dictionaries, NumPy's numbers as Python's.
+
+    Raises:
+        UsageError: They are not sections of settings, or are nested too deeply, too many or too long.
+
+    >>> section_values(["train"], {"train": None})
+    {'train': {}}
+    """
+    if not isinstance(values, Mapping):
+        raise UsageError(f"settings must be sections such as 'train:', but are {quoted_value(values)}")
+    budget = [MOST]
+    found: dict[str, dict[str, Any]] = {}
+    for name, given in values.items():
+        if name not in sections:
+            raise unknown_setting(str(quoted_value(name)).strip("'"), list(sections))
+        if given is not None and not isinstance(given, Mapping):
+            raise UsageError(f"section {name!r} must hold settings by name, but is {quoted_value(given)}")
+        found[name] = {str(key): _plain(f"{name}.{key}", value, budget) for key, value in (given or {}).items()}
+    return found
+
+
+def _plain(name: str, value: Any, budget: list[int], depth: int = 0) -> Any:
+    """Return a value as plain data, after a check of its size."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth > DEEPEST:
+        limit = f"more than {MOST} values" if budget[0] < 0 else f"more than {DEEPEST} levels"
+        raise UsageError(f"the settings have {limit}, at {quoted_value(name)}; leave out what is no setting")
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise UsageError(f"setting {name!r} is a text of {len(value)} characters; the most are {LONGEST}")
+    if isinstance(value, Mapping):
+        return {key: _plain(name, entry, budget, depth + 1) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(name, entry, budget, depth + 1) for entry in value]
+    _check_size(name, value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_size(name: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"setting {name!r} must be a finite number, but is {value}")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError(f"setting {name!r} must fit into 64 bits, but is {quoted_value(value)}")
+
+
+def _check_plain(name: str, value: Any, annotation: Any) -> None:
+    """Refuse None where a setting has no such value, and numbers that are infinite, undefined or beyond 64 bits."""
+    if value is None and not (annotation is Any or type(None) in (annotation, *get_args(annotation))):
+        raise UsageError(f"setting {name!r} has no empty value (null, None); leave it out for its default")
+    numbers = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    for number in numbers:
+        _check_size(name, number)
+
+
+def quoted_value(value: Any) -> str:
+    """Return a value for a message: its literal, or its type and the beginning of it if that is long."""
+    try:
+        text = " ".join((value if isinstance(value, str) and len(value) > 60 else repr(value)).split())
+    except Exception:  # noqa: BLE001 (integers of thousands of digits, nesting of thousands of levels, foreign objects)
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def bracketed(sections: Mapping[str, type], arguments: Sequence[str]) -> list[str]:
@@ -278,4 +380,10 @@ def _in_one_sentence(message: str) -> str:
     message = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(message.split()))
     message = re.sub(r"typing\.", "", message)
     found = re.search(r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)', message)
-    return f"setting {found[1]!r} must be {found[2]}, but is {found[3]!r}" if found else message
+    if found:
+        return f"setting {found[1]!r} must be {found[2]}, but is {quoted_value(found[3])}"
+    union = r'Parser key "([^"]+)": Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors: .* value: (.*)'
+    found = re.search(union, message)
+    if found:
+        return f"setting {found[1]!r} must be one of {found[2].replace('NoneType', 'None')}, but is {quoted_value(found[3])}"
+    return message if len(message) <= 300 else f"{message[:297]}…"

@@ -36,6 +36,9 @@ class UnknownIdError(UsageError, KeyError):
     """An id or a name that does not exist; the message gives the nearest known one."""
 
 
+UnknownIdError.__name__ = "KeyError"  # the name that programs and logs compare
+
+
 class WrongTypeError(UsageError, TypeError):
     """An argument of a type that is not taken; the message says what is."""
 

@@ -11,7 +11,7 @@ import torch
 
 from gmmrec import abilities
 from gmmrec.abilities import Ability, AcceptsParts, Attends, FoldsInUsers, NonPersonalized, ReadsHistories, offered, offers
-from gmmrec.ensemble import ENSEMBLES
+from gmmrec.ensemble.table import ENSEMBLES
 from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.popularity import Popularity

@@ -76,7 +76,7 @@ def train(arguments: argparse.Namespace) -> int:
     flags = expand(arguments.flags)
     if arguments.data:
         flags += ["--data.path", arguments.data]
-    if not any(flag.split("=")[0] == "--data.path" for flag in flags) and "path" not in (values.get("data") or {}):
+    if not any(flag.split("=")[0] == "--data.path" for flag in flags) and not has_path(values.get("data")):
         raise UsageError("no data set given; use -d DATA with a bundled name, such as movies-small, or a path")
     own = given_parts(arguments)
     config = read_config(model_class, values, flags)
@@ -99,6 +99,11 @@ def train(arguments: argparse.Namespace) -> int:
         print(found["test"].to_markdown())
     print(f"\nwritten to {folder}", file=sys.stderr)
     return 0
+
+
+def has_path(section: Any) -> bool:
+    """Return whether the section ``data`` of a file names a path; whatever is no section is refused later."""
+    return "path" in section if isinstance(section, dict) else section is not None
 
 
 def folder_to_resume(arguments: argparse.Namespace) -> Path | None:

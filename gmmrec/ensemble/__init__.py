@@ -1,7 +1,1 @@
 """Ensembles: recommenders made of trained recommenders, independent of runs."""
-
-from gmmrec.ensemble.blend import Blend
-from gmmrec.ensemble.two_stage import TwoStage
-
-ENSEMBLES: dict[str, type[Blend] | type[TwoStage]] = {"blend": Blend, "two-stage": TwoStage}
-"""Ensemble classes by their name in files."""

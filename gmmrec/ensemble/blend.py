@@ -7,10 +7,11 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from gmmrec.abilities import CombinesModels, FoldsInUsers
+from gmmrec.abilities import CombinesModels, FoldsInUsers, IgnoresFeatures, ReadsUserFeatures, ignores_features, reads_user_features
 from gmmrec.config import check_literals, check_non_negative
 from gmmrec.ensemble.graphs import merge, view
 from gmmrec.ensemble.member import CELLS, Member, member_scores
+from gmmrec.ensemble.neighbours import NeighbourUsers
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
@@ -58,9 +59,11 @@ class BlendEncoded(Encoded):
 
     members: Mapping[int, Encoded]
     """Encodings by position of the member; those with weight 0 are missing."""
+    neighbours: NeighbourUsers | None = None
+    """Neighbours of new users, for members that do not fold them in; None without new users."""
 
 
-class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, CombinesModels):
+class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, IgnoresFeatures, ReadsUserFeatures, CombinesModels):
     r"""Weighted sum of the scores of trained models, normalized per user.
 
     .. math::
@@ -77,6 +80,9 @@ class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, Com
 
     ``encode`` returns the encodings of the members and, as ``"item"``, the concatenated unit item vectors of all members, each
     scaled by the root of its weight, so that their cosine is the weighted mean of the members' cosines.
+
+    A member that does not fold in new users scores them as their neighbours; see
+    :class:`~gmmrec.ensemble.neighbours.NeighbourUsers`.
     """
 
     def __init__(self, schema: GraphSchema, config: BlendConfig) -> None:
@@ -94,6 +100,16 @@ class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, Com
             member.load_state_dict(model.state_dict())
         return blend.eval()
 
+    @property
+    def ignores_features(self) -> bool:
+        """True if all members with a positive weight ignore features."""
+        return all(ignores_features(self._member(position)) for position, _ in self._weights())
+
+    @property
+    def reads_user_features(self) -> bool:
+        """True if a member with a positive weight reads the features of users."""
+        return any(reads_user_features(self._member(position)) for position, _ in self._weights())
+
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """Return the merged graphs that the members prepare."""
         return merge([self._member(position).prepare(graph) for position in range(len(self.members))])
@@ -104,7 +120,7 @@ class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, Com
         for position, weight in self._weights():
             members[position] = self._member(position).encode(view(graph, position, self.config.members[position].graph_schema))
             vectors.append(unit_rows(members[position]["item"]) * weight**0.5)
-        return BlendEncoded({"item": torch.cat(vectors, dim=1)}, members)
+        return BlendEncoded({"item": torch.cat(vectors, dim=1)}, members, NeighbourUsers.in_graph(graph))
 
     def score(self, encoded: BlendEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """Return the weighted sum of normalized scores, computed over the whole catalogue for a block of users at a time."""
@@ -121,7 +137,7 @@ class Blend(Recommender[UserQuery, BlendConfig, BlendEncoded], FoldsInUsers, Com
     def comparable_scores(self, encoded: BlendEncoded, query: UserQuery, position: int) -> Tensor:
         """Return the normalized scores ``[B, I]`` of the member at a position."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = member_scores(self._member(position), encoded.members[position], query, items)
+        scores = member_scores(self._member(position), encoded.members[position], query, items, encoded.neighbours)
         return standardize(scores) if self.config.scale == "standard" else reciprocal_ranks(scores)
 
     def loss(self, graph: MultimodalGraph, batch: Batch[UserQuery]) -> dict[str, Tensor]:

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from gmmrec.abilities import AcceptsParts, CombinesModels, offered
+from gmmrec.ensemble.neighbours import NeighbourUsers, score_with_neighbours
 from gmmrec.errors import UsageError
-from gmmrec.evaluation.scoring import tiled_scores
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, name_of, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender, Encoded
@@ -70,6 +70,8 @@ class Member:
         return GraphSchema.from_dict(self.schema)
 
 
-def member_scores(model: AnyRecommender, encoded: Encoded, query: UserQuery, candidates: Tensor) -> Tensor:
-    """Return the scores of a member ``[B, C]``, without a context."""
-    return tiled_scores(model, encoded, model.query_type.for_users(query.user), candidates)
+def member_scores(
+    model: AnyRecommender, encoded: Encoded, query: UserQuery, candidates: Tensor, neighbours: NeighbourUsers | None = None
+) -> Tensor:
+    """Return the scores of a member ``[B, C]``, without a context; a member that folds in no new users takes their neighbours."""
+    return score_with_neighbours(model, encoded, model.query_type.for_users(query.user), candidates, neighbours)

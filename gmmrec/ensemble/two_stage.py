@@ -7,11 +7,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from gmmrec.abilities import CombinesModels, FoldsInUsers
+from gmmrec.abilities import CombinesModels, FoldsInUsers, IgnoresFeatures, ReadsUserFeatures, ignores_features, reads_user_features
 from gmmrec.config import check_positive
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.ensemble.graphs import merge, view
 from gmmrec.ensemble.member import CELLS, Member, member_scores
+from gmmrec.ensemble.neighbours import NeighbourUsers
 from gmmrec.evaluation.top import top_columns
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.blocks import block_rows
@@ -59,9 +60,13 @@ class TwoStageEncoded(Encoded):
     slow: Encoded
     seen: RaggedSets
     """Training items of every user."""
+    neighbours: NeighbourUsers | None = None
+    """Neighbours of new users, for models that do not fold them in; None without new users."""
 
 
-class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInUsers, CombinesModels):
+class TwoStage(
+    Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInUsers, IgnoresFeatures, ReadsUserFeatures, CombinesModels
+):
     """Recommender that ranks the top items of a fast model by a slow model, followed by all others in the order of the fast model.
 
     Candidates keep the score of the slow model. All other items get scores below the lowest of these, in the order of the fast
@@ -70,7 +75,7 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
     ``top`` items are left after masking. An item that the fast model scores with minus infinity keeps that score, and so does a
     candidate of the slow model.
 
-    The graph is merged as that of a :class:`~gmmrec.ensemble.blend.Blend`. Nothing is trained.
+    New users are scored as by a :class:`~gmmrec.ensemble.blend.Blend`, and the graph is merged like its graph. Nothing is trained.
     """
 
     def __init__(self, schema: GraphSchema, config: TwoStageConfig) -> None:
@@ -86,6 +91,16 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
             member.load_state_dict(model.state_dict())
         return made.eval()
 
+    @property
+    def ignores_features(self) -> bool:
+        """True if both models ignore features."""
+        return all(ignores_features(self._member(position)) for position in (FAST, SLOW))
+
+    @property
+    def reads_user_features(self) -> bool:
+        """True if a model reads the features of users."""
+        return any(reads_user_features(self._member(position)) for position in (FAST, SLOW))
+
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """Return the merged graphs that both models prepare."""
         return merge([self._member(position).prepare(graph) for position in (FAST, SLOW)])
@@ -95,7 +110,8 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
         members = enumerate((self.config.fast, self.config.slow))
         fast, slow = (self._member(position).encode(view(graph, position, member.graph_schema)) for position, member in members)
         item, user = graph.edges(ITEM_USER).edge_index.as_tensor()
-        return TwoStageEncoded({"item": slow["item"]}, fast, slow, RaggedSets.from_pairs(user, item, graph.num_nodes("user")))
+        seen = RaggedSets.from_pairs(user, item, graph.num_nodes("user"))
+        return TwoStageEncoded({"item": slow["item"]}, fast, slow, seen, NeighbourUsers.in_graph(graph))
 
     def score(self, encoded: TwoStageEncoded, query: UserQuery, candidates: Tensor) -> Tensor:
         """Score the whole catalogue by the fast model and its top items by the slow one, a block of users at a time."""
@@ -110,7 +126,7 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
     def shortlist(self, encoded: TwoStageEncoded, query: UserQuery) -> tuple[Tensor, Tensor, Tensor]:
         """Return the fast model's scores ``[B, I]``, the candidates ``[B, top]``, best first, and their mask ``[B, top]``."""
         items = torch.arange(encoded["item"].shape[0], device=query.user.device)
-        scores = member_scores(self._member(FAST), encoded.fast, query, items)
+        scores = member_scores(self._member(FAST), encoded.fast, query, items, encoded.neighbours)
         seen = encoded.seen.take(query.user)
         unseen = scores.clone()
         unseen[seen.groups, seen.values] = -torch.inf
@@ -123,7 +139,7 @@ class TwoStage(Recommender[UserQuery, TwoStageConfig, TwoStageEncoded], FoldsInU
 
     def _catalogue(self, encoded: TwoStageEncoded, query: UserQuery) -> Tensor:
         scores, rows, chosen = self.shortlist(encoded, query)
-        slow = member_scores(self._member(SLOW), encoded.slow, query, rows).to(scores.dtype)
+        slow = member_scores(self._member(SLOW), encoded.slow, query, rows, encoded.neighbours).to(scores.dtype)
         return stack_scores(scores, slow, rows, chosen)
 
     def _member(self, position: int) -> AnyRecommender:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmmrec.abilities import NonPersonalized
+from gmmrec.abilities import IgnoresFeatures, NonPersonalized
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -31,7 +31,7 @@ class BiasConfig:
         check_positive(num_rounds=self.num_rounds)
 
 
-class Bias(Recommender[RatingQuery, BiasConfig], NonPersonalized):
+class Bias(Recommender[RatingQuery, BiasConfig], NonPersonalized, IgnoresFeatures):
     r"""The baseline :math:`\mu + b_u + b_i` of Koren, Bell & Volinsky (IEEE Computer 2009, equation 3), in closed form.
 
     The biases are those of :func:`gmmrec.nn.biases.rating_biases`; they are 0 for users and items without training ratings.

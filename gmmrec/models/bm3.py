@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.abilities import FoldsInUsers
+from gmmrec.abilities import FoldsInUsers, IgnoresFeatures
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -50,7 +50,7 @@ class BM3Config:
             raise UsageError(f"dropout must be at least 0 and less than 1, but is {self.dropout}")
 
 
-class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers):
+class BM3(Recommender[UserQuery, BM3Config], FoldsInUsers, IgnoresFeatures):
     """A bootstrapped model trained on positive pairs alone: the prediction from one side is pulled to the perturbed other side.
 
     ID embeddings are propagated along the interactions. Each vector has an online view, through one linear predictor, and a

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.abilities import Attends
+from gmmrec.abilities import Attends, ReadsUserFeatures
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.data.features import FeatureTable
 from gmmrec.errors import UsageError
@@ -100,7 +100,7 @@ class CMBFEncoded(Encoded):
     """True for every image modality whose tokens were expanded from one vector."""
 
 
-class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends):
+class CMBF(Recommender[UserQuery, CMBFConfig, CMBFEncoded], Attends, ReadsUserFeatures):
     """A click model with cross-attention between an item's image and the other fields of user and item, and an MLP on top.
 
     A RECONSTRUCTION: only the abstract and the outline of the paper are known to us; layers and their order follow the verbal

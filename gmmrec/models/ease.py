@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gmmrec.abilities import FoldsInUsers
+from gmmrec.abilities import FoldsInUsers, IgnoresFeatures
 from gmmrec.config import check_literals, check_positive
 from gmmrec.graph.gram import interaction_gram
 from gmmrec.graph.histories import histories
@@ -44,7 +44,7 @@ class EASEEncoded(Encoded):
     """Sparse ``[U, I]``."""
 
 
-class EASE(Recommender[UserQuery, EASEConfig, EASEEncoded], FoldsInUsers):
+class EASE(Recommender[UserQuery, EASEConfig, EASEEncoded], FoldsInUsers, IgnoresFeatures):
     """A linear autoencoder without a hidden layer; scores are sums of item-item weights over the history.
 
     The weights B minimise ``|X - X B|^2 + reg |B|^2`` subject to a zero diagonal and have a closed form, which ``prepare``

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gmmrec.abilities import FoldsInUsers
+from gmmrec.abilities import FoldsInUsers, IgnoresFeatures
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.graph.histories import histories
 from gmmrec.graph.item_graph import item_graph, modality_shares
@@ -70,7 +70,7 @@ class GraphFilterEncoded(Encoded):
     """Sparse ``[U, I]``."""
 
 
-class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded], FoldsInUsers):
+class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded], FoldsInUsers, IgnoresFeatures):
     r"""A closed-form filter that smooths histories along the interactions and then along an item-item feature graph.
 
     With interactions :math:`\mathbf{R}_p = \mathbf{D}_U^{-1/2} \mathbf{R} \mathbf{D}_I^{-p}` the item-item weights are
@@ -97,6 +97,11 @@ class GraphFilter(Recommender[UserQuery, GraphFilterConfig, GraphFilterEncoded],
         num_items = schema.num_nodes["item"]
         check_memory(4 * num_items**2, f"a weight matrix of {num_items} items", "use a graph model such as lightgcn")
         self.register_buffer("weights", torch.zeros(num_items, num_items))
+
+    @property
+    def ignores_features(self) -> bool:
+        """True without an item graph."""
+        return not self.shares
 
     def prepare(self, graph: MultimodalGraph) -> MultimodalGraph:
         """Filter the unit vector of every item, a block of items at a time."""

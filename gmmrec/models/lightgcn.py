@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmmrec.abilities import FoldsInUsers
+from gmmrec.abilities import FoldsInUsers, IgnoresFeatures
 from gmmrec.config import check_non_negative, check_positive
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.conv.light import LightPropagation
@@ -39,7 +39,7 @@ class LightGCNConfig:
         check_non_negative(num_layers=self.num_layers, l2=self.l2, init_std=self.init_std)
 
 
-class LightGCN(Recommender[UserQuery, LightGCNConfig], FoldsInUsers):
+class LightGCN(Recommender[UserQuery, LightGCNConfig], FoldsInUsers, IgnoresFeatures):
     """Linear propagation of user and item embeddings along the interactions, averaged over layers.
 
     The only parameters are the layer-0 embeddings. Deviation from the authors' code: training pairs are the shuffled training

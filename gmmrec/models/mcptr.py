@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.abilities import FoldsInUsers
+from gmmrec.abilities import FoldsInUsers, ReadsUserFeatures
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.errors import UsageError
 from gmmrec.graph.co_interaction import co_interaction_graph
@@ -72,7 +72,7 @@ class MCPTRConfig:
                 raise UsageError(f"contrast must name two different modalities, but is {list(self.contrast)}")
 
 
-class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers):
+class MCPTR(Recommender[UserQuery, MCPTRConfig], FoldsInUsers, ReadsUserFeatures):
     """Pre-training of user and item vectors on texts, images and co-interactions, as a start for another recommender.
 
     A user fuses their reviews with their embedding in a graph of users who share items; an item fuses its modalities with its

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from gmmrec.abilities import NonPersonalized
+from gmmrec.abilities import IgnoresFeatures, NonPersonalized
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.nn.decoder.inner_product import inner_product
 from gmmrec.recommender import Encoded, Recommender
@@ -17,7 +17,7 @@ class PopularityConfig:
     """Settings of Popularity: none."""
 
 
-class Popularity(Recommender[UserQuery, PopularityConfig], NonPersonalized):
+class Popularity(Recommender[UserQuery, PopularityConfig], NonPersonalized, IgnoresFeatures):
     """Non-personalised recommender that scores an item by its number of training interactions.
 
     Nothing is trained: degrees are read from the graph that is encoded. Metrics count ties as a random order; lists show the lower

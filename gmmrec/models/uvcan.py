@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.abilities import Attends
+from gmmrec.abilities import Attends, ReadsUserFeatures
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -87,7 +87,7 @@ class UVCANEncoded(Encoded):
     """``[I, T, d]``."""
 
 
-class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends):
+class UVCAN(Recommender[UserQuery, UVCANConfig, UVCANEncoded], Attends, ReadsUserFeatures):
     """Stacked co-attention between the tokens of a user and those of a video.
 
     A RECONSTRUCTION: from the abstract and from surveys it is known that both sides have an ID and side information, that the cover

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.abilities import Attends, GeneratesText
+from gmmrec.abilities import Attends, GeneratesText, IgnoresFeatures
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -111,7 +111,7 @@ class VECFEncoded(Encoded):
     """Number of regions of every modality."""
 
 
-class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesText):
+class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesText, IgnoresFeatures):
     r"""User attention over image regions, trained on interactions and on the text of reviews.
 
     .. math::
@@ -170,6 +170,11 @@ class VECF(Recommender[UserQuery, VECFConfig, VECFEncoded], Attends, GeneratesTe
                     nn.init.uniform_(weight, -1.0, 1.0)  # as released; smaller weights make gradients vanish layer by layer
         elif config.predictor == "fm":
             self.predict = FactorizationMachine(dim)
+
+    @property
+    def ignores_features(self) -> bool:
+        """True without images: reviews are read in training alone."""
+        return self.merge is None
 
     def encode(self, graph: MultimodalGraph) -> VECFEncoded:
         """Return users, and the user-independent tensors of every item, region by region: ``I x R`` times ``dim`` and more values.

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gmmrec.config import to_plain
-from gmmrec.ensemble import ENSEMBLES
 from gmmrec.ensemble.member import Member
+from gmmrec.ensemble.table import ENSEMBLES
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, given_parts, name_of, part_paths, stored_model

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gmmrec.config import from_plain, read_settings, to_plain, unknown_setting
+from gmmrec.config import from_plain, quoted_value, read_settings, to_plain, unknown_setting
 from gmmrec.data.load import DataConfig
 from gmmrec.data.split import SplitConfig
 from gmmrec.ensemble.blend import Blend, BlendConfig
@@ -143,8 +143,13 @@ def read_config(
     Raises:
         UsageError: A name is unknown or a value is impossible.
     """
-    model_class, values = find_model(model), dict(values or {})
-    parts = values.pop("parts", {})
+    model_class = find_model(model)
+    if not isinstance(values if values is not None else {}, Mapping):
+        raise UsageError(f"settings must be sections such as 'train:', but are a {type(values).__name__}")
+    values = dict(values or {})
+    parts = values.pop("parts", None) or {}
+    if not isinstance(parts, Mapping):
+        raise UsageError(f"section 'parts' must hold names of modules by role, but is a {type(parts).__name__}")
     names = [each.name for each in fields(TopConfig)]
     top = {name: values.pop(name) for name in names if name in values}
     arguments = [f"--run.{a[2:]}" if a.startswith("--") and a[2:].split("=")[0] in names else a for a in arguments]
@@ -192,7 +197,10 @@ def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[st
     >>> nested({"seed": 1}, {"run": TopConfig})
     {'run': {'seed': 1}}
     """
-    values: dict[str, dict[str, Any]] = {name: dict(value) for name, value in settings.items() if name in sections}
+    for name in sections:
+        if settings.get(name) is not None and not isinstance(settings[name], Mapping):
+            raise UsageError(f"{name} is a section: give it as a dictionary of settings, not as {quoted_value(settings[name])}")
+    values: dict[str, dict[str, Any]] = {name: dict(value or {}) for name, value in settings.items() if name in sections}
     for name, value in settings.items():
         if name in sections:
             continue

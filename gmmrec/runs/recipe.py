@@ -90,7 +90,7 @@ def _run(
     else:  # record the data set that was used, not a default path
         config = replace(config, data=replace(config.data, path=dataset.name))
     model_class = config.model_class
-    strategy = chosen_strategy(dataset, config.split.strategy, reads_histories=model_class.query_type.reads_histories)
+    strategy = chosen_strategy(dataset, config.split.strategy, reads_histories=model_class.query_type.holds_history)
     config = replace(config, split=replace(config.split, strategy=strategy))  # record the split that was used, not "auto"
     split = split_dataset(dataset, config.split, torch.Generator().manual_seed(config.split.seed))
     texts = training_texts(dataset.reviews, split)
@@ -98,8 +98,10 @@ def _run(
     if split.outfits is not None and split.outfits.text is not None:
         split = replace(split, outfits=replace(split.outfits, text=texts.numbered(split.outfits.text)))
     known = (model_class, *((classes,) if isinstance(classes, type) else classes or ()))
-    sizes, order = (dataset.num_users, dataset.num_items), dataset.vocabularies[ITEM].order
-    inputs = TaskInputs(split, *sizes, config.train, dataset.reviews, config.model, order)
+    sizes, vocabularies = (dataset.num_users, dataset.num_items), dataset.vocabularies
+    inputs = TaskInputs(
+        split, *sizes, config.train, dataset.reviews, config.model, item_order=vocabularies[ITEM].order, users=vocabularies[USER]
+    )
     task = task_of(model_class.query_type, split)(inputs)
     monitor = config.monitor or task.monitor
     config = replace(config, monitor=monitor)

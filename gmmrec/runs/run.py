@@ -26,6 +26,7 @@ from gmmrec.runs.checkpoint import Given
 from gmmrec.runs.config import AnyRunConfig
 from gmmrec.runs.folder import StoredRun, read_run, write_run
 from gmmrec.runs.writer import writing
+from gmmrec.serving.ids import Unknown, known_row, listed
 from gmmrec.serving.link_prediction import complete
 from gmmrec.serving.outfit import complete_outfit
 from gmmrec.serving.service import Service
@@ -145,13 +146,40 @@ class Run:
         *,
         exclude_seen: bool = True,
         histories: Sequence[Sequence[Hashable]] | None = None,
+        candidates: Sequence[Hashable] | None = None,
+        exclude: Sequence[Hashable] | None = None,
+        unknown: Unknown = "refuse",
     ) -> pd.DataFrame:
         """See :meth:`gmmrec.serving.service.Service.recommend`."""
-        return self.service.recommend(users, k, exclude_seen=exclude_seen, histories=histories)
+        chosen = {"candidates": candidates, "exclude": exclude}
+        return self.service.recommend(users, k, exclude_seen=exclude_seen, histories=histories, unknown=unknown, **chosen)
 
-    def similar_items(self, items: Sequence[Hashable], k: int = 10) -> pd.DataFrame:
+    def similar_items(
+        self,
+        items: Sequence[Hashable],
+        k: int = 10,
+        *,
+        candidates: Sequence[Hashable] | None = None,
+        exclude: Sequence[Hashable] | None = None,
+        unknown: Unknown = "refuse",
+    ) -> pd.DataFrame:
         """See :meth:`gmmrec.serving.service.Service.similar_items`."""
-        return self.service.similar_items(items, k)
+        return self.service.similar_items(items, k, candidates=candidates, exclude=exclude, unknown=unknown)
+
+    def score(self, pairs: pd.DataFrame | Sequence[tuple[Hashable, Hashable]], *, unknown: Unknown = "refuse") -> pd.DataFrame:
+        """See :meth:`gmmrec.serving.service.Service.score`."""
+        return self.service.score(pairs, unknown=unknown)
+
+    def predict(self, users: Sequence[Hashable], items: Sequence[Hashable]) -> pd.DataFrame:
+        """Return the score of every user for the item at the same position; see :meth:`score`.
+
+        Raises:
+            UsageError: The lists differ in length.
+        """
+        pairs = listed("users", users, "user ids"), listed("items", items, "item ids")
+        if len(pairs[0]) != len(pairs[1]):
+            raise UsageError(f"users and items must be lists of one length, but hold {len(pairs[0])} and {len(pairs[1])} ids")
+        return self.score(list(zip(*pairs, strict=True)))
 
     def complete(self, items: Sequence[Hashable], user: Hashable | None = None, k: int = 5, **settings: Any) -> pd.DataFrame:
         """Return outfits or bundles that contain given items, with a column ``category`` if known.
@@ -204,7 +232,8 @@ class Run:
             UsageError: The model has no attention to show.
         """
         ids = {"user": user, "item": item}
-        rows = {kind: int(self.vocabularies[kind].rows([ids[kind]])[0]) for kind in ids}
+        rows = {kind: known_row(self.vocabularies[kind], ids[kind]) for kind in ids}
+        self.service.check_known(rows["user"], rows["item"])
         encoded, items = self.service.encoded, self.vocabularies["item"].ids()
         titles = self.titles or [""] * len(items)
         query = self.service.query(torch.tensor([rows["user"]]))

@@ -10,12 +10,14 @@ from torch import Tensor
 from gmmrec.data.ragged import RaggedSets
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
-from gmmrec.errors import UnknownIdError, UsageError, did_you_mean
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.ranking import tie_order
 from gmmrec.evaluation.scoring import tiled_scores
 from gmmrec.evaluation.top import top_columns
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender, encode
+from gmmrec.serving.ids import known_row, switch, whole_number
+from gmmrec.serving.known import known_entities
 from gmmrec.typing import ENTITY
 
 
@@ -43,7 +45,8 @@ def complete(
         triples: All known triples.
         entity: Raw id of the given end: the head, or with ``backwards`` the tail.
         relation: Raw id.
-        k: Length of the list; shorter where fewer candidates remain.
+        k: Length of the list; shorter where fewer candidates remain. An entity without a training triple and without features is
+            no candidate.
         backwards: Whether to predict heads rather than tails.
         exclude_known: Leave out entities of known triples.
         titles: Title of every entity, or None.
@@ -53,15 +56,20 @@ def complete(
 
     Raises:
         UnknownIdError: An id is unknown; the message gives the nearest.
-        UsageError: ``k`` is not positive, or the model does not predict links.
+        WrongTypeError: An argument is of a wrong type, such as text in place of ``k``.
+        UsageError: ``k`` is not positive, the model does not predict links, or nothing is known of the entity.
     """
-    if k < 1:
-        raise UsageError(f"k must be at least 1, but is {k}")
-    rows = {name: _row(vocabularies[name], value) for name, value in (("entity", entity), ("relation", relation))}
+    k = whole_number("k", k)
+    backwards, exclude_known = switch("backwards", backwards), switch("exclude_known", exclude_known)
+    rows = {name: known_row(vocabularies[name], value) for name, value in (("entity", entity), ("relation", relation))}
+    is_known = known_entities(graph)
+    if not bool(is_known[rows["entity"]]):
+        raise UsageError(f"the model knows nothing of entity {entity!r}: no training triple, no feature; take another")
     known = torch.tensor([rows["entity"]]), torch.tensor([rows["relation"] + triples.num_relations * backwards])
     query = model.query_type.for_links(*known)
     with torch.no_grad():
         scores = tiled_scores(model.eval(), encode(model, graph), query, torch.arange(graph.num_nodes(ENTITY))).clone()
+    scores = scores.masked_fill(~is_known, -torch.inf)
     if exclude_known:
         scores[0, _known(triples, rows, backwards).values] = -torch.inf
     count = min(k, int((scores > -torch.inf).sum()))
@@ -77,11 +85,3 @@ def _known(triples: Triples, rows: Mapping[str, int], backwards: bool) -> Ragged
     given, other = (triples.tail, triples.head) if backwards else (triples.head, triples.tail)
     found: Tensor = other[(given == rows["entity"]) & (triples.relation == rows["relation"])]
     return RaggedSets.from_pairs(torch.zeros_like(found), found, 1)
-
-
-def _row(vocabulary: Vocabulary, raw_id: Hashable) -> int:
-    if raw_id in vocabulary:
-        return int(vocabulary.rows([raw_id])[0])
-    known = vocabulary.ids()
-    hint = did_you_mean(str(raw_id), [str(each) for each in known]) or f"; known ids begin with {', '.join(map(repr, known[:3]))}"
-    raise UnknownIdError(f"unknown {vocabulary.name} id {raw_id!r}{hint}")

@@ -1,5 +1,6 @@
 """Outfit completion, item by item: greedy or by beam search over a pool."""
 
+import logging
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,15 @@ from gmmrec.evaluation.text import plain
 from gmmrec.nn.beam import Beams, beam_search
 from gmmrec.recommender import AnyRecommender, Encoded
 from gmmrec.renamed import refuse_old_names
+from gmmrec.serving.ids import known_row, known_rows, listed, switch, whole_number
 from gmmrec.serving.service import Service
 from gmmrec.tasks.next_item import Timeline
 from gmmrec.tasks.query import OutfitQuery
+
+logger = logging.getLogger(__name__)
+
+WIDEST = 10_000
+"""Maximum number of outfits, and of beams."""
 
 
 def complete(
@@ -94,7 +101,8 @@ def complete_outfit(
         items: Raw ids of the given items; may be empty.
         user: Raw id of the user the outfits are for; None for no particular user.
         k: Number of outfits; fewer if the pool is too small.
-        pool: Raw ids of the items to choose from; all by default.
+        pool: Raw ids of the items to choose from; all by default. Items without training outfits, training interactions and
+            features are left out.
         beam: Beam width, at least ``k``; 1 with ``k`` 1 is greedy.
         min_items: Minimum size of an outfit; by default one more than given.
         max_items: Maximum size of an outfit; by default the most frequent size in training, but at least one more than given.
@@ -108,25 +116,40 @@ def complete_outfit(
 
     Raises:
         UnknownIdError: An id is unknown.
-        UsageError: The model does not complete outfits, an item is given twice, or sizes contradict each other.
+        WrongTypeError: An argument is of a wrong type, such as a single id in place of a list.
+        UsageError: The model does not complete outfits, an item is given twice, nothing is known of it, or sizes contradict each
+            other.
     """
-    if len(set(items)) < len(items):
+    k, beam = (whole_number(name, value, most=WIDEST) for name, value in (("k", k), ("beam", beam)))
+    limits = {"min_items": min_items, "max_items": max_items}
+    min_items, max_items = (None if value is None else whole_number(name, value, least=0) for name, value in limits.items())
+    one_per_category = switch("one_per_category", one_per_category)
+    rows, _ = known_rows(service.items, listed("items", items, "item ids"), skippable=False)  # [n]
+    if len(rows.unique()) < len(rows):
         raise UsageError("an item is given twice; give every item of the outfit once")
-    rows = service.items.rows(list(items))  # [n]
+    known = _known_items(service, outfits)
+    if not bool(known[rows].all()):
+        raise UsageError(f"{service.unknown_items(rows[~known[rows]])}; leave it out of the outfit")
     query = _query(service, rows, user)
     usual = 0 if outfits is None else int(outfits.items.counts[outfits.part == TRAIN].bincount().argmax())
     least = len(rows) + 1 if min_items is None else min_items
     most = max(usual, least) if max_items is None else max_items
-    if k < 1 or beam < 1 or not len(rows) < most or least > most:
+    if not len(rows) < most or least > most:
         raise UsageError(
-            f"expected k and beam of 1 or more, max_items above {len(rows)} and min_items up to max_items, "
-            f"but got k {k}, beam {beam}, max_items {most}, min_items {least}"
+            f"expected max_items above {len(rows)} and min_items up to max_items, but got max_items {most}, min_items {least}"
         )
     kind = None if outfits is None else outfits.category
     if one_per_category and kind is None:
         raise UsageError("the items have no categories; leave one_per_category out")
     device = service.graph.degree("item").device
-    choice = torch.arange(len(service.items)) if pool is None else torch.unique(service.items.rows(list(pool)))
+    choice = torch.nonzero(known).flatten()
+    if pool is not None:
+        rows_given = torch.unique(known_rows(service.items, listed("pool", pool, "item ids"), skippable=False)[0])
+        if not bool(known[rows_given].all()):
+            logger.warning("%s; left out of the pool", service.unknown_items(rows_given[~known[rows_given]]))
+        choice = rows_given[known[rows_given]]
+        if not len(choice):
+            raise UsageError("the pool has no item to add; give a larger one")
     found = complete(
         service.model,
         service.encoded,
@@ -134,7 +157,7 @@ def complete_outfit(
         choice.to(device),
         width=max(beam, k),
         min_new=max(0, least - len(rows)),
-        max_new=most - len(rows),
+        max_new=min(most - len(rows), len(choice)),
         kind=kind.to(device) if one_per_category and kind is not None else None,
     )
     frames, writer = [], offered(service.model, GeneratesText)
@@ -158,12 +181,20 @@ def complete_outfit(
     return outfits_found
 
 
+def _known_items(service: Service, outfits: Outfits | None) -> Tensor:
+    """Return the mask of items ``[I]`` that the model knows, also by training outfits."""
+    known = service.known_items.cpu().clone()
+    if outfits is not None:
+        known[outfits.items.values[(outfits.part == TRAIN)[outfits.items.groups]]] = True
+    return known
+
+
 def _query(service: Service, rows: Tensor, user: Hashable | None) -> OutfitQuery:
     """Return a query for one partial outfit, with the history of its user."""
     query_type, outfit, mask = service.model.query_type, rows[None], torch.ones(1, len(rows), dtype=torch.bool)
     if user is None:
         return query_type.for_outfits(torch.tensor([-1]), outfit, mask)
-    row, log, reader = service.users.rows([user]), service.log, offered(service.model, ReadsHistories)
+    row, log, reader = torch.tensor([known_row(service.users, user)]), service.log, offered(service.model, ReadsHistories)
     if log is None or reader is None:
         return query_type.for_outfits(row, outfit, mask)
     timeline, length = Timeline(log, len(service.users)), reader.history_length

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -20,7 +20,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import Negatives, NeighborSampler, as_graph
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, EvaluationTask, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import BatchConfig, TaskInputs
-from gmmrec.tasks.negatives import UniformNegatives
+from gmmrec.tasks.negatives import UniformNegatives, drawable
 from gmmrec.tasks.query import Batch, UserQuery
 from gmmrec.typing import USER_ITEM
 
@@ -28,7 +28,8 @@ from gmmrec.typing import USER_ITEM
 class CollaborativeTask:
     """Training batches and evaluation tasks of one split.
 
-    A pair logged more than once is one training interaction. All tensors are on the CPU.
+    A pair logged more than once is one training interaction. Users who have all items that negatives are drawn from stay in the
+    graph, but not in the batches, with a warning. All tensors are on the CPU.
 
     Args:
         inputs: Split, sizes, batches and reviews: if given, batches hold the user's review of the positive. Words are numbered
@@ -50,14 +51,23 @@ class CollaborativeTask:
         self._users, self._items = self.seen.groups, self.seen.values
         pool = num_items if config.negatives_from == "all" else self._items
         self.negatives = UniformNegatives(self.seen, pool)
-        self._text = training_texts(inputs.reviews, split).about(
-            split.train.distinct()
-        )  # in the order of self._users and self._items
+        # in the order of self._users and self._items
+        self._text = training_texts(inputs.reviews, split).about(split.train.distinct())
+        self._drawable = partial(drawable, self.negatives, names=inputs.users, remedy=inputs.more_negatives)
 
     @property
     def num_batches(self) -> int:
         """Batches per epoch."""
-        return -(-self._users.numel() // self.config.batch_size)
+        return -(-self._examples.numel() // self.config.batch_size)
+
+    @cached_property
+    def _examples(self) -> Tensor:
+        """Positions of the training interactions in the batches; found when training begins, as only then negatives are drawn."""
+        return self.drawable(self._users)
+
+    def drawable(self, user: Tensor) -> Tensor:
+        """Return the positions of examples with users ``[n]`` for which negatives can be drawn; see :func:`drawable`."""
+        return self._drawable(user)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[UserQuery]]]:
         """Yield one epoch: every training interaction once, shuffled, with fresh negatives, and the graph to train on.
@@ -70,7 +80,8 @@ class CollaborativeTask:
             graph: The graph of this epoch; on the CPU in sampled mode.
             generator: Source of the order, of the negatives and of the neighbours.
         """
-        order = torch.randperm(self._users.numel(), generator=generator).split(self.config.batch_size)
+        shuffled = self._examples[torch.randperm(self._examples.numel(), generator=generator)]
+        order = shuffled.split(self.config.batch_size)
         draw = partial(self.negatives.draw, generator=generator)
         if self.config.sampled:
             found = sampled_batches(graph, (self._users, self._items), order, draw, self.config, fork_generator(generator))

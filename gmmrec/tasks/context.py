@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, Literal
 
 import torch
@@ -74,7 +74,12 @@ class ContextTask:
     @property
     def num_batches(self) -> int:
         """Batches per epoch."""
-        return -(-len(self.split.train) // self.config.batch_size)
+        return -(-self._examples.numel() // self.config.batch_size)
+
+    @cached_property
+    def _examples(self) -> Tensor:
+        """Positions of the training events in the batches."""
+        return self.pairs.drawable(self.split.train.user)
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[ContextQuery]]]:
         """Yield one epoch: every training event once, shuffled, with fresh negatives, and the graph to train on.
@@ -84,7 +89,8 @@ class ContextTask:
             generator: Source of the order, of the negatives and of the neighbours.
         """
         train = self.split.train
-        order = torch.randperm(len(train), generator=generator).split(self.config.batch_size)
+        shuffled = self._examples[torch.randperm(self._examples.numel(), generator=generator)]
+        order = shuffled.split(self.config.batch_size)
         draw = partial(self.pairs.negatives.draw, generator=generator)
         if self.config.sampled:
             found = sampled_batches(graph, (train.user, train.item), order, draw, self.config, fork_generator(generator))

@@ -8,6 +8,7 @@ from torch import Tensor
 from gmmrec.config import check_literals, check_positive
 from gmmrec.data.reviews import Reviews
 from gmmrec.data.split import Split
+from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import UsageError
 
 
@@ -46,6 +47,7 @@ class TaskInputs:
         reviews: Review texts, for models that learn from them.
         settings: Settings of the model, such as the length of histories.
         item_order: Position of every item in the order of raw ids ``[I]``, for ties in lists; by default its row.
+        users: Raw ids of the users, for messages.
     """
 
     split: Split
@@ -55,3 +57,9 @@ class TaskInputs:
     reviews: Reviews | None = None
     settings: Any = None
     item_order: Tensor | None = None
+    users: Vocabulary | None = None
+
+    @property
+    def more_negatives(self) -> str:
+        """Remedy for users who have all items that negatives are drawn from; empty if these are all items."""
+        return "" if self.batches.negatives_from == "all" else "set negatives_from to 'all'"

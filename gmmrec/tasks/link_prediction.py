@@ -13,7 +13,7 @@ from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, LinkPredictionEvaluation, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
-from gmmrec.tasks.negatives import UniformNegatives
+from gmmrec.tasks.negatives import UniformNegatives, drawable
 from gmmrec.tasks.query import Batch, LinkPredictionQuery
 from gmmrec.typing import ENTITY
 
@@ -49,12 +49,13 @@ class LinkPredictionTask:
         distinct, self._query_of = keys.unique(return_inverse=True)  # several triples share a query
         self._known = RaggedSets.from_pairs(self._query_of, self.answer, len(distinct))
         self._train = torch.nonzero(self.part == TRAIN).flatten()
+        self._kept: Tensor | None = None  # training triples for which negatives can be drawn, found when training begins
         self._learned = RaggedLists.from_groups(self._query_of[self._train], self.answer[self._train], len(distinct))
 
     @property
     def num_batches(self) -> int:
         """Batches per epoch."""
-        return -(-self._train.numel() // self.config.batch_size)
+        return -(-(self._train if self._kept is None else self._kept).numel() // self.config.batch_size)
 
     def batches(
         self, graph: MultimodalGraph, generator: torch.Generator
@@ -69,8 +70,10 @@ class LinkPredictionTask:
         """
         seen = RaggedSets.from_pairs(self._learned.groups, self._learned.values, len(self._learned))
         negatives = UniformNegatives(seen, graph.num_nodes(ENTITY))
-        for position in torch.randperm(self._train.numel(), generator=generator).split(self.config.batch_size):
-            index = self._train[position]
+        if self._kept is None:
+            self._kept = drawable(negatives, self._query_of[self._train], owners="queries")
+        shuffled = self._kept[torch.randperm(self._kept.numel(), generator=generator)]
+        for index in self._train[shuffled].split(self.config.batch_size):
             query = self._query_of[index]
             negative = negatives.draw(query, self.config.num_negatives, generator)
             learned = self._learned.take(query)

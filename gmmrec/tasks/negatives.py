@@ -1,10 +1,15 @@
 """Negatives: items a user is not known to like, drawn to be ranked below those they do like."""
 
+import logging
+
 import torch
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.errors import UsageError
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError, quote_names
+
+logger = logging.getLogger(__name__)
 
 
 class UniformNegatives:
@@ -41,24 +46,61 @@ class UniformNegatives:
         self._keys = user * self._size + position - earlier
         self._has_exhausted = bool((self._allowed <= 0).any())
 
+    def __len__(self) -> int:
+        """Number of items in the pool."""
+        return self._size
+
+    def exhausted(self, user: Tensor) -> Tensor:
+        """Return whether users ``[B]`` have seen the whole pool, so that nothing can be drawn for them."""
+        return self._allowed[user] <= 0
+
     def draw(self, user: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Draw negatives ``[B, count]`` for users ``[B]``, with replacement.
 
         Raises:
-            UsageError: A user has seen the whole pool.
+            UsageError: A user has seen the whole pool; tasks leave such users out (:func:`drawable`).
         """
         allowed = self._allowed[user]
         if self._has_exhausted and bool((allowed <= 0).any()):
             row = int(user[allowed <= 0][0])
-            raise UsageError(
-                f"user row {row} has seen all {self._size} items negatives are drawn from; "
-                "draw them from all items, or leave this user out of training"
-            )
+            raise UsageError(f"user row {row} has seen all {self._size} items that negatives are drawn from; leave this user out")
         uniform = torch.rand(user.numel(), count, dtype=torch.float64, generator=generator)
         rank = (uniform * allowed[:, None]).long()  # 53 random bits: no rank is favoured by more than 2^-53 * n
         before = torch.searchsorted(self._keys, user[:, None] * self._size + rank, right=True) - self._begin[user][:, None]
         position = rank + before
         return position if self._items is None else self._items[position]
+
+
+def drawable(
+    negatives: UniformNegatives, owner: Tensor, names: Vocabulary | None = None, *, owners: str = "users", remedy: str = ""
+) -> Tensor:
+    """Return the positions ``[m]`` of the examples ``[n]`` for which negatives can be drawn, and warn of the rest.
+
+    Args:
+        negatives: Sampler of the task.
+        owner: User of every example ``[n]``, or what else negatives are drawn for.
+        names: Raw ids of the owners, for messages; row numbers without them.
+        owners: Word for the owners, in the plural.
+        remedy: What else can be done, for the message.
+
+    Raises:
+        UsageError: No example is left.
+    """
+    kept = ~negatives.exhausted(owner)
+    if bool(kept.all()):
+        return torch.arange(len(owner))
+    rows = torch.unique(owner[~kept])
+    named = quote_names(rows.tolist() if names is None else names.ids(rows))
+    if not bool(kept.any()):
+        raise UsageError(
+            f"no negatives can be drawn for any of the {len(rows)} {owners} in training ({named}): each has all {len(negatives)} "
+            f"items that negatives are drawn from; {remedy or 'add items'}, or use a model without negatives, such as ease"
+        )
+    logger.warning(
+        "%d of the %d training examples are left out: their %s (%s) have all %d items that negatives are drawn from%s",
+        *(int((~kept).sum()), len(owner), owners, named, len(negatives), f"; {remedy} to keep them" if remedy else ""),
+    )
+    return torch.nonzero(kept).flatten()
 
 
 def uniform_negatives(user: Tensor, seen: RaggedSets, pool: Tensor | int, *, count: int, generator: torch.Generator) -> Tensor:

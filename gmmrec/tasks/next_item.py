@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import ClassVar, Literal
 
 import torch
@@ -15,7 +16,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.collaborative import new_answers
 from gmmrec.tasks.evaluation_tasks import EvaluationTask, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
-from gmmrec.tasks.negatives import UniformNegatives
+from gmmrec.tasks.negatives import UniformNegatives, drawable
 from gmmrec.tasks.query import Batch, HistoryQuery
 
 POOL = 64
@@ -116,11 +117,17 @@ class NextItemTask:
         seen = RaggedSets.from_pairs(split.train.user, split.train.item, num_users)
         pool = num_items if config.negatives_from == "all" else split.train.item
         self._negatives = UniformNegatives(seen, pool)
+        self._drawable = partial(drawable, self._negatives, names=inputs.users, remedy=inputs.more_negatives)
 
     @property
     def num_batches(self) -> int:
         """Batches per epoch."""
-        return -(-self._examples.numel() // self.config.batch_size)
+        return -(-self._kept.numel() // self.config.batch_size)
+
+    @cached_property
+    def _kept(self) -> Tensor:
+        """Positions of the examples for which negatives can be drawn; found when training begins."""
+        return self._drawable(self._train.user[self._examples])
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[HistoryQuery]]]:
         """Yield one epoch: every example once, shuffled, batched by length, with fresh negatives.
@@ -131,8 +138,8 @@ class NextItemTask:
             graph: The graph of this epoch.
             generator: Source of the order and of the negatives.
         """
-        for index in by_length(self._lengths, self.config.batch_size, generator):
-            position = self._examples[index]
+        for index in by_length(self._lengths[self._kept], self.config.batch_size, generator):
+            position = self._examples[self._kept[index]]
             query = self._train.before(position, self.settings.max_length)
             negative = self._negatives.draw(query.user, self.config.num_negatives, generator)
             yield graph, Batch(query, self._train.item[position], negative)

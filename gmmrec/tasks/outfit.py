@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -16,7 +17,7 @@ from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.tasks.evaluation_tasks import CandidateEvaluation, CompatibilityEvaluation, EvaluationTask, Mask, RankingEvaluation
 from gmmrec.tasks.inputs import TaskInputs
-from gmmrec.tasks.negatives import UniformNegatives
+from gmmrec.tasks.negatives import UniformNegatives, drawable
 from gmmrec.tasks.next_item import Timeline, by_length
 from gmmrec.tasks.query import Batch, OutfitQuery
 
@@ -84,13 +85,20 @@ class OutfitTask:
         self._ends = None if no_histories else self._history_ends()
         pool = num_items if config.negatives_from == "all" else items.values[self._examples]
         self._members = RaggedSets.from_pairs(self._outfit, items.values, len(self.outfits))
-        self._negatives = UniformNegatives(self._members, pool)
+        self._negatives, self._remedy = UniformNegatives(self._members, pool), inputs.more_negatives
 
     @property
     def num_batches(self) -> int:
         """Batches per epoch."""
         whole = self.settings.examples == "outfits"
-        return -(-(int((self.outfits.part == TRAIN).sum()) if whole else self._examples.numel()) // self.config.batch_size)
+        return -(-(self._batched[1] if whole else self._batched[0]).numel() // self.config.batch_size)
+
+    @cached_property
+    def _batched(self) -> tuple[Tensor, Tensor]:
+        """Examples and training outfits without those outfits that hold all items that negatives are drawn from."""
+        kept = drawable(self._negatives, self._outfit[self._examples], owners="outfits", remedy=self._remedy)
+        outfits = torch.nonzero(self.outfits.part == TRAIN).flatten()
+        return self._examples[kept], outfits[~self._negatives.exhausted(outfits)]
 
     def batches(self, graph: MultimodalGraph, generator: torch.Generator) -> Iterator[tuple[MultimodalGraph, Batch[OutfitQuery]]]:
         """Yield one epoch: every item of every training outfit once, shuffled, batched by size, with fresh negatives.
@@ -102,9 +110,9 @@ class OutfitTask:
             graph: The graph of this epoch.
             generator: Source of the order and of the negatives.
         """
-        examples, items = self._examples, self.outfits.items
+        (examples, outfits), items = self._batched, self.outfits.items
         if self.settings.examples == "outfits":
-            examples = sample_positions(items, torch.nonzero(self.outfits.part == TRAIN).flatten(), generator)
+            examples = sample_positions(items, outfits, generator)
         for index in by_length(items.counts[self._outfit[examples]], self.config.batch_size, generator):
             position = examples[index]
             outfit = self._outfit[position]

@@ -23,9 +23,9 @@ class Query:
     target: ClassVar[NodeType] = "item"
     ranks_for_users: ClassVar[bool] = False
     """True if a query consists of users alone and scores serve only to order items, as members of an ensemble require."""
-    reads_histories: ClassVar[bool] = False
-    """True if a query holds the latest items of users and asks for the next one, so that a random split would let it read later
-    events than the one it is asked for."""
+    holds_history: ClassVar[bool] = False
+    """True if users are represented by their latest items, held in the query: new users are queries like all others, and a random
+    split of a log with times would let a query read later events than the one it is asked for."""
 
     def __len__(self) -> int:
         first: Tensor = getattr(self, fields(self)[0].name)
@@ -135,11 +135,10 @@ class HistoryQuery(PersonalQuery):
     holds seconds since 1970 (int64), or is None if times are unknown.
     """
 
-    reads_histories: ClassVar[bool] = True
-
     items: Tensor
     mask: Tensor
     time: Tensor | None = None
+    holds_history: ClassVar[bool] = True
 
     @classmethod
     def for_users(cls, user: Tensor, history: "Callable[[Tensor], HistoryQuery] | None" = None) -> "HistoryQuery":

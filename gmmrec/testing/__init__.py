@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
         "gmmrec.testing needs pytest, which is not installed; run: pip install 'gmmrec[testing]'", name="pytest"
     ) from None
 
-pytest.register_assert_rewrite("gmmrec.testing.contract", "gmmrec.testing.histories")
+pytest.register_assert_rewrite("gmmrec.testing.contract", "gmmrec.testing.extremes", "gmmrec.testing.histories")
 
 from gmmrec.testing.boards import I, U, permuted, toy_graph, with_mask  # noqa: E402
 from gmmrec.testing.contract import RecommenderContract  # noqa: E402

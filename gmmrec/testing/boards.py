@@ -8,6 +8,7 @@ from torch import Tensor
 from gmmrec.data.dataset import Dataset
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.split import Split
+from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.graph.build import build_graph
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.testing.toy import checkerboard
@@ -47,3 +48,27 @@ def permuted(dataset: Dataset, user: Tensor, item: Tensor) -> Dataset:
         interactions=replace(dataset.interactions, user=user[dataset.interactions.user], item=item[dataset.interactions.item]),
         features={name: FeatureTable(name, table.values[old], table.mask[old]) for name, table in dataset.features.items()},
     )
+
+
+def without_interactions(dataset: Dataset, user: int, item: int) -> Dataset:
+    """Return the data set in which a user and an item have no interactions, and the item no features."""
+    log = dataset.interactions
+    for name in dataset.features:
+        dataset = with_mask(dataset, name, torch.tensor([item]))
+    return replace(dataset, interactions=log.take((log.user != user) & (log.item != item)))
+
+
+def corner(dataset: Dataset, num_users: int, num_items: int) -> Dataset:
+    """Return the first users and items of a data set, with the interactions between them."""
+    log, sizes = dataset.interactions, {"user": num_users, "item": num_items}
+    return replace(
+        dataset,
+        vocabularies={name: Vocabulary(ids.ids()[: sizes[name]], name=name) for name, ids in dataset.vocabularies.items()},
+        interactions=log.take((log.user < num_users) & (log.item < num_items)),
+        features={name: FeatureTable(name, t.values[:num_items], t.mask[:num_items]) for name, t in dataset.features.items()},
+    )
+
+
+def with_equal_features(dataset: Dataset) -> Dataset:
+    """Return the data set with the same features for every item."""
+    return replace(dataset, features={name: FeatureTable(name, torch.ones_like(t.values)) for name, t in dataset.features.items()})

@@ -25,6 +25,7 @@ from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.sampling import sample_subgraph
 from gmmrec.recommender import AnyRecommender
 from gmmrec.testing.boards import I, U, permuted, toy_graph, with_mask
+from gmmrec.testing.extremes import ExtremesContract
 from gmmrec.testing.histories import HistoryContract
 from gmmrec.testing.learning import score_all, share_ordered, train
 from gmmrec.testing.queries import asked, asking, board, training_batch
@@ -32,7 +33,7 @@ from gmmrec.testing.queries import asked, asking, board, training_batch
 Model = AnyRecommender
 
 
-class RecommenderContract(HistoryContract):
+class RecommenderContract(HistoryContract, ExtremesContract):
     """Contract of models that rank items for users: alone, in a context, given a history or an outfit, or by rating.
 
     Other models, such as those of link prediction, are skipped with the reason. Expectations depend on the abilities that a class

@@ -93,6 +93,14 @@ def test_by_time_keeps_equal_times_together_and_respects_time():
     assert abs(int((part == 1).sum()) - 60) < 20
 
 
+def test_by_time_puts_the_boundary_second_into_the_later_part():
+    time = torch.tensor([9, 1, 8, 2, 9, 3, 8, 4, 7, 5])  # in order: 1 2 3 4 5 | 7 8 8 | 9 9
+    log = Interactions(torch.zeros(10, dtype=torch.long), torch.arange(10), time=time)
+    assert by_time(log, 0.3, 0.2).tolist() == [2, 0, 1, 0, 2, 0, 1, 0, 1, 0]
+    assert by_time(log, 0.1, 0.2).tolist() == [2, 0, 1, 0, 2, 0, 1, 0, 0, 0]  # one of the two eights would do, but both are valid
+    assert by_time(log, 0.1, 0.1).tolist() == [2, 0, 0, 0, 2, 0, 0, 0, 0, 0]  # the boundaries meet at 9, so nothing is valid
+
+
 def test_cold_items_are_never_trained_on():
     log = log_of([20] * 10)
     part = cold_items(log, 0.1, 0.2, generator())

@@ -60,6 +60,15 @@ def test_every_mixture_is_ranked_exactly(monkeypatch, pool, metric, decimals):
     assert found.tolist() == pytest.approx([slow(scores, asked, weight, metric) for weight in weights.tolist()], abs=1e-6)
 
 
+@pytest.mark.parametrize("pool", [1, 1000])
+def test_excluded_items_stand_in_no_list_even_if_all_scores_are_low(monkeypatch, pool):
+    monkeypatch.setattr(module, "POOL", pool)
+    scores, asked, weights = table(2, seed=1) - 10, ranking(), [(1.0, 0.0), (0.5, 0.5)]
+    found = mixture_values(lambda query: scores[:, query.user].clone(), asked, ITEMS, torch.tensor(weights), "recall@5")
+    assert found.tolist() == pytest.approx([slow(scores, asked, weight, "recall@5") for weight in weights], abs=1e-6)
+    assert bool((found > 0).all())
+
+
 def test_scores_are_computed_once_for_all_mixtures():
     scores, asked, calls = table(2), ranking(), []
 

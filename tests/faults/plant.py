@@ -112,9 +112,11 @@ def check_tests(tests: Sequence[str], copy: Path) -> None:
         raise ValueError(f"tests must pass before a fault is planted, but these do not: {', '.join(failed) or text[-2000:]}")
 
 
-def run_tests(tests: Sequence[str], copy: Path, timeout: float, *, stop: bool = True) -> tuple[int | None, str]:
+def run_tests(
+    tests: Sequence[str], copy: Path, timeout: float, *, stop: bool = True, more: Sequence[str] = ()
+) -> tuple[int | None, str]:
     """Run pytest on the copy in a new process; return its exit status, None after a timeout, and its output."""
-    options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(copy), "-o", "addopts=", *(["-x"] if stop else [])]
+    options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(copy), "-o", "addopts=", *(["-x"] if stop else []), *more]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that a preloaded library has imported
 
     def run() -> int:

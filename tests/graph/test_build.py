@@ -6,9 +6,14 @@ from torch_geometric import EdgeIndex
 
 from gmmrec.data.features import FeatureTable
 from gmmrec.data.interactions import Interactions
+from gmmrec.data.split import Split, split_dataset
+from gmmrec.data.triples import Triples
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError
 from gmmrec.graph.build import GraphConfig, build_graph
 from gmmrec.graph.edges import cooccurrence_edges
-from gmmrec.typing import ITEM, ITEM_ITEM, ITEM_USER, USER, USER_ITEM, USER_USER, similar
+from gmmrec.testing import checkerboard, circle
+from gmmrec.typing import ALIGNED, ENTITY_ITEM, ITEM, ITEM_ITEM, ITEM_USER, RELATED, USER, USER_ITEM, USER_USER, similar
 from tests.graph.whole import random_split
 
 EVERYTHING = GraphConfig(knn=4, co_occurrence=3, user_co_occurrence=2)
@@ -135,3 +140,34 @@ def test_invalid_settings_are_rejected():
         GraphConfig(knn=-1)
     with pytest.raises(ValueError, match="knn_weighting must be one of"):
         GraphConfig(knn_weighting="euclid")
+
+
+@pytest.mark.parametrize("name", ["num_nodes", "degree", "n_id", "image_mask"])
+def test_modalities_named_like_attributes_of_nodes_are_refused(name):
+    dataset, _ = checkerboard()
+    named = replace(dataset, features={**dataset.features, name: replace(dataset.features["text"], name=name)})
+    with pytest.raises(UsageError, match=f"modality '{name}' of item collides with another node attribute"):
+        build_graph(named, split_dataset(named, generator=torch.Generator().manual_seed(0)))
+
+
+def test_triples_are_sorted_by_tail_head_and_relation():
+    dataset = circle(5)
+    triples = Triples(*torch.tensor([[4, 0, 4, 1, 4, 2], [1, 0, 0, 1, 1, 0], [0, 3, 0, 0, 2, 1], [0, 0, 0, 0, 0, 1]]))
+    graph = build_graph(dataset, Split(dataset.interactions, dataset.interactions, dataset.interactions, triples=triples))
+    assert graph.edges(RELATED).edge_index.tolist() == [[1, 4, 4, 4, 0], [0, 0, 0, 2, 3]]  # (2, 1) is held out
+    assert graph.attribute(RELATED, "relation").tolist() == [1, 0, 1, 1, 0]
+    assert graph.degree("entity").tolist() == [4, 1, 1, 1, 3]
+    assert graph.schema.relations == (USER_ITEM, ITEM_USER, RELATED)
+    assert graph.schema.num_relations == 2
+
+
+def test_aligned_items_are_joined_with_their_entities():
+    dataset, _ = checkerboard(4, 5)
+    row = torch.arange(2)
+    triples = Triples(row, row * 0, 1 - row, row * 0, entity=torch.tensor([1, -1, 0, -1, -1]))
+    vocabularies = {**dataset.vocabularies, "entity": Vocabulary(["a", "b"]), "relation": Vocabulary(["r"])}
+    log = dataset.interactions
+    graph = build_graph(replace(dataset, vocabularies=vocabularies, triples=triples), Split(log, log, log, triples=triples))
+    assert graph.schema.relations == (USER_ITEM, ITEM_USER, RELATED, ALIGNED, ENTITY_ITEM)
+    assert graph.edges(ALIGNED).edge_index.tolist() == [[2, 0], [0, 1]]
+    assert graph.edges(ENTITY_ITEM).edge_index.tolist() == [[1, 0], [0, 2]]

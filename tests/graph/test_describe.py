@@ -92,6 +92,8 @@ def test_memory_forecast_equals_that_of_parameters_and_adam():
     assert summary["parameters"] == summary["gradients"] == size
     assert summary["adam"] == sum(m.numel() * m.element_size() for m in moments)
     assert summary["total"] == sum(value for name, value in summary.items() if name != "total")
+    assert summary["activations"] == 5 * size  # of three layers, the tables themselves, and a gradient
+    assert describe(graph, generator=generator(), knn=0, dim=8, num_layers=1)["memory"]["activations"] == 3 * size
 
 
 def test_networkx_has_every_node_and_edge():

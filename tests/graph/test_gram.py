@@ -33,3 +33,10 @@ def test_features_are_centred_over_items_with_the_modality(center: bool) -> None
     actual = torch.ones(I, I, dtype=torch.float64)
     assert add_feature_gram(actual, graph, {"image": 2.0, "text": 0.5}, center=center) is actual
     torch.testing.assert_close(actual, expected)
+
+
+def test_modalities_of_weight_zero_are_skipped_and_others_count() -> None:
+    graph, nothing = toy_graph(), torch.zeros(I, I, dtype=torch.float64)
+    both = add_feature_gram(nothing.clone(), graph, {"image": 0.0, "text": 0.5}, center=True)
+    torch.testing.assert_close(both, add_feature_gram(nothing.clone(), graph, {"text": 0.5}, center=True))
+    assert bool(both.any())

@@ -14,6 +14,7 @@ from gmmrec.graph.knowledge import KNOWS, with_knowledge
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.models.graph_fusion import GraphFusion, GraphFusionConfig
 from gmmrec.testing import I, RecommenderContract, U, checkerboard, score_all, toy_graph, train
+from gmmrec.typing import RELATED
 
 
 def known_board(seed: int = 0):
@@ -48,6 +49,19 @@ def test_triples_are_edges_in_both_directions_once_per_pair() -> None:
     assert edge_index.shape[1] == len(pairs)
     even = int((triples.tail == I - 1).sum())
     assert float(weight[0]) == pytest.approx(even**-0.5)  # the first edge comes from the colour to e0
+
+
+def test_only_training_triples_are_edges_and_count_in_degrees() -> None:
+    dataset, _ = known_board()
+    triples = dataset.triples
+    part = torch.arange(len(triples)) % 4  # TRAIN, VALID, TEST and SUPPORT
+    graph = graph_of(replace(dataset, triples=replace(triples, part=part)))
+    kept = part == 0
+    pairs = sorted(zip(triples.head[kept].tolist(), triples.tail[kept].tolist(), strict=True))
+    assert sorted(map(tuple, graph.edges(RELATED).edge_index.as_tensor().t().tolist())) == pairs
+    ends = torch.cat([triples.head[kept], triples.tail[kept]])
+    assert graph.degree("entity").tolist() == torch.bincount(ends, minlength=I + 1).tolist()
+    assert graph.attribute(RELATED, "relation").tolist() == [0] * len(pairs)
 
 
 def test_data_without_triples_are_rejected() -> None:

@@ -114,6 +114,14 @@ def test_round_trip(graph):
     assert all(torch.equal(graph.data[USER_ITEM][name], value) for name, value in before.items())
 
 
+def test_counts_are_exported_where_there_are_any():
+    dataset, _ = rated_checkerboard()
+    data = whole(dataset).to_pyg()
+    assert data.num_words == whole(dataset).schema.num_words > 2
+    assert "num_relations" not in data
+    assert "num_words" not in whole(checkerboard()[0]).to_pyg()
+
+
 def test_inputs_are_concatenated_modalities():
     image, words = torch.rand(16, 6), torch.rand(16, 2, 3)
     board, _ = checkerboard()
@@ -343,6 +351,9 @@ def test_error_messages():
         MultimodalGraph.from_pyg(data)
     data[USER_ITEM].edge_index = torch.tensor([[0], [2]])
     with pytest.raises(ValueError, match="the edges user-interacts-item contain node 2, but there are 2 nodes"):
+        MultimodalGraph.from_pyg(data)
+    data[USER_ITEM].edge_index = torch.tensor([[7], [1]])
+    with pytest.raises(ValueError, match="the edges user-interacts-item contain node 7, but there are 2 nodes"):
         MultimodalGraph.from_pyg(data)
     data[USER_ITEM].edge_index = torch.tensor([[0], [1]])
     data[ITEM].n_id = torch.tensor([4, 7])

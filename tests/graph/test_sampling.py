@@ -174,8 +174,18 @@ def test_edges_within_one_node_type():
     assert batch[ITEM].n_id[batch[ITEM_ITEM].edge_label_index].tolist() == [[3, 2], [1, 3]]
 
 
+def test_no_neighbours_keep_no_edges():
+    graph, seeds = random_graph(), {USER: torch.tensor([3, 1])}
+    for fanouts in ([0], [0, -1]):
+        part, positions = sample_subgraph(graph, seeds, fanouts, generator())
+        assert part.edges(ITEM_USER).edge_index.shape[1] == 0
+        assert part.rows(USER).tolist() == [3, 1]
+        assert positions[USER].tolist() == [0, 1]
+
+
 def test_invalid_arguments_are_rejected():
     graph = random_graph()
+    assert NeighborSampler(graph, [3, -1], generator=generator()).num_neighbors == (3, -1)
     with pytest.raises(ValueError, match="num_neighbors must hold"):
         NeighborSampler(graph, [], generator=generator())
     with pytest.raises(ValueError, match="num_neighbors must hold"):

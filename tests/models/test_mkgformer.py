@@ -194,6 +194,46 @@ def test_objectives_and_stages_match_their_definitions() -> None:
         assert set(links.loss(graph, batch)) == {"links"}
 
 
+def smoothed(logits: Tensor, answer: int, smoothing: float) -> Tensor:
+    """Cross-entropy with the share ``smoothing`` of the target spread over all entities."""
+    target = torch.full((N,), smoothing / N)
+    target[answer] += 1 - smoothing
+    return -(target * logits.log_softmax(0)).sum()
+
+
+def test_every_cross_entropy_is_smoothed() -> None:
+    model, graph, task = build(objective="softmax", label_smoothing=0.3, entity_weight=0.5)
+    batch = batch_of(task, graph)
+    terms = model.loss(graph, batch)
+    scores = model.score(model.encode(graph), batch.query, torch.arange(N))
+    links = [smoothed(row, answer, 0.3) for row, answer in zip(scores, batch.positive.tolist(), strict=True)]
+    torch.testing.assert_close(terms["links"], torch.stack(links).mean())
+    torch.testing.assert_close(terms["entities"], 0.5 * entity_loss(model, graph, batch.query.head.unique(), 0.3))
+
+
+def entity_loss(model: MKGformer, graph: MultimodalGraph, entities: Tensor, smoothing: float) -> Tensor:
+    """Mean loss of describing entities, one at a time."""
+    encoded, losses = model.encode(graph), []
+    for row in entities.split(1):
+        state = model._describe(1, encoded.text.at(row), encoded.pictures.at(row))[0]
+        losses.append(smoothed(encoded["entity"] @ state + encoded.offset, int(row), smoothing))
+    return torch.stack(losses).mean()
+
+
+def test_an_entity_is_described_by_text_or_pictures() -> None:
+    dataset, features = circle(N), {}
+    for name, table in dataset.features.items():  # 2 has no text, 3 no picture, 4 neither
+        gone = torch.tensor([3, 4] if name == "image" else [2, 4])
+        mask, values = table.mask.clone(), table.values.clone()
+        mask[gone], values[gone] = False, 0.0
+        features[name] = replace(table, mask=mask, values=values)
+    model, graph, task = build(replace(dataset, features=features), stage="entities", label_smoothing=0.1)
+    batch = batch_of(task, graph)
+    assert {2, 3, 4} < set(batch.query.head.tolist())
+    rows = batch.query.head.unique()
+    torch.testing.assert_close(model.loss(graph, batch)["entities"], entity_loss(model, graph, rows[rows != 4], 0.1))
+
+
 def test_first_stage_learns_entities_from_descriptions() -> None:
     model, graph, task = build(stage="entities", label_smoothing=0.0)
     train(model, graph, task, steps=150)

@@ -42,6 +42,12 @@ def test_embedding_norm_is_half_the_squared_norm_per_batch_row() -> None:
     assert float(embedding_norm(users, items)) == (14 + 12) / 4
 
 
+def test_embedding_norm_divides_by_the_rows_of_the_first_table() -> None:
+    users, items = torch.tensor([[3.0, 4.0]]), torch.ones(5, 2)  # 25 and 10
+    assert float(embedding_norm(users, items)) == (25 + 10) / 2
+    assert float(embedding_norm(items, users)) == (25 + 10) / 10
+
+
 def test_embedding_norm_pulls_towards_zero() -> None:
     users = torch.tensor([[1.0, -2.0], [3.0, 0.0]], requires_grad=True)
     embedding_norm(users).backward()

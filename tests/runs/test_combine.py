@@ -10,6 +10,7 @@ from gmmrec.data.split import Split
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.ensemble.blend import Blend
 from gmmrec.evaluation.compare import compare, read_runs
+from gmmrec.runs import combine
 from gmmrec.runs.combine import alike
 from gmmrec.tasks.query import UserQuery
 from gmmrec.testing import checkerboard
@@ -58,6 +59,15 @@ def test_seeds_of_one_setting_share_a_weight_evenly(folders):
     assert one == two
     assert one + other + two == pytest.approx(1)
     assert found.report["blend"]["val/ndcg@10"] == pytest.approx(found.results["valid"].mean()["ndcg@10"], abs=1e-6)
+
+
+def test_members_of_a_group_divide_its_weight(folders, monkeypatch):
+    monkeypatch.setattr(combine, "search_weights", lambda *arguments: ((0.6, 0.4), 0.5))
+    run = gmmrec.load(folders[0])
+    whole = Blend.of([run.model] * 3, run.graph.schema, [1.0] * 3, "standard")
+    weights, value = combine.choose_weights(whole, run, "recall@20", [[0, 2], [1]])
+    assert weights == pytest.approx((0.3, 0.4, 0.3))
+    assert value == 0.5
 
 
 def test_the_test_part_does_not_affect_the_weights(folders):

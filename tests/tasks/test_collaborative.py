@@ -53,6 +53,33 @@ def test_negatives_avoid_training_positives_and_come_from_the_pool():
         assert drawn == {user: allowed - items for user, items in seen.items()}
 
 
+def test_a_user_who_has_every_item_stays_out_of_the_batches(caplog):
+    train = interactions(*((3, item) for item in range(6)), (0, 1), (1, 3))
+    inputs = TaskInputs(Split(train, SPLIT.valid, SPLIT.test), 4, 6, users=Vocabulary(["a", "b", "c", "all"], name="user"))
+    made = CollaborativeTask(inputs)
+    assert made.ranking("test") is not None  # evaluation draws nothing
+    assert caplog.messages == []
+    for _ in range(2):
+        batches = epoch(made)
+        assert sorted(u for _, batch in batches for u in batch.query.user.tolist()) == [0, 1]
+    (message,) = caplog.messages  # once, not in every epoch
+    assert "6 of the 8 training examples are left out: their users ('all') have all 6 items" in message
+    assert made.num_batches == 1
+
+
+def test_a_pool_that_some_users_know_by_heart_can_be_widened(caplog):
+    epoch(
+        CollaborativeTask(
+            TaskInputs(
+                Split(interactions((0, 1), (0, 2), (1, 1)), SPLIT.valid, SPLIT.test), 2, 6, BatchConfig(negatives_from="train")
+            )
+        )
+    )
+    assert caplog.messages[0].endswith(
+        "(0) have all 2 items that negatives are drawn from; set negatives_from to 'all' to keep them"
+    )
+
+
 def test_the_generator_decides_order_and_negatives():
     def flat(seed):
         return [(b.query.user.tolist(), b.positive.tolist(), b.negative.tolist()) for _, b in epoch(task(num_negatives=4), seed)]

@@ -125,3 +125,13 @@ def test_an_order_without_dates_has_no_context_and_says_so(caplog) -> None:
     made = ContextTask(TaskInputs(Split(*parts), 3, 6))
     assert made.ranking("test").query.context is None
     assert "the times of the log are an order without dates, so hour and weekday are unknown" in caplog.text
+
+
+def test_users_who_have_every_item_give_no_events(caplog):
+    train = Interactions(torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, 1, 0, 0]), torch.arange(5))
+    made = ContextTask(TaskInputs(Split(train, train, train), 2, 2))
+    (batch,) = [batch for _, batch in made.batches(None, torch.Generator().manual_seed(0))]
+    assert batch.query.user.tolist() == [1, 1]
+    assert batch.query.context.shape == (2, 5)
+    assert made.num_batches == 1
+    assert "3 of the 5 training examples are left out: their users (0)" in caplog.text

@@ -66,3 +66,13 @@ def test_unusable_data_are_refused() -> None:
     split = Split(NOTHING, NOTHING, NOTHING, triples=Triples(HEAD, RELATION, TAIL, torch.zeros_like(PART)))
     with pytest.raises(ValueError, match="the test part has no triples"):
         LinkPredictionTask(TaskInputs(split, 0, 0)).evaluation_tasks("test")
+
+
+def test_queries_that_every_entity_answers_are_left_out(caplog) -> None:
+    _, graph = graph_of(circle(4))
+    head = torch.tensor([0, 0, 0, 0, 1])
+    triples = Triples(head, torch.zeros_like(head), torch.tensor([0, 1, 2, 3, 2]), torch.zeros_like(head))
+    made = LinkPredictionTask(TaskInputs(Split(NOTHING, NOTHING, NOTHING, triples=triples), 0, 0))
+    (batch,) = [batch for _, batch in made.batches(graph, torch.Generator().manual_seed(0))]
+    assert len(batch) == 6  # five tails asked for their heads, and one head whose tail is not everything
+    assert "4 of the 10 training examples are left out: their queries (0) have all 4 items" in caplog.text

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from gmmrec.data.ragged import RaggedSets
-from gmmrec.tasks.negatives import UniformNegatives, uniform_negatives
+from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.tasks.negatives import UniformNegatives, drawable, uniform_negatives
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -66,3 +67,19 @@ def test_an_empty_pool_is_refused():
         uniform_negatives(
             torch.tensor([0]), RaggedSets(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long)), 0, count=1, generator=generator()
         )
+
+
+def test_examples_without_negatives_are_left_out_and_named(caplog):
+    seen = RaggedSets.from_pairs(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2]), 2)
+    sampler, names = UniformNegatives(seen, 3), Vocabulary(["some", "all"], name="user")
+    assert drawable(sampler, torch.tensor([0, 0]), names).tolist() == [0, 1]
+    assert caplog.messages == []
+    assert drawable(sampler, torch.tensor([1, 0, 1]), names, remedy="set it").tolist() == [1]
+    assert caplog.messages == [
+        "2 of the 3 training examples are left out: their users ('all') have all 3 items that negatives are drawn from; "
+        "set it to keep them"
+    ]
+    with pytest.raises(ValueError, match=r"any of the 1 users in training \('all'\): each has all 3 items .* add items, or use"):
+        drawable(sampler, torch.tensor([1, 1]), names)
+    with pytest.raises(ValueError, match=r"any of the 1 outfits in training \(1\)"):
+        drawable(sampler, torch.tensor([1]), owners="outfits")

@@ -183,3 +183,11 @@ def test_bad_input_is_refused():
         NextItemTask(TaskInputs(Split(log(), log(), log()), NUM_USERS, NUM_ITEMS, BatchConfig(sampled=True)))
     with pytest.raises(ValueError, match="max_length"):
         HistoryConfig(0)
+
+
+def test_users_who_have_every_item_give_no_examples(caplog):
+    train = Interactions(torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, 2, 0, 1]))
+    task = NextItemTask(TaskInputs(Split(train, train, train), 2, 3))
+    assert examples(task) == [(1, [0], 1)]
+    assert task.num_batches == 1
+    assert "2 of the 3 training examples are left out: their users (0)" in caplog.text

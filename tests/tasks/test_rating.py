@@ -94,6 +94,7 @@ def test_every_held_out_rating_is_predicted():
     assert ratings.rating.tolist() == [2, 5, 4]
     assert ratings.bounds == (2, 5)  # the second rating of (0, 1) does not count
     assert len(ratings) == 3
+    assert RatingTask(TaskInputs(SPLIT, 4, 6)).ratings("valid").bounds == (2, 5)  # those of training, though a 1 is held out
 
 
 def test_bad_input_is_refused():

@@ -236,9 +236,10 @@ def _log(raw: RawImpressions) -> pd.DataFrame:
     for frame in (clicks, past):
         frame["user"] = user[frame["row"]]
         frame["pair"] = frame["user"] * len(raw.items) + frame["item"]
-    first = pd.Series(raw.time).groupby(user).transform("min").to_numpy()
-    is_first = (raw.time == first)[past["row"]]  # a click in the history of the first impression is not one of a later impression
-    past = past[is_first | ~past["pair"].isin(clicks["pair"])].sort_values("time", kind="stable").drop_duplicates("pair")
+    place = np.argsort(np.argsort(raw.time, kind="stable"), kind="stable")  # of every impression in time
+    clicked = clicks.assign(place=place[clicks["row"]]).groupby("pair")["place"].min()
+    of_impression = (past["pair"].map(clicked) < place[past["row"]]).to_numpy()  # later clicks, maybe held out, explain none before
+    past = past[~of_impression].sort_values("time", kind="stable").drop_duplicates("pair")
     past["split"] = TRAIN
     clicks["time"], clicks["split"] = raw.time[clicks["row"]], raw.part[clicks["row"]]
     both = pd.concat([past, clicks], ignore_index=True).sort_values("time", kind="stable", ignore_index=True)

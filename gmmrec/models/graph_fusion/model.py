@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from gmmrec.abilities import AcceptsParts, FoldsInUsers
+from gmmrec.abilities import AcceptsParts, FoldsInUsers, IgnoresFeatures
 from gmmrec.errors import UsageError
 from gmmrec.graph.co_interaction import co_interaction_graph
 from gmmrec.graph.denoise import denoised
@@ -70,7 +70,7 @@ class GraphFusionEncoded(Encoded):
     """Input of modality-aware fusion; None with other fusions."""
 
 
-class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded], FoldsInUsers, AcceptsParts):
+class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded], FoldsInUsers, IgnoresFeatures, AcceptsParts):
     """Views of users and items (their ID embeddings, every modality), each with its own graph encoder, are fused and decoded.
 
     The ID view comes first, then the modalities in the order of the data set. An item has the view of a modality if it has features
@@ -153,6 +153,17 @@ class GraphFusion(Recommender[UserQuery, GraphFusionConfig, GraphFusionEncoded],
     def custom_parts(self) -> Mapping[str, Any]:
         """Custom builders by role."""
         return self.own.builders
+
+    @property
+    def folds_in_users(self) -> bool:
+        """True if vectors of users come out of their interactions with items."""
+        still = {"none", "mf", "linear", "perceptron", "mcptr"}
+        return not {OWN if "encoder" in self.own else self.config.ids, *self.kinds.values()} <= still
+
+    @property
+    def ignores_features(self) -> bool:
+        """True without encoders of modalities, item graph and knowledge."""
+        return not self.kinds and self.smooth is None and self.entities is None
 
     def _encoder(self, name: str, kind: str) -> nn.Module:
         c, num_users, width = self.config, self.schema.num_nodes[USER], self.schema.feature_dims[name]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmmrec.abilities import FoldsInUsers, WarmStarts
+from gmmrec.abilities import FoldsInUsers, ReadsUserFeatures, WarmStarts
 from gmmrec.config import check_literals, check_non_negative, check_positive
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -111,7 +111,7 @@ class MMTNetEncoded(Encoded):
     item_side: Side
 
 
-class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts, FoldsInUsers):
+class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts, FoldsInUsers, ReadsUserFeatures):
     """Context-conditioned user and item embeddings, with context modules that transfer between domains.
 
     A RECONSTRUCTION: the roles of the modules are known from the abstract and a summary of the paper, the equations are this

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmmrec.abilities import IgnoresFeatures
 from gmmrec.config import check_literals, check_non_negative, check_positive, check_probability
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
@@ -168,7 +169,7 @@ class NRPAEncoded(Encoded):
     """Biases of users ``[U]`` and items ``[I]``, zeros if the model has none."""
 
 
-class NRPA(Recommender[RatingQuery, NRPAConfig, NRPAEncoded]):
+class NRPA(Recommender[RatingQuery, NRPAConfig, NRPAEncoded], IgnoresFeatures):
     r"""Rating prediction from the reviews of user and item, with personalised attention over words and reviews.
 
     .. math::

@@ -113,6 +113,18 @@ def test_held_out_clicks_in_later_histories_are_not_trained_on(tmp_path):
     assert split.impressions is dataset.impressions
 
 
+@pytest.mark.parametrize("seen", ["N5-0 N4-1", "N5-1 N4-0"])
+def test_a_held_out_click_explains_no_earlier_one(tmp_path, seen):
+    train = ["1\tU1\t11/13/2019 8:00:00 AM\tN1\tN2-1 N3-0", "2\tU1\t11/13/2019 9:00:00 AM\tN1 N2 N5\tN2-0 N3-1"]
+    train += [f"{number}\tU2\t11/13/2019 {number}:00:00 PM\t\tN{number}-1 N6-0" for number in (1, 2, 3)]
+    write(tmp_path / "train", "behaviors.tsv", train)
+    write(tmp_path / "dev", "behaviors.tsv", [f"9\tU1\t11/15/2019 8:00:00 AM\tN1 N2 N5 N3\t{seen}"])
+    dataset = load_dataset(tmp_path, duplicates="keep")
+    log = split_dataset(dataset).train
+    ids = dataset.vocabularies["item"].ids(log.item[log.user == 0])
+    assert sorted(ids) == ["N1", "N2", "N3", "N5"]  # N5 was clicked before the second impression, wherever it was shown
+
+
 def test_impressions_of_the_same_second_stay_in_one_part(tmp_path):
     write(tmp_path, "behaviors.tsv", [f"{n}\tU{n}\t11/1/2019 {8 + n // 8}:00:00 AM\tN1\tN2-1 N3-0" for n in range(24)])
     assert load_dataset(tmp_path).impressions.part.bincount().tolist() in ([8, 8, 8], [16, 0, 8])

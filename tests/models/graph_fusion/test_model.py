@@ -1,6 +1,7 @@
 """GraphFusion: points of the space score as the papers' own files do; every combination keeps the contract's promises."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,6 +134,27 @@ def test_hcgcns_user_item_part_is_a_point() -> None:
     encoded = ours.encode(graph)
     torch.testing.assert_close(encoded["user"], expected.user)
     torch.testing.assert_close(encoded["item"], expected.item)
+
+
+@pytest.mark.parametrize("fusion", ["mean", "modality_aware"])
+def test_cold_items_are_fused_from_their_features_alone(fusion: str) -> None:
+    dataset, _ = checkerboard(U, I)
+    cold = 4  # all features of item 4 are there
+    warm = dataset.interactions.take(torch.nonzero(dataset.interactions.item != cold).flatten())
+    graph = toy_graph(replace(dataset, interactions=warm))
+    torch.manual_seed(0)
+    settings = {"ids": "mf", "content": "linear", "fusion": fusion, "item_graph": "none", "dim": D}
+    model = GraphFusion(graph.schema, GraphFusionConfig(**settings)).eval()
+    graph = model.prepare(graph)
+    with torch.no_grad():
+        before = model.encode(graph)["item"]
+        expected = sum(encoder(graph.features[name].unit) for name, encoder in zip(model.kinds, model.content, strict=True)) / 2
+        torch.testing.assert_close(before[cold], expected[cold])
+        model.items += 1.0
+        after = model.encode(graph)["item"]
+    assert torch.equal(after[cold], before[cold])  # its untrained ID is no view
+    others = torch.arange(I) != cold
+    assert bool((after[others] != before[others]).any(1).all())
 
 
 COMBINATIONS: list[dict[str, Any]] = [

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -117,6 +119,34 @@ def test_weights_are_exact_within_the_limits_and_finite_everywhere(beta) -> None
         (gradient,) = torch.autograd.grad(weights.square().sum(), far)
         assert bool(weights.isfinite().all())
         assert bool(gradient.isfinite().all())
+
+
+def identity(beta: float) -> InterestAttention:
+    """Attention whose logit is the product of two numbers, where it is positive."""
+    layer = InterestAttention(1, 1, pair="prod", beta=beta)
+    layer.hidden.weight.data, layer.hidden.bias.data = torch.tensor([[1.0]]), torch.tensor([0.0])
+    layer.logit.weight.data = torch.tensor([[1.0]])
+    return layer.double()
+
+
+def test_logits_beyond_30_count_as_30() -> None:
+    layer, history = identity(0.5), torch.tensor([[500.0], [2.0]], dtype=torch.double)
+    target = torch.ones(1, 1, dtype=torch.double)
+    assert layer.logits(history[None], target).tolist() == [[30.0, 2.0]]
+    layer.logit.weight.data.neg_()
+    assert layer.logits(history[None], target).tolist() == [[-30.0, -2.0]]
+    layer.logit.weight.data.neg_()
+    exponentials = [math.exp(30), math.exp(2)]
+    weights = [x / sum(exponentials) ** 0.5 for x in exponentials]
+    assert layer(history[None], None, target, return_weights=True)[1][0].tolist() == pytest.approx(weights, rel=1e-12)
+    assert smoothed_softmax(history.T, None, 0.5)[0].tolist() == pytest.approx(weights, rel=1e-12)
+    assert smoothed_softmax(history.T, torch.ones(1, 2) > 0, 0.5)[0].tolist() == pytest.approx(weights, rel=1e-12)
+    total = 500 * weights[0] + 2 * weights[1]
+    arguments = {"index": torch.arange(2), "indptr": torch.tensor([0, 2]), "token_ids": torch.arange(2)}
+    shared = layer.score(target, history, query_ids=torch.tensor([9]), **arguments)
+    separate = layer.score(target[None], history, query_ids=torch.tensor([[9]]), **arguments)
+    assert shared.item() == pytest.approx(total, rel=1e-12)
+    assert separate.item() == pytest.approx(total, rel=1e-12)
 
 
 def test_hand_computed_example() -> None:
