@@ -26,7 +26,7 @@ CORE = "core"
 RUNTIME = ("libgomp", "libgfortran", "libquadmath", "libgcc_s")
 """Runtime libraries of GCC that wheels bring along, under the GPL 3 with an exception for all programs that use them."""
 REMARKS: Mapping[str, str] = {
-    "yattag": "LGPL: a library of cosmic-ray for its HTML reports; a tool of development, which gmmrec neither imports nor installs",
+    "yattag": "LGPL: the HTML writer of cosmic-ray, a tool of development, which gmmrec neither imports nor installs",
 }
 """What a licence of the GPL family, or none, means here, by package."""
 SHORT = {
