@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from gmmrec.errors import UsageError
 from gmmrec.renamed import refuse_renamed
+from gmmrec.safety.types import check_fields
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -184,7 +185,8 @@ def from_plain(section: type[T], values: Mapping[str, Any], where: str) -> T:
     known = [each.name for each in fields(section)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
-            raise UsageError(f"{where}: {unknown_setting(name, known)}")
+            raise UsageError(f"{where}: {unknown_setting(str(name), known)}")
+    check_fields(section, values, where)
     as_tuple = [name for name, value in values.items() if isinstance(value, list) and get_origin(hints[name]) is tuple]
     try:
         return section(**{**values, **{name: tuple(values[name]) for name in as_tuple}})

@@ -5,11 +5,14 @@ Each is also the built-in exception that Python programs expect.
 """
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable
 
 import numpy as np
 
+LONGEST = 200
+"""Characters of a value that a message shows."""
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Characters that break a line, steer a terminal or cannot be printed."""
 
@@ -67,12 +70,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def literal(value: object) -> str:
-    """Return a value as a Python literal, without NumPy's number types.
+    """Return a value as a Python literal, without NumPy's number types, truncated after :data:`LONGEST` characters.
 
     >>> literal(np.int64(4)), literal("4")
     ('4', "'4'")
     """
-    return repr(value.item() if isinstance(value, np.generic) else value)
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, str) and len(plain) > LONGEST:
+        return f"{plain[:LONGEST]!r}…"
+    return repr(plain)
 
 
 def quote_names(names: Iterable[object], limit: int = 8) -> str:
@@ -81,5 +87,5 @@ def quote_names(names: Iterable[object], limit: int = 8) -> str:
     >>> quote_names(["a", "b", "c"], limit=2)
     "'a', 'b', …"
     """
-    quoted = [repr(name) for name in names]
+    quoted = [literal(name) for name in itertools.islice(names, limit + 1)]
     return ", ".join(quoted[:limit] + ["…"] * (len(quoted) > limit))

@@ -41,6 +41,7 @@ COVERED = {
     "report/outfits.py": "report/test_page.py",
     "report/overlay.py": "report/test_picture.py",
     "runs/config.py": "runs/test_recipe.py",
+    "runs/consistency.py": "runs/test_strangers.py",
     "runs/folder.py": "runs/test_recipe.py",
     "runs/run.py": "runs/test_recipe.py",
     "runs/summary.py": "runs/test_combine.py",

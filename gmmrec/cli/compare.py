@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from gmmrec.safety.names import visible
+
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``compare``."""
@@ -30,5 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     task_of_metric(arguments.metric)  # fails early on an unknown metric
     runs = read_runs(arguments.folders, group_seeds=arguments.group_seeds, metric=arguments.metric)
     comparison = compare(runs, metric=arguments.metric, group=arguments.group, reference=arguments.reference)
-    print(json.dumps(comparison.to_dict()) if arguments.json else comparison.to_markdown(), end="\n" if arguments.json else "")
+    print(
+        json.dumps(comparison.to_dict()) if arguments.json else visible(comparison.to_markdown()),
+        end="\n" if arguments.json else "",
+    )
     return 0

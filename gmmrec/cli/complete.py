@@ -3,12 +3,14 @@
 import argparse
 import json
 import logging
+import os
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmrec.cli.classes import add_class_flags, given_classes
 from gmmrec.errors import UsageError
+from gmmrec.safety.names import check_no_link, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +65,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def run(arguments: argparse.Namespace) -> int:
     """Complete, write the page and print."""
+    from gmmrec.data.files import read_text  # not at the top: the command line answers --help without pandas
     from gmmrec.runs.run import Run
 
     if arguments.image_column is not None and arguments.images is None:
@@ -71,8 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     items, users = finished.vocabularies["item"], finished.vocabularies["user"]
     pool = None
     if arguments.pool is not None:
-        lines = arguments.pool.read_text(encoding="utf-8").split("\n")
-        pool = [items.parse(line.strip()) for line in lines if line.strip()]
+        pool = [items.parse(line.strip()) for line in read_text(arguments.pool).split("\n") if line.strip()]
     given = [items.parse(part.strip()) for part in arguments.items.split(",") if part.strip()]
     frame = finished.complete(
         given,
@@ -89,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(f'{{"page": {json.dumps(page and str(page))}, "rows": {frame.to_json(orient="records", force_ascii=False)}}}')
         return 0
-    print(frame.to_string(index=False, formatters={"score": "{:.4f}".format, "probability": "{:.4f}".format}))
+    print(visible(frame.to_string(index=False, formatters={"score": "{:.4f}".format, "probability": "{:.4f}".format})))
     if page is not None:
         print(f"\nwrote {page}")
     return 0
@@ -99,13 +101,14 @@ def _page(arguments: argparse.Namespace, finished: "Run", frame: "pd.DataFrame",
     """Write the page if requested or if there are pictures to show; in the latter case a failure only warns."""
     from gmmrec.report.outfits import write_outfits
 
-    default = Path(finished.config.data.path).expanduser() / PICTURES
+    default = Path(os.path.expanduser(finished.config.data.path)) / PICTURES  # which keeps a ~ of nobody
     images = arguments.images or (default if default.is_dir() else None)
     if images is None and arguments.page is None:
         return None
     try:
         pictures = {} if images is None else _pictures(finished, frame, images, arguments.image_column)
-        return write_outfits(frame, arguments.page or arguments.folder / PAGE, pictures, heading)
+        page = arguments.page or check_no_link(arguments.folder / PAGE, "remove it")
+        return write_outfits(frame, page, pictures, heading)
     except (ValueError, OSError) as error:
         if arguments.images is not None or arguments.page is not None:
             raise

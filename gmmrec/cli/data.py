@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmmrec.cli import features
 from gmmrec.cli.settings import describe_flags, expand
+from gmmrec.safety.names import visible
 
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
@@ -44,7 +45,7 @@ def describe(dataset: "Dataset", *, as_json: bool = False) -> int:
     from gmmrec.data.describe import describe as describe_dataset
 
     figures = describe_dataset(dataset)
-    print(json.dumps(asdict(figures), indent=2) if as_json else table(figures))
+    print(json.dumps(asdict(figures), indent=2) if as_json else visible(table(figures)))
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gmmrec.cli.classes import add_class_flags, given_classes
 from gmmrec.errors import UsageError
+from gmmrec.safety.names import visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"score {found.score:.4f}")
     for part in found.parts:
         order = sorted(range(len(part.weights)), key=lambda position: -part.weights[position])
-        print(f"\n{part.name:30}  {part.total:8.4f}")
+        print(visible(f"\n{part.name:30}  {part.total:8.4f}"))
         for position in order[:SHOWN] if part.kind != "whole" else ():
-            print(f"  {part.labels[position][:28]:28}  {part.weights[position]:8.4f}")
+            print(visible(f"  {part.labels[position][:28]:28}  {part.weights[position]:8.4f}"))
         if len(order) > SHOWN:
             print(f"  … {len(order) - SHOWN} more, each at most {part.weights[order[SHOWN]]:.4f}")
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gmmrec
 from gmmrec.errors import UsageError, printable
+from gmmrec.safety.names import visible
 
 USAGE, FAULT = 2, 1
 """Exit codes: input that cannot be used, and a fault of gmmrec."""
@@ -43,9 +44,9 @@ def report(error: BaseException, prog: str, *, debug: bool = False) -> int:
         traceback.print_exception(error)
     sentence = described(error)
     if sentence is not None:
-        print(f"{prog}: {sentence}", file=sys.stderr)
+        print(visible(f"{prog}: {sentence}"), file=sys.stderr)
         return USAGE
-    kind, message = type(error).__name__, " ".join(str(error).split())
+    kind, message = type(error).__name__, visible(" ".join(str(error).split()))
     where = "shown above" if debug else write_log(error)
     print(f"{prog}: failed with {kind}: {message[:200]} (a fault of gmmrec; traceback {where})", file=sys.stderr)
     return FAULT

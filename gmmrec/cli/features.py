@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmrec.errors import UsageError
+from gmmrec.safety.names import visible
 
 if TYPE_CHECKING:
     from gmmrec.data.dataset import Dataset
@@ -72,7 +73,7 @@ def run(dataset: "Dataset", arguments: argparse.Namespace) -> int:
     if isinstance(source, Texts) and source.tokens is not None and isinstance(source.encoder, Spells):
         pieces = source.encoder.pieces(source.texts, source.tokens)
         write_pieces(found.path.with_name(f"{name}{PIECES}"), source.ids, pieces)
-    print(json.dumps(found.to_dict(), indent=2) if arguments.json else to_text(found, name, PLURAL[arguments.of]))
+    print(json.dumps(found.to_dict(), indent=2) if arguments.json else visible(to_text(found, name, PLURAL[arguments.of])))
     return 0
 
 

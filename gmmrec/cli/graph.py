@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gmmrec.cli.settings import describe_flags, expand
+from gmmrec.safety.names import visible
 
 Table: TypeAlias = list[tuple[str, ...]]
 
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = {"dataset": dataset.name, **report}
     if arguments.out is not None:
         save_graph(graph, arguments.out)
-    print(json.dumps(report, indent=2) if arguments.json else to_text(report))
+    print(json.dumps(report, indent=2) if arguments.json else visible(to_text(report)))
     return 0
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gmmrec.cli.classes import add_class_flags, given_classes
 from gmmrec.errors import UsageError
+from gmmrec.safety.names import visible
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -36,5 +37,5 @@ def link(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(f'{{"rows": {frame.to_json(orient="records", force_ascii=False)}}}')
     else:
-        print(frame.to_string(index=False, formatters={"score": "{:.4f}".format}))
+        print(visible(frame.to_string(index=False, formatters={"score": "{:.4f}".format})))
     return 0

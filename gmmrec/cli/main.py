@@ -10,6 +10,7 @@ import gmmrec
 from gmmrec.cli import blend, compare, complete, data, doctor, evaluate, explain, graph, link, models, recommend, rerank, train
 from gmmrec.cli.failure import report
 from gmmrec.renamed import new_name
+from gmmrec.safety.names import visible
 
 COMMANDS = (train, evaluate, recommend, complete, link, explain, data, graph, models, compare, blend, rerank, doctor)
 
@@ -37,7 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     known = parse(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[_messages()])
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs the instruction sets it tries
     try:
         code = int(known.run(known))
@@ -51,6 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 (every exception ends in one line)
         return report(error, known.prog, debug=known.debug)
+
+
+class _Visible(logging.Formatter):
+    """Messages alone, without characters that steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def _messages() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Visible("%(message)s"))
+    return handler
 
 
 def _finish_commands(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gmmrec.cli.classes import add_class_flags, given_classes
 from gmmrec.errors import UsageError
+from gmmrec.safety.names import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ def _write(frame: "pd.DataFrame", arguments: argparse.Namespace) -> int:
         print(f'{{"rows": {frame.to_json(orient="records", force_ascii=False)}}}')
     if out is None:
         if not arguments.json:
-            print(frame.to_string(index=False, formatters={"score": "{:.4f}".format}))
+            print(visible(frame.to_string(index=False, formatters={"score": "{:.4f}".format})))
         return 0
     if out.suffix == ".csv" or out.name.endswith(".csv.gz"):
         frame.to_csv(out, index=False)

@@ -11,6 +11,7 @@ from gmmrec.cli.classes import add_class_flags, allow_working_folder, given_part
 from gmmrec.cli.settings import describe_flags, expand
 from gmmrec.cli.stopping import stopping
 from gmmrec.errors import UsageError
+from gmmrec.safety.documents import read_yaml
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -56,7 +57,7 @@ def train(arguments: argparse.Namespace) -> int:
     from gmmrec.models.lookup import name_of
     from gmmrec.runs.config import merged, read_config, sections_of
     from gmmrec.runs.recipe import run
-    from gmmrec.runs.status import read_yaml, settings_to_resume
+    from gmmrec.runs.status import settings_to_resume
     from gmmrec.training.trainer import TrainingStopped
 
     folder = folder_to_resume(arguments) or arguments.out

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import read_tokens
 from gmmrec.data.unread import note_file
 from gmmrec.errors import DataError, literal, quote_names
+from gmmrec.safety.arrays import load_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -55,33 +55,6 @@ def read_features(
     return tables
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an ``.npz`` by name, or that of an ``.npy`` as ``values``, without unpickling."""
-    note_file(path)
-    with path.open("rb") as file:
-        head = file.read(64)
-    magic = b"PK" if path.suffix == ".npz" else b"\x93NUMPY"
-    if not head:
-        raise DataError(f"{path.name} is empty (0 bytes); copy or download it again")
-    if head.startswith(b"\x80"):
-        raise DataError(f"{path.name} is a pickle, which can run code when loaded; save plain numbers with numpy.save")
-    if not head.startswith(magic):
-        beginning = head[:20].decode("ascii", "replace")
-        raise DataError(f"{path.name} is not a NumPy {path.suffix} file (it begins with {beginning!r}); save it with numpy")
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return {"values": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except ValueError as error:
-        if "pickle" in str(error) or "Object arrays" in str(error):
-            raise DataError(
-                f"{path.name} holds pickled objects, which can run code when loaded; save plain numbers with numpy.save"
-            ) from None
-        raise DataError(f"{path.name} is damaged ({error}); copy or download it again") from None
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise DataError(f"{path.name} is truncated or damaged ({error}); copy or download it again") from None
-
-
 def check_array(
     source: str, name: str, array: NDArray[Any], ids: "pd.Series[Any] | None" = None, mask: NDArray[Any] | None = None
 ) -> None:
@@ -104,7 +77,8 @@ def check_array(
 
 
 def _tables(path: Path, stem: str, node_type: str, catalogue: pd.DataFrame | None) -> list[RawFeatures]:
-    arrays = read_arrays(path)
+    note_file(path)
+    arrays = load_arrays(path)
     keys = {name: array for name, array in arrays.items() if array.ndim == 1 and name != "mask"}
     values = {name: array for name, array in arrays.items() if array.ndim > 1 and name != "mask"}
     if not values:

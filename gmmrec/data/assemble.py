@@ -26,6 +26,7 @@ from gmmrec.data.times import time_columns
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError, literal
+from gmmrec.safety.sizes import check_shape
 
 logger = logging.getLogger(__name__)
 
@@ -255,6 +256,7 @@ def _feature_table(table: RawFeatures, positions: "NDArray[np.int64]", vocabular
             f"fix the row, or set it to zeros to mark it as missing"
         )
     present &= (found != 0).any(-1)
+    check_shape((len(vocabulary), *found.shape[1:]), 4, f"{table.source}: modality {table.name!r}")
     values = found.new_zeros(len(vocabulary), *found.shape[1:])
     mask = torch.zeros(values.shape[:-1], dtype=torch.bool)
     values[rows], mask[rows] = found, present

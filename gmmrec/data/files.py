@@ -1,7 +1,6 @@
 """Reading of one text, JSON or Parquet file, with errors that name the defect."""
 
 import csv
-import gzip
 import importlib.util
 import io
 import re
@@ -19,8 +18,13 @@ from gmmrec.data.json_lines import JSON_SUFFIXES, read_objects
 from gmmrec.data.text_form import SPACES, current_form, detect_separator, encoding_of
 from gmmrec.data.unread import note_file
 from gmmrec.errors import DataError, literal
+from gmmrec.safety.parquet import read_parquet
+from gmmrec.safety.sizes import check_file
+from gmmrec.safety.streams import open_bytes
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+MOST_COLUMNS = 100_000
+"""Columns of the widest table that is read; pandas takes about a kilobyte for an empty one."""
 TEXT_SUFFIXES = tuple(f".{name}{gz}" for name in ("txt", "dat", "data") for gz in ("", ".gz"))
 """Further names of single text tables."""
 COLUMN_MARK = "\x1f"
@@ -136,7 +140,10 @@ def location(path: Path | None, row: int) -> str:
         return f"{path.name if path else 'the frame'} row {row}"
     if path.name.endswith(JSON_SUFFIXES) and first_line(path).lstrip().startswith("["):
         return f"{path.name} entry {row + 1}"
-    return f"{path.name} line {line_of(path, row)}"
+    try:
+        return f"{path.name} line {line_of(path, row)}"
+    except csv.Error:  # of fields beyond the limit of the module, which pandas reads
+        return f"{path.name} row {row}"
 
 
 def cell(column: "pd.Series[Any]", row: int, path: Path | None) -> str:
@@ -175,7 +182,8 @@ def describe_read_errors(path: Path) -> Iterator[None]:
 
 
 def _check_beginning(path: Path) -> None:
-    """Refuse files whose first bytes contradict their name."""
+    """Refuse files whose first bytes contradict their name, and pipes."""
+    check_file(path)
     with path.open("rb") as file:
         head = file.read(256)
     is_gzip = head.startswith(b"\x1f\x8b")
@@ -190,17 +198,12 @@ def _check_beginning(path: Path) -> None:
 
 
 def _open(path: Path) -> io.TextIOWrapper:
-    encoding = _encoding(path)
-    return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline="")
+    return io.TextIOWrapper(open_bytes(path), encoding=_encoding(path), newline="")
 
 
 def _encoding(path: Path) -> str:
-    with _open_bytes(path) as file:
+    with open_bytes(path) as file:
         return encoding_of(file.read(256), path.name)
-
-
-def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.GzipFile(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
 def separator_of(path: Path) -> str:
@@ -216,7 +219,10 @@ def separator_of(path: Path) -> str:
         lines = list(islice((line.rstrip("\r\n") for line in file if line.strip()), 20))
     if lines and lines[0].strip('"').startswith("sep="):
         raise DataError(f"{path.name} begins with {lines[0]!r}, a hint for spreadsheets; delete this line")
-    return detect_separator(lines, "," if ".csv" in path.suffixes else "\t")
+    found = detect_separator(lines, "," if ".csv" in path.suffixes else "\t")
+    if lines and lines[0].count(found) >= MOST_COLUMNS:
+        raise DataError(f"{path.name} has more than {MOST_COLUMNS:,} columns in its first line; give it a line per row")
+    return found
 
 
 def are_quotes(path: Path, separator: str) -> bool:
@@ -254,6 +260,6 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
     note_file(path)
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        return read_parquet(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path.name} is not a readable Parquet file: {error}; export it again") from None

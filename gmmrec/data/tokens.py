@@ -2,17 +2,20 @@
 
 import csv
 import gzip
-import json
+import zlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmmrec.data.unread import note_file
-from gmmrec.errors import UsageError
+from gmmrec.errors import DataError, UsageError
+from gmmrec.safety.arrays import load_arrays
+from gmmrec.safety.documents import read_json
+from gmmrec.safety.streams import open_text
 
 TokenKind: TypeAlias = Literal["grid", "crops", "names", "pieces", "numbered"]
 
@@ -41,6 +44,15 @@ class TokenNames:
     pieces: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(TokenKind) or type(self.size) is not int or self.size < 0:
+            raise UsageError(
+                f"tokens must be of a kind such as 'names', with a size of 0 or more, but are {self.kind!r}, {self.size!r}"
+            )
+        if not isinstance(self.names, list | tuple) or not all(isinstance(name, str) for name in self.names):
+            raise UsageError(f"names of tokens must be texts, but are {str(self.names)[:60]}")
+        pieces = self.pieces.items() if isinstance(self.pieces, Mapping) else [(0, 0)]
+        if not all(isinstance(key, str) and isinstance(text, str) for key, text in pieces):
+            raise UsageError("word pieces must be a text for each id; write the file of pieces again")
         object.__setattr__(self, "names", tuple(self.names))
 
     def labels(self, node_id: object, count: int) -> list[str]:
@@ -53,7 +65,8 @@ class TokenNames:
         """
         names: Sequence[str] = self.names
         if self.kind == "grid":
-            names = [f"row {row}, column {column}" for row in range(1, self.size + 1) for column in range(1, self.size + 1)]
+            shown = range(min(count, self.size**2))
+            names = [f"row {position // self.size + 1}, column {position % self.size + 1}" for position in shown]
         elif self.kind == "crops":
             names = CROPS
         elif self.kind == "pieces":
@@ -115,8 +128,14 @@ def read_maps(path: Path, node_id: Hashable, count: int) -> Maps | None:
     """
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        arrays: dict[str, NDArray[Any]] = {name: file[name] for name in ("ids", "maps", "boxes")}
+    arrays = load_arrays(path)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    size = shapes.get("maps", ())
+    is_whole = len(size) == 4 and shapes.get("ids") == size[:1] and shapes.get("boxes") == (*size[:2], 4)
+    if not is_whole or arrays["maps"].dtype.kind != "f" or arrays["boxes"].dtype.kind not in "iu":
+        raise UsageError(
+            f"{path} must hold 'ids' [N], 'maps' [N, T, H, W] and 'boxes' [N, T, 4], but holds {shapes}; write it again"
+        )
     if arrays["maps"].shape[1] != count:
         raise UsageError(
             f"{path} has maps of {arrays['maps'].shape[1]} tokens but the run was trained with {count}; train it again, or restore "
@@ -139,13 +158,16 @@ def write_pieces(path: Path, ids: Iterable[object], pieces: Iterable[Sequence[st
 def _read_pieces(path: Path) -> dict[str, str]:
     note_file(path)
     pieces: dict[str, list[str]] = {}
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            pieces.setdefault(row["item"], []).append(row["piece"])
+    try:
+        with open_text(path, newline="") as file:
+            for row in csv.DictReader(file):
+                pieces.setdefault(row["item"], []).append(row["piece"])
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise DataError(f"{path.name} is damaged ({error}); extract the features again, or remove it") from None
     return {item: " ".join(words) for item, words in pieces.items()}
 
 
 def _json(path: Path) -> dict[str, object]:
     note_file(path)
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content = read_json(path, "remove it, or write it again") if path.is_file() else {}
     return content if isinstance(content, dict) else {}

@@ -23,6 +23,8 @@ from gmmrec.data.times import written_times
 from gmmrec.data.triples import Triples
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError
+from gmmrec.safety.names import check_name
+from gmmrec.safety.sizes import NUMBERS, bound
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +138,11 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
 
 
 def _new(folder: str | Path, dataset: Dataset) -> Path:
+    """Return a new folder, after a check of all names that become names of files in it or of columns."""
     path = Path(folder)
+    check_name(dataset.name, "name of the data set")
+    for name in dataset.features:
+        check_name(name, "modality")
     if path.is_dir() and any(path.iterdir()):
         raise DataError(f"folder {path} is not empty; give a new one, so that nothing is overwritten")
     path.mkdir(parents=True, exist_ok=True)
@@ -202,6 +208,8 @@ def _save_npz(path: Path, table: FeatureTable, vocabulary: Vocabulary) -> None:
     if table.mask.dim() > 1:
         arrays["mask"] = table.mask.numpy()[present]
     np.savez_compressed(path, **arrays)
+    if sum(array.nbytes for array in arrays.values()) > bound(path.stat().st_size, NUMBERS) // 2:
+        np.savez(path, **arrays)  # mostly empty arrays, which a reader would take for an attack
 
 
 def _vectors(table: FeatureTable) -> "pd.Series[Any]":
@@ -215,4 +223,5 @@ def _write_atomic(frame: pd.DataFrame, path: Path) -> None:
     """Write a tab-separated table without quotes, which the format lacks; tabs and line breaks in texts become spaces."""
     text = frame.select_dtypes(exclude="number").columns
     clean = frame.assign(**{column: frame[column].astype("string").str.replace(r"[\t\r\n]+", " ", regex=True) for column in text})
+    clean.columns = clean.columns.str.replace(r"[\t\r\n]+", " ", regex=True)
     clean.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from torch import Tensor
 
 from gmmrec.errors import UnknownIdError, UsageError
@@ -17,6 +16,7 @@ from gmmrec.evaluation.metrics import finish
 from gmmrec.evaluation.results import EVERYTHING, SAMPLED, Results, candidates
 from gmmrec.evaluation.significance import bootstrap_intervals, holm, sign_flip_test, wilcoxon_test
 from gmmrec.evaluation.splits import check_same_splits
+from gmmrec.safety.documents import read_yaml
 from gmmrec.storage.manifest import StoredFolder, read_manifest
 
 
@@ -263,8 +263,7 @@ def read_runs(folders: Sequence[str | Path], *, group_seeds: bool = False, metri
 
 def _config_without_seed(folder: Path) -> Any:
     remedy = "give folders of finished runs"
-    path = StoredFolder(folder, read_manifest(folder, remedy), remedy).file("config.yaml")
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = read_yaml(StoredFolder(folder, read_manifest(folder, remedy), remedy).file("config.yaml"))
     config.pop("seed", None)
-    config.get("run", {}).pop("seed", None)
-    return config
+    run = config.get("run")
+    return {**config, "run": {name: value for name, value in run.items() if name != "seed"}} if isinstance(run, dict) else config

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gmmrec.data.ragged import RaggedSets
@@ -20,11 +19,15 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.evaluation.significance import mean_intervals
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import Recommender
+from gmmrec.safety.names import check_name
+from gmmrec.safety.tensors import check_tensor, header_json, read_tensors
+from gmmrec.safety.types import check_fields
 from gmmrec.storage.atomic import write_tensors
 from gmmrec.storage.manifest import StoredFolder, read_manifest
 
 SAMPLED = "sampled metrics are misleading and may order models differently than full rankings (Krichene and Rendle, KDD 2020)"
 """Warning shown with all results on sampled candidates."""
+REMEDY = "evaluate the run again"
 EVERYTHING = "all"
 """Name of the group of all queries."""
 
@@ -213,13 +216,9 @@ class Results:
         """
         remedy = "give the folder of a finished run, or train it again"
         path = StoredFolder(Path(folder), read_manifest(Path(folder), remedy), remedy).file(file_of(task))
-        try:
-            with safe_open(path, framework="pt") as opened:
-                about = json.loads((opened.metadata() or {})["gmmrec"])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dictionary)
-            kind = about.pop("kind")
-        except (SafetensorError, KeyError) as error:
-            raise UsageError(f"{path} is damaged or was not written by gmmrec ({error}); evaluate the run again") from None
+        tensors, header = read_tensors(path, "results of gmmrec", REMEDY)
+        about = header_json(header, "gmmrec", path, REMEDY)
+        kind = str(about.pop("kind", None))
         if kind not in kinds:
             raise UsageError(f"{path} holds results of unknown kind {kind!r}; add it to KINDS, which has {', '.join(kinds)}")
         groups: dict[str, GroupValues] = {}
@@ -228,8 +227,27 @@ class Results:
             if slash and column == "position":
                 values = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name and k != key}
                 groups[name] = GroupValues(tensors[key], values)
-        whole = groups.pop(EVERYTHING)
+        whole = groups.pop(EVERYTHING, None)
+        try:
+            check_fields(cls, about, "its header")
+            _check_values(tensors, whole, groups)
+        except UsageError as error:
+            raise UsageError(f"{path} is damaged ({error}); {REMEDY}") from None
+        assert whole is not None
         return cls(kinds[kind], whole.values, tensors["query"], tensors["relevant"], groups=groups, **about)
+
+
+def _check_values(tensors: Mapping[str, Tensor], whole: GroupValues | None, groups: Mapping[str, GroupValues]) -> None:
+    """Refuse values and positions that do not fit the queries."""
+    check_tensor(tensors.get("query"), "query", (None,), (torch.int64,))
+    count = len(tensors["query"])
+    check_tensor(tensors.get("relevant"), "relevant", (count,), (torch.int64,))
+    if whole is None or len(whole.position) != count:
+        raise UsageError("it has no values of all queries")
+    for name, group in {EVERYTHING: whole, **groups}.items():
+        check_tensor(group.position, f"{name}/position", (None,), (torch.int64,), 0, count)
+        for metric, values in group.values.items():
+            check_tensor(values, f"{name}/{metric}", (len(group.position),), (torch.float32, torch.float64))
 
 
 def file_of(task: str) -> str:
@@ -238,7 +256,7 @@ def file_of(task: str) -> str:
     >>> file_of("ranking"), file_of("impressions")
     ('results_ranking.safetensors', 'results_impressions.safetensors')
     """
-    return f"results_{task}.safetensors"
+    return f"results_{check_name(task, 'evaluation task')}.safetensors"
 
 
 def candidates(sampled: int, sampled_by: str) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gmmrec.errors import UsageError
+from gmmrec.safety.documents import read_yaml
 
 DETERMINED_BY = {
     "random": ("valid", "test", "seed"),
@@ -62,9 +61,5 @@ def _split_of(folder: Path) -> Mapping[str, Any] | None:
     path = folder / "config.yaml"
     if not path.is_file():
         return None
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged ({' '.join(str(error).split())}); train the run again") from None
-    split = config.get("split") if isinstance(config, Mapping) else None
+    split = read_yaml(path).get("split")
     return split if isinstance(split, Mapping) and split.get("strategy", "auto") != "auto" else None

@@ -14,6 +14,7 @@ from gmmrec.data.tokens import Maps, TokenKind, TokenNames, read_maps
 from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.recommender import AnyRecommender, Encoded
+from gmmrec.safety.names import check_name
 from gmmrec.typing import NodeType
 
 USER = "user:"
@@ -159,7 +160,7 @@ def parts_of(
         names = known.labels(ids[node_type], len(value))
         maps = None
         if folder is not None and known.kind == "names" and node_type == "item":
-            maps = read_maps(folder / f"{modality}_maps.npz", ids["item"], len(value))
+            maps = read_maps(folder / f"{check_name(modality, 'modality')}_maps.npz", ids["item"], len(value))
         tokens_of_part = [names[position] for position in positions], positions, value[positions].tolist()
         parts.append(Part(name, known.kind, *tokens_of_part, known.size, None if maps is None else maps.take(positions)))
     return parts

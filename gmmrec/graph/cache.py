@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from gmmrec.errors import UsageError
+from gmmrec.safety.names import check_name
+from gmmrec.safety.tensors import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ def cached_edges(
     if folder is None:
         return compute()
     key = content_key(inputs, {"name": name, **settings})
-    path = Path(folder) / f"{name}-{key}.safetensors"
+    path = Path(folder) / f"{check_name(name, 'kind of edges')}-{key}.safetensors"
     device = next(iter(inputs.values())).device
     cached = _read(path, key)
     if cached is not None:
@@ -72,10 +75,8 @@ def _read(path: Path, key: str) -> Edges | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is not a mapping)
-    except (SafetensorError, OSError) as error:
+        tensors, metadata = read_tensors(path, "a file of cached edges", "it is replaced")
+    except (UsageError, OSError) as error:
         logger.warning("cannot read %s (%s); recomputing it", path, error)
         return None
     if metadata.get("key") != key or metadata.get("digest") != content_key(tensors, {}):

@@ -12,9 +12,10 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from gmmrec.data.features import FeatureTable
-from gmmrec.errors import UnknownIdError
+from gmmrec.errors import DataError, UnknownIdError
 from gmmrec.graph import pyg
 from gmmrec.nn.relations import Bipartite, Relation, UserItem
+from gmmrec.safety.types import check_fields
 from gmmrec.typing import ITEM_USER, USER_ITEM, EdgeType, NodeType
 
 
@@ -50,13 +51,24 @@ class GraphSchema:
         return tuple(name for name, owner in self.feature_nodes.items() if owner == node_type)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "GraphSchema":
+    def from_dict(cls, values: Mapping[str, Any], where: str = "the schema") -> "GraphSchema":
         """Build a schema from its JSON representation.
+
+        Raises:
+            UsageError: The values are not those of a schema; the message begins with ``where``.
 
         >>> values = {"num_nodes": {"user": 2}, "feature_dims": {}, "feature_nodes": {}, "relations": [["a", "b", "c"]]}
         >>> GraphSchema.from_dict(values).relations
         (('a', 'b', 'c'),)
         """
+        check_fields(cls, values, where)
+        missing = {"num_nodes", "feature_dims", "feature_nodes", "relations"} - set(values)
+        counts = [*values.get("num_nodes", {}).values(), values.get("num_words", 0), values.get("num_relations", 0)]
+        owners = values.get("feature_nodes", {})
+        if missing or min(counts) < 0 or min(values["feature_dims"].values(), default=1) < 1:
+            raise DataError(f"{where} has a schema without sizes, or with impossible ones; the file was changed since")
+        if set(owners) != set(values["feature_dims"]) or not set(owners.values()) <= set(values["num_nodes"]):
+            raise DataError(f"{where} has a schema whose modalities have no width or no nodes; the file was changed since")
         relations = tuple((source, name, target) for source, name, target in values["relations"])
         return cls(**{**values, "relations": relations})
 

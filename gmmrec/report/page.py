@@ -1,18 +1,29 @@
 """HTML pages from templates: self-contained files with escaped values."""
 
 import base64
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gmmrec.errors import UsageError
+from gmmrec.data.encode.images import BROKEN, open_picture
+from gmmrec.errors import DataError, UsageError
+from gmmrec.safety.names import visible
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("gmmrec.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 """Templates of this package; all values are escaped, and a missing name is an error."""
+
+
+def source_hash(style: str) -> str:
+    """Return the hash by which a content security policy allows the style of a page, and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
+ENVIRONMENT.filters["source_hash"] = source_hash
 
 
 def write_page(template: str, path: str | Path, **values: Any) -> Path:
@@ -29,7 +40,7 @@ def write_page(template: str, path: str | Path, **values: Any) -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"the name of a page must end in .html, but is {path.name}; rename it")
-    text = ENVIRONMENT.get_template(template).render(**values)
+    text = visible(ENVIRONMENT.get_template(template).render(**values))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -46,15 +57,16 @@ def embedded(picture: Path, side: int) -> str:
         UsageError: The picture cannot be read, or Pillow is not installed.
     """
     try:
-        from PIL import Image
+        import PIL  # noqa: F401
     except ImportError:
         raise UsageError("pages with pictures need Pillow, which is not installed; run: pip install 'gmmrec[encoders]'") from None
     written = io.BytesIO()
     try:
-        with Image.open(picture) as opened:
-            small = opened.convert("RGB")
-            small.thumbnail((side, side))
-            small.save(written, "JPEG", quality=80)
-    except OSError as error:
+        small = open_picture(picture)
+        small.thumbnail((side, side))
+        small.save(written, "JPEG", quality=80)
+    except DataError:
+        raise
+    except BROKEN as error:
         raise UsageError(f"{picture.name} cannot be read as a picture ({error}); remove or replace it") from None
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()

@@ -1,7 +1,7 @@
 """Picture of an explanation: weights on the item's picture and as bars."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 from gmmrec.errors import UsageError
 from gmmrec.explain.attention import USER, Explanation, Part
 from gmmrec.report.overlay import COLOURS, SHADE, lay, scale
+from gmmrec.safety.names import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,9 +51,10 @@ def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = N
     except ImportError:
         raise UsageError("drawing needs matplotlib, which is not installed; run: pip install 'gmmrec[pictures]'") from None
     path = Path(path)
-    parts = [part for part in explanation.parts if part.kind == "whole" or part.total > 0]  # zeros are not drawn
+    shown = [replace(part, name=_plain(part.name), labels=[_plain(label) for label in part.labels]) for part in explanation.parts]
+    parts = [part for part in shown if part.kind == "whole" or part.total > 0]  # zeros are not drawn
     on_picture = [part for part in parts if part.kind in ("grid", "crops") or part.maps is not None]
-    with matplotlib.rc_context({"text.parse_math": False, "font.size": 10}), warnings.catch_warnings():
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False, "font.size": 10}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # titles in scripts that the font lacks
         panels = _panels(explanation, parts)
         pictures: list[Part | None] = [*on_picture] or ([None] if picture is not None else [])
@@ -76,8 +78,9 @@ def draw(explanation: Explanation, path: str | Path, picture: "Image | None" = N
 
 
 def _heading(explanation: Explanation) -> str:
-    title = "" if explanation.title == str(explanation.item) else f" ({_short(explanation.title, 60)})"
-    return f"user {explanation.user}   item {explanation.item}{title}   score {explanation.score:.4g}"
+    title = "" if explanation.title == str(explanation.item) else f" ({_short(_plain(explanation.title), 60)})"
+    user, item = (_short(_plain(str(raw)), 40) for raw in (explanation.user, explanation.item))
+    return f"user {user}   item {item}{title}   score {explanation.score:.4g}"
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,11 @@ def _picture(figure: "Figure", part: Part | None, picture: "Image | None", top: 
     bar = figure.colorbar(shown, cax=bar_axes, spacing="proportional")
     bar.set_ticks(list(marks), labels=list(marks.values()))
     bar.ax.tick_params(labelsize=8, length=2)
+
+
+def _plain(text: str) -> str:
+    """Return text on one line, without characters that a picture cannot show or that an SVG file must not hold."""
+    return " ".join(visible(text).split()) or " "
 
 
 def _short(text: str, length: int) -> str:

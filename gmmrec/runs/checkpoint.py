@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from gmmrec.config import to_plain
 from gmmrec.ensemble.member import Member
 from gmmrec.ensemble.table import ENSEMBLES
@@ -14,9 +12,13 @@ from gmmrec.errors import UsageError
 from gmmrec.graph.multimodal import GraphSchema
 from gmmrec.models.lookup import build_model, given_parts, name_of, part_paths, stored_model
 from gmmrec.recommender import AnyRecommender
+from gmmrec.runs.rebuild import reading, rebuilt
+from gmmrec.safety.tensors import header_json, read_tensors
+from gmmrec.safety.types import check_fields
 from gmmrec.storage.atomic import write_tensors
 from gmmrec.training.resume import unshared
 
+REMEDY = "train the run again"
 Given = type[AnyRecommender] | Sequence[type[AnyRecommender]] | None
 """Model classes that the caller allows a file to name."""
 
@@ -51,27 +53,34 @@ def load_model(path: Path, given: Given = None, parts: Mapping[str, Any] | None 
         UsageError: The file is not a saved model, or names a class or a part that was not given.
     """
     classes = (given,) if isinstance(given, type) else tuple(given or ())
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a safe_open is no mapping)
-    except (SafetensorError, FileNotFoundError) as error:
-        raise UsageError(f"{path} is not a saved model ({error}); train one with 'gmmrec train --out DIR'") from error
+    tensors, header = read_tensors(path, "a saved model", "train one with 'gmmrec train --out DIR'")
     if not {"model", "schema", "config"} <= set(header):
         raise UsageError(f"{path} holds tensors but no gmmrec model; train one with 'gmmrec train --out DIR'")
-    name, values = header["model"], json.loads(header["config"])
-    schema = GraphSchema.from_dict(json.loads(header["schema"]))
+    name, values = header["model"], header_json(header, "config", path, REMEDY)
+    schema = GraphSchema.from_dict(header_json(header, "schema", path, REMEDY), str(path))
     if name in ENSEMBLES:
         ensemble = ENSEMBLES[name]
 
         def member(stored: Mapping[str, Any]) -> Member:
+            check_fields(Member, stored, f"{path}, a member")
             own = given_parts(path, stored["part_paths"], parts or {})
             return Member(**stored, model_class=stored_model(stored["model"], classes), parts=own)
 
-        model: AnyRecommender = ensemble(schema, ensemble.config_class.stored(values, member))
+        with reading(path):
+            settings = ensemble.config_class.stored(values, member)
+
+        def build() -> AnyRecommender:
+            return ensemble(schema, settings)
+
     else:
         model_class = stored_model(name, classes)
-        config = model_class.config_class(**values)
-        model = build_model(model_class, schema, config, given_parts(path, json.loads(header.get("parts", "{}")), parts or {}))
+        check_fields(model_class.config_class, values, f"{path}, settings of the model")
+        stored_parts = header_json(header, "parts", path, REMEDY) if "parts" in header else {}
+        own_parts = given_parts(path, stored_parts, parts or {})
+
+        def build() -> AnyRecommender:
+            return build_model(model_class, schema, model_class.config_class(**values), own_parts)
+
+    model = rebuilt(build, tensors, path, planned=not classes)
     model.load_state_dict(tensors)
     return model.eval()

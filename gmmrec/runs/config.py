@@ -16,6 +16,7 @@ from gmmrec.evaluation.settings import EvalConfig
 from gmmrec.graph.build import GraphConfig
 from gmmrec.models.lookup import find_model, name_of
 from gmmrec.recommender import AnyRecommender
+from gmmrec.safety.types import conforms
 from gmmrec.tasks.inputs import BatchConfig
 from gmmrec.training.trainer import TrainConfig
 
@@ -177,9 +178,17 @@ def stored_config(values: Mapping[str, Any], model: AnyRecommender, where: str) 
         name: from_plain(section, values[name], f"{where}, section {name!r}") for name, section in sections.items()
     }
     if type(model) in ENSEMBLES.values():
-        return CombinedConfig(model.config, tuple(values["runs"]), **typed, monitor=values.get("monitor"))
+        runs = values.get("runs")
+        if not conforms(list[str], runs) or not conforms(str | None, values.get("monitor")):
+            raise UsageError(
+                f"{where} has no list of runs, or no metric as monitor; the file was changed since; train the run again"
+            )
+        return CombinedConfig(model.config, tuple(runs or ()), **typed, monitor=values.get("monitor"))
     top = from_plain(TopConfig, {each.name: values.get(each.name) for each in fields(TopConfig)}, where)
-    return RunConfig(type(model), model.config, **typed, **asdict(top), parts=values.get("parts", {}))
+    parts = values.get("parts", {})
+    if not conforms(Mapping[str, str], parts):
+        raise UsageError(f"{where} has parts that are not names by role; the file was changed since; train the run again")
+    return RunConfig(type(model), model.config, **typed, **asdict(top), parts=parts)
 
 
 def nested(settings: Mapping[str, Any], sections: Mapping[str, type]) -> dict[str, dict[str, Any]]:

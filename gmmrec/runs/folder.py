@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from safetensors.torch import load_file
 
-from gmmrec.data.pack import packed, unpacked
+from gmmrec.data.pack import packed, read_packed
 from gmmrec.data.split import Split
 from gmmrec.data.tokens import TokenNames
 from gmmrec.data.vocabulary import Vocabulary
+from gmmrec.errors import UsageError
 from gmmrec.evaluation.results import Results, file_of
 from gmmrec.graph.multimodal import MultimodalGraph
 from gmmrec.graph.store import load_graph, save_graph
@@ -24,8 +24,12 @@ from gmmrec.recommender import AnyRecommender
 from gmmrec.runs import attributes
 from gmmrec.runs.checkpoint import Given, load_model, save_model
 from gmmrec.runs.config import AnyRunConfig, stored_config
-from gmmrec.runs.status import ABOUT, CONFIG, GRAPH, MODEL, SPLIT, VOCABULARIES, open_run, read_yaml
+from gmmrec.runs.consistency import check_consistent, stored_table, stored_tokens, stored_vocabularies, stored_words
+from gmmrec.runs.status import ABOUT, CONFIG, GRAPH, MODEL, SPLIT, VOCABULARIES, open_run
 from gmmrec.runs.writer import RunWriter
+from gmmrec.safety.documents import read_yaml
+from gmmrec.safety.names import check_name
+from gmmrec.safety.types import conforms
 from gmmrec.storage.atomic import write_json, write_tensors, write_text
 from gmmrec.storage.manifest import StoredFolder, unchanging
 from gmmrec.typing import NodeType
@@ -93,31 +97,36 @@ def read_run(folder: Path, given: Given = None, parts: Mapping[str, Any] | None 
 
 
 def _read(stored: StoredFolder, given: Given, parts: Mapping[str, Any] | None) -> StoredRun:
+    folder = stored.folder
     model = load_model(stored.file(MODEL), given, parts)
-    ids = stored.json(VOCABULARIES)
-    vocabularies = {node_type: Vocabulary(values, name=node_type) for node_type, values in ids.items()}
-    known = stored.json("tokens.json", {})
-    main = stored.json(ABOUT)["main"] if stored.manifest is None else stored.manifest.about.get("main", "ranking")
-    return StoredRun(
+    vocabularies = stored_vocabularies(stored.json(VOCABULARIES), folder / VOCABULARIES)
+    main = stored.json(ABOUT).get("main", "ranking") if stored.manifest is None else stored.manifest.about.get("main", "ranking")
+    report = stored.json("metrics.json", {})
+    if not isinstance(report, dict):
+        raise UsageError(f"{folder / 'metrics.json'} is damaged (it must hold figures by name); train the run again")
+    run = StoredRun(
         model=model,
         graph=load_graph(stored.file(GRAPH)),
         split=load_split(stored.file(SPLIT)),
         vocabularies=vocabularies,
         attributes=_attributes(stored, vocabularies),
-        config=stored_config(read_config_of(stored), model, str(stored.folder / CONFIG)),
-        report=stored.json("metrics.json", {}),
-        tokens={name: TokenNames(**fields) for name, fields in known.items()},
-        words=stored.json("words.json", ()),
-        main=main,
+        config=stored_config(read_config_of(stored), model, str(folder / CONFIG)),
+        report=report,
+        tokens=stored_tokens(stored.json("tokens.json", {}), folder / "tokens.json"),
+        words=stored_words(stored.json("words.json", []), folder / "words.json"),
+        main=check_name(main, "main evaluation task"),
     )
+    check_consistent(folder, model.schema, run.graph, run.split, vocabularies, run.attributes)
+    return run
 
 
 def _attributes(stored: StoredFolder, vocabularies: Mapping[NodeType, Vocabulary]) -> dict[NodeType, pd.DataFrame]:
     if not stored.has(ATTRIBUTES):  # format 2
         names = {node_type: f"{node_type}s.csv" for node_type in vocabularies}
-        return {node_type: pd.read_csv(stored.file(name)) for node_type, name in names.items() if stored.has(name)}
-    found = stored.json(ATTRIBUTES)
-    where = str(stored.folder / ATTRIBUTES)
+        return {node_type: stored_table(stored.file(name)) for node_type, name in names.items() if stored.has(name)}
+    found, where = stored.json(ATTRIBUTES), str(stored.folder / ATTRIBUTES)
+    if not conforms(dict[str, dict[str, Any]], found) or not set(found) <= set(vocabularies):
+        raise UsageError(f"{where} is damaged (it must hold columns by node type); train the run again")
     return {kind: attributes.from_plain(columns, len(vocabularies[kind]), where) for kind, columns in found.items()}
 
 
@@ -143,9 +152,7 @@ def save_split(split: Split, path: Path) -> None:
 
 def load_split(path: Path) -> Split:
     """Read a split written by :func:`save_split`."""
-    split = unpacked(Split, load_file(path))
-    assert split is not None
-    return split
+    return read_packed(Split, path, "a saved split", "train the run again")
 
 
 def environment() -> dict[str, Any]:

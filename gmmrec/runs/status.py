@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from gmmrec.errors import UsageError
+from gmmrec.safety.documents import read_yaml
+from gmmrec.safety.names import check_name, check_no_link
+from gmmrec.safety.types import check_fields
 from gmmrec.storage.atomic import write_json
 from gmmrec.storage.lock import holder, is_locked
 from gmmrec.storage.manifest import Manifest, StoredFolder, entry_of, free_name, read_json, read_manifest
@@ -82,10 +83,14 @@ def read_status(folder: Path) -> Status | None:
     mappings = all(isinstance(found.get(name, {}), dict) for name in ("identity", "environment", "files"))
     if not {"run", "model", "status"} <= set(found) or not mappings:
         raise UsageError(f"{folder / ABOUT} is damaged: it has no run, model and status; {REMEDY}")
-    names = list(found.get("files", {}).values())
-    if any(not isinstance(name, str) or name != Path(name).name or name in ("", ".", "..") for name in names):
-        raise UsageError(f"{folder / ABOUT} is damaged: its files are not in this folder; {REMEDY}")
-    return Status(**{name: value for name, value in found.items() if name in known})
+    try:
+        for name in found.get("files", {}).values():
+            check_no_link(folder / check_name(name, "file of a training"), "copy the file itself")
+    except UsageError as error:
+        raise UsageError(f"{folder / ABOUT} is damaged: its files are not in this folder ({error}); {REMEDY}") from None
+    values = {name: value for name, value in found.items() if name in known}
+    check_fields(Status, values, str(folder / ABOUT))
+    return Status(**values)
 
 
 def open_run(folder: Path) -> StoredFolder:
@@ -214,22 +219,3 @@ def settings_to_resume(folder: Path) -> dict[str, Any]:
     if not status.identity:
         raise UsageError(f"{folder} holds a {status.model}, which is made at once and not resumed; make it again with --overwrite")
     return read_yaml(folder / status.files.get(CONFIG, CONFIG))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings in a YAML file.
-
-    Raises:
-        UsageError: The file is missing, is not YAML, or holds no settings.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"settings file {path} does not exist") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, an endless number
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold sections such as 'train:', but holds a {type(values).__name__}")
-    return values

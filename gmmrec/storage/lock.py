@@ -56,7 +56,7 @@ def holder(folder: Path) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(float(found["since"])))
         place = "" if found["host"] == socket.gethostname() else f" on {found['host']}"
         return f"process {int(found['pid'])}{place} (since {since})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return "another process"
 
 

@@ -4,7 +4,6 @@ A writer puts new files beside the old ones, under names that are free, and repl
 the folder changes for readers. Files that nobody lists are ignored, and never moved or deleted.
 """
 
-import json
 import os
 import re
 import secrets
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gmmrec.errors import UsageError
+from gmmrec.safety import documents
+from gmmrec.safety.names import check_no_link
 from gmmrec.storage.atomic import digest_of_file, flush_folder, write_json
 
 MANIFEST = "manifest.json"
@@ -89,7 +90,7 @@ class StoredFolder:
         if self.manifest is None:
             if not (self.folder / name).is_file():
                 raise UsageError(f"{self.folder} has no {name}; {self.remedy}")
-            return self.folder / name
+            return check_no_link(self.folder / name, "copy the file itself")
         entry = self.manifest.files.get(name)
         if entry is None:
             raise UsageError(f"{self.folder} has no {name}; {self.remedy}")
@@ -118,12 +119,9 @@ def read_json(path: Path, remedy: str) -> Any:
     Raises:
         UsageError: The file is missing, or not JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path} is missing; {remedy}") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged ({' '.join(str(error).split())[:100]}); {remedy}") from None
+    if not path.is_file():
+        raise UsageError(f"{path} is missing; {remedy}")
+    return documents.read_json(path, remedy)
 
 
 def read_manifest(folder: Path, remedy: str = "write the folder again") -> Manifest | None:
@@ -278,7 +276,7 @@ def unchanging(folder: Path, read: Callable[[], T], attempts: int = 5) -> T:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() else None  # reading a pipe would not end
     except OSError:
         return None
 

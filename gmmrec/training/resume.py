@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gmmrec.errors import UsageError
+from gmmrec.safety.tensors import header_json, read_header, read_tensors
+from gmmrec.safety.types import check_fields
 from gmmrec.storage.atomic import write_tensors
 from gmmrec.training.early_stopping import EarlyStopping
 from gmmrec.training.history import Epoch, History
 
+REMEDY = "start over without resuming"
 _FORMAT = "gmmrec training state 3"
 
 
@@ -91,6 +93,8 @@ class TrainingState:
         groups, header = _read(path)
         _check_settings(path, header["settings"], json.loads(json.dumps(self.settings)))
         _check_shapes(path, groups["model"], self.model.state_dict())
+        if groups["best"]:
+            _check_shapes(path, groups["best"], self.model.state_dict())
         self.model.load_state_dict(groups["model"])
         device = _device(self.model)
         self.best = {name: value.to(device) for name, value in groups["best"].items()}
@@ -98,13 +102,17 @@ class TrainingState:
         for key, value in groups["optimizer"].items():
             index, name = key.split(".", 1)
             state.setdefault(int(index), {})[name] = value
+        _check_moments(path, state, self.optimizer)
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         if header["precision"]:
             self.precision.load_state_dict(header["precision"])
         patience, min_delta = self.stopping.patience, self.stopping.min_delta  # may change on resuming
         self.stopping = EarlyStopping(**{**header["stopping"], "patience": patience, "min_delta": min_delta})
         self.history.epochs[:] = [Epoch(**epoch) for epoch in header["epochs"]]
-        _restore_random_states(groups["random"], self.generator, device)
+        try:
+            _restore_random_states(groups["random"], self.generator, device)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise UsageError(f"the training state {path} is damaged (its random states: {error}); {REMEDY}") from None
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -140,22 +148,25 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     if not path.is_file():
         raise UsageError(f"there is no training state {path} to resume from; start the run without resuming")
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "random": {}, "optimizer": {}}
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise UsageError(f"{path} is not a training state of this version of gmmrec; start over without resuming")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
-        if metadata.get("checksum") != _checksum(tensors, metadata.get("owner", "") + metadata.get("state", "")):
-            raise UsageError(
-                f"the training state {path} is damaged: its content is not what was written; start over without resuming"
-            )
-        for key, tensor in tensors.items():
-            group, name = key.split("/", 1)
-            groups[group][name] = tensor
-        return groups, json.loads(metadata["state"])
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"the training state {path} is damaged ({error}); start over without resuming") from None
+    tensors, metadata = read_tensors(path, "a training state", REMEDY)
+    if metadata.get("format") != _FORMAT:
+        raise UsageError(f"{path} is not a training state of this version of gmmrec; {REMEDY}")
+    if metadata.get("checksum") != _checksum(tensors, metadata.get("owner", "") + metadata.get("state", "")):
+        raise UsageError(f"the training state {path} is damaged: its content is not what was written; {REMEDY}")
+    header = header_json(metadata, "state", path, REMEDY)
+    kinds = {"settings": dict, "precision": dict, "stopping": dict, "epochs": list}
+    if not all(isinstance(header.get(name), kind) for name, kind in kinds.items()):
+        raise UsageError(f"the training state {path} is damaged (its header lacks {', '.join(kinds)}); {REMEDY}")
+    check_fields(EarlyStopping, header["stopping"], f"the training state {path}")
+    for epoch in header["epochs"]:
+        check_fields(Epoch, epoch, f"the training state {path}")
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        number, _, rest = name.partition(".")
+        if group not in groups or (group == "optimizer" and not (number.isdecimal() and len(number) < 9 and rest)):
+            raise UsageError(f"the training state {path} is damaged (it holds the unknown {key[:60]!r}); {REMEDY}")
+        groups[group][name] = tensor
+    return groups, header
 
 
 def owner_of(path: Path) -> str | None:
@@ -173,18 +184,18 @@ def epochs_of(path: Path) -> int | None:
     Raises:
         UsageError: The file is damaged.
     """
-    return None if (metadata := _metadata(path)) is None else len(json.loads(metadata["state"])["epochs"])
+    if (metadata := _metadata(path)) is None:
+        return None
+    epochs = header_json(metadata, "state", path, REMEDY).get("epochs")
+    if not isinstance(epochs, list):
+        raise UsageError(f"the training state {path} is damaged (it has no list of epochs); {REMEDY}")
+    return len(epochs)
 
 
 def _metadata(path: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            return metadata
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"the training state {path} is damaged ({error}); start over without resuming") from None
+    return read_header(path, "a training state", REMEDY)
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
@@ -203,6 +214,17 @@ def _check_settings(path: Path, found: Mapping[str, Any], expected: Mapping[str,
                 f"the training state {path} was written with {name} = {found.get(name)}, but {name} is {expected.get(name)} now; "
                 "use the same settings, or start over without resuming"
             )
+
+
+def _check_moments(path: Path, state: Mapping[int, Mapping[str, Tensor]], optimizer: Optimizer) -> None:
+    """Refuse moments of parameters that do not exist, or of another shape than theirs."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, named in state.items():
+        for name, value in named.items():
+            if index >= len(parameters) or (value.dim() and value.shape != parameters[index].shape):
+                raise UsageError(
+                    f"the training state {path} is damaged ({name[:40]!r} of parameter {index} has no place); {REMEDY}"
+                )
 
 
 def _check_shapes(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

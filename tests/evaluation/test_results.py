@@ -100,7 +100,7 @@ def test_folder_without_values_is_refused(tmp_path):
     with pytest.raises(ValueError, match=f"has no {'results_ranking.safetensors'}; give the folder of a finished run"):
         load_results(tmp_path)
     (tmp_path / "results_ranking.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ValueError, match="is damaged or was not written by gmmrec"):
+    with pytest.raises(ValueError, match="is damaged or not results of gmmrec"):
         load_results(tmp_path)
 
 

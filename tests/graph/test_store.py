@@ -72,7 +72,7 @@ def test_only_graphs_are_read_and_written(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_graph(tmp_path / "none")
     (tmp_path / "text").write_text("user,item\n1,2\n")
-    with pytest.raises(ValueError, match="is not a saved graph"):
+    with pytest.raises(ValueError, match="is damaged or not a saved graph"):
         load_graph(tmp_path / "text")
     save_file({"weight": torch.zeros(1)}, tmp_path / "weights")
     with pytest.raises(ValueError, match="found 'no format'"):

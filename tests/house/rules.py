@@ -41,6 +41,24 @@ KIN = {
     "OSError": "UsageError",
 }
 """Error for people in place of a built-in exception."""
+READERS = {
+    "np.load": "use load_arrays of gmmrec.safety.arrays",
+    "numpy.load": "use load_arrays of gmmrec.safety.arrays",
+    "safe_open": "use read_tensors of gmmrec.safety.tensors",
+    "load_file": "use read_tensors of gmmrec.safety.tensors",
+    "yaml.safe_load": "use read_yaml of gmmrec.safety.documents",
+    "yaml.load": "use read_yaml of gmmrec.safety.documents",
+    "json.load": "use read_json of gmmrec.safety.documents",
+    "gzip.GzipFile": "use open_text or open_bytes of gmmrec.safety.streams",
+    "gzip.decompress": "use open_text or open_bytes of gmmrec.safety.streams",
+    "pd.read_parquet": "use read_parquet of gmmrec.safety.parquet",
+    "pd.read_pickle": "store plain numbers; unpickling runs code",
+    "pickle.load": "store plain numbers; unpickling runs code",
+    "pickle.loads": "store plain numbers; unpickling runs code",
+    "torch.load": "use read_tensors of gmmrec.safety.tensors, or weights_only=True for a file of a package",
+    "Image.open": "use open_picture of gmmrec.data.encode.images, or name the formats",
+}
+"""Readers of other packages, and what bounds them."""
 _IMPERATIVES = (
     "add answer apply ask average bring build call carry check choose collect combine come compare compute copy count cut draw "
     "drop encode end explain fill find fit fuse get give hide hold join keep learn leave let load look make map mark mask match "
@@ -160,6 +178,16 @@ def errors_for_people(source: Source, known: Vocabulary) -> Iterator[tuple[int, 
             yield node.lineno, f"{name}; raise {KIN[name]} of gmmrec.errors"
 
 
+def reads_through_safety(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
+    """Refuse readers of other packages, which take what a file declares and unpack it without a bound."""
+    if source.folder != "gmmrec" or source.path.startswith("gmmrec/safety/"):
+        return
+    for node in source.nodes:
+        if isinstance(node, ast.Call) and not {word.arg for word in node.keywords} & {"formats", "weights_only"}:
+            name = ast.unparse(node.func)
+            yield from [(node.lineno, f"{name}; {READERS[name]}")] if name in READERS else ()
+
+
 def short_files(source: Source, known: Vocabulary) -> Iterator[tuple[int, str]]:
     """Refuse long files."""
     lines = source.text.count("\n")
@@ -199,6 +227,7 @@ RULES: Mapping[str, Rule] = {
     "docstring-person": no_third_person,
     "left-over": nothing_left_over,
     "errors-for-people": errors_for_people,
+    "reads-through-safety": reads_through_safety,
     "long-file": short_files,
     "numbered-test": tests_say_what_they_check,
 }

@@ -158,3 +158,29 @@ def test_errors_for_people_and_exceptions_of_protocols_pass():
     assert (
         found("errors-for-people", "raise UsageError('no')\nraise AttributeError(name)\nraise missing_attribute(name)\nraise") == []
     )
+
+
+READERS = (
+    "np.load(path)",
+    "safe_open(path, 'pt')",
+    "yaml.safe_load(text)",
+    "gzip.GzipFile(path)",
+    "pd.read_parquet(path)",
+    "Image.open(path)",
+    "torch.load(path)",
+    "pickle.loads(content)",
+)
+
+
+@pytest.mark.parametrize("text", READERS)
+def test_readers_without_bounds_are_found(text):
+    assert len(found("reads-through-safety", text)) == 1
+    assert found("reads-through-safety", text, "gmmrec/safety/arrays.py") == []
+    assert found("reads-through-safety", text, "tests/test_mine.py") == []
+
+
+def test_readers_that_are_bounded_pass():
+    assert (
+        found("reads-through-safety", "Image.open(path, formats=FORMATS)\ntorch.load(path, weights_only=True)\nload_arrays(path)")
+        == []
+    )

@@ -1,5 +1,7 @@
 import sys
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -216,3 +218,16 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
 def test_unsupported_file_types_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"give a name that ends in \.png, \.pdf or \.svg"):
         draw(Explanation("ann", 7, "Heat", 1.0, "weight", [grid([0.25] * 4)]), tmp_path / "why.doc")
+
+
+def test_hostile_texts_leave_svg_files_well_formed_and_without_scripts(tmp_path, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # would run LaTeX on the texts
+    evil = "--><script>alert(1)</script> \\input{/etc/passwd} \x00\x1b[2J $\\frac$ \ud800"
+    part = Part(evil, "names", [evil, "b"], [0, 1], [0.75, 0.25])
+    for ending in ("svg", "pdf"):
+        path = draw(Explanation(evil, evil, evil, 1.5, "weight", [part, part]), tmp_path / f"why.{ending}")
+    text = (tmp_path / "why.svg").read_text(encoding="utf-8")
+    elements = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(text).iter()}
+    assert "script" not in elements
+    assert {"svg", "path"} <= elements
+    assert path.stat().st_size > 1000

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gmmrec.training.files import STATE_FILE
@@ -142,11 +143,39 @@ def test_unusable_states_are_refused(tmp_path, finished):
     fails(tmp_path / "elsewhere", "there is no training state .*elsewhere.* to resume from")
     for length in (0, 5, 200, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        fails(finished, f"training state .*{STATE_FILE} is damaged")
+        fails(finished, f"{STATE_FILE} is damaged or not a training state")
     path.write_bytes(json.dumps({"a": 1}).encode() * 100)
     fails(finished, "is damaged")
     save_file({"a": torch.zeros(2)}, path)
     fails(finished, "is not a training state")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state, tensors: state.pop("epochs"), "its header lacks"),
+        (lambda state, tensors: state.update(stopping=[1]), "its header lacks"),
+        (lambda state, tensors: state["stopping"].update(evil=1), "unknown setting 'evil'"),
+        (lambda state, tensors: state.update(epochs=[{"number": "x"}]), "has 'x' for 'number'"),
+        (lambda state, tensors: tensors.update({"evil/x": torch.zeros(1)}), "it holds the unknown 'evil/x'"),
+        (lambda state, tensors: tensors.update({"optimizer/x.step": torch.zeros(1)}), "it holds the unknown 'optimizer/x.step'"),
+        (lambda state, tensors: tensors.update({"optimizer/99.step": torch.zeros(1)}), "'step' of parameter 99 has no place"),
+        (
+            lambda header, tensors: tensors.update({"optimizer/0.exp_avg": torch.zeros(10**5)}),
+            "'exp_avg' of parameter 0 has no place",
+        ),
+        (lambda state, tensors: tensors.update({"random/cpu": torch.zeros(3)}), "its random states"),
+        (lambda state, tensors: tensors.update({"best/items": torch.zeros(3)}), "weight 'items' is"),
+    ],
+)
+def test_states_of_strangers_are_refused(finished, change, message):
+    path = finished / STATE_FILE
+    with safe_open(path, "pt") as file:
+        header, tensors = dict(file.metadata()), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    state = json.loads(header["state"])
+    change(state, tensors)
+    save_file(tensors, path, {**header, "state": json.dumps(state)})
+    fails(finished, message)
 
 
 def test_states_of_other_runs_are_refused(finished):

@@ -17,6 +17,7 @@ from gmmrec.data.encode.parts import Part, encode_part, parts_of, read_parts, sa
 from gmmrec.data.encode.reduce import PrincipalComponents
 from gmmrec.data.encode.source import Source
 from gmmrec.errors import DataError, UsageError
+from gmmrec.safety.names import check_name
 
 ENDING = "_feat.npz"
 
@@ -94,6 +95,7 @@ def extract(
     check_positive(batch_size=batch_size, part_size=part_size)
     if dim is not None:
         check_positive(dim=dim)
+    check_name(path.name, "file of features")
     if not path.name.endswith(ENDING) or path.name.startswith(("user_", ENDING)):
         raise DataError(f"{path.name} would not be read as item features; name it NAME{ENDING}, not user_NAME{ENDING}")
     if path.exists():

@@ -1,6 +1,5 @@
 """Hugging Face image and text encoders, from the hub or a local folder. Code that comes with a model is never run."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from gmmrec.data.encode.regions import regions
 from gmmrec.errors import UsageError
+from gmmrec.safety.documents import read_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -167,7 +167,7 @@ def _pooling(name: str) -> dict[str, Any]:
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    settings: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    settings: dict[str, Any] = read_json(Path(path), "download the model again", dict) if path else {}
     return settings
 
 

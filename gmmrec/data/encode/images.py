@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING
 from gmmrec.data.encode.encoders import ImageEncoder
 from gmmrec.data.encode.source import Encoded
 from gmmrec.errors import DataError, UsageError, quote_names
+from gmmrec.safety.sizes import MIB, check_file, check_unpacked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats that are opened, whatever the name of a file; Pillow would hand PostScript to another program."""
+
+PIXELS = 128 * MIB
+"""Bytes that any picture may unpack to, four per pixel: 33 million of them."""
 
 CROP = 0.75
 """Side of a crop, as a share of the image's side."""
@@ -145,19 +152,21 @@ def open_picture(path: Path) -> "Image":
 
     Raises:
         OSError: The file is missing, damaged or not an image; rare defects raise others of :data:`BROKEN`.
-        UsageError: The image is so large that Pillow takes it for a decompression bomb.
+        DataError: The image would take more memory than its file justifies.
     """
     from PIL import Image, ImageOps
 
+    check_file(path)
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
+            check_unpacked(4 * file.width * file.height, path, PIXELS, f"its {file.width:,} x {file.height:,} pixels")
             picture = ImageOps.exif_transpose(file)
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
             return picture.convert("RGB")
-    except Image.DecompressionBombError as error:
-        raise UsageError(str(error)) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path.name} is refused: {error}; make it smaller") from None
 
 
 def five_crops(picture: "Image") -> list["Image"]:

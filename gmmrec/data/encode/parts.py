@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from gmmrec.data.encode.source import Encoded, Source
-from gmmrec.errors import UsageError
+from gmmrec.errors import DataError, UsageError
+from gmmrec.safety.arrays import load_arrays
 
 Array = NDArray[Any]
 
@@ -85,8 +86,10 @@ def encode_part(source: Source, rows: range, batch_size: int, progress: Callable
 def read_parts(parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, Array]]]:
     """Yield every part with its arrays."""
     for part in parts:
-        with np.load(part.path, allow_pickle=False) as file:
-            yield part, {name: file[name] for name in file.files}
+        arrays = load_arrays(part.path)
+        if not {"rows", "values", "mask", "missing", "reasons"} <= set(arrays):
+            raise DataError(f"{part.path} is damaged: it lacks arrays; remove the folder {part.path.parent.name} and extract again")
+        yield part, arrays
 
 
 def save_whole(path: Path, folder: Path, arrays: dict[str, Array]) -> None:

@@ -1,6 +1,5 @@
 """Reader of the articles of the MIND news data set: titles and categories, entities, and word vectors."""
 
-import gzip
 import json
 import logging
 import re
@@ -20,6 +19,8 @@ from gmmrec.data.overlap import LOW, Overlap, likely_match, refusal, warning
 from gmmrec.data.tables import RawFeatures
 from gmmrec.data.tokens import TokenNames
 from gmmrec.errors import DataError, literal
+from gmmrec.safety.sizes import check_shape
+from gmmrec.safety.streams import open_text
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def _news(path: Path) -> pd.DataFrame:
             )
         try:
             labels = {str(entity["WikidataId"]): str(entity.get("Label", "")) for entity in json.loads(fields[6] or "[]")}
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise DataError(
                 f"{path.name} line {number} has {fields[6][:60]!r} as the entities of its title, but expected is a JSON list of "
                 "objects with 'WikidataId'; fix it"
@@ -132,7 +133,7 @@ def read_vectors(path: Path, names: set[str]) -> dict[str, NDArray[np.float32]]:
     width = 0
     with (
         describe_read_errors(path),
-        gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file,
+        open_text(path) as file,
     ):
         for number, line in enumerate(file, 1):
             name, *values = line.rstrip().split("\t" if "\t" in line else " ")
@@ -166,7 +167,9 @@ def _tokens(
         for row_tokens, row_labels in zip(tokens, labels, strict=True)
     ]
     widest = max(1, *map(len, kept))
-    values = np.zeros((len(kept), widest, len(next(iter(vectors.values())))), np.float32)
+    shape = (len(kept), widest, len(next(iter(vectors.values()))))
+    check_shape(shape, 4, f"the modality {name!r}")
+    values = np.zeros(shape, np.float32)
     mask = np.zeros(values.shape[:2], bool)
     for row, pairs in enumerate(kept):
         for position, (token, _) in enumerate(pairs):

@@ -109,6 +109,8 @@ def _json(path: Path) -> list[Any]:
         entries = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path.name} is not JSON (line {error.lineno}: {error.msg}); download it again") from None
+    except (ValueError, RecursionError):  # numbers of thousands of digits, and lists within lists
+        raise DataError(f"{path.name} holds impossible numbers or is nested too deeply; download it again") from None
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{path.name} holds no list of outfits or tasks; download it again")
     return entries

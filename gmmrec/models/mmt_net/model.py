@@ -3,6 +3,7 @@
 A. Krishnan, M. Das, M. Bendre, H. Yang, H. Sundaram. SIGIR 2020. https://arxiv.org/abs/2005.10473
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -132,9 +133,12 @@ class MMTNet(Recommender[ContextQuery, MMTNetConfig, MMTNetEncoded], WarmStarts,
         modalities, dim = [*self.names["user"], *self.names["item"]], config.dim
         self.widths = {name: min(schema.feature_dims[name], config.feature_dim) for name in modalities}
         layout = self._layout()
+        ends = [0, *itertools.accumulate(width for widths in layout for width in widths)]
         for position, part in enumerate(PARTS):
-            owner = torch.arange(len(PARTS)).repeat(len(layout)).repeat_interleave(torch.tensor(layout).flatten())
-            self.register_buffer(f"{part}_columns", (owner == position).nonzero().flatten(), persistent=False)
+            ranges = itertools.islice(itertools.pairwise(ends), position, None, len(PARTS))
+            self.register_buffer(
+                f"{part}_columns", torch.cat([torch.arange(first, end) for first, end in ranges]), persistent=False
+            )
 
         # M1 and M3, shared between domains
         self.projections = nn.ModuleList(

@@ -59,7 +59,9 @@ class ContextFusion(nn.Module):
         self.num_tokens, self.side_by_side, self.activation = num_tokens, widths is not None, activation
         sizes = [dim] * num_tokens if widths is None else list(widths)
         self.group: Tensor
-        self.register_buffer("group", torch.arange(num_tokens).repeat_interleave(torch.tensor(sizes)), persistent=False)
+        self.register_buffer(
+            "group", torch.arange(num_tokens).repeat_interleave(torch.tensor(sizes), output_size=sum(sizes)), persistent=False
+        )
         self.others = nn.Linear(sum(sizes), sum(sizes)) if residual and num_tokens > 1 else None  # all W_m and b_m
         self.factor = nn.Parameter(torch.zeros(num_tokens)) if self.others is not None else None  # s
         self.first = nn.Linear(sum(sizes), dim)
