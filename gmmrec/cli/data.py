@@ -32,7 +32,8 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     _add_source(to)
     to.add_argument("--to", choices=LAYOUTS, required=True, help="target layout")
     to.add_argument("--out", metavar="DIR", type=Path, required=True, help="output folder")
-    to.set_defaults(run=lambda arguments: convert(_load(arguments), arguments.to, arguments.out))
+    to.add_argument("--overwrite", action="store_true", help="replace a folder that gmmrec wrote")
+    to.set_defaults(run=lambda arguments: convert(arguments))
 
     made = commands.add_parser("features", help="extract features of items or entities from pictures or texts", allow_abbrev=False)
     _add_source(made)
@@ -49,12 +50,16 @@ def describe(dataset: "Dataset", *, as_json: bool = False) -> int:
     return 0
 
 
-def convert(dataset: "Dataset", layout: str, out: Path) -> int:
+def convert(arguments: argparse.Namespace) -> int:
     """Write a data set in another layout and print where."""
     from gmmrec.data import write
+    from gmmrec.storage.whole_folder import check_replaceable
 
-    writer = {"folder": write.write_folder, "mmrec": write.write_mmrec, "atomic": write.write_atomic}[layout]
-    print(f"wrote {len(dataset.interactions):,} interactions to {writer(dataset, out)}")
+    check_replaceable(arguments.out, "data", overwrite=arguments.overwrite)  # before the reading, which may take long
+    writer = {"folder": write.write_folder, "mmrec": write.write_mmrec, "atomic": write.write_atomic}[arguments.to]
+    dataset = _load(arguments)
+    folder = writer(dataset, arguments.out, overwrite=arguments.overwrite)
+    print(f"wrote {len(dataset.interactions):,} interactions to {folder}")
     return 0
 
 

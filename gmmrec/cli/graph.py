@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gmmrec.cli.settings import describe_flags, expand
+from gmmrec.errors import UsageError
 from gmmrec.safety.names import visible
 
 Table: TypeAlias = list[tuple[str, ...]]
@@ -19,6 +20,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--layers", type=int, default=3, help="number of propagation layers in the memory estimate (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split and of the random pairs (default 0)")
     parser.add_argument("--out", metavar="FILE", type=Path, help="save the graph, to be read by gmmrec.graph.store.load_graph")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=run)
     describe_flags(parser, "data", "split", "graph")
@@ -35,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from gmmrec.graph.describe import describe
     from gmmrec.graph.store import save_graph
 
+    if arguments.out is not None and arguments.out.exists() and not arguments.overwrite:
+        raise UsageError(f"{arguments.out} exists; replace it with --overwrite, or give another name")
     check_positive(dim=arguments.dim)
     check_non_negative(layers=arguments.layers)
     sections = {"data": DataConfig, "split": SplitConfig, "graph": GraphConfig}

@@ -33,6 +33,7 @@ from gmmrec.data.text_form import Decimal, Header, TextForm, read_as
 from gmmrec.data.times import check_time_format
 from gmmrec.data.unread import note_folder, unread_of, watch_reading
 from gmmrec.errors import DataError, UsageError, WrongTypeError, did_you_mean, literal, quote_names
+from gmmrec.storage.whole_folder import check_complete
 
 logger = logging.getLogger(__name__)
 
@@ -241,6 +242,7 @@ def _read(config: DataConfig, columns: ColumnNames) -> Tables:
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
         note_folder(folder)
+        check_complete(folder)
     if chosen in ("atomic", "mmrec") and not interaction_files(folder):
         raise DataError(f"folder {folder.name} holds no .inter file, which format {chosen!r} needs; remove the format setting")
     if chosen == "knowledge":

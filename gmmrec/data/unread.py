@@ -19,7 +19,10 @@ DATA_FILE = (
     *(".pickle", ".feather", ".h5", ".hdf5", ".inter", ".item", ".user", ".kg", ".link", ".net", ".itememb", ".useremb"),
 )
 """Suffixes of files that are likely to hold data, plain or gzipped."""
-ABOUT = ("readme", "license", "licence", "copying", "citation", "changelog", "notice", "requirements", "run.json", "dataset_info")
+ABOUT = (
+    *("readme", "license", "licence", "copying", "citation", "changelog", "notice", "requirements", "run.json", "dataset_info"),
+    "manifest.json",
+)
 """Beginnings of the names of files about a data set, in lower case."""
 BESIDE = (".md", ".rst", ".py", ".ipynb", ".html", ".pdf", "_feat.json", "_maps.npz", "_pieces.csv.gz")
 """Ends of the names of files that belong to others or hold no data."""

@@ -5,8 +5,10 @@ Reviews are not written, since a data set holds word ids, not texts.
 
 import csv
 import logging
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.errors import DataError
 from gmmrec.safety.names import check_name
 from gmmrec.safety.sizes import NUMBERS, bound
+from gmmrec.storage.whole_folder import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +35,43 @@ LABELS = np.array([part.value for part in GIVEN_PARTS])
 """Labels of the parts, by code."""
 
 
-def write_folder(dataset: Dataset, folder: str | Path) -> Path:
-    """Write ``interactions.csv.gz``, ``items.csv``, ``users.csv`` and ``NAME_feat.npz``, and return the folder.
+class Writer(Protocol):
+    """Writer of one layout."""
+
+    def __call__(self, dataset: Dataset, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a data set, and return the folder, which appears whole and with a manifest.
+
+        Args:
+            dataset: Data set.
+            folder: Folder that is missing or empty, unless it is overwritten.
+            overwrite: Replace a folder that holds nothing but what gmmrec wrote.
+
+        Raises:
+            UsageError: The folder cannot be replaced.
+            DataError: The layout cannot hold the data set.
+        """
+
+
+def _whole(write: Callable[[Dataset, Path], None]) -> Writer:
+    """Return a writer whose folder appears whole."""
+
+    @wraps(write)
+    def written(dataset: Dataset, folder: str | Path, *, overwrite: bool = False) -> Path:
+        check_name(dataset.name, "name of the data set")  # names of files, and of modalities in their columns
+        for name in dataset.features:
+            check_name(name, "modality")
+        with whole_folder(Path(folder), "data", overwrite=overwrite) as partial:
+            write(dataset, partial)
+        if dataset.reviews is not None:
+            logger.warning("%s: reviews are not written, since only word ids are known; keep the original table", dataset.name)
+        return Path(folder)
+
+    return written
+
+
+@_whole
+def write_folder(dataset: Dataset, folder: Path) -> None:
+    """Write ``interactions.csv.gz``, ``items.csv``, ``users.csv`` and ``NAME_feat.npz``.
 
     Names of user features get the prefix ``user_``. Ids without interactions or features are kept in the attribute tables.
     Triples go to ``triples.csv.gz``, ``entities.csv``, ``relations.csv`` and ``alignment.csv``, and names of entity features get
@@ -42,7 +80,6 @@ def write_folder(dataset: Dataset, folder: str | Path) -> Path:
     Raises:
         DataError: A modality's name would be read back as that of another node type.
     """
-    folder = _new(folder, dataset)
     tables = {"entity": "entities.csv", "relation": "relations.csv"} if dataset.triples is not None else {}
     is_alone = dataset.triples is not None and not len(dataset.interactions)
     if not is_alone:
@@ -55,7 +92,6 @@ def write_folder(dataset: Dataset, folder: str | Path) -> Path:
         _save_npz(folder / f"{name}_feat.npz", table, dataset.vocabularies[table.node_type])
     if dataset.triples is not None:
         _write_triples(dataset, dataset.triples, folder)
-    return folder
 
 
 def _write_triples(dataset: Dataset, triples: Triples, folder: Path) -> None:
@@ -70,7 +106,8 @@ def _write_triples(dataset: Dataset, triples: Triples, folder: Path) -> None:
         pd.DataFrame(ends).to_csv(folder / "alignment.csv", index=False)
 
 
-def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
+@_whole
+def write_mmrec(dataset: Dataset, folder: Path) -> None:
     """Write ``NAME.inter``, ``NAME_feat.npy`` and the tables of raw ids ``u_id_mapping.csv``, ``i_id_mapping.csv``.
 
     Users and items are numbered by row. Missing modalities become rows of zeros, as MMRec has no mask. Weights go into ``rating``
@@ -81,7 +118,6 @@ def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
     """
     if dataset.given_split is None:
         raise DataError(f"{dataset.name} has no given split, which MMRec's x_label needs; set dataset.given_split before writing")
-    folder = _new(folder, dataset)
     log, given = _events(dataset)
     columns: dict[str, Any] = {"userID": log.user.numpy(), "itemID": log.item.numpy()}
     columns["rating"] = 1.0 if log.weight is None else _decimal(log.weight.numpy())
@@ -102,16 +138,15 @@ def write_mmrec(dataset: Dataset, folder: str | Path) -> Path:
         if table.values.dim() != 2:
             raise DataError(f"features {table.name!r} have a token axis, which MMRec's layout does not support; pool them first")
         np.save(folder / f"{_prefixed(table, has_entities=dataset.triples is not None)}_feat.npy", table.values.numpy())
-    return folder
 
 
-def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
+@_whole
+def write_atomic(dataset: Dataset, folder: Path) -> None:
     """Write ``NAME.inter`` (or one file per given part), ``NAME.item`` and ``NAME.user``; features are ``float_seq`` columns.
 
     Raises:
         DataError: Features have a token axis, or the name of a column, which atomic files do not support.
     """
-    folder = _new(folder, dataset)
     log = _log(dataset, "user_id:token", "item_id:token").rename(columns={"weight": "rating:float", "timestamp": "timestamp:float"})
     if "split" in log:
         for part, rows in log.groupby("split", sort=False):
@@ -134,21 +169,6 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> Path:
                 )
             frame[f"{table.name}:float_seq"] = _vectors(table)
         _write_atomic(frame, folder / f"{dataset.name}.{node_type}")
-    return folder
-
-
-def _new(folder: str | Path, dataset: Dataset) -> Path:
-    """Return a new folder, after a check of all names that become names of files in it or of columns."""
-    path = Path(folder)
-    check_name(dataset.name, "name of the data set")
-    for name in dataset.features:
-        check_name(name, "modality")
-    if path.is_dir() and any(path.iterdir()):
-        raise DataError(f"folder {path} is not empty; give a new one, so that nothing is overwritten")
-    path.mkdir(parents=True, exist_ok=True)
-    if dataset.reviews is not None:
-        logger.warning("%s: reviews are not written, since only word ids are known; keep the original table", dataset.name)
-    return path
 
 
 def _log(dataset: Dataset, user: str, item: str) -> pd.DataFrame:

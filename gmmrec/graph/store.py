@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from gmmrec.errors import DataError, UsageError
 from gmmrec.graph.multimodal import GraphSchema, MultimodalGraph
 from gmmrec.safety.tensors import check_finite, check_tensor, header_json, read_tensors
-from gmmrec.storage.atomic import write_tensors
+from gmmrec.storage.atomic import checksum, write_tensors
 from gmmrec.typing import EdgeType, NodeType
 
 FORMAT = "gmmrec graph 1"
@@ -46,7 +46,8 @@ def save_graph(graph: MultimodalGraph, path: str | Path) -> None:
         "num_words": schema.num_words,
         "num_relations": schema.num_relations,
     }
-    write_tensors(Path(path), tensors, {"format": FORMAT, "graph": json.dumps(header)})
+    text = json.dumps(header)
+    write_tensors(Path(path), tensors, {"format": FORMAT, "graph": text, "checksum": checksum(tensors, text)})
 
 
 def load_graph(path: str | Path) -> MultimodalGraph:
@@ -61,6 +62,8 @@ def load_graph(path: str | Path) -> MultimodalGraph:
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format")
         raise UsageError(f"{str(path)!r} is not a saved graph: expected {FORMAT!r}, found {found!r}; write one with save_graph")
+    if metadata.get("checksum") not in (None, checksum(tensors, metadata.get("graph", ""))):  # older files have none
+        raise UsageError(f"{str(path)!r} is damaged: its content is not what was written; {REMEDY}")
     header = header_json(metadata, "graph", path, REMEDY)
     nodes, owners = header.pop("nodes", None), header.pop("owners", None)
     schema = GraphSchema.from_dict(header, f"{path}, header 'graph'")
@@ -106,8 +109,8 @@ def _by_owner(tensors: dict[str, Tensor], owners: list[Any]) -> dict[Any, dict[s
     """Return the tensors by owner and name; keys are ``POSITION/NAME``."""
     stored: dict[Any, dict[str, Tensor]] = {owner: {} for owner in owners}
     for key, tensor in tensors.items():
-        position, _, name = key.partition("/")
-        if not name or not position.isascii() or not position.isdigit() or len(position) > 6 or int(position) >= len(owners):
+        position, slash, name = key.partition("/")
+        if not slash or not position.isascii() or not position.isdigit() or len(position) > 6 or int(position) >= len(owners):
             raise DataError(f"the tensor {key[:60]!r} belongs to no node or edge type")
         stored[owners[int(position)]][name] = tensor
     return stored

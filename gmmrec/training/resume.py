@@ -3,7 +3,6 @@
 The file is plain safetensors, with JSON in its header; reading it runs no code.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ from torch.optim import Optimizer
 from gmmrec.errors import UsageError
 from gmmrec.safety.tensors import header_json, read_header, read_tensors
 from gmmrec.safety.types import check_fields
-from gmmrec.storage.atomic import write_tensors
+from gmmrec.storage.atomic import checksum, write_tensors
 from gmmrec.training.early_stopping import EarlyStopping
 from gmmrec.training.history import Epoch, History
 
@@ -81,7 +80,7 @@ class TrainingState:
             "epochs": [asdict(epoch) for epoch in self.history.epochs],
         }
         plain, state = unshared(tensors), json.dumps(header)
-        about = {"format": _FORMAT, "owner": self.owner, "state": state, "checksum": _checksum(plain, self.owner + state)}
+        about = {"format": _FORMAT, "owner": self.owner, "state": state, "checksum": checksum(plain, self.owner + state)}
         write_tensors(path, plain, about)
 
     def load(self, path: Path) -> None:
@@ -151,7 +150,7 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     tensors, metadata = read_tensors(path, "a training state", REMEDY)
     if metadata.get("format") != _FORMAT:
         raise UsageError(f"{path} is not a training state of this version of gmmrec; {REMEDY}")
-    if metadata.get("checksum") != _checksum(tensors, metadata.get("owner", "") + metadata.get("state", "")):
+    if metadata.get("checksum") != checksum(tensors, metadata.get("owner", "") + metadata.get("state", "")):
         raise UsageError(f"the training state {path} is damaged: its content is not what was written; {REMEDY}")
     header = header_json(metadata, "state", path, REMEDY)
     kinds = {"settings": dict, "precision": dict, "stopping": dict, "epochs": list}
@@ -196,15 +195,6 @@ def _metadata(path: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
     return read_header(path, "a training state", REMEDY)
-
-
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    """Return the SHA-256 of a state."""
-    found = hashlib.sha256(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def _check_settings(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from gmmrec.data.interactions import Interactions
 from gmmrec.data.load import load_dataset
 from gmmrec.data.vocabulary import Vocabulary
 from gmmrec.data.write import write_atomic, write_folder, write_mmrec
-from gmmrec.errors import DataError
+from gmmrec.errors import DataError, UsageError
 
 WRITERS = {"folder": write_folder, "mmrec": write_mmrec, "atomic": write_atomic}
 
@@ -113,6 +113,7 @@ def test_mmrec_files_are_what_mmrec_reads(tmp_path):
 def test_atomic_files_have_typed_headers(tmp_path):
     folder = write_atomic(dataset_of(), tmp_path / "out")
     assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json",
         "toy.item",
         "toy.test.inter",
         "toy.train.inter",
@@ -140,7 +141,7 @@ def test_unsupported_data_is_refused(tmp_path):
 
 def test_a_non_empty_folder_is_refused(tmp_path):
     (tmp_path / "old.csv").write_text("x")
-    with pytest.raises(DataError, match="is not empty"):
+    with pytest.raises(UsageError, match="is not empty"):
         write_folder(dataset_of(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
 

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from gmmrec.storage.atomic import checksum
 from gmmrec.training.files import STATE_FILE
 from gmmrec.training.trainer import TrainConfig, Trainer
 from tests.training.toys import Dropout, DropoutConfig, mean_margin, seeded, toy_task
@@ -174,7 +175,8 @@ def test_states_of_strangers_are_refused(finished, change, message):
         header, tensors = dict(file.metadata()), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     state = json.loads(header["state"])
     change(state, tensors)
-    save_file(tensors, path, {**header, "state": json.dumps(state)})
+    text = json.dumps(state)
+    save_file(tensors, path, {**header, "state": text, "checksum": checksum(tensors, header["owner"] + text)})
     fails(finished, message)
 
 
