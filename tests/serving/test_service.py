@@ -12,7 +12,7 @@ from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.popularity import Popularity, PopularityConfig
 from gmmrec.recommender import Encoded, Recommender
-from gmmrec.serving.service import Service
+from gmmrec.serving.service import Service, _nearest
 from gmmrec.tasks.query import HistoryQuery
 from gmmrec.testing import checkerboard
 
@@ -178,3 +178,12 @@ def test_users_are_ranked_in_chunks_and_every_pair_is_scored_once(service, monke
     assert max(sizes) == 8 * 16
     pd.testing.assert_frame_equal(service.recommend(histories=history, k=5), people)
     assert service.recommend([], k=5).empty
+
+
+@pytest.mark.parametrize("asked", [1, 2, 9])
+def test_identical_items_are_equally_similar(asked):
+    vectors = torch.nn.functional.normalize(torch.randn(1, 64, generator=torch.Generator().manual_seed(0)).repeat(7051, 1))
+    order = torch.arange(7051).flip(0)
+    scores, similar = _nearest(vectors, torch.arange(asked), 7050, order)
+    assert scores.unique().numel() == 1
+    assert similar[0].tolist() == list(range(7050, 0, -1))
