@@ -23,7 +23,8 @@ def mean_intervals(
 
     The cumulants of a resampled mean are known: those of the values over powers of their number. From the first four, the
     Cornish-Fisher expansion gives the percentiles that infinitely many resamples would have, with an error far below the noise of a
-    thousand. Fewer than ``MANY`` values, and values whose mean is too skewed, go to :func:`bootstrap_intervals`.
+    thousand. Fewer than ``MANY`` values go to :func:`bootstrap_intervals`; of many whose mean is too skewed, nearly all are zeros,
+    and only the others are resampled.
     Source: Hall, The Bootstrap and Edgeworth Expansion, 1992, section 3.3.
 
     Args:
@@ -32,14 +33,12 @@ def mean_intervals(
         generator: Source of randomness, on the CPU.
         level: Share of the resampled means inside the interval.
     """
-    found = {}
-    for metric, value in values.items():
-        interval = _percentiles(value.double(), level) if value.numel() >= MANY else None
-        if interval is not None:
-            found[metric] = interval
-    resampled = {metric: value for metric, value in values.items() if metric not in found}
-    found |= bootstrap_intervals(resampled, resamples, generator, level=level)
-    return {metric: found[metric] for metric in values}
+    if any(value.numel() < MANY for value in values.values()):
+        return bootstrap_intervals(values, resamples, generator, level=level)
+    return {
+        metric: _percentiles(value.double(), level) or _resampled(value.double(), resamples, generator, level)
+        for metric, value in values.items()
+    }
 
 
 def _percentiles(value: Tensor, level: float) -> tuple[float, float] | None:
@@ -58,6 +57,22 @@ def _percentiles(value: Tensor, level: float) -> tuple[float, float] | None:
     even, odd = (z * z - 1) * skew / 6, z + (z**3 - 3 * z) * kurtosis / 24 - (2 * z**3 - 5 * z) * skew * skew / 36
     error = float((variance / count).sqrt())
     return float(mean) + error * (even - odd), float(mean) + error * (even + odd)
+
+
+def _resampled(value: Tensor, resamples: int, generator: torch.Generator, level: float) -> tuple[float, float]:
+    """Return the interval of a mean ``[Q]`` by resampling: first how many values that are not 0, then which."""
+    count, others = value.numel(), value[value != 0]
+    share = torch.full((resamples,), others.numel() / count, dtype=torch.float64)
+    times = torch.binomial(torch.full_like(share, count), share, generator=generator).long()
+    sums = []
+    for part in times.split(block_rows(CHUNK, others.numel())):
+        drawn = others[torch.randint(others.numel(), (int(part.sum()),), generator=generator)]
+        sums.append(
+            torch.zeros(len(part), dtype=torch.float64).index_add_(0, torch.arange(len(part)).repeat_interleave(part), drawn)
+        )
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = (torch.quantile(torch.cat(sums), tails) / count).tolist()
+    return low, high
 
 
 def bootstrap_intervals(
