@@ -14,6 +14,8 @@ MANY = 1000
 """Number of values from which on intervals of their mean have a closed form; fewer are resampled in milliseconds."""
 SKEWED = 0.2
 """Skewness, or excess kurtosis, of a mean beyond which it is resampled: values that are nearly always 0, say."""
+RARE = 0.05
+"""Share of values other than 0 up to which these alone are resampled, per metric; more are resampled for all metrics at once."""
 
 
 def mean_intervals(
@@ -23,8 +25,8 @@ def mean_intervals(
 
     The cumulants of a resampled mean are known: those of the values over powers of their number. From the first four, the
     Cornish-Fisher expansion gives the percentiles that infinitely many resamples would have, with an error far below the noise of a
-    thousand. Fewer than ``MANY`` values go to :func:`bootstrap_intervals`; of many whose mean is too skewed, nearly all are zeros,
-    and only the others are resampled.
+    thousand. Where the mean of many values is too skewed, nearly all of them are zeros, as a rule: only the others are resampled.
+    Fewer than ``MANY`` values, and skewed ones without zeros, go to :func:`bootstrap_intervals`.
     Source: Hall, The Bootstrap and Edgeworth Expansion, 1992, section 3.3.
 
     Args:
@@ -33,12 +35,16 @@ def mean_intervals(
         generator: Source of randomness, on the CPU.
         level: Share of the resampled means inside the interval.
     """
-    if any(value.numel() < MANY for value in values.values()):
-        return bootstrap_intervals(values, resamples, generator, level=level)
-    return {
-        metric: _percentiles(value.double(), level) or _resampled(value.double(), resamples, generator, level)
-        for metric, value in values.items()
-    }
+    found = dict[str, tuple[float, float]]()
+    for metric, value in values.items():
+        if value.numel() >= MANY:
+            interval = _percentiles(value.double(), level)
+            if interval is None and int(value.count_nonzero()) < RARE * value.numel():
+                interval = _resampled(value.double(), resamples, generator, level)
+            found |= {} if interval is None else {metric: interval}
+    others = {metric: value for metric, value in values.items() if metric not in found}
+    found |= bootstrap_intervals(others, resamples, generator, level=level)
+    return {metric: found[metric] for metric in values}
 
 
 def _percentiles(value: Tensor, level: float) -> tuple[float, float] | None:

@@ -55,6 +55,13 @@ def test_few_values_are_resampled():
     assert mean_intervals(values, 200, seeded()) == bootstrap_intervals(values, 200, seeded())
 
 
+def test_skewed_values_without_zeros_are_resampled():
+    values = {"even": torch.rand(1500, generator=seeded()), "skewed": torch.rand(1500, generator=seeded()).pow(400) + 1e-3}
+    found = mean_intervals(values, 200, seeded())
+    assert found["skewed"] == bootstrap_intervals({"skewed": values["skewed"]}, 200, seeded())["skewed"]
+    assert found["even"] != bootstrap_intervals(values, 200, seeded())["even"]
+
+
 @pytest.mark.parametrize("nonzero", [1, 4, 15])
 def test_of_skewed_values_those_that_are_not_zero_are_resampled(monkeypatch, nonzero):
     skewed = torch.zeros(5000)
