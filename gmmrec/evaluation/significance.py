@@ -14,6 +14,8 @@ MANY = 1000
 """Number of values from which on intervals of their mean have a closed form; fewer are resampled in milliseconds."""
 SKEWED = 0.2
 """Skewness, or excess kurtosis, of a mean beyond which it is resampled: values that are nearly always 0, say."""
+RARE = 0.05
+"""Share of values other than 0 up to which these alone are resampled, per metric; more are resampled for all metrics at once."""
 
 
 def mean_intervals(
@@ -23,7 +25,8 @@ def mean_intervals(
 
     The cumulants of a resampled mean are known: those of the values over powers of their number. From the first four, the
     Cornish-Fisher expansion gives the percentiles that infinitely many resamples would have, with an error far below the noise of a
-    thousand. Fewer than ``MANY`` values, and values whose mean is too skewed, go to :func:`bootstrap_intervals`.
+    thousand. Where the mean of many values is too skewed, nearly all of them are zeros, as a rule: only the others are resampled.
+    Fewer than ``MANY`` values, and skewed ones without zeros, go to :func:`bootstrap_intervals`.
     Source: Hall, The Bootstrap and Edgeworth Expansion, 1992, section 3.3.
 
     Args:
@@ -32,13 +35,15 @@ def mean_intervals(
         generator: Source of randomness, on the CPU.
         level: Share of the resampled means inside the interval.
     """
-    found = {}
+    found = dict[str, tuple[float, float]]()
     for metric, value in values.items():
-        interval = _percentiles(value.double(), level) if value.numel() >= MANY else None
-        if interval is not None:
-            found[metric] = interval
-    resampled = {metric: value for metric, value in values.items() if metric not in found}
-    found |= bootstrap_intervals(resampled, resamples, generator, level=level)
+        if value.numel() >= MANY:
+            interval = _percentiles(value.double(), level)
+            if interval is None and int(value.count_nonzero()) < RARE * value.numel():
+                interval = _resampled(value.double(), resamples, generator, level)
+            found |= {} if interval is None else {metric: interval}
+    others = {metric: value for metric, value in values.items() if metric not in found}
+    found |= bootstrap_intervals(others, resamples, generator, level=level)
     return {metric: found[metric] for metric in values}
 
 
@@ -58,6 +63,22 @@ def _percentiles(value: Tensor, level: float) -> tuple[float, float] | None:
     even, odd = (z * z - 1) * skew / 6, z + (z**3 - 3 * z) * kurtosis / 24 - (2 * z**3 - 5 * z) * skew * skew / 36
     error = float((variance / count).sqrt())
     return float(mean) + error * (even - odd), float(mean) + error * (even + odd)
+
+
+def _resampled(value: Tensor, resamples: int, generator: torch.Generator, level: float) -> tuple[float, float]:
+    """Return the interval of a mean ``[Q]`` by resampling: first how many values that are not 0, then which."""
+    count, others = value.numel(), value[value != 0]
+    share = torch.full((resamples,), others.numel() / count, dtype=torch.float64)
+    times = torch.binomial(torch.full_like(share, count), share, generator=generator).long()
+    sums = []
+    for part in times.split(block_rows(CHUNK, others.numel())):
+        drawn = others[torch.randint(others.numel(), (int(part.sum()),), generator=generator)]
+        sums.append(
+            torch.zeros(len(part), dtype=torch.float64).index_add_(0, torch.arange(len(part)).repeat_interleave(part), drawn)
+        )
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = (torch.quantile(torch.cat(sums), tails) / count).tolist()
+    return low, high
 
 
 def bootstrap_intervals(

@@ -50,14 +50,31 @@ def test_closed_intervals_are_those_of_many_resamples(kind):
     assert kind in ("uniform", "steps") or abs(closed[0] - normal[0]) > 0.035 * error  # skewness matters
 
 
-def test_few_or_skewed_values_are_resampled():
-    few, skewed = torch.rand(999, generator=seeded()), torch.zeros(5000)
-    skewed[:4] = 1
-    values = {"few": few}, {"level": torch.full((5000,), 0.1), "skewed": skewed, "even": torch.arange(5000.0)}
-    assert mean_intervals(values[0], 200, seeded()) == bootstrap_intervals(values[0], 200, seeded())
-    found = mean_intervals(values[1], 200, seeded())
+def test_few_values_are_resampled():
+    values = {"few": torch.rand(999, generator=seeded())}
+    assert mean_intervals(values, 200, seeded()) == bootstrap_intervals(values, 200, seeded())
+
+
+def test_skewed_values_without_zeros_are_resampled():
+    values = {"even": torch.rand(1500, generator=seeded()), "skewed": torch.rand(1500, generator=seeded()).pow(400) + 1e-3}
+    found = mean_intervals(values, 200, seeded())
+    assert found["skewed"] == bootstrap_intervals({"skewed": values["skewed"]}, 200, seeded())["skewed"]
+    assert found["even"] != bootstrap_intervals(values, 200, seeded())["even"]
+
+
+@pytest.mark.parametrize("nonzero", [1, 4, 15])
+def test_of_skewed_values_those_that_are_not_zero_are_resampled(monkeypatch, nonzero):
+    skewed = torch.zeros(5000)
+    skewed[:nonzero] = torch.linspace(0.2, 1, nonzero)
+    values = {"level": torch.full((5000,), 0.1), "skewed": skewed, "even": torch.arange(5000.0)}
+    monkeypatch.setattr(significance, "CHUNK", 7000)
+    found = mean_intervals(values, 40_000, seeded())
     assert list(found) == ["level", "skewed", "even"]
-    assert found["skewed"] == bootstrap_intervals({"skewed": skewed}, 200, seeded())["skewed"]
+    error = float(skewed.double().std() / 5000**0.5)
+    slow = bootstrap_intervals({"a": skewed}, 2_000, seeded())["a"]
+    assert found["skewed"] == pytest.approx(slow, abs=0.25 * error)
+    if nonzero == 1:  # a Poisson number of times with mean 1, 97.5 % of them at most 3
+        assert found["skewed"] == pytest.approx((0.0, 0.2 * 3 / 5000))
     assert found["level"] == pytest.approx((0.1, 0.1))
     assert found["even"] == pytest.approx((2499.5 - 40.0, 2499.5 + 40.0), abs=0.1)
 

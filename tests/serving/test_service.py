@@ -15,7 +15,7 @@ from gmmrec.models import MODELS
 from gmmrec.models.lightgcn import LightGCN, LightGCNConfig
 from gmmrec.models.popularity import Popularity, PopularityConfig
 from gmmrec.recommender import Encoded, Recommender
-from gmmrec.serving.service import Service
+from gmmrec.serving.service import Service, _nearest
 from gmmrec.tasks.query import HistoryQuery
 from gmmrec.testing import checkerboard
 
@@ -338,3 +338,12 @@ def test_items_that_training_has_not_seen(cold, caplog):
     assert caplog.messages == [
         "the model knows nothing of items 3, 4: no training interaction, no feature it reads; never recommended"
     ]
+
+
+@pytest.mark.parametrize("asked", [1, 2, 9])
+def test_identical_items_are_equally_similar(asked):
+    vectors = torch.nn.functional.normalize(torch.randn(1, 64, generator=torch.Generator().manual_seed(0)).repeat(7051, 1))
+    order = torch.arange(7051).flip(0)
+    scores, similar = _nearest(vectors, torch.arange(asked), 7050, order)
+    assert scores.unique().numel() == 1
+    assert similar[0].tolist() == list(range(7050, 0, -1))
