@@ -20,7 +20,7 @@ from gmmrec.data.unread import note_file
 from gmmrec.errors import DataError, literal
 from gmmrec.safety.parquet import read_parquet
 from gmmrec.safety.sizes import check_file
-from gmmrec.safety.streams import open_bytes
+from gmmrec.safety.streams import open_bytes, open_text
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 MOST_COLUMNS = 100_000
@@ -198,7 +198,7 @@ def _check_beginning(path: Path) -> None:
 
 
 def _open(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(open_bytes(path), encoding=_encoding(path), newline="")
+    return open_text(path, _encoding(path), newline="")
 
 
 def _encoding(path: Path) -> str:

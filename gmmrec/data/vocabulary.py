@@ -88,12 +88,23 @@ class Vocabulary:
             raise UnknownIdError(f"unknown {self.name} id {text!r}; the ids are integers such as {self._ids[0]}") from None
 
     def find(self, ids: Sequence[Hashable]) -> Tensor:
-        """Return rows ``[n]`` of raw ids, -1 for unknown ones."""
-        if len(ids) == 0:
-            return torch.empty(0, dtype=torch.long)
+        """Return rows ``[n]`` of raw ids, -1 for unknown ones; an id of another type, such as 1.0 or True for 1, is unknown."""
+        if len(ids) == 0 or len(self) == 0:
+            return torch.full((len(ids),), -1)
         dtype: Any = self._index.dtype
-        rows = self._index.get_indexer(pd.Index(ids, dtype=dtype))
-        return torch.from_numpy(np.asarray(rows, dtype=np.int64))
+        alike = pd.api.types.infer_dtype(ids, skipna=False) == ("integer" if self.is_integer else "string")
+        try:
+            found = self._index.get_indexer(pd.Index(ids, dtype=dtype)) if alike else self._find_each(ids)
+        except (OverflowError, UnicodeEncodeError):  # integers beyond 64 bits, lone surrogates
+            found = self._find_each(ids)
+        return torch.from_numpy(np.asarray(found, dtype=np.int64))
+
+    def _find_each(self, ids: Sequence[Hashable]) -> list[int]:
+        """Return rows of ids of any types."""
+        kinds = (int, np.integer) if self.is_integer else (str,)
+        known = [isinstance(raw_id, kinds) and not isinstance(raw_id, bool) for raw_id in ids]
+        index = {raw_id: row for row, raw_id in enumerate(self._ids)}
+        return [index.get(raw_id, -1) if is_known else -1 for raw_id, is_known in zip(ids, known, strict=True)]
 
     def rows(self, ids: Sequence[Hashable]) -> Tensor:
         """Return rows ``[n]`` of raw ids.

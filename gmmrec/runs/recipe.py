@@ -29,7 +29,7 @@ from gmmrec.runs.identity import identify
 from gmmrec.runs.run import Run
 from gmmrec.runs.status import settings_to_resume
 from gmmrec.runs.summary import evaluate_run, run_costs
-from gmmrec.runs.writer import RunWriter, current_environment, environment_changes, writing
+from gmmrec.runs.writer import RunWriter, check_writable, current_environment, environment_changes, writing
 from gmmrec.tasks import task_of
 from gmmrec.tasks.inputs import TaskInputs
 from gmmrec.training.trainer import ShouldStop, Trainer
@@ -70,25 +70,28 @@ def run(
     if folder is None:
         if resume or overwrite:
             raise UsageError("resume and overwrite concern a run folder, but none is given; give one with out=FOLDER")
-        return _run(config, dataset, None, parts, classes, should_stop)
+        found = load_dataset(config.data) if dataset is None else dataset
+        config = config if dataset is None else named_after(config, dataset)
+        return _run(config, found, None, None, parts, classes, should_stop)
+    check_writable(folder, resume=resume, overwrite=overwrite)  # before the reading, which may take long and makes no folder
+    source = None
+    if dataset is None:
+        dataset, source = load_dataset(config.data), place_of(config.data.path)
+    else:
+        config = named_after(config, dataset)
     with writing(folder, resume=resume, overwrite=overwrite) as writer:
-        return _run(config, dataset, writer, parts, classes, should_stop)
+        return _run(config, dataset, source, writer, parts, classes, should_stop)
 
 
 def _run(
     config: RunConfig,
-    dataset: Dataset | None,
+    dataset: Dataset,
+    source: str | None,
     writer: RunWriter | None,
     parts: Mapping[str, Any] | None,
     classes: Given,
     should_stop: ShouldStop | None,
 ) -> Run:
-    source = None
-    if dataset is None:
-        dataset = load_dataset(config.data)
-        source = place_of(config.data.path)
-    else:  # record the data set that was used, not a default path
-        config = replace(config, data=replace(config.data, path=dataset.name))
     model_class = config.model_class
     strategy = chosen_strategy(dataset, config.split.strategy, reads_histories=model_class.query_type.holds_history)
     config = replace(config, split=replace(config.split, strategy=strategy))  # record the split that was used, not "auto"
@@ -156,6 +159,11 @@ def _run(
     if writer is not None:
         write_run(finished.stored(), writer)
     return finished
+
+
+def named_after(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Return settings that record the data set that is used, not a default path."""
+    return replace(config, data=replace(config.data, path=dataset.name))
 
 
 def place_of(path: str) -> str:

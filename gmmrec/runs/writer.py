@@ -27,7 +27,7 @@ from gmmrec.runs.status import (
     state_of,
 )
 from gmmrec.storage.atomic import remove_partial_files, write_text
-from gmmrec.storage.lock import locked, remove_if_empty
+from gmmrec.storage.lock import holder, is_locked, locked, remove_if_empty
 from gmmrec.storage.manifest import MANIFEST, Staging, delete, read_manifest, write_manifest
 from gmmrec.training.files import STATE_FILE, TrainingFiles
 
@@ -151,31 +151,15 @@ def writing(folder: Path, *, resume: bool = False, overwrite: bool = False) -> I
     Raises:
         UsageError: The folder holds a run and neither is asked for, holds none to resume, or is being written by another process.
     """
-    if resume and overwrite:
-        raise UsageError("a run is either resumed or overwritten; give one of --resume and --overwrite")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; give a folder for the run")
-    if resume and not folder.is_dir():
-        settings_to_resume(folder)  # refuses it, and makes no folder
+    check_writable(folder, resume=resume, overwrite=overwrite)
     is_new = not folder.exists()
     with locked(folder):
         remove_partial_files(folder)
-        state = state_of(folder)
-        status = read_status(folder)
+        check_writable(folder, resume=resume, overwrite=overwrite, is_mine=True)  # again, now that nobody else writes
+        state, status = state_of(folder), read_status(folder)
         if resume:
-            settings_to_resume(folder)  # refuses what cannot be resumed
-            assert status is not None
-            if state == "finished" and not (folder / status.files.get(STATE_FILE, STATE_FILE)).is_file():
-                raise UsageError(
-                    f"the run in {folder} is finished, and its training state is gone; train it again with --overwrite"
-                )
             yield RunWriter(folder, status)
             return
-        if state != "absent" and not overwrite:
-            what = "a finished run" if state == "finished" else "an unfinished run"
-            model = "" if status is None else f" of {status.model}"
-            go_on = "" if status is None or not status.identity else f"{resume_remedy(folder, status)}, "
-            raise UsageError(f"{folder} holds {what}{model}; {go_on}replace it with --overwrite, or give another folder")
         if state != "absent":
             _make_room(folder, status)
         writer = RunWriter(folder, None)
@@ -186,6 +170,38 @@ def writing(folder: Path, *, resume: bool = False, overwrite: bool = False) -> I
             if is_new:
                 remove_if_empty(folder)
             raise
+
+
+def check_writable(folder: Path, *, resume: bool = False, overwrite: bool = False, is_mine: bool = False) -> None:
+    """Check that a run may be written to a folder, as :func:`writing` does; nothing is made.
+
+    Args:
+        folder: The folder.
+        resume: Go on with the run in it.
+        overwrite: Replace the run in it.
+        is_mine: Whether the caller holds its lock.
+
+    Raises:
+        UsageError: It holds a run and neither is asked for, holds none to resume, or is being written by another process.
+    """
+    if resume and overwrite:
+        raise UsageError("a run is either resumed or overwritten; give one of --resume and --overwrite")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder for the run")
+    if not is_mine and folder.is_dir() and is_locked(folder):
+        raise UsageError(f"{folder} is being written by {holder(folder)}; wait for it, or give another folder")
+    if resume:
+        settings_to_resume(folder)  # refuses what cannot be resumed
+    state = state_of(folder) if folder.is_dir() else "absent"
+    status = read_status(folder) if folder.is_dir() else None
+    if resume and status is not None and state == "finished":
+        if not (folder / status.files.get(STATE_FILE, STATE_FILE)).is_file():
+            raise UsageError(f"the run in {folder} is finished, and its training state is gone; train it again with --overwrite")
+    elif state != "absent" and not overwrite and not resume:
+        what = "a finished run" if state == "finished" else "an unfinished run"
+        model = "" if status is None else f" of {status.model}"
+        go_on = "" if status is None or not status.identity else f"{resume_remedy(folder, status)}, "
+        raise UsageError(f"{folder} holds {what}{model}; {go_on}replace it with --overwrite, or give another folder")
 
 
 def _make_room(folder: Path, status: Status | None) -> None:

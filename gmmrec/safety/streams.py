@@ -49,4 +49,9 @@ def open_bytes(path: Path) -> io.BufferedReader:
 
 def open_text(path: Path, encoding: str = "utf-8", newline: str | None = None) -> io.TextIOWrapper:
     """Open a text file for reading; ``.gz`` is unpacked within the bound on its size."""
-    return io.TextIOWrapper(open_bytes(path), encoding=encoding, newline=newline)
+    file = open_bytes(path)
+    try:
+        return io.TextIOWrapper(file, encoding=encoding, newline=newline)
+    except LookupError:  # an unknown encoding
+        file.close()
+        raise

@@ -52,7 +52,7 @@ def check_right(dataset: Dataset, spec: Mapping[str, Any]) -> None:
     found = dict(zip(raw_pairs(dataset), range(len(dataset.interactions)), strict=True))
     expect(len(found) == len(dataset.interactions) and set(found) == set(spec["pairs"]), "wrong pairs", found, spec["pairs"])
     rows = [found[pair] for pair in spec["pairs"]]
-    for name, column in (("weights", dataset.interactions.weight), ("times", dataset.interactions.time)):
+    for name, column in (("weights", dataset.interactions.weight), ("times", dataset.interactions.moment)):
         if spec[name] is not None:
             expect(column is not None and column[rows].tolist() == list(spec[name]), f"wrong {name}", column, spec[name])
 

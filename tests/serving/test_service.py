@@ -344,6 +344,6 @@ def test_items_that_training_has_not_seen(cold, caplog):
 def test_identical_items_are_equally_similar(asked):
     vectors = torch.nn.functional.normalize(torch.randn(1, 64, generator=torch.Generator().manual_seed(0)).repeat(7051, 1))
     order = torch.arange(7051).flip(0)
-    scores, similar = _nearest(vectors, torch.arange(asked), 7050, order)
+    scores, similar = _nearest(vectors, torch.arange(asked), torch.arange(7051), 7050, order)
     assert scores.unique().numel() == 1
     assert similar[0].tolist() == list(range(7050, 0, -1))
