@@ -176,7 +176,7 @@ def test_files_that_hold_no_settings(text, tmp_path):
 
 
 def test_stored_settings_of_another_type_are_refused():
-    with pytest.raises(UsageError, match=r"config.yaml: count must be a number, but is '3'"):
+    with pytest.raises(UsageError, match=r"config.yaml has '3' for 'count', but it must be int"):
         from_plain(Fruit, {"count": "3"}, "config.yaml")
 
 

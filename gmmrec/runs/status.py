@@ -218,4 +218,7 @@ def settings_to_resume(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder} holds a run of an earlier version, which cannot be resumed; train it again with --overwrite")
     if not status.identity:
         raise UsageError(f"{folder} holds a {status.model}, which is made at once and not resumed; make it again with --overwrite")
-    return read_yaml(folder / status.files.get(CONFIG, CONFIG))
+    path = folder / status.files.get(CONFIG, CONFIG)
+    if not path.is_file():
+        raise UsageError(f"the run in {folder} was stopped before it began; begin it again with --overwrite")
+    return read_yaml(path)

@@ -77,8 +77,8 @@ class RunWriter:
         state, history, board = (status.path(self.folder, name) for name in (STATE_FILE, HISTORY, BOARD))
         files = TrainingFiles(state, history, board, f"{status.run} {digest_of(identity)}")
         config_path = status.path(self.folder, CONFIG)
+        status.write(self.folder)  # first, so that it knows all files that may be left behind
         write_text(config_path, yaml.safe_dump(config.to_dict(), sort_keys=False))
-        status.write(self.folder)
         return files
 
     def staging(self, names: list[str], model: str) -> Staging:

@@ -81,7 +81,8 @@ def folders(data, tmp_path_factory):
     frame["split"] = [("train", "valid", "test")[part] for part in outfits.part.tolist()]
     pd.DataFrame(frame).to_csv(found["outfits"] / "outfits.csv", index=False)
     found["impressions"] = write_folder(replace(board, interactions=log.take(order[:0])), parent / "impressions")
-    (found["impressions"] / "interactions.csv.gz").unlink()
+    for name in ("interactions.csv.gz", "manifest.json"):
+        (found["impressions"] / name).unlink()
     shows = [f"{n}\tu{n % 7}\t11/{1 + n // 2}/2019 8:00:00 AM\t{n % 20} {n % 9}\t{n % 13}-1 {13 + n % 7}-0\n" for n in range(40)]
     (found["impressions"] / "behaviors.tsv").write_text("".join(shows))
     rated, _ = rated_checkerboard(30, 20)

@@ -43,8 +43,9 @@ def forge(folder) -> None:
     """Write the manifest of a folder anew, as a stranger would: every digest is that of the changed file."""
     manifest = read_manifest(folder)
     assert manifest is not None
-    present = {name: entry for name, entry in manifest.files.items() if (folder / entry.path).is_file()}
-    write_manifest(folder, replace(manifest, files={name: entry_of(folder, entry.path) for name, entry in present.items()}))
+    paths = {name: entry.path for name, entry in manifest.files.items()} | {name: name for name in ("tokens.json", "words.json")}
+    files = {name: entry_of(folder, path) for name, path in paths.items() if (folder / path).is_file()}
+    write_manifest(folder, replace(manifest, files=files))
 
 
 def refused(folder, message: str, *, forged: bool = True) -> None:
@@ -113,6 +114,7 @@ def edit_header(path, key: str, change) -> None:
         header, tensors = dict(file.metadata()), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     value = json.loads(header[key])
     header[key] = json.dumps(change(value) or value)
+    header.pop("checksum", None)  # which a stranger can leave out
     save_file(tensors, path, header)
 
 
@@ -120,6 +122,7 @@ def edit_tensors(path, change) -> None:
     with safe_open(path, "pt") as file:
         header, tensors = dict(file.metadata() or {}), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     change(tensors)
+    header.pop("checksum", None)
     save_file(tensors, path, header)
 
 
@@ -234,7 +237,7 @@ USERS, ITEMS = [f"u{user}" for user in range(12)], [f"i{item}" for item in range
         ({"user": USERS, "item": [True]}, "the item ids are not a list of integers or texts"),
         ({"user": USERS, "item": [10**30]}, "vocabularies.json is damaged"),
         ({"user": USERS, "item": ["a", "a"]}, "item id 'a' occurs more than once"),
-        ({"user": USERS, "item": ITEMS[:-1]}, "15 nodes of type 'item', but there are 14 ids"),
+        ({"user": USERS, "item": ITEMS[:-1]}, "column 'title' has 15 values, not 14"),
     ],
 )
 def test_impossible_ids_are_refused(folder, ids, message):
