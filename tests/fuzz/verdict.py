@@ -12,6 +12,7 @@ from typing import Literal
 
 from hypothesis.strategies import SearchStrategy
 
+import gmmrec
 from gmmrec.cli.failure import described
 from gmmrec.cli.main import main
 from gmmrec.errors import UsageError
@@ -21,6 +22,9 @@ from tests.fuzz.guard import SECONDS, Outside, TooSlow, confined, emptied
 LONGEST = 2000
 """Characters of the longest sentence that anybody reads."""
 Kind = Literal["accepted", "refused", "fault"]
+
+PACKAGE = f"{Path(gmmrec.__file__).parent}/"
+"""Folder of the package; the checkout may have the same name."""
 
 
 class Fault(AssertionError):
@@ -89,8 +93,8 @@ def try_case(target: Target, case: Case, root: Path, seconds: float = SECONDS) -
 def cause_of(error: BaseException) -> str:
     """Return the type of an exception and the innermost function of gmmrec, or the message of a :class:`Fault`."""
     kind = type(error).__name__
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/gmmrec/" in frame.filename]
-    position = "" if not frames else f" in {frames[-1].filename.rpartition('/gmmrec/')[2]}:{frames[-1].name}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(PACKAGE)]
+    position = "" if not frames else f" in {frames[-1].filename.removeprefix(PACKAGE)}:{frames[-1].name}"
     if isinstance(error, Fault):
         return f"{kind}: {error.args[0]}"
     return kind + position
@@ -149,7 +153,7 @@ def command(arguments: list[str]) -> str:
 
 def cause_in(log: str) -> str:
     """Return the type of the exception and the innermost function of gmmrec from the text of a traceback."""
-    positions = re.findall(r'File "[^"]*/gmmrec/([^"]+)", line \d+, in (\w+)', log)
+    positions = re.findall(rf'File "{re.escape(PACKAGE)}([^"]+)", line \d+, in (\w+)', log)
     kinds = re.findall(r"^([A-Za-z_][\w.]*)(?::|$)", log, re.MULTILINE)
     kind = kinds[-1].rpartition(".")[2] if kinds else "unknown"
     return kind + (f" in {positions[-1][0]}:{positions[-1][1]}" if positions else "")
