@@ -16,7 +16,7 @@ from gmmrec.data.dataset import Dataset
 from gmmrec.data.load import DataConfig, check_source, load_dataset
 from gmmrec.data.reviews import training_texts
 from gmmrec.data.split import Split, chosen_strategy, split_dataset
-from gmmrec.errors import UsageError, quote_names
+from gmmrec.errors import UsageError, WrongTypeError, literal, quote_names
 from gmmrec.evaluation.kinds import monitored_mode, monitored_value, task_of_metric
 from gmmrec.evaluation.settings import mask_of
 from gmmrec.graph.build import build_graph
@@ -237,6 +237,8 @@ def fit(
     """
     if not isinstance(dataset, Dataset):
         check_source(dataset, "fit")
+    if out is not None and not isinstance(out, str | Path):
+        raise WrongTypeError(f"out must be the path of a folder, but is {literal(out)}")
     folder = None if out is None else Path(out)
     stored = settings_to_resume(folder) if resume and folder is not None else {}
     named = stored.pop("model_name", "mgat")

@@ -54,8 +54,10 @@ class _Watch:
                 return
             self.check(event, path)
         elif event in WRITING:
+            folder = arguments[-1] if event in ("os.remove", "os.rmdir") else -1  # open folder that the path is relative to
             for path in arguments[: 2 if event == "os.rename" else 1]:
-                self.check(event, path)
+                is_relative = isinstance(folder, int) and folder >= 0
+                self.check(event, f"/proc/self/fd/{folder}/{os.fsdecode(path)}" if is_relative else path)
 
     def check(self, event: str, path: Any) -> None:
         if self.allowed is None or not isinstance(path, str | bytes | os.PathLike):
