@@ -28,7 +28,7 @@ RUNTIME = ("libgomp", "libgfortran", "libquadmath", "libgcc_s")
 REMARKS: Mapping[str, str] = {
     "yattag": "LGPL: the HTML writer of cosmic-ray, a tool of development, which gmmrec neither imports nor installs",
 }
-"""What a licence of the GPL family, or none, means here, by package."""
+"""Consequences of a licence of the GPL family, or of none, by package."""
 SHORT = {
     "Apache Software License": "Apache-2.0",
     "MIT License": "MIT",

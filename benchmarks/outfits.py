@@ -296,7 +296,7 @@ def measure(flags: argparse.Namespace, store: Store, tests: Significance, made_b
 
 COLUMNS = (("fill_in_the_blank", "accuracy"), ("fill_in_the_blank", "auc"), ("compatibility", "auc"))
 TIES = "random order"
-"""How ties are counted now; rows without it were measured when a tie with the relevant candidate was an error."""
+"""Treatment of ties; rows without it were measured when a tie with the relevant candidate was an error."""
 NAMES = ("fill in the blank: accuracy", "fill in the blank: AUC", "compatibility: AUC")
 
 

@@ -47,7 +47,7 @@ class Description:
     """Date (UTC) of the earliest interaction; a number if times are only an order; None without times."""
     last_time: str | None
     has_dates: bool
-    """Whether times are dates; False for an order without dates, and without times."""
+    """True if times are dates; False for an order without dates, and without times."""
     weight_range: tuple[float, float] | None
     reviews: float | None
     """Share of the interactions with a review; None without reviews."""

@@ -45,7 +45,7 @@ class TextForm:
     decimal: Decimal | None = None
     """Mark before the decimals of a number."""
     quoted: bool = True
-    """Whether quotes may surround a cell; else they are ordinary characters."""
+    """True if quotes may surround a cell; False if they are ordinary characters."""
 
     def __post_init__(self) -> None:
         if self.separator is not None:

@@ -98,8 +98,15 @@ def rank(
     Raises:
         UsageError: The model returns NaN, or scores of a wrong shape.
     """
-    sizes = {"k": k, "chunk_size": chunk_size, "candidate_chunk": candidate_chunk}
-    return Ranked(*rank_ties(model, encoded, task, num_candidates, **sizes, pool=pool, order=order)[:2])  # type: ignore[arg-type]
+    found = rank_ties(
+        *(model, encoded, task, num_candidates),
+        k=k,
+        chunk_size=chunk_size,
+        candidate_chunk=candidate_chunk,
+        pool=pool,
+        order=order,
+    )
+    return Ranked(found.items, found.scores)
 
 
 def rank_ties(

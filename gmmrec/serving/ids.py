@@ -16,7 +16,7 @@ from gmmrec.errors import UnknownIdError, UsageError, WrongTypeError, did_you_me
 logger = logging.getLogger(__name__)
 
 Unknown: TypeAlias = Literal["refuse", "skip"]
-"""What to do about unknown ids in a list: refuse them, or answer for the others with a warning."""
+"""Treatment of unknown ids in a list: refuse them, or skip them with a warning and answer for the others."""
 
 
 def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
